@@ -1,0 +1,73 @@
+"""Train neural networks on less: fewer weights, features, samples, pixels.
+
+>>> import torch, regrow
+>>> model = torch.nn.Linear(64, 10)
+>>> optimizer = torch.optim.AdamW(model.parameters())
+>>> sparse = regrow.sparsify(model, optimizer, regrow.RigL(density=0.1), total_steps=1000)
+
+The training loop stays as it was: ``optimizer.step()`` drives the topology.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from regrow.engine.dynamic import Dense, Dynamic, Method, Static
+from regrow.engine.links import CHT, CHTs
+from regrow.engine.methods import (
+    ACDC,
+    GMP,
+    LTH,
+    MEST,
+    METHODS,
+    OMP,
+    SET,
+    SETITOP,
+    SNFS,
+    SNIP,
+    GraNet,
+    GraSP,
+    RandomWalk,
+    RigL,
+    RigLITOP,
+    SynFlow,
+)
+from regrow.engine.sparsifier import Sparsifier, Update
+from regrow.engine.sparsify import sparsify
+from regrow.engine.srigl import SRigL
+from regrow.engine.topkast import TopKAST
+from regrow.execution.advise import advise
+
+__all__ = [
+    "ACDC",
+    "CHT",
+    "GMP",
+    "LTH",
+    "MEST",
+    "METHODS",
+    "OMP",
+    "SET",
+    "SETITOP",
+    "SNFS",
+    "SNIP",
+    "CHTs",
+    "Dense",
+    "Dynamic",
+    "GraNet",
+    "GraSP",
+    "Method",
+    "RandomWalk",
+    "RigL",
+    "RigLITOP",
+    "SRigL",
+    "Sparsifier",
+    "Static",
+    "SynFlow",
+    "TopKAST",
+    "Update",
+    "advise",
+    "sparsify",
+]
+
+try:
+    __version__ = version("regrow")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "0+unknown"

@@ -1,0 +1,1 @@
+"""The engine: score, keep, regrow. Needs torch and numpy only."""

@@ -1,0 +1,365 @@
+"""What a method is: a frozen dataclass of choices, without state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from regrow.engine.allocation import ERK, Allocation, check_density, explicit
+from regrow.engine.layer import MaskedLayer
+from regrow.engine.moments import OnGrow, check_policy
+from regrow.engine.patterns import NM, Element, Pattern
+from regrow.engine.schedules import Cosine, Cubic, Schedule, in_steps
+from regrow.engine.scores import Gradient, Magnitude, Score
+from regrow.engine.update import Moves, Role, UpdateView, propose
+
+if TYPE_CHECKING:
+    from regrow.engine.plan import PlannedLayer
+    from regrow.engine.saliency import Start
+
+__all__ = ["Dense", "Dynamic", "Method", "Static"]
+
+Shape = tuple[int, ...]
+Scope = Literal["layer", "global"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What every method has: how dense, how shared among layers, what a unit is, where to start.
+
+    Args:
+        density: the fraction of weights kept, in (0, 1]; or densities by glob over parameter names,
+            tried in order, such as ``{"fc1.*": 0.5, "*": 0.1}``, which take the allocation's place.
+        allocation: how one density is shared among the layers.
+        pattern: what a unit is.
+        start: what the first topology is chosen by; None draws it at random.
+    """
+
+    density: float | Mapping[str, float]
+    allocation: Allocation = ERK()
+    pattern: Pattern = Element()
+    start: Start | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.density, Mapping):
+            check_density(self.density)
+        check_type(self.allocation, Allocation, "allocation", "ERK()")
+        check_type(self.pattern, Pattern, "pattern", "Element()")
+        if self.start is not None and not callable(getattr(self.start, "choose", None)):
+            raise TypeError(f"start={self.start!r}: a start is needed, such as Snip(loss=...)")
+        if isinstance(self.pattern, NM) and self.density != self.pattern.density:
+            raise ValueError(
+                f"density={self.density}: with pattern={self.pattern} it is "
+                f"{self.pattern.density} in every layer"
+            )
+        if self.pattern.group((1, 4)) is not None and self.start is not None:
+            raise ValueError(f"start={self.start!r}: pattern={self.pattern} starts at random")
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return type(self).__name__
+
+    def densities(self, shapes: Mapping[str, Shape]) -> dict[str, float]:
+        """Return each layer's density at the end of training."""
+        if isinstance(self.density, Mapping):
+            return explicit(list(shapes), self.density)
+        if isinstance(self.pattern, NM):
+            return dict.fromkeys(shapes, self.density)
+        return self.allocation(shapes, self.density)
+
+    def initial_densities(self, shapes: Mapping[str, Shape]) -> dict[str, float]:
+        """Return each layer's density at the start of training."""
+        return self.densities(shapes)
+
+    def next_update(self, step: int, total_steps: int) -> int | None:
+        """Return the first update after this step, or None when there is none left."""
+        return None
+
+    def layer(
+        self,
+        planned: PlannedLayer,
+        weight: Tensor,
+        generator: torch.Generator,
+        units: Tensor | None = None,
+        available: Tensor | None = None,
+    ) -> MaskedLayer:
+        """Make the mask of one weight; arguments as for the layer's class."""
+        return MaskedLayer(planned, self.pattern, weight, generator, units, available)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense(Method):
+    """Keep every weight: the run all others are compared with.
+
+    Example:
+        >>> Dense().density
+        1.0
+    """
+
+    density: float | Mapping[str, float] = field(default=1.0, init=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Static(Method):
+    """Draw a random topology once and keep it: the control that shows what moving it is worth.
+
+    Example:
+        >>> Static(density=0.1).next_update(0, 1000) is None
+        True
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dynamic(Method):
+    """Drop the units worth least and grow others, again and again.
+
+    At an update a layer with a active of n units and a target of c drops max(a - c, 0) + e and
+    grows max(c - a, 0) + e, where e = ⌊drop_fraction · min(a, c)⌋. Grown weights start at zero.
+
+    Args:
+        density: the fraction of weights kept at the end, or densities by glob.
+        allocation: how one density is shared among the layers.
+        pattern: what a unit is.
+        start: what the first topology is chosen by; None draws it at random.
+        drop: the score whose lowest units are dropped.
+        grow: the score whose highest units are grown.
+        drop_fraction: the share of active units exchanged at an update, as a function of progress
+            through the updates; a float is constant.
+        update_every: optimizer steps between updates.
+        start_at: no update before this, in steps (int) or as a fraction of the run (float).
+        stop_at: no exchange at or after this, in steps or as a fraction of the run.
+        initial_density: the density at the start; None is ``density``. In between, a layer's
+            density is final + (initial - final) · ``density_path``; at ``stop_at`` it is final.
+        density_path: the weight of the initial density, from 1 to 0 as a function of progress.
+        threshold: whether exchanged units are the lowest of their layer, or of all layers together;
+            each layer then grows as many as it lost.
+        shrink: whether a falling density takes the lowest of each layer down to the layer's own
+            target, or the lowest of all layers together.
+        redistribute: None: each layer grows as many as it dropped. "momentum" or "gradient": what
+            all layers dropped is shared in proportion to the mean magnitude of that signal over a
+            layer's active weights.
+        regrow_dropped: whether a unit just dropped may be grown in the same update; it then keeps
+            its weight and optimizer state.
+        replaces_step: whether an update takes the place of that optimizer step, which then changes
+            no parameter.
+        on_grow: the optimizer state of grown weights: "zero", "keep" or "mean"
+            (:func:`regrow.engine.moments.write_moments_`).
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: an argument lies outside its range, or two do not go together; the message says
+            which and what is allowed.
+
+    Example:
+        >>> method = Dynamic(density=0.1, update_every=10, stop_at=0.5)
+        >>> method.next_update(0, 100), method.next_update(45, 100)
+        (10, None)
+    """
+
+    drop: Score = Magnitude()
+    grow: Score = Gradient()
+    drop_fraction: Schedule | float = Cosine(0.3)
+    update_every: int = 100
+    start_at: int | float = 0
+    stop_at: int | float = 0.75
+    initial_density: float | None = None
+    density_path: Schedule = Cubic(1.0)
+    threshold: Scope = "layer"
+    shrink: Scope = "layer"
+    redistribute: Literal["momentum", "gradient"] | None = None
+    regrow_dropped: bool = True
+    replaces_step: bool = False
+    on_grow: OnGrow = "zero"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_type(self.drop, Score, "drop", "Magnitude()")
+        check_type(self.grow, Score, "grow", "Gradient()")
+        check_type(self.update_every, int, "update_every", "100")
+        if self.update_every < 1:
+            raise ValueError(f"update_every={self.update_every}: must be at least 1")
+        if not callable(self.drop_fraction):
+            check_type(self.drop_fraction, (int, float), "drop_fraction", "Cosine(0.3)")
+            if not 0 <= self.drop_fraction <= 1:
+                raise ValueError(f"drop_fraction={self.drop_fraction}: must lie in 0..1")
+        if not callable(self.density_path):
+            raise TypeError(f"density_path={self.density_path!r}: a schedule, such as Cubic(1.0)")
+        if self.initial_density is not None:
+            check_density(self.initial_density, "initial_density")
+        check_choice(self.threshold, ("layer", "global"), "threshold")
+        check_choice(self.shrink, ("layer", "global"), "shrink")
+        check_choice(self.redistribute, (None, "momentum", "gradient"), "redistribute")
+        check_policy(self.on_grow)
+        self._check_combination()
+
+    def _check_combination(self) -> None:
+        for score in (self.drop, self.grow):
+            score.check_pattern(self.pattern)
+        moves_between_layers = (
+            self.redistribute is not None or self.threshold == "global" or self.shrink == "global"
+        )
+        density_moves = self.initial_density is not None
+        refused = {
+            f"grow={self.grow!r}: inactive weights are all zero and so are all worth the same to "
+            "this score; use Gradient() or Random()": not (self.grow.grows or self.reserves),
+            f"redistribute={self.redistribute!r} together with initial_density: units would be "
+            "shared by two rules; use one": self.redistribute is not None and density_moves,
+            f"drop={self.drop!r} does not drop an exact number, and so cannot be combined with a "
+            "moving density, redistribute, a global threshold or regrow_dropped=False": (
+                not self.drop.exact
+                and (moves_between_layers or density_moves or not self.regrow_dropped)
+            ),
+            f"pattern={self.pattern} keeps equally many units in every group, which rules out a "
+            "moving density, redistribute, global thresholds and regrow_dropped=False": (
+                self.pattern.group((1, 4)) is not None
+                and (moves_between_layers or density_moves or not self.regrow_dropped)
+            ),
+        }
+        for reason, is_refused in refused.items():
+            if is_refused:
+                raise ValueError(reason)
+
+    @property
+    def reserves(self) -> bool:
+        """Whether dropped weights keep their values aside, so that scores can tell them apart."""
+        return False
+
+    # ------------------------------------------------------------------ what it reads
+
+    def reads(self, moves: Iterable[Moves]) -> frozenset[str]:
+        """Tell which of "gradient" and "momentum" an update that moves these units reads.
+
+        Example:
+            >>> Dynamic(density=0.1).reads([Moves(exchange=3)])
+            frozenset({'gradient'})
+            >>> Dynamic(density=0.1).reads([Moves(shrink=3)])
+            frozenset()
+        """
+        read: frozenset[str] = frozenset()
+        for move in moves:
+            if move.shrink or move.exchange:
+                read |= self.drop.needs
+            if move.exchange or move.expand:
+                read |= self.grow.needs | ({self.redistribute} if self.redistribute else set())
+        return read & {"gradient", "momentum"}
+
+    def reads_inactive(self, moves: Iterable[Moves]) -> bool:
+        """Tell whether such an update reads gradients of inactive weights."""
+        return "gradient" in self.grow.needs and any(m.exchange or m.expand for m in moves)
+
+    def gradient_share(self, density: float) -> float:
+        """Return the share of a layer's weights whose gradients every step needs."""
+        always = "momentum" in self.grow.needs or "gradient" in (self.grow.observes or ())
+        return 1.0 if always else density
+
+    @property
+    def observes(self) -> frozenset[str] | None:
+        """Which signals are followed at every step; None if nothing is."""
+        followed = [s.observes for s in (self.drop, self.grow) if s.observes is not None]
+        return frozenset().union(*followed) if followed else None
+
+    @property
+    def followed(self) -> tuple[Role, ...]:
+        """Which of "drop" and "grow" choose by a running average."""
+        roles: tuple[tuple[Role, Score], ...] = (("drop", self.drop), ("grow", self.grow))
+        return tuple(role for role, score in roles if score.observes is not None)
+
+    # ------------------------------------------------------------------ when, how dense, how many
+
+    def initial_densities(self, shapes: Mapping[str, Shape]) -> dict[str, float]:
+        """Return each layer's density at the start of training."""
+        if self.initial_density is None:
+            return self.densities(shapes)
+        return self.allocation(shapes, self.initial_density)
+
+    def window(self, total_steps: int) -> tuple[int, int]:
+        """Return the steps at which updates may start and must have stopped."""
+        start = in_steps(self.start_at, total_steps, "start_at")
+        stop = in_steps(self.stop_at, total_steps, "stop_at")
+        if start > stop:
+            raise ValueError(
+                f"start_at={self.start_at!r} is step {start}, after stop_at={self.stop_at!r}, "
+                f"step {stop}, of total_steps={total_steps}: start before stopping"
+            )
+        return start, stop
+
+    def next_update(self, step: int, total_steps: int) -> int | None:
+        """Return the first update after this step, or None when there is none left.
+
+        Updates fall on multiples of ``update_every`` inside the window; a density that moves
+        settles exactly at the window's end.
+        """
+        start, stop = self.window(total_steps)
+        following = math.ceil(max(step + 1, start) / self.update_every) * self.update_every
+        if self.initial_density is not None and step < stop:
+            return min(following, stop)
+        return following if following < stop else None
+
+    def progress(self, step: int, total_steps: int) -> float:
+        """Return how far through the window a step lies, from 0 to 1."""
+        start, stop = self.window(total_steps)
+        return min(max((step - start) / (stop - start), 0.0), 1.0) if stop > start else 1.0
+
+    def density_at(self, progress: float, initial: float, final: float) -> float:
+        """Return a layer's density at some progress through the window."""
+        remaining = self.density_path(progress) if progress < 1 else 0.0
+        return final + (initial - final) * remaining
+
+    def fraction_at(self, progress: float) -> float:
+        """Return the share of active units exchanged at some progress; at 1 nothing is any more."""
+        if progress >= 1:
+            return 0.0
+        fraction = self.drop_fraction
+        if callable(fraction):
+            fraction = fraction(progress)
+        if not 0 <= fraction <= 1:
+            raise ValueError(
+                f"drop_fraction={self.drop_fraction} gives {fraction} at progress {progress:.3g}: "
+                "must lie in 0..1"
+            )
+        return fraction
+
+    def moves(self, active: int, target: int, units: int, fraction: float) -> Moves:
+        """Return how many units to drop and to grow in a layer.
+
+        Args:
+            active: units active now.
+            target: units to be active after the update.
+            units: units that exist.
+            fraction: the share of active units to exchange.
+
+        Example:
+            >>> Dynamic(density=0.1).moves(active=10, target=10, units=100, fraction=0.3)
+            Moves(shrink=0, exchange=3, expand=0)
+        """
+        exchange = math.floor(fraction * min(active, target))
+        inactive = units - max(active, target)
+        if not self.regrow_dropped or inactive == 0:
+            exchange = min(exchange, inactive)
+        return Moves(max(active - target, 0), exchange, max(target - active, 0))
+
+    # ------------------------------------------------------------------ an update
+
+    def propose(self, view: UpdateView) -> dict[str, Tensor]:
+        """Return every layer's active units after an update."""
+        return propose(self, view)
+
+
+def check_type(value: object, kind: type | tuple[type, ...], argument: str, example: str) -> None:
+    """Raise TypeError unless the value is of this kind; True and False are no numbers here."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        names = " or ".join(k.__name__ for k in kinds)
+        raise TypeError(f"{argument}={value!r}: {names} is needed, such as {example}")
+
+
+def check_choice(value: object, allowed: tuple[object, ...], argument: str) -> None:
+    """Raise ValueError unless the value is one of those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{argument}={value!r}: must be one of {', '.join(map(repr, allowed))}")

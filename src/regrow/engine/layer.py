@@ -1,0 +1,244 @@
+"""The mask of one weight: applied, moved, saved."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrow.engine.exchange import Role
+from regrow.engine.moments import OnGrow, write_moments_
+from regrow.engine.patterns import Pattern
+from regrow.engine.scores import Signals
+from regrow.engine.sharding import device_of, like, local, whole
+from regrow.engine.sparse_layer import SparseLayer
+
+if TYPE_CHECKING:
+    from regrow.engine.plan import PlannedLayer
+
+__all__ = ["MaskedLayer", "pack", "unpack"]
+
+
+class MaskedLayer(SparseLayer):
+    """The mask of one weight.
+
+    The mask is stored in the weight's dtype, 1 = kept: multiplying by a mask of the same dtype
+    takes PyTorch's fast path, by a bool mask it does not. If the weight is sharded, so is the mask.
+
+    Args:
+        planned: the layer's row of the plan.
+        pattern: what a unit is.
+        weight: gives device, dtype and sharding.
+        units: the first active units, bool tensor on the grid; None draws them at random.
+        generator: draws the first topology.
+        available: bool tensor of the weight's shape; where False, the weight is *held*: this
+            topology neither drops, grows nor moves it. Units that contain a held weight are held
+            whole, and a density of 1 means all that is available.
+
+    Raises:
+        ValueError: fewer units are available than are to be active.
+    """
+
+    def __init__(
+        self,
+        planned: PlannedLayer,
+        pattern: Pattern,
+        weight: Tensor,
+        generator: torch.Generator,
+        units: Tensor | None = None,
+        available: Tensor | None = None,
+    ) -> None:
+        super().__init__(planned, pattern)
+        free = torch.ones(pattern.grid(planned.shape), dtype=torch.bool, device=device_of(weight))
+        if available is not None:
+            free = pattern.reduce((~available.to(free.device)).float()) == 0
+            self.free, self.n_free = free, int(free.sum())
+            held = ~pattern.expand(free, planned.shape)
+            self.held = weight.detach() * like(held, weight)
+        for asked in (planned.initial, planned.final):
+            if self.n_free < asked < planned.units:
+                raise ValueError(
+                    f"{planned.name}: {asked} units are to be active, but only {self.n_free} of "
+                    f"{planned.units} are available: lower the density or free some units"
+                )
+        self.active = min(planned.initial, self.n_free)
+        if units is None:
+            units = pattern.draw(self.active, free, self.n_free, generator)
+        mask = pattern.expand(units & free, planned.shape).to(weight.dtype).contiguous()
+        self.mask = like(mask, weight)
+        self.fired = self.units()
+
+    @property
+    def learns(self) -> Tensor:
+        """The weights whose gradients the optimizer is to see, 1 = seen."""
+        return self.mask
+
+    @property
+    def full(self) -> bool:
+        """Whether masking would change nothing."""
+        return self.active == self.planned.units
+
+    def units(self) -> Tensor:
+        """Return the active units; bool tensor on the grid, whole on every rank."""
+        return self.pattern.reduce(whole(self.mask)) > 0
+
+    def kept(self) -> Tensor:
+        """Return the weights that take part in the forward pass: active ones and held ones."""
+        kept = whole(self.mask) > 0
+        return kept if self.held is None else kept | (whole(self.held) != 0)
+
+    def expanded(self, units: Tensor) -> Tensor:
+        """Return the weights that units hold; bool tensor of the weight's shape."""
+        return self.pattern.expand(units, self.planned.shape)
+
+    def ever(self) -> Tensor:
+        """Return the weights that are active or ever were."""
+        return self.expanded(self.fired)
+
+    # ------------------------------------------------------------------ every step
+
+    def follow_(self, weight: Tensor) -> None:
+        """Move to the weight's device and dtype, should the model have been moved."""
+        self.mask = self.mask.to(device=device_of(weight), dtype=weight.dtype)
+        self.fired = self.fired.to(device_of(weight))
+        if self.free is not None and self.held is not None:
+            self.free = self.free.to(device_of(weight))
+            self.held = self.held.to(device=device_of(weight), dtype=weight.dtype)
+
+    def apply_(self, weight: Tensor) -> None:
+        """Set dropped weights to zero and held weights to their own value."""
+        part, mask = local(weight), local(self.mask)
+        if self.held is None:
+            part.mul_(mask)
+        else:
+            part.copy_(torch.where(mask > 0, part, local(self.held)))
+
+    def topology_bytes(self) -> int:
+        """Count the bytes of the mask, which has the weight's dtype."""
+        return local(self.mask).nbytes
+
+    def rescale_(self, weight: Tensor, factor: float) -> None:
+        """Multiply the active weights."""
+        weight.mul_(1 + (factor - 1) * self.mask)
+
+    # ------------------------------------------------------------------ an update
+
+    def signals(
+        self,
+        weight: Tensor,
+        role: Role,
+        kept: Tensor,
+        *,
+        progress: float = 0.0,
+        gradient: Tensor | None = None,
+        momentum: Tensor | None = None,
+    ) -> Signals:
+        """Return what a drop or grow score may look at, given the units kept so far."""
+        return Signals(
+            weight=whole(self.values(weight.detach())),
+            pattern=self.pattern,
+            mask=self.expanded(kept),
+            fired=self.fired,
+            progress=progress,
+            gradient=None if gradient is None else whole(gradient),
+            momentum=None if momentum is None else whole(momentum),
+            running=self.running.get(role),
+        )
+
+    def counts(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Count the units of two topologies, and those they share; 0-d tensors on one device."""
+        return before.count_nonzero(), after.count_nonzero(), (before & after).count_nonzero()
+
+    def commit_(
+        self, units: Tensor, weight: Tensor, slots: dict[str, Tensor], on_grow: OnGrow
+    ) -> None:
+        """Take over new active units; write the weight and the optimizer's slots accordingly."""
+        after = self.pattern.expand(units, self.planned.shape)
+        if slots and on_grow != "keep":
+            before = whole(self.mask) > 0
+            grown, survivors = like(after & ~before, weight), like(after & before, weight)
+            write_moments_(slots, grown, survivors, on_grow)
+        local(self.mask).copy_(local(like(after, weight)))
+        self.fired |= units
+        self.running = {}
+        self.apply_(weight)
+
+    # ------------------------------------------------------------------ save and restore
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that moves, masks at one bit a weight."""
+        return {
+            "counts": [self.planned.initial, self.planned.final],
+            "mask": pack(whole(self.mask) > 0),
+            "fired": pack(self.fired),
+            "running": dict(self.running),
+            "free": None if self.free is None else pack(self.free),
+            "held": None if self.held is None else whole(self.held),
+        }
+
+    def check_state(self, state: dict[str, Any]) -> Tensor:
+        """Return the mask of a saved state, or raise ValueError if the state does not fit."""
+        for key in self.state_dict():
+            if key not in state:
+                raise ValueError(f"state: {key} of {self.name} is missing: it is damaged")
+        if state["counts"] != [self.planned.initial, self.planned.final]:
+            raise ValueError(
+                f"state: {self.name} goes from {state['counts'][0]} to {state['counts'][1]} units, "
+                f"here from {self.planned.initial} to {self.planned.final}: use the same method"
+            )
+        free = None if self.free is None else pack(self.free)
+        if (free is None) != (state["free"] is None) or (
+            free is not None and not torch.equal(free, state["free"])
+        ):
+            raise ValueError(f"state: {self.name} had other weights available: pass the same")
+        if self.held is not None and state["held"].shape != self.planned.shape:
+            raise ValueError(f"state: the held weights of {self.name} have another shape")
+        unpack(state["fired"], self.pattern.grid(self.planned.shape))
+        mask = unpack(state["mask"], self.planned.shape)
+        units = self.pattern.reduce(mask.float()) > 0
+        if not torch.equal(self.pattern.expand(units, self.planned.shape), mask):
+            raise ValueError(f"state: the mask of {self.name} has broken units of {self.pattern}")
+        return mask
+
+    def load_state(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> None:
+        """Take over a state that was checked, and apply it to the weight."""
+        device = device_of(weight)
+        local(self.mask).copy_(local(like(mask.to(device, weight.dtype), weight)))
+        self.active = int(self.units().sum())
+        self.fired = unpack(state["fired"], self.pattern.grid(self.planned.shape)).to(device)
+        self.running = {role: value.to(device) for role, value in state["running"].items()}
+        if self.held is not None:
+            local(self.held).copy_(local(like(state["held"].to(device), weight)))
+        self.apply_(weight)
+
+
+def pack(mask: Tensor) -> Tensor:
+    """Pack a bool tensor to one bit an entry; uint8 tensor on the CPU.
+
+    Example:
+        >>> pack(torch.tensor([True, False, True])).tolist()
+        [5]
+    """
+    return torch.from_numpy(np.packbits(mask.cpu().numpy(), bitorder="little"))
+
+
+def unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Undo :func:`pack`; bool tensor of the given shape.
+
+    Raises:
+        ValueError: the number of bytes does not fit the shape.
+
+    Example:
+        >>> unpack(torch.tensor([5], dtype=torch.uint8), (3,)).tolist()
+        [True, False, True]
+    """
+    count = math.prod(shape)
+    if packed.dtype != torch.uint8 or packed.numel() != -(-count // 8):
+        raise ValueError(
+            f"{packed.numel()} entries of {packed.dtype} hold no mask of shape {shape}"
+        )
+    bits = np.unpackbits(packed.cpu().numpy(), count=count, bitorder="little")
+    return torch.from_numpy(bits.view(np.bool_)).reshape(shape)

@@ -1,0 +1,108 @@
+"""What an optimizer remembers of units that are grown.
+
+Every tensor of the weight's shape in the optimizer's state is a slot: momentum buffers, first and
+second moments, amsgrad's maxima, Adagrad's sums. A grown unit starts its life at weight 0; what it
+finds in the slots is the policy.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+__all__ = ["SQUARES", "OnGrow", "momentum", "slots", "write_moments_"]
+
+OnGrow = Literal["zero", "keep", "mean"]
+
+# Slots that hold squares, by their names in torch.optim: Adam(W), amsgrad, RMSprop and Adadelta,
+# Adagrad, Adamax.
+SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf"})
+
+
+def slots(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]:
+    """Return the optimizer's state tensors that have one entry a weight, by name.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(2, 2))
+        >>> optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+        >>> weight.sum().backward(); optimizer.step()
+        >>> list(slots(optimizer, weight))
+        ['momentum_buffer']
+    """
+    state = optimizer.state.get(weight, {})
+    return {
+        name: slot
+        for name, slot in state.items()
+        if isinstance(slot, Tensor) and slot.shape == weight.shape
+    }
+
+
+def write_moments_(
+    slots_of_weight: dict[str, Tensor], grown: Tensor, survivors: Tensor, policy: OnGrow
+) -> None:
+    """Give grown weights their first optimizer state, in place.
+
+    ``"zero"``
+        As if the weight were new. Under Adam the shared step count is large, so bias correction
+        does not act, and the first move of a grown weight is up to (1-β₁)/√(1-β₂) = 3.2 learning
+        rates.
+    ``"keep"``
+        Whatever the slot holds: the moments of the gradients of a weight that was masked.
+    ``"mean"``
+        Squares start at the mean over the layer's surviving weights, all else at zero: the first
+        move is as small as the survivors' moves.
+
+    Args:
+        slots_of_weight: see :func:`slots`.
+        grown: bool tensor of the weight's shape: the weights that were inactive and now are active.
+        survivors: bool tensor of the weight's shape: active before and after.
+        policy: one of the three above.
+
+    Example:
+        >>> slot = {"exp_avg_sq": torch.tensor([4.0, 9.0])}
+        >>> new, old = torch.tensor([False, True]), torch.tensor([True, False])
+        >>> write_moments_(slot, new, old, "mean")
+        >>> slot["exp_avg_sq"].tolist()
+        [4.0, 4.0]
+    """
+    if policy == "keep":
+        return
+    for name, slot in slots_of_weight.items():
+        if policy == "mean" and name in SQUARES:
+            total = torch.where(survivors, slot, 0).sum()
+            mean = total / survivors.sum().clamp(min=1)
+            slot.copy_(torch.where(grown, mean.to(slot.dtype), slot))
+        else:
+            slot.masked_fill_(grown, 0)
+
+
+def check_policy(policy: str) -> None:
+    """Raise ValueError unless the policy is one of OnGrow."""
+    if policy not in get_args(OnGrow):
+        raise ValueError(f"on_grow={policy!r}: must be one of {', '.join(get_args(OnGrow))}")
+
+
+def momentum(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
+    """Return where the optimizer is heading: its momentum buffer, or m₁/(√m₂ + 10⁻⁸).
+
+    Raises:
+        RuntimeError: the optimizer keeps no such state.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(2))
+        >>> optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+        >>> weight.sum().backward(); optimizer.step()
+        >>> momentum(optimizer, weight).tolist()
+        [1.0, 1.0]
+    """
+    found = slots(optimizer, weight)
+    if "exp_avg" in found and "exp_avg_sq" in found:
+        return found["exp_avg"] / (found["exp_avg_sq"].sqrt() + 1e-8)
+    if "momentum_buffer" in found:
+        return found["momentum_buffer"]
+    raise RuntimeError(
+        f"the method reads momentum, but {type(optimizer).__name__} keeps none of a sparse weight: "
+        "use SGD with momentum, or Adam, and let it step once before an update"
+    )

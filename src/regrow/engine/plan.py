@@ -1,0 +1,255 @@
+"""Which weights become sparse, how dense each is to be, and why the others are left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+from regrow.engine.dynamic import Method
+from regrow.engine.patterns import Channel
+
+__all__ = ["Plan", "PlannedLayer", "make_plan", "unwrap"]
+
+Globs = str | Sequence[str] | None
+
+# A weight of these connects units to units; any other weight (of norms, embeddings, positions) is
+# no set of connections and is sparse only when included by name.
+_CONNECTING = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase)
+_TABLES = (nn.Embedding, nn.EmbeddingBag)
+_WRAPPERS = (
+    nn.parallel.DistributedDataParallel,
+    nn.DataParallel,
+    torch.optim.swa_utils.AveragedModel,
+)
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """One weight that becomes sparse.
+
+    Args:
+        name: the parameter's name in the model.
+        shape: the weight's shape.
+        units: how many units the pattern makes of it.
+        initial: units active at the start of training.
+        final: units active at the end.
+        initial_density: the density asked for at the start, before rounding to units.
+        final_density: the density asked for at the end.
+        last: whether it is the last of the sparse weights, usually the outputs'.
+        after: the name of the connecting weight before it in the model, sparse or dense.
+        execution: how the layer is computed: "masked", "csr" or "block".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    units: int
+    initial: int
+    final: int
+    initial_density: float
+    final_density: float
+    last: bool = False
+    after: str | None = None
+    execution: str = "masked"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`regrow.sparsify` is about to do.
+
+    Args:
+        layers: the weights that become sparse, in the model's order.
+        skipped: why each other parameter stays dense, by name.
+    """
+
+    layers: tuple[PlannedLayer, ...]
+    skipped: dict[str, str]
+
+    def __str__(self) -> str:
+        """Draw the plan as a table."""
+        stored = any(layer.execution != "masked" for layer in self.layers)
+        rows: list[tuple[str, ...]] = [("weight", "shape", "units", "start", "end", "density")]
+        if stored:
+            rows[0] += ("execution",)
+        for layer in self.layers:
+            shape = "×".join(map(str, layer.shape))
+            counts = (f"{n:,}" for n in (layer.units, layer.initial, layer.final))
+            row = (layer.name, shape, *counts, f"{layer.final / layer.units:.4f}")
+            rows.append((*row, layer.execution) if stored else row)
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(_align(row, widths)).rstrip() for row in rows]
+        lines += [f"dense: {name} ({why})" for name, why in self.skipped.items()]
+        return "\n".join(lines)
+
+
+def make_plan(
+    model: nn.Module, method: Method, include: Globs = None, exclude: Globs = None
+) -> Plan:
+    """Decide which weights of a model become sparse and how dense; changes nothing.
+
+    By default these are the weights of linear layers, convolutions, attention projections and
+    recurrent layers. A tied weight counts once, under its first name.
+
+    Args:
+        model: any module.
+        method: gives densities and the pattern.
+        include: globs over parameter names; if given, exactly the floating-point parameters of two
+            or more dimensions that match become sparse.
+        exclude: globs over parameter names that stay dense.
+
+    Returns:
+        The plan; ``str`` of it is a table.
+
+    Raises:
+        ValueError: a glob matches no parameter, nothing is left to be sparse, a parameter has no
+            shape yet, or the pattern does not fit a layer.
+
+    Example:
+        >>> from regrow.engine.methods import Static
+        >>> print(make_plan(nn.Sequential(nn.Linear(8, 4)), Static(density=0.25)))
+        weight    shape  units  start  end  density
+        0.weight    4×8     32      8    8   0.2500
+        dense: 0.bias (fewer than two dimensions)
+    """
+    parameters = dict(model.named_parameters())
+    included, excluded = _globs(include, "include"), _globs(exclude, "exclude")
+    for argument, globs in (("include", included), ("exclude", excluded)):
+        for glob in globs:
+            if not any(fnmatchcase(name, glob) for name in parameters):
+                raise ValueError(
+                    f"{argument}={glob!r} matches no parameter; "
+                    f"the model's are: {', '.join(parameters) or 'none'}"
+                )
+    connecting = _connecting_ids(model)
+    skipped: dict[str, str] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    after: dict[str, str | None] = {}
+    before: str | None = None
+    for name, parameter in parameters.items():
+        if isinstance(parameter, UninitializedParameter):
+            raise ValueError(f"{name} has no shape yet: run one batch through the model first")
+        why = _why_dense(name, parameter, included, excluded, connecting)
+        if why:
+            skipped[name] = why
+        else:
+            shapes[name] = tuple(parameter.shape)
+            after[name] = before
+        if not why or id(parameter) in connecting:
+            before = name
+    if not shapes:
+        reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
+        raise ValueError(
+            f"no weight is left to be sparse ({reasons}): widen include or exclude less"
+        )
+    _check_pattern(model, method, shapes)
+    return Plan(tuple(_planned_layers(method, shapes, after)), skipped)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the user's own module inside DDP, DataParallel, AveragedModel or torch.compile.
+
+    Example:
+        >>> inner = nn.Linear(2, 2)
+        >>> unwrap(nn.DataParallel(inner)) is inner
+        True
+    """
+    while True:
+        if isinstance(model, _WRAPPERS):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def _planned_layers(
+    method: Method, shapes: dict[str, tuple[int, ...]], after: dict[str, str | None]
+) -> Iterable[PlannedLayer]:
+    initial, final = method.initial_densities(shapes), method.densities(shapes)
+    for name, shape in shapes.items():
+        try:
+            units = method.pattern.units(shape)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        yield PlannedLayer(
+            name=name,
+            shape=shape,
+            units=units,
+            initial=method.pattern.kept(initial[name], shape),
+            final=method.pattern.kept(final[name], shape),
+            initial_density=initial[name],
+            final_density=final[name],
+            last=name == next(reversed(shapes)),
+            after=after[name],
+        )
+
+
+def _connecting_ids(model: nn.Module) -> set[int]:
+    """Return the ids of the parameters of connecting modules; not those tied to an embedding."""
+
+    def held_by(kinds: tuple[type[nn.Module], ...]) -> set[int]:
+        modules = (module for module in model.modules() if isinstance(module, kinds))
+        return {
+            id(parameter)
+            for module in modules
+            for name, parameter in module.named_parameters(recurse=False)
+            if not name.startswith("bias")
+        }
+
+    return held_by(_CONNECTING) - held_by(_TABLES)
+
+
+def _why_dense(
+    name: str,
+    parameter: nn.Parameter,
+    included: Sequence[str],
+    excluded: Sequence[str],
+    connecting: set[int],
+) -> str | None:
+    if any(fnmatchcase(name, glob) for glob in excluded):
+        return "excluded"
+    if included and not any(fnmatchcase(name, glob) for glob in included):
+        return "not included"
+    if parameter.ndim < 2:
+        return "fewer than two dimensions"
+    if not parameter.is_floating_point():
+        return f"dtype {parameter.dtype}"
+    if parameter.numel() == 0:
+        return "no entries"
+    if not parameter.requires_grad:
+        return "requires no gradient"
+    if not included and id(parameter) not in connecting:
+        return "not of a linear, convolution, attention or recurrent layer; include it by name"
+    return None
+
+
+def _check_pattern(model: nn.Module, method: Method, shapes: dict[str, tuple[int, ...]]) -> None:
+    if not isinstance(method.pattern, Channel):
+        return
+    for module_name, module in model.named_modules():
+        if isinstance(module, nn.modules.conv._ConvTransposeNd):
+            name = f"{module_name}.weight".lstrip(".")
+            if name in shapes:
+                raise ValueError(
+                    f"pattern=Channel() does not fit {name}: a transposed convolution's first "
+                    "dimension is its input; exclude it or use Kernel()"
+                )
+
+
+def _globs(globs: Globs, argument: str) -> Sequence[str]:
+    if globs is None:
+        return ()
+    if isinstance(globs, str):
+        return (globs,)
+    if not isinstance(globs, Sequence) or not globs or not all(isinstance(g, str) for g in globs):
+        raise TypeError(f"{argument}={globs!r}: a glob or a sequence of globs, such as '*.weight'")
+    return tuple(globs)
+
+
+def _align(row: tuple[str, ...], widths: list[int]) -> list[str]:
+    name, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+    return [name.strip().ljust(widths[0]), *rest]

@@ -1,0 +1,291 @@
+"""The first topology, chosen instead of drawn: one-shot scores, most of which need data.
+
+A start scores every weight of the model as it is when :func:`regrow.sparsify` is called, and keeps
+the best. Scores are computed on a copy: the model's gradients, statistics and training mode stay
+as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from regrow.engine.patterns import Pattern
+from regrow.engine.plan import PlannedLayer
+from regrow.engine.selection import random_k, seeded_generator, top_k
+
+__all__ = ["Grasp", "LargestWeights", "Snip", "Start", "SynapticFlow"]
+
+Loss = Callable[[nn.Module], Tensor]
+Scope = Literal["global", "layer", "ratios"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start(ABC):
+    """Chooses the first topology by a score.
+
+    Args:
+        scope: "global": the best of all layers together, at least one unit a layer, so that the
+            score also decides how dense each layer is; "layer": the best of each layer, as many as
+            the method's allocation gives it; "ratios": as many in each layer as "global" keeps
+            there, but drawn at random.
+    """
+
+    scope: Scope = "global"
+
+    def __post_init__(self) -> None:
+        if self.scope not in ("global", "layer", "ratios"):
+            raise ValueError(f"scope={self.scope!r}: must be 'global', 'layer' or 'ratios'")
+
+    @abstractmethod
+    def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+        """Score the named weights of a model; higher is kept. The model may be used up."""
+
+    def choose(
+        self, model: nn.Module, layers: Sequence[PlannedLayer], pattern: Pattern, seed: int
+    ) -> dict[str, Tensor]:
+        """Choose the active units of every layer.
+
+        Args:
+            model: is left as it was.
+            layers: the planned layers; their initial counts sum to what is kept.
+            pattern: what a unit is.
+            seed: for what is drawn at random.
+
+        Returns:
+            Bool tensors on the grids, by name.
+        """
+        scores = self.scores(copy.deepcopy(model), [layer.name for layer in layers])
+        counts = {layer.name: layer.initial for layer in layers}
+        return self.best(_by_unit(scores, pattern), counts, seed)
+
+    def best(
+        self, worth: Mapping[str, Tensor], counts: Mapping[str, int], seed: int
+    ) -> dict[str, Tensor]:
+        """Keep the best units within each layer or over all, ``counts`` of them in all."""
+        chosen = self.highest(worth, counts)
+        if self.scope != "ratios":
+            return chosen
+        return {
+            name: random_k(
+                int(units.sum()),
+                torch.ones_like(units),
+                seeded_generator(seed, name, "start"),
+                n_allowed=units.numel(),
+            )
+            for name, units in chosen.items()
+        }
+
+    def highest(self, worth: Mapping[str, Tensor], counts: Mapping[str, int]) -> dict[str, Tensor]:
+        """Keep the highest units within each layer or over all, whoever is kept in the end."""
+        if self.scope == "layer":
+            return {name: top_k(value, counts[name]) for name, value in worth.items()}
+        return _best_over_all(worth, sum(counts.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargestWeights(Start):
+    """|w| of trained weights: one-shot magnitude pruning, and the mask of a lottery ticket.
+
+    Args:
+        trained: a ``state_dict`` whose magnitudes decide; None takes the model's own weights.
+
+    Example:
+        >>> LargestWeights().scores(nn.Linear(2, 1), ["weight"])["weight"].shape
+        torch.Size([1, 2])
+    """
+
+    trained: Mapping[str, Tensor] | None = None
+
+    def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return |w|."""
+        if self.trained is None:
+            return {name: model.get_parameter(name).abs() for name in names}
+        missing = [name for name in names if name not in self.trained]
+        if missing:
+            raise ValueError(f"trained has no {', '.join(missing)}: pass the model's state_dict()")
+        return {
+            name: self.trained[name].to(model.get_parameter(name).device).abs() for name in names
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snip(Start):
+    """|w · ∂L/∂w|: what the loss would change by, to first order, if the weight went.
+
+    Source: SNIP (Lee et al. 2019, arXiv 1810.02340). ``scope="ratios"`` is what several public
+    codes call SNIP: random masks with the layer densities that SNIP gives.
+
+    Args:
+        loss: computes the loss of a model on a batch, such as
+            ``lambda model: cross_entropy(model(images), labels)``.
+
+    Example:
+        >>> layer = nn.Linear(2, 1, bias=False)
+        >>> _ = nn.init.constant_(layer.weight, 2.0)
+        >>> start = Snip(loss=lambda model: model(torch.tensor([[1.0, 3.0]])).sum())
+        >>> start.scores(layer, ["weight"])["weight"].tolist()
+        [[2.0, 6.0]]
+    """
+
+    loss: Loss
+
+    def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return |w·g|."""
+        weights = [model.get_parameter(name) for name in names]
+        gradients = _gradients(self.loss(model), weights, names)
+        return {
+            name: (weight * gradient).abs()
+            for name, weight, gradient in zip(names, weights, gradients, strict=True)
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grasp(Start):
+    """w · (H g): weights whose removal would hurt the flow of gradients most are kept.
+
+    Source: GraSP (Wang et al. 2020, arXiv 2002.07376): the weights with the largest -w·Hg are
+    removed. The paper divides logits by a temperature of 200: do so in ``loss``, on a batch with
+    some ten samples of every class.
+
+    Args:
+        loss: computes the loss of a model on a batch.
+
+    Example:
+        >>> layer = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.constant_(layer.weight, 2.0)
+        >>> start = Grasp(loss=lambda model: model(torch.ones(1, 1)).square().sum())
+        >>> start.scores(layer, ["weight"])["weight"].tolist()
+        [[16.0]]
+    """
+
+    loss: Loss
+
+    def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return w·(Hg): g is the gradient and H the Hessian of the loss."""
+        weights = [model.get_parameter(name) for name in names]
+        gradients = _gradients(self.loss(model), weights, names, create_graph=True)
+        product = sum((g * g.detach()).sum() for g in gradients)
+        assert isinstance(product, Tensor)
+        curvatures = _gradients(product, weights, names)
+        return {
+            name: weight * curvature
+            for name, weight, curvature in zip(names, weights, curvatures, strict=True)
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynapticFlow(Start):
+    """|w| times the flow through it, pruned in rounds: keeps every layer connected, without data.
+
+    With all weights replaced by their magnitudes and an input of ones, R = Σ outputs; the score is
+    |w · ∂R/∂w|. In round r of n the density is dʳᐟⁿ.
+
+    Source: SynFlow (Tanaka et al. 2020, arXiv 2006.05467), 100 rounds. The copy is evaluated in
+    float64 and eval mode, with batch statistics' own values made positive as in the released code.
+
+    Args:
+        inputs: an example input tensor; only its shape matters.
+        rounds: pruning rounds, at least 1.
+
+    Example:
+        >>> start = SynapticFlow(inputs=torch.zeros(1, 2), rounds=1)
+        >>> layer = nn.Linear(2, 1, bias=False)
+        >>> _ = nn.init.constant_(layer.weight, -2.0)
+        >>> start.scores(layer, ["weight"])["weight"].tolist()
+        [[2.0, 2.0]]
+    """
+
+    inputs: Tensor
+    rounds: int = 100
+
+    def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return the flow of a model whose weights are as they are."""
+        model = model.double().eval()
+        with torch.no_grad():
+            for name, value in model.state_dict().items():
+                if value.is_floating_point():
+                    value.abs_()
+                    if name.split(".")[-1].startswith(("bias", "running_mean")):
+                        value.zero_()
+        return self._flow(model, names)
+
+    def choose(
+        self, model: nn.Module, layers: Sequence[PlannedLayer], pattern: Pattern, seed: int
+    ) -> dict[str, Tensor]:
+        """Choose in rounds: score, prune a little, score what is left."""
+        if self.rounds < 1:
+            raise ValueError(f"rounds={self.rounds}: must be at least 1")
+        names = [layer.name for layer in layers]
+        twin = copy.deepcopy(model)
+        flow = self.scores(twin, names)
+        for round_ in range(1, self.rounds):
+            exponent = round_ / self.rounds
+            counts = {
+                layer.name: math.ceil(layer.units * (layer.initial / layer.units) ** exponent)
+                for layer in layers
+            }
+            chosen = self.highest(_by_unit(flow, pattern), counts)
+            with torch.no_grad():
+                for layer in layers:
+                    mask = pattern.expand(chosen[layer.name], layer.shape)
+                    twin.get_parameter(layer.name).mul_(mask)
+            flow = self._flow(twin, names)
+        counts = {layer.name: layer.initial for layer in layers}
+        return self.best(_by_unit(flow, pattern), counts, seed)
+
+    def _flow(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+        weights = [model.get_parameter(name) for name in names]
+        ones = torch.ones(
+            (1, *self.inputs.shape[1:]), dtype=torch.float64, device=weights[0].device
+        )
+        gradients = _gradients(model(ones).sum(), weights, names)
+        return {
+            name: (weight * gradient).abs()
+            for name, weight, gradient in zip(names, weights, gradients, strict=True)
+        }
+
+
+def _gradients(
+    value: Tensor, weights: Sequence[Tensor], names: Sequence[str], **options: Any
+) -> tuple[Tensor, ...]:
+    """Differentiate a scalar; weights that took no part have zero gradient."""
+    found = torch.autograd.grad(value, weights, allow_unused=True, **options)
+    gradients = [
+        torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)
+    ]
+    bad = [n for n, g in zip(names, gradients, strict=True) if not bool(g.isfinite().all())]
+    if bad:
+        raise FloatingPointError(
+            f"the score of {', '.join(bad)} is NaN or infinite at the start: check loss and inputs"
+        )
+    return tuple(gradients)
+
+
+def _by_unit(scores: Mapping[str, Tensor], pattern: Pattern) -> dict[str, Tensor]:
+    """Sum the scores of every unit's weights."""
+    bad = [name for name, score in scores.items() if not bool(score.isfinite().all())]
+    if bad:
+        raise FloatingPointError(
+            f"the score of {', '.join(bad)} is NaN or infinite: check the model's weights"
+        )
+    return {name: pattern.reduce(score.detach()) for name, score in scores.items()}
+
+
+def _best_over_all(worth: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
+    """Select the k highest of all layers together, at least one in each."""
+    flat = torch.cat([value.reshape(-1) for value in worth.values()])
+    firsts = torch.cat([top_k(value.reshape(-1), 1) for value in worth.values()])
+    chosen = firsts | top_k(flat, k - len(worth), ~firsts)
+    parts = chosen.split([value.numel() for value in worth.values()])
+    return {
+        name: part.reshape(value.shape)
+        for (name, value), part in zip(worth.items(), parts, strict=True)
+    }

@@ -1,0 +1,312 @@
+"""Who is selected: exactly k of n by score, or at random, inside an allowed set.
+
+Every choice in the house (which weights to drop, which to grow, which samples or features to keep)
+ends here, so that a count is right everywhere or nowhere. Two rules hold for all functions:
+
+* the count is exact, whatever the ties;
+* among equal scores the lower flat index is selected first, on every device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+__all__ = [
+    "bottom_k",
+    "nth_allowed",
+    "random_k",
+    "sample",
+    "seeded_generator",
+    "top_k",
+    "top_per_group",
+]
+
+Array = npt.NDArray[np.floating[Any]]
+BoolArray = npt.NDArray[np.bool_]
+
+_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
+# A sample of one in 61 keeps the bound within a few percent of k; below a million entries a plain
+# partition is as fast.
+_STRIDE = 61
+_SAMPLED_FROM = 1_000_000
+# Marking n bytes beats sorting k numbers as long as n is not many times k.
+_MARKED_UP_TO = 256
+
+
+def top_k(scores: Tensor, k: int, allowed: Tensor | None = None) -> Tensor:
+    """Select the k highest scores inside the allowed set.
+
+    The k-th highest score is found by partition (CPU) or top-k (GPU), never by a full sort;
+    everything above it is taken, then ties with it in order of their flat index.
+
+    Args:
+        scores: any shape, any floating dtype, no NaN. Infinite values are compared as numbers.
+        k: how many to select, 0 <= k <= number of allowed positions.
+        allowed: bool tensor of the same shape; None allows every position.
+
+    Returns:
+        Bool tensor of the shape of ``scores`` with exactly k True, all of them allowed.
+
+    Raises:
+        ValueError: k is negative or above the number of allowed positions, or a score is NaN.
+            On a GPU the last two are the caller's to guarantee: checking would stall the device.
+
+    Example:
+        >>> top_k(torch.tensor([3.0, 1.0, 3.0, 3.0]), 2).tolist()
+        [True, False, True, False]
+        >>> top_k(torch.tensor([3.0, 1.0]), 1, allowed=torch.tensor([False, True])).tolist()
+        [False, True]
+    """
+    return _select(scores, k, allowed, highest=True)
+
+
+def bottom_k(scores: Tensor, k: int, allowed: Tensor | None = None) -> Tensor:
+    """Select the k lowest scores inside the allowed set; otherwise as :func:`top_k`.
+
+    Example:
+        >>> bottom_k(torch.tensor([3.0, 1.0, 1.0]), 1).tolist()
+        [False, True, False]
+    """
+    return _select(scores, k, allowed, highest=False)
+
+
+def random_k(
+    k: int, allowed: Tensor, generator: torch.Generator, *, n_allowed: int | None = None
+) -> Tensor:
+    """Select k of the allowed positions uniformly at random, without replacement.
+
+    Ranks among the allowed positions are drawn on the CPU and then looked up, so one generator
+    state gives one selection on every device and every rank.
+
+    Args:
+        k: how many to select, 0 <= k <= number of allowed positions.
+        allowed: bool tensor of any shape.
+        generator: a CPU generator.
+        n_allowed: the number of allowed positions, where the caller knows it: a GPU then never
+            has to be asked.
+
+    Returns:
+        Bool tensor of the shape of ``allowed`` with exactly k True, all of them allowed.
+
+    Raises:
+        ValueError: k is negative or above the number of allowed positions.
+
+    Example:
+        >>> chosen = random_k(2, torch.tensor([True, False, True]), torch.Generator())
+        >>> chosen.tolist()
+        [True, False, True]
+    """
+    flat = allowed.reshape(-1)
+    n = int(np.count_nonzero(flat.cpu().numpy())) if n_allowed is None else n_allowed
+    ranks = sample(n, k, generator)
+    if allowed.device.type == "cpu":
+        selected = torch.zeros_like(flat)
+        selected[nth_allowed(ranks, np.flatnonzero(~flat.numpy()))] = True
+    else:
+        drawn = torch.zeros(max(n, 1), dtype=torch.bool, device=flat.device)
+        drawn.index_fill_(0, ranks.to(flat.device, non_blocking=True), True)
+        selected = flat & drawn[(flat.cumsum(0) - 1).clamp_(min=0)]
+    return selected.reshape(allowed.shape)
+
+
+def nth_allowed(ranks: Tensor, excluded: npt.NDArray[np.intp]) -> Tensor:
+    """Turn ranks among the allowed positions into flat positions, given those that are not allowed.
+
+    Between two excluded positions the shift from rank to position is constant: it is the number of
+    excluded positions passed. Time and memory grow with the ranks and the excluded positions only.
+
+    Args:
+        ranks: int64 tensor, counted from 0 among the allowed positions.
+        excluded: the flat positions that are not allowed, ascending.
+
+    Returns:
+        Int64 tensor of flat positions.
+
+    Example:
+        >>> nth_allowed(torch.tensor([0, 1, 2]), np.array([0, 2])).tolist()
+        [1, 3, 4]
+    """
+    passed_at = excluded - np.arange(excluded.size)
+    passed = np.searchsorted(passed_at, ranks.numpy(), side="right")
+    return ranks + torch.from_numpy(passed)
+
+
+def top_per_group(keys: Tensor, counts: Tensor, allowed: Tensor) -> Tensor:
+    """Select in every group its own number of highest keys among the allowed ones.
+
+    Args:
+        keys: shape (groups, size); among equal ones the lower index is selected first.
+        counts: int64, shape (groups,): how many to select in each group.
+        allowed: bool, shape (groups, size); no group may have fewer than its count.
+
+    Returns:
+        Bool tensor of shape (groups, size).
+
+    Example:
+        >>> keys = torch.tensor([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])
+        >>> everyone = torch.ones(2, 3, dtype=torch.bool)
+        >>> top_per_group(keys, torch.tensor([1, 2]), everyone).tolist()
+        [[False, True, False], [False, True, True]]
+    """
+    order = torch.where(allowed, keys, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank.scatter_(1, order, torch.arange(keys.shape[1], device=keys.device).expand_as(order))
+    return (rank < counts.unsqueeze(1)) & allowed
+
+
+def sample(n: int, k: int, generator: torch.Generator) -> Tensor:
+    """Draw k distinct integers of 0..n-1 uniformly; in time and memory of at most 256 k.
+
+    Duplicates are dropped and redrawn until k distinct values are held. No value is treated unlike
+    another on the way, so every set of k values is equally likely. Above n/2 the complement is
+    drawn.
+
+    Args:
+        n: the population's size.
+        k: how many to draw, 0 <= k <= n.
+        generator: a CPU generator.
+
+    Returns:
+        Sorted int64 tensor of shape (k,).
+
+    Raises:
+        ValueError: k is outside 0..n.
+
+    Example:
+        >>> sample(3, 3, torch.Generator()).tolist()
+        [0, 1, 2]
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"k={k}: must lie in 0..{n}, the number of positions to choose from")
+    if 2 * k > n:
+        left_out = sample(n, n - k, generator)
+        kept = torch.ones(n, dtype=torch.bool)
+        kept[left_out] = False
+        return kept.nonzero().squeeze(1)
+    if n <= _MARKED_UP_TO * k:
+        return _sample_by_marking(n, k, generator)
+    chosen = torch.empty(0, dtype=torch.int64)
+    while chosen.numel() < k:
+        drawn = torch.randint(n, (k - chosen.numel(),), generator=generator)
+        chosen = _distinct(torch.cat([chosen, drawn]))
+    return chosen
+
+
+def seeded_generator(*key: int | str) -> torch.Generator:
+    """Make a CPU generator whose stream depends on the key alone.
+
+    Randomness that is a function of (seed, layer, update) needs no stored generator state: a run
+    that was resumed, and every rank of a distributed run, draws what the uninterrupted single
+    process would have drawn.
+
+    Example:
+        >>> a, b = seeded_generator(0, "fc1.weight", 3), seeded_generator(0, "fc1.weight", 3)
+        >>> torch.rand(1, generator=a).equal(torch.rand(1, generator=b))
+        True
+    """
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
+
+
+def _sample_by_marking(n: int, k: int, generator: torch.Generator) -> Tensor:
+    """Draw the same values, but mark them among all n instead of sorting."""
+    marked = np.zeros(n, dtype=np.bool_)
+    missing: int = k
+    while missing:
+        marked[torch.randint(n, (missing,), generator=generator).numpy()] = True
+        missing = k - int(np.count_nonzero(marked))
+    return torch.from_numpy(np.flatnonzero(marked))
+
+
+def _distinct(values: Tensor) -> Tensor:
+    """Sort and drop duplicates: several times faster than unique, which hashes."""
+    ordered = np.sort(values.numpy())
+    first = np.ones(ordered.size, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return torch.from_numpy(ordered[first])
+
+
+def _select(scores: Tensor, k: int, allowed: Tensor | None, *, highest: bool) -> Tensor:
+    if not 0 <= k <= scores.numel():
+        raise ValueError(f"k={k}: must lie in 0..{scores.numel()}, the number of scores")
+    if k == 0:
+        return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    flat = scores.detach().reshape(-1)
+    inside = None if allowed is None else allowed.reshape(-1)
+    if scores.device.type == "cpu":
+        selected = _select_on_host(flat, k, inside, highest)
+    else:
+        selected = _select_on_device(flat if highest else -flat, k, inside)
+    return selected.reshape(scores.shape)
+
+
+def _select_on_host(flat: Tensor, k: int, inside: Tensor | None, highest: bool) -> Tensor:
+    values = flat.numpy() if flat.dtype in _NUMPY_FLOATS else flat.double().numpy()
+    allowed = None if inside is None else inside.numpy()
+    if np.isnan(values.max()):  # one pass; whether an allowed one is, is asked only then
+        bad = np.isnan(values) if allowed is None else np.isnan(values) & allowed
+        if n_bad := np.count_nonzero(bad):
+            raise ValueError(f"{n_bad} scores are NaN: make every score a number")
+    positions = _candidates(values, k, allowed, highest)
+    if positions is None:
+        return torch.from_numpy(_select_values(values, k, highest))
+    if positions.size < k:
+        raise ValueError(
+            f"cannot select k={k} of {positions.size} allowed positions: allow at least k"
+        )
+    selected = np.zeros(values.size, dtype=np.bool_)
+    selected[positions[_select_values(values[positions], k, highest)]] = True
+    return torch.from_numpy(selected)
+
+
+def _candidates(
+    values: Array, k: int, allowed: BoolArray | None, highest: bool
+) -> npt.NDArray[np.intp] | None:
+    """Return positions among which the k highest (lowest) surely are; None for all.
+
+    In a long array a regular sample gives a bound that a little more than k values pass, and only
+    those are looked at. Too few beyond the bound (a misleading sample): all allowed ones are.
+    """
+    if values.size > _SAMPLED_FROM:
+        seen = values[::_STRIDE] if allowed is None else values[::_STRIDE][allowed[::_STRIDE]]
+        rank = int(1.1 * k / _STRIDE) + 32
+        if rank < seen.size:
+            bound = _ranked(seen, rank, highest)
+            beyond = values >= bound if highest else values <= bound
+            if allowed is not None:
+                beyond &= allowed
+            if np.count_nonzero(beyond) >= k:
+                return np.flatnonzero(beyond)
+    return None if allowed is None else np.flatnonzero(allowed)
+
+
+def _select_values(values: Array, k: int, highest: bool) -> BoolArray:
+    limit = _ranked(values, k, highest)
+    selected = values > limit if highest else values < limit
+    missing = k - np.count_nonzero(selected)
+    selected[np.flatnonzero(values == limit)[:missing]] = True
+    return selected
+
+
+def _ranked(values: Array, k: int, highest: bool) -> float:
+    """Return the k-th highest (lowest) of at least k values.
+
+    By torch's quickselect: numpy's partition is several times slower where many values are equal.
+    """
+    return float(torch.from_numpy(values).kthvalue(values.size - k + 1 if highest else k).values)
+
+
+def _select_on_device(flat: Tensor, k: int, inside: Tensor | None) -> Tensor:
+    """Select the highest without a value crossing to the host, so the device never waits."""
+    candidates = flat if inside is None else torch.where(inside, flat, -torch.inf)
+    threshold = candidates.topk(k, sorted=False).values.min()
+    above, ties = candidates > threshold, candidates == threshold
+    if inside is not None:
+        ties &= inside
+    return above | (ties & (ties.cumsum(0) <= k - above.sum()))

@@ -1,0 +1,139 @@
+"""What a topology asks of one of its layers, however that layer stores its weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from regrow.engine.exchange import Exchange, Role
+from regrow.engine.moments import OnGrow
+from regrow.engine.patterns import Pattern
+from regrow.engine.scores import Score, Signals
+
+if TYPE_CHECKING:
+    from regrow.engine.plan import PlannedLayer
+
+__all__ = ["SparseLayer"]
+
+
+class SparseLayer(ABC):
+    """One sparse weight: who is active, and how that changes.
+
+    *Units* are what a layer says they are: a bool tensor on the grid for weights under a mask,
+    ascending positions on the grid for weights that are stored without the zeros. Only the layer
+    and its :class:`regrow.engine.exchange.Exchange` look inside.
+
+    Attributes:
+        planned: the layer's row of the plan.
+        pattern: what a unit is.
+        active: how many units are active.
+        n_free: how many units this topology may use.
+        free: those units, bool tensor on the grid; None if it may use all.
+        held: values of the weights it may not use; None if there are none.
+        running: running averages of the scores that follow one, by role.
+    """
+
+    plain: ClassVar[bool] = True  # a multiply by the mask is all that a step needs
+    exchange: ClassVar[type[Exchange]] = Exchange  # how its units are moved
+
+    def __init__(self, planned: PlannedLayer, pattern: Pattern) -> None:
+        self.planned = planned
+        self.pattern = pattern
+        self.active = planned.initial
+        self.n_free = planned.units
+        self.free: Tensor | None = None
+        self.held: Tensor | None = None
+        self.running: dict[str, Tensor] = {}
+
+    @property
+    def name(self) -> str:
+        """The parameter's name."""
+        return self.planned.name
+
+    @abstractmethod
+    def units(self) -> Any:
+        """Return the active units."""
+
+    @abstractmethod
+    def expanded(self, units: Any) -> Tensor:
+        """Return the weights that units hold; bool tensor of the dense weight's shape."""
+
+    @abstractmethod
+    def ever(self) -> Tensor:
+        """Return the weights that are active or ever were; bool tensor of the dense shape."""
+
+    @abstractmethod
+    def counts(self, before: Any, after: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Count the units of two topologies, and those they share; 0-d tensors on one device."""
+
+    @abstractmethod
+    def signals(
+        self,
+        weight: Tensor,
+        role: Role,
+        kept: Any,
+        *,
+        progress: float = 0.0,
+        gradient: Tensor | None = None,
+        momentum: Tensor | None = None,
+    ) -> Signals:
+        """Return what a drop or grow score may look at, given the units kept so far."""
+
+    @abstractmethod
+    def commit_(
+        self, units: Any, weight: Tensor, slots: dict[str, Tensor], on_grow: OnGrow
+    ) -> None:
+        """Take over new active units; write the weight and the optimizer's slots accordingly."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that moves, masks at one bit a weight."""
+
+    @abstractmethod
+    def check_state(self, state: dict[str, Any]) -> Tensor:
+        """Return the mask of a saved state, or raise ValueError if the state does not fit."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> None:
+        """Take over a state that was checked, and apply it to the weight."""
+
+    @abstractmethod
+    def topology_bytes(self) -> int:
+        """Count the bytes that say where the active weights are."""
+
+    @abstractmethod
+    def rescale_(self, weight: Tensor, factor: float) -> None:
+        """Multiply the active weights."""
+
+    # ------------------------------------------------------------------ most have nothing to add
+
+    def kept(self) -> Tensor:
+        """Return the weights that take part in the forward pass; bool tensor of the dense shape."""
+        return self.expanded(self.units())
+
+    def n_kept(self) -> int:
+        """Count the weights that take part in the forward pass."""
+        return int(torch.count_nonzero(self.kept()))
+
+    def values(self, weight: Tensor) -> Tensor:
+        """Return the weights that scores look at."""
+        return weight
+
+    def follow_(self, weight: Tensor) -> None:  # noqa: B027
+        """Move to the weight's device and dtype, should the model have been moved."""
+
+    def apply_(self, weight: Tensor) -> None:  # noqa: B027
+        """Set dropped weights to zero and held weights to their own value."""
+
+    def before_step_(self, weight: Tensor, scale: Tensor | None) -> None:  # noqa: B027
+        """Prepare the weight for the optimizer's step; called for layers that are not plain."""
+
+    def expect_(self, *, dense_gradients: bool) -> None:  # noqa: B027
+        """Learn whether the next step's update will read gradients of inactive weights."""
+
+    def observe_(self, role: str, score: Score, signals: Signals) -> None:
+        """Take one more step of the running average of a score that drops or grows."""
+        self.running[role] = score.average(self.running.get(role), signals)

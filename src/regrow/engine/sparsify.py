@@ -1,0 +1,285 @@
+"""Make a model sparse: check everything, then change it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, SupportsIndex
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from regrow.engine.dynamic import Dynamic, Method
+from regrow.engine.plan import Globs, Plan, make_plan, unwrap
+from regrow.engine.selection import seeded_generator
+from regrow.engine.sparse_layer import SparseLayer
+from regrow.engine.sparsifier import LIVE, Sparsifier, check_state
+from regrow.engine.topology import Topology
+
+__all__ = ["sparsify"]
+
+logger = logging.getLogger("regrow")
+
+EXECUTIONS = ("masked", "csr", "block", "auto")
+
+
+def sparsify(
+    model: nn.Module,
+    optimizer: Optimizer,
+    method: Method,
+    *,
+    total_steps: int,
+    include: Globs = None,
+    exclude: Globs = None,
+    available: Mapping[str, Tensor] | None = None,
+    rescale: bool = False,
+    execution: str = "masked",
+    example_inputs: Any = None,
+    seed: int = 0,
+    state: Mapping[str, Any] | None = None,
+) -> Sparsifier:
+    """Make a model sparse and keep it so while its optimizer steps.
+
+    Weights outside the first topology are set to zero in place. From then on ``optimizer.step()``
+    drives the method: no wrapper, no parametrisation, no line in the training loop. Call it once
+    the model is on its device and the optimizer is built, on every rank alike.
+
+    Args:
+        model: any module; DDP, DataParallel and compiled modules are looked into.
+        optimizer: any ``torch.optim`` optimizer that holds every weight to be sparse.
+        method: such as ``regrow.RigL(density=0.1)``.
+        total_steps: optimizer steps of the whole run; schedules refer to it.
+        include: globs over parameter names that become sparse, in place of the default choice
+            (linear, convolution, attention and recurrent weights).
+        exclude: globs over parameter names that stay dense.
+        available: bool tensors by parameter name; where False, a weight is held for ever at its
+            present value: neither dropped, grown, nor moved by any optimizer.
+        rescale: multiply the kept weights of each layer by 1/√density, so that its outputs keep the
+            variance a dense initialisation gives them (Evci et al. 2022, arXiv 2010.03533). For
+            fresh weights only, never for trained ones.
+        execution: how sparse layers are computed. "masked": dense weights times masks, which saves
+            neither time nor memory; every method and layer. "csr": on the CPU, weights, gradients
+            and optimizer state for active weights only. "block": the same for blocks of weights, on
+            a GPU. "auto": each layer the way that is fastest, timed. Stored layers replace those
+            inside the model, and their parameters those inside the optimizer; a model made on the
+            meta device is then never dense.
+        example_inputs: for "auto": a batch as training will see it; a tensor, or a tuple of the
+            model's arguments.
+        seed: fixes every random choice, on any device and number of ranks.
+        state: a saved ``Sparsifier.state_dict()`` to resume from. No new topology is then drawn, so
+            that weights loaded into the model before are not masked by one.
+
+    Returns:
+        The sparsifier, to be saved with the model and the optimizer. ``print(sparse.summary())``
+        shows which layers are sparse, how dense they are, and why others are not.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: an argument is out of range, a glob matches nothing, the optimizer does not hold
+            a weight, or the model is sparse already. The model is then as it was.
+
+    Example:
+        >>> import regrow
+        >>> model = nn.Linear(8, 4)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> sparse = regrow.sparsify(model, optimizer, regrow.RigL(density=0.25), total_steps=100)
+        >>> int(torch.count_nonzero(model.weight)), sparse.density
+        (8, 0.25)
+    """
+    _check_run(method, total_steps, execution, seed)
+    seed = int(seed)
+    inner = unwrap(model)
+    plan = make_plan(inner, method, include, exclude)
+    weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
+    _check_optimizer(optimizer, weights)
+    _check_not_sparse(weights)
+    held = _check_available(available or {}, weights)
+    if isinstance(method, Dynamic) and method.next_update(0, total_steps) is None:
+        logger.warning(
+            "%s will make no update: none falls before stop_at=%s of total_steps=%d with "
+            "update_every=%d",
+            method.name,
+            method.stop_at,
+            total_steps,
+            method.update_every,
+        )
+    first: dict[str, Tensor] = {}
+    if state is not None:
+        check_state(state, method)
+        plan = _with_saved_counts(plan, method, state["layers"])
+    elif method.start is not None:
+        first = method.start.choose(inner, plan.layers, method.pattern, seed)
+        plan = _with_counts(plan, first)
+    stored: Mapping[str, SparseLayer] = {}
+    if execution != "masked":
+        plan = _with_execution(plan, execution, model, optimizer, method, example_inputs)
+        stored = _stored_layers(model, optimizer, method, plan, seed, first, held, state)
+    layers = [
+        stored[layer.name]
+        if layer.name in stored
+        else method.layer(
+            layer,
+            inner.get_parameter(layer.name),
+            seeded_generator(seed, layer.name, "start"),
+            first.get(layer.name),
+            held.get(layer.name),
+        )
+        for layer in plan.layers
+    ]
+    topology = Topology(inner, layers)
+    if state is not None:
+        topology.check_state(state["layers"])
+    logger.info("%s\n%s", method, plan)
+    sparse = Sparsifier(topology, optimizer, method, plan, total_steps, seed, state)
+    if rescale and state is None:
+        topology.rescale_()
+    return sparse
+
+
+def _with_execution(
+    plan: Plan,
+    execution: str,
+    model: nn.Module,
+    optimizer: Optimizer,
+    method: Method,
+    example_inputs: Any,
+) -> Plan:
+    """Return the plan with how each layer is computed."""
+    chosen = dict.fromkeys((layer.name for layer in plan.layers), execution)
+    if execution == "auto":
+        if example_inputs is None:
+            raise ValueError(
+                "execution='auto' times layers as the model calls them: pass example_inputs, a "
+                "batch of the size that training will use"
+            )
+        # Execution stands on the engine, and is looked up only when asked for.
+        choose = import_module("regrow.execution.choose").choose
+        choices = choose(model, optimizer, method, plan, example_inputs)
+        chosen = {name: choice.execution for name, choice in choices.items()}
+    layers = (replace(layer, execution=chosen[layer.name]) for layer in plan.layers)
+    return Plan(tuple(layers), plan.skipped)
+
+
+def _stored_layers(
+    model: nn.Module,
+    optimizer: Optimizer,
+    method: Method,
+    plan: Plan,
+    seed: int,
+    first: Mapping[str, Tensor],
+    held: Mapping[str, Tensor],
+    state: Mapping[str, Any] | None,
+) -> Mapping[str, SparseLayer]:
+    """Replace the layers that are to store active weights only."""
+    names = [layer.name for layer in plan.layers if layer.execution != "masked"]
+    if not names:
+        return {}
+    if any(name in held for name in names):
+        raise ValueError("available: stored layers cannot hold weights; use execution='masked'")
+    if unwrap(model) is not model:
+        raise ValueError(
+            f"{', '.join(names)} would be replaced, which the {type(model).__name__} around the "
+            "model would not see: call sparsify() first, then wrap the model"
+        )
+    convert = import_module("regrow.execution.convert").convert
+    layers: Mapping[str, SparseLayer] = convert(
+        model, optimizer, method, plan, seed, first, state and state["layers"]
+    )
+    return layers
+
+
+def _with_counts(plan: Plan, units: Mapping[str, Tensor]) -> Plan:
+    """Return the plan with as many units in each layer as were chosen."""
+    layers = []
+    for layer in plan.layers:
+        count = int(units[layer.name].sum())
+        grows_to = count if layer.final == layer.initial else layer.final
+        density = count / layer.units
+        layers.append(
+            replace(
+                layer,
+                initial=count,
+                final=grows_to,
+                initial_density=density,
+                final_density=density if grows_to == count else layer.final_density,
+            )
+        )
+    return Plan(tuple(layers), plan.skipped)
+
+
+def _with_saved_counts(plan: Plan, method: Method, saved: Mapping[str, Any]) -> Plan:
+    """Return the plan with the counts that a start had chosen when the state was saved."""
+    if method.start is None:
+        return plan
+    layers = []
+    for layer in plan.layers:
+        if layer.name not in saved:
+            return plan  # refused later, with the names
+        initial, final = saved[layer.name]["counts"]
+        densities = {"initial_density": initial / layer.units, "final_density": final / layer.units}
+        layers.append(replace(layer, initial=initial, final=final, **densities))
+    return Plan(tuple(layers), plan.skipped)
+
+
+def _check_run(method: Method, total_steps: int, execution: str, seed: int) -> None:
+    if not isinstance(method, Method):
+        raise TypeError(f"method={method!r}: a method is needed, such as regrow.RigL(density=0.1)")
+    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
+        raise TypeError(f"seed={seed!r}: an integer is needed")
+    if isinstance(total_steps, bool) or not isinstance(total_steps, int):
+        raise TypeError(f"total_steps={total_steps!r}: a number of optimizer steps is needed")
+    if total_steps < 1:
+        raise ValueError(f"total_steps={total_steps}: must be at least 1")
+    if execution not in EXECUTIONS:
+        raise ValueError(f"execution={execution!r}: must be one of {', '.join(EXECUTIONS)}")
+
+
+def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer={optimizer!r}: a torch.optim.Optimizer is needed")
+    holds = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    missing = [name for name, weight in weights.items() if id(weight) not in holds]
+    if missing:
+        raise ValueError(
+            f"optimizer does not hold {', '.join(missing)}: build it from this model's parameters "
+            "(after the model is moved and wrapped), or exclude these weights"
+        )
+
+
+def _check_not_sparse(weights: Mapping[str, Tensor]) -> None:
+    def taken() -> set[int]:
+        return {id(p) for sparse in LIVE for p in sparse.present_weights()}
+
+    again = [name for name, weight in weights.items() if id(weight) in taken()]
+    if again:
+        gc.collect()  # sparsifier and optimizer refer to each other
+        again = [name for name, weight in weights.items() if id(weight) in taken()]
+    if again:
+        raise ValueError(
+            f"model is sparse already ({', '.join(again)}): call remove() on its Sparsifier first"
+        )
+
+
+def _check_available(
+    available: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    checked = {}
+    for name, mask in available.items():
+        if name not in weights:
+            raise ValueError(f"available: {name!r} is no sparse weight; those are {list(weights)}")
+        if not isinstance(mask, Tensor):
+            raise TypeError(
+                f"available[{name!r}]={mask!r}: a bool tensor of shape "
+                f"{tuple(weights[name].shape)} is needed"
+            )
+        if mask.dtype != torch.bool or mask.shape != weights[name].shape:
+            raise ValueError(
+                f"available[{name!r}] is {mask.dtype} of shape {tuple(mask.shape)}: "
+                f"a bool tensor of shape {tuple(weights[name].shape)} is needed"
+            )
+        checked[name] = mask.to(weights[name].device)
+    return checked

@@ -1,0 +1,343 @@
+"""The masks of a whole model: applied at every step, moved at an update, saved and restored.
+
+An update proposes new units for every layer, checks them, and only then commits any: a layer with
+bad numbers leaves the model untouched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from regrow.engine.dynamic import Dynamic
+from regrow.engine.layer import MaskedLayer
+from regrow.engine.moments import momentum, slots
+from regrow.engine.redistribution import share_out
+from regrow.engine.scores import Score, Signals
+from regrow.engine.sharding import agree_on, local, whole
+from regrow.engine.sparse_layer import SparseLayer
+from regrow.engine.update import Moves, Role, UpdateView
+
+__all__ = ["LayerChange", "Topology", "check_finite"]
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """What an update did to one layer, in units.
+
+    Args:
+        dropped: were active and are not any more.
+        grown: were not active and are now.
+        active: are active after the update.
+    """
+
+    dropped: int
+    grown: int
+    active: int
+
+
+class Topology:
+    """The masks of one model.
+
+    Args:
+        model: the user's own module.
+        layers: one for each sparse weight.
+    """
+
+    def __init__(self, model: nn.Module, layers: list[SparseLayer]) -> None:
+        self.model = model
+        self.layers = layers
+        self.collect_()
+
+    def pairs(self) -> list[tuple[SparseLayer, nn.Parameter]]:
+        """Look the weights up by name: wrapping a model may have swapped its parameters."""
+        return [(layer, self.model.get_parameter(layer.name)) for layer in self.layers]
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return the weights that take part in the forward pass; bool tensors by name."""
+        return {layer.name: layer.kept() for layer in self.layers}
+
+    # ------------------------------------------------------------------ every step
+
+    def collect_(self) -> None:
+        """Gather the weights to multiply and their masks, wherever the model is now."""
+        pairs = self.pairs()
+        for layer, weight in pairs:
+            layer.follow_(weight)
+        plain = [pair for pair in pairs if pair[0].plain and pair[0].held is None]
+        self._special = [pair for pair in pairs if not pair[0].plain or pair[0].held is not None]
+        masked = [
+            (weight, layer.mask)
+            for layer, weight in plain
+            if isinstance(layer, MaskedLayer) and not layer.full
+        ]
+        self._weights: list[Tensor] = [weight for weight, _ in masked]
+        self._masks = [local(mask) for _, mask in masked]
+
+    @torch.no_grad()
+    def apply_(self) -> None:
+        """Multiply the weights by their masks: all that an ordinary step costs."""
+        weights = [local(weight) for weight in self._weights]
+        if any(
+            weight.device != mask.device or weight.dtype != mask.dtype
+            for weight, mask in zip(weights, self._masks, strict=True)
+        ):
+            self.collect_()
+        if weights:
+            torch._foreach_mul_(weights, self._masks)
+        for layer, weight in self._special:
+            layer.apply_(weight)
+
+    @torch.no_grad()
+    def rescale_(self) -> None:
+        """Multiply active weights by 1/√density, layer by layer."""
+        for layer, weight in self.pairs():
+            layer.rescale_(weight, (layer.planned.units / layer.active) ** 0.5)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether any layer has something to do before a step."""
+        return any(not layer.plain for layer, _ in self._special)
+
+    @torch.no_grad()
+    def before_step_(self, scale: Tensor | None) -> None:
+        """Let layers prepare their weights for the optimizer's step."""
+        for layer, weight in self._special:
+            layer.before_step_(weight, scale)
+
+    @torch.no_grad()
+    def separate_(self) -> None:
+        """Take back what :meth:`before_step_` put into weights: a forward pass comes first."""
+        for layer, weight in self._special:
+            layer.apply_(weight)
+
+    @torch.no_grad()
+    def observe_(self, method: Dynamic, gradients: Mapping[str, Tensor]) -> None:
+        """Take one more step of the running averages that the method's scores follow."""
+        for layer, weight in self.pairs():
+            for role, score in (("drop", method.drop), ("grow", method.grow)):
+                if score.observes is None or (score.observes and layer.name not in gradients):
+                    continue
+                signals = Signals(
+                    weight=whole(layer.values(weight.detach())),
+                    pattern=layer.pattern,
+                    gradient=whole(gradients[layer.name]) if score.observes else None,
+                )
+                layer.observe_(role, score, signals)
+
+    def expect_(self, *, dense_gradients: bool) -> None:
+        """Tell layers whether the next step's update will read gradients of inactive weights."""
+        for layer in self.layers:
+            layer.expect_(dense_gradients=dense_gradients)
+
+    # ------------------------------------------------------------------ an update
+
+    def moves(self, method: Dynamic, progress: float) -> dict[str, Moves]:
+        """Return what an update moves in each layer; empty when nothing moves in any."""
+        fraction = method.fraction_at(progress)
+        targets = {layer.name: self._target(method, layer, progress) for layer in self.layers}
+        if method.shrink == "global":
+            targets = self._global_targets(targets)
+        moves = {
+            layer.name: method.moves(layer.active, targets[layer.name], layer.n_free, fraction)
+            for layer in self.layers
+        }
+        if not any(moves.values()):
+            return {}
+        together = "global" in (method.shrink, method.threshold) or method.redistribute
+        return {name: move for name, move in moves.items() if move or together}
+
+    def followed(self, method: Dynamic, moves: Mapping[str, Moves]) -> dict[str, Moves]:
+        """Return the moves of layers whose running averages, if scores follow any, saw a step.
+
+        Raises:
+            RuntimeError: no layer's did.
+        """
+        roles = method.followed
+        seen = {layer.name for layer in self.layers if all(r in layer.running for r in roles)}
+        if not seen:
+            raise RuntimeError(
+                "topology update: the method chooses by running averages, and no layer has one "
+                "yet: make a step with gradients first"
+            )
+        return {name: move for name, move in moves.items() if name in seen}
+
+    @torch.no_grad()
+    def update_(
+        self,
+        method: Dynamic,
+        moves: Mapping[str, Moves],
+        progress: float,
+        optimizer: Optimizer,
+        gradients: Mapping[str, Tensor],
+        generator: Callable[[str, Role], torch.Generator],
+    ) -> dict[str, LayerChange]:
+        """Move the topology; weights and optimizer state follow.
+
+        Args:
+            method: whose scores choose.
+            moves: how many units each layer drops and grows.
+            progress: through the window of updates, from 0 to 1.
+            optimizer: holds the state of the weights.
+            gradients: dense gradients by layer, where the method reads them.
+            generator: makes the CPU generator for choices at random, from a key.
+
+        Returns:
+            What happened, by layer.
+
+        Raises:
+            FloatingPointError: a weight is NaN or infinite; nothing was changed.
+        """
+        weights = {layer.name: weight for layer, weight in self.pairs() if layer.name in moves}
+        layers = [layer for layer in self.layers if layer.name in moves]
+        check_finite(weights, "weight")
+        read = method.reads(moves.values())
+
+        def signals(layer: SparseLayer, role: Role, kept: Tensor) -> Signals:
+            weight = weights[layer.name]
+            return layer.signals(
+                weight,
+                role,
+                kept,
+                progress=progress,
+                gradient=gradients[layer.name] if "gradient" in read else None,
+                momentum=momentum(optimizer, weight) if "momentum" in read else None,
+            )
+
+        fraction = method.fraction_at(progress)
+        active = {layer.name: layer.units() for layer in layers}
+        proposed = method.propose(UpdateView(layers, active, moves, fraction, signals, generator))
+        changes = _count_changes(layers, active, proposed)
+        for layer in layers:
+            weight = weights[layer.name]
+            layer.commit_(proposed[layer.name], weight, slots(optimizer, weight), method.on_grow)
+            layer.active = changes[layer.name].active
+        self.collect_()
+        return changes
+
+    @torch.no_grad()
+    def would_drop(
+        self,
+        score: Score,
+        fraction: float,
+        optimizer: Optimizer,
+        gradients: Mapping[str, Tensor],
+        generator: Callable[[str, Role], torch.Generator],
+    ) -> dict[str, Tensor]:
+        """Return the weights a drop score would choose in every layer; changes nothing."""
+        chosen = {}
+        for layer, weight in self.pairs():
+            if "gradient" in score.needs and layer.name not in gradients:
+                raise RuntimeError(
+                    f"score={score!r} reads gradients, and {layer.name} has none: "
+                    "call backward() first"
+                )
+            signals = partial(
+                layer.signals,
+                weight,
+                gradient=gradients[layer.name] if "gradient" in score.needs else None,
+                momentum=momentum(optimizer, weight) if "momentum" in score.needs else None,
+            )
+            one = layer.exchange(layer, layer.units(), signals)
+            one.drop(score, math.floor(fraction * layer.active), generator(layer.name, "drop"))
+            chosen[layer.name] = layer.expanded(one.active) & ~layer.expanded(one.kept)
+        return chosen
+
+    def _target(self, method: Dynamic, layer: SparseLayer, progress: float) -> int:
+        """Return how many units of a layer are to be active."""
+        if method.initial_density is None:
+            return layer.active
+        planned = layer.planned
+        density = method.density_at(progress, planned.initial_density, planned.final_density)
+        return min(layer.pattern.kept(density, planned.shape), layer.n_free)
+
+    def _global_targets(self, targets: dict[str, int]) -> dict[str, int]:
+        """Keep the sum of the targets but not how it is shared: that, all layers decide together.
+
+        A falling sum is spread over the layers only to be summed again; a rising one goes to where
+        the layers are furthest below what was planned.
+        """
+        active = [layer.active for layer in self.layers]
+        change = sum(targets.values()) - sum(active)
+        if change <= 0:
+            shares = share_out(-change, active, active)
+            return dict(
+                zip(targets, [a - s for a, s in zip(active, shares, strict=True)], strict=True)
+            )
+        below = [max(t - a, 0) for t, a in zip(targets.values(), active, strict=True)]
+        room = [layer.n_free - layer.active for layer in self.layers]
+        shares = share_out(change, below, room)
+        return dict(zip(targets, [a + s for a, s in zip(active, shares, strict=True)], strict=True))
+
+    # ------------------------------------------------------------------ save and restore
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return each layer's state, by name."""
+        return {layer.name: layer.state_dict() for layer in self.layers}
+
+    def check_state(self, state: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the masks of a saved state, or raise ValueError if it does not fit."""
+        names = [layer.name for layer in self.layers]
+        if list(state) != names:
+            raise ValueError(
+                f"state: it has masks of {list(state)}, but {names} are sparse here: "
+                "use the same model, include and exclude"
+            )
+        return {layer.name: layer.check_state(state[layer.name]) for layer in self.layers}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over each layer's state and apply the masks to the model.
+
+        Raises:
+            ValueError: the layers differ, or one's state does not fit; nothing is then changed.
+        """
+        masks = self.check_state(state)
+        for layer, weight in self.pairs():
+            layer.load_state(state[layer.name], masks[layer.name], weight)
+        self.collect_()
+
+
+def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Raise FloatingPointError if any value is NaN or infinite; the device is asked once.
+
+    Example:
+        >>> check_finite({"a": torch.ones(2)}, "weight")
+    """
+    parts = {name: local(tensor.detach()) for name, tensor in tensors.items()}
+    # A sum is the cheapest question; only if one is not finite, every value is looked at.
+    bad = agree_on(tensors, {name: _sum(part).isfinite() for name, part in parts.items()})
+    if bad:
+        bad = agree_on(tensors, {name: part.isfinite().all() for name, part in parts.items()})
+    if bad:
+        raise FloatingPointError(
+            f"topology update: the {what} of {', '.join(bad)} holds NaN or infinite values; "
+            "nothing was changed. Lower the learning rate, or skip such steps (as GradScaler does)"
+        )
+
+
+def _sum(tensor: Tensor) -> Tensor:
+    return tensor.sum(dtype=torch.float32 if tensor.element_size() < 4 else None)
+
+
+def _count_changes(
+    layers: Sequence[SparseLayer], before: Mapping[str, Tensor], after: Mapping[str, Tensor]
+) -> dict[str, LayerChange]:
+    """Count dropped, grown and active units of every layer; the device is asked once."""
+    counts: list[Tensor] = []
+    for layer in layers:
+        counts += layer.counts(before[layer.name], after[layer.name])
+    if not counts:
+        return {}
+    rows = torch.stack([count.to(counts[0].device) for count in counts]).reshape(-1, 3).tolist()
+    return {
+        name: LayerChange(dropped=n - both, grown=m - both, active=m)
+        for name, (n, m, both) in zip(before, rows, strict=True)
+    }

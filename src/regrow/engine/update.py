@@ -1,0 +1,194 @@
+"""One update of a topology: which units every layer has afterwards. Changes nothing itself.
+
+Up to four things happen, in this order: the density falls (*shrink*), the lowest units go
+(*exchange*), what went is shared among layers (*redistribute*), and the highest grow. Shrinking and
+dropping choose inside each layer or over all layers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from regrow.engine.exchange import Exchange, Role
+from regrow.engine.redistribution import share_out
+from regrow.engine.scores import Signals
+from regrow.engine.sparse_layer import SparseLayer
+
+if TYPE_CHECKING:
+    from regrow.engine.dynamic import Dynamic
+
+__all__ = ["Moves", "Role", "UpdateView", "begin", "drop", "grow", "propose"]
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How many units of one layer an update drops and grows.
+
+    Args:
+        shrink: dropped for good, because the density falls.
+        exchange: dropped, and replaced.
+        expand: grown, because the density rises.
+    """
+
+    shrink: int = 0
+    exchange: int = 0
+    expand: int = 0
+
+    def __bool__(self) -> bool:
+        """Whether anything moves."""
+        return bool(self.shrink or self.exchange or self.expand)
+
+
+@dataclass(frozen=True)
+class UpdateView:
+    """What an update may look at.
+
+    Args:
+        layers: those that move.
+        active: their active units before the update; bool tensors on the grids.
+        moves: how many units each is to drop and grow.
+        fraction: the share of active units exchanged.
+        signals: makes the signals of a layer for the drop score or the grow score, given the units
+            it keeps so far.
+        generator: makes the CPU generator for what is chosen at random, from a key.
+    """
+
+    layers: Sequence[SparseLayer]
+    active: Mapping[str, Tensor]
+    moves: Mapping[str, Moves]
+    fraction: float
+    signals: Callable[[SparseLayer, Role, Tensor], Signals]
+    generator: Callable[[str, Role], torch.Generator]
+
+
+Exchanges = dict[str, Exchange]
+
+
+def propose(method: Dynamic, view: UpdateView) -> dict[str, Tensor]:
+    """Compute every layer's active units after an update.
+
+    Args:
+        method: whose scores choose.
+        view: what the update may look at.
+
+    Returns:
+        Bool tensors on the grids, by layer, with exact counts.
+    """
+    exchanges = begin(view)
+    return grow(method, view, exchanges, drop(method, view, exchanges))
+
+
+def begin(view: UpdateView) -> Exchanges:
+    """Return every layer's units, nothing moved yet."""
+    return {
+        layer.name: layer.exchange(layer, view.active[layer.name], partial(view.signals, layer))
+        for layer in view.layers
+    }
+
+
+def drop(method: Dynamic, view: UpdateView, exchanges: Exchanges) -> dict[str, int]:
+    """Shrink and drop in all layers; return how many units each is to grow."""
+    shrink = {name: move.shrink for name, move in view.moves.items()}
+    if method.shrink == "global" and any(shrink.values()):
+        _drop_over_all(method, view, exchanges, sum(shrink.values()), replaced=False)
+        shrink = dict.fromkeys(shrink, 0)
+    exchange = _to_exchange(method, view, exchanges)
+    gone = {}
+    if method.threshold == "global" and any(exchange.values()):
+        for name, one in exchanges.items():
+            one.drop(method.drop, shrink[name], view.generator(name, "drop"))
+        gone = _drop_over_all(method, view, exchanges, sum(exchange.values()), replaced=True)
+    else:
+        for name, one in exchanges.items():
+            k = shrink[name] + exchange[name]
+            gone[name] = one.drop(method.drop, k, view.generator(name, "drop")) - shrink[name]
+    return {name: count + view.moves[name].expand for name, count in gone.items()}
+
+
+def grow(
+    method: Dynamic, view: UpdateView, exchanges: Exchanges, to_grow: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """Share among layers what is to be grown, and grow it; return who is active then."""
+    if method.redistribute is not None:
+        to_grow = _redistributed(method, exchanges, to_grow)
+    for name, one in exchanges.items():
+        one.grow(
+            method.grow,
+            to_grow[name],
+            view.generator(name, "grow"),
+            regrow_dropped=method.regrow_dropped,
+        )
+    return {name: one.kept for name, one in exchanges.items()}
+
+
+def _to_exchange(method: Dynamic, view: UpdateView, exchanges: Exchanges) -> dict[str, int]:
+    """Return how many units each layer is to exchange.
+
+    Layers that shrank together are no longer as large as their moves were computed for. Where no
+    exchange was planned at all, there is none: what it would read was not gathered.
+    """
+    planned = {name: move.exchange for name, move in view.moves.items()}
+    shrunk = any(move.shrink for move in view.moves.values())
+    if method.shrink != "global" or not shrunk or not any(planned.values()):
+        return planned
+    counts = {}
+    for layer in view.layers:
+        one = exchanges[layer.name]
+        exchange = method.moves(one.n, one.n, layer.n_free, view.fraction).exchange
+        if not method.regrow_dropped:
+            exchange = min(exchange, _room_to_replace(view, one))
+        counts[layer.name] = exchange
+    return counts
+
+
+def _room_to_replace(view: UpdateView, one: Exchange) -> int:
+    """Return how many units may go if others are to take their place, beside those it grows."""
+    return one.room(regrow_dropped=False) - view.moves[one.layer.name].expand
+
+
+def _drop_over_all(
+    method: Dynamic, view: UpdateView, exchanges: Exchanges, k: int, *, replaced: bool
+) -> dict[str, int]:
+    """Drop the k lowest units of all layers together; return how many each lost.
+
+    No layer loses its last unit, nor, if what it loses is to be replaced, more than it has room to
+    grow: only so many of its own lowest units compete.
+    """
+    score, worths, among, n = method.drop, [], [], 0
+    for name, one in exchanges.items():
+        worth, there = one.worth(score)
+        most = max(one.n - 1, 0)
+        if replaced and not method.regrow_dropped:
+            most = min(most, _room_to_replace(view, one))
+        worths.append(worth)
+        among.append(score.lowest(worth, most, there, one.n, view.generator(name, "drop")))
+        n += most
+    generator = view.generator("all layers", "drop")
+    chosen = score.lowest(torch.cat(worths), min(k, n), torch.cat(among), n, generator)
+    parts = chosen.split([len(part) for part in among])
+    gone = dict(zip(exchanges, torch.stack([p.sum() for p in parts]).tolist(), strict=True))
+    for (name, one), part in zip(exchanges.items(), parts, strict=True):
+        one.strike(part, gone[name])
+    return gone
+
+
+def _redistributed(
+    method: Dynamic, exchanges: Exchanges, to_grow: Mapping[str, int]
+) -> dict[str, int]:
+    """Share what all layers are to grow in proportion to the strength of a signal.
+
+    A layer that lost all its units gets one before the others share.
+    """
+    assert method.redistribute is not None
+    strengths = torch.stack([one.strength(method.redistribute) for one in exchanges.values()])
+    first = [int(one.n == 0) for one in exchanges.values()]
+    room = [one.room(regrow_dropped=method.regrow_dropped) for one in exchanges.values()]
+    room = [r - f for r, f in zip(room, first, strict=True)]
+    shares = share_out(sum(to_grow.values()) - sum(first), strengths.tolist(), room)
+    return {name: f + s for name, f, s in zip(to_grow, first, shares, strict=True)}

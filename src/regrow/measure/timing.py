@@ -1,0 +1,94 @@
+"""Seconds, side by side: what is compared runs in turns, so that a busy machine slows all alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+__all__ = ["Timing", "interleaved"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock seconds of one thing, repeated.
+
+    Args:
+        seconds: of each repetition.
+
+    Example:
+        >>> Timing((3.0, 1.0, 2.0)).median
+        2.0
+    """
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median."""
+        return float(np.median(self.seconds))
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The spread: the middle half of all repetitions lies in between."""
+        low, high = np.percentile(self.seconds, [25, 75])
+        return float(low), float(high)
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float = 1.0,
+    warmup: int = 2,
+    least: int = 5,
+    most: int = 200,
+) -> dict[str, Timing]:
+    """Time several calls in turns.
+
+    Args:
+        calls: what is compared, by name.
+        seconds: of timing in all; no new round begins after them.
+        warmup: rounds that do not count.
+        least: rounds that are made whatever they take.
+        most: rounds that are made at most.
+
+    Returns:
+        Timings by name. A GPU is waited for at the end of every call.
+
+    Raises:
+        ValueError: there is nothing to time.
+
+    Example:
+        >>> times = interleaved({"a": lambda: None, "b": lambda: None}, seconds=0.0, least=3)
+        >>> [len(timing.seconds) for timing in times.values()]
+        [3, 3]
+    """
+    if not calls:
+        raise ValueError("calls is empty: name at least one thing to time")
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(warmup):
+        for call in calls.values():
+            _timed(call)
+    started = time.perf_counter()
+    for round_ in range(most):
+        if round_ >= least and time.perf_counter() - started > seconds:
+            break
+        for name, call in calls.items():
+            found[name].append(_timed(call))
+    return {name: Timing(tuple(times)) for name, times in found.items()}
+
+
+def _timed(call: Callable[[], object]) -> float:
+    _wait()
+    started = time.perf_counter()
+    call()
+    _wait()
+    return time.perf_counter() - started
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

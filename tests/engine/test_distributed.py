@@ -1,0 +1,417 @@
+"""Two ranks of gloo on this machine's loopback are one process on the batches of both.
+
+The ranks run all scenarios of this file in one go (:func:`main`), since starting them takes
+seconds, and leave what they found in a folder; tests read it. In float64 the order of a sum decides
+no tie.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import datetime
+import fcntl
+import functools
+import os
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional
+
+import regrow
+from regrow.engine.criteria import AverageGradient, Running, WeightTimesGradient
+from regrow.engine.patterns import Block, Channel
+
+TOTAL, STOPPED, WORLD = 24, 11, 2  # updates every three steps: stopped in the middle of an interval
+LIMIT = 120  # seconds, for the ranks to say all they have to
+
+EVERY = {"density": 0.3, "update_every": 3}
+METHODS = {
+    "SET": regrow.SET(**EVERY),
+    "RigL": regrow.RigL(**EVERY),
+    "MEST": regrow.MEST(**EVERY, soft_memory=0.5, gamma=1.0),
+    "GraNet": regrow.GraNet(**EVERY),
+    "SRigL": regrow.SRigL(**EVERY, gamma=0.9),
+    "CHTs": regrow.CHTs(**EVERY),
+    "SNFS": regrow.SNFS(**EVERY),
+    "averages": regrow.Dynamic(
+        **EVERY, drop=Running(WeightTimesGradient()), grow=AverageGradient()
+    ),
+    "all layers together": regrow.RigL(**EVERY, threshold="global", on_grow="mean"),
+    "channels": regrow.RigL(**EVERY | {"density": 0.6}, drop_fraction=0.5, pattern=Channel()),
+    "blocks": regrow.SET(**EVERY, pattern=Block(2)),
+    "TopKAST": regrow.TopKAST(**EVERY),
+}
+SHARDED = [name for name in METHODS if name != "TopKAST"]
+STYLES = ("plain", "accumulating", "clipping")
+
+# ---------------------------------------------------------------------- what every process does
+
+
+def make_net(seed=0, device="cpu"):
+    """15, 7 and 1 outputs: no two ranks can share them evenly, and the last not at all."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = nn.Linear(12, 15), nn.Tanh(), nn.Linear(15, 7), nn.Tanh(), nn.Linear(7, 1)
+    return nn.Sequential(*layers).to(device, torch.float64)
+
+
+def make_data(step, rank=0, world=1, device="cpu"):
+    """This rank's part of the batch of this step."""
+    generator = torch.Generator().manual_seed(step)
+    inputs = torch.randn(16, 12, generator=generator, dtype=torch.float64)
+    answers = torch.randn(16, 1, generator=generator, dtype=torch.float64)
+    return inputs.chunk(world)[rank].to(device), answers.chunk(world)[rank].to(device)
+
+
+def quietly(model, last):
+    """While a batch is not complete, ranks do not talk."""
+    if hasattr(model, "set_requires_gradient_sync"):
+        model.set_requires_gradient_sync(last)
+        return contextlib.nullcontext()
+    silent = hasattr(model, "no_sync") and not last
+    return model.no_sync() if silent else contextlib.nullcontext()
+
+
+def train(run, steps, style="plain", **place):
+    model, optimizer, sparse = run
+    parts = 2 if style == "accumulating" and place else 1
+    for step in steps:
+        optimizer.zero_grad()
+        inputs, answers = make_data(step, **place)
+        for part, (some, theirs) in enumerate(
+            zip(inputs.chunk(parts), answers.chunk(parts), strict=True)
+        ):
+            with quietly(model, part == parts - 1):
+                (functional.mse_loss(model(some), theirs) / parts).backward()
+        if style == "clipping":
+            sparse.mask_gradients_()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+
+
+def start(model, method, optimizer=torch.optim.AdamW):
+    made = optimizer(model.parameters(), lr=0.01)
+    return model, made, regrow.sparsify(model, made, method, total_steps=TOTAL)
+
+
+def whole(tensor):
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def tell(run):
+    """All that a run has come to, gathered from the ranks; copied, for it goes on."""
+    model, optimizer, sparse = run
+    state = [{k: whole(v) for k, v in s.items()} for s in optimizer.state_dict()["state"].values()]
+    return copy.deepcopy(
+        {
+            "weights": {k.removeprefix("module."): whole(v) for k, v in model.state_dict().items()},
+            "optimizer": state,
+            "masks": sparse.masks,
+            "fired": sparse.fired,
+            "history": [asdict(update) for update in sparse.history],
+            "sparse": sparse.state_dict(),
+        }
+    )
+
+
+# ---------------------------------------------------------------------- what the ranks do
+
+
+def under_ddp(name, style, place):
+    run = start(
+        nn.parallel.DistributedDataParallel(make_net(device=place["device"])), METHODS[name]
+    )
+    train(run, range(STOPPED), style, **place)
+    stopped = tell(run)
+    train(run, range(STOPPED, TOTAL), style, **place)
+    return {"stopped": stopped, "end": tell(run)}
+
+
+def shard(model, device):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(torch.device(device).type, (WORLD,))
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            fully_shard(layer, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def under_fsdp(name, style, place):
+    """Train, save whole states on the way, train on; then resume in another model."""
+    from torch.distributed.checkpoint.state_dict import (
+        StateDictOptions,
+        get_state_dict,
+        set_state_dict,
+    )
+
+    options = StateDictOptions(full_state_dict=True)
+    run = model, optimizer, sparse = start(
+        shard(make_net(device=place["device"]), place["device"]), METHODS[name]
+    )
+    masks = [layer.mask for layer in sparse._topology.layers]
+    parts = [tuple(mask.to_local().shape) for mask in masks]
+    same = all(
+        (mask.device_mesh, mask.placements) == (weight.device_mesh, weight.placements)
+        and mask.to_local().shape == weight.to_local().shape
+        for mask, weight in zip(masks, sparse.weights(), strict=True)
+    )
+    train(run, range(STOPPED), style, **place)
+    stopped = tell(run)
+    saved = copy.deepcopy((*get_state_dict(model, optimizer, options=options), sparse.state_dict()))
+    train(run, range(STOPPED, TOTAL), style, **place)
+    twin = start(shard(make_net(9, place["device"]), place["device"]), METHODS[name])
+    set_state_dict(*twin[:2], model_state_dict=saved[0], optim_state_dict=saved[1], options=options)
+    twin[2].load_state_dict(saved[2])  # last: filling an optimizer's state takes a step
+    train(twin, range(STOPPED, TOTAL), style, **place)
+    return {
+        "stopped": stopped,
+        "end": tell(run),
+        "resumed": tell(twin),
+        "parts": parts,
+        "sharded": same,
+    }
+
+
+def odds_and_ends(place):
+    """What is asked of a sharded model now and then."""
+    model, _, sparse = run = start(
+        shard(make_net(device=place["device"]), place["device"]), METHODS["RigL"]
+    )
+    train(run, range(4), **place)
+    before = {name: mask.clone() for name, mask in sparse.masks.items()}
+    chosen = sparse.would_drop(WeightTimesGradient(), 0.3)
+    told = {"density": sparse.density, "metrics": sparse.metrics(), "summary": sparse.summary()}
+    with torch.no_grad():
+        for weight in sparse.weights():
+            weight.fill_(1.0)
+    sparse.apply_to_(model)
+    told["applied"] = all(
+        whole(weight.detach()).equal(before[name].to(torch.float64))
+        for name, weight in zip(before, sparse.weights(), strict=True)
+    )
+    return told | {"chosen": chosen, "masks": before}
+
+
+def bad_numbers(place):
+    """A gradient that is infinite on one rank only; a model for Top-KAST."""
+    run = start(shard(make_net(device=place["device"]), place["device"]), METHODS["RigL"])
+    train(run, range(2), **place)
+    errors = []
+    for weight in run[2].weights():
+        weight.grad = torch.ones_like(weight)
+    if place["rank"] == 1:
+        run[2].weights()[0].grad.to_local()[0, 0] = torch.inf
+    for act in (
+        run[1].step,
+        lambda: start(shard(make_net(device=place["device"]), place["device"]), METHODS["TopKAST"]),
+    ):
+        try:
+            act()
+        except (FloatingPointError, ValueError) as error:
+            errors.append(f"{type(error).__name__}: {error}")
+    return {"errors": errors, "updates": len(run[2].history)}
+
+
+def scenarios():
+    for style in STYLES:
+        for name in METHODS:
+            if style == "plain" or name in ("RigL", "MEST", "averages"):
+                yield f"ddp {style} {name}", lambda p, n=name, s=style: under_ddp(n, s, p)
+                if name in SHARDED:
+                    yield f"fsdp {style} {name}", lambda p, n=name, s=style: under_fsdp(n, s, p)
+    yield "fsdp odds and ends", odds_and_ends
+    yield "fsdp bad numbers", bad_numbers
+
+
+def main(folder, rank, backend, device):
+    """Run every scenario as one of the ranks."""
+    torch.set_num_threads(1)
+    if device == "cuda":
+        device = f"cuda:{rank if backend == 'nccl' else 0}"
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        backend,
+        f"file://{folder}/store",
+        rank=rank,
+        world_size=WORLD,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    torch.manual_seed(100 + rank)  # the ranks' own generators must not matter
+    place, found = {"rank": rank, "world": WORLD, "device": device}, {}
+    for name, scenario in scenarios():
+        try:
+            found[name] = scenario(place)
+        except Exception:
+            found[name] = {"failed": traceback.format_exc()}
+    torch.save(found, Path(folder) / f"rank-{rank}")
+    dist.destroy_process_group()
+
+
+def launch(folder, backend="gloo", device="cpu", limit=LIMIT):
+    """Run :func:`main` in two processes and return what each found; nobody is left behind."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_distributed;"
+        f"test_distributed.main({str(folder)!r}, int(sys.argv[1]), {backend!r}, {device!r})"
+    )
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    logs = [Path(folder) / f"log-{rank}" for rank in range(WORLD)]
+    ranks = []
+    try:
+        for rank, log in enumerate(logs):
+            with log.open("w") as out:
+                command = [sys.executable, "-c", code, str(rank)]
+                ranks.append(subprocess.Popen(command, env=environment, stdout=out, stderr=out))
+        deadline = time.monotonic() + limit
+        for process in ranks:
+            process.wait(timeout=max(deadline - time.monotonic(), 0.1))
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+    codes = [process.returncode for process in ranks]
+    assert codes == [0] * WORLD, "\n".join(
+        [f"ended with {codes}", *(log.read_text() for log in logs)]
+    )
+    return [
+        torch.load(Path(folder) / f"rank-{rank}", weights_only=True, map_location="cpu")
+        for rank in range(WORLD)
+    ]
+
+
+# ---------------------------------------------------------------------- what must have come of it
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory):
+    """What the two ranks found; started once, by whichever worker of the suite comes first."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder = folder / "ranks"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            (folder / "done").touch()  # a failure is not tried twice
+            launch(folder)
+    return [torch.load(folder / f"rank-{rank}", weights_only=True) for rank in range(WORLD)]
+
+
+def both(ranks, scenario):
+    """What the ranks found in one scenario; neither may have failed."""
+    found = [rank[scenario] for rank in ranks]
+    for result in found:
+        assert "failed" not in result, result["failed"]
+    return found
+
+
+@functools.cache
+def alone(name, style):
+    """The same run in one process on the CPU, on the batches of both ranks."""
+    run = start(make_net(), METHODS[name])
+    train(run, range(STOPPED), style)
+    stopped = tell(run)
+    train(run, range(STOPPED, TOTAL), style)
+    return {"stopped": stopped, "end": tell(run)}
+
+
+def named(mode):
+    """The scenarios of a mode that are told apart by style and method."""
+    names = [name.split(maxsplit=1) for name, _ in scenarios()]
+    return [rest for first, rest in names if first == mode and rest.split()[0] in STYLES]
+
+
+def check_run(found, scenario, same):
+    """At the stop and at the end, what one process has come to; sums in another order apart."""
+    for moment, expected in alone(*reversed(scenario.split(maxsplit=1))).items():
+        for key in ("masks", "fired", "history"):
+            same(found[moment][key], expected[key])
+        for key in ("weights", "optimizer"):
+            torch.testing.assert_close(found[moment][key], expected[key], rtol=1e-7, atol=1e-10)
+    assert len(found["end"]["history"]) > 3
+
+
+def check_ddp(ranks, scenario, same):
+    one, other = both(ranks, f"ddp {scenario}")
+    same(one, other)
+    check_run(one, scenario, same)
+
+
+def check_fsdp(ranks, scenario, same):
+    one, other = both(ranks, f"fsdp {scenario}")
+    assert one["sharded"]
+    assert other["sharded"]
+    assert one["parts"] == [(8, 12), (4, 15), (1, 7)]
+    assert other["parts"] == [(7, 12), (3, 15), (0, 7)]
+    for key in ("stopped", "end", "resumed"):
+        same(one[key], other[key])
+    check_run(one, scenario, same)
+    same(one["resumed"], one["end"])
+
+
+def check_odds_and_ends(ranks, same):
+    one, other = both(ranks, "fsdp odds and ends")
+    same(one, other)
+    run = start(make_net(), METHODS["RigL"])
+    train(run, range(4))
+    sparse = run[2]
+    same(one["chosen"], sparse.would_drop(WeightTimesGradient(), 0.3))
+    same(one["masks"], sparse.masks)
+    assert one["density"] == sparse.density
+    assert one["metrics"] == sparse.metrics()
+    assert one["summary"] == sparse.summary()
+    assert one["applied"]
+
+
+def check_bad_numbers(ranks):
+    for found in both(ranks, "fsdp bad numbers"):
+        bad, sharded = found["errors"]
+        assert bad.startswith("FloatingPointError: topology update: the gradient of 0.weight holds")
+        assert sharded.startswith("ValueError: 0.weight is sharded")
+        assert found["updates"] == 0
+
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("scenario", named("ddp"))
+def test_two_ranks_under_ddp_are_one_process(ranks, assert_same, scenario):
+    check_ddp(ranks, scenario, assert_same)
+
+
+@pytest.mark.parametrize("scenario", named("fsdp"))
+def test_two_ranks_under_fsdp_are_one_process(ranks, assert_same, scenario):
+    """Parts are uneven, and what was saved on the way goes on in another model bit for bit."""
+    check_fsdp(ranks, scenario, assert_same)
+
+
+@pytest.mark.parametrize("name", ["RigL", "averages", "SNFS"])
+def test_a_state_saved_by_ranks_goes_on_in_one_process(ranks, assert_same, name):
+    found, _ = both(ranks, f"fsdp plain {name}")
+    run = model, optimizer, sparse = start(make_net(9), METHODS[name])
+    model.load_state_dict(found["stopped"]["weights"])
+    state = optimizer.state_dict() | {"state": dict(enumerate(found["stopped"]["optimizer"]))}
+    optimizer.load_state_dict(copy.deepcopy(state))
+    sparse.load_state_dict(found["stopped"]["sparse"])
+    train(run, range(STOPPED, TOTAL))
+    check_run({"stopped": found["stopped"], "end": tell(run)}, f"plain {name}", assert_same)
+
+
+def test_a_sharded_model_tells_and_chooses_as_a_whole_one(ranks, assert_same):
+    check_odds_and_ends(ranks, assert_same)
+
+
+def test_all_ranks_refuse_what_one_cannot_do(ranks):
+    """Else one would wait for the other for ever."""
+    check_bad_numbers(ranks)

@@ -1,0 +1,101 @@
+"""Patterns against the definition: a loop that asks of every weight which unit it belongs to."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from regrow.engine.patterns import Block, Channel, Element, Kernel
+
+fast = settings(max_examples=60, deadline=None)
+
+PATTERNS = (Element(), Kernel(), Channel(), Block(1), Block(2), Block(3), Block(64))
+patterns = st.sampled_from(PATTERNS)
+shapes = st.lists(st.integers(1, 4), min_size=2, max_size=5).map(tuple)
+
+
+def unit_of(pattern, shape, index):
+    """The unit a weight belongs to, from the definition of the pattern."""
+    match pattern:
+        case Element():
+            return index
+        case Kernel():
+            return index[:2]
+        case Channel():
+            return index[:1]
+        case Block(size):
+            column = 0
+            for side, position in zip(shape[1:], index[1:], strict=True):
+                column = column * side + position
+            return index[0] // size, column // size
+
+
+@fast
+@given(patterns, shapes)
+def test_every_weight_belongs_to_the_unit_the_definition_says(pattern, shape):
+    units = torch.arange(pattern.units(shape)).reshape(pattern.grid(shape))
+    spread = pattern.expand(units, shape)
+    assert spread.shape == shape
+    for index in product(*map(range, shape)):
+        assert spread[index] == units[unit_of(pattern, shape, index)]
+
+
+@fast
+@given(patterns, shapes)
+def test_every_unit_holds_a_weight_and_reduce_sums_over_it(pattern, shape):
+    values = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
+    units = torch.arange(pattern.units(shape)).reshape(pattern.grid(shape))
+    owner = pattern.expand(units, shape)
+    sums = torch.stack([values[owner == unit].sum() for unit in range(units.numel())])
+    assert pattern.reduce(values).equal(sums.reshape(units.shape))
+    assert (pattern.reduce(torch.ones(shape)) >= 1).all()
+
+
+@fast
+@given(patterns, shapes, st.integers(0, 2**31))
+def test_reducing_a_spread_choice_gives_the_choice_back(pattern, shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    units = torch.rand(pattern.grid(shape), generator=generator) < 0.5
+    weights = pattern.expand(units, shape)
+    assert weights.dtype == torch.bool
+    assert (pattern.reduce(weights.float()) > 0).equal(units)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shape", "grid"),
+    [
+        (Element(), (8, 4, 3, 3), (8, 4, 3, 3)),
+        (Kernel(), (8, 4, 3, 3), (8, 4)),
+        (Kernel(), (8, 4, 3, 3, 3), (8, 4)),
+        (Kernel(), (8, 4), (8, 4)),
+        (Channel(), (8, 4, 3, 3), (8,)),
+        (Block(4), (8, 4, 3, 3), (2, 9)),
+        (Block(4), (9, 5), (3, 2)),
+        (Block(100), (9, 5), (1, 1)),
+        (Block(1), (9, 5), (9, 5)),
+    ],
+)
+def test_grid(pattern, shape, grid):
+    assert pattern.grid(shape) == grid
+    assert pattern.units(shape) == math.prod(grid)
+
+
+def test_tiles_at_the_edge_hold_fewer_weights():
+    held = Block(2).reduce(torch.ones(3, 5))
+    assert held.tolist() == [[4.0, 4.0, 2.0], [2.0, 2.0, 1.0]]
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "x", None])
+def test_block_refuses_what_is_no_side(size):
+    with pytest.raises((TypeError, ValueError), match=rf"size={size!r}"):
+        Block(size)
+
+
+def test_patterns_are_values():
+    assert Block(2) == Block(2) != Block(3)
+    assert len({Element(), Element(), Kernel()}) == 2

@@ -1,0 +1,144 @@
+"""FLOPs against hand counts, torch's own counter, and RigL's accounting."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import regrow
+from regrow.measure.flops import LayerFlops, count_flops, training_flops
+
+
+def conv_model():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2),
+        nn.Flatten(),
+        nn.Linear(16 * 3 * 3, 5),
+    )
+
+
+def test_a_linear_layer_takes_two_operations_a_weight_and_sample():
+    flops = count_flops(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2)), torch.randn(3, 8))
+    assert flops.layers["0.weight"] == LayerFlops(2 * 3 * 32, 0, 2 * 3 * 32)
+    assert flops.layers["1.weight"] == LayerFlops(2 * 3 * 8, 2 * 3 * 8, 2 * 3 * 8)
+    assert (flops.other_forward, flops.other_backward) == (0, 0)
+
+
+def test_a_grouped_convolution_counts_its_own_weights_only():
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    flops = count_flops(model, torch.randn(2, 4, 5, 5))
+    expected = 2 * (8 * 9) * 25 * 2
+    assert flops.layers["1.weight"] == LayerFlops(expected, expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)), (3, 8)),
+        (conv_model(), (2, 3, 8, 8)),
+        (nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), (2, 5, 16)),
+    ],
+)
+def test_dense_totals_agree_with_torchs_counter(model, shape):
+    flops, inputs = count_flops(model, torch.randn(shape)), torch.randn(shape)
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False) as forward:
+            loss = model(inputs).sum()
+        with FlopCounterMode(display=False) as backward:
+            loss.backward()
+    assert flops.forward() == forward.get_total_flops()
+    assert flops.step() == forward.get_total_flops() + backward.get_total_flops()
+
+
+def test_attention_products_do_not_shrink_with_the_weights():
+    model = nn.MultiheadAttention(16, 4, batch_first=True)
+    x = torch.randn(2, 6, 16)
+    flops = count_flops(model, x, x, x)
+    products = 2 * (2 * 2 * 4 * 6 * 6 * 4)  # q·k and attention·v, 2 samples, 4 heads of width 4
+    assert flops.other_forward == products
+    assert flops.forward(dict.fromkeys(flops.layers, 0.0)) == products
+    assert flops.other_backward == 2 * products
+
+
+def test_counting_leaves_the_model_and_the_random_state_alone():
+    model = conv_model()
+    before = copy.deepcopy(model.state_dict())
+    torch.manual_seed(3)
+    count_flops(model, torch.randn(2, 3, 8, 8))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    torch.randn(2, 3, 8, 8)
+    assert torch.equal(drawn, torch.rand(1))
+
+
+def test_weights_no_counted_operation_uses_are_named():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2))
+    assert count_flops(model, torch.tensor([1, 2])).uncounted == ("0.weight",)
+
+
+def test_frozen_weights_take_no_gradient():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    model[0].weight.requires_grad_(False)
+    model[0].bias.requires_grad_(False)
+    flops = count_flops(model, torch.randn(2, 4))
+    assert flops.layers["0.weight"].weight_gradient == 0
+    assert flops.layers["1.weight"].input_gradient == 0
+
+
+def train(method, steps, total=None):
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    sparse = regrow.sparsify(model, optimizer, method, total_steps=total or steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(8, 16)).square().mean().backward()
+        optimizer.step()
+    return count_flops(model, torch.randn(8, 16)), sparse
+
+
+def test_rigl_follows_the_papers_accounting():
+    """(ΔT·3f_S + 2f_S + f_D)/(ΔT + 1), less the first layer's input gradient."""
+    method = regrow.RigL(density=0.2, update_every=10, drop_fraction=0.3, stop_at=1.0)
+    flops, sparse = train(method, 100)
+    density = {layer.name: layer.final / layer.units for layer in sparse.plan.layers}
+    updates = len(sparse.history)
+    assert updates == 9
+    sparse_step, dense_step = flops.step(density), flops.step(density, dense_gradients=True)
+    first, second = flops.layers["0.weight"], flops.layers["2.weight"]
+    f_s = density["0.weight"] * first.forward + density["2.weight"] * second.forward
+    f_d = first.forward + second.forward
+    saved = density["0.weight"] * first.forward
+    assert sparse_step == pytest.approx(3 * f_s - saved)
+    assert dense_step == pytest.approx(2 * f_s + f_d - saved)
+    assert training_flops(flops, sparse) == pytest.approx(
+        (100 - updates) * sparse_step + updates * dense_step
+    )
+
+
+def test_set_needs_no_dense_gradient():
+    flops, sparse = train(regrow.SET(density=0.2, update_every=10), 40)
+    density = {layer.name: layer.final / layer.units for layer in sparse.plan.layers}
+    assert training_flops(flops, sparse) == pytest.approx(40 * flops.step(density))
+
+
+def test_a_falling_density_is_followed_update_by_update():
+    method = regrow.GMP(density=0.1, update_every=10, start_at=0, stop_at=30)
+    flops, sparse = train(method, 40)
+    units = {layer.name: layer.units for layer in sparse.plan.layers}
+    expected, density = 0.0, dict.fromkeys(units, 1.0)
+    by_step = {update.step: update for update in sparse.history}
+    for step in range(1, 41):
+        expected += flops.step(density)
+        if step in by_step:
+            density |= {n: c.active / units[n] for n, c in by_step[step].layers.items()}
+    assert training_flops(flops, sparse) == pytest.approx(expected)
+    assert list(by_step) == [10, 20, 30]
