@@ -1,0 +1,77 @@
+"""Timing on a GPU: what is compared runs in turn, and from CUDA graphs: no host time is seen."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Callable
+
+import torch
+import triton
+from torch import Tensor
+
+Call = Callable[[], object]
+
+
+def captured(call: Call) -> torch.cuda.CUDAGraph:
+    """Record one call, after some that let compilers and allocators settle."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph
+
+
+def replayed(graph: torch.cuda.CUDAGraph, times: int) -> float:
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    for _ in range(times):
+        graph.replay()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / times
+
+
+def timed(calls: dict[str, Call], rounds: int = 15, window: float = 8.0) -> dict[str, list[float]]:
+    """Return milliseconds of every call, one value a round; a value averages ``window`` ms."""
+    graphs = {name: captured(call) for name, call in calls.items()}
+    times = {name: max(1, round(window / replayed(graph, 3))) for name, graph in graphs.items()}
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, graph in graphs.items():
+            found[name].append(replayed(graph, times[name]))
+    return found
+
+
+def ratio(dense: list[float], sparse: list[float]) -> dict[str, float]:
+    """Return dense time over sparse time, round by round: its median and quartiles."""
+    ratios = [a / b for a, b in zip(dense, sparse, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return {"ratio": statistics.median(ratios), "low": low, "high": high}
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    distance = (found.float() - expected.float()).norm() / expected.float().norm()
+    return float(distance)
+
+
+def must_agree(what: str, found: Tensor, expected: Tensor, tolerance: float) -> None:
+    if not error(found, expected) < tolerance:
+        raise SystemExit(f"{what}: relative error {error(found, expected):.1e} against dense")
+
+
+def environment() -> dict[str, object]:
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "processors": torch.cuda.get_device_properties(0).multi_processor_count,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "triton": triton.__version__,
+    }

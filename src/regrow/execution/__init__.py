@@ -1,0 +1,1 @@
+"""Execution: layers that store and compute active weights only."""

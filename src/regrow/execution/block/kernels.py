@@ -1,0 +1,152 @@
+"""The GPU kernels of a block-sparse linear layer, in Triton: Y = X·Wᵀ + bias and both gradients.
+
+A program of the products holds some tokens × one block row (or column) of the result, and walks the
+blocks of that row; a program of the weight gradient holds one active block, and walks the tokens.
+All sums are float32, in an order that does not change from run to run.
+"""
+
+# mypy: ignore-errors
+# The language of the kernels has no types; the functions of launch.py, which call them, do.
+
+from __future__ import annotations
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # the module can be read without it
+    triton = None
+
+__all__ = ["available", "outer", "product", "sum_parts"]
+
+available = triton is not None
+
+
+def jit(kernel):
+    """Compile with Triton, where it is installed."""
+    return triton.jit(kernel) if triton else kernel
+
+
+@jit
+def _load(
+    source,
+    row,
+    column,
+    n_rows,
+    n_columns,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    EVEN: tl.constexpr,
+    TMA: tl.constexpr,
+):
+    """Load a tile of a row-major matrix, with zeros beyond its edges."""
+    if TMA:
+        tile = source.load([row, column])
+    else:
+        i = tl.arange(0, ROWS)
+        j = column + tl.arange(0, COLUMNS)
+        # Only the tile's corner needs 64 bits.
+        corner = source + tl.cast(row, tl.int64) * n_columns
+        at = corner + i[:, None] * n_columns + j[None, :]
+        if EVEN:
+            tile = tl.load(at)
+        else:
+            inside = (row + i < n_rows)[:, None] & (j < n_columns)[None, :]
+            tile = tl.load(at, mask=inside, other=0.0)
+    return tile
+
+
+@jit
+def product(
+    x,
+    weight,
+    bias,
+    y,
+    pointers,
+    inner,
+    order,
+    n_outer,
+    n_tokens,
+    x_features,
+    y_features,
+    BLOCK: tl.constexpr,
+    TOKENS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    FORWARD: tl.constexpr,
+    BIAS: tl.constexpr,
+    EVEN: tl.constexpr,
+    TMA: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Compute Y = X·Wᵀ + bias by block rows (FORWARD), or dX = dY·W by block columns."""
+    # Neighbouring programs share tokens, so that X is read from memory once.
+    outer = tl.program_id(0) % n_outer
+    token = tl.program_id(0) // n_outer * TOKENS
+    feature = outer * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((TOKENS, BLOCK), tl.float32)
+    if BIAS:
+        total += tl.load(bias + feature, mask=feature < y_features, other=0.0).to(tl.float32)[None]
+    first = tl.load(pointers + outer)
+    last = tl.load(pointers + outer + 1)
+    for step in range(first * (BLOCK // CHUNK), last * (BLOCK // CHUNK)):
+        entry = step // (BLOCK // CHUNK)
+        offset = step % (BLOCK // CHUNK) * CHUNK
+        column = tl.load(inner + entry) * BLOCK + offset
+        tile = _load(x, token, column, n_tokens, x_features, TOKENS, CHUNK, EVEN, TMA)
+        if FORWARD:
+            values = _load(weight, entry * BLOCK, offset, 0, BLOCK, BLOCK, CHUNK, True, TMA).T
+        else:
+            row = tl.load(order + entry) * BLOCK + offset
+            values = _load(weight, row, 0, 0, BLOCK, CHUNK, BLOCK, True, TMA)
+        total = tl.dot(tile, values, total, input_precision=PRECISION)
+    if TMA:
+        y.store([token, outer * BLOCK], total.to(y.dtype))
+    else:
+        i = tl.arange(0, TOKENS)
+        corner = y + tl.cast(token, tl.int64) * y_features
+        at = corner + i[:, None] * y_features + feature[None, :]
+        inside = (token + i < n_tokens)[:, None] & (feature < y_features)[None, :]
+        tl.store(at, total.to(y.dtype.element_ty), mask=inside)
+
+
+@jit
+def outer(
+    gradient,
+    x,
+    out,
+    rows,
+    columns,
+    n_tokens,
+    out_features,
+    in_features,
+    share,
+    BLOCK: tl.constexpr,
+    TOKENS: tl.constexpr,
+    EVEN: tl.constexpr,
+    TMA: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Compute dW = dYᵀ·X of one active block, over one share of the tokens."""
+    entry = tl.program_id(0)
+    part = tl.program_id(1)
+    row = tl.load(rows + entry) * BLOCK
+    column = tl.load(columns + entry) * BLOCK
+    total = tl.zeros((BLOCK, BLOCK), tl.float32)
+    first = part * share
+    for token in range(first, tl.minimum(first + share, n_tokens), TOKENS):
+        left = _load(gradient, token, row, n_tokens, out_features, TOKENS, BLOCK, EVEN, TMA)
+        right = _load(x, token, column, n_tokens, in_features, TOKENS, BLOCK, EVEN, TMA)
+        total = tl.dot(left.T, right, total, input_precision=PRECISION)
+    i = tl.arange(0, BLOCK)
+    number = tl.cast(part * tl.num_programs(0) + entry, tl.int64)
+    at = out + number * BLOCK * BLOCK + i[:, None] * BLOCK + i[None, :]
+    tl.store(at, total.to(out.dtype.element_ty))
+
+
+@jit
+def sum_parts(shares, out, size, n_parts, WIDTH: tl.constexpr):
+    """Add the parts of a weight gradient, in order."""
+    at = tl.cast(tl.program_id(0), tl.int64) * WIDTH + tl.arange(0, WIDTH)
+    total = tl.zeros((WIDTH,), tl.float32)
+    for part in range(n_parts):
+        total += tl.load(shares + tl.cast(part, tl.int64) * size + at)
+    tl.store(out + at, total.to(out.dtype.element_ty))

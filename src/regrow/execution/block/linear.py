@@ -1,0 +1,268 @@
+"""A linear layer that stores and computes the active blocks of its weight only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regrow.engine.patterns import Block
+from regrow.execution.block.dense import gather_blocks, scatter_blocks
+from regrow.execution.block.index import BlockIndex
+from regrow.execution.block.operations import block_linear
+
+__all__ = ["BlockLinear"]
+
+
+class BlockLinear(nn.Module):
+    """A linear layer whose weight is zero outside some b×b blocks: y = x·Wᵀ + bias.
+
+    Where b does not divide the layer, blocks at the edge reach beyond it: those entries take no
+    part, and get a gradient of zero. On a GPU the products run in Triton kernels (b of 32, 64 or
+    128; bfloat16, float16, float32), elsewhere in plain torch. They can be differentiated once.
+
+    The gradient of the whole dense weight, which growing by gradient needs, is formed on demand:
+    with ``captures`` True a backward pass keeps the layer's inputs and output gradients, until
+    :meth:`release`. Inside torch.compile such a pass breaks the graph, others do not.
+
+    Args:
+        in_features: size of the last dimension of the input.
+        out_features: size of the last dimension of the output.
+        positions: (n,), flat positions of the active blocks on the grid ⌈out/b⌉×⌈in/b⌉, ascending.
+        values: (n, b, b), the blocks in that order, zero beyond the weight's edges; a Parameter is
+            taken over as it is.
+        bias: (out,) or None; a Parameter is taken over as it is.
+
+    Attributes:
+        weight: Parameter (n, b, b).
+        captures: whether backward passes keep what dense gradients are made of.
+
+    Raises:
+        ValueError: values, bias or positions do not fit.
+
+    Example:
+        >>> layer = BlockLinear(6, 4, torch.tensor([0, 2]), torch.ones(2, 2, 2))
+        >>> layer(torch.ones(3, 5, 6)).shape, layer.dense_weight()[0].tolist()
+        (torch.Size([3, 5, 4]), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0])
+    """
+
+    bias: nn.Parameter | None
+    layout: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        positions: Tensor,
+        values: Tensor,
+        bias: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if values.ndim != 3 or values.shape != (len(positions), *values.shape[1:2] * 2):
+            raise ValueError(
+                f"values of shape {tuple(values.shape)}: {len(positions)} square blocks are needed"
+            )
+        if bias is not None and bias.shape != (out_features,):
+            raise ValueError(f"bias of shape {tuple(bias.shape)}: ({out_features},) is needed")
+        self.in_features, self.out_features, self.block = in_features, out_features, values.shape[1]
+        self.captures = False
+        self._captured: list[tuple[Tensor, Tensor]] = []
+        self.weight = _parameter(values)
+        self.register_parameter("bias", None if bias is None else _parameter(bias))
+        index = BlockIndex.build(positions, (out_features, in_features), self.block)
+        self.n_blocks = index.n_blocks
+        self.register_buffer("layout", index.layout.to(values.device))
+
+    @classmethod
+    def from_values(
+        cls, dense: nn.Linear, positions: Tensor, values: Tensor, bias: Tensor | None
+    ) -> BlockLinear:
+        """Make a layer of a dense one's size.
+
+        Args:
+            dense: gives the size.
+            positions: (n,), flat positions of the active blocks, ascending.
+            values: (n, b, b).
+            bias: (out,) or None.
+        """
+        return cls(dense.in_features, dense.out_features, positions, values, bias)
+
+    @classmethod
+    def from_dense(cls, dense: nn.Linear, positions: Tensor, block: int = 128) -> BlockLinear:
+        """Copy a dense layer's bias, and its weight at these blocks.
+
+        Args:
+            dense: the dense layer; it stays as it is.
+            positions: (n,), flat positions of the active blocks, ascending.
+            block: the side b of a block.
+
+        Example:
+            >>> dense = nn.Linear(4, 4)
+            >>> layer = BlockLinear.from_dense(dense, torch.arange(4), block=2)
+            >>> torch.equal(layer.dense_weight(), dense.weight)
+            True
+        """
+        values = gather_blocks(dense.weight.detach(), positions, block)
+        bias = None if dense.bias is None else dense.bias.detach().clone()
+        return cls.from_values(dense, positions, values, bias)
+
+    @property
+    def index(self) -> BlockIndex:
+        """Where the active blocks are."""
+        shape = (self.out_features, self.in_features)
+        return BlockIndex(self.layout, self.n_blocks, shape, self.block)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out).
+
+        Raises:
+            TypeError: x has another dtype than the weight, outside autocast.
+            ValueError: x has another number of features, or weight does not fit the index.
+        """
+        if x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"input of shape {tuple(x.shape)}: its last size must be {self.in_features}"
+            )
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
+        if weight.shape[0] != self.n_blocks:
+            raise ValueError(
+                f"weight holds {weight.shape[0]} blocks, the topology {self.n_blocks}: write "
+                "weight.data together with set_topology_"
+            )
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
+            dtype = torch.get_autocast_dtype(kind)
+            x, weight = x.to(dtype), weight.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
+        elif x.dtype != weight.dtype:
+            raise TypeError(f"input is {x.dtype}, weight {weight.dtype}: cast one, or use autocast")
+        flat = x.reshape(-1, self.in_features)
+        y: Tensor = block_linear(flat, weight, bias, self.layout, self.out_features)
+        if self.captures and y.requires_grad:
+            _capture(self._captured, flat, y)
+        return y.view(*x.shape[:-1], self.out_features)
+
+    def dense_weight(self) -> Tensor:
+        """Write the blocks into a dense weight (out, in); gradients flow back."""
+        return scatter_blocks(self.weight, self.index.positions, self.index.shape)
+
+    def set_topology_(self, positions: Tensor) -> None:
+        """Put the blocks elsewhere; the caller writes ``weight``, whose length must fit.
+
+        With as many blocks as before the index keeps its memory: a captured CUDA graph goes on.
+
+        Args:
+            positions: (m,), flat positions of the active blocks, ascending.
+
+        Raises:
+            ValueError: positions do not ascend, or leave the grid.
+        """
+        index = BlockIndex.build(positions, self.index.shape, self.block)
+        if index.n_blocks == self.n_blocks:
+            self.layout.copy_(index.layout)
+        else:
+            self.n_blocks, self.layout = index.n_blocks, index.layout.to(self.layout.device)
+
+    @torch.no_grad()
+    def gradient_rows(self, first: int, end: int) -> Tensor:
+        """Form rows first..end-1 of the dense weight's gradient from what was captured.
+
+        Args:
+            first: the first row.
+            end: the row after the last one.
+
+        Returns:
+            (end - first, in), of the weight's dtype.
+
+        Raises:
+            RuntimeError: nothing was captured.
+        """
+        if not self._captured:
+            raise RuntimeError(
+                "no gradient was captured: set captures = True before the backward pass"
+            )
+        tile = self.weight.new_zeros(end - first, self.in_features)
+        for x, gradient in self._captured:
+            tile += gradient[:, first:end].mT @ x
+        return tile
+
+    def dense_gradient_tiles(self, rows: int | None = None) -> Iterator[tuple[int, Tensor]]:
+        """Form the dense weight's gradient some rows at a time.
+
+        Args:
+            rows: rows of a tile; None: one block row.
+
+        Yields:
+            The tile's first row, and the tile.
+
+        Raises:
+            RuntimeError: nothing was captured.
+        """
+        rows = rows or self.block
+        for first in range(0, self.out_features, rows):
+            yield first, self.gradient_rows(first, min(first + rows, self.out_features))
+
+    def dense_gradient(self) -> Tensor:
+        """Form the gradient of the whole dense weight (out, in)."""
+        return self.gradient_rows(0, self.out_features)
+
+    def block_scores(self, score: Callable[[Tensor], Tensor] = torch.abs) -> Tensor:
+        """Sum a score of the dense weight's gradient over every block, active or not.
+
+        Args:
+            score: maps a tile of the gradient to scores, entry by entry.
+
+        Returns:
+            (⌈out/b⌉, ⌈in/b⌉); the dense gradient is never held as a whole.
+        """
+        reduce = Block(self.block).reduce
+        return torch.cat([reduce(score(tile)) for _, tile in self.dense_gradient_tiles()])
+
+    @property
+    def captured(self) -> bool:
+        """Whether a backward pass was captured since the last release."""
+        return bool(self._captured)
+
+    def release(self) -> None:
+        """Forget what was captured."""
+        self._captured.clear()
+
+    def topology_bytes(self) -> int:
+        """Count the bytes of the index."""
+        return self.layout.nbytes
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take over a checkpoint's number of blocks, which may have changed on the way there."""
+        weight, layout = state_dict.get(prefix + "weight"), state_dict.get(prefix + "layout")
+        if weight is not None and layout is not None and len(weight) != self.n_blocks:
+            self.n_blocks = len(weight)
+            self.weight.data = self.weight.new_empty(len(weight), self.block, self.block)
+            self.layout = torch.empty_like(layout, device=self.layout.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_captured": []}
+
+    def extra_repr(self) -> str:
+        """Return sizes, the block's side, and how many are active."""
+        n_rows, n_columns = self.index.grid
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"block={self.block}, active={self.n_blocks} of {n_rows * n_columns}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+def _parameter(values: Tensor) -> nn.Parameter:
+    return values if isinstance(values, nn.Parameter) else nn.Parameter(values)
+
+
+def _append_at_backward(captured: list[tuple[Tensor, Tensor]], x: Tensor, y: Tensor) -> None:
+    inputs = x.detach()
+    y.register_hook(lambda gradient: captured.append((inputs, gradient.detach())))
+
+
+_capture = torch.compiler.disable(_append_at_backward)

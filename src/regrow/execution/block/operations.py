@@ -1,0 +1,118 @@
+"""Block-sparse products as torch operators: torch.compile takes them as they are.
+
+Three operators, ``regrow::block_linear`` and its two gradients; each runs the Triton kernels on a
+GPU and the plain torch reference elsewhere (and for float64).
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regrow.execution.block import reference
+from regrow.execution.block.index import BlockIndex
+
+__all__ = ["block_input_gradient", "block_linear", "block_weight_gradient"]
+
+
+def _backend(x: Tensor) -> ModuleType:
+    if x.device.type != "cuda" or x.dtype == torch.float64:
+        return reference
+    from regrow.execution.block import launch  # noqa: PLC0415 (imports Triton)
+
+    return launch
+
+
+@torch.library.custom_op("regrow::block_linear", mutates_args=())
+def block_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
+) -> Tensor:
+    """Compute Y = X·Wᵀ + bias with a block-sparse W.
+
+    Args:
+        x: (tokens, in).
+        weight: (n, b, b), the active blocks in the order of the index.
+        bias: (out,) or None.
+        layout: the block index, see :class:`BlockIndex`.
+        out_features: out.
+    """
+    index = BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1])
+    y: Tensor = _backend(x).forward(x.contiguous(), weight.contiguous(), bias, index)
+    return y.contiguous()
+
+
+@torch.library.custom_op("regrow::block_input_gradient", mutates_args=())
+def block_input_gradient(
+    gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int
+) -> Tensor:
+    """Compute dX = dY·W with a block-sparse W.
+
+    Args:
+        gradient: (tokens, out).
+        weight: (n, b, b).
+        layout: the block index.
+        in_features: in.
+    """
+    index = BlockIndex(layout, len(weight), (gradient.shape[1], in_features), weight.shape[1])
+    backend = _backend(gradient)
+    dx: Tensor = backend.input_gradient(gradient.contiguous(), weight.contiguous(), index)
+    return dx.contiguous()
+
+
+@torch.library.custom_op("regrow::block_weight_gradient", mutates_args=())
+def block_weight_gradient(
+    gradient: Tensor, x: Tensor, layout: Tensor, n_blocks: int, block: int
+) -> Tensor:
+    """Compute dW = dYᵀ·X at the active blocks of W; what lies beyond the edges of W is zero.
+
+    Args:
+        gradient: (tokens, out).
+        x: (tokens, in).
+        layout: the block index.
+        n_blocks: n.
+        block: b.
+    """
+    index = BlockIndex(layout, n_blocks, (gradient.shape[1], x.shape[1]), block)
+    dw: Tensor = _backend(x).weight_gradient(gradient.contiguous(), x.contiguous(), index)
+    return dw
+
+
+@block_linear.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int) -> Tensor:
+    return x.new_empty(x.shape[0], out_features)
+
+
+@block_input_gradient.register_fake
+def _(gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int) -> Tensor:
+    return gradient.new_empty(gradient.shape[0], in_features)
+
+
+@block_weight_gradient.register_fake
+def _(gradient: Tensor, x: Tensor, layout: Tensor, n_blocks: int, block: int) -> Tensor:
+    return x.new_empty(n_blocks, block, block)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, bias, layout, _ = inputs
+    ctx.save_for_backward(x, weight, layout)
+    ctx.has_bias = bias is not None
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, layout = ctx.saved_tensors
+    needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+    return (
+        block_input_gradient(gradient, weight, layout, x.shape[1]) if needs_x else None,
+        block_weight_gradient(gradient, x, layout, weight.shape[0], weight.shape[1])
+        if needs_weight
+        else None,
+        gradient.sum(0) if ctx.has_bias and needs_bias else None,
+        None,
+        None,
+    )
+
+
+block_linear.register_autograd(_backward, setup_context=_keep)

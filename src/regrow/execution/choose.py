@@ -1,0 +1,184 @@
+"""Which layers are worth storing: each timed dense and stored, as the model really calls it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from regrow.engine.dynamic import Method
+from regrow.engine.patterns import Block
+from regrow.engine.plan import Plan, PlannedLayer
+from regrow.engine.selection import sample, seeded_generator
+from regrow.execution.convert import stored_copy, why_not, why_not_method
+from regrow.measure.timing import Timing, interleaved
+
+__all__ = ["Call", "Choice", "choose", "layer_calls", "time_layer"]
+
+logger = logging.getLogger("regrow")
+
+_GAIN = 0.95  # stored has to be this much faster, or timing noise would choose
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a model calls one of its layers.
+
+    Args:
+        shape: of the input.
+        gradient: whether the input needs a gradient; a first layer's does not.
+    """
+
+    shape: tuple[int, ...]
+    gradient: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a layer, and why.
+
+    Args:
+        execution: "masked", "csr" or "block".
+        times: what was timed, by execution.
+        reason: in words.
+    """
+
+    execution: str
+    times: Mapping[str, Timing]
+    reason: str
+
+
+def choose(
+    model: nn.Module, optimizer: Optimizer, method: Method, plan: Plan, inputs: Any
+) -> dict[str, Choice]:
+    """Choose for every planned layer the faster of dense under a mask, and stored.
+
+    A step of one layer is timed: forward, both gradients, the optimizer's step.
+
+    Args:
+        model: is run once on the inputs, in evaluation mode; nothing of it changes.
+        optimizer: its class and options are timed along.
+        method: gives the pattern, and the densities of the plan.
+        plan: which layers, how dense.
+        inputs: a batch of the size that training will use: a tensor, or a tuple of arguments.
+    """
+    calls = layer_calls(model, [layer.name for layer in plan.layers], inputs)
+    choices = {}
+    for layer in plan.layers:
+        choices[layer.name] = _choose_one(model, optimizer, method, layer, calls[layer.name])
+        logger.info("%s: %s", layer.name, choices[layer.name].reason)
+    return choices
+
+
+def _choose_one(
+    model: nn.Module, optimizer: Optimizer, method: Method, planned: PlannedLayer, calls: list[Call]
+) -> Choice:
+    execution = "block" if isinstance(method.pattern, Block) else "csr"
+    reason = why_not_method(method, execution) or why_not(model, planned, execution)
+    if reason:
+        return Choice("masked", {}, f"masked, because {reason}")
+    if not calls:
+        return Choice("masked", {}, "masked, because the example inputs do not reach it")
+    times = time_layer(model, optimizer, method, planned, execution, calls)
+    dense, stored = times["masked"].median, times[execution].median
+    chosen = execution if stored < _GAIN * dense else "masked"
+    return Choice(
+        chosen,
+        times,
+        f"{chosen}: a step takes {stored * 1e3:.2f} ms as {execution}, {dense * 1e3:.2f} ms dense",
+    )
+
+
+def time_layer(
+    model: nn.Module,
+    optimizer: Optimizer,
+    method: Method,
+    planned: PlannedLayer,
+    execution: str,
+    calls: list[Call],
+    *,
+    seconds: float = 0.3,
+) -> dict[str, Timing]:
+    """Time a training step of one layer alone, dense under a mask and stored, in turns.
+
+    Returns:
+        Timings of "masked" and of the execution.
+    """
+    path = planned.name.removesuffix(".weight")
+    dense = copy.deepcopy(model.get_submodule(path))
+    positions = sample(planned.units, planned.initial, seeded_generator(0, planned.name, "time"))
+    stored = stored_copy(dense, positions, method.pattern)
+    mask = torch.ones_like(dense.weight)  # type: ignore[arg-type]
+    steps = {
+        "masked": _step_of(dense, optimizer, calls, mask),
+        execution: _step_of(stored, optimizer, calls, None),
+    }
+    return interleaved(steps, seconds=seconds)
+
+
+def _step_of(
+    layer: nn.Module, optimizer: Optimizer, calls: list[Call], mask: Tensor | None
+) -> Callable[[], None]:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    inputs = [
+        torch.randn(call.shape, device=weight.device, dtype=weight.dtype).requires_grad_(
+            call.gradient
+        )
+        for call in calls
+    ]
+    gradients = [torch.randn_like(layer(x)) for x in inputs]
+    try:
+        own: Optimizer | None = type(optimizer)(layer.parameters(), **optimizer.defaults)
+    except TypeError:  # an optimizer of another make: its step is left out on both sides
+        own = None
+
+    def step() -> None:
+        layer.zero_grad()
+        for x, gradient in zip(inputs, gradients, strict=True):
+            x.grad = None
+            layer(x).backward(gradient)
+        if own is not None:
+            own.step()
+        if mask is not None:
+            weight.data.mul_(mask)
+
+    return step
+
+
+def layer_calls(model: nn.Module, names: list[str], inputs: Any) -> dict[str, list[Call]]:
+    """Run a model once and note with which inputs it calls the layers of some weights.
+
+    Args:
+        model: is run in evaluation mode; its mode and random state are restored.
+        names: parameter names such as "0.weight".
+        inputs: a tensor, or a tuple of arguments.
+    """
+    calls: dict[str, list[Call]] = defaultdict(list)
+    handles = []
+    for name in names:
+        module = model.get_submodule(name.rpartition(".")[0])
+
+        def note(_: nn.Module, args: tuple[Any, ...], name: str = name) -> None:
+            if args and isinstance(args[0], Tensor):
+                calls[name].append(Call(tuple(args[0].shape), args[0].requires_grad))
+
+        handles.append(module.register_forward_pre_hook(note))
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.random.fork_rng(), torch.enable_grad():
+            model.eval()
+            model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return {name: calls[name] for name in names}

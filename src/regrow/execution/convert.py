@@ -1,0 +1,236 @@
+"""Swap dense layers for layers that store active weights only, in a model and its optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from regrow.engine.dynamic import Dynamic, Method
+from regrow.engine.moments import slots
+from regrow.engine.patterns import Block, Element, Pattern
+from regrow.engine.plan import Plan, PlannedLayer
+from regrow.engine.scores import Gradient, Random
+from regrow.engine.selection import sample, seeded_generator
+from regrow.engine.sparse_layer import SparseLayer
+from regrow.execution.materialize import drawn_bias, drawn_values, materialize_
+from regrow.execution.modules import stored_module
+from regrow.execution.stored import StoredLayer, StoredModule, narrow, positions_of
+
+__all__ = ["convert", "stored_copy", "why_not", "why_not_method"]
+
+
+def convert(
+    model: nn.Module,
+    optimizer: Optimizer,
+    method: Method,
+    plan: Plan,
+    seed: int,
+    first: Mapping[str, Tensor],
+    state: Mapping[str, Any] | None,
+) -> dict[str, SparseLayer]:
+    """Replace every layer planned as csr or block by one that stores its active weights, in place.
+
+    Layers on the meta device are made without ever being dense: their active values are drawn as
+    the dense layer's own initialisation draws them. Everything is checked before anything changes.
+
+    Args:
+        model: holds the dense layers.
+        optimizer: holds their weights; gets the stored ones in their place, state included.
+        method: whose topology the layers will follow.
+        plan: which layers, how dense, and how executed.
+        seed: draws the first topology, as for masks.
+        first: the first active units, where a start has chosen them; bool tensors on the grids.
+        state: saved layers to resume from.
+
+    Returns:
+        The layers that were replaced, by the weight's name.
+
+    Raises:
+        ValueError: a layer, or the method, cannot run this way; the message says why, and what can.
+    """
+    stored = [layer for layer in plan.layers if layer.execution != "masked"]
+    _refuse(model, method, stored)
+    if state is not None:
+        for planned in stored:
+            _positions(planned, method, seed, first, state)
+    layers: dict[str, SparseLayer] = {}
+    for planned in stored:
+        positions = _positions(planned, method, seed, first, state)
+        parent, _, name = planned.name.removesuffix(".weight").rpartition(".")
+        owner = model.get_submodule(parent)
+        dense = getattr(owner, name)
+        module = stored_copy(dense, positions, method.pattern)
+        _hand_over_all_(optimizer, dense, module, positions, method.pattern)
+        setattr(owner, name, module)
+        layers[planned.name] = StoredLayer(planned, method.pattern, cast(StoredModule, module))
+    materialize_(model, optimizer)
+    if any(len(layer.planned.shape) > 2 for layer in layers.values()):
+        from regrow.execution.csr.norm import with_batch_last  # noqa: PLC0415 no kernels for blocks
+
+        with_batch_last(model)
+    return layers
+
+
+def stored_copy(dense: nn.Module, positions: Tensor, pattern: Pattern) -> nn.Module:
+    """Make the stored layer of a dense one, which stays as it is but for a shared bias."""
+    weight, bias = cast(nn.Parameter, dense.weight), cast("nn.Parameter | None", dense.bias)
+    if weight.is_meta:
+        values, new_bias = drawn_values(dense, positions, pattern), drawn_bias(dense)
+    else:
+        values, new_bias = _stored_values(weight.detach(), positions, pattern), bias
+    stored = stored_module(dense, positions, values, new_bias, pattern)
+    stored.train(dense.training)
+    cast(nn.Parameter, stored.weight).requires_grad_(weight.requires_grad)
+    return stored
+
+
+def why_not(model: nn.Module, planned: PlannedLayer, execution: str) -> str | None:
+    """Return why a layer cannot be stored this way, or None if it can.
+
+    Example:
+        >>> from regrow.engine.methods import Static
+        >>> from regrow.engine.plan import make_plan
+        >>> method, model = Static(density=0.5), nn.Sequential(nn.Bilinear(2, 2, 2))
+        >>> layer = make_plan(model, method, include="0.weight").layers[0]
+        >>> why_not(model, layer, "csr")
+        'it is the weight of a Bilinear; Linear, Conv1d, Conv2d and Conv3d can be stored'
+    """
+    path, _, attribute = planned.name.rpartition(".")
+    module = model.get_submodule(path)
+    allowed = _ALLOWED[execution]
+    if type(module) not in allowed or attribute != "weight":
+        *names, last = (kind.__name__ for kind in allowed)
+        listed = f"{', '.join(names)} and {last}" if names else last
+        return f"it is the {attribute} of a {type(module).__name__}; {listed} can be stored"
+    if not path:
+        return "it is the model itself, which cannot be replaced: wrap it in nn.Sequential"
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+        return "it carries hooks, which would be lost: register them afterwards"
+    if getattr(module, "parametrizations", None):
+        return "it is parametrized: remove the parametrization first"
+    return _why_not_weight(model, module, execution)
+
+
+_ALLOWED: dict[str, tuple[type[nn.Module], ...]] = {
+    "csr": (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    "block": (nn.Linear,),
+}
+
+
+def _why_not_weight(model: nn.Module, module: nn.Module, execution: str) -> str | None:
+    weight = cast(Tensor, module.weight)
+    named = model.named_parameters(remove_duplicate=False)
+    if sum(parameter is weight for _, parameter in named) > 1:
+        return "its weight is tied to another parameter, which stays dense"
+    if getattr(module, "padding_mode", "zeros") != "zeros":
+        return f"padding_mode={module.padding_mode!r}: only 'zeros' can be computed"
+    if execution == "csr" and weight.device.type not in ("cpu", "meta"):
+        return f"it is on {weight.device}: csr layers compute on the CPU"
+    if execution == "csr" and weight.dtype != torch.float32:
+        return f"it is {weight.dtype}: csr layers compute in torch.float32"
+    return None
+
+
+def _refuse(model: nn.Module, method: Method, layers: Sequence[PlannedLayer]) -> None:
+    """Raise ValueError unless this method can move these layers, stored as planned."""
+    for execution in {layer.execution for layer in layers}:
+        if reason := why_not_method(method, execution):
+            raise ValueError(f"execution={execution!r} with {method.name}: {reason}")
+    found = {layer.name: why_not(model, layer, layer.execution) for layer in layers}
+    if bad := [f"{name}: {reason}" for name, reason in found.items() if reason]:
+        raise ValueError(
+            f"execution={layers[0].execution!r} cannot store {'; '.join(bad)}. Exclude these "
+            "weights, or use execution='masked' or 'auto'"
+        )
+
+
+def why_not_method(method: Method, execution: str) -> str | None:
+    """Return why a method cannot move layers stored this way, or None if it can.
+
+    Example:
+        >>> from regrow.engine.methods import SET
+        >>> why_not_method(SET(density=0.1), "block")
+        'pattern=Element(): block stores units of Block(64) or another size; change one of them'
+    """
+    kind, needed = (
+        (Block, "Block(64) or another size") if execution == "block" else (Element, "Element()")
+    )
+    if type(method.pattern) is not kind:
+        return f"pattern={method.pattern}: {execution} stores units of {needed}; change one of them"
+    if type(method).layer is not Method.layer:
+        return "it keeps dropped weights, which stored layers forget; use execution='masked'"
+    if not isinstance(method, Dynamic):
+        return None
+    if type(method).propose is not Dynamic.propose:
+        return "its update looks at whole masks; use execution='masked'"
+    if not method.drop.elementwise:
+        return f"drop={method.drop!r} looks at whole masks; use Magnitude() or the like"
+    if not isinstance(method.grow, Gradient | Random):
+        return f"grow={method.grow!r} reads what is not stored; use Gradient() or Random()"
+    if method.on_grow == "keep":
+        return "on_grow='keep': nothing is kept of inactive weights; use 'zero' or 'mean'"
+    return None
+
+
+def _positions(
+    planned: PlannedLayer,
+    method: Method,
+    seed: int,
+    first: Mapping[str, Tensor],
+    state: Mapping[str, Any] | None,
+) -> Tensor:
+    """Return the first active units as ascending positions: those a mask would have drawn."""
+    if state is not None:
+        if planned.name not in state:
+            raise ValueError(f"state: it has no mask of {planned.name}: use the same model")
+        return positions_of(planned, method.pattern, state[planned.name])
+    if planned.name in first:
+        return first[planned.name].flatten().nonzero().squeeze(1).cpu()
+    generator = seeded_generator(seed, planned.name, "start")
+    return narrow(sample(planned.units, planned.initial, generator), planned.units)
+
+
+def _hand_over_all_(
+    optimizer: Optimizer,
+    dense: nn.Module,
+    stored: nn.Module,
+    positions: Tensor,
+    pattern: Pattern,
+) -> None:
+    """Give the optimizer the stored layer's parameters for the dense one's."""
+    hand_over_(
+        optimizer,
+        cast(nn.Parameter, dense.weight),
+        cast(nn.Parameter, stored.weight),
+        lambda slot: _stored_values(slot, positions, pattern),
+    )
+    if dense.bias is not None and dense.bias is not stored.bias:
+        old, new = cast(nn.Parameter, dense.bias), cast(nn.Parameter, stored.bias)
+        hand_over_(optimizer, old, new, lambda slot: slot)
+
+
+def _stored_values(dense: Tensor, positions: Tensor, pattern: Pattern) -> Tensor:
+    if isinstance(pattern, Block):
+        from regrow.execution.block import gather_blocks  # noqa: PLC0415 no Triton for csr
+
+        return gather_blocks(dense, positions, pattern.size)
+    return dense.reshape(-1)[positions.to(dense.device)].clone()
+
+
+def hand_over_(
+    optimizer: Optimizer,
+    old: nn.Parameter,
+    new: nn.Parameter,
+    convert_slot: Callable[[Tensor], Tensor],
+) -> None:
+    """Put one parameter in the place of another, with the optimizer's state of it."""
+    dense_slots = slots(optimizer, old)
+    for group in optimizer.param_groups:
+        group["params"] = [new if p is old else p for p in group["params"]]
+    if old in optimizer.state:
+        kept = optimizer.state.pop(old)
+        optimizer.state[new] = kept | {n: convert_slot(slot) for n, slot in dense_slots.items()}

@@ -1,0 +1,250 @@
+"""Convolutions that store and compute their nonzeros only."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
+
+from regrow.execution.csr import native
+from regrow.execution.csr.convolution import Convolution, ThroughDense, WithOffsets
+from regrow.execution.csr.geometry import Axis, Plan
+from regrow.execution.csr.index import Index
+from regrow.execution.csr.layer import CsrLayer, check_input
+
+__all__ = ["CsrConv", "CsrConv1d", "CsrConv2d", "CsrConv3d"]
+
+_Size = int | tuple[int, ...]
+_CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_WEIGHT_GRADIENT = {1: conv1d_weight, 2: conv2d_weight, 3: conv3d_weight}
+_KEPT = 2  # input sizes whose offsets are remembered: usual batches, and the last of an epoch
+
+
+class CsrConv(CsrLayer):
+    """A convolution over the nonzeros of its weight, float32, on the CPU.
+
+    The output is an ordinary tensor [batch, out_channels, ...]; its memory has the batch innermost,
+    which elementwise operations keep and the next sparse layer reads as it is.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: one number, or one an axis.
+        index: an `Index`, or the ascending flat positions of the nonzeros in the dense weight
+            [out_channels, in_channels / groups, *kernel_size].
+        values: the values of the nonzeros in that order.
+        bias: dense bias (out_channels,), or None.
+        stride: as in `torch.nn`.
+        padding: as in `torch.nn`, "same" and "valid" included.
+        dilation: as in `torch.nn`.
+        groups: as in `torch.nn`.
+        padding_mode: "zeros" only.
+        activation: None, or "relu" to compute max(y, 0) in the same pass.
+
+    Raises:
+        ValueError: the geometry is not possible, or index, values or bias do not fit.
+    """
+
+    dimensions: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: _Size,
+        index: Index | Tensor,
+        values: Tensor,
+        bias: Tensor | None = None,
+        *,
+        stride: _Size = 1,
+        padding: _Size | str = 0,
+        dilation: _Size = 1,
+        groups: int = 1,
+        padding_mode: str = "zeros",
+        activation: str | None = None,
+    ) -> None:
+        if padding_mode != "zeros":
+            raise ValueError(
+                f"padding_mode={padding_mode!r} is not supported; allowed is 'zeros'. Pad the "
+                "input before the layer, or keep this layer masked"
+            )
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"groups={groups} must divide in_channels={in_channels} and "
+                f"out_channels={out_channels}"
+            )
+        kernel = self._per_axis("kernel_size", kernel_size, 1)
+        shape = (out_channels, in_channels // groups, *kernel)
+        super().__init__(shape, index, values, bias, activation)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size, self.padding_mode = kernel, padding_mode
+        self.stride = self._per_axis("stride", stride, 1)
+        self.dilation = self._per_axis("dilation", dilation, 1)
+        self.padding = (
+            padding if isinstance(padding, str) else self._per_axis("padding", padding, 0)
+        )
+        self.pads = self._pads()
+
+    def _per_axis(self, name: str, value: _Size, least: int) -> tuple[int, ...]:
+        found = (value,) * self.dimensions if isinstance(value, int) else tuple(value)
+        if len(found) != self.dimensions or min(found) < least:
+            raise ValueError(
+                f"{name}={value} must be one number or {self.dimensions}, each at least {least}"
+            )
+        return found
+
+    def _pads(self) -> tuple[tuple[int, int], ...]:
+        """Zeros before and after each axis."""
+        if not isinstance(self.padding, str):
+            return tuple((p, p) for p in self.padding)
+        if self.padding == "valid":
+            return ((0, 0),) * self.dimensions
+        if self.padding != "same" or set(self.stride) != {1}:
+            raise ValueError(
+                f"padding={self.padding!r} with stride={self.stride} is not possible; allowed are "
+                "numbers, 'valid', and 'same' with stride 1"
+            )
+        total = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        return tuple((t // 2, t - t // 2) for t in total)
+
+    def set_topology_(self, positions: Index | Tensor) -> None:
+        """Put the nonzeros elsewhere; the caller writes `weight`, whose length must fit.
+
+        Args:
+            positions: an `Index`, or ascending flat positions in the dense weight.
+
+        Raises:
+            ValueError: positions do not ascend, or do not fit the dense weight.
+        """
+        super().set_topology_(positions)
+        self._ways: dict[Any, WithOffsets | ThroughDense] = {}
+
+    def index_tensors(self) -> list[Tensor]:
+        """Return the tensors that say where the nonzeros are, for all sizes of images met."""
+        ways = [tensor for way in self._ways.values() for tensor in way.index_tensors()]
+        return super().index_tensors() + ways
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_ways": {}}
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the layer for x [batch, in_channels, ...] or [in_channels, ...], float32, CPU.
+
+        Raises:
+            TypeError: x has another dtype or device.
+            ValueError: x has another shape, or weight does not fit the index.
+        """
+        check_input(x, self)
+        batched = x.dim() == self.dimensions + 2
+        if (not batched and x.dim() != self.dimensions + 1) or x.shape[batched] != self.in_channels:
+            raise ValueError(
+                f"input has shape {tuple(x.shape)}; it must be [batch, {self.in_channels}, "
+                f"{self.dimensions} spatial sizes]"
+            )
+        if len(self.weight) != len(self.index):
+            self._check_values()
+        x = x if batched else x.unsqueeze(0)
+        y: Tensor = Convolution.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        return y if batched else y.squeeze(0)
+
+    def way(self, x: Tensor) -> WithOffsets | ThroughDense:
+        """Return how images like x are computed; the offsets it holds are made once."""
+        name = native.in_use()
+        key = (name, *x.shape)
+        if key not in self._ways:
+            axes = self._axes(x)
+            if len(self._ways) >= _KEPT:
+                self._ways.pop(next(iter(self._ways)))
+            if name == "torch":
+                self._ways[key] = ThroughDense(self)
+            else:
+                channels = (self.in_channels, self.out_channels)
+                vectors = native.tile()
+                plan = Plan(axes, len(x), channels, self.groups, *vectors)
+                self._ways[key] = WithOffsets(self.index, plan, self.dimensions)
+        return self._ways[key]
+
+    def _axes(self, x: Tensor) -> tuple[Axis, Axis, Axis]:
+        made = [
+            Axis(size, kernel, stride, dilation, low, high)
+            for size, kernel, stride, dilation, (low, high) in zip(
+                x.shape[2:], self.kernel_size, self.stride, self.dilation, self.pads, strict=True
+            )
+        ]
+        if min(axis.out for axis in made) < 1:
+            raise ValueError(
+                f"input has shape {tuple(x.shape)}: too small for kernel_size={self.kernel_size}, "
+                f"dilation={self.dilation}, padding={self.padding}"
+            )
+        one, two, three = [Axis(1)] * (3 - self.dimensions) + made
+        return one, two, three
+
+    def _padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Return x and the symmetric padding that remains to be done."""
+        if all(low == high for low, high in self.pads):
+            return x, tuple(low for low, _ in self.pads)
+        flat = [n for pad in reversed(self.pads) for n in pad]
+        return functional.pad(x, flat), (0,) * self.dimensions
+
+    def dense_convolution(self, x: Tensor, dense: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve with a dense weight."""
+        x, padding = self._padded(x)
+        y: Tensor = _CONVOLVE[self.dimensions](
+            x, dense, bias, self.stride, padding, self.dilation, self.groups
+        )
+        return y
+
+    def dense_weight_gradient(self, x: Tensor, grad: Tensor, rows: slice) -> Tensor:
+        """Compute the dense gradient of some output channels' weights."""
+        x, padding = self._padded(x)
+        first, last, _ = rows.indices(self.out_channels)
+        per_group, inputs = self.out_channels // self.groups, self.in_channels // self.groups
+        parts = []
+        for group in range(first // per_group, -(-last // per_group)):
+            low, high = max(first, group * per_group), min(last, (group + 1) * per_group)
+            shape = (high - low, inputs, *self.kernel_size)
+            images = x[:, group * inputs : (group + 1) * inputs]
+            parts.append(
+                _WEIGHT_GRADIENT[self.dimensions](  # type: ignore[no-untyped-call]
+                    images, shape, grad[:, low:high], self.stride, padding, self.dilation
+                )
+            )
+        return torch.cat(parts)
+
+    def gradient_rows(self, row: int, end: int) -> Tensor:
+        """Sum the dense gradient of rows [row, end) over all captured passes."""
+        total = sum(
+            self.dense_weight_gradient(x, grad, slice(row, end)) for x, grad in self._captured
+        )
+        return torch.as_tensor(total).flatten(1)
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows of the layer."""
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
+            f"groups={self.groups}, nonzeros={len(self.index)}, bias={self.bias is not None}"
+            + (f", activation={self.activation!r}" if self.activation else "")
+        )
+
+
+class CsrConv1d(CsrConv):
+    """`torch.nn.Conv1d` over the nonzeros of its weight; arguments and errors as in `CsrConv`."""
+
+    dimensions = 1
+
+
+class CsrConv2d(CsrConv):
+    """`torch.nn.Conv2d` over the nonzeros of its weight; arguments and errors as in `CsrConv`."""
+
+    dimensions = 2
+
+
+class CsrConv3d(CsrConv):
+    """`torch.nn.Conv3d` over the nonzeros of its weight; arguments and errors as in `CsrConv`."""
+
+    dimensions = 3

@@ -1,0 +1,143 @@
+"""One convolution over nonzeros: its autograd function, and the two ways to compute it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from regrow.execution.csr import layout
+from regrow.execution.csr.geometry import Plan
+from regrow.execution.csr.index import Index
+from regrow.execution.csr.native import kernels
+
+if TYPE_CHECKING:
+    from regrow.execution.csr.conv import CsrConv
+
+__all__ = ["Convolution", "ThroughDense", "WithOffsets"]
+
+
+class Convolution(torch.autograd.Function):
+    """A sparse convolution of images, batch innermost, and its gradients."""
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
+    def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrConv) -> Tensor:
+        """Compute the output."""
+        relu = layer.activation == "relu"
+        x, values = layout.batch_last(x), values.contiguous()
+        ctx.way = way = layer.way(x)
+        y = way.forward(x, values, bias, relu)
+        ctx.save_for_backward(x, values, *([y] if relu else []))
+        ctx.layer = layer
+        return y
+
+    @staticmethod
+    @once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Compute the gradients of input, nonzeros and bias that are needed."""
+        x, values, *output = ctx.saved_tensors
+        needs_x, needs_values, needs_bias, _ = ctx.needs_input_grad
+        grad = layout.batch_last(grad)
+        sums = torch.empty(grad.shape[1]) if needs_bias else None
+        if output or needs_bias:
+            if not _is_dense(grad):
+                grad = layout.empty_images(*_sizes(grad)).copy_(grad)
+            masked = torch.empty_like(grad) if output else None
+            flat = [_by_channel(t) for t in (grad, *output, masked) if t is not None]
+            kernels().epilogue_backward(flat[0], *(flat[1:] if output else (None, None)), sums)
+            grad = grad if masked is None else masked
+        if ctx.layer.captures:
+            ctx.layer.capture(x, grad)
+        return (
+            ctx.way.input_gradient(x, grad, values) if needs_x else None,
+            ctx.way.weight_gradient(x, grad) if needs_values else None,
+            sums,
+            None,
+        )
+
+
+def _sizes(x: Tensor) -> tuple[int, int, tuple[int, ...]]:
+    return x.shape[0], x.shape[1], tuple(x.shape[2:])
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.stride() == layout.empty_images(*_sizes(x)).stride()
+
+
+def _by_channel(x: Tensor) -> Tensor:
+    """View images, batch innermost, as [positions * batch, channels], feature-major."""
+    per_channel = x[:, 0].numel()
+    return x.as_strided((per_channel, x.shape[1]), (1, per_channel))
+
+
+class WithOffsets:
+    """A convolution in C, for images of one size."""
+
+    def __init__(self, index: Index, plan: Plan, dimensions: int) -> None:
+        from regrow.execution.csr.shifted import Shifted  # noqa: PLC0415
+
+        self.shifted, self.plan, self.dimensions = Shifted(index, plan), plan, dimensions
+
+    def _three_axes(self, x: Tensor) -> Tensor:
+        while x.dim() < 5:
+            x = x.unsqueeze(2)
+        return x
+
+    def forward(self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        """Compute the output, batch innermost."""
+        size = self.plan.out[3 - self.dimensions :]
+        y = layout.empty_images(len(x), self.plan.channels[1], size)
+        self.shifted.convolve(self._three_axes(x), values, bias, relu, self._three_axes(y))
+        return y
+
+    def input_gradient(self, x: Tensor, grad: Tensor, values: Tensor) -> Tensor:
+        """Compute the gradient of the input."""
+        out = layout.empty_images(*_sizes(x))
+        self.shifted.input_gradient(self._three_axes(grad), values, self._three_axes(out))
+        return out
+
+    def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
+        """Compute the gradient of the nonzeros."""
+        return self.shifted.weight_gradient(self._three_axes(x), self._three_axes(grad))
+
+    def index_tensors(self) -> list[Tensor]:
+        """Return the tensors that say where the nonzeros are."""
+        return self.shifted.tensors()
+
+
+class ThroughDense:
+    """The same through a dense weight that lives for one call, where no library can be had."""
+
+    def __init__(self, layer: CsrConv) -> None:
+        self.layer, self.index = layer, layer.index
+
+    def _dense(self, values: Tensor) -> Tensor:
+        dense = values.new_zeros(math.prod(self.layer.dense_shape))
+        return dense.index_put_((self.index.positions,), values).view(self.layer.dense_shape)
+
+    def forward(self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        """Compute the output, batch innermost."""
+        y = self.layer.dense_convolution(x, self._dense(values), bias)
+        y = layout.empty_images(*_sizes(y)).copy_(y)
+        return y.relu_() if relu else y
+
+    def input_gradient(self, x: Tensor, grad: Tensor, values: Tensor) -> Tensor:
+        """Compute the gradient of the input."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            y = self.layer.dense_convolution(x, self._dense(values), None)
+        return torch.autograd.grad(y, x, grad)[0]
+
+    def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
+        """Compute the gradient of the nonzeros."""
+        dense = self.layer.dense_weight_gradient(x, grad, slice(None))
+        return dense.flatten()[self.index.positions]
+
+    def index_tensors(self) -> list[Tensor]:
+        """Return nothing: the index is all there is."""
+        return []

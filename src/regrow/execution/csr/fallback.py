@@ -1,0 +1,110 @@
+"""The operations of a sparse layer on torch's own sparse tensors, where no library can be had."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from regrow.execution.csr.index import Compressed
+
+__all__ = ["dot", "epilogue_backward", "multiply", "pack", "rows_of", "split", "transpose"]
+
+_CHUNK = 1 << 20
+
+
+def _pointers(keys: Tensor, count: int) -> Tensor:
+    pointers = torch.zeros(count + 1, dtype=torch.int32)
+    pointers[1:] = torch.bincount(keys, minlength=count).cumsum(0)
+    return pointers
+
+
+def rows_of(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor, int]:
+    """Compress strictly ascending flat positions; also the number of the first wrong one, or -1."""
+    before = torch.cat([positions.new_tensor([-1]), positions[:-1]])
+    wrong = ((positions <= before) | (positions >= rows * columns)).nonzero()
+    if len(wrong):
+        return positions, positions, int(wrong[0])
+    return _pointers(positions // columns, rows), (positions % columns).int(), -1
+
+
+def rows_at(pointers: Tensor) -> Tensor:
+    """Return the row of every nonzero, int64."""
+    return torch.repeat_interleave(torch.arange(len(pointers) - 1), pointers.diff())
+
+
+def transpose(
+    pointers: Tensor,
+    columns: Tensor,
+    keys: Tensor | None,
+    group_rows: int,
+    shift: int,
+    key_count: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Order nonzeros by key; returns pointers, the row and the number of each nonzero."""
+    rows = rows_at(pointers)
+    key = (columns if keys is None else keys[columns.long()]) + rows // group_rows * shift
+    order = torch.argsort(key, stable=True)
+    return _pointers(key, key_count), rows[order].int(), order.int()
+
+
+def split(pointers: Tensor, index: Tensor, width: int, blocks: int) -> Tensor:
+    """Return the borders of whole rows: torch has no use for blocks."""
+    return torch.stack([pointers[:-1], *[pointers[1:]] * blocks])
+
+
+def pack(x: Tensor, out: Tensor) -> Tensor:
+    """Copy [batch, features] of any strides into a feature-major tensor."""
+    return out.copy_(x)
+
+
+def sparse_tensor(matrix: Compressed, values: Tensor) -> Tensor:
+    """Return the matrix with these values as a torch CSR tensor."""
+    if matrix.order is not None:
+        values = values[matrix.order.long()]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            matrix.pointers.long(),
+            matrix.index.long(),
+            values,
+            (matrix.rows, matrix.columns),
+            check_invariants=False,
+        )
+
+
+def multiply(
+    matrix: Compressed, values: Tensor, x: Tensor, out: Tensor, bias: Tensor | None, relu: bool
+) -> Tensor:
+    """Compute out = x matrixᵀ + bias, with a ReLU on request; x and out feature-major."""
+    out.copy_((sparse_tensor(matrix, values) @ x.t().contiguous()).t())
+    if bias is not None:
+        out += bias
+    return out.relu_() if relu else out
+
+
+def dot(matrix: Compressed, x: Tensor, y: Tensor) -> Tensor:
+    """Compute yᵀ x at the nonzeros of the matrix only; x and y feature-major."""
+    rows, columns = rows_at(matrix.pointers), matrix.index.long()
+    chunk = max(1, _CHUNK // max(1, len(x)))
+    x, y = x.t(), y.t()
+    parts = [
+        (y[rows[k : k + chunk]] * x[columns[k : k + chunk]]).sum(1)
+        for k in range(0, len(rows), chunk)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0)
+
+
+def epilogue_backward(
+    grad: Tensor, y: Tensor | None, out: Tensor | None, sums: Tensor | None
+) -> None:
+    """Take gradients [columns, rows] through ReLU (where y > 0) and bias (sums over columns)."""
+    if y is not None:
+        grad = grad * (y > 0)
+    if out is not None:
+        out.copy_(grad)
+    if sums is not None:
+        torch.sum(grad, 0, out=sums)

@@ -1,0 +1,110 @@
+/* Products of a sparse matrix with feature-major activations [features][batch]. */
+
+/* The structure of a sparse matrix. Block b of row r holds the nonzeros split[b * step + r] up to
+ * split[(b + 1) * step + r]; with split = pointers and step = 1 the row is one block. */
+struct sparse {
+  int64_t rows, blocks, step;
+  const int32_t *pointers, *split, *index, *order;
+};
+
+static const int64_t side_by_side[3][LARGEST_TILE] = {
+    {0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60},
+    {0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120},
+    {0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240}};
+
+/* The first row of part `part` of `parts` with equally many nonzeros; a row itself counts as one. */
+static int64_t first_row(const struct sparse *m, int64_t part, int64_t parts) {
+  const int64_t wanted = (m->pointers[m->rows] + m->rows) * part / parts;
+  int64_t low = 0, high = m->rows;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (m->pointers[middle] + middle < wanted) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/* The widest power of two of columns, vectors or parts of one, that fits. */
+static int64_t piece_width(int64_t left) {
+  int64_t width = (int64_t)in_use->lanes * in_use->largest;
+  while (width > left) width /= 2;
+  return width;
+}
+
+static int64_t piece_count(int64_t batch) {
+  int64_t count = 0;
+  for (int64_t at = 0; at < batch; at += piece_width(batch - at)) count++;
+  return count;
+}
+
+static int64_t piece_start(int64_t batch, int64_t piece) {
+  int64_t at = 0;
+  while (piece-- > 0) at += piece_width(batch - at);
+  return at;
+}
+
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static struct tile tile_of(const struct sparse *m, const float *values, const float *x, int64_t ldx,
+                           const float *y, int64_t ldy) {
+  return (struct tile){.index = m->index,
+                       .order = m->order,
+                       .values = (float *)values,
+                       .x = x,
+                       .ldx = ldx,
+                       .y = (float *)y,
+                       .ldy = ldy,
+                       .at = side_by_side[in_use->lanes / 8]};
+}
+
+static void set_block(struct tile *t, const struct sparse *m, int64_t block) {
+  t->begin = m->split + block * m->step;
+  t->end = m->split + (block + 1) * m->step;
+}
+
+/* y = m x + bias, with a ReLU on request; batch columns. */
+EXPORT void regrow_multiply(const struct sparse *m, const float *values, const float *x, int64_t ldx,
+                            float *y, int64_t ldy, int64_t batch, const float *bias, int relu,
+                            int threads) {
+  const struct tiles *set = in_use;
+  const int64_t pieces = piece_count(batch);
+  const int64_t parts = larger(4 * threads / larger(pieces, 1), (m->rows + 255) / 256);
+  PARALLEL(omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1))
+  for (int64_t task = 0; task < pieces * parts; task++) {
+    const int64_t start = piece_start(batch, task / parts), part = task % parts;
+    const int64_t width = piece_width(batch - start);
+    const int64_t row = first_row(m, part, parts), end = first_row(m, part + 1, parts);
+    struct tile t = tile_of(m, values, x + start, ldx, y + start, ldy);
+    t.bias = bias;
+    for (int64_t block = 0; block < m->blocks; block++) {
+      set_block(&t, m, block);
+      t.first = block == 0;
+      t.relu = relu && block == m->blocks - 1;
+      if (width >= set->lanes) set->multiply(&t, row, end, (int)(width / set->lanes));
+      else set->multiply_narrow(&t, row, end, (int)width);
+    }
+  }
+}
+
+/* out[k] = y[row of k, :] . x[index of k, :] for every nonzero k; batch columns. */
+EXPORT void regrow_dot(const struct sparse *m, float *out, const float *x, int64_t ldx,
+                       const float *y, int64_t ldy, int64_t batch, int threads) {
+  const struct tiles *set = in_use;
+  const int64_t pieces = piece_count(batch);
+  const int64_t parts = larger(4 * threads, (m->rows + 255) / 256);
+  if (!pieces) memset(out, 0, (size_t)m->pointers[m->rows] * sizeof *out);
+  PARALLEL(omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1))
+  for (int64_t part = 0; part < parts; part++) {
+    const int64_t row = first_row(m, part, parts), end = first_row(m, part + 1, parts);
+    for (int64_t piece = 0; piece < pieces; piece++) {
+      const int64_t start = piece_start(batch, piece), width = piece_width(batch - start);
+      struct tile t = tile_of(m, out, x + start, ldx, y + start, ldy);
+      t.first = piece == 0;
+      for (int64_t block = 0; block < m->blocks; block++) {
+        set_block(&t, m, block);
+        if (width >= set->lanes) set->dot(&t, row, end, (int)(width / set->lanes));
+        else set->dot_narrow(&t, row, end, (int)width);
+      }
+    }
+  }
+}

@@ -1,0 +1,44 @@
+/* What one kernel call works on: some rows of a sparse matrix times a tile of dense columns.
+ *
+ * y[r, :] (+)= sum over the nonzeros k of row r of values[k] * x[index[k], :]
+ *
+ * A tile is a few vectors wide. In x they lie side by side; in y vector i lies at `at[i]`, so that a
+ * convolution can write its positions straight into the layout of the activations. */
+#ifndef REGROW_TILE_H
+#define REGROW_TILE_H
+
+#include <stdint.h>
+
+enum { LARGEST_TILE = 16 };
+
+struct tile {
+  const int32_t *begin, *end; /* nonzeros of row r: begin[r] up to end[r] */
+  const int32_t *index;       /* row of x that a nonzero reads, in units of ldx */
+  const int32_t *order;       /* place of a nonzero's value; NULL: its own place */
+  float *values;
+  const float *x;
+  int64_t ldx;
+  float *y;
+  int64_t ldy;
+  const int64_t *at;
+  const float *bias; /* by row, or NULL */
+  int first;         /* start from the bias, not from what y holds; dot: overwrite values */
+  int relu;          /* negative results become zero */
+};
+
+/* The kernels of one instruction set. */
+struct tiles {
+  const char *name;
+  int lanes;   /* floats in a vector */
+  int largest; /* vectors in the widest tile, a power of two */
+  void (*multiply)(const struct tile *, int64_t row, int64_t end, int vectors);
+  void (*multiply_narrow)(const struct tile *, int64_t row, int64_t end, int columns);
+  void (*dot)(const struct tile *, int64_t row, int64_t end, int vectors);
+  void (*dot_narrow)(const struct tile *, int64_t row, int64_t end, int columns);
+  float (*epilogue)(const float *g, const float *y, float *out, int64_t n);
+  float (*squares)(const float *x, float mean, int64_t n);
+  float (*product)(const float *g, const float *x, float mean, int64_t n);
+  void (*combine)(const float *g, const float *x, float *out, const float *factors, int64_t n);
+};
+
+#endif

@@ -1,0 +1,158 @@
+"""What sparse layers share: values and index, the dense view, gradients captured for later."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from regrow.execution.csr.index import Index
+
+__all__ = ["CsrLayer", "check_input"]
+
+_TILE = 1 << 20  # numbers in a tile of the dense gradient: 4 MiB
+
+
+def check_input(x: Tensor, layer: nn.Module) -> None:
+    """Refuse what the kernels cannot compute with.
+
+    Raises:
+        TypeError: x is not float32 on the CPU; under autocast other precisions are cast.
+    """
+    if x.device.type != "cpu":
+        raise TypeError(
+            f"input is on {x.device}: {type(layer).__name__} computes on the CPU only; "
+            "move the input with .cpu(), or keep the layer masked on this device"
+        )
+    if x.dtype != torch.float32 and not torch.is_autocast_enabled("cpu"):
+        raise TypeError(
+            f"input is {x.dtype}: {type(layer).__name__} computes in torch.float32 only; "
+            "convert the input with .float()"
+        )
+
+
+class CsrLayer(nn.Module):
+    """A layer that stores its nonzeros only.
+
+    Args:
+        dense_shape: shape of the dense weight.
+        index: an `Index`, or the ascending flat positions of the nonzeros in the dense weight.
+        values: their values in that order, float32; a Parameter is taken over as it is.
+        bias: dense bias or None.
+        activation: None or "relu", computed together with the layer.
+
+    Attributes:
+        weight: Parameter (nonzeros,), in the order of ascending flat position.
+        index: where the nonzeros are.
+        captures: whether backward passes keep what dense weight gradients are made of.
+
+    Raises:
+        ValueError: values or index do not fit, or the activation is unknown.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        dense_shape: tuple[int, ...],
+        index: Index | Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        activation: str | None,
+    ) -> None:
+        super().__init__()
+        if activation not in (None, "relu"):
+            raise ValueError(f"activation={activation!r} is not known; allowed are None and 'relu'")
+        self.dense_shape = tuple(dense_shape)
+        self.activation = activation
+        self.captures = False
+        self._captured: list[tuple[Tensor, Tensor]] = []
+        self.set_topology_(index)
+        self.weight = values if isinstance(values, nn.Parameter) else nn.Parameter(values)
+        if bias is None or isinstance(bias, nn.Parameter):
+            self.register_parameter("bias", bias)
+        else:
+            self.bias = nn.Parameter(bias)
+        self._check_values()
+
+    def _check_values(self) -> None:
+        for name, value, size in (
+            ("weight", self.weight, len(self.index)),
+            ("bias", self.bias, self.dense_shape[0]),
+        ):
+            if value is not None and (value.shape != (size,) or value.dtype != torch.float32):
+                raise ValueError(
+                    f"{name} has shape {tuple(value.shape)} and dtype {value.dtype}; "
+                    f"this layer needs ({size},) and torch.float32"
+                )
+
+    @torch.no_grad()
+    def set_topology_(self, positions: Index | Tensor) -> None:
+        """Put the nonzeros elsewhere; the caller writes `weight`, whose length must fit.
+
+        Args:
+            positions: an `Index`, or ascending flat positions in the dense weight.
+
+        Raises:
+            ValueError: positions do not ascend, or do not fit the dense weight.
+        """
+        shape = (self.dense_shape[0], math.prod(self.dense_shape[1:]))
+        index = positions if isinstance(positions, Index) else Index(positions, shape)
+        if index.shape != shape:
+            raise ValueError(f"positions are of a matrix {index.shape}; this layer needs {shape}")
+        self.index = index
+
+    @torch.no_grad()
+    def dense_weight(self) -> Tensor:
+        """Return the weight as a new dense tensor of shape `dense_shape`."""
+        dense = torch.zeros(math.prod(self.dense_shape), dtype=self.weight.dtype)
+        return dense.index_put_((self.index.positions,), self.weight).view(self.dense_shape)
+
+    @torch.no_grad()
+    def dense_gradient_tiles(
+        self, rows_per_tile: int | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield the dense gradient of the captured backward passes, some rows at a time.
+
+        Args:
+            rows_per_tile: rows (output features or channels) of a tile; None: about 4 MiB.
+
+        Yields:
+            The first row, and a new float32 tensor [rows, the rest of the dense weight]. Nothing
+            if nothing was captured.
+        """
+        rows, columns = self.index.shape
+        if not self._captured:
+            return
+        step = rows_per_tile or max(1, _TILE // max(1, columns))
+        for row in range(0, rows, step):
+            yield row, self.gradient_rows(row, min(rows, row + step))
+
+    @abstractmethod
+    def gradient_rows(self, row: int, end: int) -> Tensor:
+        """Sum the dense gradient of rows [row, end) over all captured passes."""
+
+    def capture(self, x: Tensor, grad: Tensor) -> None:
+        """Keep the input and output gradient of one backward pass."""
+        self._captured.append((x.detach(), grad.detach()))
+
+    @property
+    def captured(self) -> bool:
+        """Whether a backward pass was captured since the last release."""
+        return bool(self._captured)
+
+    def release(self) -> None:
+        """Forget what was captured."""
+        self._captured.clear()
+
+    def topology_bytes(self) -> int:
+        """Count the bytes that say where the nonzeros are, in the orders used until now."""
+        memory = [tensor.untyped_storage() for tensor in self.index_tensors()]
+        return sum({held.data_ptr(): held.nbytes() for held in memory}.values())
+
+    def index_tensors(self) -> list[Tensor]:
+        """Return the tensors that say where the nonzeros are; some may share their memory."""
+        return self.index.tensors()

@@ -1,0 +1,72 @@
+"""Feature-major activations: tensors [batch, features] whose batch lies contiguous in memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from regrow.execution.csr.native import kernels
+
+__all__ = ["batch_last", "empty", "empty_images", "feature_major", "leading"]
+
+_LINE = 16  # floats in a cache line
+_SMALL = 192
+
+
+def leading(batch: int) -> int:
+    """Return the distance of two features: a batch, padded where it would alias cache sets.
+
+    Example:
+        >>> leading(128), leading(512)
+        (128, 528)
+    """
+    if batch < _SMALL or batch % (2 * _LINE):
+        return batch
+    return batch + _LINE
+
+
+def empty(batch: int, features: int) -> Tensor:
+    """Make an uninitialised float32 tensor [batch, features], stored feature-major."""
+    return torch.empty_strided((batch, features), (1, leading(batch)))
+
+
+def feature_major(x: Tensor, reuse: float = 0) -> Tensor:
+    """Return x [batch, features] stored feature-major: itself if it is, else a packed copy.
+
+    Args:
+        x: any strides.
+        reuse: how often each feature will be read; a layout that aliases cache sets is copied
+            when that pays.
+    """
+    batch, features = x.shape
+    if batch == 1:
+        return x.as_strided(x.shape, (1, x.stride(1)))
+    if features == 1:
+        return x if x.stride(0) == 1 else x.contiguous()
+    good = x.stride(1) >= batch and x.stride(0) == 1
+    if good and (reuse < _LINE or batch < _SMALL or x.stride(1) % (2 * _LINE)):
+        return x
+    packed: Tensor = kernels().pack(x, empty(batch, features))
+    return packed
+
+
+def empty_images(batch: int, channels: int, size: tuple[int, ...]) -> Tensor:
+    """Make an uninitialised float32 tensor [batch, channels, *size] with the batch innermost."""
+    strides = [batch]
+    for extent in reversed((channels, *size)[1:]):
+        strides.insert(0, strides[0] * extent)
+    return torch.empty_strided((batch, channels, *size), (1, *strides))
+
+
+def batch_last(x: Tensor) -> Tensor:
+    """Return images x [batch, channels, ...] with the batch innermost: itself, or a packed copy."""
+    if x.stride(0) == 1 and min(x.stride()[1:]) >= len(x):
+        return x
+    order = [1, *range(2, x.dim())]
+    if x.dim() > 3 and x.stride(1) == 1:  # channels last
+        order = [*order[1:], 1]
+    flat = x.permute(0, *order).flatten(1)
+    packed = torch.empty_strided(flat.shape, (1, len(x)))
+    kernels().pack(flat, packed)
+    images = packed.view(len(x), *(x.shape[axis] for axis in order))
+    return images.permute(0, *(order.index(axis) + 1 for axis in range(1, x.dim())))

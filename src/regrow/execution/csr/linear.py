@@ -1,0 +1,132 @@
+"""A linear layer that stores and computes its nonzeros only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from regrow.execution.csr import layout
+from regrow.execution.csr.index import Index
+from regrow.execution.csr.layer import CsrLayer, check_input
+from regrow.execution.csr.native import kernels
+
+__all__ = ["CsrLinear"]
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
+    def forward(
+        ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrLinear
+    ) -> Tensor:
+        index, relu = layer.index, layer.activation == "relu"
+        x = layout.feature_major(x, len(index) / max(1, index.shape[1]))
+        values = values.contiguous()
+        y = layout.empty(len(x), index.shape[0])
+        kernels().multiply(index.forward, values, x, y, bias, relu)
+        ctx.save_for_backward(x, values, *([y] if relu else []))
+        ctx.layer, ctx.index = layer, index
+        return y
+
+    @staticmethod
+    @once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, values, *output = ctx.saved_tensors
+        index: Index = ctx.index
+        needs_x, needs_values, needs_bias, _ = ctx.needs_input_grad
+        grad = layout.feature_major(grad, len(index) / max(1, index.shape[0]))
+        sums = torch.empty(index.shape[0]) if needs_bias else None
+        if output:
+            masked = layout.empty(*grad.shape)
+            kernels().epilogue_backward(grad, output[0], masked, sums)
+            grad = masked
+        elif needs_bias:
+            kernels().epilogue_backward(grad, None, None, sums)
+        if ctx.layer.captures:
+            ctx.layer.capture(x, grad)
+        grad_values = kernels().dot(index.forward, x, grad) if needs_values else None
+        grad_x = None
+        if needs_x:
+            grad_x = layout.empty(len(x), index.shape[1])
+            kernels().multiply(index.transposed, values, grad, grad_x, None, False)
+        return grad_x, grad_values, sums, None
+
+
+class CsrLinear(CsrLayer):
+    """y = x Wᵀ + b over the nonzeros of W, float32, on the CPU.
+
+    The output is an ordinary tensor [..., out_features]; its memory is feature-major (strides
+    (1, ≥ batch)), which elementwise operations keep and the next sparse layer reads as it is.
+
+    Args:
+        in_features: features of the input.
+        out_features: features of the output.
+        index: an `Index`, or the ascending flat positions of the nonzeros in the dense weight
+            [out_features, in_features].
+        values: the values of the nonzeros in that order.
+        bias: dense bias (out_features,), or None.
+        activation: None, or "relu" to compute max(y, 0) in the same pass.
+
+    Raises:
+        ValueError: index, values or bias do not fit.
+
+    Example:
+        >>> layer = CsrLinear(3, 2, torch.tensor([1, 3]), torch.tensor([2.0, -1.0]))
+        >>> layer(torch.tensor([[1.0, 10.0, 100.0]]))
+        tensor([[20., -1.]], grad_fn=<_LinearBackward>)
+        >>> layer.dense_weight()
+        tensor([[ 0.,  2.,  0.],
+                [-1.,  0.,  0.]])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        index: Index | Tensor,
+        values: Tensor,
+        bias: Tensor | None = None,
+        *,
+        activation: str | None = None,
+    ) -> None:
+        super().__init__((out_features, in_features), index, values, bias, activation)
+        self.in_features, self.out_features = in_features, out_features
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the layer for x [..., in_features], float32 on the CPU.
+
+        Raises:
+            TypeError: x has another dtype or device.
+            ValueError: x has another number of features, or weight does not fit the index.
+        """
+        check_input(x, self)
+        if x.dim() == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"input has shape {tuple(x.shape)}; its last size must be {self.in_features}"
+            )
+        if len(self.weight) != len(self.index):
+            self._check_values()
+        flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
+        y: Tensor = _Linear.apply(flat, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], self.out_features)
+
+    def gradient_rows(self, row: int, end: int) -> Tensor:
+        """Sum the dense gradient of rows [row, end) over all captured passes."""
+        (x, grad), *others = self._captured
+        tile = torch.mm(grad.t()[row:end], x)
+        for x, grad in others:
+            tile.addmm_(grad.t()[row:end], x)
+        return tile
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows of the layer."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"nonzeros={len(self.index)}, bias={self.bias is not None}"
+            + (f", activation={self.activation!r}" if self.activation else "")
+        )

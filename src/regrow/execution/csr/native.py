@@ -1,0 +1,212 @@
+"""The C kernels: finding, loading and calling them.
+
+Looked for in this order: the file shipped beside the sources, a copy in the user's cache folder, a
+compiler to make that copy with. Without any of them `fallback` takes over. The environment variable
+`REGROW_KERNELS` forces one: `native` (an error if there is none) or `torch`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from regrow.execution.csr import build
+
+__all__ = [
+    "Matrix",
+    "available",
+    "in_use",
+    "kernels",
+    "library",
+    "tile",
+    "use",
+]
+
+_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "regrow_set": (ctypes.c_char_p, [_INT]),
+    "regrow_sources": (ctypes.c_char_p, []),
+    "regrow_use": (_INT, [_INT]),
+    "regrow_lanes": (_INT, []),
+    "regrow_largest": (_INT, []),
+    "regrow_rows": (_LONG, [_LONG, _POINTER, _LONG, _LONG, _POINTER, _POINTER]),
+    "regrow_transpose": (
+        None,
+        [_LONG, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _POINTER, _POINTER, _POINTER],
+    ),
+    "regrow_split": (None, [_LONG, _POINTER, _POINTER, _LONG, _LONG, _POINTER]),
+    "regrow_pack": (None, [_LONG, _LONG, _POINTER, _LONG, _LONG, _POINTER, _LONG, _INT]),
+    "regrow_epilogue_backward": (
+        None,
+        [_LONG, _LONG, _POINTER, _LONG, _POINTER, _LONG, _POINTER, _LONG, _POINTER, _INT],
+    ),
+    "regrow_multiply": (
+        None,
+        [
+            *[_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _LONG, _LONG],
+            *[_POINTER, _INT, _INT],
+        ],
+    ),
+    "regrow_dot": (
+        None,
+        [_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _LONG, _LONG, _INT],
+    ),
+    "regrow_convolve": (
+        _INT,
+        [_POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT, _INT],
+    ),
+    "regrow_convolve_dot": (
+        _INT,
+        [_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _POINTER, _INT],
+    ),
+    "regrow_tasks": (_LONG, [_POINTER]),
+    "regrow_moments": (None, [_LONG, _LONG, _POINTER, _POINTER, _POINTER, _INT]),
+    "regrow_normalize": (None, [_LONG, _LONG, *[_POINTER] * 5, _INT]),
+    "regrow_normalize_backward": (
+        None,
+        [_LONG, _LONG, *[_POINTER] * 5, _INT, *[_POINTER] * 3, _INT],
+    ),
+}
+_SETS = 3
+
+
+class Matrix(ctypes.Structure):
+    """`struct sparse` of the C sources: the structure of a sparse matrix."""
+
+    _fields_ = (
+        ("rows", _LONG),
+        ("blocks", _LONG),
+        ("step", _LONG),
+        ("pointers", _POINTER),
+        ("split", _POINTER),
+        ("index", _POINTER),
+        ("order", _POINTER),
+    )
+
+
+def _load_openmp() -> None:
+    """Make the symbols of torch's own OpenMP runtime visible to libraries loaded later."""
+    folder = Path(torch.__file__).parent / "lib"
+    bundled = sorted(
+        p for name in ("libgomp", "libomp", "libiomp5") for p in folder.glob(name + "*")
+    )
+    for name in [*map(str, bundled), "libgomp.so.1"]:
+        try:
+            ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            continue
+        return
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
+    try:
+        found = ctypes.CDLL(str(path))
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(found, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError):
+        return None
+    return found if found.regrow_sources().decode() == build.source_hash() else None
+
+
+def _cache_folder() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "regrow"
+
+
+def _find() -> ctypes.CDLL | None:
+    _load_openmp()
+    shipped = build.SOURCES / build.library_name()
+    if shipped.exists() and (found := _load(shipped)):
+        return found
+    try:
+        folder = _cache_folder() / build.source_hash()
+    except (OSError, RuntimeError):
+        return None
+    for openmp in (True, False):
+        path = folder / ("openmp" if openmp else "plain") / build.library_name()
+        if (path.exists() or build.compile_library(path, openmp)) and (found := _load(path)):
+            return found
+    return None
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """Return the loaded library with its best instruction set chosen, or None.
+
+    Raises:
+        ValueError: `REGROW_KERNELS` is set to something else than `native` or `torch`.
+        RuntimeError: `REGROW_KERNELS=native`, but there is no library and no way to make one.
+    """
+    forced = os.environ.get("REGROW_KERNELS", "")
+    if forced not in ("", "native", "torch"):
+        raise ValueError(
+            f"REGROW_KERNELS={forced!r} is not known; allowed are 'native' and 'torch'"
+        )
+    if forced == "torch":
+        return None
+    found = _find()
+    if found is None:
+        if forced == "native":
+            raise RuntimeError(
+                "REGROW_KERNELS=native, but no kernel library was found and none could be "
+                "compiled; install a C compiler, or unset the variable to compute with torch"
+            )
+        return None
+    for number in reversed(range(_SETS)):
+        if found.regrow_use(number):
+            break
+    return found
+
+
+def available() -> list[str]:
+    """Return what this machine can compute with, the fastest first; the last is always "torch"."""
+    found = library()
+    sets = [found.regrow_set(number) for number in reversed(range(_SETS))] if found else []
+    return [name.decode() for name in sets if name] + ["torch"]
+
+
+_chosen: str | None = None
+
+
+def in_use() -> str:
+    """Return what computes now: "avx512", "avx2", "neon", "portable" or "torch"."""
+    return _chosen or available()[0]
+
+
+def tile() -> tuple[int, int]:
+    """Return the floats in a vector of the instruction set in use, and the vectors in its tile."""
+    found = library()
+    return (found.regrow_lanes(), found.regrow_largest()) if found else (1, 1)
+
+
+def use(name: str) -> None:
+    """Compute with `name` from now on; tests and benchmarks ask for what is not the fastest.
+
+    Raises:
+        ValueError: this machine does not have it.
+    """
+    global _chosen  # noqa: PLW0603
+    names = available()
+    if name not in names:
+        raise ValueError(f"name={name!r} is not available here; allowed are {names}")
+    found = library()
+    for number in range(_SETS):
+        if found and (found.regrow_set(number) or b"").decode() == name:
+            found.regrow_use(number)
+    _chosen = name
+    kernels.cache_clear()
+
+
+@functools.cache
+def kernels() -> ModuleType:
+    """Return the module that computes: `products` over the C library, or `fallback`."""
+    from regrow.execution.csr import fallback, products  # noqa: PLC0415
+
+    return fallback if in_use() == "torch" else products

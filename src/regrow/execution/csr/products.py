@@ -1,0 +1,244 @@
+"""The operations of a sparse layer in C: the same names and results as in `fallback`."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from regrow.execution.csr.native import Matrix, library
+
+if TYPE_CHECKING:
+    from regrow.execution.csr.geometry import Pass
+    from regrow.execution.csr.index import Compressed
+
+__all__ = [
+    "convolve",
+    "convolve_dot",
+    "dot",
+    "epilogue_backward",
+    "moments",
+    "multiply",
+    "normalize",
+    "normalize_backward",
+    "pack",
+    "rows_of",
+    "split",
+    "transpose",
+]
+
+_PARTS = 8  # partial sums of a convolution's weight gradient, whatever the number of threads
+
+_C = cast(ctypes.CDLL, library())
+
+
+def rows_of(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor, int]:
+    """Compress strictly ascending flat positions; also the number of the first wrong one, or -1."""
+    pointers = torch.empty(rows + 1, dtype=torch.int32)
+    index = torch.empty(len(positions), dtype=torch.int32)
+    wrong = _C.regrow_rows(
+        len(positions), positions.data_ptr(), rows, columns, pointers.data_ptr(), index.data_ptr()
+    )
+    return pointers, index, wrong
+
+
+def transpose(
+    pointers: Tensor,
+    columns: Tensor,
+    keys: Tensor | None,
+    group_rows: int,
+    shift: int,
+    key_count: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Order nonzeros by key; returns pointers, the row and the number of each nonzero."""
+    key_pointers = torch.empty(key_count + 1, dtype=torch.int32)
+    row_of, order = torch.empty_like(columns), torch.empty_like(columns)
+    _C.regrow_transpose(
+        len(pointers) - 1,
+        pointers.data_ptr(),
+        columns.data_ptr(),
+        None if keys is None else keys.data_ptr(),
+        group_rows,
+        shift,
+        key_count,
+        key_pointers.data_ptr(),
+        row_of.data_ptr(),
+        order.data_ptr(),
+    )
+    return key_pointers, row_of, order
+
+
+def split(pointers: Tensor, index: Tensor, width: int, blocks: int) -> Tensor:
+    """Find where each row passes from one block of `width` indices to the next."""
+    rows = len(pointers) - 1
+    out = torch.empty(blocks + 1, rows, dtype=torch.int32)
+    _C.regrow_split(rows, pointers.data_ptr(), index.data_ptr(), width, blocks, out.data_ptr())
+    return out
+
+
+def pack(x: Tensor, out: Tensor) -> Tensor:
+    """Copy [batch, features] of any strides into a feature-major tensor."""
+    _C.regrow_pack(
+        *x.shape,
+        x.data_ptr(),
+        *x.stride(),
+        out.data_ptr(),
+        out.stride(1),
+        torch.get_num_threads(),
+    )
+    return out
+
+
+def multiply(
+    matrix: Compressed, values: Tensor, x: Tensor, out: Tensor, bias: Tensor | None, relu: bool
+) -> Tensor:
+    """Compute out = x matrixᵀ + bias, with a ReLU on request; x and out feature-major."""
+    _C.regrow_multiply(
+        ctypes.byref(matrix.native(Matrix)),
+        values.data_ptr(),
+        x.data_ptr(),
+        x.stride(1),
+        out.data_ptr(),
+        out.stride(1),
+        x.shape[0],
+        None if bias is None else bias.data_ptr(),
+        relu,
+        torch.get_num_threads(),
+    )
+    return out
+
+
+def dot(matrix: Compressed, x: Tensor, y: Tensor) -> Tensor:
+    """Compute yᵀ x at the nonzeros of the matrix only; x and y feature-major."""
+    out = torch.empty(matrix.nonzeros)
+    _C.regrow_dot(
+        ctypes.byref(matrix.native(Matrix)),
+        out.data_ptr(),
+        x.data_ptr(),
+        x.stride(1),
+        y.data_ptr(),
+        y.stride(1),
+        x.shape[0],
+        torch.get_num_threads(),
+    )
+    return out
+
+
+def epilogue_backward(
+    grad: Tensor, y: Tensor | None, out: Tensor | None, sums: Tensor | None
+) -> None:
+    """Take gradients [columns, rows] through ReLU (where y > 0) and bias (sums over columns)."""
+    _C.regrow_epilogue_backward(
+        grad.shape[1],
+        grad.shape[0],
+        grad.data_ptr(),
+        grad.stride(1),
+        None if y is None else y.data_ptr(),
+        0 if y is None else y.stride(1),
+        None if out is None else out.data_ptr(),
+        0 if out is None else out.stride(1),
+        None if sums is None else sums.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def convolve(
+    made: Pass,
+    matrix: Compressed,
+    values: Tensor,
+    x: Tensor,
+    out: Tensor,
+    bias: Tensor | None,
+    relu: bool,
+) -> None:
+    """Compute one pass of a convolution, batch innermost."""
+    failed = _C.regrow_convolve(
+        ctypes.byref(made),
+        ctypes.byref(matrix.native(Matrix)),
+        values.data_ptr(),
+        x.data_ptr(),
+        out.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        relu,
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise MemoryError("no memory for the scratch space of a convolution")
+
+
+def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Tensor:
+    """Compute the gradient of a convolution's nonzeros."""
+    parts = max(1, min(_PARTS, _C.regrow_tasks(ctypes.byref(made))))
+    out = torch.empty(parts, matrix.nonzeros)
+    failed = _C.regrow_convolve_dot(
+        ctypes.byref(made),
+        ctypes.byref(matrix.native(Matrix)),
+        out.data_ptr(),
+        parts,
+        x.data_ptr(),
+        grad.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise MemoryError("no memory for the scratch space of a convolution")
+    return out[0] if parts == 1 else out.sum(0)
+
+
+def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute mean and biased variance of every row of a contiguous matrix."""
+    mean, variance = torch.empty(len(rows)), torch.empty(len(rows))
+    _C.regrow_moments(
+        *rows.shape,
+        rows.data_ptr(),
+        mean.data_ptr(),
+        variance.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return mean, variance
+
+
+def normalize(rows: Tensor, mean: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+    """Compute (rows - mean) * scale + shift, one number of each a row."""
+    out = torch.empty_like(rows)
+    _C.regrow_normalize(
+        *rows.shape,
+        rows.data_ptr(),
+        mean.data_ptr(),
+        scale.data_ptr(),
+        None if shift is None else shift.data_ptr(),
+        out.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return out
+
+
+def normalize_backward(
+    grad: Tensor, rows: Tensor, mean: Tensor, scale: Tensor, inverse: Tensor, fixed: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Take gradients through a normalization: that of rows, and the sums of grad and products.
+
+    Args:
+        grad: gradient of the output, contiguous.
+        rows: the input, contiguous.
+        mean: of each row.
+        scale: what each row was multiplied by.
+        inverse: 1 / (variance + epsilon) of each row.
+        fixed: whether mean and variance are given numbers, and not the rows' own.
+    """
+    out, sums, products = torch.empty_like(rows), torch.empty_like(mean), torch.empty_like(mean)
+    _C.regrow_normalize_backward(
+        *rows.shape,
+        grad.data_ptr(),
+        rows.data_ptr(),
+        mean.data_ptr(),
+        scale.data_ptr(),
+        inverse.data_ptr(),
+        fixed,
+        sums.data_ptr(),
+        products.data_ptr(),
+        out.data_ptr(),
+        torch.get_num_threads(),
+    )
+    return out, sums, products

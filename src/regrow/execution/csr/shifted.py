@@ -1,0 +1,144 @@
+"""The nonzeros of a convolution as constant offsets into scratch memory, for images of one size."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from regrow.execution.csr import products
+from regrow.execution.csr.geometry import Pass, Plan
+from regrow.execution.csr.index import Compressed, Index
+
+__all__ = ["Shifted"]
+
+_CHANNELS = 32  # a tile of so many channels is read from the first-level cache
+_WORTH = 8  # nonzeros that a row should have there
+
+
+def _offset(parts: list[int], extent: list[int]) -> int:
+    return (parts[0] * extent[1] + parts[1]) * extent[2] + parts[2]
+
+
+class Shifted:
+    """An index and a plan, joined: what the C kernels need for one convolution.
+
+    Args:
+        index: the nonzeros of the weight [out_channels, in_channels / groups * taps].
+        plan: the geometry.
+    """
+
+    def __init__(self, index: Index, plan: Plan) -> None:
+        self.index, self.plan = index, plan
+
+    @cached_property
+    def forward(self) -> tuple[Pass, Compressed]:
+        """The pass from input to output and its matrix, by output channel."""
+        plan, index = self.plan, self.index
+        extent = list(plan.forward.extent)
+        image = math.prod(plan.forward.phases) * math.prod(extent)
+        table = [
+            plan.phase_of(tap) * math.prod(extent) + _offset(plan.shift_of(tap), extent)
+            for tap in plan.taps
+        ]
+        group_channels = plan.channels[0] // plan.groups
+        by_column = self._by_column(table, image, group_channels)
+        offsets = by_column[index.columns]
+        if plan.groups > 1:
+            rows = index.positions // index.shape[1]
+            group = rows // (plan.channels[1] // plan.groups)
+            offsets += (group * group_channels * image).int()
+        columns = image * plan.channels[0]
+        return plan.forward, Compressed(
+            index.pointers, offsets, columns, None, self._width(plan.channels[0], image)
+        )
+
+    @cached_property
+    def backward(self) -> list[tuple[tuple[int, ...], Pass, Compressed]]:
+        """The passes from output gradient to input gradient, one for every phase of the input."""
+        plan, index = self.plan, self.index
+        group_channels = plan.channels[0] // plan.groups
+        phases = [plan.phase_of(tap) * plan.channels[0] for tap in plan.taps]
+        pointers, rows, order = products.transpose(
+            index.pointers,
+            index.columns,
+            self._by_column(phases, 1, group_channels),
+            max(1, plan.channels[1] // plan.groups),
+            group_channels,
+            len(plan.phase_list) * plan.channels[0],
+        )
+        passes = [plan.backward(phase) for phase in plan.phase_list]
+        extent = list(passes[0].extent)
+        table = [
+            _offset(
+                [a - b for a, b in zip(plan.last_shifts, plan.shift_of(t), strict=True)], extent
+            )
+            for t in plan.taps
+        ]
+        image = math.prod(extent)
+        offsets = rows * image + self._by_column(table, 0, group_channels)[index.columns[order]]
+        step, columns = plan.channels[0], image * plan.channels[1]
+        width = self._width(plan.channels[1], image)
+        return [
+            (phase, made, Compressed(pointers[k : k + step + 1], offsets, columns, order, width))
+            for k, phase, made in zip(
+                range(0, len(pointers) - 1, step), plan.phase_list, passes, strict=True
+            )
+        ]
+
+    def tensors(self) -> list[Tensor]:
+        """Return all that is held until now."""
+        made = [self.forward[1]] if "forward" in self.__dict__ else []
+        made += [matrix for _, _, matrix in self.__dict__.get("backward", [])]
+        return [tensor for matrix in made for tensor in matrix.tensors()]
+
+    def _width(self, channels: int, image: int) -> int:
+        """Choose the offsets read together: of some channels, if rows have enough there."""
+        rows = sum(self.plan.channels) - channels
+        per_channel = len(self.index) / max(1, rows * channels // self.plan.groups)
+        return image * (_CHANNELS if per_channel * _CHANNELS >= _WORTH else channels)
+
+    def _by_column(self, taps: list[int], channel: int, channels: int) -> Tensor:
+        """Tabulate channel * (its number) + a value of the tap, for every column of the weight."""
+        table = torch.arange(channels, dtype=torch.int32)[:, None] * channel
+        return (table + torch.tensor(taps, dtype=torch.int32)).flatten()
+
+    def convolve(
+        self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool, out: Tensor
+    ) -> Tensor:
+        """Compute the convolution; x and out are [batch, channels, 3 axes], batch innermost."""
+        made, matrix = self.forward
+        products.convolve(_with_strides(made, x, out), matrix, values, x, out, bias, relu)
+        return out
+
+    def input_gradient(self, grad: Tensor, values: Tensor, out: Tensor) -> Tensor:
+        """Compute the gradient of the input from that of the output."""
+        axes = self.plan.axes
+        if any(axis.phases < axis.stride for axis in axes):
+            out.zero_()
+        for phase, made, matrix in self.backward:
+            if 0 in list(made.size):
+                continue
+            target = out
+            for axis, (a, f) in enumerate(zip(axes, phase, strict=True), start=2):
+                first = a.first(f) * a.stride + f - a.low
+                target = target[(slice(None),) * axis + (slice(first, None, a.stride),)]
+            made = _with_strides(made, grad, target)  # noqa: PLW2901
+            products.convolve(made, matrix, values, grad, target, None, False)
+        return out
+
+    def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
+        """Compute the gradient of the nonzeros."""
+        made, matrix = self.forward
+        return products.convolve_dot(_with_strides(made, x, grad), matrix, x, grad)
+
+
+def _with_strides(made: Pass, source: Tensor, target: Tensor) -> Pass:
+    made = Pass.from_buffer_copy(made)
+    made.source_channel, made.row_stride = source.stride(1), target.stride(1)
+    made.source_stride = (ctypes.c_int64 * 3)(*source.stride()[2:])
+    made.stride = (ctypes.c_int64 * 3)(*target.stride()[2:])
+    return made

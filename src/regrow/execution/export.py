@@ -1,0 +1,181 @@
+"""Trained networks leave: as dense or CSR tensors, as a small file, as a module for inference."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from regrow.engine.layer import pack, unpack
+from regrow.engine.patterns import Element
+from regrow.execution.convert import stored_copy
+
+__all__ = ["csr_state_dict", "dense_state_dict", "inference_module", "load_packed", "save_packed"]
+
+_STORABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_BITS_FROM = 1 / 16  # density from which one bit a weight is smaller than a gap a nonzero
+
+
+def dense_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return the model's state with every weight dense: what the dense model would load.
+
+    Example:
+        >>> sorted(dense_state_dict(nn.Linear(2, 1)))
+        ['bias', 'weight']
+    """
+    state = dict(model.state_dict())
+    for name, module in model.named_modules():
+        if hasattr(module, "dense_weight"):
+            for key in [k for k in state if k.startswith(f"{name}.") and not k.endswith(".bias")]:
+                del state[key]
+            state[f"{name}.weight"] = module.dense_weight().detach()
+    return state
+
+
+def csr_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return the model's state with sparse weights as compressed rows.
+
+    A weight of at least two dimensions that holds zeros is replaced by four plain tensors:
+    ``name.crow_indices``, ``name.col_indices``, ``name.values``, ``name.shape``, those of
+    ``torch.sparse_csr_tensor`` on the weight flattened to (out, rest).
+
+    Example:
+        >>> layer = nn.Linear(3, 2, bias=False)
+        >>> _ = layer.weight.data.copy_(torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 0.0]]))
+        >>> csr_state_dict(layer)["weight.col_indices"].tolist()
+        [1, 0]
+    """
+    state: dict[str, Tensor] = {}
+    for name, tensor in dense_state_dict(model).items():
+        if not _is_sparse(tensor):
+            state[name] = tensor
+            continue
+        matrix = tensor.flatten(1)
+        found = matrix != 0
+        state[f"{name}.crow_indices"] = torch.cat(
+            [torch.zeros(1, dtype=torch.int64), found.sum(1).cumsum(0).cpu()]
+        )
+        state[f"{name}.col_indices"] = found.nonzero()[:, 1].contiguous()
+        state[f"{name}.values"] = matrix[found]
+        state[f"{name}.shape"] = torch.tensor(tensor.shape)
+    return state
+
+
+def save_packed(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a model to a safetensors file that holds the nonzeros of its sparse weights.
+
+    Where they are takes one bit a weight, or, below a density of 1/16, the gaps between nonzeros in
+    two bytes each (four, should one be larger than 65,535). The file is written whole or not at
+    all.
+
+    Args:
+        model: any model, stored or under masks.
+        path: the file; its folder exists.
+
+    Raises:
+        ImportError: safetensors is not installed.
+        OSError: the file cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    shapes: dict[str, str] = {}
+    for name, tensor in dense_state_dict(model).items():
+        tensor = tensor.cpu()  # noqa: PLW2901
+        if not _is_sparse(tensor):
+            tensors[name] = tensor.contiguous().clone()
+            continue
+        flat = tensor.reshape(-1)
+        tensors[f"{name}.values"] = flat[flat != 0]
+        tensors[f"{name}.places"] = _places(flat != 0)
+        shapes[name] = ",".join(map(str, tensor.shape))
+    _, save_file = _safetensors()
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        save_file(tensors, str(part), metadata={"regrow": "1", **shapes})
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_packed(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read what :func:`save_packed` wrote, as the state of the dense model.
+
+    Raises:
+        ImportError: safetensors is not installed.
+        ValueError: the file is no packed model.
+    """
+    safe_open, _ = _safetensors()
+    with safe_open(str(path), framework="pt") as file:
+        shapes = dict(file.metadata() or {})
+        if shapes.pop("regrow", None) != "1":
+            raise ValueError(f"{path} was not written by save_packed: it has no mark of it")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, text in shapes.items():
+        shape = tuple(int(size) for size in text.split(","))
+        values, places = tensors.pop(f"{name}.values"), tensors.pop(f"{name}.places")
+        if places.dtype == torch.uint8:
+            found = unpack(places, shape).reshape(-1).nonzero().squeeze(1)
+        else:
+            found = torch.from_numpy(places.numpy().astype(np.int64).cumsum() - 1)
+        dense = torch.zeros(int(np.prod(shape)), dtype=values.dtype)
+        dense[found] = values
+        tensors[name] = dense.reshape(shape)
+    return tensors
+
+
+def inference_module(model: nn.Module, *, below: float = 0.4) -> nn.Module:
+    """Return a copy for inference on the CPU that computes nonzeros only.
+
+    Args:
+        model: trained, on the CPU, stored or under masks; stays as it is.
+        below: layers of a lower density are stored; denser ones are faster dense.
+
+    Returns:
+        The copy, in evaluation mode, none of whose parameters requires a gradient.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 4))
+        >>> _ = model[0].weight.data.copy_(torch.eye(4))
+        >>> fast = inference_module(model)
+        >>> torch.allclose(fast(torch.ones(1, 4)), model(torch.ones(1, 4)))
+        True
+    """
+    twin = copy.deepcopy(model)
+    for name, module in list(twin.named_modules()):
+        if type(module) not in _STORABLE or not name:
+            continue
+        weight = cast(Tensor, module.weight).detach()
+        nonzero = weight.reshape(-1) != 0
+        if int(nonzero.sum()) < below * weight.numel():
+            stored = stored_copy(module, nonzero.nonzero().squeeze(1), Element())
+            twin.set_submodule(name, stored)
+    return twin.eval().requires_grad_(requires_grad=False)
+
+
+def _is_sparse(tensor: Tensor) -> bool:
+    floating = tensor.ndim >= 2 and tensor.is_floating_point() and tensor.numel() > 0
+    return floating and bool((tensor == 0).any())
+
+
+def _places(nonzero: Tensor) -> Tensor:
+    """Pack where the nonzeros are: bits (uint8), or gaps (uint16 or int32) that sum to places."""
+    if float(nonzero.sum()) >= _BITS_FROM * len(nonzero):
+        return pack(nonzero)
+    gaps = np.diff(np.flatnonzero(nonzero.numpy()) + 1, prepend=0)
+    small = gaps.max(initial=0) <= np.iinfo(np.uint16).max
+    return torch.from_numpy(gaps.astype(np.uint16 if small else np.int32))
+
+
+def _safetensors() -> tuple[Any, Any]:
+    """Return safetensors' functions that open and save a file."""
+    try:
+        from safetensors import safe_open  # noqa: PLC0415
+        from safetensors.torch import save_file  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError("packed files need pip install 'regrow[export]'") from error
+    return safe_open, save_file

@@ -1,0 +1,73 @@
+"""Models made on the meta device: memory for what they really hold, and no more."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from regrow.engine.patterns import Block, Pattern
+
+__all__ = ["drawn_bias", "drawn_values", "materialize_"]
+
+
+def drawn_values(dense: nn.Module, positions: Tensor, pattern: Pattern) -> Tensor:
+    """Draw values of active units as torch initialises Linear and Conv: U(-1/√fan_in, 1/√fan_in).
+
+    Args:
+        dense: a Linear or Conv layer on the meta device.
+        positions: the active units.
+        pattern: Element() or a Block, whose blocks reach beyond the weight with zeros.
+
+    Returns:
+        Tensor (n,), or (n, b, b) for blocks.
+    """
+    weight = cast(Tensor, dense.weight)
+    bound = _bound(weight)
+    if not isinstance(pattern, Block):
+        return torch.empty(len(positions), dtype=weight.dtype).uniform_(-bound, bound)
+    b, (rows, columns) = pattern.size, weight.shape
+    values = torch.empty(len(positions), b, b, dtype=weight.dtype).uniform_(-bound, bound)
+    across = -(-columns // b)
+    row = (positions // across * b)[:, None] + torch.arange(b)
+    column = (positions % across * b)[:, None] + torch.arange(b)
+    return values * (row < rows)[:, :, None] * (column < columns)[:, None, :]
+
+
+def drawn_bias(dense: nn.Module) -> Tensor | None:
+    """Draw a bias as torch does: U(-1/√fan_in, 1/√fan_in); None where the layer has none."""
+    if dense.bias is None:
+        return None
+    bias, bound = cast(Tensor, dense.bias), _bound(cast(Tensor, dense.weight))
+    return torch.empty(bias.shape, dtype=bias.dtype).uniform_(-bound, bound)
+
+
+def materialize_(model: nn.Module, optimizer: Optimizer) -> None:
+    """Give all that is left on the meta device memory on the CPU and its own initial values.
+
+    Raises:
+        ValueError: a module has parameters on the meta device and no ``reset_parameters``.
+    """
+    for name, module in model.named_modules():
+        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        if not any(tensor.is_meta for tensor in own):
+            continue
+        reset = getattr(module, "reset_parameters", None)
+        if reset is None:
+            raise ValueError(
+                f"{name} ({type(module).__name__}) is on the meta device and has no "
+                "reset_parameters(): build this model on the CPU"
+            )
+        before = dict(module.named_parameters(recurse=False))
+        module.to_empty(device="cpu", recurse=False)
+        reset()
+        for key, parameter in module.named_parameters(recurse=False):
+            for group in optimizer.param_groups:
+                group["params"] = [parameter if p is before[key] else p for p in group["params"]]
+
+
+def _bound(weight: Tensor) -> float:
+    return 1 / math.sqrt(math.prod(weight.shape[1:]))

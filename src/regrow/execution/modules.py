@@ -1,0 +1,49 @@
+"""The stored module that takes a dense layer's place."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from regrow.engine.patterns import Block, Pattern
+
+__all__ = ["stored_module"]
+
+
+def stored_module(
+    dense: nn.Module, positions: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern
+) -> nn.Module:
+    """Make a layer that computes what a dense one does, from its active weights alone.
+
+    Args:
+        dense: gives the geometry.
+        positions: the active units, ascending.
+        values: theirs.
+        bias: a Parameter is taken over as it is.
+        pattern: Element() for csr, a Block for blocks.
+    """
+    if isinstance(pattern, Block):
+        from regrow.execution.block import BlockLinear  # noqa: PLC0415 no Triton for csr
+
+        return BlockLinear.from_values(cast(nn.Linear, dense), positions, values, bias)
+    if isinstance(dense, nn.Linear):
+        from regrow.execution.csr.linear import CsrLinear  # noqa: PLC0415 no kernels for blocks
+
+        return CsrLinear(dense.in_features, dense.out_features, positions, values, bias)
+    from regrow.execution.csr.conv import CsrConv1d, CsrConv2d, CsrConv3d  # noqa: PLC0415
+
+    kinds = {nn.Conv1d: CsrConv1d, nn.Conv2d: CsrConv2d, nn.Conv3d: CsrConv3d}
+    conv = cast(nn.Conv2d, dense)
+    return kinds[type(conv)](
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        positions,
+        values,
+        bias,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+    )

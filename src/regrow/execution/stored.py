@@ -1,0 +1,353 @@
+"""Layers that store active weights only: their topology, and how an update moves it.
+
+Positions on the grid of units take the place of masks. Nothing as large as the dense weight is
+ever held: growth by gradient sees the dense gradient a tile at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from regrow.engine.exchange import Exchange, Role
+from regrow.engine.layer import pack, unpack
+from regrow.engine.moments import SQUARES, OnGrow
+from regrow.engine.patterns import Block, Element, Pattern
+from regrow.engine.scores import Score, Signals
+from regrow.engine.selection import nth_allowed, sample
+from regrow.engine.sparse_layer import SparseLayer
+from regrow.execution.growth import highest
+
+if TYPE_CHECKING:
+    from regrow.engine.plan import PlannedLayer
+
+__all__ = ["StoredExchange", "StoredLayer", "StoredModule"]
+
+
+class StoredIndex(Protocol):
+    """Where the active units of a layer are."""
+
+    @property
+    def positions(self) -> Tensor:
+        """Flat positions on the grid of units, ascending, int64."""
+
+
+class StoredModule(Protocol):
+    """What a module that stores active weights only can do."""
+
+    weight: nn.Parameter
+    captures: bool
+
+    @property
+    def index(self) -> StoredIndex:
+        """Where the weights are."""
+
+    @property
+    def captured(self) -> bool:
+        """Whether a backward pass was captured since the last release."""
+
+    def set_topology_(self, positions: Tensor) -> None:
+        """Put the weights elsewhere; their values are written by the caller."""
+
+    def gradient_rows(self, first: int, end: int) -> Tensor:
+        """Return rows first..end-1 of the dense gradient of the captured backward passes.
+
+        Raises:
+            RuntimeError: nothing was captured.
+        """
+
+    def release(self) -> None:
+        """Forget what was captured."""
+
+    def topology_bytes(self) -> int:
+        """Count the bytes that say where the weights are."""
+
+
+class StoredExchange(Exchange):
+    """The units of a stored layer while an update goes on: ascending positions on the grid."""
+
+    layer: StoredLayer
+
+    def worth(self, score: Score) -> tuple[Tensor, Tensor]:
+        """Return what the units kept so far are worth to a drop score, and that all are there."""
+        worth = score(self.signals("drop", self.kept))
+        worth = worth.flatten(1).sum(1) if worth.ndim > 1 else worth
+        return worth.cpu(), torch.ones(len(worth), dtype=torch.bool)
+
+    def drop(self, score: Score, k: int, generator: torch.Generator) -> int:
+        """Drop the k lowest units; return how many went, should the score be inexact."""
+        if k == 0:
+            return 0
+        worth, among = self.worth(score)
+        chosen = score.lowest(worth, k, among, self.n, generator)
+        gone = k if score.exact else int(torch.count_nonzero(chosen))
+        self.strike(chosen, gone)
+        return gone
+
+    def strike(self, chosen: Tensor, k: int) -> None:
+        """Drop k units chosen among those kept so far."""
+        self.kept = self.kept[~chosen]
+        self.n -= k
+
+    def grow(
+        self, score: Score, k: int, generator: torch.Generator, *, regrow_dropped: bool
+    ) -> None:
+        """Grow k units: at random, or those with the largest dense gradients."""
+        if k == 0:
+            return
+        taken = (self.kept if regrow_dropped else self.active).numpy()
+        if score.ranks:
+            grown = self.layer.highest(score, k, taken)
+        else:
+            room = self.room(regrow_dropped=regrow_dropped)
+            grown = nth_allowed(sample(room, k, generator), taken)
+        self.kept = torch.cat([self.kept, narrow(grown, self.layer.planned.units)])
+        self.kept.numpy().sort()
+        self.n += k
+
+    def strength(self, signal: Literal["momentum", "gradient"]) -> Tensor:
+        """Return the mean magnitude of a signal over the weights active before; 0-d tensor."""
+        signals = self.signals("grow", self.active)
+        values = signals.momentum if signal == "momentum" else signals.gradient
+        assert values is not None
+        return values.abs().sum() / max(self.layer.n_kept(), 1)
+
+
+class StoredLayer(SparseLayer):
+    """One weight of which only the active units are stored.
+
+    Args:
+        planned: the layer's row of the plan.
+        pattern: Element() or a Block.
+        module: holds the values of the active units, in ascending order of position.
+    """
+
+    exchange = StoredExchange
+
+    def __init__(self, planned: PlannedLayer, pattern: Pattern, module: StoredModule) -> None:
+        super().__init__(planned, pattern)
+        self.module = module
+        positions = self.units()
+        self.active = len(positions)
+        self._ever = np.zeros(-(-planned.units // 8), dtype=np.uint8)
+        _set_bits(self._ever, positions)
+
+    # ------------------------------------------------------------------ what it tells
+
+    def units(self) -> Tensor:
+        """Return the flat positions of the active units, ascending, on the CPU."""
+        return narrow(self.module.index.positions.cpu(), self.planned.units)
+
+    def expanded(self, units: Tensor) -> Tensor:
+        """Return the weights that units hold; bool tensor of the dense shape."""
+        grid = torch.zeros(self.planned.units, dtype=torch.bool)
+        grid[units] = True
+        shape = self.planned.shape
+        return self.pattern.expand(grid.reshape(self.pattern.grid(shape)), shape)
+
+    def ever(self) -> Tensor:
+        """Return the weights that are active or ever were."""
+        shape = self.planned.shape
+        units = unpack(torch.from_numpy(self._ever), self.pattern.grid(shape))
+        return self.pattern.expand(units, shape)
+
+    def n_kept(self) -> int:
+        """Count the active weights."""
+        return self.active if isinstance(self.pattern, Element) else super().n_kept()
+
+    def counts(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Count the units of two topologies, and those they share."""
+        places = np.searchsorted(before.numpy(), after.numpy())
+        found = before.numpy()[np.minimum(places, len(before) - 1)] == after.numpy()
+        shared = torch.tensor(int(np.count_nonzero(found)))
+        return torch.tensor(len(before)), torch.tensor(len(after)), shared
+
+    # ------------------------------------------------------------------ an update
+
+    def expect_(self, *, dense_gradients: bool) -> None:
+        """Let the next backward passes keep what dense gradients are made of, or forget it."""
+        self.module.captures = dense_gradients
+        self.module.release()
+
+    def signals(
+        self,
+        weight: Tensor,
+        role: Role,
+        kept: Tensor,
+        *,
+        progress: float = 0.0,
+        gradient: Tensor | None = None,
+        momentum: Tensor | None = None,
+    ) -> Signals:
+        """Return what a score may look at: the stored weights alone."""
+        signals = Signals(
+            weight=weight.detach(),
+            pattern=self.pattern,
+            progress=progress,
+            gradient=gradient,
+            momentum=momentum,
+            running=self.running.get(role),
+        )
+        if len(kept) == self.active:
+            return signals
+        places = torch.searchsorted(self.units(), kept).to(weight.device)
+        return signals.rows(places)
+
+    def highest(self, score: Score, k: int, taken: npt.NDArray[np.integer[Any]]) -> Tensor:
+        """Return the k positions worth most to a grow score among those not taken, ascending.
+
+        Raises:
+            RuntimeError: no backward pass was captured.
+            FloatingPointError: the dense gradient is NaN or infinite.
+        """
+        shape = self.planned.shape
+        side = self.pattern.size if isinstance(self.pattern, Block) else 1
+        columns = self.pattern.units((side, *shape[1:]))
+
+        if not self.module.captured:
+            raise RuntimeError(
+                f"topology update: no dense gradient of {self.name} was gathered: stored layers "
+                "gather it in the backward passes before a scheduled update only, so that "
+                "update_() between two of them cannot grow by gradient"
+            )
+
+        def worth(first: int, end: int) -> npt.NDArray[np.float32]:
+            rows = self.module.gradient_rows(first * side, min(end * side, shape[0]))
+            values = score(Signals(weight=rows, pattern=self.pattern, gradient=rows))
+            units = self.pattern.reduce(values) if side > 1 else values
+            return units.float().cpu().numpy()
+
+        return highest(worth, (self.planned.units // columns, columns), k, taken)
+
+    def commit_(
+        self, units: Tensor, weight: Tensor, slots: dict[str, Tensor], on_grow: OnGrow
+    ) -> None:
+        """Take over new active units: values and optimizer slots move along, grown ones at zero."""
+        move = _moving(self.units(), units)
+        with torch.no_grad():
+            _write_(weight, move(weight.detach(), 0.0))
+            for name, slot in slots.items():
+                survivors = on_grow == "mean" and name in SQUARES
+                _write_(slot, move(slot, None if survivors else 0.0))
+        self._take_over_(units, weight)
+
+    def _take_over_(self, positions: Tensor, weight: Tensor) -> None:
+        weight.grad = None  # it belongs to the weights as they were
+        self.active = len(positions)
+        self.running = {}
+        self.module.set_topology_(positions)
+        self.module.release()
+        _set_bits(self._ever, positions)
+
+    def topology_bytes(self) -> int:
+        """Count the bytes of the index, and of the record of what was ever active."""
+        return self.module.topology_bytes() + self._ever.nbytes
+
+    def rescale_(self, weight: Tensor, factor: float) -> None:
+        """Multiply the active weights."""
+        weight.mul_(factor)
+
+    # ------------------------------------------------------------------ save and restore
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a mask would return, so that either can go on where the other stopped."""
+        bits = np.zeros_like(self._ever)
+        _set_bits(bits, self.units())
+        plain = isinstance(self.pattern, Element)
+        return {
+            "counts": [self.planned.initial, self.planned.final],
+            "mask": torch.from_numpy(bits) if plain else pack(self.kept()),
+            "fired": torch.from_numpy(self._ever.copy()),
+            "running": dict(self.running),
+            "free": None,
+            "held": None,
+        }
+
+    def check_state(self, state: dict[str, Any]) -> Tensor:
+        """Return the positions of a saved state, or raise ValueError if it does not fit."""
+        return positions_of(self.planned, self.pattern, state)
+
+    def load_state(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> None:
+        """Take over a state that was checked: weights that stay keep their values."""
+        before = self.units()
+        if not torch.equal(mask, before):
+            with torch.no_grad():
+                _write_(weight, _moving(before, mask)(weight.detach(), 0.0))
+            self._take_over_(mask, weight)
+        self._ever = state["fired"].numpy().copy()
+        self.running = {role: value.to(weight.device) for role, value in state["running"].items()}
+
+
+def narrow(positions: Tensor, n: int) -> Tensor:
+    """Return positions below n in half the bytes, if n allows it."""
+    return positions.to(torch.int32) if n < 2**31 else positions
+
+
+def positions_of(planned: PlannedLayer, pattern: Pattern, state: dict[str, Any]) -> Tensor:
+    """Return the active units of a layer's saved state, as ascending positions on the grid.
+
+    Raises:
+        ValueError: the state is incomplete, or of another layer, density or pattern.
+    """
+    for key in ("counts", "mask", "fired", "running", "free", "held"):
+        if key not in state:
+            raise ValueError(f"state: {key} of {planned.name} is missing: it is damaged")
+    if state["counts"] != [planned.initial, planned.final]:
+        raise ValueError(
+            f"state: {planned.name} goes from {state['counts'][0]} to {state['counts'][1]} units, "
+            f"here from {planned.initial} to {planned.final}: use the same method"
+        )
+    if state["held"] is not None:
+        raise ValueError(f"state: {planned.name} holds weights, which only masks can")
+    unpack(state["fired"], pattern.grid(planned.shape))
+    mask = unpack(state["mask"], planned.shape)
+    units = mask if isinstance(pattern, Element) else pattern.reduce(mask.float()) > 0
+    if not torch.equal(pattern.expand(units, planned.shape), mask):
+        raise ValueError(f"state: the mask of {planned.name} has broken units of {pattern}")
+    return narrow(torch.from_numpy(np.flatnonzero(units.numpy())), planned.units)
+
+
+_BITS = np.left_shift(1, np.arange(8)).astype(np.uint8)
+
+
+def _moving(before: Tensor, after: Tensor) -> Callable[[Tensor, float | None], Tensor]:
+    """Return what carries values from one topology to another.
+
+    The second argument is what grown units get; None: the mean over those that stay.
+    """
+    source = torch.searchsorted(before, after, out_int32=True)
+    source.clamp_(max=max(len(before) - 1, 0))
+    grown = before[source] != after if len(before) else torch.ones(len(after), dtype=torch.bool)
+
+    def move(values: Tensor, fill: float | None) -> Tensor:
+        if not len(before):
+            return values.new_full((len(after), *values.shape[1:]), fill or 0.0)
+        moved, new = values[source.to(values.device)], grown.to(values.device)
+        first = moved[~new].mean() if fill is None and not bool(new.all()) else fill or 0.0
+        moved[new] = first
+        return moved
+
+    return move
+
+
+def _write_(tensor: Tensor, values: Tensor) -> None:
+    """Write values into a tensor in place; give it their memory where the length differs."""
+    if tensor.shape == values.shape:
+        tensor.copy_(values)
+    else:
+        tensor.data = values
+
+
+def _set_bits(bits: npt.NDArray[np.uint8], positions: Tensor) -> None:
+    """Set bits by position, the lowest bit of a byte first."""
+    found = positions.numpy()
+    if not found.size:
+        return
+    byte = found >> 3
+    first = np.flatnonzero(np.diff(byte, prepend=-1))  # positions ascend, so bytes come in runs
+    bits[byte[first]] |= np.bitwise_or.reduceat(_BITS[found & 7], first)

@@ -1,0 +1,150 @@
+/* Runs the kernels over many shapes under sanitizers; results are compared with plain loops. */
+#include "kernels.c"
+
+#include <math.h>
+#include <stdio.h>
+
+static uint64_t state = 1;
+
+static double uniform(void) {
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return (double)(state >> 33) / 2147483648.0;
+}
+
+static int64_t below(int64_t n) { return (int64_t)(uniform() * (double)n); }
+
+static float *numbers(int64_t n) {
+  float *made = malloc((size_t)(n ? n : 1) * sizeof *made);
+  for (int64_t i = 0; i < n; i++) made[i] = (float)(2 * uniform() - 1);
+  return made;
+}
+
+static void require(int truth, const char *what) {
+  if (truth) return;
+  fprintf(stderr, "wrong: %s with %s\n", what, in_use->name);
+  exit(1);
+}
+
+static int near(double a, double b) { return fabs(a - b) < 1e-3 * (1 + fabs(b)); }
+
+/* A random matrix: structure by rows and by columns, cut in blocks, and as positions. */
+struct sample {
+  struct sparse forward, transposed;
+  int64_t rows, columns, nonzeros;
+  int64_t *positions;
+  void *owned[8];
+};
+
+static struct sample make(int64_t rows, int64_t columns, double density, int64_t width) {
+  struct sample s = {.rows = rows, .columns = columns};
+  s.positions = malloc((size_t)(rows * columns + 1) * sizeof *s.positions);
+  for (int64_t p = 0; p < rows * columns; p++)
+    if (uniform() < density) s.positions[s.nonzeros++] = p;
+  const size_t n = (size_t)s.nonzeros + 1, size = sizeof(int32_t);
+  const int64_t blocks = ceil_div(columns, width);
+  int32_t *pointers = malloc((size_t)(rows + 1) * size), *index = malloc(n * size);
+  int32_t *by_column = malloc((size_t)(columns + 1) * size), *row_of = malloc(n * size);
+  int32_t *order = malloc(n * size), *split = malloc((size_t)((blocks + 1) * rows) * size);
+  require(regrow_rows(s.nonzeros, s.positions, rows, columns, pointers, index) < 0, "rows");
+  regrow_transpose(rows, pointers, index, 0, rows, 0, columns, by_column, row_of, order);
+  regrow_split(rows, pointers, index, width, blocks, split);
+  s.forward = (struct sparse){rows, blocks, rows, pointers, split, index, 0};
+  s.transposed = (struct sparse){columns, 1, 1, by_column, by_column, row_of, order};
+  void *owned[8] = {pointers, index, by_column, row_of, order, split, s.positions, 0};
+  memcpy(s.owned, owned, sizeof owned);
+  return s;
+}
+
+static void release(struct sample *s) {
+  for (int i = 0; i < 8; i++) free(s->owned[i]);
+}
+
+static void check_linear(int threads) {
+  const int64_t rows = 1 + below(40), columns = 1 + below(60), batch = below(200);
+  struct sample s = make(rows, columns, uniform() * uniform(), 1 + below(columns));
+  float *values = numbers(s.nonzeros), *bias = numbers(rows), *raw = numbers(batch * columns);
+  float *x = numbers(columns * batch), *y = numbers(rows * batch), *dx = numbers(columns * batch);
+  float *dw = numbers(s.nonzeros), *sums = numbers(rows);
+  regrow_pack(batch, columns, raw, columns, 1, x, batch, threads);
+  regrow_multiply(&s.forward, values, x, batch, y, batch, batch, bias, 0, threads);
+  regrow_multiply(&s.transposed, values, y, batch, dx, batch, batch, 0, 1, threads);
+  regrow_dot(&s.forward, dw, x, batch, y, batch, batch, threads);
+  regrow_epilogue_backward(rows, batch, y, batch, y, batch, y, batch, sums, threads);
+  for (int64_t r = 0; r < rows && batch; r++) {
+    const int64_t b = below(batch);
+    double expected = bias[r];
+    for (int64_t k = 0; k < s.nonzeros; k++)
+      if (s.positions[k] / columns == r)
+        expected += (double)values[k] * raw[b * columns + s.positions[k] % columns];
+    require(near(y[r * batch + b], expected > 0 ? expected : 0), "multiply");
+  }
+  void *owned[] = {values, bias, raw, x, y, dx, dw, sums};
+  for (int i = 0; i < 8; i++) free(owned[i]);
+  release(&s);
+}
+
+/* 1d convolution, stride `step`, one row of images: scratch offsets as the Python side makes them. */
+static void check_conv(int threads) {
+  const int64_t channels = 1 + below(6), outputs = 1 + below(6), taps = 1 + below(4);
+  const int64_t step = 1 + below(3), low = below(3), width = taps + below(30);
+  const int64_t out = (width + 2 * low - taps) / step + 1, batch = 1 + below(40);
+  const int64_t phases = taps < step ? taps : step, reach = (taps - 1) / step;
+  const int64_t chunk = 16, extent = out + reach;
+  struct sample s = make(outputs, channels * taps, 0.5, channels * taps);
+  int32_t *offsets = malloc((size_t)(s.nonzeros + 1) * sizeof *offsets);
+  for (int64_t k = 0; k < s.nonzeros; k++) {
+    const int64_t column = s.positions[k] % (channels * taps), tap = column % taps;
+    offsets[k] = (int32_t)((column / taps * phases + tap % step) * extent + tap / step);
+  }
+  const struct sparse m = {outputs, 1, 1, s.forward.pointers, s.forward.pointers, offsets, 0};
+  const struct conv c = {batch, chunk, channels, width * batch, {1, 1, width},
+                         {width * batch, width * batch, batch}, {1, 1, step}, {1, 1, phases},
+                         {0, 0, low}, {1, 1, extent}, {1, 1, out},
+                         {out * batch, out * batch, batch}, out * batch, {1, 1, out}};
+  float *values = numbers(s.nonzeros), *x = numbers(channels * width * batch);
+  float *y = numbers(outputs * out * batch), *dw = numbers(2 * s.nonzeros);
+  require(!regrow_convolve(&c, &m, values, x, y, 0, 0, threads), "memory");
+  require(!regrow_convolve_dot(&c, &m, dw, 2, x, y, threads), "memory");
+  for (int64_t row = 0; row < outputs; row++) {
+    const int64_t b = below(batch), o = below(out);
+    double expected = 0;
+    for (int64_t k = 0; k < s.nonzeros; k++) {
+      const int64_t column = s.positions[k] % (channels * taps);
+      const int64_t pixel = o * step + column % taps - low;
+      if (s.positions[k] / (channels * taps) == row && pixel >= 0 && pixel < width)
+        expected += (double)values[k] * x[(column / taps * width + pixel) * batch + b];
+    }
+    require(near(y[(row * out + o) * batch + b], expected), "convolve");
+  }
+  void *owned[] = {offsets, values, x, y, dw};
+  for (int i = 0; i < 5; i++) free(owned[i]);
+  release(&s);
+}
+
+static void check_norm(int threads) {
+  const int64_t rows = 1 + below(5), n = 1 + below(3000);
+  float *x = numbers(rows * n), *g = numbers(rows * n), *y = numbers(rows * n);
+  float *small = numbers(6 * rows);
+  float *mean = small, *variance = small + rows, *scale = small + 2 * rows;
+  regrow_moments(rows, n, x, mean, variance, threads);
+  regrow_normalize(rows, n, x, mean, scale, 0, y, threads);
+  regrow_normalize_backward(rows, n, g, x, mean, scale, variance, 0, small + 3 * rows,
+                            small + 4 * rows, y, threads);
+  double sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += x[i];
+  require(near(mean[0], sum / (double)n), "moments");
+  free(x), free(g), free(y), free(small);
+}
+
+int main(void) {
+  for (int set = 0; set < 3; set++) {
+    if (!regrow_use(set)) continue;
+    for (int round = 0; round < 150; round++) {
+      check_linear(1 + round % 3);
+      check_conv(1 + round % 3);
+      check_norm(1 + round % 3);
+    }
+    printf("%s\n", in_use->name);
+  }
+  return 0;
+}

@@ -1,0 +1,36 @@
+"""The C kernels under the address and undefined-behaviour sanitizers, without Python."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from regrow.execution.csr import build
+
+MAIN = Path(__file__).parent / "kernels_main.c"
+FLAGS = ["-std=gnu11", "-O1", "-g", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror"]
+
+
+@pytest.mark.parametrize("kind", [["-fsanitize=address,undefined"], ["-fsanitize=undefined"]])
+@pytest.mark.parametrize("openmp", [True, False])
+def test_no_access_out_of_bounds_and_no_undefined_behaviour(tmp_path, kind, openmp):
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("needs gcc")
+    program = tmp_path / "kernels"
+    flags = [*FLAGS, *kind, *(["-fopenmp"] if openmp else ["-Wno-unknown-pragmas"])]
+    command = [compiler, *flags, f"-I{build.SOURCES}", str(MAIN), "-o", str(program), "-lm"]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "cannot find" in built.stderr:
+        pytest.skip("this gcc lacks the sanitizers' libraries")
+    assert built.returncode == 0, built.stderr
+    ran = subprocess.run(
+        [str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "3"},
+    )
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    assert ran.stdout.split()

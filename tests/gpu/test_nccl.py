@@ -1,0 +1,49 @@
+"""Two GPUs under NCCL are one process: the scenarios of tests/engine/test_distributed.py again."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs"),
+]
+
+
+def load(name):
+    """Import a file of tests/engine, which is no package."""
+    path = Path(__file__).parents[1] / "engine" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"engine_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+engine, same = load("test_distributed"), load("conftest").check_same
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    return engine.launch(tmp_path_factory.mktemp("ranks"), "nccl", "cuda", limit=280)
+
+
+@pytest.mark.parametrize("scenario", engine.named("ddp"))
+def test_two_gpus_under_ddp_are_one_process(ranks, scenario):
+    engine.check_ddp(ranks, scenario, same)
+
+
+@pytest.mark.parametrize("scenario", engine.named("fsdp"))
+def test_two_gpus_under_fsdp_are_one_process(ranks, scenario):
+    engine.check_fsdp(ranks, scenario, same)
+
+
+def test_a_sharded_model_tells_and_chooses_as_a_whole_one(ranks):
+    engine.check_odds_and_ends(ranks, same)
+
+
+def test_all_ranks_refuse_what_one_cannot_do(ranks):
+    engine.check_bad_numbers(ranks)
