@@ -1,0 +1,100 @@
+"""One self-contained HTML page: text, figures, tables. No script, no request, nothing to install.
+
+Everything put into a page is escaped, except figures, which are drawn here.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.resources import files
+
+import jinja2
+from markupsafe import escape
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "Section", "Table", "figure_style", "page", "svg"]
+
+# Colour-blind safe (Okabe & Ito 2008), in the order of their use.
+COLOURS = ("#444444", "#999999", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; cells are text and are escaped.
+
+    Args:
+        columns: headings.
+        rows: one tuple a row; the first cell is the row's heading.
+        note: what a reader must know to read it.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: a heading, a paragraph, and what it speaks of.
+
+    Args:
+        title: the heading.
+        text: a paragraph.
+        figure: SVG made by :func:`svg`.
+        table: a table.
+    """
+
+    title: str
+    text: str
+    figure: str | None = None
+    table: Table | None = None
+
+
+def page(
+    title: str, source: str, findings: Sequence[str], sections: Sequence[Section], footer: str
+) -> str:
+    """Make the page.
+
+    Args:
+        title: its heading.
+        source: what the results are of.
+        findings: what was found, in sentences, above everything else.
+        sections: the parts, figures first.
+        footer: where the results came from and how to make them again.
+
+    Returns:
+        HTML.
+
+    Example:
+        >>> "&lt;b&gt;" in page("<b>", "", [], [], "")
+        True
+    """
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = files("regrow.lab").joinpath("report.html.jinja").read_text("utf-8")
+    return environment.from_string(template).render(
+        title=title, source=source, findings=findings, sections=sections, footer=footer
+    )
+
+
+def figure_style() -> AbstractContextManager[None]:
+    """Draw figures in one style, whatever the user's own settings are."""
+    return rc_context(fname=str(files("regrow.lab").joinpath("regrow.mplstyle")))
+
+
+def svg(figure: Figure, title: str) -> str:
+    """Turn a figure into an SVG element that scales with the page.
+
+    Args:
+        figure: a matplotlib figure.
+        title: what it shows, for those who cannot see it.
+    """
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    drawing = out.getvalue()
+    drawing = drawing[drawing.index("<svg") :]
+    head, rest = drawing.split(">", 1)
+    return f'{head} role="img" aria-label="{escape(title)}">{rest}'

@@ -1,0 +1,1 @@
+"""Questions put to sparse training, each with its trials and its controls."""

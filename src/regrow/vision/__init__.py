@@ -1,0 +1,1 @@
+"""Images: data sets in their published formats, and models."""

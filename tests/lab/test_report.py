@@ -1,0 +1,79 @@
+"""The page: escapes what it prints, needs nothing from outside."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from matplotlib.figure import Figure
+
+from regrow.lab.report import Section, Table, figure_style, page, svg
+
+EVIL = "<script>alert('x')</script>"
+
+
+class Checker(HTMLParser):
+    VOID = ("meta", "br", "link", "img", "use", "path", "rect")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.links = [], set(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.add(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture
+def html():
+    with figure_style():
+        figure = Figure()
+        axes = figure.subplots()
+        axes.plot([0, 1], label=EVIL)
+        axes.legend()
+        drawing = svg(figure, f'a "title" {EVIL}')
+    table = Table(("a", EVIL), [("row", EVIL)], EVIL)
+    return page(EVIL, EVIL, [EVIL], [Section(EVIL, EVIL, drawing, table)], EVIL)
+
+
+def test_nothing_that_is_printed_can_run(html):
+    checker = Checker()
+    checker.feed(html)
+    assert checker.open == []
+    assert "script" not in checker.tags
+    assert html.count("&lt;script&gt;") >= 8
+
+
+def test_every_text_is_shown_and_no_template(html):
+    texts = ("the title", "the source", "a finding", "a section", "what it is", "the end")
+    title, source, finding, section, text, end = texts
+    shown = page(title, source, [finding], [Section(section, text)], end)
+    body = shown[shown.index("<body>") :]
+    assert all(body.count(text) == 1 for text in texts)
+    assert "{{" not in shown + html
+
+
+def test_the_page_asks_nobody_for_anything(html):
+    checker = Checker()
+    checker.feed(html)
+    assert all(link.startswith("#") for link in checker.links)
+    assert not re.search(r"url\((?!#)|@import", html)
+
+
+def test_a_figure_is_drawn_alike_twice():
+    def draw():
+        with figure_style():
+            figure = Figure()
+            figure.subplots().plot([1, 2, 3])
+            return svg(figure, "line")
+
+    assert draw() == draw()

@@ -1,0 +1,59 @@
+"""The command as a user types it."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+
+from regrow.studies.demo.trial import Cell, run_trial
+
+
+def regrow(*arguments, **options):
+    command = [sys.executable, "-c", "from regrow.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_help_names_the_commands_and_their_options():
+    assert "demo" in regrow("--help").stdout
+    text = regrow("demo", "--help").stdout
+    assert all(option in text for option in ("--out", "--seeds", "--data", "--jobs"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("demo", "--seeds", "0"), "seeds=0"),
+        (("demo", "--data", "mnist"), "digits"),
+        (("dmeo",), "demo"),
+        (("demo", "--data", "cifar10", "--data-dir", "nowhere"), "not found; looked in"),
+    ],
+)
+def test_a_mistake_is_a_line_not_a_traceback(arguments, said, tmp_path):
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = regrow(*arguments, cwd=tmp_path, env=environment)
+    assert done.returncode != 0
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_importing_the_library_imports_no_extra_and_prints_nothing():
+    code = (
+        "import sys, regrow, regrow.measure.flops, regrow.measure.memory;"
+        "extras = {'tyro', 'rich', 'matplotlib', 'jinja2', 'scipy', 'sklearn', 'joblib', 'pyarrow',"
+        " 'PIL', 'torchvision', 'pandas'};"
+        "assert not extras & set(sys.modules), extras & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_the_demo_gives_the_numbers_of_its_seed(tmp_path):
+    done = regrow("demo", "--out", str(tmp_path), "--seeds", "1", "--first-seed", "7")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").stat().st_size > 50_000
+    trials = json.loads((tmp_path / "results.json").read_text())["trials"]
+    again = asdict(run_trial("digits", Cell("RigL", 0.05), 7))
+    assert json.loads(json.dumps(again)) in trials

@@ -1,0 +1,53 @@
+"""The documentation runs: its examples do what the pages say, and every method has a page."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+import regrow
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+BLOCK = re.compile(r"^```(python|pycon)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+WITH_EXAMPLES = [path for path in PAGES if BLOCK.search(path.read_text("utf-8"))]
+PARTS = ("about", "facts", "defaults", "differences")
+
+
+def named(path):
+    return str(path.relative_to(DOCS))
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=named)
+def test_examples_run_and_show_what_they_say(path, tmp_path, monkeypatch):
+    if path.stem == "adapters":
+        pytest.importorskip("lightning", reason="needs the extra regrow[lightning]")
+        pytest.importorskip("transformers", reason="needs the extra regrow[transformers]")
+    monkeypatch.chdir(tmp_path)
+    text, names = path.read_text("utf-8"), {"__name__": "example"}
+    for block in BLOCK.finditer(text):
+        line = text.count("\n", 0, block.start(2))
+        if block[1] == "python":  # blocks of a page follow one another
+            exec(compile("\n" * line + block[2], str(path), "exec"), names)
+            continue
+        shown = doctest.DocTestParser().get_doctest(block[2], names, path.name, str(path), line)
+        shown.globs = names  # not a copy: functions of earlier blocks see what is bound here
+        said = []
+        doctest.DocTestRunner(verbose=False).run(shown, out=said.append, clear_globs=False)
+        assert not said, "".join(said)
+
+
+@pytest.mark.parametrize("name", regrow.METHODS)
+def test_every_registered_method_has_a_page_that_is_listed(name):
+    page = (DOCS / "methods" / f"{name}.md").read_text("utf-8")
+    assert page.startswith(f"# {name}\n")
+    for part in PARTS:
+        assert f"```{{of-method}} {name} {part}\n" in page
+    assert f"regrow.{name}(" in page
+    assert f"\n{name}\n" in (DOCS / "methods" / "index.md").read_text("utf-8")
+
+
+def test_no_page_is_of_a_method_that_is_not_there():
+    pages = {path.stem for path in (DOCS / "methods").glob("*.md")} - {"index"}
+    assert pages == set(regrow.METHODS)
