@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = ["bench", "demo", "main", "methods"]
 
@@ -89,17 +89,20 @@ def bench(
     from regrow.vision.models import conv_net, mlp, resnet  # noqa: PLC0415
 
     console = Console()
-    if what == "execution":
-        made, record = study.measure(
-            parts, turns, threads or torch.get_num_threads(), console.print
-        )
-        surroundings = "\n".join(f"{key}: {value}" for key, value in record["environment"].items())
-        console.print(f"\n{study.tables(made)}\n\n{surroundings}", soft_wrap=True, highlight=False)
-        if json:
-            json.write_text(json_format.dumps(record, indent=1) + "\n")
-        return
     if threads:
         torch.set_num_threads(threads)
+    if what == "execution":
+        record: dict[str, Any] = {"environment": study.surroundings(), "parts": []}
+        for name in parts:
+            with console.status(f"{name}: {study.title(name)}"):
+                part = study.measure(name, turns)
+            console.print(f"{part}\n", soft_wrap=True, highlight=False)
+            record["parts"].append(part.record)
+            if json:
+                json.write_text(json_format.dumps(record, indent=1) + "\n")
+        for key, value in record["environment"].items():
+            console.print(f"{key}: {value}", soft_wrap=True, highlight=False)
+        return
     built = {
         "perceptron": lambda: mlp(784, width, 10, hidden=3),
         "conv-net": lambda: conv_net(3, width, 10),

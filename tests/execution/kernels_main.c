@@ -45,7 +45,7 @@ static struct sample make(int64_t rows, int64_t columns, double density, int64_t
   int32_t *pointers = malloc((size_t)(rows + 1) * size), *index = malloc(n * size);
   int32_t *by_column = malloc((size_t)(columns + 1) * size), *row_of = malloc(n * size);
   int32_t *order = malloc(n * size), *split = malloc((size_t)((blocks + 1) * rows) * size);
-  require(regrow_rows(s.nonzeros, s.positions, rows, columns, pointers, index) < 0, "rows");
+  require(regrow_rows(s.nonzeros, s.positions, 1, rows, columns, pointers, index) < 0, "rows");
   regrow_transpose(rows, pointers, index, 0, rows, 0, columns, by_column, row_of, order);
   regrow_split(rows, pointers, index, width, blocks, split);
   s.forward = (struct sparse){rows, blocks, rows, pointers, split, index, 0};

@@ -31,10 +31,10 @@ Array = npt.NDArray[np.floating[Any]]
 BoolArray = npt.NDArray[np.bool_]
 
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
-# A sample of one in 61 keeps the bound within a few percent of k; below a million entries a plain
+# A sample of one in 61 keeps the bound within a few percent of k; in a short array a plain
 # partition is as fast.
 _STRIDE = 61
-_SAMPLED_FROM = 1_000_000
+_SAMPLED_FROM = 1 << 15
 # Marking n bytes beats sorting k numbers as long as n is not many times k.
 _MARKED_UP_TO = 256
 

@@ -18,7 +18,8 @@ from regrow.engine.selection import sample, seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.execution.materialize import drawn_bias, drawn_values, materialize_
 from regrow.execution.modules import stored_module
-from regrow.execution.stored import StoredLayer, StoredModule, narrow, positions_of
+from regrow.execution.positions import narrow
+from regrow.execution.stored import StoredLayer, StoredModule, positions_of
 
 __all__ = ["convert", "stored_copy", "why_not", "why_not_method"]
 

@@ -18,10 +18,11 @@ from regrow.engine.exchange import Exchange, Role
 from regrow.engine.layer import pack, unpack
 from regrow.engine.moments import SQUARES, OnGrow
 from regrow.engine.patterns import Block, Element, Pattern
-from regrow.engine.scores import Score, Signals
+from regrow.engine.scores import Gradient, Score, Signals
 from regrow.engine.selection import nth_allowed, sample
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.execution.growth import highest
+from regrow.execution.positions import locate, mark, merge, narrow
 
 if TYPE_CHECKING:
     from regrow.engine.plan import PlannedLayer
@@ -59,6 +60,12 @@ class StoredModule(Protocol):
 
         Raises:
             RuntimeError: nothing was captured.
+        """
+
+    def highest_gradients(self, k: int, taken: Tensor) -> Tensor | None:
+        """Return the k positions of the largest gradients among those not taken, ascending.
+
+        None where there is no faster way than row by row.
         """
 
     def release(self) -> None:
@@ -106,8 +113,7 @@ class StoredExchange(Exchange):
         else:
             room = self.room(regrow_dropped=regrow_dropped)
             grown = nth_allowed(sample(room, k, generator), taken)
-        self.kept = torch.cat([self.kept, narrow(grown, self.layer.planned.units)])
-        self.kept.numpy().sort()
+        self.kept = merge(self.kept, narrow(grown, self.layer.planned.units))
         self.n += k
 
     def strength(self, signal: Literal["momentum", "gradient"]) -> Tensor:
@@ -134,8 +140,8 @@ class StoredLayer(SparseLayer):
         self.module = module
         positions = self.units()
         self.active = len(positions)
-        self._ever = np.zeros(-(-planned.units // 8), dtype=np.uint8)
-        _set_bits(self._ever, positions)
+        self._ever = torch.zeros(-(-planned.units // 8), dtype=torch.uint8)
+        mark(self._ever, positions)
 
     # ------------------------------------------------------------------ what it tells
 
@@ -153,7 +159,7 @@ class StoredLayer(SparseLayer):
     def ever(self) -> Tensor:
         """Return the weights that are active or ever were."""
         shape = self.planned.shape
-        units = unpack(torch.from_numpy(self._ever), self.pattern.grid(shape))
+        units = unpack(self._ever, self.pattern.grid(shape))
         return self.pattern.expand(units, shape)
 
     def n_kept(self) -> int:
@@ -162,10 +168,8 @@ class StoredLayer(SparseLayer):
 
     def counts(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Count the units of two topologies, and those they share."""
-        places = np.searchsorted(before.numpy(), after.numpy())
-        found = before.numpy()[np.minimum(places, len(before) - 1)] == after.numpy()
-        shared = torch.tensor(int(np.count_nonzero(found)))
-        return torch.tensor(len(before)), torch.tensor(len(after)), shared
+        shared = locate(before, after)[1]
+        return torch.tensor(len(before)), torch.tensor(len(after)), torch.tensor(shared)
 
     # ------------------------------------------------------------------ an update
 
@@ -195,8 +199,7 @@ class StoredLayer(SparseLayer):
         )
         if len(kept) == self.active:
             return signals
-        places = torch.searchsorted(self.units(), kept).to(weight.device)
-        return signals.rows(places)
+        return signals.rows(locate(self.units(), kept)[0].to(weight.device))
 
     def highest(self, score: Score, k: int, taken: npt.NDArray[np.integer[Any]]) -> Tensor:
         """Return the k positions worth most to a grow score among those not taken, ascending.
@@ -215,6 +218,11 @@ class StoredLayer(SparseLayer):
                 "gather it in the backward passes before a scheduled update only, so that "
                 "update_() between two of them cannot grow by gradient"
             )
+
+        if isinstance(score, Gradient):
+            found = self.module.highest_gradients(k, torch.from_numpy(taken))
+            if found is not None:
+                return found
 
         def worth(first: int, end: int) -> npt.NDArray[np.float32]:
             rows = self.module.gradient_rows(first * side, min(end * side, shape[0]))
@@ -242,7 +250,7 @@ class StoredLayer(SparseLayer):
         self.running = {}
         self.module.set_topology_(positions)
         self.module.release()
-        _set_bits(self._ever, positions)
+        mark(self._ever, positions)
 
     def topology_bytes(self) -> int:
         """Count the bytes of the index, and of the record of what was ever active."""
@@ -256,13 +264,13 @@ class StoredLayer(SparseLayer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a mask would return, so that either can go on where the other stopped."""
-        bits = np.zeros_like(self._ever)
-        _set_bits(bits, self.units())
+        bits = torch.zeros_like(self._ever)
+        mark(bits, self.units())
         plain = isinstance(self.pattern, Element)
         return {
             "counts": [self.planned.initial, self.planned.final],
-            "mask": torch.from_numpy(bits) if plain else pack(self.kept()),
-            "fired": torch.from_numpy(self._ever.copy()),
+            "mask": bits if plain else pack(self.kept()),
+            "fired": self._ever.clone(),
             "running": dict(self.running),
             "free": None,
             "held": None,
@@ -279,13 +287,8 @@ class StoredLayer(SparseLayer):
             with torch.no_grad():
                 _write_(weight, _moving(before, mask)(weight.detach(), 0.0))
             self._take_over_(mask, weight)
-        self._ever = state["fired"].numpy().copy()
+        self._ever = state["fired"].cpu().clone()
         self.running = {role: value.to(weight.device) for role, value in state["running"].items()}
-
-
-def narrow(positions: Tensor, n: int) -> Tensor:
-    """Return positions below n in half the bytes, if n allows it."""
-    return positions.to(torch.int32) if n < 2**31 else positions
 
 
 def positions_of(planned: PlannedLayer, pattern: Pattern, state: dict[str, Any]) -> Tensor:
@@ -312,25 +315,24 @@ def positions_of(planned: PlannedLayer, pattern: Pattern, state: dict[str, Any])
     return narrow(torch.from_numpy(np.flatnonzero(units.numpy())), planned.units)
 
 
-_BITS = np.left_shift(1, np.arange(8)).astype(np.uint8)
-
-
 def _moving(before: Tensor, after: Tensor) -> Callable[[Tensor, float | None], Tensor]:
     """Return what carries values from one topology to another.
 
     The second argument is what grown units get; None: the mean over those that stay.
     """
-    source = torch.searchsorted(before, after, out_int32=True)
-    source.clamp_(max=max(len(before) - 1, 0))
-    grown = before[source] != after if len(before) else torch.ones(len(after), dtype=torch.bool)
+    source, shared = locate(before, after)
+    grown = (source < 0).nonzero().squeeze(1)
+    source.clamp_(min=0)
 
     def move(values: Tensor, fill: float | None) -> Tensor:
-        if not len(before):
+        if not shared:
             return values.new_full((len(after), *values.shape[1:]), fill or 0.0)
-        moved, new = values[source.to(values.device)], grown.to(values.device)
-        first = moved[~new].mean() if fill is None and not bool(new.all()) else fill or 0.0
-        moved[new] = first
-        return moved
+        moved = values.index_select(0, source.to(values.device))
+        if fill is None:
+            fill = float(moved.sum() - moved[grown.to(values.device)].sum()) / (
+                moved[:1].numel() * shared
+            )
+        return moved.index_fill_(0, grown.to(values.device), fill)
 
     return move
 
@@ -341,13 +343,3 @@ def _write_(tensor: Tensor, values: Tensor) -> None:
         tensor.copy_(values)
     else:
         tensor.data = values
-
-
-def _set_bits(bits: npt.NDArray[np.uint8], positions: Tensor) -> None:
-    """Set bits by position, the lowest bit of a byte first."""
-    found = positions.numpy()
-    if not found.size:
-        return
-    byte = found >> 3
-    first = np.flatnonzero(np.diff(byte, prepend=-1))  # positions ascend, so bytes come in runs
-    bits[byte[first]] |= np.bitwise_or.reduceat(_BITS[found & 7], first)

@@ -226,6 +226,9 @@ class BlockLinear(nn.Module):
         """Whether a backward pass was captured since the last release."""
         return bool(self._captured)
 
+    def highest_gradients(self, k: int, taken: Tensor) -> None:
+        """Return None: blocks are scored row by row."""
+
     def release(self) -> None:
         """Forget what was captured."""
         self._captured.clear()

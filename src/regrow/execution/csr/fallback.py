@@ -5,13 +5,27 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from regrow.execution.csr.index import Compressed
 
-__all__ = ["dot", "epilogue_backward", "multiply", "pack", "rows_of", "split", "transpose"]
+__all__ = [
+    "above",
+    "dot",
+    "epilogue_backward",
+    "locate",
+    "mark",
+    "merge",
+    "multiply",
+    "pack",
+    "positions_of",
+    "rows_of",
+    "split",
+    "transpose",
+]
 
 _CHUNK = 1 << 20
 
@@ -29,6 +43,56 @@ def rows_of(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor,
     if len(wrong):
         return positions, positions, int(wrong[0])
     return _pointers(positions // columns, rows), (positions % columns).int(), -1
+
+
+def positions_of(pointers: Tensor, index: Tensor, columns: int) -> Tensor:
+    """Return the flat positions of compressed rows, int32."""
+    return (rows_at(pointers) * columns + index).int()
+
+
+def locate(before: Tensor, after: Tensor) -> tuple[Tensor, int]:
+    """Find each number of one ascending list in another, -1 where it is not; count those."""
+    if not len(before):
+        return torch.full_like(after, -1), 0
+    places = torch.searchsorted(before, after).clamp_(max=len(before) - 1)
+    found = before[places] == after
+    return torch.where(found, places, -1).to(after.dtype), int(torch.count_nonzero(found))
+
+
+def merge(a: Tensor, b: Tensor) -> Tensor:
+    """Merge two ascending lists."""
+    both = torch.cat([a, b])
+    both.numpy().sort()
+    return both
+
+
+_BITS = np.left_shift(1, np.arange(8)).astype(np.uint8)
+
+
+def mark(bits: Tensor, positions: Tensor) -> None:
+    """Set bits by ascending position in bytes, the lowest bit first."""
+    found = positions.numpy()
+    if not found.size:
+        return
+    byte = found >> 3
+    first = np.flatnonzero(np.diff(byte, prepend=-1))  # bytes come in runs
+    bits.numpy()[byte[first]] |= np.bitwise_or.reduceat(_BITS[found & 7], first)
+
+
+def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tensor, Tensor]:
+    """Find the entries of yᵀ x whose magnitude exceeds a bound, some rows at a time."""
+    step = max(1, _CHUNK // max(1, x.shape[1]))
+    positions, values, found = [], [], 0
+    for row in range(0, y.shape[1], step):
+        tile = (y.t()[row : row + step] @ x).abs_().flatten()
+        there = (~(tile <= bound)).nonzero().squeeze(1)
+        found += len(there)
+        if found <= capacity:
+            positions.append((there + row * x.shape[1]).int())
+            values.append(tile[there])
+    if found > capacity:
+        return found, torch.empty(0, dtype=torch.int32), torch.empty(0)
+    return found, torch.cat(positions), torch.cat(values)
 
 
 def rows_at(pointers: Tensor) -> Tensor:

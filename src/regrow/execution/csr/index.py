@@ -97,7 +97,8 @@ class Index:
 
     def __init__(self, positions: Tensor, shape: tuple[int, int]) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
-        positions = positions.detach().reshape(-1).to("cpu", torch.int64).contiguous()
+        kept = positions.dtype if positions.dtype == torch.int32 else torch.int64
+        positions = positions.detach().reshape(-1).to("cpu", kept).contiguous()
         if len(positions) >= 2**31 or max(self.shape) >= 2**31:
             raise ValueError(
                 f"shape={shape}: at most 2³¹ - 1 rows, columns and nonzeros are allowed"
@@ -126,12 +127,15 @@ class Index:
 
     @property
     def positions(self) -> Tensor:
-        """The flat positions, int64 [nonzeros]."""
+        """The flat positions [nonzeros]: int32 where that is enough for the matrix, else int64."""
+        if math.prod(self.shape) < 2**31:
+            narrow: Tensor = kernels().positions_of(self.pointers, self.columns, self.shape[1])
+            return narrow
         rows = torch.arange(self.shape[0]).repeat_interleave(
             self.pointers.diff(), output_size=len(self)
         )
-        found: Tensor = rows * self.shape[1] + self.columns
-        return found
+        wide: Tensor = rows * self.shape[1] + self.columns
+        return wide
 
     def tensors(self) -> list[Tensor]:
         """Return all that is held until now; the orders are made when they are first used."""

@@ -144,6 +144,13 @@ class CsrLayer(nn.Module):
         """Whether a backward pass was captured since the last release."""
         return bool(self._captured)
 
+    def highest_gradients(self, k: int, taken: Tensor) -> Tensor | None:
+        """Return the k positions of the largest gradients among those not taken, ascending.
+
+        None where there is no faster way than row by row.
+        """
+        return None
+
     def release(self) -> None:
         """Forget what was captured."""
         self._captured.clear()

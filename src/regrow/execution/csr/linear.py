@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,8 +13,11 @@ from regrow.execution.csr import layout
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer, check_input
 from regrow.execution.csr.native import kernels
+from regrow.execution.growth import highest_of_product
 
 __all__ = ["CsrLinear"]
+
+_SHORT = 1024  # samples; of longer sums, the dense gradient of some rows is the faster way
 
 
 class _Linear(torch.autograd.Function):
@@ -122,6 +126,23 @@ class CsrLinear(CsrLayer):
         for x, grad in others:
             tile.addmm_(grad.t()[row:end], x)
         return tile
+
+    def highest_gradients(self, k: int, taken: Tensor) -> Tensor | None:
+        """Return the k positions of the largest gradients among those not taken, ascending.
+
+        None where there is no faster way than row by row.
+
+        Raises:
+            FloatingPointError: a gradient is NaN or infinite.
+        """
+        batch = sum(len(x) for x, _ in self._captured)
+        if batch > _SHORT or math.prod(self.index.shape) >= 2**31:
+            return None
+        (x, grad), *others = self._captured
+        if others:
+            x = layout.feature_major(torch.cat([x, *(x for x, _ in others)]))
+            grad = layout.feature_major(torch.cat([grad, *(grad for _, grad in others)]))
+        return highest_of_product(grad, x, k, taken)
 
     def extra_repr(self) -> str:
         """Return what `print` shows of the layer."""

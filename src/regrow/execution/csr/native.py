@@ -35,7 +35,18 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "regrow_use": (_INT, [_INT]),
     "regrow_lanes": (_INT, []),
     "regrow_largest": (_INT, []),
-    "regrow_rows": (_LONG, [_LONG, _POINTER, _LONG, _LONG, _POINTER, _POINTER]),
+    "regrow_rows": (_LONG, [_LONG, _POINTER, _INT, _LONG, _LONG, _POINTER, _POINTER]),
+    "regrow_positions": (None, [_LONG, _POINTER, _POINTER, _LONG, _POINTER]),
+    "regrow_locate": (_LONG, [_LONG, _POINTER, _LONG, _POINTER, _POINTER]),
+    "regrow_merge": (None, [_LONG, _POINTER, _LONG, _POINTER, _POINTER]),
+    "regrow_mark": (None, [_LONG, _POINTER, _POINTER]),
+    "regrow_above": (
+        _LONG,
+        [
+            *[_LONG, _LONG, _LONG, _POINTER, _LONG, _POINTER, _LONG],
+            *[ctypes.c_float, _LONG, _POINTER, _POINTER, _INT],
+        ],
+    ),
     "regrow_transpose": (
         None,
         [_LONG, _POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _POINTER, _POINTER, _POINTER],
@@ -73,7 +84,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         [_LONG, _LONG, *[_POINTER] * 5, _INT, *[_POINTER] * 3, _INT],
     ),
 }
-_SETS = 3
+_SETS = 4
 
 
 class Matrix(ctypes.Structure):

@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from regrow.execution.csr.index import Compressed
 
 __all__ = [
+    "above",
     "convolve",
     "convolve_dot",
     "dot",
     "epilogue_backward",
+    "locate",
+    "mark",
+    "merge",
     "moments",
     "multiply",
     "normalize",
     "normalize_backward",
     "pack",
+    "positions_of",
     "rows_of",
     "split",
     "transpose",
@@ -39,9 +44,79 @@ def rows_of(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor,
     pointers = torch.empty(rows + 1, dtype=torch.int32)
     index = torch.empty(len(positions), dtype=torch.int32)
     wrong = _C.regrow_rows(
-        len(positions), positions.data_ptr(), rows, columns, pointers.data_ptr(), index.data_ptr()
+        len(positions),
+        positions.data_ptr(),
+        positions.dtype == torch.int64,
+        rows,
+        columns,
+        pointers.data_ptr(),
+        index.data_ptr(),
     )
     return pointers, index, wrong
+
+
+def positions_of(pointers: Tensor, index: Tensor, columns: int) -> Tensor:
+    """Return the flat positions of compressed rows, int32."""
+    out = torch.empty(len(index), dtype=torch.int32)
+    _C.regrow_positions(
+        len(pointers) - 1, pointers.data_ptr(), index.data_ptr(), columns, out.data_ptr()
+    )
+    return out
+
+
+def locate(before: Tensor, after: Tensor) -> tuple[Tensor, int]:
+    """Find each number of one ascending int32 list in another, -1 where it is not; count those."""
+    source = torch.empty_like(after)
+    shared = _C.regrow_locate(
+        len(before), before.data_ptr(), len(after), after.data_ptr(), source.data_ptr()
+    )
+    return source, shared
+
+
+def merge(a: Tensor, b: Tensor) -> Tensor:
+    """Merge two ascending int32 lists."""
+    out = torch.empty(len(a) + len(b), dtype=torch.int32)
+    _C.regrow_merge(len(a), a.data_ptr(), len(b), b.data_ptr(), out.data_ptr())
+    return out
+
+
+def mark(bits: Tensor, positions: Tensor) -> None:
+    """Set bits by ascending int32 position in bytes, the lowest bit first."""
+    _C.regrow_mark(len(positions), positions.data_ptr(), bits.data_ptr())
+
+
+def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tensor, Tensor]:
+    """Find the entries of yᵀ x beyond a bound, or not a number, without forming the product.
+
+    Args:
+        y: [batch, rows], feature-major.
+        x: [batch, columns], feature-major.
+        bound: of the magnitude, at least 0.
+        capacity: how many are written at most.
+
+    Returns:
+        How many there are; their flat positions, ascending, and magnitudes. Nothing of the last two
+        if there are more than the capacity.
+    """
+    positions, values = torch.empty(capacity, dtype=torch.int32), torch.empty(capacity)
+    found = _C.regrow_above(
+        y.shape[1],
+        x.shape[1],
+        len(x),
+        y.data_ptr(),
+        y.stride(1),
+        x.data_ptr(),
+        x.stride(1),
+        bound,
+        capacity,
+        positions.data_ptr(),
+        values.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if found < 0:
+        raise MemoryError("no memory for the scratch space of a topology update")
+    kept = found if found <= capacity else 0
+    return found, positions[:kept], values[:kept]
 
 
 def transpose(

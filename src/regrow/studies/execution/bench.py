@@ -17,7 +17,7 @@ from regrow.studies.execution.memory import peak_memory
 from regrow.studies.execution.steps import Comparison, Setting, compare
 from regrow.vision.models import resnet
 
-__all__ = ["DENSITIES", "SETTINGS", "measure", "tables"]
+__all__ = ["DENSITIES", "SETTINGS", "Part", "measure", "surroundings", "title"]
 
 DENSITIES = (0.1, 0.05, 0.01)
 MEMORY = (3072, 8000, 8000, 8000, 10)
@@ -76,53 +76,41 @@ class Part:
     rows: list[tuple[str, ...]]
     record: dict[str, Any]
 
-
-def measure(
-    parts: Sequence[str], turns: int, threads: int, tell: Callable[[str], None]
-) -> tuple[list[Part], dict[str, Any]]:
-    """Run parts of the benchmark.
-
-    Args:
-        parts: of "wide", "narrow", "resnet", "memory".
-        turns: repetitions of everything.
-        threads: of torch.
-        tell: is called with what is going on.
-
-    Returns:
-        The parts, and a record of everything for a file.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    done = []
-    try:
-        for name in parts:
-            tell(f"{name}: {SETTINGS[name].name if name in SETTINGS else 'peak of a process'} …")
-            done.append(_memory() if name == "memory" else _speed(SETTINGS[name], name, turns))
-    finally:
-        torch.set_num_threads(before)
-    surroundings = environment() | {
-        "threads": str(threads),
-        "kernels": in_use(),
-        "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
-    }
-    record = {"environment": surroundings, "parts": [part.record for part in done]}
-    return done, record
-
-
-def tables(parts: Sequence[Part]) -> str:
-    """Draw the tables."""
-    drawn = []
-    for part in parts:
-        widths = [max(len(row[i]) for row in part.rows) for i in range(len(part.rows[0]))]
+    def __str__(self) -> str:
+        """Draw the table."""
+        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
         lines = [
             "  ".join(
                 cell.rjust(w) if i else cell.ljust(w)
                 for i, (cell, w) in enumerate(zip(row, widths, strict=True))
             )
-            for row in part.rows
+            for row in self.rows
         ]
-        drawn.append("\n".join([part.title, *(line.rstrip() for line in lines)]))
-    return "\n\n".join(drawn)
+        return "\n".join([self.title, *(line.rstrip() for line in lines)])
+
+
+def title(name: str) -> str:
+    """Say what a part measures."""
+    return SETTINGS[name].name if name in SETTINGS else "peak memory of a process"
+
+
+def measure(name: str, turns: int) -> Part:
+    """Run one part of the benchmark.
+
+    Args:
+        name: "wide", "narrow", "resnet" or "memory".
+        turns: repetitions of everything.
+    """
+    return _memory() if name == "memory" else _speed(SETTINGS[name], name, turns)
+
+
+def surroundings() -> dict[str, str]:
+    """Tell what it was measured on."""
+    return environment() | {
+        "threads": str(torch.get_num_threads()),
+        "kernels": in_use(),
+        "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+    }
 
 
 def _speed(setting: Setting, name: str, turns: int) -> Part:

@@ -10,6 +10,7 @@ import resource
 import sys
 from itertools import pairwise
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -79,5 +80,13 @@ def _perceptron(sizes: tuple[int, ...]) -> nn.Sequential:
 
 
 def _peak() -> int:
+    """Return the largest resident memory of this program.
+
+    Linux's getrusage would count the parent's, too, from before this program took its place.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,13 +1,13 @@
 /* Building the index of a layer, in time linear in its nonzeros. */
 
-/* Compressed rows of strictly ascending flat positions. Returns the number of the first position
- * that is out of order or out of range, -1 if there is none. */
-EXPORT int64_t regrow_rows(int64_t nonzeros, const int64_t *positions, int64_t rows,
+/* Compressed rows of strictly ascending flat positions, int64 (wide) or int32. Returns the number of
+ * the first position that is out of order or out of range, -1 if there is none. */
+EXPORT int64_t regrow_rows(int64_t nonzeros, const void *positions, int wide, int64_t rows,
                            int64_t columns, int32_t *pointers, int32_t *index) {
   int64_t before = -1, row = 0, start = 0;
   pointers[0] = 0;
   for (int64_t k = 0; k < nonzeros; k++) {
-    const int64_t p = positions[k];
+    const int64_t p = wide ? ((const int64_t *)positions)[k] : ((const int32_t *)positions)[k];
     if (p <= before || p >= rows * columns) return k;
     while (p >= start + columns) {
       pointers[++row] = (int32_t)k;

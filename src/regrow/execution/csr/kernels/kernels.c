@@ -2,6 +2,7 @@
  *
  * Plain C, no Python and no torch in it. Link without -fopenmp: the OpenMP runtime is the one that
  * torch has loaded, so that there is one pool of threads in the process. */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,4 +39,5 @@ enum { STRETCH = 1024 }; /* numbers summed in float32 before double takes over *
 #include "layout.c"
 #include "norm.c"
 #include "linear.c"
+#include "topology.c"
 #include "conv.c"

@@ -2,6 +2,12 @@
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define REGROW_X86 1
+#include <immintrin.h>
+#endif
+
+#if defined(REGROW_X86) && (defined(__clang__) || __GNUC__ >= 10)
+#define REGROW_BFLOAT 1
+#include "bfloat.h"
 #endif
 
 #ifdef REGROW_X86
@@ -55,6 +61,9 @@ static const struct tiles *set_number(int number) {
 #ifdef REGROW_X86
     case 1: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &avx2_tiles : 0;
     case 2: return __builtin_cpu_supports("avx512f") ? &avx512_tiles : 0;
+#endif
+#ifdef REGROW_BFLOAT
+    case 3: return __builtin_cpu_supports("avx512bf16") ? &avx512_bfloat_tiles : 0;
 #endif
   }
   return 0;

@@ -26,6 +26,22 @@ struct tile {
   int relu;          /* negative results become zero */
 };
 
+/* Two feature-major matrices whose product is looked through, a panel of columns at a time. */
+struct outer {
+  const float *y, *x;
+  int64_t ldy, ldx, columns, batch;
+  float bound;
+  int64_t panel; /* floats of memory for each panel */
+  float *panels;
+};
+
+/* What was found in some rows of a product: where, and how large. */
+struct found {
+  int32_t *row, *column;
+  float *value, *scratch;
+  int64_t count;
+};
+
 /* The kernels of one instruction set. */
 struct tiles {
   const char *name;
@@ -35,6 +51,8 @@ struct tiles {
   void (*multiply_narrow)(const struct tile *, int64_t row, int64_t end, int columns);
   void (*dot)(const struct tile *, int64_t row, int64_t end, int vectors);
   void (*dot_narrow)(const struct tile *, int64_t row, int64_t end, int columns);
+  void (*pack_panel)(const struct outer *, int64_t panel);
+  void (*above)(const struct outer *, int64_t row, int64_t end, struct found *);
   float (*epilogue)(const float *g, const float *y, float *out, int64_t n);
   float (*squares)(const float *x, float mean, int64_t n);
   float (*product)(const float *g, const float *x, float mean, int64_t n);
