@@ -83,16 +83,15 @@ def main() -> None:
         row = {"what": name, "ms": 1e3 * statistics.median(values), "quartiles": [low, high]}
         row["percent_over_dense"] = statistics.median(more)
         rows.append(row)
-        print(
-            f"{name:12s} {row['ms']:9.3f} ms ({low:.3f}-{high:.3f})  {statistics.median(more):+.2f} %"
-        )
+        spread = f"({low:.3f}-{high:.3f})"
+        print(f"{name:12s} {row['ms']:9.3f} ms {spread}  {row['percent_over_dense']:+.2f} %")
     if arguments.json:
         where = {
             "torch": torch.__version__,
             "python": platform.python_version(),
             "batch": arguments.batch,
+            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         }
-        where["device"] = torch.cuda.get_device_name() if device == "cuda" else "cpu"
         arguments.json.write_text(json.dumps({"environment": where, "rows": rows}, indent=1) + "\n")
 
 
