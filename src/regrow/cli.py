@@ -51,10 +51,11 @@ def bench(
     what: Literal["execution", "model"],
     /,
     json: Path | None = None,
-    parts: tuple[Literal["wide", "narrow", "resnet", "memory"], ...] = (
+    parts: tuple[Literal["wide", "narrow", "resnet", "layers", "memory"], ...] = (
         "wide",
         "narrow",
         "resnet",
+        "layers",
         "memory",
     ),
     turns: int = 5,

@@ -43,6 +43,7 @@ class PlannedLayer:
         last: whether it is the last of the sparse weights, usually the outputs'.
         after: the name of the connecting weight before it in the model, sparse or dense.
         execution: how the layer is computed: "masked", "csr" or "block".
+        why: what decided that, if it was not the caller.
     """
 
     name: str
@@ -55,6 +56,7 @@ class PlannedLayer:
     last: bool = False
     after: str | None = None
     execution: str = "masked"
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Plan:
 
     def __str__(self) -> str:
         """Draw the plan as a table."""
-        stored = any(layer.execution != "masked" for layer in self.layers)
+        stored = any(layer.execution != "masked" or layer.why for layer in self.layers)
         rows: list[tuple[str, ...]] = [("weight", "shape", "units", "start", "end", "density")]
         if stored:
             rows[0] += ("execution",)
@@ -82,6 +84,8 @@ class Plan:
             rows.append((*row, layer.execution) if stored else row)
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(_align(row, widths)).rstrip() for row in rows]
+        decided = [layer for layer in self.layers if layer.why]
+        lines += [f"{layer.execution}: {layer.name} ({layer.why})" for layer in decided]
         lines += [f"dense: {name} ({why})" for name, why in self.skipped.items()]
         return "\n".join(lines)
 

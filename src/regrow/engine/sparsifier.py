@@ -155,8 +155,10 @@ class Sparsifier:
 
     def summary(self) -> str:
         """Return the method, the plan and where the run stands, as text."""
+        kernels = {layer.kernels for layer in self._topology.layers if layer.kernels}
+        computed = f"stored layers are computed by {', '.join(kernels)}\n" if kernels else ""
         return (
-            f"{self.method}\n{self.plan}\n"
+            f"{self.method}\n{self.plan}\n{computed}"
             f"step {self.steps} of {self.total_steps}, {len(self.history)} updates so far, "
             f"next at {self._next or 'no step'}, density now {self.density:.4f}"
         )

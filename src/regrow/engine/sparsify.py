@@ -149,7 +149,7 @@ def _with_execution(
     example_inputs: Any,
 ) -> Plan:
     """Return the plan with how each layer is computed."""
-    chosen = dict.fromkeys((layer.name for layer in plan.layers), execution)
+    chosen = dict.fromkeys((layer.name for layer in plan.layers), (execution, ""))
     if execution == "auto":
         if example_inputs is None:
             raise ValueError(
@@ -159,8 +159,11 @@ def _with_execution(
         # Execution stands on the engine, and is looked up only when asked for.
         choose = import_module("regrow.execution.choose").choose
         choices = choose(model, optimizer, method, plan, example_inputs)
-        chosen = {name: choice.execution for name, choice in choices.items()}
-    layers = (replace(layer, execution=chosen[layer.name]) for layer in plan.layers)
+        chosen = {name: (choice.execution, choice.reason) for name, choice in choices.items()}
+    layers = []
+    for layer in plan.layers:
+        how, why = chosen[layer.name]
+        layers.append(replace(layer, execution=how, why=why))
     return Plan(tuple(layers), plan.skipped)
 
 

@@ -77,6 +77,9 @@ class StoredModule(Protocol):
     def topology_bytes(self) -> int:
         """Count the bytes that say where the weights are."""
 
+    def computed_by(self) -> str:
+        """Name the kernels in use."""
+
 
 class StoredExchange(Exchange):
     """The units of a stored layer while an update goes on: ascending positions on the grid."""
@@ -173,6 +176,11 @@ class StoredLayer(SparseLayer):
         """Count the units of two topologies, and those they share."""
         shared = locate(before, after)[1]
         return torch.tensor(len(before)), torch.tensor(len(after)), torch.tensor(shared)
+
+    @property
+    def kernels(self) -> str:
+        """What computes the layer."""
+        return self.module.computed_by()
 
     # ------------------------------------------------------------------ an update
 

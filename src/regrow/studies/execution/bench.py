@@ -13,13 +13,15 @@ import torch
 from regrow.execution.csr.native import in_use
 from regrow.lab.environment import environment
 from regrow.measure.timing import Timing
+from regrow.studies.execution.layers import WIDTHS, compare_layers
 from regrow.studies.execution.memory import peak_memory
 from regrow.studies.execution.steps import Comparison, Setting, compare
 from regrow.vision.models import resnet
 
-__all__ = ["DENSITIES", "SETTINGS", "Part", "measure", "surroundings", "title"]
+__all__ = ["DENSITIES", "PARTS", "SETTINGS", "Part", "measure", "surroundings", "title"]
 
 DENSITIES = (0.1, 0.05, 0.01)
+PARTS = ("wide", "narrow", "resnet", "layers", "memory")
 MEMORY = (3072, 8000, 8000, 8000, 10)
 
 
@@ -91,16 +93,19 @@ class Part:
 
 def title(name: str) -> str:
     """Say what a part measures."""
-    return SETTINGS[name].name if name in SETTINGS else "peak memory of a process"
+    other = {"memory": "peak memory of a process", "layers": "one layer beside its rivals"}
+    return SETTINGS[name].name if name in SETTINGS else other[name]
 
 
 def measure(name: str, turns: int) -> Part:
     """Run one part of the benchmark.
 
     Args:
-        name: "wide", "narrow", "resnet" or "memory".
+        name: one of :data:`PARTS`.
         turns: repetitions of everything.
     """
+    if name == "layers":
+        return _layers(turns)
     return _memory() if name == "memory" else _speed(SETTINGS[name], name, turns)
 
 
@@ -151,6 +156,30 @@ def _record(found: Sequence[Comparison]) -> list[dict[str, Any]]:
         }
         for one in found
     ]
+
+
+def _layers(turns: int) -> Part:
+    rows: list[tuple[str, ...]] = [("", "width", "density", "ms", "middle half", "× faster")]
+    record: list[dict[str, Any]] = []
+    for width in WIDTHS:
+        found = compare_layers(width, DENSITIES, seconds=4.0 * turns)
+        dense = found["dense", 1.0].median
+        for (way, density), timing in found.items():
+            low, high = (seconds * 1e3 for seconds in timing.quartiles)
+            rows.append(
+                (
+                    way,
+                    str(width),
+                    "" if density == 1 else f"{density:g}",
+                    f"{timing.median * 1e3:.2f}",
+                    f"{low:.2f}-{high:.2f}",
+                    f"{dense / timing.median:.2f}",
+                )
+            )
+            numbers = [round(second, 7) for second in timing.seconds]
+            record.append({"way": way, "width": width, "density": density, "seconds": numbers})
+    title = "One linear layer, forward and both gradients, batch 128"
+    return Part(title, rows, {"part": "layers", "ways": record})
 
 
 def _memory() -> Part:
