@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import regrow
 from regrow.engine.allocation import Uniform
-from regrow.engine.patterns import Block, Channel, Kernel
+from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel
 from regrow.engine.plan import make_plan, unwrap
 
 HALF = regrow.Static(density=0.5, allocation=Uniform())
@@ -148,9 +148,17 @@ class TestRefuses:
     @pytest.mark.parametrize(
         "model", [nn.ConvTranspose2d(3, 2, 3), nn.Sequential(nn.ConvTranspose1d(3, 2, 3))]
     )
-    def test_channels_of_a_transposed_convolution(self, model):
-        with pytest.raises(ValueError, match=r"pattern=Channel\(\) does not fit (0\.)?weight"):
-            make_plan(model, regrow.Static(density=0.5, pattern=Channel()))
+    @pytest.mark.parametrize("pattern", [Channel(), FanIn(), NM(2, 4)])
+    def test_outputs_of_a_transposed_convolution(self, model, pattern):
+        """Constant fan-in and N:M gave a constant fan-out: its weights are (in, out, *kernel)."""
+        with pytest.raises(
+            ValueError, match=r"pattern=.* does not fit (0\.)?weight: it goes by out"
+        ):
+            make_plan(model, regrow.Static(density=0.5, pattern=pattern))
+
+    @pytest.mark.parametrize("pattern", [Element(), Kernel(), Block(2)])
+    def test_no_pattern_that_does_not_go_by_outputs(self, pattern):
+        make_plan(nn.ConvTranspose2d(3, 2, 3), regrow.Static(density=0.5, pattern=pattern))
 
     @pytest.mark.parametrize(
         ("density", "message"),

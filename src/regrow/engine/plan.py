@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from regrow.engine.dynamic import Method
-from regrow.engine.patterns import Channel
 
 __all__ = ["Plan", "PlannedLayer", "make_plan", "unwrap"]
 
@@ -228,15 +227,16 @@ def _why_dense(
 
 
 def _check_pattern(model: nn.Module, method: Method, shapes: dict[str, tuple[int, ...]]) -> None:
-    if not isinstance(method.pattern, Channel):
+    if not method.pattern.by_output:
         return
     for module_name, module in model.named_modules():
         if isinstance(module, nn.modules.conv._ConvTransposeNd):
             name = f"{module_name}.weight".lstrip(".")
             if name in shapes:
                 raise ValueError(
-                    f"pattern=Channel() does not fit {name}: a transposed convolution's first "
-                    "dimension is its input; exclude it or use Kernel()"
+                    f"pattern={method.pattern} does not fit {name}: it goes by outputs, and a "
+                    "transposed convolution's first dimension is its input; exclude it or use "
+                    "Element(), Kernel() or Block(b)"
                 )
 
 
