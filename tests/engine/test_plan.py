@@ -81,6 +81,19 @@ class TestDefaultChoice:
             sparse_names(model)
         assert sparse_names(model, include="table.*") == ["table.weight"]
 
+    @pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+    def test_a_weight_norm_whose_scales_passed_for_a_layer(self):
+        """Of 16 scales, (16, 1), 3 were kept; and an output without weights is divided by 0."""
+        model = nn.Sequential(nn.utils.weight_norm(nn.Linear(12, 16)), nn.Linear(16, 8))
+        plan = make_plan(model, regrow.Static(density=0.2, allocation=Uniform()))
+        assert [layer.name for layer in plan.layers] == ["1.weight"]
+        for part in ("0.weight_g", "0.weight_v"):
+            assert plan.skipped[part].startswith("part of a weight norm")
+        assert sparse_names(model, include="0.weight_v") == ["0.weight_v"]
+        with torch.no_grad():
+            model[0].weight_v[3] = 0
+        assert model[0](torch.ones(1, 12))[0, 3].isnan()
+
 
 class TestGlobs:
     @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.weight_norm import WeightNorm
 
 from regrow.engine.dynamic import Method
 
@@ -123,7 +124,7 @@ def make_plan(
                     f"{argument}={glob!r} matches no parameter; "
                     f"the model's are: {', '.join(parameters) or 'none'}"
                 )
-    connecting = _connecting_ids(model)
+    connecting, normed = _connecting_ids(model), _normed_ids(model)
     skipped: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     after: dict[str, str | None] = {}
@@ -131,7 +132,7 @@ def make_plan(
     for name, parameter in parameters.items():
         if isinstance(parameter, UninitializedParameter):
             raise ValueError(f"{name} has no shape yet: run one batch through the model first")
-        why = _why_dense(name, parameter, included, excluded, connecting)
+        why = _why_dense(name, parameter, included, excluded, connecting, normed)
         if why:
             skipped[name] = why
         else:
@@ -202,12 +203,24 @@ def _connecting_ids(model: nn.Module) -> set[int]:
     return held_by(_CONNECTING) - held_by(_TABLES)
 
 
+def _normed_ids(model: nn.Module) -> set[int]:
+    """Return the ids of the lengths and directions that ``torch.nn.utils.weight_norm`` makes."""
+    pairs = (
+        (module._parameters.get(f"{hook.name}_g"), module._parameters.get(f"{hook.name}_v"))
+        for module in model.modules()
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(hook, WeightNorm)
+    )
+    return {id(parameter) for pair in pairs for parameter in pair}
+
+
 def _why_dense(
     name: str,
     parameter: nn.Parameter,
     included: Sequence[str],
     excluded: Sequence[str],
     connecting: set[int],
+    normed: set[int],
 ) -> str | None:
     if any(fnmatchcase(name, glob) for glob in excluded):
         return "excluded"
@@ -221,6 +234,10 @@ def _why_dense(
         return "no entries"
     if not parameter.requires_grad:
         return "requires no gradient"
+    if not included and id(parameter) in normed:
+        return (
+            "part of a weight norm, by which an output without weights is NaN; include it by name"
+        )
     if not included and id(parameter) not in connecting:
         return "not of a linear, convolution, attention or recurrent layer; include it by name"
     return None
