@@ -1,4 +1,4 @@
-"""Dynamic N:M and dynamic blocks are RigL in their patterns, and no other patterns pass for theirs."""
+"""Dynamic N:M and dynamic blocks are RigL in their patterns, and take no others."""
 
 from __future__ import annotations
 
