@@ -106,12 +106,6 @@ def test_block_refuses_what_is_no_side(size):
         Block(size)
 
 
-@pytest.mark.parametrize("pair", [(2.0, 4), (2, 4.0), (True, 4), (0, 4), (5, 4), ("2", 4)], ids=str)
-def test_n_of_m_are_whole_numbers_in_order(pair):
-    with pytest.raises((TypeError, ValueError), match=r"such as NM\(2, 4\)"):
-        NM(*pair)
-
-
 def test_input_channels_that_are_no_multiple_of_m_are_named():
     """Their number counts, not that of all inputs: 6 · 2 · 2 would do."""
     with pytest.raises(ValueError, match=r"6 input channels.*no multiple of 4; exclude"):

@@ -234,7 +234,6 @@ class NM(_Grouped):
         m: weights in a group.
 
     Raises:
-        TypeError: n or m is no whole number.
         ValueError: n lies outside 1..m; later, when a layer's input channels are no multiple of m.
 
     Example:
@@ -248,9 +247,6 @@ class NM(_Grouped):
     m: int
 
     def __post_init__(self) -> None:
-        for name, number in (("n", self.n), ("m", self.m)):
-            if isinstance(number, bool) or not isinstance(number, int):
-                raise TypeError(f"{name}={number!r}: a whole number is needed, such as NM(2, 4)")
         if not 1 <= self.n <= self.m:
             raise ValueError(f"n={self.n}, m={self.m}: n must lie in 1..m, such as NM(2, 4)")
 
