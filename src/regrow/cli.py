@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import os
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -119,7 +120,7 @@ def methods(name: str | None = None, /) -> None:
     """List the methods with their sources, or tell all about one.
 
     Args:
-        name: A method's name; without one, all are listed.
+        name: A method's name, or how it begins; without one, all are listed.
     """
     from regrow.catalogue import describe, listing  # noqa: PLC0415  (keeps --help fast)
 
@@ -138,5 +139,7 @@ def main() -> None:
         )
     except ModuleNotFoundError as error:
         sys.exit(f"regrow: {error.name} is missing; install it with: pip install 'regrow[all]'")
+    except BrokenPipeError:  # what reads our output, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, FileNotFoundError, PermissionError) as error:
         sys.exit(f"regrow: {error}")

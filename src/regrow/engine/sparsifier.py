@@ -195,13 +195,16 @@ class Sparsifier:
             Bool tensors of the weights' shapes by name, ⌊fraction · active⌋ units in each.
 
         Raises:
-            ValueError: the fraction is out of range, or the score follows a running average.
+            ValueError: the fraction is out of range, or the score follows a running average or
+                cannot drop.
             RuntimeError: the score reads gradients or momentum, and there are none.
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction={fraction}: must lie in 0..1")
         if score.observes is not None:
             raise ValueError(f"score={score!r} follows a running average, which is not kept here")
+        if not score.drops:
+            raise ValueError(f"score={score!r}: active weights are all worth the same to it")
         gradients = self._gradients.dense() if "gradient" in score.needs else {}
         return self._topology.would_drop(
             score,

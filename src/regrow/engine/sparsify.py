@@ -50,7 +50,8 @@ def sparsify(
 
     Args:
         model: any module; DDP, DataParallel and compiled modules are looked into.
-        optimizer: any ``torch.optim`` optimizer that holds every weight to be sparse.
+        optimizer: any ``torch.optim`` optimizer that holds every weight to be sparse; Accelerate's
+            wrapper is looked into.
         method: such as ``regrow.RigL(density=0.1)``.
         total_steps: optimizer steps of the whole run; schedules refer to it.
         include: globs over parameter names that become sparse, in place of the default choice
@@ -92,7 +93,7 @@ def sparsify(
     """
     _check_run(method, total_steps, execution, seed)
     seed = int(seed)
-    inner = unwrap(model)
+    inner, optimizer = unwrap(model), _driver(optimizer)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
     _check_optimizer(optimizer, weights)
@@ -239,6 +240,14 @@ def _check_run(method: Method, total_steps: int, execution: str, seed: int) -> N
         raise ValueError(f"total_steps={total_steps}: must be at least 1")
     if execution not in EXECUTIONS:
         raise ValueError(f"execution={execution!r}: must be one of {', '.join(EXECUTIONS)}")
+
+
+def _driver(optimizer: Optimizer) -> Optimizer:
+    """Return the optimizer to hook: Accelerate's has no hooks, and steps the one inside."""
+    inner = getattr(optimizer, "optimizer", None)
+    if not isinstance(optimizer, Optimizer) or not isinstance(inner, Optimizer):
+        return optimizer
+    return optimizer if hasattr(optimizer, "_optimizer_step_pre_hooks") else _driver(inner)
 
 
 def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
