@@ -86,6 +86,7 @@ def bench(
     import torch  # noqa: PLC0415  (keeps --help fast)
     from rich.console import Console  # noqa: PLC0415
 
+    from regrow.engine.tables import draw  # noqa: PLC0415
     from regrow.execution.advise import advise  # noqa: PLC0415
     from regrow.studies.execution import bench as study  # noqa: PLC0415
     from regrow.vision.models import conv_net, mlp, resnet  # noqa: PLC0415
@@ -96,10 +97,10 @@ def bench(
     if what == "execution":
         record: dict[str, Any] = {"environment": study.surroundings(), "parts": []}
         for name in parts:
-            with console.status(f"{name}: {study.title(name)}"):
-                part = study.measure(name, turns)
-            console.print(f"{part}\n", soft_wrap=True, highlight=False)
-            record["parts"].append(part.record)
+            with console.status(study.title(name)):
+                record["parts"].append(study.measure(name, turns))
+            rows = study.table(record["parts"][-1])
+            console.print(f"{study.title(name)}\n{draw(rows)}\n", soft_wrap=True, highlight=False)
             if json:
                 json.write_text(json_format.dumps(record, indent=1) + "\n")
         for key, value in record["environment"].items():
