@@ -5,7 +5,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrow.vision.models import conv_net, imagenet_resnet, mlp, resnet, widest_within
+from regrow.vision.models import (
+    InvertedBottleneck,
+    conv_net,
+    efficientnet_b0,
+    imagenet_resnet,
+    lenet5,
+    mlp,
+    resnet,
+    small_conv,
+    vgg,
+    widest_within,
+)
 
 
 def size(model):
@@ -23,6 +34,44 @@ def test_outputs_have_one_number_a_class():
 def test_residual_networks_have_the_published_sizes(depth, parameters):
     with torch.device("meta"):
         assert size(imagenet_resnet(depth)) == parameters
+
+
+@pytest.mark.parametrize(
+    ("build", "parameters"),
+    [(efficientnet_b0, 5_288_548), (lenet5, 431_080), (lambda: resnet(3, 16, 10, 56), 855_770)],
+)
+def test_other_networks_have_the_published_sizes(build, parameters):
+    """ResNet-56 is published with 0.85M."""
+    with torch.device("meta"):
+        assert size(build()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (small_conv(3, 7, width=4), (3, 32, 32)),
+        (lenet5(1, 7), (1, 28, 28)),
+        (vgg(11, 7, width=4), (3, 32, 32)),
+        (efficientnet_b0(7), (3, 64, 64)),
+        (imagenet_resnet(50, 7, width=4), (3, 64, 64)),
+    ],
+    ids=["small_conv", "lenet5", "vgg", "efficientnet_b0", "resnet50"],
+)
+def test_every_parameter_is_reached(model, shape):
+    model(torch.randn(2, *shape)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert model(torch.randn(2, *shape)).shape == (2, 7)
+
+
+def test_stochastic_depth_leaves_blocks_out_in_training_and_keeps_the_mean():
+    block = InvertedBottleneck(4, 4, 2, 3, 1, drop=0.5)
+    x = torch.randn(1, 4, 5, 5).expand(4000, -1, -1, -1)
+    moved = (block(x) - x).flatten(1)
+    left_out = (moved == 0).all(1)
+    assert 0.45 < float(left_out.float().mean()) < 0.55
+    expected = moved[~left_out].mean(0) / 2
+    torch.testing.assert_close(moved.mean(0), expected, rtol=0.1, atol=0.05)
+    assert not (block.eval()(x[:10]) == x[:10]).all()
 
 
 def test_small_images_are_not_shrunk_before_the_first_stage():

@@ -29,8 +29,9 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer for images (batch, channels, height, width)."""
-        scale = self.expand(nn.functional.silu(self.reduce(x.mean((2, 3), keepdim=True))))
-        return x * scale.sigmoid()
+        squeezed = nn.functional.silu(self.reduce(x.mean((2, 3), keepdim=True)))
+        scaled: Tensor = x * self.expand(squeezed).sigmoid()
+        return scaled
 
 
 def _convolution(
@@ -43,7 +44,7 @@ def _convolution(
 
 
 class InvertedBottleneck(nn.Module):
-    """Widen, convolve each channel alone, squeeze and excite, narrow; with a shortcut where it fits.
+    """Widen, convolve each channel alone, squeeze and excite, narrow; and a shortcut if it fits.
 
     Args:
         before: channels of the input.
