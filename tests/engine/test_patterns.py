@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.engine.patterns import Block, Channel, Element, Kernel
+from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel
 
 fast = settings(max_examples=60, deadline=None)
 
@@ -94,6 +94,28 @@ def test_tiles_at_the_edge_hold_fewer_weights():
 def test_block_refuses_what_is_no_side(size):
     with pytest.raises((TypeError, ValueError), match=rf"size={size!r}"):
         Block(size)
+
+
+@pytest.mark.parametrize(("n", "m"), [(2.0, 4), (2, 4.0), (True, 4), ("2", 4)])
+def test_n_of_m_takes_whole_numbers(n, m):
+    with pytest.raises(TypeError, match=rf"n={n!r}, m={m!r}: whole numbers"):
+        NM(n, m)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rows", "allowed"),
+    [
+        (Element(), [[1, 1, 1, 0], [0, 0, 0, 0]], True),
+        (NM(2, 4), [[1, 0, 1, 0], [0, 1, 1, 0]], True),
+        (NM(2, 4), [[1, 1, 1, 0], [0, 0, 1, 0]], False),
+        (NM(2, 4), [[1, 1, 0, 0], [0, 0, 0, 0]], False),
+        (FanIn(), [[1, 0, 1, 0], [0, 1, 1, 0]], True),
+        (FanIn(), [[1, 1, 1, 0], [0, 0, 0, 0]], True),  # an ablated neuron
+        (FanIn(), [[1, 1, 1, 0], [0, 0, 0, 1]], False),
+    ],
+)
+def test_groups_keep_equally_many(pattern, rows, allowed):
+    assert pattern.allows(torch.tensor(rows, dtype=torch.bool)) == allowed
 
 
 def test_patterns_are_values():
