@@ -26,13 +26,16 @@ class TransformerBlock(nn.Module):
         self.first, self.second = (
             nn.LayerNorm(width, device="cuda", dtype=dtype) for _ in range(2)
         )
-        self.qkv, self.out = linear((3 * width, width), dtype), linear((width, width), dtype)
+        self.q, self.k, self.v, self.out = (linear((width, width), dtype) for _ in range(4))
         self.up, self.down = linear((4 * width, width), dtype), linear((width, 4 * width), dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
-        heads = self.qkv(self.first(x)).view(batch, length, 3, width // HEAD, HEAD)
-        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        normed = self.first(x)
+        q, k, v = (
+            project(normed).view(batch, length, width // HEAD, HEAD).transpose(1, 2)
+            for project in (self.q, self.k, self.v)
+        )
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).reshape(x.shape))
         return x + self.down(functional.gelu(self.up(self.second(x))))
@@ -51,7 +54,7 @@ def check(sparse: TransformerBlock, x: Tensor, g: Tensor, dtype: torch.dtype) ->
     """Compare with a dense block that has the same weights."""
     dense = TransformerBlock(x.shape[-1], dense_linear, dtype)
     with torch.no_grad():
-        for name in ("qkv", "out", "up", "down"):
+        for name in ("q", "k", "v", "out", "up", "down"):
             layer = getattr(sparse, name)
             assert isinstance(layer, BlockLinear)
             getattr(dense, name).weight.copy_(layer.dense_weight())

@@ -25,12 +25,9 @@ def main(epochs: int, folder: str | None) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
-    # Hook the optimizer inside Accelerate's wrapper, and let save_state() keep the topology.
+    # After prepare(); and let save_state() keep the topology.
     sparse = regrow.sparsify(
-        model,
-        optimizer.optimizer,
-        regrow.RigL(density=0.1),
-        total_steps=epochs * -(-len(loader) // 2),
+        model, optimizer, regrow.RigL(density=0.1), total_steps=epochs * -(-len(loader) // 2)
     )
     accelerator.register_for_checkpointing(sparse)
 

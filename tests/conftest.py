@@ -12,6 +12,8 @@ settings.register_profile("same", derandomize=True, deadline=None, suppress_heal
 settings.register_profile("explore", deadline=None, suppress_health_check=_SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+torch.set_num_threads(1)  # before the fixtures of modules, too: threads change the order of sums
+
 
 @pytest.fixture(autouse=True)
 def _one_thread_and_one_seed():

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
+from regrow import METHODS
 from regrow.studies.demo.trial import Cell, run_trial
 
 
@@ -36,6 +37,27 @@ def test_a_mistake_is_a_line_not_a_traceback(arguments, said, tmp_path):
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_methods_are_listed_and_told_by_name():
+    done = regrow("methods")
+    assert done.returncode == 0, done.stderr
+    for name in METHODS:
+        assert f"\n{name}(" in f"\n{done.stdout}"
+    assert "Evci et al. 2020 (arXiv 1911.11134)" in done.stdout
+    told = regrow("methods", "random").stdout
+    assert told.startswith("RandomWalk(density=..., drop=Random(), grow=Random(), drop_fraction=")
+    assert "the control that shows what choosing is worth" in told
+    assert regrow("methods", "rig").stderr == "regrow: name='rig': must be one of RigL, RigLITOP\n"
+
+
+def test_a_reader_who_has_had_enough_is_no_error():
+    """regrow methods | head ended in a traceback."""
+    code = "from regrow.cli import main; main()"
+    command = [sys.executable, "-c", code, "methods"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_importing_the_library_imports_no_extra_and_prints_nothing():

@@ -33,6 +33,7 @@ from regrow.engine.methods import (
 from regrow.engine.sparsifier import Sparsifier, Update
 from regrow.engine.sparsify import sparsify
 from regrow.engine.srigl import SRigL
+from regrow.engine.structured import DynamicBlock, DynamicNM
 from regrow.engine.topkast import TopKAST
 from regrow.execution.advise import advise
 
@@ -51,6 +52,8 @@ __all__ = [
     "CHTs",
     "Dense",
     "Dynamic",
+    "DynamicBlock",
+    "DynamicNM",
     "GraNet",
     "GraSP",
     "Method",

@@ -7,10 +7,15 @@ import inspect
 import re
 import textwrap
 
-from regrow.engine.dynamic import Dense, Dynamic, Method
+from regrow.engine.dynamic import Dynamic, Method
 from regrow.engine.methods import METHODS
 
-__all__ = ["defaults", "describe", "listing", "signature", "source"]
+__all__ = ["brief", "defaults", "describe", "listing", "signature", "source"]
+
+# What a method chooses: shown whether or not it is its own.
+_CHOICES = ("drop", "grow", "drop_fraction", "update_every", "stop_at", "allocation")
+_LONG = 60  # characters
+_UNBROKEN = "\0"  # stands for a space inside an argument while lines are broken
 
 
 def defaults(method: type[Method]) -> dict[str, str]:
@@ -48,19 +53,50 @@ def source(method: type[Method]) -> str:
     return found.group(1) if found else "a control"
 
 
+def brief(value: object) -> str:
+    """Return how a default is written, less what is a default itself, and what is too long to read.
+
+    Example:
+        >>> from regrow.engine.schedules import Cosine
+        >>> brief(Cosine(0.5)), brief(Cosine(0.5, 0.1))
+        ('Cosine(0.5)', 'Cosine(0.5, end=0.1)')
+    """
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return repr(value)
+    parts = []
+    for field in dataclasses.fields(value):
+        own = getattr(value, field.name)
+        if own != field.default:
+            needed = field.default is dataclasses.MISSING
+            parts.append(brief(own) if needed else f"{field.name}={brief(own)}")
+    inside = ", ".join(parts)
+    return f"{type(value).__name__}({inside if len(inside) < _LONG else '…'})"
+
+
 def signature(method: type[Method]) -> str:
-    """Return how a method is written, with what sets it apart from :class:`regrow.Dynamic`.
+    """Return how a method is written: what it needs, what it chooses, what sets it apart.
 
     Example:
         >>> import regrow
-        >>> signature(regrow.RigL)
-        'RigL(density=..., replaces_step=True)'
+        >>> print(signature(regrow.RigL))
+        RigL(density=..., drop=Magnitude(), grow=Gradient(), drop_fraction=Cosine(0.3),
+            update_every=100, stop_at=0.75, allocation=ERK(), replaces_step=True)
     """
-    arguments = {"density": "..."} | defaults(method) if method is not Dense else {}
-    call = ", ".join(f"{argument}={value}" for argument, value in arguments.items())
-    return textwrap.fill(
+    fields = {field.name: field for field in dataclasses.fields(method) if field.init}
+    shown = {n: "..." for n, field in fields.items() if field.default is dataclasses.MISSING}
+    if "density" not in fields:  # then nothing is shared among layers
+        del fields["allocation"]
+    own = [name for name in defaults(method) if name not in _CHOICES]
+    for name in (*_CHOICES, *own):
+        if name in fields and name not in shown:
+            shown[name] = brief(fields[name].default)
+    call = ", ".join(
+        f"{argument}={value}".replace(" ", _UNBROKEN) for argument, value in shown.items()
+    )
+    text = textwrap.fill(
         f"{method.__name__}({call})", 92, subsequent_indent="    ", break_long_words=False
     )
+    return text.replace(_UNBROKEN, " ")
 
 
 def listing() -> str:
@@ -84,15 +120,24 @@ def listing() -> str:
 def describe(name: str) -> str:
     """Return all about one method: how it is written, and its docstring.
 
+    Args:
+        name: its name in letters of either case, or a beginning that no other name has.
+
     Raises:
-        ValueError: there is no such method.
+        ValueError: there is no such method, or there are several.
 
     Example:
-        >>> print(describe("static").splitlines()[0])
-        Static(density=...)
+        >>> print(describe("random").splitlines()[3])
+        Drop at random, grow at random: the control that shows what choosing is worth.
     """
-    by_lower = {known.lower(): known for known in METHODS}
-    if name.lower() not in by_lower:
-        raise ValueError(f"name={name!r}: must be one of {', '.join(METHODS)}")
-    method = METHODS[by_lower[name.lower()]]
+    method = METHODS[_found(name)]
     return f"{signature(method)}\n\n{inspect.getdoc(method)}"
+
+
+def _found(name: str) -> str:
+    """Return the one method of this name, or whose name begins so."""
+    begun = [known for known in METHODS if known.lower().startswith(name.lower())]
+    exact = [known for known in begun if len(known) == len(name)]
+    if len(exact or begun) != 1:
+        raise ValueError(f"name={name!r}: must be one of {', '.join(begun or METHODS)}")
+    return (exact or begun)[0]

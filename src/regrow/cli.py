@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import os
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -51,10 +52,11 @@ def bench(
     what: Literal["execution", "model"],
     /,
     json: Path | None = None,
-    parts: tuple[Literal["wide", "narrow", "resnet", "memory"], ...] = (
+    parts: tuple[Literal["wide", "narrow", "resnet", "layers", "memory"], ...] = (
         "wide",
         "narrow",
         "resnet",
+        "layers",
         "memory",
     ),
     turns: int = 5,
@@ -84,6 +86,7 @@ def bench(
     import torch  # noqa: PLC0415  (keeps --help fast)
     from rich.console import Console  # noqa: PLC0415
 
+    from regrow.engine.tables import draw  # noqa: PLC0415
     from regrow.execution.advise import advise  # noqa: PLC0415
     from regrow.studies.execution import bench as study  # noqa: PLC0415
     from regrow.vision.models import conv_net, mlp, resnet  # noqa: PLC0415
@@ -94,10 +97,10 @@ def bench(
     if what == "execution":
         record: dict[str, Any] = {"environment": study.surroundings(), "parts": []}
         for name in parts:
-            with console.status(f"{name}: {study.title(name)}"):
-                part = study.measure(name, turns)
-            console.print(f"{part}\n", soft_wrap=True, highlight=False)
-            record["parts"].append(part.record)
+            with console.status(study.title(name)):
+                record["parts"].append(study.measure(name, turns))
+            rows = study.table(record["parts"][-1])
+            console.print(f"{study.title(name)}\n{draw(rows)}\n", soft_wrap=True, highlight=False)
             if json:
                 json.write_text(json_format.dumps(record, indent=1) + "\n")
         for key, value in record["environment"].items():
@@ -118,7 +121,7 @@ def methods(name: str | None = None, /) -> None:
     """List the methods with their sources, or tell all about one.
 
     Args:
-        name: A method's name; without one, all are listed.
+        name: A method's name, or how it begins; without one, all are listed.
     """
     from regrow.catalogue import describe, listing  # noqa: PLC0415  (keeps --help fast)
 
@@ -137,5 +140,7 @@ def main() -> None:
         )
     except ModuleNotFoundError as error:
         sys.exit(f"regrow: {error.name} is missing; install it with: pip install 'regrow[all]'")
+    except BrokenPipeError:  # what reads our output, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, FileNotFoundError, PermissionError) as error:
         sys.exit(f"regrow: {error}")

@@ -41,18 +41,22 @@ def loader():
     return torch.utils.data.DataLoader(data, batch_size=8)
 
 
-def fit(folder, resume=None, method=None):
-    callback = SparseTraining(method or regrow.RigL(density=0.2, update_every=3, stop_at=30))
-    module = Module()
-    every_epoch = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
-    trainer = Trainer(
-        max_epochs=4,
-        callbacks=[callback, every_epoch],
+def make_trainer(*callbacks, **options):
+    return Trainer(
+        callbacks=list(callbacks),
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
+
+
+def fit(folder, resume=None, method=None):
+    callback = SparseTraining(method or regrow.RigL(density=0.2, update_every=3, stop_at=30))
+    module = Module()
+    every_epoch = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
+    trainer = make_trainer(callback, every_epoch, max_epochs=4)
     trainer.fit(module, loader(), ckpt_path=resume)
     return trainer, module, callback.sparse
 
@@ -86,3 +90,97 @@ def test_a_replaced_step_is_replaced_though_lightning_always_steps_with_a_closur
     assert len(sparse.history) == 31
     steps_made = {int(state["step"]) for state in trainer.optimizers[0].state.values()}
     assert steps_made == {1}
+
+
+class TestFitAgain:
+    """It was refused: "model is sparse already"."""
+
+    @pytest.fixture
+    def trained(self):
+        method = regrow.SET(density=0.2, update_every=3, stop_at=1.0)
+        callback, module = SparseTraining(method), Module()
+        trainer = make_trainer(callback, max_epochs=1, enable_checkpointing=False)
+        trainer.fit(module, loader())
+        assert not callback.sparse._handles
+        return trainer, module, callback, callback.sparse.masks, method
+
+    def test_the_same_trainer_goes_on(self, trained):
+        trainer, module, callback, _, _ = trained
+        trainer.fit_loop.max_epochs = 2
+        trainer.fit(module, loader())
+        assert callback.sparse.steps == callback.sparse.total_steps == 16
+        assert [update.step for update in callback.sparse.history] == [3, 6, 9, 12, 15]
+
+    def test_another_trainer_begins_anew_with_the_topology_at_hand(self, trained):
+        _, module, callback, masks, _ = trained
+        callback.method = regrow.SET(density=0.2, update_every=100)
+        make_trainer(callback, max_epochs=1, enable_checkpointing=False).fit(module, loader())
+        assert callback.sparse.steps == 8
+        assert callback.sparse.history == []
+        for name, mask in callback.sparse.masks.items():
+            assert mask.equal(masks[name])
+
+    def test_another_module_is_not_given_the_topology_of_the_first(self, trained):
+        _, _, callback, _, method = trained
+        other = Module()
+        alone = SparseTraining(method)
+        for one, module in ((callback, other), (alone, Module())):
+            make_trainer(one, max_epochs=1, enable_checkpointing=False).fit(module, loader())
+        assert callback.sparse.history == alone.sparse.history
+        for name, mask in alone.sparse.masks.items():
+            assert mask.equal(callback.sparse.masks[name])
+
+    def test_another_callback_may_take_over(self, trained):
+        _, module, _, _, _ = trained
+        after = SparseTraining(regrow.Static(density=0.5))
+        make_trainer(after, max_epochs=1, enable_checkpointing=False).fit(module, loader())
+        assert after.sparse.density == pytest.approx(0.5, abs=0.01)
+
+
+class TestRunsWithoutEnd:
+    """Lightning estimates infinitely many steps: that was an OverflowError."""
+
+    @staticmethod
+    def fit(**options):
+        class Stopping(Module):
+            def on_train_epoch_end(self):
+                self.trainer.should_stop = True
+
+        callback = SparseTraining(regrow.SET(density=0.2, update_every=2), **options)
+        make_trainer(callback, max_epochs=-1, enable_checkpointing=False).fit(Stopping(), loader())
+        return callback.sparse
+
+    def test_are_refused_with_what_to_do(self):
+        with pytest.raises(ValueError, match=r"total_steps=inf: .*max_steps, or pass total_steps"):
+            self.fit()
+
+    def test_may_be_told_how_long_they_are(self):
+        sparse = self.fit(total_steps=6)
+        assert (sparse.total_steps, sparse.steps) == (6, 8)
+        assert [update.step for update in sparse.history] == [2, 4]
+
+
+def test_callbacks_of_one_class_drive_an_optimizer_each():
+    class Two(Module):
+        automatic_optimization = False
+
+        def training_step(self, batch, index):
+            optimizers = self.optimizers()
+            self.manual_backward(super().training_step(batch, index))
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD(self.net[i].parameters(), lr=0.1) for i in (0, 2)]
+
+    method = regrow.SET(density=0.2, update_every=2)
+    callbacks = [
+        SparseTraining(method, optimizer=i, include=f"net.{2 * i}.*", log=False) for i in (0, 1)
+    ]
+    make_trainer(*callbacks, max_epochs=1, enable_checkpointing=False).fit(Two(), loader())
+    assert [list(callback.sparse.masks) for callback in callbacks] == [
+        ["net.0.weight"],
+        ["net.2.weight"],
+    ]
+    assert [callback.sparse.steps for callback in callbacks] == [8, 8]

@@ -1,5 +1,6 @@
 """Hugging Face's own Trainer with the callback: sparse, and resumed as if it had not stopped."""
 
+import shutil
 import warnings
 
 import pytest
@@ -11,7 +12,14 @@ pytest.importorskip("transformers", reason="needs the extra regrow[transformers]
 pytest.importorskip("accelerate", reason="needs the extra regrow[transformers]")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        Trainer,
+        TrainerControl,
+        TrainerState,
+        TrainingArguments,
+    )
 
     from regrow.adapters.transformers import SparseTraining
 
@@ -30,7 +38,7 @@ class Data(torch.utils.data.Dataset):
         return {"input_ids": tokens, "labels": tokens[0] % 2}
 
 
-def train(folder, steps, resume=None):
+def bert():
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=30,
@@ -41,8 +49,10 @@ def train(folder, steps, resume=None):
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    model = BertForSequenceClassification(config)
-    callback = SparseTraining(METHOD, exclude="classifier.*")
+    return BertForSequenceClassification(config)
+
+
+def make_trainer(folder, callback, steps=5, **model):
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=12,
@@ -53,10 +63,15 @@ def train(folder, steps, resume=None):
         disable_tqdm=True,
         logging_steps=100,
     )
-    Trainer(model=model, args=arguments, train_dataset=Data(), callbacks=[callback]).train(
-        resume_from_checkpoint=resume
-    )
-    return model, callback.sparse
+    model = model or {"model": bert()}
+    return Trainer(args=arguments, train_dataset=Data(), callbacks=[callback], **model)
+
+
+def train(folder, steps, resume=None):
+    callback = SparseTraining(METHOD, exclude="classifier.*")
+    trainer = make_trainer(folder, callback, steps)
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer.model, callback.sparse
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +96,59 @@ def test_a_checkpoint_resumes_the_run_bit_for_bit(whole):
     assert resumed.history == sparse.history
     for name, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_a_checkpoint_that_was_moved_is_missed_by_name(whole, tmp_path):
+    """The callback is not told where the trainer resumes from: it was a bare FileNotFoundError."""
+    folder, model, sparse = whole
+    shutil.copytree(folder / "checkpoint-5", tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match=r"checkpoint-5/regrow\.pt is missing.*copy"):
+        train(tmp_path / "new", 5, resume=str(tmp_path / "moved"))
+    (tmp_path / "new" / "checkpoint-5").mkdir(parents=True)
+    shutil.copy(tmp_path / "moved" / "regrow.pt", tmp_path / "new" / "checkpoint-5")
+    again, resumed = train(tmp_path / "new", 5, resume=str(tmp_path / "moved"))
+    assert resumed.history == sparse.history
+    assert all(value.equal(again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+class TestTrainAgain:
+    """It was refused: "model is sparse already"."""
+
+    def test_begins_anew_with_the_topology_at_hand(self, tmp_path):
+        callback = SparseTraining(METHOD)
+        trainer = make_trainer(tmp_path, callback, 100)
+        trainer.train()
+        masks = callback.sparse.masks
+        assert not callback.sparse._handles
+        callback.method = regrow.RigL(density=0.3, update_every=100)
+        trainer.train()
+        assert callback.sparse.steps == 12
+        assert callback.sparse.history == []
+        assert all(mask.equal(masks[name]) for name, mask in callback.sparse.masks.items())
+
+    def test_another_model_is_not_given_the_topology_of_the_first(self, tmp_path):
+        """With model_init every training has its own, as a search for hyperparameters needs."""
+        callback = SparseTraining(METHOD)
+        trainer = make_trainer(tmp_path, callback, 100, model_init=bert)
+        runs = []
+        for _ in range(2):
+            trainer.train()
+            runs.append((callback.sparse.history, callback.sparse.masks))
+        assert runs[0][0] == runs[1][0]
+        assert all(mask.equal(runs[1][1][name]) for name, mask in runs[0][1].items())
+
+
+def test_every_rank_gathers_the_topology_and_one_writes_it(tmp_path):
+    """Where weights are sharded a rank that gathers alone waits for ever."""
+    callback, asked = SparseTraining(METHOD), []
+    model = torch.nn.Linear(8, 4)
+    callback.begin(model, torch.optim.SGD(model.parameters(), lr=0.1), 0, 12)
+    gather = callback.sparse.state_dict
+    callback.sparse.state_dict = lambda: asked.append(True) or gather()
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
+    (tmp_path / "checkpoint-3").mkdir()
+    for writes in (False, True):
+        state = TrainerState(global_step=3, is_world_process_zero=writes)
+        callback.on_save(arguments, state, TrainerControl())
+        assert (tmp_path / "checkpoint-3" / "regrow.pt").exists() == writes
+    assert len(asked) == 2

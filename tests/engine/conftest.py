@@ -19,7 +19,7 @@ from torch.nn import functional
 
 import regrow
 from regrow.engine.layer import MaskedLayer
-from regrow.engine.patterns import Element
+from regrow.engine.patterns import Block, Element
 from regrow.engine.plan import PlannedLayer
 from regrow.engine.scores import Signals
 from regrow.engine.selection import seeded_generator
@@ -97,8 +97,13 @@ NEEDED = {
 
 
 def build_method(kind, **options):
-    """Make a method: options it does not know are left out, what it needs is found by its name."""
+    """Make a method: options it does not know are left out, what it needs is found by its name.
+
+    The models of these tests are small, and so are the blocks of a method that has blocks.
+    """
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    if isinstance(fields["pattern"].default, Block):
+        options.setdefault("pattern", Block(2))
     missing = dataclasses.MISSING
     for name, field in fields.items():
         if name not in options and (field.default, field.default_factory) == (missing, missing):

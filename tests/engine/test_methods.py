@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 import regrow
 from regrow.engine.allocation import Uniform
 from regrow.engine.criteria import LegacySign, MagnitudePlusGradient
+from regrow.engine.links import Soft
 from regrow.engine.patterns import NM, FanIn
 from regrow.engine.saliency import LargestWeights
 from regrow.engine.schedules import Constant, Cosine, Linear
-from regrow.engine.scores import Gradient, Magnitude, Momentum, Random, SignedMagnitude
+from regrow.engine.scores import Gradient, Magnitude, Momentum, Random, SignedMagnitude, Unfired
 from regrow.engine.update import Moves
 
 fast = settings(max_examples=200, deadline=None)
@@ -291,6 +292,8 @@ class TestRefuses:
             ("grow", Gradient, TypeError, "Gradient"),
             ("grow", Magnitude(), ValueError, "Random"),
             ("grow", SignedMagnitude(), ValueError, "Random"),
+            ("drop", Unfired(), ValueError, "worth the same.*Random"),
+            ("drop", Soft(Unfired()), ValueError, "worth the same.*Random"),
             ("update_every", 0, ValueError, "at least 1"),
             ("update_every", -5, ValueError, "at least 1"),
             ("update_every", 1.5, TypeError, "int is needed, such as 100"),

@@ -9,12 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+import regrow
+from regrow.engine.allocation import Uniform
+from regrow.engine.links import LinkPrediction
 from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel
 
 fast = settings(max_examples=60, deadline=None)
 
-PATTERNS = (Element(), Kernel(), Channel(), Block(1), Block(2), Block(3), Block(64))
+BLOCKS = (Block(1), Block(2), Block(3), Block(64))
+PATTERNS = (Element(), Kernel(), Channel(), FanIn(), NM(1, 1), *BLOCKS)
 patterns = st.sampled_from(PATTERNS)
 shapes = st.lists(st.integers(1, 4), min_size=2, max_size=5).map(tuple)
 
@@ -22,8 +27,10 @@ shapes = st.lists(st.integers(1, 4), min_size=2, max_size=5).map(tuple)
 def unit_of(pattern, shape, index):
     """The unit a weight belongs to, from the definition of the pattern."""
     match pattern:
-        case Element():
+        case Element():  # FanIn() is one
             return index
+        case NM():
+            return index[0], *index[2:], index[1]
         case Kernel():
             return index[:2]
         case Channel():
@@ -74,6 +81,9 @@ def test_reducing_a_spread_choice_gives_the_choice_back(pattern, shape, seed):
         (Kernel(), (8, 4, 3, 3, 3), (8, 4)),
         (Kernel(), (8, 4), (8, 4)),
         (Channel(), (8, 4, 3, 3), (8,)),
+        (FanIn(), (8, 4, 3, 3), (8, 4, 3, 3)),
+        (NM(2, 4), (8, 4), (8, 4)),
+        (NM(2, 4), (8, 4, 3, 5), (8, 3, 5, 4)),
         (Block(4), (8, 4, 3, 3), (2, 9)),
         (Block(4), (9, 5), (3, 2)),
         (Block(100), (9, 5), (1, 1)),
@@ -116,6 +126,52 @@ def test_n_of_m_takes_whole_numbers(n, m):
 )
 def test_groups_keep_equally_many(pattern, rows, allowed):
     assert pattern.allows(torch.tensor(rows, dtype=torch.bool)) == allowed
+
+
+def test_input_channels_that_are_no_multiple_of_m_are_named():
+    """Their number counts, not that of all inputs: 6 · 2 · 2 would do."""
+    with pytest.raises(ValueError, match=r"6 input channels.*no multiple of 4; exclude"):
+        NM(2, 4).grid((8, 6, 2, 2))
+
+
+def test_links_are_predicted_between_groups_of_any_size():
+    """They were refused for groups of more than four: what was asked is whether units are rows."""
+    LinkPrediction().check_pattern(NM(2, 8))
+
+
+class TestGroupsOfConvolutions:
+    """Trained for some updates; every count is taken from the weight's own layout."""
+
+    @pytest.fixture
+    def trained(self):
+        def train(pattern, **options):
+            model = nn.Conv2d(8, 6, (3, 2))
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            method = regrow.Dynamic(
+                allocation=Uniform(), pattern=pattern, update_every=1, stop_at=1.0, **options
+            )
+            sparse = regrow.sparsify(model, optimizer, method, total_steps=20)
+            first = sparse.masks["weight"]
+            for _ in range(10):
+                optimizer.zero_grad()
+                model(torch.randn(4, 8, 5, 5)).square().mean().backward()
+                optimizer.step()
+            assert not first.equal(sparse.masks["weight"])
+            return first, sparse.masks["weight"]
+
+        return train
+
+    @pytest.mark.parametrize("n", [1, 2])
+    def test_n_of_m_that_were_taken_across_the_kernel(self, trained, n):
+        """Sparse tensor cores take four input channels, of one output and one place."""
+        for mask in trained(NM(n, 4), density=n / 4):
+            for out, row, column in product(range(6), range(3), range(2)):
+                channels = mask[out, :, row, column]
+                assert [int(channels[:4].sum()), int(channels[4:].sum())] == [n, n]
+
+    def test_every_output_has_the_same_fan_in(self, trained):
+        for mask in trained(FanIn(), density=0.25):
+            assert mask.flatten(1).sum(1).tolist() == [12] * 6
 
 
 def test_patterns_are_values():

@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import regrow
 from regrow.engine.allocation import Uniform
-from regrow.engine.patterns import Block, Channel, Kernel
+from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel
 from regrow.engine.plan import make_plan, unwrap
 
 HALF = regrow.Static(density=0.5, allocation=Uniform())
@@ -81,6 +81,19 @@ class TestDefaultChoice:
             sparse_names(model)
         assert sparse_names(model, include="table.*") == ["table.weight"]
 
+    @pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+    def test_a_weight_norm_whose_scales_passed_for_a_layer(self):
+        """Of 16 scales, (16, 1), 3 were kept; and an output without weights is divided by 0."""
+        model = nn.Sequential(nn.utils.weight_norm(nn.Linear(12, 16)), nn.Linear(16, 8))
+        plan = make_plan(model, regrow.Static(density=0.2, allocation=Uniform()))
+        assert [layer.name for layer in plan.layers] == ["1.weight"]
+        for part in ("0.weight_g", "0.weight_v"):
+            assert plan.skipped[part].startswith("part of a weight norm")
+        assert sparse_names(model, include="0.weight_v") == ["0.weight_v"]
+        with torch.no_grad():
+            model[0].weight_v[3] = 0
+        assert model[0](torch.ones(1, 12))[0, 3].isnan()
+
 
 class TestGlobs:
     @pytest.mark.parametrize(
@@ -150,9 +163,17 @@ class TestRefuses:
     @pytest.mark.parametrize(
         "model", [nn.ConvTranspose2d(3, 2, 3), nn.Sequential(nn.ConvTranspose1d(3, 2, 3))]
     )
-    def test_channels_of_a_transposed_convolution(self, model):
-        with pytest.raises(ValueError, match=r"pattern=Channel\(\) does not fit (0\.)?weight"):
-            make_plan(model, regrow.Static(density=0.5, pattern=Channel()))
+    @pytest.mark.parametrize("pattern", [Channel(), FanIn(), NM(2, 4)])
+    def test_outputs_of_a_transposed_convolution(self, model, pattern):
+        """Constant fan-in and N:M gave a constant fan-out: its weights are (in, out, *kernel)."""
+        with pytest.raises(
+            ValueError, match=r"pattern=.* does not fit (0\.)?weight: it goes by out"
+        ):
+            make_plan(model, regrow.Static(density=0.5, pattern=pattern))
+
+    @pytest.mark.parametrize("pattern", [Element(), Kernel(), Block(2)])
+    def test_no_pattern_that_does_not_go_by_outputs(self, pattern):
+        make_plan(nn.ConvTranspose2d(3, 2, 3), regrow.Static(density=0.5, pattern=pattern))
 
     @pytest.mark.parametrize(
         ("density", "message"),

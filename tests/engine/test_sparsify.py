@@ -110,6 +110,34 @@ def test_a_bad_argument_is_named_with_what_is_allowed_and_nothing_changes(
 
 
 class TestOptimizer:
+    def test_a_wrapper_without_hooks_is_looked_into(self, mlp, train):
+        """Accelerate's passes for an optimizer, but was never initialised as one."""
+
+        class Wrapper(torch.optim.Optimizer):
+            def __init__(self, optimizer):
+                self.optimizer = optimizer
+
+            param_groups = property(lambda self: self.optimizer.param_groups)
+
+            def zero_grad(self, set_to_none=True):
+                self.optimizer.zero_grad(set_to_none)
+
+            def step(self, closure=None):
+                self.optimizer.step()
+
+        model = mlp()
+        inner = torch.optim.SGD(model.parameters(), lr=0.1)
+        twice = Wrapper(Wrapper(inner))
+        sparse = regrow.sparsify(
+            model, twice, regrow.SET(density=0.5, update_every=2), total_steps=9
+        )
+        assert hooks(inner) == 2
+        train(model, twice, range(4))
+        assert [update.step for update in sparse.history] == [2, 4]
+        scheduler = torch.optim.lr_scheduler.ConstantLR(inner)  # has an optimizer, but is none
+        with pytest.raises(TypeError, match=r"optimizer=.*a torch\.optim\.Optimizer is needed"):
+            regrow.sparsify(mlp(), scheduler, RIGL, total_steps=9)
+
     @pytest.mark.parametrize(
         "parameters",
         [

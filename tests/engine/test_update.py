@@ -221,7 +221,7 @@ def situations(draw):
         method = regrow.Dynamic(**options)
     except ValueError:  # refused, with the reason
         assume(False)
-    shapes = [(3, 4), (2, 3, 2, 2), (5, 4, 1)] if grouped else [(1, 1), (7, 5), (4, 3, 2, 2)]
+    shapes = [(3, 4), (2, 8, 2, 3), (5, 4, 1)] if grouped else [(1, 1), (7, 5), (4, 3, 2, 2)]
     layers = {}
     for name in "abc"[: draw(st.integers(1, 3))]:
         shape = draw(st.sampled_from(shapes))

@@ -23,6 +23,7 @@ START, STOP, TOTAL = 1, 6, 8  # one update at every step of this window
 OWN_COUNTS = (
     regrow.ACDC,
     regrow.SRigL,
+    regrow.DynamicNM,
     regrow.SNIP,
     regrow.GraSP,
     regrow.SynFlow,

@@ -121,6 +121,45 @@ static void check_conv(int threads) {
   release(&s);
 }
 
+static void check_topology(int threads) {
+  const int64_t rows = 1 + below(110), columns = 1 + below(70), batch = below(40);
+  float *y = numbers(rows * batch), *x = numbers(columns * batch);
+  const int64_t capacity = rows * columns;
+  int32_t *found = malloc((size_t)(capacity + 1) * sizeof *found);
+  float *values = malloc((size_t)(capacity + 1) * sizeof *values);
+  const float bound = (float)uniform();
+  const int64_t n =
+      regrow_above(rows, columns, batch, y, batch, x, batch, bound, capacity, found, values, threads);
+  int64_t expected = 0, close = 0;
+  for (int64_t p = 0; p < rows * columns; p++) {
+    double sum = 0;
+    for (int64_t b = 0; b < batch; b++) sum += (double)y[p / columns * batch + b] * x[p % columns * batch + b];
+    expected += fabs(sum) > bound;
+    close += near(fabs(sum), bound);
+  }
+  require(llabs(n - expected) <= close, "above");
+  for (int64_t k = 1; k < n; k++) require(found[k] > found[k - 1], "above: order");
+  require(regrow_above(rows, columns, batch, y, batch, x, batch, 0, 3, found, values, threads) >= 0,
+          "above: capacity");
+  struct sample a = make(rows, columns, uniform(), columns), b = make(rows, columns, 0.3, columns);
+  int32_t *one = malloc((size_t)(a.nonzeros + 1) * sizeof *one);
+  int32_t *other = malloc((size_t)(b.nonzeros + 1) * sizeof *other);
+  int32_t *merged = malloc((size_t)(a.nonzeros + b.nonzeros + 1) * sizeof *merged);
+  uint8_t *bits = calloc((size_t)(rows * columns + 7) / 8, 1);
+  regrow_positions(rows, a.forward.pointers, a.forward.index, columns, one);
+  regrow_positions(rows, b.forward.pointers, b.forward.index, columns, other);
+  for (int64_t k = 0; k < a.nonzeros; k++) require(one[k] == a.positions[k], "positions");
+  regrow_merge(a.nonzeros, one, b.nonzeros, other, merged);
+  for (int64_t k = 1; k < a.nonzeros + b.nonzeros; k++) require(merged[k] >= merged[k - 1], "merge");
+  require(regrow_locate(a.nonzeros, one, a.nonzeros, one, merged) == a.nonzeros, "locate");
+  regrow_locate(a.nonzeros, one, b.nonzeros, other, merged);
+  regrow_mark(a.nonzeros, one, bits);
+  void *owned[] = {y, x, found, values, one, other, merged, bits};
+  for (int i = 0; i < 8; i++) free(owned[i]);
+  release(&a);
+  release(&b);
+}
+
 static void check_norm(int threads) {
   const int64_t rows = 1 + below(5), n = 1 + below(3000);
   float *x = numbers(rows * n), *g = numbers(rows * n), *y = numbers(rows * n);
@@ -137,12 +176,13 @@ static void check_norm(int threads) {
 }
 
 int main(void) {
-  for (int set = 0; set < 3; set++) {
+  for (int set = 0; set < 4; set++) {
     if (!regrow_use(set)) continue;
     for (int round = 0; round < 150; round++) {
       check_linear(1 + round % 3);
       check_conv(1 + round % 3);
       check_norm(1 + round % 3);
+      check_topology(1 + round % 3);
     }
     printf("%s\n", in_use->name);
   }

@@ -424,3 +424,41 @@ def test_stored_modules_stand_where_dense_ones_stood():
     assert model[0].bias is bias
     assert "csr" in sparse.summary()
     assert sorted(dict(model.named_parameters())) == sorted(dict(mlp().named_parameters()))
+
+
+def test_the_index_is_counted_whole_and_shared_memory_once():
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparse = regrow.sparsify(
+        model,
+        optimizer,
+        regrow.Static(density=0.25),
+        total_steps=10,
+        execution="csr",
+        exclude="4.weight",
+    )
+    layers = [(48, 20), (40, 48)]
+    nonzeros = [module.weight.numel() for module in model if isinstance(module, CsrLinear)]
+    history = sum(rows * columns // 8 for rows, columns in layers)
+    by_row = sum(4 * (n + rows + 1) for n, (rows, _) in zip(nonzeros, layers, strict=True))
+    assert sparse.topology_bytes() == history + by_row
+    train(model, optimizer, range(1))
+    second = 4 * (2 * nonzeros[1] + layers[1][1] + 1)  # a first layer has no input gradient
+    assert sparse.topology_bytes() == history + by_row + second
+
+
+def test_the_index_of_a_convolution_counts_its_offsets():
+    model = conv_net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparse = regrow.sparsify(
+        model,
+        optimizer,
+        regrow.Static(density=0.25),
+        total_steps=10,
+        execution="csr",
+        include="3.weight",
+    )
+    before = sparse.topology_bytes()
+    train(model, optimizer, range(1), (3, 8, 8))
+    n = model[3].weight.numel()
+    assert sparse.topology_bytes() >= before + 3 * 4 * n  # forward, and backward with its order

@@ -10,6 +10,7 @@ from torch import nn
 
 import regrow
 from regrow.engine.criteria import AverageGradient, Running
+from regrow.engine.patterns import Block
 from regrow.engine.scores import Magnitude
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -25,9 +26,11 @@ def on_grid(*shape, seed):
 
 def build(name, **options):
     kind = regrow.METHODS[name]
-    fields = {field.name for field in dataclasses.fields(kind) if field.init}
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     if "inputs" in fields:
         pytest.skip("needs a model that maps inputs to outputs")
+    if isinstance(fields["pattern"].default, Block):
+        options.setdefault("pattern", Block(8))  # the layers here are small
     offered = {
         "density": 0.25,
         "update_every": 2,

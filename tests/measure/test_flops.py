@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import regrow
+from regrow.engine.criteria import AverageGradient
 from regrow.measure.flops import LayerFlops, count_flops, training_flops
 
 
@@ -142,3 +143,32 @@ def test_a_falling_density_is_followed_update_by_update():
             density |= {n: c.active / units[n] for n, c in by_step[step].layers.items()}
     assert training_flops(flops, sparse) == pytest.approx(expected)
     assert list(by_step) == [10, 20, 30]
+
+
+@pytest.mark.parametrize("every", [1, 10])
+@pytest.mark.parametrize(
+    "kind",
+    [regrow.TopKAST, regrow.SNFS, lambda **o: regrow.Dynamic(grow=AverageGradient(), **o)],
+    ids=["Top-KAST", "SNFS", "average"],
+)
+def test_gradients_that_every_step_needs_are_counted_at_update_steps_too(kind, every):
+    """They were left out there: of Top-KAST, which updates at every step, in the whole run."""
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+    flops = count_flops(model, torch.randn(8, 16))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    sparse = regrow.sparsify(
+        model, optimizer, kind(density=0.2, update_every=every), total_steps=40
+    )
+    expected = 0.0
+    for _ in range(30):
+        for layer in sparse._topology.layers:
+            operations = flops.layers[layer.name]
+            active = float(sparse.masks[layer.name].float().mean())
+            followed = float(layer.backward.mean()) if sparse.method.reserves else 1.0
+            expected += active * (operations.forward + operations.input_gradient)
+            expected += followed * operations.weight_gradient
+        optimizer.zero_grad()
+        model(torch.randn(8, 16)).square().mean().backward()
+        optimizer.step()
+    assert len(sparse.history) > 1
+    assert training_flops(flops, sparse) == pytest.approx(expected)

@@ -10,7 +10,7 @@ from torch import nn
 
 import regrow
 from regrow.engine.criteria import Running, WeightTimesGradient
-from regrow.engine.scores import Gradient, Magnitude, Random, SignedMagnitude
+from regrow.engine.scores import Gradient, Magnitude, Random, SignedMagnitude, Unfired
 from regrow.measure.movement import (
     churn,
     density_history,
@@ -140,6 +140,8 @@ class TestWouldDrop:
             sparse.would_drop(Magnitude(), 1.5)
         with pytest.raises(ValueError, match="running average"):
             sparse.would_drop(Running(Magnitude()), 0.5)
+        with pytest.raises(ValueError, match=r"score=Unfired\(\): active weights are all worth"):
+            sparse.would_drop(Unfired(), 0.5)
         model.zero_grad()
         with pytest.raises(RuntimeError, match=r"call backward\(\) first"):
             sparse.would_drop(Gradient(), 0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import regrow
+from regrow.adapters.adapter import Adapter
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,7 +15,7 @@ except ImportError as error:
 __all__ = ["SparseTraining"]
 
 
-class SparseTraining(Callback):
+class SparseTraining(Adapter, Callback):
     """Makes the module sparse when training starts; saved in and resumed from checkpoints.
 
     Args:
@@ -22,18 +23,13 @@ class SparseTraining(Callback):
         optimizer: which of the module's optimizers drives the topology.
         log: whether :meth:`regrow.Sparsifier.metrics` are logged after every epoch.
         **options: passed on to :func:`regrow.sparsify`, such as ``exclude``.
-
-    Attributes:
-        sparse: the sparsifier, from the start of training on.
     """
-
-    sparse: regrow.Sparsifier | None = None
 
     def __init__(
         self, method: regrow.Method, *, optimizer: int = 0, log: bool = True, **options: Any
     ) -> None:
-        self.method, self.optimizer, self.log, self.options = method, optimizer, log, options
-        self._state: dict[str, Any] | None = None
+        super().__init__(method, **options)
+        self.optimizer, self.log = optimizer, log
 
     @property
     def state_key(self) -> str:
@@ -42,10 +38,12 @@ class SparseTraining(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the module sparse: it is on its device, and a checkpoint has been loaded."""
-        total_steps = int(trainer.estimated_stepping_batches)
-        optimizer = trainer.optimizers[self.optimizer]
-        options = self.options | {"total_steps": total_steps, "state": self._state}
-        self.sparse = regrow.sparsify(pl_module, optimizer, self.method, **options)
+        optimizer, steps = trainer.optimizers[self.optimizer], trainer.global_step
+        self.begin(pl_module, optimizer, steps, trainer.estimated_stepping_batches)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let go of the module."""
+        self.end()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log metrics."""
@@ -58,4 +56,4 @@ class SparseTraining(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the topology of a checkpoint until training starts."""
-        self._state = state_dict or None
+        self.loaded = state_dict or None

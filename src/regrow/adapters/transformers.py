@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-import regrow
+from regrow.adapters.adapter import Adapter
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -17,7 +17,7 @@ except ImportError as error:
 __all__ = ["SparseTraining"]
 
 
-class SparseTraining(TrainerCallback):
+class SparseTraining(Adapter, TrainerCallback):
     """Makes the model sparse when training starts; saved as ``regrow.pt`` in checkpoint folders.
 
     Training that is resumed from the output folder reads it from there.
@@ -25,31 +25,34 @@ class SparseTraining(TrainerCallback):
     Args:
         method: such as ``regrow.RigL(density=0.1)``.
         **options: passed on to :func:`regrow.sparsify`, such as ``exclude``.
-
-    Attributes:
-        sparse: the sparsifier, from the start of training on.
     """
-
-    sparse: regrow.Sparsifier | None = None
-
-    def __init__(self, method: regrow.Method, **options: Any) -> None:
-        self.method, self.options = method, options
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Make the model sparse: it is on its device, and a checkpoint has been loaded."""
-        optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])
-        saved = torch.load(_file(args, state), weights_only=True) if state.global_step else None
-        options = self.options | {"total_steps": state.max_steps, "state": saved}
-        self.sparse = regrow.sparsify(kwargs["model"], optimizer, self.method, **options)
+        file = _file(args, state)
+        if state.global_step and not file.exists():
+            raise FileNotFoundError(
+                f"{file} is missing: the topology is saved there, beside the model; if the "
+                "checkpoint was moved, copy its regrow.pt back to that place"
+            )
+        self.loaded = torch.load(file, weights_only=True) if state.global_step else None
+        self.begin(kwargs["model"], kwargs["optimizer"], state.global_step, state.max_steps)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Let go of the model."""
+        self.end()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Save the topology beside the model."""
-        if self.sparse is not None and state.is_world_process_zero:
-            torch.save(self.sparse.state_dict(), _file(args, state))
+        """Save the topology beside the model; all ranks gather what is sharded, one writes."""
+        saved = self.sparse.state_dict() if self.sparse else None
+        if saved and state.is_world_process_zero:
+            torch.save(saved, _file(args, state))
 
 
 def _file(args: TrainingArguments, state: TrainerState) -> Path:

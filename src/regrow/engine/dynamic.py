@@ -222,6 +222,8 @@ class Dynamic(Method):
         )
         density_moves = self.initial_density is not None
         refused = {
+            f"drop={self.drop!r}: active weights are all worth the same to this score; use "
+            "Magnitude() or Random()": not self.drop.drops,
             f"grow={self.grow!r}: inactive weights are all zero and so are all worth the same to "
             "this score; use Gradient() or Random()": not (self.grow.grows or self.reserves),
             f"redistribute={self.redistribute!r} together with initial_density: units would be "

@@ -85,7 +85,7 @@ class LinkPrediction(Score):
 
     def check_pattern(self, pattern: Pattern) -> None:
         """Raise ValueError if units have no input."""
-        if len(pattern.grid((4, 4))) < 2:
+        if not pattern.single and len(pattern.grid((4, 4))) < 2:
             raise ValueError(f"pattern={pattern}: a link needs an output and an input")
 
     def highest(
@@ -169,6 +169,11 @@ class Soft(Score):
 
     elementwise: ClassVar[bool] = False
     grows: ClassVar[bool] = False
+
+    @property
+    def drops(self) -> bool:  # type: ignore[override]
+        """Whether the score can choose which units to drop."""
+        return self.score.drops
 
     @property
     def needs(self) -> frozenset[str]:

@@ -22,6 +22,7 @@ from regrow.engine.saliency import Scope as StartScope
 from regrow.engine.schedules import Constant, Cosine, Cubic, Early, Schedule, Steps
 from regrow.engine.scores import Momentum, Random, Score, SignedMagnitude
 from regrow.engine.srigl import SRigL
+from regrow.engine.structured import DynamicBlock, DynamicNM
 from regrow.engine.topkast import TopKAST
 
 __all__ = [
@@ -483,6 +484,8 @@ METHODS: dict[str, type[Method]] = {
         MEST,
         TopKAST,
         SRigL,
+        DynamicNM,
+        DynamicBlock,
         CHT,
         CHTs,
         GMP,

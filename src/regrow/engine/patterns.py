@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,7 +28,15 @@ class Pattern(ABC):
 
     A subclass answers three questions: the grid's shape, the sum of a tensor over each unit, and
     which weights the chosen units hold.
+
+    Attributes:
+        single: whether every unit is one weight.
+        by_output: whether units or groups belong to one output, the first dimension of a weight;
+            that of a transposed convolution is its input.
     """
+
+    single: ClassVar[bool] = False
+    by_output: ClassVar[bool] = False
 
     @abstractmethod
     def grid(self, shape: Shape) -> Shape:
@@ -84,6 +93,8 @@ class Element(Pattern):
         (8, 4, 3, 3)
     """
 
+    single: ClassVar[bool] = True
+
     def grid(self, shape: Shape) -> Shape:
         """Return the weight's own shape."""
         return shape
@@ -131,6 +142,8 @@ class Channel(Pattern):
         >>> Channel().grid((8, 4, 3, 3))
         (8,)
     """
+
+    by_output: ClassVar[bool] = True
 
     def grid(self, shape: Shape) -> Shape:
         """Return (out,)."""
@@ -189,8 +202,11 @@ class Block(Pattern):
         return matrix[: shape[0], : math.prod(shape[1:])].reshape(shape)
 
 
-class _Grouped(Element):
-    """Weights one by one, but every group keeps equally many."""
+class _Grouped(Pattern):
+    """Weights one by one, but every group of units of an output keeps equally many."""
+
+    single: ClassVar[bool] = True
+    by_output: ClassVar[bool] = True
 
     def draw(self, k: int, free: Tensor, n_free: int, generator: torch.Generator) -> Tensor:
         """Draw the same number of units in every group; all units must be free."""
@@ -216,23 +232,27 @@ class _Grouped(Element):
 
 @dataclass(frozen=True)
 class NM(_Grouped):
-    """N of every M consecutive weights along the fan-in: 2:4 is what sparse tensor cores take.
+    """N of every M consecutive input channels: 2:4 is what sparse tensor cores take.
 
-    The density of every layer is n/m, whatever the allocation.
+    In a convolution the M weights of a group belong to one output and one place of the kernel. The
+    density of every layer is n/m, whatever the allocation.
 
     Source: Mishra et al. 2021 (arXiv 2104.08378); learnt from scratch, Zhou et al. 2021 (arXiv
-    2102.04010).
+    2102.04010). Groups lie as in NVIDIA's library ASP, which prunes convolutions along their input
+    channels.
 
     Args:
         n: weights kept in a group, from 1 to m.
         m: weights in a group.
 
     Raises:
-        ValueError: n lies outside 1..m; later, when a layer's fan-in is no multiple of m.
+        ValueError: n lies outside 1..m; later, when a layer's input channels are no multiple of m.
 
     Example:
         >>> NM(2, 4).kept(0.5, (8, 16))
         64
+        >>> NM(2, 4).grid((8, 16, 3, 5))
+        (8, 3, 5, 16)
     """
 
     n: int
@@ -253,13 +273,21 @@ class NM(_Grouped):
         return self.n / self.m
 
     def grid(self, shape: Shape) -> Shape:
-        """Return the weight's own shape."""
-        if math.prod(shape[1:]) % self.m:
+        """Return (out, *kernel, in)."""
+        if shape[1] % self.m:
             raise ValueError(
-                f"pattern={self}: a fan-in of {math.prod(shape[1:])} (shape {shape}) is no "
-                f"multiple of {self.m}; exclude this layer"
+                f"pattern={self}: {shape[1]} input channels (shape {shape}) are no multiple of "
+                f"{self.m}; exclude this layer"
             )
-        return shape
+        return shape[0], *shape[2:], shape[1]
+
+    def reduce(self, values: Tensor) -> Tensor:
+        """Move the input channels to the end, so that those of a group follow one another."""
+        return values.movedim(1, -1).contiguous()
+
+    def expand(self, units: Tensor, shape: Shape) -> Tensor:
+        """Move the input channels back."""
+        return units.movedim(-1, 1)
 
     def group(self, shape: Shape) -> int | None:
         """Return m."""
@@ -275,7 +303,7 @@ class NM(_Grouped):
 
 
 @dataclass(frozen=True)
-class FanIn(_Grouped):
+class FanIn(_Grouped, Element):
     """Every output keeps equally many inputs: constant fan-in.
 
     Source: SRigL (Lasby et al. 2024, arXiv 2305.02299); its neuron ablation is

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.weight_norm import WeightNorm
 
 from regrow.engine.chains import follows
 from regrow.engine.dynamic import Dynamic, Method
-from regrow.engine.patterns import Channel
 
 __all__ = ["Plan", "PlannedLayer", "make_plan", "peel", "unwrap"]
 
@@ -46,6 +46,7 @@ class PlannedLayer:
         after: the name of the weight, sparse or dense, whose outputs its inputs surely are, unit by
             unit; None where that cannot be told (:func:`regrow.engine.chains.follows`).
         execution: how the layer is computed: "masked", "csr" or "block".
+        why: what decided that, if it was not the caller.
     """
 
     name: str
@@ -58,6 +59,7 @@ class PlannedLayer:
     last: bool = False
     after: str | None = None
     execution: str = "masked"
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Plan:
 
     def __str__(self) -> str:
         """Draw the plan as a table."""
-        stored = any(layer.execution != "masked" for layer in self.layers)
+        stored = any(layer.execution != "masked" or layer.why for layer in self.layers)
         rows: list[tuple[str, ...]] = [("weight", "shape", "units", "start", "end", "density")]
         if stored:
             rows[0] += ("execution",)
@@ -85,6 +87,8 @@ class Plan:
             rows.append((*row, layer.execution) if stored else row)
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(_align(row, widths)).rstrip() for row in rows]
+        decided = [layer for layer in self.layers if layer.why]
+        lines += [f"{layer.execution}: {layer.name} ({layer.why})" for layer in decided]
         lines += [f"dense: {name} ({why})" for name, why in self.skipped.items()]
         return "\n".join(lines)
 
@@ -127,13 +131,13 @@ def make_plan(
                     f"{argument}={glob!r} matches no parameter; "
                     f"the model's are: {', '.join(parameters) or 'none'}"
                 )
-    connecting = _connecting_ids(model)
+    connecting, normed = _connecting_ids(model), _normed_ids(model)
     skipped: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for name, parameter in parameters.items():
         if isinstance(parameter, UninitializedParameter):
             raise ValueError(f"{name} has no shape yet: run one batch through the model first")
-        why = _why_dense(name, parameter, included, excluded, connecting)
+        why = _why_dense(name, parameter, included, excluded, connecting, normed)
         if why:
             skipped[name] = why
         else:
@@ -211,12 +215,24 @@ def _connecting_ids(model: nn.Module) -> set[int]:
     return held_by(_CONNECTING) - held_by(_TABLES)
 
 
+def _normed_ids(model: nn.Module) -> set[int]:
+    """Return the ids of the lengths and directions that ``torch.nn.utils.weight_norm`` makes."""
+    pairs = (
+        (module._parameters.get(f"{hook.name}_g"), module._parameters.get(f"{hook.name}_v"))
+        for module in model.modules()
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(hook, WeightNorm)
+    )
+    return {id(parameter) for pair in pairs for parameter in pair}
+
+
 def _why_dense(
     name: str,
     parameter: nn.Parameter,
     included: Sequence[str],
     excluded: Sequence[str],
     connecting: set[int],
+    normed: set[int],
 ) -> str | None:
     if any(fnmatchcase(name, glob) for glob in excluded):
         return "excluded"
@@ -230,21 +246,26 @@ def _why_dense(
         return "no entries"
     if not parameter.requires_grad:
         return "requires no gradient"
+    if not included and id(parameter) in normed:
+        return (
+            "part of a weight norm, by which an output without weights is NaN; include it by name"
+        )
     if not included and id(parameter) not in connecting:
         return "not of a linear, convolution, attention or recurrent layer; include it by name"
     return None
 
 
 def _check_pattern(model: nn.Module, method: Method, shapes: dict[str, tuple[int, ...]]) -> None:
-    if not isinstance(method.pattern, Channel):
+    if not method.pattern.by_output:
         return
     for module_name, module in model.named_modules():
         if isinstance(module, nn.modules.conv._ConvTransposeNd):
             name = f"{module_name}.weight".lstrip(".")
             if name in shapes:
                 raise ValueError(
-                    f"pattern=Channel() does not fit {name}: a transposed convolution's first "
-                    "dimension is its input; exclude it or use Kernel()"
+                    f"pattern={method.pattern} does not fit {name}: it goes by outputs, and a "
+                    "transposed convolution's first dimension is its input; exclude it or use "
+                    "Element(), Kernel() or Block(b)"
                 )
 
 

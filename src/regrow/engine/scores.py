@@ -85,11 +85,13 @@ class Score(ABC):
 
     Attributes:
         elementwise: whether a weight's score depends on the signals of that weight alone.
+        drops: whether the score tells active units apart, so that it can choose which to drop.
         grows: whether the score tells inactive units apart, so that it can choose which to grow.
         exact: whether :meth:`lowest` chooses exactly as many as it is asked for.
     """
 
     elementwise: ClassVar[bool] = True
+    drops: ClassVar[bool] = True
     grows: ClassVar[bool] = True
     exact: ClassVar[bool] = True
 
@@ -194,7 +196,7 @@ class SignedMagnitude(Score):
 
     def __call__(self, signals: Signals) -> Tensor:
         """Return w, or |w| where units hold several weights."""
-        return signals.weight if isinstance(signals.pattern, Element) else signals.weight.abs()
+        return signals.weight if signals.pattern.single else signals.weight.abs()
 
     def lowest(
         self, worth: Tensor, k: int, among: Tensor, n: int, generator: torch.Generator
@@ -307,6 +309,8 @@ class Unfired(Score):
         >>> Unfired().worth(Signals(torch.zeros(3), fired=fired)).tolist()
         [0.0, 0.0, 1.0]
     """
+
+    drops: ClassVar[bool] = False
 
     def __call__(self, signals: Signals) -> Tensor:
         """Return 1 for weights never active before, else 0."""

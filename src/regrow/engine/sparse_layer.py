@@ -110,6 +110,11 @@ class SparseLayer(ABC):
 
     # ------------------------------------------------------------------ most have nothing to add
 
+    @property
+    def kernels(self) -> str | None:
+        """What computes the layer, where that is not torch's own dense layers."""
+        return None
+
     def kept(self) -> Tensor:
         """Return the weights that take part in the forward pass; bool tensor of the dense shape."""
         return self.expanded(self.units())

@@ -142,8 +142,10 @@ class Sparsifier:
 
     def summary(self) -> str:
         """Return the method, the plan and where the run stands, as text."""
+        kernels = {layer.kernels for layer in self._topology.layers if layer.kernels}
+        computed = f"stored layers are computed by {', '.join(kernels)}\n" if kernels else ""
         return (
-            f"{self.method}\n{self.plan}\n"
+            f"{self.method}\n{self.plan}\n{computed}"
             f"step {self.steps} of {self.total_steps}, {len(self.history)} updates so far, "
             f"next at {self._next or 'no step'}, density now {self.density:.4f}"
         )
@@ -189,13 +191,16 @@ class Sparsifier:
             Bool tensors of the weights' shapes by name, ⌊fraction · active⌋ units in each.
 
         Raises:
-            ValueError: the fraction is out of range, or the score follows a running average.
+            ValueError: the fraction is out of range, or the score follows a running average or
+                cannot drop.
             RuntimeError: the score reads gradients or momentum, and there are none.
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction={fraction}: must lie in 0..1")
         if score.observes is not None:
             raise ValueError(f"score={score!r} follows a running average, which is not kept here")
+        if not score.drops:
+            raise ValueError(f"score={score!r}: active weights are all worth the same to it")
         gradients = self._gradients.dense() if "gradient" in score.needs else {}
         return self._topology.would_drop(
             score,

@@ -55,7 +55,8 @@ def sparsify(
 
     Args:
         model: any module; DDP, DataParallel and compiled modules are looked into.
-        optimizer: any ``torch.optim`` optimizer that holds every weight to be sparse.
+        optimizer: any ``torch.optim`` optimizer that holds every weight to be sparse; Accelerate's
+            wrapper is looked into.
         method: such as ``regrow.RigL(density=0.1)``.
         total_steps: optimizer steps of the whole run; schedules refer to it.
         include: globs over parameter names that become sparse, in place of the default choice
@@ -96,7 +97,7 @@ def sparsify(
         (8, 0.25)
     """
     total_steps, seed = _check_run(method, total_steps, execution, seed)
-    inner = unwrap(model)
+    inner, optimizer = unwrap(model), _driver(optimizer)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
     _check_optimizer(optimizer, weights)
@@ -188,7 +189,7 @@ def _with_execution(
     example_inputs: Any,
 ) -> Plan:
     """Return the plan with how each layer is computed."""
-    chosen = dict.fromkeys((layer.name for layer in plan.layers), execution)
+    chosen = dict.fromkeys((layer.name for layer in plan.layers), (execution, ""))
     if execution == "auto":
         if example_inputs is None:
             raise ValueError(
@@ -198,8 +199,11 @@ def _with_execution(
         # Execution stands on the engine, and is looked up only when asked for.
         choose = import_module("regrow.execution.choose").choose
         choices = choose(model, optimizer, method, plan, example_inputs)
-        chosen = {name: choice.execution for name, choice in choices.items()}
-    layers = (replace(layer, execution=chosen[layer.name]) for layer in plan.layers)
+        chosen = {name: (choice.execution, choice.reason) for name, choice in choices.items()}
+    layers = []
+    for layer in plan.layers:
+        how, why = chosen[layer.name]
+        layers.append(replace(layer, execution=how, why=why))
     return Plan(tuple(layers), plan.skipped)
 
 
@@ -282,6 +286,14 @@ def _check_run(method: Method, total_steps: int, execution: str, seed: int) -> t
     if execution not in EXECUTIONS:
         raise ValueError(f"execution={execution!r}: must be one of {', '.join(EXECUTIONS)}")
     return index(total_steps), index(seed)
+
+
+def _driver(optimizer: Optimizer) -> Optimizer:
+    """Return the optimizer to hook: Accelerate's has no hooks, and steps the one inside."""
+    inner = getattr(optimizer, "optimizer", None)
+    if not isinstance(optimizer, Optimizer) or not isinstance(inner, Optimizer):
+        return optimizer
+    return optimizer if hasattr(optimizer, "_optimizer_step_pre_hooks") else _driver(inner)
 
 
 def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:

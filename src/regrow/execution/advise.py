@@ -17,6 +17,7 @@ from regrow.engine.patterns import Block, Element, Pattern
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.sparsify import sparsify
+from regrow.engine.tables import draw
 from regrow.execution.choose import layer_calls, time_layer
 from regrow.execution.convert import why_not
 from regrow.measure.memory import bytes_allocated
@@ -68,8 +69,8 @@ class Advice:
     Args:
         layers: each layer at each density.
         steps: the whole step at each density, each way; the dense one first.
-        pays_from: the largest of the densities at which the fastest way beats the dense step; None
-            if none does.
+        pays_from: the largest of the densities at which a stored way clearly beats the dense step
+            (the middle halves of their timings do not touch); None if none does.
     """
 
     layers: tuple[LayerAdvice, ...]
@@ -97,17 +98,20 @@ class Advice:
         for layer in self.layers:
             row = (layer.name, f"{layer.density:.4f}")
             if layer.dense is None or layer.stored is None:
-                layers.append((*row, "", "", layer.reason or ""))
+                layers.append((*row, "", "", ""))
                 continue
             slow, fast = layer.dense.median, layer.stored.median
             layers.append((*row, f"{slow * 1e3:.2f}", f"{fast * 1e3:.2f}", f"{slow / fast:.2f}"))
+        reasons = {layer.name: layer.reason for layer in self.layers if layer.reason}
+        cannot = [f"{name} stays dense: {reason}" for name, reason in reasons.items()]
         verdict = (
             f"Sparse execution pays from a density of {self.pays_from:g} down."
             if self.pays_from is not None
             else "Sparse execution does not pay here at any of these densities."
         )
         title = "A whole training step (forward, backward, optimizer):"
-        return "\n".join([title, _table(rows), "", "Layer by layer:", _table(layers), "", verdict])
+        parts = [title, draw(rows), "", "Layer by layer:", draw(layers), *cannot, "", verdict]
+        return "\n".join(parts)
 
 
 def advise(
@@ -181,10 +185,14 @@ def advise(
         if not steps:
             steps.append(found["dense"])
         steps += [found[way] for way in ways]
-        fastest = min(found[way].time.median for way in ways)
-        if fastest < found["dense"].time.median:
+        if any(_clearly_faster(found[way], found["dense"]) for way in ways if way != "masked"):
             best.append(density)
     return Advice(tuple(layers), tuple(steps), max(best, default=None))
+
+
+def _clearly_faster(one: StepAdvice, other: StepAdvice) -> bool:
+    """Whether the middle halves of two timings do not even touch."""
+    return one.time.quartiles[1] < other.time.quartiles[0]
 
 
 def _pattern(model: nn.Module, block: int | None) -> tuple[Pattern, str]:
@@ -242,14 +250,3 @@ def _time_steps(
         )
         for way, (t, m, s) in held.items()
     }
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

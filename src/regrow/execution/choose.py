@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,9 +21,7 @@ from regrow.measure.timing import Timing, interleaved
 
 __all__ = ["Call", "Choice", "choose", "layer_calls", "time_layer"]
 
-logger = logging.getLogger("regrow")
-
-_GAIN = 0.95  # stored has to be this much faster, or timing noise would choose
+_GAIN = 0.95  # stored has to be this much faster, and clearly so, or timing noise would choose
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,6 @@ def choose(
     choices = {}
     for layer in plan.layers:
         choices[layer.name] = _choose_one(model, optimizer, method, layer, calls[layer.name])
-        logger.info("%s: %s", layer.name, choices[layer.name].reason)
     return choices
 
 
@@ -83,16 +79,17 @@ def _choose_one(
     execution = "block" if isinstance(method.pattern, Block) else "csr"
     reason = why_not_method(method, execution) or why_not(model, planned, execution)
     if reason:
-        return Choice("masked", {}, f"masked, because {reason}")
+        return Choice("masked", {}, reason)
     if not calls:
-        return Choice("masked", {}, "masked, because the example inputs do not reach it")
+        return Choice("masked", {}, "the example inputs do not reach it")
     times = time_layer(model, optimizer, method, planned, execution, calls)
     dense, stored = times["masked"].median, times[execution].median
-    chosen = execution if stored < _GAIN * dense else "masked"
+    clearly = times[execution].quartiles[1] < times["masked"].quartiles[0]
+    chosen = execution if clearly and stored < _GAIN * dense else "masked"
     return Choice(
         chosen,
         times,
-        f"{chosen}: a step takes {stored * 1e3:.2f} ms as {execution}, {dense * 1e3:.2f} ms dense",
+        f"a step takes {stored * 1e3:.2f} ms as {execution}, {dense * 1e3:.2f} ms masked",
     )
 
 

@@ -16,6 +16,7 @@ from regrow.engine.plan import Plan, PlannedLayer
 from regrow.engine.scores import Gradient, Random
 from regrow.engine.selection import sample, seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
+from regrow.execution.heap import give_back
 from regrow.execution.materialize import drawn_bias, drawn_values, materialize_
 from regrow.execution.modules import stored_module
 from regrow.execution.positions import narrow
@@ -69,6 +70,7 @@ def convert(
         setattr(owner, name, module)
         layers[planned.name] = StoredLayer(planned, method.pattern, cast(StoredModule, module))
     materialize_(model, optimizer)
+    give_back()
     if any(len(layer.planned.shape) > 2 for layer in layers.values()):
         from regrow.execution.csr.norm import with_batch_last  # noqa: PLC0415 no kernels for blocks
 

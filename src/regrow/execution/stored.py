@@ -23,12 +23,15 @@ from regrow.engine.scores import Gradient, Score, Signals
 from regrow.engine.selection import nth_allowed, sample
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.execution.growth import highest
+from regrow.execution.heap import give_back
 from regrow.execution.positions import locate, mark, merge, narrow
 
 if TYPE_CHECKING:
     from regrow.engine.plan import PlannedLayer
 
 __all__ = ["StoredExchange", "StoredLayer", "StoredModule"]
+
+_MANY = 1 << 20  # active units whose bookkeeping is worth returning to the system
 
 
 class StoredIndex(Protocol):
@@ -75,6 +78,9 @@ class StoredModule(Protocol):
     def topology_bytes(self) -> int:
         """Count the bytes that say where the weights are."""
 
+    def computed_by(self) -> str:
+        """Name the kernels in use."""
+
 
 class StoredExchange(Exchange):
     """The units of a stored layer while an update goes on: ascending positions on the grid."""
@@ -99,7 +105,7 @@ class StoredExchange(Exchange):
 
     def strike(self, chosen: Tensor, k: int) -> None:
         """Drop k units chosen among those kept so far."""
-        self.kept = self.kept[~chosen]
+        self.kept = torch.from_numpy(self.kept.numpy()[~chosen.numpy()])
         self.n -= k
 
     def grow(
@@ -171,6 +177,11 @@ class StoredLayer(SparseLayer):
         """Count the units of two topologies, and those they share."""
         shared = locate(before, after)[1]
         return torch.tensor(len(before)), torch.tensor(len(after)), torch.tensor(shared)
+
+    @property
+    def kernels(self) -> str:
+        """What computes the layer."""
+        return self.module.computed_by()
 
     # ------------------------------------------------------------------ an update
 
@@ -252,6 +263,8 @@ class StoredLayer(SparseLayer):
         self.module.set_topology_(positions)
         self.module.release()
         mark(self._ever, positions)
+        if len(positions) >= _MANY:
+            give_back()
 
     def topology_bytes(self) -> int:
         """Count the bytes of the index, and of the record of what was ever active."""

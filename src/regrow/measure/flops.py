@@ -170,15 +170,16 @@ def training_flops(flops: ModelFlops, sparse: Sparsifier) -> float:
     units = {layer.name: layer.units for layer in sparse.plan.layers}
     total, done = 0.0, 0
     for update in sparse.history:
-        total += (update.step - 1 - done) * flops.step(density, gradients=_shares(sparse, density))
-        total += flops.step(density, dense_gradients=update.read_gradients)
+        shares = _shares(sparse, density)
+        total += (update.step - 1 - done) * flops.step(density, gradients=shares)
+        total += flops.step(density, gradients=shares, dense_gradients=update.read_gradients)
         done = update.step
         density |= {name: change.active / units[name] for name, change in update.layers.items()}
     return total + (sparse.steps - done) * flops.step(density, gradients=_shares(sparse, density))
 
 
 def _shares(sparse: Sparsifier, density: Mapping[str, float]) -> dict[str, float]:
-    """Return the share of each weight's positions whose gradients an ordinary step needs."""
+    """Return the share of each weight's positions whose gradients every step needs."""
     method = sparse.method
     if not isinstance(method, Dynamic):
         return dict(density)

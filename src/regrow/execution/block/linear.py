@@ -233,6 +233,10 @@ class BlockLinear(nn.Module):
         """Forget what was captured."""
         self._captured.clear()
 
+    def computed_by(self) -> str:
+        """Name the kernels in use: Triton's on a GPU, torch's batched products elsewhere."""
+        return "Triton kernels" if self.weight.is_cuda else "torch (blocks are fast on GPUs only)"
+
     def topology_bytes(self) -> int:
         """Count the bytes of the index."""
         return self.layout.nbytes

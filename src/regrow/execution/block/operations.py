@@ -1,4 +1,4 @@
-"""Block-sparse products as torch operators: torch.compile takes them as they are.
+"""Block-sparse products, differentiable; torch.compile sees them as operators.
 
 Three operators, ``regrow::block_linear`` and its two gradients; each runs the Triton kernels on a
 GPU and the plain torch reference elsewhere (and for float64).
@@ -6,16 +6,18 @@ GPU and the plain torch reference elsewhere (and for float64).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from regrow.execution.block import reference
 from regrow.execution.block.index import BlockIndex
 
-__all__ = ["block_input_gradient", "block_linear", "block_weight_gradient"]
+__all__ = ["block_input_gradient", "block_linear", "block_operator", "block_weight_gradient"]
 
 
 def _backend(x: Tensor) -> ModuleType:
@@ -26,11 +28,33 @@ def _backend(x: Tensor) -> ModuleType:
     return launch
 
 
-@torch.library.custom_op("regrow::block_linear", mutates_args=())
+def _forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
+) -> Tensor:
+    index = BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1])
+    y: Tensor = _backend(x).forward(x.contiguous(), weight.contiguous(), bias, index)
+    return y.contiguous()
+
+
+def _input_gradient(gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int) -> Tensor:
+    index = BlockIndex(layout, len(weight), (gradient.shape[1], in_features), weight.shape[1])
+    backend = _backend(gradient)
+    dx: Tensor = backend.input_gradient(gradient.contiguous(), weight.contiguous(), index)
+    return dx.contiguous()
+
+
+def _weight_gradient(
+    gradient: Tensor, x: Tensor, layout: Tensor, n_blocks: int, block: int
+) -> Tensor:
+    index = BlockIndex(layout, n_blocks, (gradient.shape[1], x.shape[1]), block)
+    dw: Tensor = _backend(x).weight_gradient(gradient.contiguous(), x.contiguous(), index)
+    return dw
+
+
 def block_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
 ) -> Tensor:
-    """Compute Y = X·Wᵀ + bias with a block-sparse W.
+    """Compute Y = X·Wᵀ + bias with a block-sparse W; differentiable once.
 
     Args:
         x: (tokens, in).
@@ -39,9 +63,29 @@ def block_linear(
         layout: the block index, see :class:`BlockIndex`.
         out_features: out.
     """
-    index = BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1])
-    y: Tensor = _backend(x).forward(x.contiguous(), weight.contiguous(), bias, index)
-    return y.contiguous()
+    # The registered operator costs a few hundred microseconds of the host's time in every pass.
+    y: Tensor = (
+        block_operator(x, weight, bias, layout, out_features)
+        if torch.compiler.is_compiling()
+        else _BlockLinear.apply(x, weight, bias, layout, out_features)  # type: ignore[no-untyped-call]
+    )
+    return y
+
+
+@torch.library.custom_op("regrow::block_linear", mutates_args=())
+def block_operator(
+    x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
+) -> Tensor:
+    """Compute :func:`block_linear`, as an operator that torch.compile can see.
+
+    Args:
+        x: (tokens, in).
+        weight: (n, b, b), the active blocks in the order of the index.
+        bias: (out,) or None.
+        layout: the block index, see :class:`BlockIndex`.
+        out_features: out.
+    """
+    return _forward(x, weight, bias, layout, out_features)
 
 
 @torch.library.custom_op("regrow::block_input_gradient", mutates_args=())
@@ -56,10 +100,7 @@ def block_input_gradient(
         layout: the block index.
         in_features: in.
     """
-    index = BlockIndex(layout, len(weight), (gradient.shape[1], in_features), weight.shape[1])
-    backend = _backend(gradient)
-    dx: Tensor = backend.input_gradient(gradient.contiguous(), weight.contiguous(), index)
-    return dx.contiguous()
+    return _input_gradient(gradient, weight, layout, in_features)
 
 
 @torch.library.custom_op("regrow::block_weight_gradient", mutates_args=())
@@ -75,12 +116,10 @@ def block_weight_gradient(
         n_blocks: n.
         block: b.
     """
-    index = BlockIndex(layout, n_blocks, (gradient.shape[1], x.shape[1]), block)
-    dw: Tensor = _backend(x).weight_gradient(gradient.contiguous(), x.contiguous(), index)
-    return dw
+    return _weight_gradient(gradient, x, layout, n_blocks, block)
 
 
-@block_linear.register_fake
+@block_operator.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int) -> Tensor:
     return x.new_empty(x.shape[0], out_features)
 
@@ -101,18 +140,35 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.has_bias = bias is not None
 
 
-def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients(
+    ctx: Any, gradient: Tensor, for_x: Callable[..., Tensor], for_weight: Callable[..., Tensor]
+) -> tuple[Tensor | None, ...]:
     x, weight, layout = ctx.saved_tensors
     needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
     return (
-        block_input_gradient(gradient, weight, layout, x.shape[1]) if needs_x else None,
-        block_weight_gradient(gradient, x, layout, weight.shape[0], weight.shape[1])
-        if needs_weight
-        else None,
+        for_x(gradient, weight, layout, x.shape[1]) if needs_x else None,
+        for_weight(gradient, x, layout, weight.shape[0], weight.shape[1]) if needs_weight else None,
         gradient.sum(0) if ctx.has_bias and needs_bias else None,
         None,
         None,
     )
 
 
-block_linear.register_autograd(_backward, setup_context=_keep)
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    return _gradients(ctx, gradient, block_input_gradient, block_weight_gradient)
+
+
+block_operator.register_autograd(_backward, setup_context=_keep)
+
+
+class _BlockLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        return _forward(*inputs)
+
+    setup_context = staticmethod(_keep)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return _gradients(ctx, gradient, _input_gradient, _weight_gradient)

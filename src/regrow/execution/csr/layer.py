@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from regrow.execution.csr import native
 from regrow.execution.csr.index import Index
 
 __all__ = ["CsrLayer", "check_input"]
@@ -154,6 +155,11 @@ class CsrLayer(nn.Module):
     def release(self) -> None:
         """Forget what was captured."""
         self._captured.clear()
+
+    def computed_by(self) -> str:
+        """Name the kernels in use: the C library's instruction set, or torch."""
+        name = native.in_use()
+        return "torch (no C library)" if name == "torch" else f"C kernels ({name})"
 
     def topology_bytes(self) -> int:
         """Count the bytes that say where the nonzeros are, in the orders used until now."""

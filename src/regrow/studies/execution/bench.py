@@ -1,10 +1,9 @@
-"""All of it in one run: speed, the share of updates, memory; a record and tables to read."""
+"""All of it in one run: speed, the share of updates, rivals, memory. A record, and tables of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -13,14 +12,18 @@ import torch
 from regrow.execution.csr.native import in_use
 from regrow.lab.environment import environment
 from regrow.measure.timing import Timing
+from regrow.studies.execution.layers import WIDTHS, compare_layers
 from regrow.studies.execution.memory import peak_memory
-from regrow.studies.execution.steps import Comparison, Setting, compare
+from regrow.studies.execution.steps import Setting, compare
 from regrow.vision.models import resnet
 
-__all__ = ["DENSITIES", "SETTINGS", "Part", "measure", "surroundings", "title"]
+__all__ = ["DENSITIES", "PARTS", "SETTINGS", "measure", "surroundings", "table", "title"]
 
 DENSITIES = (0.1, 0.05, 0.01)
+PARTS = ("wide", "narrow", "resnet", "layers", "memory")
 MEMORY = (3072, 8000, 8000, 8000, 10)
+
+Rows = list[tuple[str, ...]]
 
 
 def _perceptron(*sizes: int) -> Callable[[], torch.nn.Module]:
@@ -62,46 +65,53 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Part:
-    """One part of the benchmark.
-
-    Args:
-        title: of its table.
-        rows: of its table, the header first.
-        record: numbers for a file.
-    """
-
-    title: str
-    rows: list[tuple[str, ...]]
-    record: dict[str, Any]
-
-    def __str__(self) -> str:
-        """Draw the table."""
-        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.rjust(w) if i else cell.ljust(w)
-                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in self.rows
-        ]
-        return "\n".join([self.title, *(line.rstrip() for line in lines)])
-
-
 def title(name: str) -> str:
     """Say what a part measures."""
-    return SETTINGS[name].name if name in SETTINGS else "peak memory of a process"
+    if name in SETTINGS:
+        return f"A training step, RigL's updates every 100 steps included: {SETTINGS[name].name}"
+    if name == "layers":
+        return "One linear layer, forward and both gradients, batch 128"
+    sizes = "-".join(map(str, MEMORY))
+    return f"Peak memory above that of import torch, perceptron {sizes}, batch 128, Adam"
 
 
-def measure(name: str, turns: int) -> Part:
+def measure(name: str, turns: int) -> dict[str, Any]:
     """Run one part of the benchmark.
 
     Args:
-        name: "wide", "narrow", "resnet" or "memory".
+        name: one of :data:`PARTS`.
         turns: repetitions of everything.
+
+    Returns:
+        Its record: numbers and strings only.
     """
-    return _memory() if name == "memory" else _speed(SETTINGS[name], name, turns)
+    ways: list[dict[str, Any]]
+    if name == "memory":
+        peaks = {density: peak_memory(MEMORY, density) for density in (1.0, *DENSITIES)}
+        ways = [
+            {"way": "dense" if density == 1 else "csr", "density": density, "bytes": peak}
+            for density, peak in peaks.items()
+        ]
+    elif name == "layers":
+        ways = [
+            {"way": way, "width": width, "density": density, "seconds": _rounded(timing)}
+            for width in WIDTHS
+            for (way, density), timing in compare_layers(
+                width, DENSITIES, seconds=4.0 * turns
+            ).items()
+        ]
+    else:
+        densities = (0.05,) if name == "resnet" else DENSITIES
+        ways = [
+            {
+                "way": one.way,
+                "density": one.density,
+                "seconds": _rounded(one.step),
+                "update_share": one.update_share and _rounded(one.update_share),
+            }
+            for one in compare(SETTINGS[name], densities, turns)
+        ]
+    return {"part": name, "title": title(name), "ways": ways}
 
 
 def surroundings() -> dict[str, str]:
@@ -113,53 +123,41 @@ def surroundings() -> dict[str, str]:
     }
 
 
-def _speed(setting: Setting, name: str, turns: int) -> Part:
-    densities = (0.05,) if name == "resnet" else DENSITIES
-    found = compare(setting, densities, turns)
-    dense = found[0].step.median
-    rows: list[tuple[str, ...]] = [
-        ("", "density", "ms a step", "middle half", "× faster", "in updates")
-    ]
-    for one in found:
-        low, high = (seconds * 1e3 for seconds in one.step.quartiles)
-        share = "" if one.update_share is None else f"{one.update_share.median:.1%}"
-        density = "" if one.density == 1 else f"{one.density:g}"
-        rows.append(
-            (
-                one.way,
-                density,
-                f"{one.step.median * 1e3:.2f}",
-                f"{low:.2f}-{high:.2f}",
-                f"{dense / one.step.median:.2f}",
-                share,
-            )
-        )
-    title = f"A training step, RigL's updates every 100 steps included: {setting.name}"
-    return Part(title, rows, {"part": name, "setting": setting.name, "ways": _record(found)})
+def table(record: Mapping[str, Any]) -> Rows:
+    """Make the rows of a part's table, the header first.
+
+    Example:
+        >>> ways = [{"way": "dense", "density": 1.0, "bytes": 2**21}]
+        >>> ways += [{"way": "csr", "density": 0.1, "bytes": 2**20}]
+        >>> table({"part": "memory", "ways": ways})[-1]
+        ('csr', '0.1', '1', '2.00')
+    """
+    ways = record["ways"]
+    if record["part"] == "memory":
+        rows: Rows = [("", "density", "MiB", "× smaller")]
+        for way in ways:
+            smaller = ways[0]["bytes"] / way["bytes"]
+            rows.append((*_names(way), f"{way['bytes'] / 2**20:.0f}", f"{smaller:.2f}"))
+        return rows
+    by_width = "width" in ways[0]
+    header = ("", "density", "ms", "middle half", "× faster")
+    rows = [(*header, "width") if by_width else (*header, "in updates")]
+    dense = ways[0]
+    for way in ways:
+        dense = way if way["way"].startswith("dense") and way["way"] != "dense bfloat16" else dense
+        timing, baseline = Timing(tuple(way["seconds"])), Timing(tuple(dense["seconds"]))
+        low, high = (1e3 * seconds for seconds in timing.quartiles)
+        faster = f"{baseline.median / timing.median:.2f}"
+        row = (*_names(way), f"{1e3 * timing.median:.2f}", f"{low:.2f}-{high:.2f}", faster)
+        share = way.get("update_share")
+        last = str(way["width"]) if by_width else share and f"{Timing(tuple(share)).median:.1%}"
+        rows.append((*row, last or ""))
+    return rows
 
 
-def _record(found: Sequence[Comparison]) -> list[dict[str, Any]]:
-    def numbers(timing: Timing | None) -> list[float] | None:
-        return None if timing is None else [round(value, 7) for value in timing.seconds]
-
-    return [
-        {
-            "way": one.way,
-            "density": one.density,
-            "step_seconds": numbers(one.step),
-            "update_share": numbers(one.update_share),
-        }
-        for one in found
-    ]
+def _names(way: Mapping[str, Any]) -> tuple[str, str]:
+    return way["way"], "" if way["density"] == 1 else f"{way['density']:g}"
 
 
-def _memory() -> Part:
-    peaks = {density: peak_memory(MEMORY, density) for density in (1.0, *DENSITIES)}
-    rows: list[tuple[str, ...]] = [("", "density", "MiB", "× smaller")]
-    for density, peak in peaks.items():
-        way = ("dense", "") if density == 1 else ("csr", f"{density:g}")
-        rows.append((*way, f"{peak / 2**20:.0f}", f"{peaks[1.0] / peak:.2f}"))
-    sizes = "-".join(map(str, MEMORY))
-    title = f"Peak memory above that of import torch, perceptron {sizes}, batch 128, Adam"
-    record = {"part": "memory", "sizes": MEMORY, "bytes": {str(d): p for d, p in peaks.items()}}
-    return Part(title, rows, record)
+def _rounded(timing: Timing) -> list[float]:
+    return [round(second, 7) for second in timing.seconds]

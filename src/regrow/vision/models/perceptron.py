@@ -1,0 +1,59 @@
+"""Multilayer perceptrons, and fitting a model into a budget of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from torch import nn
+
+__all__ = ["mlp", "widest_within"]
+
+
+def mlp(inputs: int, width: int, classes: int, hidden: int = 2) -> nn.Sequential:
+    """Build a multilayer perceptron with ReLU and equally wide hidden layers.
+
+    Args:
+        inputs: numbers in an image; images are flattened.
+        width: units in each hidden layer.
+        classes: outputs.
+        hidden: hidden layers.
+
+    Example:
+        >>> sum(p.numel() for p in mlp(64, 100, 10).parameters())
+        17610
+    """
+    sizes = [inputs, *[width] * hidden]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(width, classes))
+
+
+def widest_within(budget: int, build: Callable[[int], nn.Module]) -> int:
+    """Find the largest width whose model has no more parameters than the budget.
+
+    Args:
+        budget: a number of parameters, biases and norms included.
+        build: makes a model of a width; its parameters grow with the width.
+
+    Raises:
+        ValueError: even width 1 exceeds the budget.
+
+    Example:
+        >>> widest_within(17_610, lambda width: mlp(64, width, 10))
+        100
+    """
+
+    def fits(width: int) -> bool:
+        return sum(p.numel() for p in build(width).parameters()) <= budget
+
+    if not fits(1):
+        raise ValueError(f"budget={budget}: even a model of width 1 has more parameters")
+    low, high = 1, 2
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,83 @@
+"""The benchmark of execution, small: what it runs, what it tells."""
+
+import json
+
+import pytest
+import torch
+
+from regrow.cli import bench
+from regrow.studies.execution import bench as study
+from regrow.studies.execution.layers import compare_layers
+from regrow.studies.execution.memory import peak_memory
+from regrow.studies.execution.steps import Setting, compare
+from regrow.vision.models import mlp
+
+
+@pytest.fixture
+def small():
+    return Setting(
+        "a small perceptron",
+        lambda: mlp(20, 16, 10),
+        (8, 20),
+        10,
+        lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        dense_steps=2,
+        update_every=4,
+    )
+
+
+def test_every_way_is_run_for_as_many_turns_and_updates_fall_into_each(small):
+    found = compare(small, (0.5, 0.1), turns=3)
+    assert [(one.way, one.density) for one in found] == [
+        ("dense float32", 1.0),
+        ("dense bfloat16", 1.0),
+        ("csr", 0.5),
+        ("csr", 0.1),
+    ]
+    assert all(len(one.step.seconds) == 3 for one in found)
+    for one in found[2:]:
+        assert one.update_share is not None
+        assert all(0 <= share < 1 for share in one.update_share.seconds)
+        assert max(one.update_share.seconds) > 0
+
+
+def test_layers_are_timed_beside_what_is_installed():
+    found = compare_layers(32, (0.5,), batch=8, seconds=0.0)
+    assert {("dense", 1.0), ("csr", 0.5), ("torch csr", 0.5)} <= set(found)
+    assert all(timing.median > 0 for timing in found.values())
+
+
+def test_the_peak_is_of_the_training_process_alone():
+    ballast = torch.ones(60_000_000)  # 229 MiB in this process, which the other does not have
+    dense = peak_memory((512, 2048, 2048, 10), 1.0, batch=8, steps=6)
+    sparse = peak_memory((512, 2048, 2048, 10), 0.05, batch=8, steps=6)
+    numbers = 512 * 2048 + 2048 * 2048
+    assert ballast.sum() > 0
+    assert dense > 16 * numbers  # weights, gradients and two moments of four bytes
+    assert dense - sparse > 0.8 * 16 * numbers
+
+
+def test_a_process_that_dies_is_an_error_with_the_reason():
+    with pytest.raises(MemoryError, match="too little memory"):
+        peak_memory((-1, 4, 2), 1.0)
+
+
+def test_parts_print_as_they_are_done_and_the_record_holds_all(
+    small, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(study.SETTINGS, "narrow", small)
+    monkeypatch.setattr(study, "WIDTHS", (16,))
+    out = tmp_path / "record.json"
+    bench("execution", json=out, parts=("narrow", "layers"), turns=1, threads=1)
+    said = capsys.readouterr().out
+    assert "a small perceptron" in said
+    assert "× faster" in said
+    assert "kernels:" in said
+    record = json.loads(out.read_text())
+    assert [part["part"] for part in record["parts"]] == ["narrow", "layers"]
+    assert {"commit", "cpu", "torch", "threads", "kernels"} <= set(record["environment"])
+
+
+def test_a_models_advice_is_printed(capsys):
+    bench("model", width=8, batch=4, densities=(0.5,), threads=1)
+    assert "A whole training step" in capsys.readouterr().out
