@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -209,6 +212,33 @@ def run_script(code, *arguments, **environment):
     return done.stdout
 
 
+RANK = """
+import sys, torch, torch.distributed as dist
+folder, tests, module, function, rank = sys.argv[1:]
+sys.path.insert(0, tests)
+torch.set_num_threads(1)
+dist.init_process_group("gloo", f"file://{folder}/store", rank=int(rank), world_size=2)
+torch.manual_seed(100 + int(rank))  # the ranks' own generators must not matter
+found = getattr(__import__(module), function)(int(rank))
+torch.save(found, f"{folder}/{function}-{rank}")
+dist.destroy_process_group()
+"""
+
+
+def run_on_two_ranks(folder, function):
+    """Call a test file's function on each of two ranks of gloo; return what they return."""
+    file = Path(inspect.getfile(function))
+    arguments = folder, file.parent, file.stem, function.__name__
+    with ThreadPoolExecutor(2) as ranks:
+        list(
+            ranks.map(
+                lambda rank: run_script(RANK, *arguments, rank, GLOO_SOCKET_IFNAME="lo"), range(2)
+            )
+        )
+    found = [folder / f"{function.__name__}-{rank}" for rank in range(2)]
+    return [torch.load(path, weights_only=True) for path in found]
+
+
 def resnet18_shapes():
     """CIFAR form; stages are counted from zero, as in the reference table."""
     shapes = {"conv1": (64, 3, 3, 3)}
@@ -371,6 +401,12 @@ def assert_same():
 @pytest.fixture(scope="session")
 def python():
     return run_script
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """two_ranks(function): what it returns, given its rank, on each of two."""
+    return lambda function: run_on_two_ranks(tmp_path_factory.mktemp("ranks"), function)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from dataclasses import astuple, fields
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional
 
 import regrow
@@ -304,6 +305,69 @@ def test_no_layer_dies_however_sparse(make, start, train, case):
     for step in range(TOTAL):
         train(model, optimizer, [step])
         assert all(bool(mask.any()) for mask in sparse.masks.values())
+    check_zeros(model, sparse)
+
+
+# ---------------------------------------------------------------------- who takes part
+
+
+class Heads(nn.Module):
+    """A body and two heads, of which one is used."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head, self.other = (nn.Linear(*s) for s in ((12, 16), (16, 8), (16, 8)))
+
+    def forward(self, inputs):
+        return self.head(self.body(inputs).relu())
+
+
+def check_others(sparse, sitting_out, nearest_count):
+    """The layers that take part are as dense together as if they were all."""
+    found, wanted = active_units(sparse), targets(sparse, 1.0, nearest_count)
+    others = found.keys() - {sitting_out}
+    if not isinstance(sparse.method, regrow.SRigL):
+        assert sum(found[name] for name in others) == sum(wanted[name] for name in others)
+    assert all(found[name] >= 1 for name in others)
+
+
+@pytest.mark.parametrize("case", DYNAMIC)
+def test_a_layer_that_took_no_part_in_a_step_stays_as_it_is(
+    make, start, train, nearest_count, case
+):
+    model, optimizer, sparse = start(make(case), "momentum", model=Heads())
+    weight, mask = model.other.weight.detach().clone(), sparse.masks["other.weight"]
+    first = sparse.masks
+    train(model, optimizer, range(TOTAL))
+    assert model.other.weight.equal(weight)
+    assert sparse.masks["other.weight"].equal(mask)
+    assert not any("other.weight" in update.layers for update in sparse.history)
+    assert not sparse._topology.layers[-1].running
+    assert len(sparse.history) > 2
+    assert any(not sparse.masks[name].equal(was) for name, was in first.items())
+    check_others(sparse, "other.weight", nearest_count)
+    check_zeros(model, sparse)
+
+
+@pytest.mark.parametrize("case", DYNAMIC)
+def test_a_weight_frozen_in_mid_run_stays_as_it_is(make, start, train, case):
+    """And moves again when it is set free."""
+    model, optimizer, sparse = start(make(case), "momentum")
+    train(model, optimizer, range(STOPPED))
+    frozen = model[0].weight.requires_grad_(False)
+    frozen.grad = None  # an optimizer would go on with it
+    weight, mask, n_updates = frozen.detach().clone(), sparse.masks["0.weight"], len(sparse.history)
+    running = copy.deepcopy(sparse._topology.layers[0].running)
+    train(model, optimizer, range(STOPPED, TOTAL - 8))
+    assert frozen.equal(weight)
+    assert sparse.masks["0.weight"].equal(mask)
+    alone = case == "SET, channels"  # the other layer's few channels never move
+    assert (len(sparse.history) > n_updates) != alone
+    assert all("0.weight" not in update.layers for update in sparse.history[n_updates:])
+    assert all(value.equal(running[r]) for r, value in sparse._topology.layers[0].running.items())
+    frozen.requires_grad_(True)
+    train(model, optimizer, range(TOTAL - 8, TOTAL))
+    assert not frozen.equal(weight)
     check_zeros(model, sparse)
 
 

@@ -241,6 +241,11 @@ class TestRunning:
         assert grown[AverageGradient] == [0, 1, 2, 3, 5, 7]
         assert grown[Gradient] == [0, 1, 2, 3, 5, 6]
 
+    @pytest.mark.parametrize("make", [AverageGradient, lambda beta: Running(Magnitude(), beta)])
+    def test_a_beta_that_is_no_number_is_refused(self, make):
+        with pytest.raises(TypeError, match=r"beta='x': int or float is needed, such as 0\.9"):
+            make("x")
+
     @pytest.mark.parametrize("beta", [1.0, -0.1, math.nan])
     @pytest.mark.parametrize("make", [AverageGradient, lambda beta: Running(Magnitude(), beta)])
     def test_a_beta_outside_its_range_is_refused(self, make, beta):
@@ -378,3 +383,10 @@ class TestSoft:
         weight = torch.tensor([[0.0, 1e-6, 5.0, 0.0, -2.0, 1e-3, 3.0, 0.0]])
         for seed in range(20):
             assert choose(Soft(Magnitude()), "drop", 3, weight=weight, seed=seed) == [0, 3, 7]
+
+
+@pytest.mark.parametrize("kind", [GradientStep, MagnitudePlusGradient])
+@pytest.mark.parametrize("gamma", [math.nan, math.inf, "x", None, True])
+def test_a_gamma_that_is_no_finite_number_is_refused(kind, gamma):
+    with pytest.raises((TypeError, ValueError), match=rf"gamma={gamma!r}"):
+        kind(gamma)

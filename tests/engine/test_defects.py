@@ -3,8 +3,8 @@
 The list is that of the field's reference page (sections 2.4, 7 and 9). Tested elsewhere: layers
 that ERK or a linear allocation fills beyond their capacity (test_allocation.py), norms that are
 masked (test_plan.py), schedulers and closures that break a wrapped step (test_integration.py,
-test_rigl.py), scaled gradients (test_integration.py), SRigL's boolean rows (test_srigl.py), ranks
-that draw or average apart (test_distributed.py), copies that cannot be made (test_conformance.py).
+test_rigl.py), scaled gradients (test_integration.py), SRigL's boolean rows (test_srigl.py), copies
+that cannot be made (test_conformance.py).
 """
 
 from __future__ import annotations
@@ -319,6 +319,77 @@ def test_survivors_that_carry_the_state_of_other_connections(sparse_weights):
     momentum = optimizer.state[model.w0]["momentum_buffer"]
     assert int(survivors.sum()) == 42
     torch.testing.assert_close(momentum[survivors], numbers[survivors] * (1 - 0.9**5) / 0.1)
+
+
+# ---------------------------------------------------------------------- several ranks
+
+
+class Scored(nn.Module):
+    """A weight whose gradient is what it is called with."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(20, 30, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, gradient):
+        return (self.w * gradient).sum()
+
+
+def gradients_of_ranks():
+    """The ranks agree on A and disagree on B, which is ten times as large."""
+    agreed, opposed = (
+        torch.randn(20, 30, generator=torch.Generator().manual_seed(n)) for n in (1, 2)
+    )
+    return agreed + 10 * opposed, agreed - 10 * opposed
+
+
+def grow_on_rank(rank):
+    """What grows by gradient and at random, and what public codes would grow."""
+    grown = {}
+    for method in (regrow.RigL, regrow.RandomWalk):
+        model = nn.parallel.DistributedDataParallel(Scored())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        chosen = method(density=0.2, update_every=1, regrow_dropped=False)
+        sparse = regrow.sparsify(model, optimizer, chosen, total_steps=9, include="*")
+        was = sparse.masks["w"]
+        gradients = gradients_of_ranks()
+        model(gradients[rank]).backward()
+        optimizer.step()
+        grown[method.__name__] = {"was": was, "now": sparse.masks["w"]}
+    per_rank = torch.rand(20, 30).masked_fill(was, -1).flatten().topk(10).indices
+    return grown | {"drawn by each rank": per_rank.sort().values}
+
+
+@pytest.fixture(scope="module")
+def grown_on_ranks(two_ranks):
+    return two_ranks(grow_on_rank)
+
+
+@pytest.mark.slow
+def test_random_draws_that_differ_from_rank_to_rank(grown_on_ranks, assert_same):
+    """ITOP seeds by rank, Cerebras draws by torch.rand; neither broadcasts what came of it."""
+    one, other = grown_on_ranks
+    assert not one["drawn by each rank"].equal(other["drawn by each rank"])
+    for method in ("RandomWalk", "RigL"):
+        assert_same(one[method], other[method])
+        assert (one[method]["now"] & ~one[method]["was"]).any()
+
+
+@pytest.mark.slow
+def test_magnitudes_that_are_taken_before_the_mean_over_ranks(grown_on_ranks):
+    """rigl-torch averages |local gradient|: where ranks disagree it sees a large gradient."""
+    masks = grown_on_ranks[0]["RigL"]
+    grown, candidates = masks["now"] & ~masks["was"], ~masks["was"]
+    one, other = gradients_of_ranks()
+    right, shipped = ((one + other) / 2).abs(), (one.abs() + other.abs()) / 2
+
+    def best(size):
+        return (
+            size.masked_fill(~candidates, -1).flatten().topk(int(grown.sum())).indices.sort().values
+        )
+
+    assert grown.flatten().nonzero().flatten().equal(best(right))
+    assert not best(right).equal(best(shipped))
 
 
 # ---------------------------------------------------------------------- counting, resuming

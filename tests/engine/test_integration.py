@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -244,6 +245,72 @@ def test_gradient_accumulation_is_a_large_batch(mlp, batch, assert_same):
         runs.append((sparse.masks, dict(model.state_dict())))
     assert_same(runs[0][0], runs[1][0])
     torch.testing.assert_close(runs[0][1], runs[1][1], rtol=1e-10, atol=1e-12)
+
+
+def plain_sgd(parameters):
+    """Never has any state."""
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
+class Renamed(torch.optim.SGD):
+    """Its step is two for the hooks: its own and its parent's."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=0.1, momentum=0.9)
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+# What torch says of state dicts outside a process group.
+@pytest.mark.filterwarnings("ignore")
+class TestDistributedCheckpoint:
+    """Its helpers step an optimizer that has no state, at rate 0 and without gradients."""
+
+    @staticmethod
+    def save(model, optimizer, sparse):
+        return copy.deepcopy((*get_state_dict(model, optimizer), sparse.state_dict()))
+
+    @pytest.mark.parametrize("make", [torch.optim.AdamW, plain_sgd, Renamed])
+    @pytest.mark.parametrize("method", ["RigL", "SET", "TopKAST"])
+    def test_saving_before_the_first_step_is_no_step_and_no_update(self, run, make, method):
+        model, optimizer, sparse = run(method, make=make, steps=0, update_every=1)
+        masks = sparse.masks
+        for _ in range(2):
+            get_state_dict(model, optimizer)
+        assert sparse.steps == 0
+        assert sparse.history == []
+        assert all(mask.equal(masks[name]) for name, mask in sparse.masks.items())
+        slots = [s for state in optimizer.state.values() for s in state.values() if s.ndim]
+        assert not any(slot.any() for slot in slots)
+
+    @pytest.mark.parametrize("sparse_first", [True, False])
+    @pytest.mark.parametrize("make", [torch.optim.AdamW, plain_sgd, Renamed])
+    def test_a_run_goes_on_bit_for_bit_whatever_is_loaded_first(
+        self, run, train, snapshot, assert_same, make, sparse_first
+    ):
+        whole = run("RigL", make=make)
+        model_state, optimizer_state, sparse_state = self.save(*whole)
+        resumed = model, optimizer, sparse = run("RigL", make=make, steps=0)
+        if sparse_first:
+            sparse.load_state_dict(sparse_state)
+        set_state_dict(
+            model, optimizer, model_state_dict=model_state, optim_state_dict=optimizer_state
+        )
+        if not sparse_first:
+            sparse.load_state_dict(sparse_state)
+        assert sparse.steps == 7
+        for started in (whole, resumed):
+            train(*started[:2], range(7, 20))
+        assert_same(snapshot(*resumed), snapshot(*whole))
+
+    def test_a_users_own_step_at_rate_zero_counts(self, run, train):
+        model, optimizer, sparse = run("RigL", make=lambda p: torch.optim.SGD(p, lr=0.0), steps=0)
+        train(model, optimizer, range(4))
+        optimizer.zero_grad(set_to_none=False)
+        optimizer.step()
+        assert sparse.steps == 5
+        assert len(sparse.history) == 1
 
 
 class TestAverages:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from regrow.engine.allocation import Uniform
 from regrow.engine.criteria import LegacySign, MagnitudePlusGradient
 from regrow.engine.links import Soft
 from regrow.engine.patterns import NM, FanIn
+from regrow.engine.saliency import LargestWeights
 from regrow.engine.schedules import Constant, Cosine, Linear
 from regrow.engine.scores import Gradient, Magnitude, Momentum, Random, SignedMagnitude, Unfired
 from regrow.engine.update import Moves
@@ -193,6 +195,16 @@ class TestHowMuch:
             assert number.fraction_at(progress) == schedule.fraction_at(progress)
 
 
+def test_a_density_may_be_a_number_of_numpy():
+    for value in (np.float32(0.25), np.float64(0.25), np.float16(0.25)):
+        method = regrow.GMP(density=value, initial_density=value)
+        assert method == regrow.GMP(density=0.25, initial_density=0.25)
+        assert type(method.density) is type(method.initial_density) is float
+    assert type(regrow.Static(density=np.int64(1)).density) is float
+    by_glob = regrow.Static(density={"*": np.float32(0.25)}).densities({"w": (2, 2)})
+    assert type(by_glob["w"]) is float
+
+
 class TestWhat:
     def test_the_named_settings(self):
         assert regrow.SET(density=0.1).drop == SignedMagnitude()
@@ -210,7 +222,8 @@ class TestWhat:
         """dataclasses.replace makes variants: what one setting implies follows it."""
         legacy = regrow.SET(density=0.1, legacy=True)
         assert legacy.drop == LegacySign()
-        assert dataclasses.replace(legacy, legacy=False) == regrow.SET(density=0.1)
+        plain = dataclasses.replace(legacy, legacy=False, drop=SignedMagnitude())
+        assert plain == regrow.SET(density=0.1)
         assert dataclasses.replace(regrow.SET(density=0.1), legacy=True) == legacy
         soft = regrow.MEST(density=0.1, soft_memory=0.5, gamma=2.0)
         assert dataclasses.replace(soft, soft_memory=0.0, gamma=0.01) == regrow.MEST(density=0.1)
@@ -327,11 +340,53 @@ class TestRefuses:
             ({"soft_memory": "x"}, "soft_memory='x'"),
             ({"density": {"*": 0.1}, "soft_memory": 0.5}, "soft_memory needs one density"),
             ({"gamma": -1.0}, r"gamma=-1\.0: must be at least 0"),
+            ({"gamma": "x"}, r"gamma='x': int or float is needed, such as 0\.01"),
         ],
     )
     def test_what_mest_cannot_do(self, options, message):
         with pytest.raises((TypeError, ValueError), match=message):
             regrow.MEST(**{"density": 0.1} | options)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"drop": LegacySign()}, r"drop=LegacySign\(\) with legacy=False: .* legacy=True"),
+            ({"drop": Magnitude(), "legacy": True}, r"legacy=True drops by LegacySign\(\), not by"),
+            ({"legacy": "x"}, "legacy='x': bool is needed"),
+        ],
+    )
+    def test_two_rules_for_what_set_drops(self, options, message):
+        """Neither takes the other's place unseen."""
+        with pytest.raises((TypeError, ValueError), match=message):
+            regrow.SET(density=0.1, **options)
+
+    @pytest.mark.parametrize(
+        ("kind", "options", "who"),
+        [
+            (regrow.OMP, {}, "start with scope='global'"),
+            (regrow.OMP, {"scope": "ratios"}, "start with scope='ratios'"),
+            (regrow.RigL, {"start": LargestWeights()}, "start with scope='global'"),
+            (regrow.ACDC, {}, "shrink='global'"),
+            (regrow.GraNet, {}, "shrink='global'"),
+            (regrow.SNFS, {}, "redistribute='momentum'"),
+            (regrow.RigL, {"redistribute": "gradient"}, "redistribute='gradient'"),
+        ],
+    )
+    def test_densities_by_glob_where_layers_share(self, kind, options, who):
+        with pytest.raises(ValueError, match=rf"density=.*0\..*but {who} lets all layers decide"):
+            kind(density={"0.*": 0.5, "*": 0.1}, **options)
+
+    @pytest.mark.parametrize(
+        ("kind", "options"),
+        [
+            (regrow.OMP, {"scope": "layer"}),
+            (regrow.GMP, {}),
+            (regrow.RigL, {"threshold": "global"}),  # each layer grows what it lost
+        ],
+    )
+    def test_densities_by_glob_are_taken_where_each_layer_keeps_its_own(self, kind, options):
+        method = kind(density={"0.*": 0.5, "*": 0.1}, **options)
+        assert method.densities({"0.w": (4, 4), "1.w": (4, 4)}) == {"0.w": 0.5, "1.w": 0.1}
 
     def test_positional_arguments(self):
         with pytest.raises(TypeError, match="positional"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import regrow
 from regrow.engine.moments import check_policy, slots, write_moments_
 
 GROWN = torch.tensor([0, 1, 0, 0, 1, 0, 0, 0], dtype=torch.bool)
@@ -84,6 +85,38 @@ def test_a_slot_that_is_not_finite_at_dropped_weights_does_not_reach_the_grown()
 def test_an_unknown_policy_is_refused(policy):
     with pytest.raises(ValueError, match=rf"on_grow={policy!r}: must be one of zero, keep, mean"):
         check_policy(policy)
+
+
+@pytest.mark.parametrize("policy", ["zero", "mean"])
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(
+    ("make", "name", "first"),
+    [
+        (lambda p: torch.optim.Rprop(p, lr=0.02), "step_size", 0.02),
+        (lambda p: torch.optim.Adagrad(p, initial_accumulator_value=0.5), "sum", 0.5),
+    ],
+    ids=["Rprop", "Adagrad"],
+)
+def test_slots_that_start_above_zero_start_there_again(
+    mlp, train, policy, stored, make, name, first
+):
+    """Rprop would lift a step size of zero to its least, 10⁻⁶, only."""
+    model = mlp()
+    optimizer = make(model.parameters())
+    method = regrow.SET(density=0.3, update_every=4, regrow_dropped=False, on_grow=policy)
+    execution = "csr" if stored else "masked"
+    sparse = regrow.sparsify(model, optimizer, method, total_steps=40, execution=execution)
+    train(model, optimizer, range(3))
+    was = sparse.masks["0.weight"]
+    train(model, optimizer, [3])
+    grown = sparse.masks["0.weight"] & ~was
+    slot = optimizer.state[model[0].weight][name]
+    found = slot[grown[sparse.masks["0.weight"]]] if stored else slot[grown]
+    assert len(found) > 10
+    if policy == "zero" or name == "step_size":
+        assert found.tolist() == pytest.approx([first] * len(found))
+    else:
+        assert found.min() == found.max() > first  # the survivors' mean
 
 
 @pytest.mark.parametrize(("policy", "move"), [("zero", 0.1 / math.sqrt(0.001)), ("mean", 0.1)])

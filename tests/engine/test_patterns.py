@@ -106,6 +106,28 @@ def test_block_refuses_what_is_no_side(size):
         Block(size)
 
 
+@pytest.mark.parametrize(("n", "m"), [(2.0, 4), (2, 4.0), (True, 4), ("2", 4)])
+def test_n_of_m_takes_whole_numbers(n, m):
+    with pytest.raises(TypeError, match=rf"n={n!r}, m={m!r}: whole numbers"):
+        NM(n, m)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rows", "allowed"),
+    [
+        (Element(), [[1, 1, 1, 0], [0, 0, 0, 0]], True),
+        (NM(2, 4), [[1, 0, 1, 0], [0, 1, 1, 0]], True),
+        (NM(2, 4), [[1, 1, 1, 0], [0, 0, 1, 0]], False),
+        (NM(2, 4), [[1, 1, 0, 0], [0, 0, 0, 0]], False),
+        (FanIn(), [[1, 0, 1, 0], [0, 1, 1, 0]], True),
+        (FanIn(), [[1, 1, 1, 0], [0, 0, 0, 0]], True),  # an ablated neuron
+        (FanIn(), [[1, 1, 1, 0], [0, 0, 0, 1]], False),
+    ],
+)
+def test_groups_keep_equally_many(pattern, rows, allowed):
+    assert pattern.allows(torch.tensor(rows, dtype=torch.bool)) == allowed
+
+
 def test_input_channels_that_are_no_multiple_of_m_are_named():
     """Their number counts, not that of all inputs: 6 · 2 · 2 would do."""
     with pytest.raises(ValueError, match=r"6 input channels.*no multiple of 4; exclude"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 import regrow
-from regrow.engine.patterns import Kernel
+from regrow.engine.allocation import Uniform
+from regrow.engine.patterns import NM, Element, FanIn, Kernel
 
 TOTAL, STOPPED = 24, 10  # updates every four steps: two steps into an interval
 METHODS = ("SET", "RigL", "GMP")
@@ -187,6 +189,178 @@ def test_a_layer_with_a_part_missing_changes_nothing(
     with pytest.raises((KeyError, ValueError), match=missing):
         run[2].load_state_dict(state)
     assert_same(snapshot(*run), before)
+
+
+DAMAGED = [
+    (lambda state: state["history"].append({"bad": 1}), "history"),
+    (lambda state: state["history"][0].pop("step"), "history"),
+    (lambda state: state["history"][0]["layers"]["0.weight"].pop("grown"), "history"),
+    (lambda state: state["history"][0]["layers"]["0.weight"].update(grown="x"), "grown"),
+    (lambda state: state["history"][0].update(layers=None), "history"),
+    (lambda state: state.update(history=None), "history"),
+    (lambda state: state.update(steps="x"), "steps is 'x'"),
+    (lambda state: state.update(steps=-1), "steps is -1"),
+    (lambda state: state.update(seed=None), "seed is None"),
+    (lambda state: state.update(layers=None), "masks of None"),
+    (lambda state: state["layers"].update({"2.weight": None}), r"2\.weight is None"),
+]
+DAMAGED_LAYER = [
+    ("running", None, r"running of 2\.weight is None"),
+    ("running", {"drop": None}, "running average .drop. of 2.weight is None"),
+    ("running", {"drop": torch.zeros(3)}, r"of shape \(3,\), but \(8, 16\)"),
+    ("running", {"both": torch.zeros(8, 16)}, "running of 2.weight"),
+    ("mask", None, "mask of 2.weight: None"),
+    ("mask", torch.zeros(16, dtype=torch.uint8), "keeps nothing"),
+    ("fired", torch.zeros(3), "fired of 2.weight: 3 entries"),
+    ("counts", None, "counts of 2.weight is None"),
+    ("counts", [1, 2, 3], r"counts of 2.weight is \[1, 2, 3\]"),
+]
+
+
+def check_refused(run, state, message, snapshot, assert_same):
+    """Loading changes nothing, and what is passed to sparsify leaves no trace."""
+    before, masks = snapshot(*run), run[2].masks
+    with pytest.raises(ValueError, match=message):
+        run[2].load_state_dict(state)
+    assert_same(snapshot(*run), before)
+    assert_same(run[2].masks, masks)
+    model, optimizer, sparse = run
+    method = sparse.method
+    sparse.remove()
+    before = snapshot(model, optimizer)
+    with pytest.raises(ValueError, match=message):
+        regrow.sparsify(model, optimizer, method, total_steps=TOTAL, state=state)
+    assert not optimizer._optimizer_step_pre_hooks
+    assert_same(snapshot(model, optimizer), before)
+    regrow.sparsify(model, optimizer, method, total_steps=TOTAL)  # nothing stands in its way
+
+
+class TestDamage:
+    @pytest.fixture
+    def run(self, mlp, train, optimizers):
+        made = start("SET", optimizers["adamw"], mlp())
+        train(*made[:2], range(STOPPED))
+        return made
+
+    @pytest.mark.parametrize(("damage", "message"), DAMAGED)
+    def test_of_what_a_run_has_done_changes_nothing(
+        self, run, damage, message, snapshot, assert_same
+    ):
+        state = copy.deepcopy(run[2].state_dict())
+        damage(state)
+        check_refused(run, state, message, snapshot, assert_same)
+
+    @pytest.mark.parametrize(("key", "value", "message"), DAMAGED_LAYER)
+    def test_of_the_last_layer_changes_nothing(
+        self, run, key, value, message, snapshot, assert_same
+    ):
+        state = copy.deepcopy(run[2].state_dict())
+        state["layers"]["2.weight"][key] = value
+        check_refused(run, state, message, snapshot, assert_same)
+
+    @pytest.mark.parametrize("part", ["reserve", "backward"])
+    @pytest.mark.parametrize("value", [None, torch.zeros(3, 3)])
+    def test_of_what_top_kast_keeps_aside_changes_nothing(
+        self, mlp, train, optimizers, part, value, snapshot, assert_same
+    ):
+        run = start("TopKAST", optimizers["adamw"], mlp())
+        train(*run[:2], range(STOPPED))
+        state = copy.deepcopy(run[2].state_dict())
+        state["layers"]["2.weight"][part] = value
+        check_refused(run, state, rf"the {part} of 2\.weight is", snapshot, assert_same)
+
+    @pytest.mark.parametrize("pattern", [NM(2, 4), FanIn()])
+    def test_a_mask_whose_groups_are_not_as_the_pattern_wants_them(
+        self, mlp, optimizers, pattern, snapshot, assert_same
+    ):
+        """Name and counts are the same: those of single weights at half the density."""
+        options = {"density": 0.5, "allocation": Uniform(), "update_every": 4}
+        runs = []
+        for chosen in (Element(), pattern):
+            model = mlp()
+            optimizer = optimizers["adamw"](model.parameters())
+            method = regrow.RigL(**options, pattern=chosen)
+            runs.append(
+                (model, optimizer, regrow.sparsify(model, optimizer, method, total_steps=TOTAL))
+            )
+        state = runs[0][2].state_dict()
+        check_refused(runs[1], state, "mask of 0.weight has broken units", snapshot, assert_same)
+
+    def test_an_ablated_neuron_is_no_damage(self, mlp, train, optimizers, assert_same):
+        run = start("SRigL", optimizers["adamw"], mlp(), gamma=1.0, drop_fraction=0.5)
+        train(*run[:2], range(TOTAL - 4))
+        masks = run[2].masks
+        assert not masks["0.weight"].any(1).all()
+        resumed = start("SRigL", optimizers["adamw"], mlp(), gamma=1.0, drop_fraction=0.5)
+        resumed[2].load_state_dict(run[2].state_dict())
+        assert_same(resumed[2].masks, masks)
+
+    def test_a_mask_of_held_weights_is_refused(self, mlp, optimizers, snapshot, assert_same):
+        model = mlp()
+        optimizer = optimizers["adamw"](model.parameters())
+        available = {"0.weight": torch.arange(192).reshape(16, 12) % 3 != 0}
+        run = (
+            model,
+            optimizer,
+            regrow.sparsify(
+                model, optimizer, regrow.SET(density=0.3), total_steps=TOTAL, available=available
+            ),
+        )
+        state = copy.deepcopy(run[2].state_dict())
+        state["layers"]["0.weight"]["mask"].fill_(255)
+        before = snapshot(*run)
+        with pytest.raises(ValueError, match="other weights available"):
+            run[2].load_state_dict(state)
+        assert_same(snapshot(*run), before)
+
+
+def test_a_damaged_state_lets_no_layer_be_replaced(mlp, train, optimizers):
+    """Stored layers take the place of dense ones only once everything is known to fit."""
+    damages = [lambda s: s["history"][0].pop("step"), lambda s: s["layers"].pop("2.weight")]
+    damages.append(lambda s: s["layers"]["2.weight"].update(running=None))
+    for damage in damages:
+        run = start("SET", optimizers["adamw"], mlp())
+        train(*run[:2], range(STOPPED))
+        state = copy.deepcopy(run[2].state_dict())
+        damage(state)
+        model = mlp()
+        optimizer = optimizers["adamw"](model.parameters())
+        with pytest.raises(ValueError, match="state: "):
+            regrow.sparsify(
+                model, optimizer, run[2].method, total_steps=TOTAL, execution="csr", state=state
+            )
+        assert [type(module).__name__ for module in model] == ["Linear", "ReLU", "Linear"]
+        held = optimizer.param_groups[0]["params"]
+        assert all(p is q for p, q in zip(held, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("total_steps", [10, 20, 25, 26])
+@pytest.mark.parametrize("way", ["load", "state"])
+@pytest.mark.parametrize("shrink", ["layer", "global"])
+def test_a_density_settles_though_the_run_was_shortened_beyond_its_window(
+    mlp, train, optimizers, total_steps, way, shrink
+):
+    """20 of 40 steps are done, and of 25 the window ends with the 20th."""
+    options = {"density": 0.2, "update_every": 2, "allocation": Uniform(), "shrink": shrink}
+
+    def begin(total, **more):
+        model = mlp()
+        optimizer = optimizers["adamw"](model.parameters())
+        method = regrow.GMP(**options)
+        sparse = regrow.sparsify(model, optimizer, method, total_steps=total, **more)
+        return model, optimizer, sparse
+
+    whole = begin(40)
+    train(*whole[:2], range(20))
+    assert whole[2].density > 0.25
+    state = whole[2].state_dict()
+    resumed = begin(total_steps, **({"state": state} if way == "state" else {}))
+    if way == "load":
+        resumed[2].load_state_dict(state)
+    train(*resumed[:2], range(20, 24))
+    assert resumed[2].density == whole[2].plan.layers[0].final_density == 0.2
+    assert len(resumed[2].history) == len(state["history"]) + 1
+    assert resumed[2]._next is None
 
 
 def test_masks_of_another_density_are_refused(mlp, optimizers):

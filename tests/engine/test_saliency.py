@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -348,6 +349,154 @@ class TestTheModel:
         with pytest.raises(FloatingPointError, match="weight"):
             begin(model, regrow.Static(density=0.4, start=start))
         assert_same(everything(model)[:3], before[:3])
+
+
+# ---------------------------------------------------------------------- held weights
+
+
+class TestAvailable:
+    """Who is chosen is chosen among the free units, and as many as the plan says."""
+
+    FREE = torch.arange(48).reshape(8, 6) % 2 == 0
+
+    @pytest.mark.parametrize("scope", ["global", "layer", "ratios"])
+    @pytest.mark.parametrize("name", STARTS)
+    def test_units_alone_are_chosen_and_counted(self, name, scope):
+        start = dataclasses.replace(STARTS[name], scope=scope)
+        method = regrow.Static(density=0.4, start=start, allocation=Uniform())
+        sparse = begin(net(), method, available={"0.weight": self.FREE})
+        active = [layer.mask > 0 for layer in sparse._topology.layers]
+        assert not (active[0] & ~self.FREE).any()
+        found = [int(mask.sum()) for mask in active]
+        assert found == [layer.initial for layer in sparse.plan.layers]
+        assert found == [layer.active for layer in sparse._topology.layers]
+        assert sum(found) == 19 + 10
+        if scope == "layer":
+            assert found == [19, 10]
+
+    def test_the_best_of_the_free_ones_are_kept(self):
+        model = net()
+        magnitude = model[0].weight.detach().abs()
+        method = regrow.OMP(density=0.4, scope="layer", allocation=Uniform())
+        sparse = begin(model, method, available={"0.weight": self.FREE})
+        mask = sparse._topology.layers[0].mask > 0
+        assert mask.equal(top_k(magnitude, 19, self.FREE))
+
+    def test_held_weights_go_on_carrying_the_flow(self):
+        """The only path to the second output is held: what follows it is worth keeping."""
+        model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+        with torch.no_grad():
+            model[0].weight.copy_(torch.tensor([[1.0, 1.0], [9.0, 9.0]]))
+            model[1].weight.fill_(1.0)
+        available = {"0.weight": torch.tensor([[True, True], [False, False]])}
+        method = regrow.SynFlow(density=0.5, inputs=torch.zeros(1, 2), rounds=20, scope="layer")
+        sparse = begin(model, method, available=available)
+        assert sparse.masks["1.weight"].tolist() == [[False, True], [False, True]]
+
+    def test_a_layer_that_is_held_whole_is_refused(self):
+        available = {"0.weight": torch.zeros(8, 6, dtype=torch.bool)}
+        with pytest.raises(ValueError, match=r"no unit of 0\.weight is free: exclude it"):
+            begin(net(), regrow.OMP(density=0.4), available=available)
+
+
+# ---------------------------------------------------------------------- on several ranks
+
+
+def half_loss(rank):
+    """On this rank's half of the batch of tiny_loss."""
+
+    def loss(model):
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.randn(12, 4, generator=generator).double().chunk(2)[rank]
+        labels = torch.randint(3, (12,), generator=generator).chunk(2)[rank]
+        return functional.cross_entropy(model(inputs), labels)
+
+    return loss
+
+
+def noisy_loss(rank):
+    """With dropout, which no two ranks draw alike."""
+    return lambda model: half_loss(rank)(nn.Sequential(*model, nn.Dropout(0.5)))
+
+
+def methods_of(loss):
+    inputs = torch.zeros(1, 4)
+    for scope in ("global", "layer", "ratios"):
+        yield f"SNIP {scope}", regrow.SNIP(density=0.4, loss=loss, scope=scope)
+        yield f"GraSP {scope}", regrow.GraSP(density=0.4, loss=loss, scope=scope)
+        yield f"SynFlow {scope}", regrow.SynFlow(density=0.4, inputs=inputs, rounds=5, scope=scope)
+
+
+def choose_and_train(rank):
+    """Masks and weights after three steps, with the model wrapped before the choice or after it."""
+    torch.manual_seed(0)
+    whole, found = tiny(), {}
+    torch.manual_seed(rank)
+    for when in ("before", "after", "noisy"):
+        loss = noisy_loss(rank) if when == "noisy" else half_loss(rank)
+        for name, method in methods_of(loss):
+            model = copy.deepcopy(whole)
+            if when != "after":
+                model = nn.parallel.DistributedDataParallel(model)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            sparse = regrow.sparsify(model, optimizer, method, total_steps=20)
+            if when == "after":
+                model = nn.parallel.DistributedDataParallel(model)
+            for _ in range(3):
+                optimizer.zero_grad()
+                half_loss(rank)(model).backward()
+                optimizer.step()
+            inner = model.module
+            found[f"{when} {name}"] = {"masks": sparse.masks, "weights": dict(inner.state_dict())}
+    return found
+
+
+def choose_apart(rank):
+    """Each rank its own weights, and no wrapper: two models, one on each."""
+    torch.manual_seed(rank)
+    model = tiny()
+    alone = copy.deepcopy(model)
+    masks = begin(model, regrow.SNIP(density=0.4, loss=half_loss(rank))).masks
+    scores = Snip(loss=half_loss(rank)).scores(alone, NAMES)
+    best = top_k(torch.cat([score.detach().flatten() for score in scores.values()]), 14)
+    return {"chosen": torch.cat([mask.flatten() for mask in masks.values()]), "best": best}
+
+
+@pytest.fixture(scope="module")
+def found(two_ranks):
+    return two_ranks(choose_and_train)
+
+
+@pytest.mark.slow
+class TestRanks:
+    @pytest.mark.parametrize("when", ["before", "after", "noisy"])
+    @pytest.mark.parametrize("name", [name for name, _ in methods_of(None)])
+    def test_that_see_different_batches_choose_and_train_one_network(
+        self, found, assert_same, when, name
+    ):
+        one, other = (rank[f"{when} {name}"] for rank in found)
+        assert_same(one, other)
+
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_choose_what_one_process_chooses_on_the_batches_of_both(self, found, when):
+        torch.manual_seed(0)
+        model = tiny()
+        for name, method in methods_of(tiny_loss):
+            masks = begin(copy.deepcopy(model), method).masks
+            for key, mask in found[0][f"{when} {name}"]["masks"].items():
+                assert mask.equal(masks[key]), name
+
+    def test_that_hold_different_models_choose_apart(self, two_ranks):
+        one, other = two_ranks(choose_apart)
+        for rank in (one, other):
+            assert rank["chosen"].equal(rank["best"])
+        assert not one["chosen"].equal(other["chosen"])
+
+
+def test_a_trained_weight_of_another_shape_is_named():
+    trained = net().state_dict() | {"4.weight": torch.ones(3, 3)}
+    with pytest.raises(ValueError, match=r"trained\['4\.weight'\] has shape \(3, 3\).*\(3, 8\)"):
+        begin(net(), regrow.LTH(density=0.4, trained=trained))
 
 
 def test_what_is_no_start_is_refused():

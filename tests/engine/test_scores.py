@@ -208,6 +208,18 @@ class TestMomentum:
             chosen = choose(Momentum(), "grow", k, weight=torch.zeros(1, 8), momentum=heading)
             assert chosen == sorted(order[:k])
 
+    def test_of_adamax_is_the_first_moment_over_the_largest_gradient(self, mlp, train):
+        model = mlp()
+        optimizer = torch.optim.Adamax(model.parameters(), lr=0.01)
+        method = regrow.SNFS(density=0.5, update_every=2)
+        sparse = regrow.sparsify(model, optimizer, method, total_steps=9)
+        train(model, optimizer, range(4))
+        assert len(sparse.history) == 2
+        weight = model[0].weight
+        state = optimizer.state[weight]
+        expected = state["exp_avg"] / (state["exp_inf"] + 1e-8)
+        assert momentum(optimizer, weight).equal(expected)
+
     @pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad])
     def test_an_optimizer_without_momentum_is_named(self, mlp, train, make):
         model = mlp()
@@ -237,6 +249,18 @@ class TestUnfired:
         assert {3, 4, 6} < set(chosen)
         assert 0 not in chosen
         assert choose(Unfired(), "grow", 7, seed=seed, **options) == [1, 2, 3, 4, 5, 6, 7]
+
+    def test_favours_nobody_among_equals(self, choose, p_value):
+        """Neither among those never active nor among the others."""
+        mask, draws = torch.tensor([[1, 0, 0, 0, 0, 0, 0, 0]], dtype=torch.bool), 1500
+        counts = torch.zeros(8)
+        for seed in range(draws):
+            options = {"weight": torch.zeros(1, 8), "fired": self.FIRED, "seed": seed}
+            counts[choose(Unfired(), "grow", 2, **options)] += 1
+            counts[choose(Unfired(), "grow", 5, mask=mask, **options)] += 1
+        counts -= torch.tensor([0, 0, 0, draws, draws, 0, draws, 0])
+        assert p_value(counts[[3, 4, 6]], torch.full((3,), draws * 2 / 3)) > 1e-3
+        assert p_value(counts[[1, 2, 5, 7]], torch.full((4,), draws / 2)) > 1e-3
 
     def test_every_weight_gets_its_turn_as_soon_as_can_be(self, weights, step_by_hand):
         """8 of 80 active, 4 exchanged at a time: after 18 updates everybody was active once."""

@@ -36,12 +36,12 @@ def calls(networks, weights):
     def count(method=None):
         model = weights(shapes, "equal")
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for weight in model.parameters():
+            weight.grad = torch.ones_like(weight)
         if method is not None:
             regrow.sparsify(model, optimizer, method, total_steps=2000, include="*")
             for _ in range(250):  # past the first updates of GMP, which starts dense
                 optimizer.step()
-        for weight in model.parameters():
-            weight.grad = torch.ones_like(weight)
         optimizer.step()
         with Recorder() as recorder:
             optimizer.step()
@@ -123,6 +123,22 @@ class TestFaults:
         assert_same(sparse.masks, masks)
         assert sparse.history == []
 
+    def test_of_a_bad_gradient_that_the_step_has_spread_the_truth_is_said(
+        self, mlp, train, assert_same
+    ):
+        """SET reads no gradient: the step is made, and only then a weight is seen to be NaN."""
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        method = regrow.SET(density=0.4, update_every=4)
+        sparse = regrow.sparsify(model, optimizer, method, total_steps=1000)
+        train(model, optimizer, range(3))
+        masks = sparse.masks
+        model[2].weight.grad[0, 0] = torch.nan
+        with pytest.raises(FloatingPointError, match=r"weight of 2\.weight .*no mask was moved"):
+            optimizer.step()
+        assert_same(sparse.masks, masks)
+        assert model[2].weight.isnan().any()
+
     def test_no_gradient_anywhere_at_an_update_is_refused(self, before_update):
         model, optimizer, sparse = before_update(torch.optim.Adam)
         optimizer.zero_grad()
@@ -150,6 +166,109 @@ class TestFaults:
         optimizer.step()
         assert list(sparse.history[-1].layers) == ["0.weight"]
         assert sparse.masks["2.weight"].equal(before)
+
+
+# ---------------------------------------------------------------------- who takes part
+
+
+class TestTakingPart:
+    """A scheduled update moves the layers that took part in the step, one by hand all it can."""
+
+    @pytest.fixture
+    def run(self, mlp, train):
+        def begin(method, steps=3):
+            model = mlp()
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            sparse = regrow.sparsify(model, optimizer, method, total_steps=40)
+            train(model, optimizer, range(steps))
+            return model, optimizer, sparse
+
+        return begin
+
+    def test_a_layer_that_sat_out_comes_down_to_its_density_when_it_takes_part_again(
+        self, run, train, batch
+    ):
+        method = regrow.GMP(**HALF, update_every=2, start_at=0, stop_at=20)
+        model, optimizer, sparse = run(method)
+        behind = sparse.masks["2.weight"]
+        for step in range(3, 9):
+            optimizer.zero_grad()
+            model[0](batch(step)[0]).square().sum().backward()
+            optimizer.step()
+        assert sparse.masks["2.weight"].equal(behind)
+        train(model, optimizer, [9])
+        density = 0.5 + 0.5 * (1 - 10 / 20) ** 3
+        for name, mask in sparse.masks.items():
+            assert int(mask.sum()) == round(density * mask.numel()), name
+
+    def test_the_others_exchange_among_themselves_where_all_decide_together(self, run, batch):
+        """Nothing is taken from who sits out, and nothing given."""
+        method = regrow.RigL(**HALF, update_every=4, threshold="global", redistribute="gradient")
+        model, optimizer, sparse = run(method)
+        before = sparse.masks
+        optimizer.zero_grad()
+        model[0](batch(3)[0]).square().sum().backward()
+        optimizer.step()
+        (change,) = sparse.history[-1].layers.values()
+        assert change.active == int(before["0.weight"].sum())
+        assert sparse.masks["2.weight"].equal(before["2.weight"])
+
+    def test_a_large_head_that_is_not_used_takes_nothing_from_the_others(self, train):
+        """Were it counted, all that is to go would go from them."""
+        model = torch.nn.ModuleDict(
+            {"used": torch.nn.Linear(12, 16), "not": torch.nn.Linear(50, 50)}
+        )
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        method = regrow.ACDC(density=0.3, update_every=1)
+        sparse = regrow.sparsify(model, optimizer, method, total_steps=20)
+        for _ in range(20):
+            optimizer.zero_grad()
+            model["used"](torch.ones(2, 12)).square().sum().backward()
+            optimizer.step()
+        assert int(sparse.masks["used.weight"].sum()) == round(0.3 * 192)
+        assert sparse.masks["not.weight"].all()
+
+    @pytest.mark.parametrize("kind", ["SET", "GMP", "CHT", "SNFS"])
+    def test_a_scheduled_update_without_any_gradient_moves_nothing(self, run, kind):
+        _, optimizer, sparse = run(regrow.METHODS[kind](density=0.5, update_every=4))
+        masks, n_updates = sparse.masks, len(sparse.history)
+        optimizer.zero_grad()
+        optimizer.step()
+        assert len(sparse.history) == n_updates
+        assert all(mask.equal(masks[name]) for name, mask in sparse.masks.items())
+        assert (sparse.steps, sparse._next) == (4, 8)
+
+    @pytest.mark.parametrize(
+        ("kind", "moved"),
+        [
+            ("SET", ["0.weight", "2.weight"]),
+            ("RigL", ["2.weight"]),
+            ("MEST", ["2.weight"]),
+            ("SNFS", ["0.weight", "2.weight"]),
+        ],
+    )
+    def test_an_update_by_hand_moves_all_that_have_what_it_reads(self, run, kind, moved):
+        model, _, sparse = run(regrow.METHODS[kind](density=0.5))
+        model[0].weight.grad = None
+        assert list(sparse.update_().layers) == moved
+
+    def test_an_update_by_hand_spares_frozen_weights_and_those_the_optimizer_never_saw(
+        self, run, mlp, train
+    ):
+        model, _, sparse = run(regrow.SET(density=0.5))
+        model[0].weight.requires_grad_(False)
+        assert list(sparse.update_().layers) == ["2.weight"]
+        model, optimizer, sparse = run(regrow.SNFS(density=0.5))
+        del optimizer.state[model[0].weight]
+        assert list(sparse.update_().layers) == ["2.weight"]
+
+    def test_an_update_by_hand_of_what_was_removed_is_refused(self, run):
+        model, _, sparse = run(regrow.SET(density=0.5))
+        sparse.remove()
+        weight = model[0].weight.detach().clone()
+        with pytest.raises(RuntimeError, match=r"update_\(\) after remove\(\)"):
+            sparse.update_()
+        assert model[0].weight.equal(weight)
 
 
 # ---------------------------------------------------------------------- held weights

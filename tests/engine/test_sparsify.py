@@ -12,7 +12,8 @@ from torch import nn
 
 import regrow
 from regrow.engine.allocation import ERK, Uniform
-from regrow.engine.scores import Magnitude
+from regrow.engine.patterns import NM
+from regrow.engine.scores import Magnitude, Random, Unfired
 
 RIGL = regrow.RigL(density=0.5)
 
@@ -305,6 +306,61 @@ def test_a_schedule_without_an_update_is_said(mlp, caplog):
         regrow.sparsify(model, optimizer, regrow.RigL(density=0.5), total_steps=50)
     assert "RigL will make no update" in caplog.text
     assert "total_steps=50 with update_every=100" in caplog.text
+
+
+def test_the_length_of_the_run_may_be_a_number_of_numpy(mlp):
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparse = regrow.sparsify(model, optimizer, RIGL, total_steps=np.int64(1000))
+    assert type(sparse.state_dict()["total_steps"]) is int
+
+
+def test_nothing_may_be_excluded(mlp):
+    for exclude in ([], (), None):
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        sparse = regrow.sparsify(model, optimizer, RIGL, total_steps=1000, exclude=exclude)
+        assert list(sparse.masks) == ["0.weight", "2.weight"]
+
+
+def test_masks_on_the_meta_device_are_refused():
+    with torch.device("meta"):
+        model = nn.Linear(8, 8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"weight is on the meta device.*to_empty\(\).*'csr'"):
+        regrow.sparsify(model, optimizer, RIGL, total_steps=1000)
+    assert not hooks(optimizer)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        regrow.SET(density=0.3, update_every=2),
+        regrow.RigL(density=0.5, update_every=2, pattern=NM(2, 4)),
+        regrow.CHTs(density=0.3, update_every=2),
+        regrow.Dynamic(density=0.3, update_every=2, drop=Random(), grow=Unfired()),
+        regrow.OMP(density=0.3, scope="ratios"),
+    ],
+    ids=lambda method: method.name,
+)
+def test_torchs_default_device_does_not_matter(mlp, batch, method, assert_same):
+    """What is drawn is drawn on the CPU, wherever new tensors go."""
+    found, batches = [], [batch(step) for step in range(5)]
+    for device in (None, "meta"):
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        torch.set_default_device(device)
+        try:
+            sparse = regrow.sparsify(model, optimizer, method, total_steps=10)
+            for inputs, labels in batches:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(inputs), labels).backward()
+                optimizer.step()
+            sparse.load_state_dict(sparse.state_dict())
+        finally:
+            torch.set_default_device(None)
+        found.append(sparse.masks)
+    assert_same(*found)
 
 
 def test_nothing_is_printed(mlp, capsys):

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 import regrow
 from regrow.engine.allocation import Uniform
@@ -87,6 +88,70 @@ class TestApply:
             assert model.get_parameter(name).dtype == dtype
             assert (model.get_parameter(name) != 0).equal(kept)
             assert kept.equal(before[name])
+
+
+class TestMemoryFormat:
+    """A multiply by a mask laid out otherwise leaves the fast path."""
+
+    @pytest.fixture
+    def run(self):
+        model = nn.Sequential(nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+
+        def begin(memory_format, method):
+            made = copy.deepcopy(model).to(memory_format=memory_format)
+            optimizer = torch.optim.AdamW(made.parameters(), lr=0.01)
+            return made, optimizer, regrow.sparsify(made, optimizer, method, total_steps=40)
+
+        return begin
+
+    @staticmethod
+    def train(model, optimizer, steps):
+        for step in steps:
+            optimizer.zero_grad()
+            inputs = torch.randn(2, 6, 5, 5, generator=torch.Generator().manual_seed(step))
+            model(inputs).square().mean().backward()
+            optimizer.step()
+
+    @staticmethod
+    def strides(sparse):
+        layers, weights = sparse._topology.layers, sparse.weights()
+        assert all(la.mask.stride() == w.stride() for la, w in zip(layers, weights, strict=True))
+        return weights[0].stride()
+
+    def test_is_the_weights_own_from_the_start_and_after_loading(self, run):
+        method = regrow.RigL(density=0.3, update_every=2)
+        model, optimizer, sparse = run(torch.channels_last, method)
+        assert self.strides(sparse) == (54, 1, 18, 6)
+        self.train(model, optimizer, range(5))
+        self.strides(sparse)
+        other = run(torch.contiguous_format, method)
+        other[2].load_state_dict(sparse.state_dict())
+        assert self.strides(other[2]) == (54, 9, 3, 1)
+        sparse.load_state_dict(other[2].state_dict())
+        assert self.strides(sparse) == (54, 1, 18, 6)
+
+    def test_follows_a_model_that_changes_its_own(self, run):
+        model, optimizer, sparse = run(
+            torch.contiguous_format, regrow.RigL(density=0.3, update_every=2)
+        )
+        masks = sparse.masks
+        model.to(memory_format=torch.channels_last)
+        self.train(model, optimizer, range(1))
+        assert self.strides(sparse) == (54, 1, 18, 6)
+        assert all(mask.equal(masks[name]) for name, mask in sparse.masks.items())
+        self.train(model, optimizer, range(1, 9))
+        self.strides(sparse)
+
+    @pytest.mark.parametrize("method", ["RigL", "SET", "CHT", "SRigL", "SNFS", "MEST"])
+    def test_changes_no_topology(self, run, method):
+        found = []
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            chosen = regrow.METHODS[method](density=0.3, update_every=2)
+            model, optimizer, sparse = run(memory_format, chosen)
+            self.train(model, optimizer, range(6))
+            assert len(sparse.history) == 3
+            found.append(sparse.masks)
+        assert all(mask.equal(found[1][name]) for name, mask in found[0].items())
 
 
 class TestUpdate:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from numbers import Real
 
 __all__ = ["ER", "ERK", "Allocation", "Uniform", "explicit"]
 
@@ -62,7 +63,7 @@ class Allocation(ABC):
             >>> ERK()({"wide": (200, 200), "narrow": (50, 200)}, 0.13)
             {'wide': 0.1, 'narrow': 0.25}
         """
-        check_density(density)
+        density = check_density(density)
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         raw = {name: self.raw(shape) for name, shape in shapes.items()}
         budget = density * sum(sizes.values())
@@ -165,22 +166,23 @@ def explicit(names: list[str], rules: Mapping[str, float]) -> dict[str, float]:
             raise ValueError(f"density: the glob {glob!r} matches none of {names}")
     densities = {}
     for name in names:
-        matching = [density for glob, density in rules.items() if fnmatchcase(name, glob)]
+        matching = [float(density) for glob, density in rules.items() if fnmatchcase(name, glob)]
         if not matching:
             raise ValueError(f"density: no glob of {list(rules)} matches {name!r}: add '*'")
         densities[name] = matching[0]
     return densities
 
 
-def check_density(density: float, argument: str = "density") -> None:
-    """Raise ValueError unless 0 < density <= 1."""
-    if isinstance(density, bool) or not isinstance(density, int | float):
+def check_density(density: float, argument: str = "density") -> float:
+    """Return a density as Python's own number; raise ValueError unless 0 < density <= 1."""
+    if isinstance(density, bool) or not isinstance(density, Real):
         raise TypeError(f"{argument}={density!r}: a number in (0, 1] is needed")
     if not 0 < density <= 1:
         raise ValueError(
             f"{argument}={density}: must lie in (0, 1]; it is the fraction of weights kept, "
             "so 90 % sparsity is density=0.1"
         )
+    return float(density)
 
 
 def units_kept(density: float, units: int) -> int:

@@ -7,12 +7,14 @@ here inactive weights are never among those to be chosen, so none is needed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from regrow.engine.dynamic import check_type
 from regrow.engine.scores import Score, Signals
 from regrow.engine.selection import bottom_k
 
@@ -66,8 +68,9 @@ class MagnitudePlusGradient(_FromGradient):
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.gamma >= 0:
-            raise ValueError(f"gamma={self.gamma}: must be at least 0")
+        check_type(self.gamma, (int, float), "gamma", "1.0")
+        if not 0 <= self.gamma < math.inf:
+            raise ValueError(f"gamma={self.gamma}: must be at least 0, and finite")
 
     def __call__(self, signals: Signals) -> Tensor:
         """Return |w| + γ|g|."""
@@ -158,6 +161,11 @@ class GradientStep(_FromGradient):
 
     gamma: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_type(self.gamma, (int, float), "gamma", "1.0")
+        if not math.isfinite(self.gamma):
+            raise ValueError(f"gamma={self.gamma}: a finite length of the step is needed")
+
     def __call__(self, signals: Signals) -> Tensor:
         """Return |w - γg|."""
         weight, gradient = self.parts(signals)
@@ -207,6 +215,7 @@ class Running(_Averaged):
     beta: float = 0.9
 
     def __post_init__(self) -> None:
+        check_type(self.score, Score, "score", "Magnitude()")
         if self.score.observes is not None:
             raise ValueError(f"score={self.score!r} is a running average already")
         if not self.score.ranks or self.score.needs - {"gradient"}:
@@ -300,6 +309,7 @@ class LegacySign(Score):
 
 def _check_beta(beta: float) -> None:
     """Raise ValueError unless 0 <= beta < 1."""
+    check_type(beta, (int, float), "beta", "0.9")
     if not 0 <= beta < 1:
         raise ValueError(f"beta={beta}: must lie in [0, 1), such as 0.9")
 

@@ -47,7 +47,7 @@ class Method:
 
     def __post_init__(self) -> None:
         if not isinstance(self.density, Mapping):
-            check_density(self.density)
+            object.__setattr__(self, "density", check_density(self.density))
         check_type(self.allocation, Allocation, "allocation", "ERK()")
         check_type(self.pattern, Pattern, "pattern", "Element()")
         if self.start is not None and not callable(getattr(self.start, "choose", None)):
@@ -59,11 +59,21 @@ class Method:
             )
         if self.pattern.group((1, 4)) is not None and self.start is not None:
             raise ValueError(f"start={self.start!r}: pattern={self.pattern} starts at random")
+        if getattr(self.start, "scope", "layer") != "layer":
+            self._refuse_by_glob(f"start with scope={getattr(self.start, 'scope', None)!r}")
 
     @property
     def name(self) -> str:
         """The method's name."""
         return type(self).__name__
+
+    def _refuse_by_glob(self, sharing: str) -> None:
+        """Raise ValueError if densities are given by glob, where units move between layers."""
+        if isinstance(self.density, Mapping):
+            raise ValueError(
+                f"density={dict(self.density)} says how dense each layer is, but {sharing} lets "
+                "all layers decide that together: use one density, or choose layer by layer"
+            )
 
     def densities(self, shapes: Mapping[str, Shape]) -> dict[str, float]:
         """Return each layer's density at the end of training."""
@@ -121,6 +131,11 @@ class Dynamic(Method):
 
     At an update a layer with a active of n units and a target of c drops max(a - c, 0) + e and
     grows max(c - a, 0) + e, where e = ⌊drop_fraction · min(a, c)⌋. Grown weights start at zero.
+
+    A layer stays as it is if its weight took no part in the step (it has no gradient: an unused
+    head) or is frozen. Nor does it count: where all layers decide together, the others decide as if
+    it were not there. If the density moves, its own is where the schedule wants it at the next
+    update it takes part in; if it takes part in none, it keeps the density it has.
 
     Args:
         density: the fraction of weights kept at the end, or densities by glob.
@@ -191,7 +206,8 @@ class Dynamic(Method):
         if not callable(self.density_path):
             raise TypeError(f"density_path={self.density_path!r}: a schedule, such as Cubic(1.0)")
         if self.initial_density is not None:
-            check_density(self.initial_density, "initial_density")
+            initial = check_density(self.initial_density, "initial_density")
+            object.__setattr__(self, "initial_density", initial)
         check_choice(self.threshold, ("layer", "global"), "threshold")
         check_choice(self.shrink, ("layer", "global"), "shrink")
         check_choice(self.redistribute, (None, "momentum", "gradient"), "redistribute")
@@ -226,6 +242,10 @@ class Dynamic(Method):
         for reason, is_refused in refused.items():
             if is_refused:
                 raise ValueError(reason)
+        if self.redistribute is not None:
+            self._refuse_by_glob(f"redistribute={self.redistribute!r}")
+        if self.shrink == "global" and density_moves:
+            self._refuse_by_glob("shrink='global'")
 
     @property
     def reserves(self) -> bool:
@@ -265,6 +285,14 @@ class Dynamic(Method):
         """Which signals are followed at every step; None if nothing is."""
         followed = [s.observes for s in (self.drop, self.grow) if s.observes is not None]
         return frozenset().union(*followed) if followed else None
+
+    @property
+    def signals(self) -> frozenset[str]:
+        """Which of "gradient" and "momentum" an exchange reads, or any step follows."""
+        followed = self.observes or frozenset()
+        if self.drop_fraction == 0:
+            return self.drop.needs | followed
+        return self.reads([Moves(exchange=1)]) | followed
 
     @property
     def followed(self) -> tuple[Role, ...]:

@@ -59,7 +59,7 @@ class Exchange:
         ):
             # Active weights are few: look at them alone. On a GPU that would stall it.
             positions = torch.from_numpy(np.flatnonzero(kept.numpy()))
-            among = torch.ones(len(positions), dtype=torch.bool)
+            among = torch.ones_like(positions, dtype=torch.bool)
             chosen = score.lowest(score(signals.at(positions)), k, among, self.n, generator)
             self.kept = kept.clone()
             self.kept.view(-1)[positions[chosen]] = False

@@ -7,7 +7,9 @@ may have hidden them already; and the user may have masked them in order to clip
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,22 +22,54 @@ from regrow.engine.topology import Topology, check_finite
 __all__ = ["Gradients"]
 
 
+@dataclass(frozen=True)
+class _Aside:
+    """What masking took away: from which gradient, and that one as it was, if it was kept."""
+
+    source: Tensor
+    dense: Tensor | None
+
+
 class Gradients:
     """What one sparsifier does with gradients.
 
     Args:
         topology: the layers whose gradients are read.
         optimizer: the optimizer whose parameters they are among.
+
+    Attributes:
+        hidden: gradients that the optimizer is not to see just now, by parameter.
+        replaced: whether they were hidden from the step now going on, or just made.
     """
 
     def __init__(self, topology: Topology, optimizer: Optimizer) -> None:
         self.topology = topology
         self.optimizer = optimizer
         self.hidden: dict[Tensor, Tensor] = {}
-        self._aside: dict[str, tuple[Tensor, Tensor]] = {}
+        self.replaced = False
+        self._aside: dict[str, _Aside] = {}
+        self._watches: dict[str, Any] = {}
+
+    # ------------------------------------------------------------------ read
+
+    def current(self, sharing: Iterable[Gradients] = ()) -> dict[str, Tensor]:
+        """Return the gradients of the weights that take part in this step, hidden or not.
+
+        A weight that is frozen, or through which no backward pass went, takes no part.
+
+        Args:
+            sharing: those of all sparsifiers of the same optimizer.
+        """
+        hidden = {weight: g for other in sharing for weight, g in other.hidden.items()}
+        found = {
+            layer.name: hidden.get(weight, weight.grad)
+            for layer, weight in self.topology.pairs()
+            if weight.requires_grad
+        }
+        return {name: gradient for name, gradient in found.items() if gradient is not None}
 
     def dense(
-        self, wanted: Iterable[str] | None = None, sharing: Iterable[Gradients] = ()
+        self, wanted: Collection[str] | None = None, sharing: Iterable[Gradients] = ()
     ) -> dict[str, Tensor]:
         """Return the dense gradients of layers; those that took no part in the step have none.
 
@@ -45,28 +79,30 @@ class Gradients:
             sharing: those of all sparsifiers of the same optimizer.
 
         Raises:
-            RuntimeError: no wanted layer has a gradient.
+            RuntimeError: no wanted layer has a gradient, or a wanted one was masked and not kept.
             FloatingPointError: a wanted gradient is NaN or infinite.
         """
-        hidden = {weight: g for other in sharing for weight, g in other.hidden.items()}
-        gradients = {}
-        for layer, weight in self.topology.pairs():
-            _, aside = self._aside.get(layer.name, (None, None))
-            gradient = aside if aside is not None else hidden.get(weight, weight.grad)
-            if gradient is not None and (wanted is None or layer.name in wanted):
-                gradients[layer.name] = gradient.detach()
-        if wanted is None:
-            return gradients
-        if not gradients:
-            raise RuntimeError(
-                "the method reads gradients, but no sparse weight has one at this update: "
-                "call backward() before the step and zero_grad() after it"
-            )
-        check_finite(gradients, "gradient")
+        gradients, lost = self.current(sharing), []
+        for name, gradient in gradients.items():
+            if (aside := self._aside_of(name, gradient)) is not None:
+                gradients[name] = gradient if aside.dense is None else aside.dense
+                lost += [name] if aside.dense is None else []
+        gradients = {n: g.detach() for n, g in gradients.items() if wanted is None or n in wanted}
+        if wanted is not None:
+            _require_dense(gradients, [name for name in lost if name in wanted])
+            check_finite(gradients, "gradient")
         return gradients
+
+    # ------------------------------------------------------------------ hidden from a step
+
+    def begin(self) -> None:
+        """Start a step, whatever a former one that failed has left."""
+        self.restore()
+        self.replaced = False
 
     def hide(self) -> None:
         """Take all gradients away, so that the optimizer's step changes nothing."""
+        self.replaced = True
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -79,6 +115,8 @@ class Gradients:
             parameter.grad = gradient
         self.hidden = {}
 
+    # ------------------------------------------------------------------ masked, and kept aside
+
     @torch.no_grad()
     def mask_(self, *, keep_dense: bool) -> None:
         """Set the gradients of inactive weights to zero, in place.
@@ -86,18 +124,93 @@ class Gradients:
         Args:
             keep_dense: whether an update will want the dense ones. What a former call took from the
                 same gradient, to which more was accumulated since, is added again.
+
+        Raises:
+            TypeError: a gradient is of a sparse layout.
         """
-        for layer, weight in self.topology.pairs():
+        pairs = [pair for pair in self.topology.pairs() if pair[1].grad is not None]
+        _require_strided({layer.name: weight.grad for layer, weight in pairs})
+        for layer, weight in pairs:
             if weight.grad is None or not isinstance(layer, MaskedLayer):
                 continue
-            if keep_dense:
-                source, before = self._aside.get(layer.name, (None, None))
-                dense = weight.grad.clone()
-                if source is weight.grad and before is not None:
-                    dense += before * (1 - layer.learns)
-                self._aside[layer.name] = (weight.grad, dense)
-            local(weight.grad).mul_(local(layer.learns))
+            if weight.requires_grad:
+                self._watch(layer.name, weight)
+                self._put_aside(layer, weight.grad, keep_dense)
+            # Minus zero: what is plus zero throughout was cleared since, not masked.
+            local(weight.grad).masked_fill_(local(layer.learns) == 0, -0.0)
 
     def forget(self) -> None:
         """Drop what was kept aside: the step is over."""
         self._aside = {}
+        for watch in self._watches.values():
+            watch.remove()
+        self._watches = {}
+
+    def _put_aside(self, layer: MaskedLayer, gradient: Tensor, keep_dense: bool) -> None:
+        dense = gradient.clone() if keep_dense else None
+        before = self._aside_of(layer.name, gradient)
+        if before is not None and before.dense is None:
+            dense = None
+        elif dense is not None and before is not None and before.dense is not None:
+            learns, part = local(layer.learns) > 0, local(dense)
+            part.copy_(torch.where(learns, part, part + local(before.dense)))
+        self._aside[layer.name] = _Aside(gradient, dense)
+
+    def _aside_of(self, name: str, gradient: Tensor) -> _Aside | None:
+        """Return what was put aside of this very gradient; nothing of it, if it was cleared."""
+        aside = self._aside.get(name)
+        if aside is None or aside.source is not gradient:
+            return None
+        if aside.dense is not None:
+            part, now = local(aside.dense), local(gradient)
+            part.copy_(torch.where(_touched(now), part, now))
+        return aside
+
+    def _watch(self, name: str, weight: Tensor) -> None:
+        """Notice a batch that is thrown away: its gradient is cleared before the next one's comes.
+
+        Whether a gradient was cleared in place can be told before something is added to it only.
+        """
+
+        def look(_: Tensor) -> None:
+            aside = self._aside.get(name)
+            if aside is not None and (
+                weight.grad is not aside.source or not bool(_touched(local(weight.grad)))
+            ):
+                del self._aside[name]
+
+        if name not in self._watches:
+            self._watches[name] = weight.register_hook(look)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what belongs to one step: copies of weights have no gradient."""
+        return self.__dict__ | {"hidden": {}, "_aside": {}, "_watches": {}}
+
+
+def _touched(gradient: Tensor) -> Tensor:
+    """Return whether a gradient is anything but plus zero; 0-d bool tensor."""
+    return gradient.any() | gradient.signbit().any()
+
+
+def _require_dense(gradients: dict[str, Tensor], lost: list[str]) -> None:
+    """Raise unless there are gradients to read, whole and strided."""
+    if not gradients:
+        raise RuntimeError(
+            "the method reads gradients, but no sparse weight has one at this update: "
+            "call backward() before the step and zero_grad() after it"
+        )
+    if lost:
+        raise RuntimeError(
+            f"topology update: the gradient of {', '.join(lost)} was masked while no update was "
+            "due, so that nothing is known of inactive weights: call update_() before "
+            "mask_gradients_()"
+        )
+    _require_strided(gradients)
+
+
+def _require_strided(gradients: Mapping[str, Tensor | None]) -> None:
+    if bad := [n for n, g in gradients.items() if g is not None and g.layout != torch.strided]:
+        raise TypeError(
+            f"the gradient of {', '.join(bad)} has a sparse layout, which gives no gradient to "
+            "inactive weights: make its layer without sparse=True"
+        )

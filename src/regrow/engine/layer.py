@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from regrow.engine.exchange import Role
 from regrow.engine.moments import OnGrow, write_moments_
 from regrow.engine.patterns import Pattern
+from regrow.engine.saved import check_running, check_tensor, pack, read_mask, unpack
 from regrow.engine.scores import Signals
-from regrow.engine.sharding import device_of, like, local, whole
+from regrow.engine.sharding import device_of, laid_out_as, like, local, whole
 from regrow.engine.sparse_layer import SparseLayer
 
 if TYPE_CHECKING:
     from regrow.engine.plan import PlannedLayer
 
-__all__ = ["MaskedLayer", "pack", "unpack"]
+__all__ = ["MaskedLayer", "free_units", "pack", "unpack"]
 
 
 class MaskedLayer(SparseLayer):
     """The mask of one weight.
 
-    The mask is stored in the weight's dtype, 1 = kept: multiplying by a mask of the same dtype
-    takes PyTorch's fast path, by a bool mask it does not. If the weight is sharded, so is the mask.
+    The mask is stored in the weight's dtype and memory format, 1 = kept: multiplying by such a mask
+    takes PyTorch's fast path, by any other it does not. If the weight is sharded, so is the mask.
 
     Args:
         planned: the layer's row of the plan.
@@ -54,7 +53,7 @@ class MaskedLayer(SparseLayer):
         super().__init__(planned, pattern)
         free = torch.ones(pattern.grid(planned.shape), dtype=torch.bool, device=device_of(weight))
         if available is not None:
-            free = pattern.reduce((~available.to(free.device)).float()) == 0
+            free = free_units(pattern, available.to(free.device))
             self.free, self.n_free = free, int(free.sum())
             held = ~pattern.expand(free, planned.shape)
             self.held = weight.detach() * like(held, weight)
@@ -68,7 +67,7 @@ class MaskedLayer(SparseLayer):
         if units is None:
             units = pattern.draw(self.active, free, self.n_free, generator)
         mask = pattern.expand(units & free, planned.shape).to(weight.dtype).contiguous()
-        self.mask = like(mask, weight)
+        self.mask = laid_out_as(weight, like(mask, weight))
         self.fired = self.units()
 
     @property
@@ -83,7 +82,7 @@ class MaskedLayer(SparseLayer):
 
     def units(self) -> Tensor:
         """Return the active units; bool tensor on the grid, whole on every rank."""
-        return self.pattern.reduce(whole(self.mask)) > 0
+        return (self.pattern.reduce(whole(self.mask)) > 0).contiguous()
 
     def kept(self) -> Tensor:
         """Return the weights that take part in the forward pass: active ones and held ones."""
@@ -101,8 +100,9 @@ class MaskedLayer(SparseLayer):
     # ------------------------------------------------------------------ every step
 
     def follow_(self, weight: Tensor) -> None:
-        """Move to the weight's device and dtype, should the model have been moved."""
-        self.mask = self.mask.to(device=device_of(weight), dtype=weight.dtype)
+        """Take the weight's device, dtype and memory format, should the model have been moved."""
+        mask = self.mask.to(device=device_of(weight), dtype=weight.dtype)
+        self.mask = laid_out_as(weight, mask)
         self.fired = self.fired.to(device_of(weight))
         if self.free is not None and self.held is not None:
             self.free = self.free.to(device_of(weight))
@@ -181,27 +181,20 @@ class MaskedLayer(SparseLayer):
 
     def check_state(self, state: dict[str, Any]) -> Tensor:
         """Return the mask of a saved state, or raise ValueError if the state does not fit."""
-        for key in self.state_dict():
-            if key not in state:
-                raise ValueError(f"state: {key} of {self.name} is missing: it is damaged")
-        if state["counts"] != [self.planned.initial, self.planned.final]:
-            raise ValueError(
-                f"state: {self.name} goes from {state['counts'][0]} to {state['counts'][1]} units, "
-                f"here from {self.planned.initial} to {self.planned.final}: use the same method"
-            )
-        free = None if self.free is None else pack(self.free)
-        if (free is None) != (state["free"] is None) or (
-            free is not None and not torch.equal(free, state["free"])
-        ):
-            raise ValueError(f"state: {self.name} had other weights available: pass the same")
-        if self.held is not None and state["held"].shape != self.planned.shape:
-            raise ValueError(f"state: the held weights of {self.name} have another shape")
-        unpack(state["fired"], self.pattern.grid(self.planned.shape))
-        mask = unpack(state["mask"], self.planned.shape)
-        units = self.pattern.reduce(mask.float()) > 0
-        if not torch.equal(self.pattern.expand(units, self.planned.shape), mask):
-            raise ValueError(f"state: the mask of {self.name} has broken units of {self.pattern}")
+        mask = read_mask(self.planned, self.pattern, state, self.state_dict())
+        check_running(self.name, state["running"], self.planned.shape)
+        self._check_held(state, self.pattern.reduce(mask.float()) > 0)
         return mask
+
+    def _check_held(self, state: dict[str, Any], units: Tensor) -> None:
+        if (self.free is None) != (state["free"] is None):
+            raise ValueError(f"state: {self.name} had other weights available: pass the same")
+        if self.free is None or self.held is None:
+            return
+        free = unpack(state["free"], tuple(self.free.shape))
+        if not torch.equal(free, self.free.cpu()) or bool((units & ~free).any()):
+            raise ValueError(f"state: {self.name} had other weights available: pass the same")
+        check_tensor(self.name, "held weights", state["held"], self.planned.shape)
 
     def load_state(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> None:
         """Take over a state that was checked, and apply it to the weight."""
@@ -215,30 +208,12 @@ class MaskedLayer(SparseLayer):
         self.apply_(weight)
 
 
-def pack(mask: Tensor) -> Tensor:
-    """Pack a bool tensor to one bit an entry; uint8 tensor on the CPU.
+def free_units(pattern: Pattern, available: Tensor) -> Tensor:
+    """Return the units of which every weight is available; bool tensor on the grid.
 
     Example:
-        >>> pack(torch.tensor([True, False, True])).tolist()
-        [5]
+        >>> from regrow.engine.patterns import Channel
+        >>> free_units(Channel(), torch.tensor([[True, True], [True, False]])).tolist()
+        [True, False]
     """
-    return torch.from_numpy(np.packbits(mask.cpu().numpy(), bitorder="little"))
-
-
-def unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Undo :func:`pack`; bool tensor of the given shape.
-
-    Raises:
-        ValueError: the number of bytes does not fit the shape.
-
-    Example:
-        >>> unpack(torch.tensor([5], dtype=torch.uint8), (3,)).tolist()
-        [True, False, True]
-    """
-    count = math.prod(shape)
-    if packed.dtype != torch.uint8 or packed.numel() != -(-count // 8):
-        raise ValueError(
-            f"{packed.numel()} entries of {packed.dtype} hold no mask of shape {shape}"
-        )
-    bits = np.unpackbits(packed.cpu().numpy(), count=count, bitorder="little")
-    return torch.from_numpy(bits.view(np.bool_)).reshape(shape)
+    return pattern.reduce((~available).float()) == 0

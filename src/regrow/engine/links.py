@@ -210,7 +210,9 @@ class CHT(Dynamic):
     """Cannistraci-Hebb training: drop by magnitude, grow the links the topology predicts.
 
     After dropping, chains are removed: links into a unit that reads nothing or that nobody reads
-    any more, between consecutive linear layers. They are regrown elsewhere.
+    any more. They are regrown elsewhere. That is done between layers that follow one another in an
+    ``nn.Sequential``, with nothing but activations, norms and dropout between them; of others it is
+    not known who reads whom.
 
     Source: Zhang et al. 2024 (ICLR), the recipe for multilayer perceptrons: CH3-L3 by paths, 30 %
     exchanged along a cosine, no update after 75 % of the run.
@@ -220,7 +222,8 @@ class CHT(Dynamic):
     optimizer step; convolutions may be included.
 
     Args:
-        chain_removal: whether links of units that lost all inputs or all outputs are removed.
+        chain_removal: whether links of units that lost all inputs or all outputs are removed, where
+            the model's structure tells them.
 
     Example:
         >>> CHT(density=0.05).grow
@@ -297,6 +300,6 @@ def _remove_chains(
 
 
 def _gumbel(reference: Tensor, generator: torch.Generator) -> Tensor:
-    uniform = torch.rand(reference.shape, generator=generator, dtype=torch.float64)
+    uniform = torch.rand(reference.shape, generator=generator, dtype=torch.float64, device="cpu")
     noise = -(-uniform.clamp(min=1e-300).log()).log()
     return noise.to(reference.device, reference.dtype, non_blocking=True)

@@ -74,7 +74,8 @@ class SET(Dynamic):
 
     Args:
         legacy: drop by the sign rule that public codes ship under this name, which removes nearly
-            all negative weights (:class:`regrow.engine.criteria.LegacySign`).
+            all negative weights (:class:`regrow.engine.criteria.LegacySign`), in place of the
+            default; another ``drop`` does not go with it.
 
     Example:
         >>> SET(density=0.1).drop, SET(density=0.1, legacy=True).drop
@@ -88,9 +89,18 @@ class SET(Dynamic):
     legacy: bool = False
 
     def __post_init__(self) -> None:
-        signs = (SignedMagnitude(), LegacySign())
-        if self.drop in signs:  # which of the two, legacy says
-            object.__setattr__(self, "drop", signs[self.legacy])
+        check_type(self.legacy, bool, "legacy", "True")
+        if not self.legacy and self.drop == LegacySign():
+            raise ValueError(
+                f"drop={self.drop!r} with legacy=False: for that rule say legacy=True, for another "
+                "name it"
+            )
+        if self.legacy and self.drop not in (SignedMagnitude(), LegacySign()):
+            raise ValueError(
+                f"legacy=True drops by LegacySign(), not by drop={self.drop!r}: use one"
+            )
+        if self.legacy:
+            object.__setattr__(self, "drop", LegacySign())
         super().__post_init__()
 
 
@@ -220,6 +230,7 @@ class MEST(Dynamic):
 
     def __post_init__(self) -> None:
         check_type(self.soft_memory, (int, float), "soft_memory", "0.5")
+        check_type(self.gamma, (int, float), "gamma", "0.01")
         if not self.soft_memory >= 0:
             raise ValueError(f"soft_memory={self.soft_memory}: must be at least 0")
         b = self.soft_memory

@@ -12,13 +12,21 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-__all__ = ["SQUARES", "OnGrow", "momentum", "slots", "write_moments_"]
+from regrow.engine.sharding import local
+
+__all__ = ["SQUARES", "OnGrow", "momentum", "remembers", "restart_", "slots", "write_moments_"]
 
 OnGrow = Literal["zero", "keep", "mean"]
 
 # Slots that hold squares, by their names in torch.optim: Adam(W), amsgrad, RMSprop and Adadelta,
 # Adagrad, Adamax.
 SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf"})
+
+_SECOND = frozenset({"exp_avg_sq", "exp_inf"})
+
+# Slots that a new weight does not find at zero, and the option of its group it finds there: Rprop's
+# step sizes and Adagrad's sums. Once they are not zero, no step makes them so.
+_FIRST = {"step_size": "lr", "sum": "initial_accumulator_value"}
 
 
 def slots(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]:
@@ -78,14 +86,48 @@ def write_moments_(
             slot.masked_fill_(grown, 0)
 
 
+@torch.no_grad()
+def restart_(optimizer: torch.optim.Optimizer, weight: Tensor) -> None:
+    """Give slots that start above zero their first value, in place, where they were set to zero.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(2))
+        >>> optimizer = torch.optim.Rprop([weight], lr=0.1)
+        >>> weight.sum().backward(); optimizer.step()
+        >>> slot = slots(optimizer, weight)["step_size"]
+        >>> _ = slot[0].zero_(); restart_(optimizer, weight)
+        >>> round(float(slot[0]), 4)
+        0.1
+    """
+    for name in _FIRST.keys() & slots(optimizer, weight).keys():
+        group = next(g for g in optimizer.param_groups if any(p is weight for p in g["params"]))
+        if first := float(group[_FIRST[name]]):
+            slot = local(optimizer.state[weight][name])
+            slot.masked_fill_(slot == 0, first)
+
+
 def check_policy(policy: str) -> None:
     """Raise ValueError unless the policy is one of OnGrow."""
     if policy not in get_args(OnGrow):
         raise ValueError(f"on_grow={policy!r}: must be one of {', '.join(get_args(OnGrow))}")
 
 
+def remembers(optimizer: torch.optim.Optimizer, weight: Tensor) -> bool:
+    """Tell whether the optimizer keeps what :func:`momentum` reads, of this weight.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(2))
+        >>> remembers(torch.optim.Adam([weight]), weight)  # it has not made a step
+        False
+    """
+    found = slots(optimizer, weight).keys()
+    return "momentum_buffer" in found or bool("exp_avg" in found and found & _SECOND)
+
+
 def momentum(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
     """Return where the optimizer is heading: its momentum buffer, or m₁/(√m₂ + 10⁻⁸).
+
+    For Adamax, whose second slot holds a maximum instead of squares, it is m₁/(u + 10⁻⁸).
 
     Raises:
         RuntimeError: the optimizer keeps no such state.
@@ -97,12 +139,13 @@ def momentum(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
         >>> momentum(optimizer, weight).tolist()
         [1.0, 1.0]
     """
+    if not remembers(optimizer, weight):
+        raise RuntimeError(
+            f"the method reads momentum, but {type(optimizer).__name__} keeps none of a sparse "
+            "weight: use SGD with momentum, or Adam, and let it step once before an update"
+        )
     found = slots(optimizer, weight)
-    if "exp_avg" in found and "exp_avg_sq" in found:
-        return found["exp_avg"] / (found["exp_avg_sq"].sqrt() + 1e-8)
     if "momentum_buffer" in found:
         return found["momentum_buffer"]
-    raise RuntimeError(
-        f"the method reads momentum, but {type(optimizer).__name__} keeps none of a sparse weight: "
-        "use SGD with momentum, or Adam, and let it step once before an update"
-    )
+    size = found["exp_inf"] if "exp_inf" in found else found["exp_avg_sq"].sqrt()
+    return found["exp_avg"] / (size + 1e-8)

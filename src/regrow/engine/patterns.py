@@ -57,6 +57,10 @@ class Pattern(ABC):
         """
         return None
 
+    def allows(self, units: Tensor) -> bool:
+        """Tell whether groups, if units fall into any, keep equally many of them."""
+        return True
+
     def units(self, shape: Shape) -> int:
         """Count the units of a weight of this shape.
 
@@ -212,10 +216,18 @@ class _Grouped(Pattern):
             raise ValueError(
                 f"pattern={self}: weights cannot be held where groups keep equally many"
             )
-        keys = torch.rand(free.numel() // group, group, generator=generator)
-        counts = torch.full((len(keys),), k // len(keys))
+        keys = torch.rand(free.numel() // group, group, generator=generator, device="cpu")
+        counts = torch.full((len(keys),), k // len(keys), device="cpu")
         chosen = top_per_group(keys, counts, torch.ones_like(keys, dtype=torch.bool))
         return chosen.reshape(free.shape).to(free.device)
+
+    def allows(self, units: Tensor) -> bool:
+        """Tell whether all groups keep equally many, but for those that keep none."""
+        counts = self._counts(units)
+        return len(counts[counts > 0].unique()) <= 1
+
+    def _counts(self, units: Tensor) -> Tensor:
+        return units.reshape(-1, self.group(tuple(units.shape)) or 1).sum(1)
 
 
 @dataclass(frozen=True)
@@ -247,6 +259,11 @@ class NM(_Grouped):
     m: int
 
     def __post_init__(self) -> None:
+        for number in (self.n, self.m):
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise TypeError(
+                    f"n={self.n!r}, m={self.m!r}: whole numbers are needed, as in NM(2, 4)"
+                )
         if not 1 <= self.n <= self.m:
             raise ValueError(f"n={self.n}, m={self.m}: n must lie in 1..m, such as NM(2, 4)")
 
@@ -275,6 +292,10 @@ class NM(_Grouped):
     def group(self, shape: Shape) -> int | None:
         """Return m."""
         return self.m
+
+    def allows(self, units: Tensor) -> bool:
+        """Tell whether every group keeps n."""
+        return bool((self._counts(units) == self.n).all())
 
     def kept(self, density: float, shape: Shape) -> int:
         """Return n of every m."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.weight_norm import WeightNorm
 
-from regrow.engine.dynamic import Method
+from regrow.engine.chains import follows
+from regrow.engine.dynamic import Dynamic, Method
 
-__all__ = ["Plan", "PlannedLayer", "make_plan", "unwrap"]
+__all__ = ["Plan", "PlannedLayer", "make_plan", "peel", "unwrap"]
 
 Globs = str | Sequence[str] | None
 
@@ -41,7 +43,8 @@ class PlannedLayer:
         initial_density: the density asked for at the start, before rounding to units.
         final_density: the density asked for at the end.
         last: whether it is the last of the sparse weights, usually the outputs'.
-        after: the name of the connecting weight before it in the model, sparse or dense.
+        after: the name of the weight, sparse or dense, whose outputs its inputs surely are, unit by
+            unit; None where that cannot be told (:func:`regrow.engine.chains.follows`).
         execution: how the layer is computed: "masked", "csr" or "block".
         why: what decided that, if it was not the caller.
     """
@@ -131,8 +134,6 @@ def make_plan(
     connecting, normed = _connecting_ids(model), _normed_ids(model)
     skipped: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    after: dict[str, str | None] = {}
-    before: str | None = None
     for name, parameter in parameters.items():
         if isinstance(parameter, UninitializedParameter):
             raise ValueError(f"{name} has no shape yet: run one batch through the model first")
@@ -141,16 +142,14 @@ def make_plan(
             skipped[name] = why
         else:
             shapes[name] = tuple(parameter.shape)
-            after[name] = before
-        if not why or id(parameter) in connecting:
-            before = name
     if not shapes:
         reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
         raise ValueError(
             f"no weight is left to be sparse ({reasons}): widen include or exclude less"
         )
     _check_pattern(model, method, shapes)
-    return Plan(tuple(_planned_layers(method, shapes, after)), skipped)
+    _check_tables(model, method, shapes)
+    return Plan(tuple(_planned_layers(method, shapes, follows(model))), skipped)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -161,17 +160,26 @@ def unwrap(model: nn.Module) -> nn.Module:
         >>> unwrap(nn.DataParallel(inner)) is inner
         True
     """
-    while True:
-        if isinstance(model, _WRAPPERS):
-            model = model.module
-        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
-        else:
-            return model
+    *_, inner = peel(model)
+    return inner
+
+
+def peel(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield a model and what is inside of each wrapper, down to the user's own module.
+
+    Example:
+        >>> [type(module).__name__ for module in peel(nn.DataParallel(nn.Linear(2, 2)))]
+        ['DataParallel', 'Linear']
+    """
+    inside: Any = model
+    while isinstance(inside, nn.Module):
+        yield (model := inside)
+        wrapped = isinstance(model, _WRAPPERS)
+        inside = model.module if wrapped else getattr(model, "_orig_mod", None)
 
 
 def _planned_layers(
-    method: Method, shapes: dict[str, tuple[int, ...]], after: dict[str, str | None]
+    method: Method, shapes: dict[str, tuple[int, ...]], after: Mapping[str, str]
 ) -> Iterable[PlannedLayer]:
     initial, final = method.initial_densities(shapes), method.densities(shapes)
     for name, shape in shapes.items():
@@ -188,7 +196,7 @@ def _planned_layers(
             initial_density=initial[name],
             final_density=final[name],
             last=name == next(reversed(shapes)),
-            after=after[name],
+            after=after.get(name),
         )
 
 
@@ -261,8 +269,22 @@ def _check_pattern(model: nn.Module, method: Method, shapes: dict[str, tuple[int
                 )
 
 
+def _check_tables(model: nn.Module, method: Method, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Refuse tables whose gradients have a sparse layout, if gradients are to be read."""
+    if not isinstance(method, Dynamic) or not ("gradient" in method.signals or method.reserves):
+        return
+    for module_name, module in model.named_modules():
+        name = f"{module_name}.weight".lstrip(".")
+        if isinstance(module, _TABLES) and module.sparse and name in shapes:
+            raise ValueError(
+                f"{name} is of an {type(module).__name__} with sparse=True, which gives no "
+                f"gradients to inactive weights, and {method.name} reads them: make it without "
+                "sparse=True, or exclude it"
+            )
+
+
 def _globs(globs: Globs, argument: str) -> Sequence[str]:
-    if globs is None:
+    if globs is None or (argument == "exclude" and isinstance(globs, Sequence) and not globs):
         return ()
     if isinstance(globs, str):
         return (globs,)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from regrow.engine.patterns import Pattern
 from regrow.engine.plan import PlannedLayer
+from regrow.engine.ranks import ALONE, Ranks
 from regrow.engine.selection import random_k, seeded_generator, top_k
 
 __all__ = ["Grasp", "LargestWeights", "Snip", "Start", "SynapticFlow"]
@@ -48,8 +49,22 @@ class Start(ABC):
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         """Score the named weights of a model; higher is kept. The model may be used up."""
 
+    def scores_over(
+        self, ranks: Ranks, model: nn.Module, names: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Score by what all ranks see, each of which has its own data: the mean of their scores."""
+        scores = self.scores(model, names)
+        return dict(zip(scores, ranks.mean(list(scores.values())), strict=True))
+
     def choose(
-        self, model: nn.Module, layers: Sequence[PlannedLayer], pattern: Pattern, seed: int
+        self,
+        model: nn.Module,
+        layers: Sequence[PlannedLayer],
+        pattern: Pattern,
+        seed: int,
+        *,
+        free: Mapping[str, Tensor] | None = None,
+        ranks: Ranks = ALONE,
     ) -> dict[str, Tensor]:
         """Choose the active units of every layer.
 
@@ -58,13 +73,15 @@ class Start(ABC):
             layers: the planned layers; their initial counts sum to what is kept.
             pattern: what a unit is.
             seed: for what is drawn at random.
+            free: the units that may be chosen, bool tensors on the grids; all of a layer without.
+            ranks: the processes that train this model together.
 
         Returns:
             Bool tensors on the grids, by name.
         """
-        scores = self.scores(copy.deepcopy(model), [layer.name for layer in layers])
-        counts = {layer.name: layer.initial for layer in layers}
-        return self.best(_by_unit(scores, pattern), counts, seed)
+        scores = self.scores_over(ranks, copy.deepcopy(model), [layer.name for layer in layers])
+        worth = _of_free(_by_unit(scores, pattern), free or {})
+        return self.best(worth, _counts(layers, free or {}), seed)
 
     def best(
         self, worth: Mapping[str, Tensor], counts: Mapping[str, int], seed: int
@@ -75,10 +92,7 @@ class Start(ABC):
             return chosen
         return {
             name: random_k(
-                int(units.sum()),
-                torch.ones_like(units),
-                seeded_generator(seed, name, "start"),
-                n_allowed=units.numel(),
+                int(units.sum()), worth[name] > -math.inf, seeded_generator(seed, name, "start")
             )
             for name, units in chosen.items()
         }
@@ -111,8 +125,15 @@ class LargestWeights(Start):
         missing = [name for name in names if name not in self.trained]
         if missing:
             raise ValueError(f"trained has no {', '.join(missing)}: pass the model's state_dict()")
+        weights = {name: model.get_parameter(name) for name in names}
+        for name, weight in weights.items():
+            if (shape := self.trained[name].shape) != weight.shape:
+                raise ValueError(
+                    f"trained[{name!r}] has shape {tuple(shape)}, the model's weight "
+                    f"{tuple(weight.shape)}: pass the state_dict() of the same model, trained"
+                )
         return {
-            name: self.trained[name].to(model.get_parameter(name).device).abs() for name in names
+            name: self.trained[name].to(weight.device).abs() for name, weight in weights.items()
         }
 
 
@@ -125,7 +146,8 @@ class Snip(Start):
 
     Args:
         loss: computes the loss of a model on a batch, such as
-            ``lambda model: cross_entropy(model(images), labels)``.
+            ``lambda model: cross_entropy(model(images), labels)``. Of ranks that train together,
+            each gives its own, and their mean counts.
 
     Example:
         >>> layer = nn.Linear(2, 1, bias=False)
@@ -139,8 +161,15 @@ class Snip(Start):
 
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         """Return |w·g|."""
+        return self.scores_over(ALONE, model, names)
+
+    def scores_over(
+        self, ranks: Ranks, model: nn.Module, names: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Return |w·g|, g being the gradient of the mean of all ranks' losses."""
         weights = [model.get_parameter(name) for name in names]
-        gradients = _gradients(self.loss(model), weights, names)
+        gradients = ranks.mean(_gradients(self.loss(model), weights))
+        _check_finite(gradients, names)
         return {
             name: (weight * gradient).abs()
             for name, weight, gradient in zip(names, weights, gradients, strict=True)
@@ -156,7 +185,7 @@ class Grasp(Start):
     some ten samples of every class.
 
     Args:
-        loss: computes the loss of a model on a batch.
+        loss: computes the loss of a model on a batch, as for :class:`Snip`.
 
     Example:
         >>> layer = nn.Linear(1, 1, bias=False)
@@ -170,11 +199,19 @@ class Grasp(Start):
 
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         """Return w·(Hg): g is the gradient and H the Hessian of the loss."""
+        return self.scores_over(ALONE, model, names)
+
+    def scores_over(
+        self, ranks: Ranks, model: nn.Module, names: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Return w·(Hg) of the mean of all ranks' losses."""
         weights = [model.get_parameter(name) for name in names]
-        gradients = _gradients(self.loss(model), weights, names, create_graph=True)
-        product = sum((g * g.detach()).sum() for g in gradients)
+        own = _gradients(self.loss(model), weights, create_graph=True)
+        gradients = ranks.mean(own)
+        product = sum((o * g).sum() for o, g in zip(own, gradients, strict=True))
         assert isinstance(product, Tensor)
-        curvatures = _gradients(product, weights, names)
+        curvatures = ranks.mean(_gradients(product, weights))
+        _check_finite(curvatures, names)
         return {
             name: weight * curvature
             for name, weight, curvature in zip(names, weights, curvatures, strict=True)
@@ -218,55 +255,91 @@ class SynapticFlow(Start):
         return self._flow(model, names)
 
     def choose(
-        self, model: nn.Module, layers: Sequence[PlannedLayer], pattern: Pattern, seed: int
+        self,
+        model: nn.Module,
+        layers: Sequence[PlannedLayer],
+        pattern: Pattern,
+        seed: int,
+        *,
+        free: Mapping[str, Tensor] | None = None,
+        ranks: Ranks = ALONE,
     ) -> dict[str, Tensor]:
         """Choose in rounds: score, prune a little, score what is left."""
         if self.rounds < 1:
             raise ValueError(f"rounds={self.rounds}: must be at least 1")
-        names = [layer.name for layer in layers]
+        free, names = free or {}, [layer.name for layer in layers]
         twin = copy.deepcopy(model)
-        flow = self.scores(twin, names)
+        flow = self.scores(twin, names)  # no data: all ranks see the same
         for round_ in range(1, self.rounds):
-            exponent = round_ / self.rounds
-            counts = {
-                layer.name: math.ceil(layer.units * (layer.initial / layer.units) ** exponent)
-                for layer in layers
-            }
-            chosen = self.highest(_by_unit(flow, pattern), counts)
-            with torch.no_grad():
-                for layer in layers:
-                    mask = pattern.expand(chosen[layer.name], layer.shape)
-                    twin.get_parameter(layer.name).mul_(mask)
+            counts = _counts(layers, free, round_ / self.rounds)
+            chosen = self.highest(_of_free(_by_unit(flow, pattern), free), counts)
+            _prune_(twin, layers, pattern, chosen, free)
             flow = self._flow(twin, names)
-        counts = {layer.name: layer.initial for layer in layers}
-        return self.best(_by_unit(flow, pattern), counts, seed)
+        worth = _of_free(_by_unit(flow, pattern), free)
+        return self.best(worth, _counts(layers, free), seed)
 
     def _flow(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         weights = [model.get_parameter(name) for name in names]
         ones = torch.ones(
             (1, *self.inputs.shape[1:]), dtype=torch.float64, device=weights[0].device
         )
-        gradients = _gradients(model(ones).sum(), weights, names)
+        gradients = _gradients(model(ones).sum(), weights)
+        _check_finite(gradients, names)
         return {
             name: (weight * gradient).abs()
             for name, weight, gradient in zip(names, weights, gradients, strict=True)
         }
 
 
-def _gradients(
-    value: Tensor, weights: Sequence[Tensor], names: Sequence[str], **options: Any
-) -> tuple[Tensor, ...]:
+def _gradients(value: Tensor, weights: Sequence[Tensor], **options: Any) -> tuple[Tensor, ...]:
     """Differentiate a scalar; weights that took no part have zero gradient."""
     found = torch.autograd.grad(value, weights, allow_unused=True, **options)
-    gradients = [
+    return tuple(
         torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)
-    ]
+    )
+
+
+def _check_finite(gradients: Sequence[Tensor], names: Sequence[str]) -> None:
     bad = [n for n, g in zip(names, gradients, strict=True) if not bool(g.isfinite().all())]
     if bad:
         raise FloatingPointError(
             f"the score of {', '.join(bad)} is NaN or infinite at the start: check loss and inputs"
         )
-    return tuple(gradients)
+
+
+def _counts(
+    layers: Sequence[PlannedLayer], free: Mapping[str, Tensor], share: float = 1.0
+) -> dict[str, int]:
+    """Return how many units each layer keeps, a share of the way (in logarithms) to its density."""
+    counts = {}
+    for layer in layers:
+        n_free = int(free[layer.name].sum()) if layer.name in free else layer.units
+        kept = min(layer.initial, n_free)
+        counts[layer.name] = math.ceil(n_free * (kept / n_free) ** share) if share < 1 else kept
+    return counts
+
+
+def _of_free(worth: Mapping[str, Tensor], free: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what units are worth; those that cannot be chosen less than any other."""
+    return {
+        name: value.masked_fill(~free[name], -math.inf) if name in free else value
+        for name, value in worth.items()
+    }
+
+
+@torch.no_grad()
+def _prune_(
+    model: nn.Module,
+    layers: Sequence[PlannedLayer],
+    pattern: Pattern,
+    chosen: Mapping[str, Tensor],
+    free: Mapping[str, Tensor],
+) -> None:
+    """Set all weights to zero but those chosen and those that are not this topology's to drop."""
+    for layer in layers:
+        units = chosen[layer.name]
+        kept = units | ~free[layer.name] if layer.name in free else units
+        model.get_parameter(layer.name).mul_(pattern.expand(kept, layer.shape))
 
 
 def _by_unit(scores: Mapping[str, Tensor], pattern: Pattern) -> dict[str, Tensor]:

@@ -292,7 +292,7 @@ class Random(Score):
 
     def keys(self, worth: Tensor, generator: torch.Generator) -> Tensor:
         """Return uniform random numbers."""
-        return torch.rand(worth.shape, generator=generator).to(worth.device)
+        return _uniform(worth, generator)
 
 
 @dataclass(frozen=True)
@@ -327,16 +327,17 @@ class Unfired(Score):
         self, worth: Tensor, k: int, among: Tensor, n: int, generator: torch.Generator
     ) -> Tensor:
         """Choose k at random among those never active, or all of them and others at random."""
-        unfired = among & (worth > 0)
-        n_unfired = int(unfired.sum())
-        if k <= n_unfired:
-            return random_k(k, unfired, generator, n_allowed=n_unfired)
-        rest = among & ~unfired
-        return unfired | random_k(k - n_unfired, rest, generator, n_allowed=n - n_unfired)
+        return top_k(self.keys(worth, generator), k, among)
 
     def keys(self, worth: Tensor, generator: torch.Generator) -> Tensor:
         """Return uniform random numbers, one more for units never active."""
-        return worth + torch.rand(worth.shape, generator=generator).to(worth.device)
+        return worth + _uniform(worth, generator)
+
+
+def _uniform(reference: Tensor, generator: torch.Generator) -> Tensor:
+    """Return uniform random numbers of a tensor's shape, drawn on the CPU."""
+    drawn = torch.rand(reference.shape, generator=generator, device="cpu")
+    return drawn.to(reference.device, non_blocking=True)
 
 
 def _share(k: int, part: int, whole: int) -> int:

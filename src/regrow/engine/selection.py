@@ -186,14 +186,14 @@ def sample(n: int, k: int, generator: torch.Generator) -> Tensor:
         raise ValueError(f"k={k}: must lie in 0..{n}, the number of positions to choose from")
     if 2 * k > n:
         left_out = sample(n, n - k, generator)
-        kept = torch.ones(n, dtype=torch.bool)
+        kept = torch.ones(n, dtype=torch.bool, device="cpu")
         kept[left_out] = False
         return kept.nonzero().squeeze(1)
     if n <= _MARKED_UP_TO * k:
         return _sample_by_marking(n, k, generator)
-    chosen = torch.empty(0, dtype=torch.int64)
+    chosen = torch.empty(0, dtype=torch.int64, device="cpu")
     while chosen.numel() < k:
-        drawn = torch.randint(n, (k - chosen.numel(),), generator=generator)
+        drawn = torch.randint(n, (k - chosen.numel(),), generator=generator, device="cpu")
         chosen = _distinct(torch.cat([chosen, drawn]))
     return chosen
 
@@ -219,7 +219,8 @@ def _sample_by_marking(n: int, k: int, generator: torch.Generator) -> Tensor:
     marked = np.zeros(n, dtype=np.bool_)
     missing: int = k
     while missing:
-        marked[torch.randint(n, (missing,), generator=generator).numpy()] = True
+        drawn = torch.randint(n, (missing,), generator=generator, device="cpu")
+        marked[drawn.numpy()] = True
         missing = k - int(np.count_nonzero(marked))
     return torch.from_numpy(np.flatnonzero(marked))
 

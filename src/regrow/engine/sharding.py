@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["agree_on", "device_of", "like", "local", "whole"]
+__all__ = ["agree_on", "device_of", "laid_out_as", "like", "local", "whole"]
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -51,6 +51,22 @@ def like(tensor: Tensor, reference: Tensor) -> Tensor:
         tensor.contiguous(), reference.device_mesh, reference.placements, src_data_rank=None
     )
     return sharded
+
+
+def laid_out_as(reference: Tensor, tensor: Tensor) -> Tensor:
+    """Return a tensor with the strides of another of its shape; the tensor itself if it has them.
+
+    Example:
+        >>> laid_out_as(torch.zeros(2, 3).t(), torch.ones(3, 2)).stride()
+        (1, 3)
+    """
+    part, model = local(tensor), local(reference)
+    if hasattr(tensor, "full_tensor") or part.stride() == model.stride():
+        return tensor  # shards of parameters are contiguous, and so are those of masks
+    strided = torch.empty_strided(
+        model.size(), model.stride(), dtype=part.dtype, device=part.device
+    )
+    return strided.copy_(part)
 
 
 def device_of(tensor: Tensor) -> torch.device:

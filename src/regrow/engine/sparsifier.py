@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -21,34 +20,21 @@ from torch.optim import Optimizer
 
 from regrow.engine.dynamic import Dynamic, Method
 from regrow.engine.gradients import Gradients
+from regrow.engine.history import VERSION, Progress, Update, read_progress
+from regrow.engine.idle import fills_state
+from regrow.engine.moments import remembers
 from regrow.engine.plan import Plan, unwrap
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sharding import device_of, like, local
-from regrow.engine.topology import LayerChange, Topology
+from regrow.engine.topology import Topology
 from regrow.engine.update import Moves
 
 __all__ = ["Sparsifier", "Update"]
 
 logger = logging.getLogger("regrow")
 
-_STATE_VERSION = 1
 LIVE: weakref.WeakSet[Sparsifier] = weakref.WeakSet()
-
-
-@dataclass(frozen=True)
-class Update:
-    """One update of the topology.
-
-    Args:
-        step: the optimizer step it fell on, counted from 1.
-        layers: what happened in each layer, by name.
-        read_gradients: whether it needed the gradients of inactive weights.
-    """
-
-    step: int
-    layers: dict[str, LayerChange]
-    read_gradients: bool
 
 
 class Sparsifier:
@@ -85,18 +71,19 @@ class Sparsifier:
         self._calls = 0
         self._skipped: Tensor | int = 0
         self._next = method.next_update(0, total_steps)
-        self._moves: dict[str, Moves] | None = None
+        self._due = False
+        self._moves: dict[str, Moves] = {}
         self._gradients = Gradients(topology, optimizer)
         self._read: dict[str, Tensor] = {}
         self._armed = False
         self._expecting = False
         self._handles: list[Any] = []
-        self._hook_()
         if state is None:
             topology.apply_()
             self._expect_()
         else:
             self.load_state_dict(state)
+        self._hook_()  # last: what failed before has left no trace
 
     # ------------------------------------------------------------------ what it tells
 
@@ -168,6 +155,9 @@ class Sparsifier:
     def update_(self) -> Update | None:
         """Update the topology now, by the share the schedule gives at the present step.
 
+        All layers move whose weights require gradients, whether or not they have any at present;
+        where the method reads gradients or momentum, those that have some.
+
         Returns:
             What happened, or None when nothing was to be moved: a static method, or a schedule that
             has ended.
@@ -175,9 +165,15 @@ class Sparsifier:
         Raises:
             FloatingPointError: a weight or gradient that is read is NaN or infinite; nothing was
                 changed.
-            RuntimeError: the method reads gradients or momentum, and there are none.
+            RuntimeError: the method reads gradients or momentum, and there are none, or those of
+                inactive weights are gone by :meth:`mask_gradients_`; or :meth:`remove` was called.
         """
-        moves = self._moves_at(self.steps)
+        if not self._handles:
+            raise RuntimeError(
+                "update_() after remove(): the weights are no longer this sparsifier's to move; "
+                "call sparsify() again"
+            )
+        moves = self._moves_by_hand()
         if not moves:
             return None
         self._read_gradients(moves)
@@ -219,7 +215,11 @@ class Sparsifier:
 
         The optimizer never needs it. Call it before ``clip_grad_norm_``, whose norm otherwise
         counts the dense gradients. Where the next step makes an update, the dense gradients are
-        kept aside for it. RuntimeError if the method grows by momentum.
+        kept aside for it; they are forgotten if that batch is thrown away.
+
+        Raises:
+            RuntimeError: the method grows by momentum.
+            TypeError: a gradient has a sparse layout.
         """
         if isinstance(self.method, Dynamic) and "momentum" in self.method.grow.needs:
             raise RuntimeError(
@@ -256,12 +256,9 @@ class Sparsifier:
         It holds tensors, numbers and strings only: ``torch.load(weights_only=True)`` reads it.
         """
         return {
-            "version": _STATE_VERSION,
+            "version": VERSION,
             "method": self.method.name,
-            "steps": self.steps,
-            "total_steps": self.total_steps,
-            "seed": self.seed,
-            "history": [asdict(update) for update in self.history],
+            **Progress(self.steps, self.total_steps, self.seed, self.history).state_dict(),
             "layers": self._topology.state_dict(),
         }
 
@@ -275,26 +272,19 @@ class Sparsifier:
             ValueError: the state is of another version or method, has other layers, or its masks do
                 not fit. Nothing is then changed.
         """
-        check_state(state, self.method)
-        history = [
-            Update(
-                u["step"],
-                {name: LayerChange(**change) for name, change in u["layers"].items()},
-                u["read_gradients"],
-            )
-            for u in state["history"]
-        ]
-        steps, seed, saved_total = state["steps"], state["seed"], state["total_steps"]
+        saved = read_progress(state, self.method.name)
         self._topology.load_state_dict(state["layers"])
-        self.history, self.seed = history, seed
-        self._calls, self._skipped = steps, 0
+        self.history, self.seed = saved.history, saved.seed
+        self._calls, self._skipped = saved.steps, 0
         self._next = self.method.next_update(self._calls, self.total_steps)
+        if self._next is None and self._topology.unsettled(self.method):
+            self._next = self._calls + 1  # the window ended before the density had
         self._expect_()
-        if saved_total != self.total_steps:
+        if saved.total_steps != self.total_steps:
             logger.warning(
                 "resumed with total_steps=%d, saved with %d: schedules differ from the saved run's",
                 self.total_steps,
-                saved_total,
+                saved.total_steps,
             )
 
     # ------------------------------------------------------------------ the hooks
@@ -311,35 +301,35 @@ class Sparsifier:
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        self._gradients.restore()
-        self._armed = True
-        self._moves = self._moves_at(self._next) if self._is_due() else None
-        if not (self._moves or self._topology.prepares):
-            return None
+        self._gradients.begin()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        self._armed = not fills_state(optimizer, [*args[1:], *kwargs.values()])
+        self._due, self._moves = self._armed and self._is_due(), {}
+        if not self._armed or not (self._due or self._topology.prepares):
+            return None
         if closure is None:
-            self._prepare(self._moves)
+            self._prepare()
             return None
         # With a closure the gradients exist only once it has run, inside the step.
-        return args[:1], {**kwargs, "closure": self._then_prepare(closure, self._moves)}
+        return args[:1], {**kwargs, "closure": self._then_prepare(closure)}
 
-    def _then_prepare(
-        self, closure: Callable[[], Any], moves: dict[str, Moves] | None
-    ) -> Callable[[], Any]:
+    def _then_prepare(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         def run() -> Any:
             self._gradients.restore()
             self._topology.separate_()
             loss = closure()
-            self._prepare(moves)
+            self._prepare()
             return loss
 
         return run
 
-    def _prepare(self, moves: dict[str, Moves] | None) -> None:
-        if moves:
-            self._read_gradients(moves)
-            if isinstance(self.method, Dynamic) and self.method.replaces_step:
-                self._gradients.hide()
+    def _prepare(self) -> None:
+        if self._due:
+            self._moves = self._moves_at(self._next, self._taking_part())
+            if self._moves:
+                self._read_gradients(self._moves)
+                if isinstance(self.method, Dynamic) and self.method.replaces_step:
+                    self._gradients.hide()
         self._topology.before_step_(getattr(self._optimizer, "grad_scale", None))
 
     def _after_step(
@@ -347,7 +337,7 @@ class Sparsifier:
     ) -> None:
         self._gradients.restore()
         self._topology.apply_()
-        if not self._armed:  # the step of a parent class was counted already
+        if not self._armed:  # the step of a parent class was counted already, or it was none
             return
         self._armed = False
         self._calls += 1
@@ -355,10 +345,10 @@ class Sparsifier:
             self._skipped = self._skipped + found_inf
         self._observe(found_inf)
         self._gradients.forget()
-        if self._moves is not None:
+        if self._due:
             if self._moves and self._next is not None:
                 self._update_(self._moves, self._next)
-            self._moves = None
+            self._due = False
             self._next = self.method.next_update(self.steps, self.total_steps)
         self._expect_()
 
@@ -367,7 +357,7 @@ class Sparsifier:
         method, due = self.method, self._next is not None and self._calls + 1 >= self._next
         if not (due or self._expecting) or not isinstance(method, Dynamic):
             return
-        moves = self._moves_at(self._next) if due else {}
+        moves = self._moves_at(self._next, self._trainable()) if due else {}
         self._expecting = "gradient" in method.reads(moves.values())
         self._topology.expect_(dense_gradients=self._expecting)
 
@@ -382,8 +372,9 @@ class Sparsifier:
             return
         if found_inf is not None and bool(found_inf):
             return
-        gradients = self._gradients.dense() if method.observes else {}
-        if self._moves and method.replaces_step:
+        sharing = self._sharing()
+        gradients = self._gradients.dense(sharing=sharing)
+        if any(other.replaced for other in sharing):
             gradients = self._unscaled(gradients)
         self._topology.observe_(method, gradients)
 
@@ -407,34 +398,65 @@ class Sparsifier:
 
     # ------------------------------------------------------------------ an update
 
-    def _moves_at(self, step: int | None) -> dict[str, Moves]:
+    def _moves_at(self, step: int | None, among: Collection[str]) -> dict[str, Moves]:
         """Return what an update at this step moves, by layer; empty when it moves nothing."""
         if step is None or not isinstance(self.method, Dynamic):
             return {}
-        return self._topology.moves(self.method, self.method.progress(step, self.total_steps))
+        progress = self.method.progress(step, self.total_steps)
+        return self._topology.moves(self.method, progress, among)
+
+    def _taking_part(self) -> Collection[str]:
+        """Return the layers that take part in the present step: the others stay as they are.
+
+        If the update reads gradients and there are none at all, it is to fail, and not to pass
+        unseen: all are returned.
+        """
+        names = self._gradients.current(self._sharing()).keys()
+        return names or (self._trainable() if self._reads(self._next, "gradient") else ())
+
+    def _moves_by_hand(self) -> dict[str, Moves]:
+        """Return what an update moves now, of the layers that have what it reads, if any has."""
+        names, step = self._trainable(), self.steps
+        if self._reads(step, "gradient"):
+            names = names & self._gradients.current(self._sharing()).keys() or names
+        if self._reads(step, "momentum"):
+            pairs = self._topology.pairs()
+            remembered = {la.name for la, w in pairs if remembers(self._optimizer, w)}
+            names = names & remembered or names
+        return self._moves_at(step, names)
+
+    def _reads(self, step: int | None, signal: str) -> bool:
+        """Tell whether an update of all layers at this step reads a signal."""
+        moves = self._moves_at(step, self._trainable())
+        return isinstance(self.method, Dynamic) and signal in self.method.reads(moves.values())
+
+    def _trainable(self) -> set[str]:
+        return {layer.name for layer, weight in self._topology.pairs() if weight.requires_grad}
+
+    def _sharing(self) -> list[Gradients]:
+        """Return the gradients of all sparsifiers of the same optimizer, this one among them."""
+        return [other._gradients for other in LIVE if other._optimizer is self._optimizer]
 
     def _read_gradients(self, moves: dict[str, Moves]) -> None:
         """Take the dense gradients the update will read, and check them."""
         assert isinstance(self.method, Dynamic)
         self._read = {}
-        if "gradient" not in self.method.reads(moves.values()):
-            return
-        sharing = [other._gradients for other in LIVE if other._optimizer is self._optimizer]
-        self._read = self._gradients.dense(moves, sharing)
-        # A layer without a gradient took no part in this step, and stays as it is.
-        for name in moves.keys() - self._read.keys():
-            del moves[name]
+        if "gradient" in self.method.reads(moves.values()):
+            self._read = self._gradients.dense(moves, self._sharing())
 
-    def _update_(self, moves: dict[str, Moves], step: int) -> Update:
+    def _update_(self, moves: dict[str, Moves], step: int) -> Update | None:
         method = self.method
         assert isinstance(method, Dynamic)
         gradients, self._read = self._read, {}
+        moves = self._topology.followed(method, moves)
+        if not moves:
+            return None
         if method.replaces_step:
             gradients = self._unscaled(gradients)
         number = len(self.history)
         changes = self._topology.update_(
             method,
-            self._topology.followed(method, moves),
+            moves,
             method.progress(step, self.total_steps),
             self._optimizer,
             gradients,
@@ -454,16 +476,6 @@ class Sparsifier:
             self._hook_()
         else:
             self._handles = []
-
-
-def check_state(state: Mapping[str, Any], method: Method) -> None:
-    """Raise ValueError unless a saved state is complete and of the same version and method."""
-    for key in ("version", "method", "steps", "total_steps", "seed", "history", "layers"):
-        if key not in state:
-            raise ValueError(f"state: {key} is missing: it is no state of a Sparsifier")
-    for key, needed in (("version", _STATE_VERSION), ("method", method.name)):
-        if state[key] != needed:
-            raise ValueError(f"state: {key} is {state[key]!r}, but {needed!r} is needed")
 
 
 def _found_inf(optimizer: Optimizer) -> Tensor | None:

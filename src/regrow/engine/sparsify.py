@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
+from operator import index
 from typing import Any, SupportsIndex
 
 import torch
@@ -14,11 +15,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.dynamic import Dynamic, Method
+from regrow.engine.history import read_progress
+from regrow.engine.layer import free_units
 from regrow.engine.plan import Globs, Plan, make_plan, unwrap
+from regrow.engine.ranks import replicas
+from regrow.engine.saved import read_counts
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
-from regrow.engine.sparsifier import LIVE, Sparsifier, check_state
-from regrow.engine.topology import Topology
+from regrow.engine.sparsifier import LIVE, Sparsifier
+from regrow.engine.topology import Topology, check_names
 
 __all__ = ["sparsify"]
 
@@ -91,14 +96,48 @@ def sparsify(
         >>> int(torch.count_nonzero(model.weight)), sparse.density
         (8, 0.25)
     """
-    _check_run(method, total_steps, execution, seed)
-    seed = int(seed)
+    total_steps, seed = _check_run(method, total_steps, execution, seed)
     inner, optimizer = unwrap(model), _driver(optimizer)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
     _check_optimizer(optimizer, weights)
     _check_not_sparse(weights)
     held = _check_available(available or {}, weights)
+    _warn_if_still(method, total_steps)
+    first: dict[str, Tensor] = {}
+    if state is not None:
+        read_progress(state, method.name)
+        check_names(state["layers"], list(weights))
+        plan = _with_saved_counts(plan, method, state["layers"])
+    elif method.start is not None:
+        first = _first_units(model, method, plan, seed, held)
+        plan = _with_counts(plan, first)
+    if execution != "masked":
+        plan = _with_execution(plan, execution, model, optimizer, method, example_inputs)
+    layers: dict[str, SparseLayer] = {
+        layer.name: method.layer(
+            layer,
+            _not_on_meta(layer.name, inner.get_parameter(layer.name)),
+            seeded_generator(seed, layer.name, "start"),
+            first.get(layer.name),
+            held.get(layer.name),
+        )
+        for layer in plan.layers
+        if layer.execution == "masked"
+    }
+    if state is not None:
+        for name, layer in layers.items():
+            layer.check_state(state["layers"][name])
+    layers |= _stored_layers(model, optimizer, method, plan, seed, first, held, state)
+    topology = Topology(inner, [layers[layer.name] for layer in plan.layers])
+    logger.info("%s\n%s", method, plan)
+    sparse = Sparsifier(topology, optimizer, method, plan, total_steps, seed, state)
+    if rescale and state is None:
+        topology.rescale_()
+    return sparse
+
+
+def _warn_if_still(method: Method, total_steps: int) -> None:
     if isinstance(method, Dynamic) and method.next_update(0, total_steps) is None:
         logger.warning(
             "%s will make no update: none falls before stop_at=%s of total_steps=%d with "
@@ -108,37 +147,37 @@ def sparsify(
             total_steps,
             method.update_every,
         )
-    first: dict[str, Tensor] = {}
-    if state is not None:
-        check_state(state, method)
-        plan = _with_saved_counts(plan, method, state["layers"])
-    elif method.start is not None:
-        first = method.start.choose(inner, plan.layers, method.pattern, seed)
-        plan = _with_counts(plan, first)
-    stored: Mapping[str, SparseLayer] = {}
-    if execution != "masked":
-        plan = _with_execution(plan, execution, model, optimizer, method, example_inputs)
-        stored = _stored_layers(model, optimizer, method, plan, seed, first, held, state)
-    layers = [
-        stored[layer.name]
-        if layer.name in stored
-        else method.layer(
-            layer,
-            inner.get_parameter(layer.name),
-            seeded_generator(seed, layer.name, "start"),
-            first.get(layer.name),
-            held.get(layer.name),
+
+
+def _first_units(
+    model: nn.Module, method: Method, plan: Plan, seed: int, available: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Let the method's start choose the active units, on all ranks alike."""
+    assert method.start is not None
+    inner = unwrap(model)
+    weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
+    if sharded := [name for name, weight in weights.items() if hasattr(weight, "full_tensor")]:
+        raise ValueError(
+            f"start={type(method.start).__name__}: {', '.join(sharded)} is sharded over ranks, and "
+            "only whole models are scored: use a method that starts at random, or "
+            "DistributedDataParallel"
         )
-        for layer in plan.layers
-    ]
-    topology = Topology(inner, layers)
-    if state is not None:
-        topology.check_state(state["layers"])
-    logger.info("%s\n%s", method, plan)
-    sparse = Sparsifier(topology, optimizer, method, plan, total_steps, seed, state)
-    if rescale and state is None:
-        topology.rescale_()
-    return sparse
+    free = {name: free_units(method.pattern, mask) for name, mask in available.items()}
+    if nothing := [name for name, units in free.items() if not units.any()]:
+        raise ValueError(f"available: no unit of {', '.join(nothing)} is free: exclude it")
+    ranks = replicas(model, weights)
+    chosen = method.start.choose(inner, plan.layers, method.pattern, seed, free=free, ranks=ranks)
+    return ranks.as_first(chosen)
+
+
+def _not_on_meta(name: str, weight: Tensor) -> Tensor:
+    if weight.is_meta:
+        raise ValueError(
+            f"{name} is on the meta device, and masks need values: give the model memory and "
+            "weights first, by to_empty() and its own initialisation, or store active weights "
+            "only, by execution='csr' or 'block'"
+        )
+    return weight
 
 
 def _with_execution(
@@ -221,25 +260,32 @@ def _with_saved_counts(plan: Plan, method: Method, saved: Mapping[str, Any]) -> 
         return plan
     layers = []
     for layer in plan.layers:
-        if layer.name not in saved:
-            return plan  # refused later, with the names
-        initial, final = saved[layer.name]["counts"]
-        densities = {"initial_density": initial / layer.units, "final_density": final / layer.units}
-        layers.append(replace(layer, initial=initial, final=final, **densities))
+        initial, final = read_counts(layer, saved[layer.name])
+        layers.append(
+            replace(
+                layer,
+                initial=initial,
+                final=final,
+                initial_density=initial / layer.units,
+                final_density=final / layer.units,
+            )
+        )
     return Plan(tuple(layers), plan.skipped)
 
 
-def _check_run(method: Method, total_steps: int, execution: str, seed: int) -> None:
+def _check_run(method: Method, total_steps: int, execution: str, seed: int) -> tuple[int, int]:
+    """Return the length of the run and the seed as Python's own numbers."""
     if not isinstance(method, Method):
         raise TypeError(f"method={method!r}: a method is needed, such as regrow.RigL(density=0.1)")
     if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
         raise TypeError(f"seed={seed!r}: an integer is needed")
-    if isinstance(total_steps, bool) or not isinstance(total_steps, int):
+    if isinstance(total_steps, bool) or not isinstance(total_steps, SupportsIndex):
         raise TypeError(f"total_steps={total_steps!r}: a number of optimizer steps is needed")
     if total_steps < 1:
         raise ValueError(f"total_steps={total_steps}: must be at least 1")
     if execution not in EXECUTIONS:
         raise ValueError(f"execution={execution!r}: must be one of {', '.join(EXECUTIONS)}")
+    return index(total_steps), index(seed)
 
 
 def _driver(optimizer: Optimizer) -> Optimizer:

@@ -14,6 +14,7 @@ from regrow.engine.layer import MaskedLayer
 from regrow.engine.moments import OnGrow
 from regrow.engine.patterns import Element
 from regrow.engine.plan import PlannedLayer
+from regrow.engine.saved import check_tensor
 from regrow.engine.schedules import Schedule
 from regrow.engine.scores import Magnitude, Score
 from regrow.engine.selection import top_k
@@ -104,6 +105,13 @@ class ReservingLayer(MaskedLayer):
         """Return all that moves, and the weights kept aside."""
         return super().state_dict() | {"reserve": self.reserve, "backward": self.backward > 0}
 
+    def check_state(self, state: dict[str, Any]) -> Tensor:
+        """Return the mask of a saved state, or raise ValueError if the state does not fit."""
+        mask = super().check_state(state)
+        for part in ("reserve", "backward"):
+            check_tensor(self.name, part, state[part], self.planned.shape)
+        return mask
+
     def load_state(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> None:
         """Take over a state that was checked, and apply it to the weight."""
         self._together = False
@@ -160,7 +168,8 @@ class TopKAST(Dynamic):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_density(self.backward_density, "backward_density")
+        backward = check_density(self.backward_density, "backward_density")
+        object.__setattr__(self, "backward_density", backward)
         if isinstance(self.density, float | int) and self.backward_density < self.density:
             raise ValueError(
                 f"backward_density={self.backward_density}: must be at least density={self.density}"

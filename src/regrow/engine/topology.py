@@ -7,7 +7,7 @@ bad numbers leaves the model untouched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.dynamic import Dynamic
+from regrow.engine.dynamic import Dynamic, Method
 from regrow.engine.layer import MaskedLayer
-from regrow.engine.moments import momentum, slots
+from regrow.engine.moments import momentum, restart_, slots
 from regrow.engine.redistribution import share_out
 from regrow.engine.scores import Score, Signals
 from regrow.engine.sharding import agree_on, local, whole
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.update import Moves, Role, UpdateView
 
-__all__ = ["LayerChange", "Topology", "check_finite"]
+__all__ = ["LayerChange", "Topology", "check_finite", "check_names"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ class Topology:
         """Multiply the weights by their masks: all that an ordinary step costs."""
         weights = [local(weight) for weight in self._weights]
         if any(
-            weight.device != mask.device or weight.dtype != mask.dtype
+            weight.device != mask.device
+            or weight.dtype != mask.dtype
+            or weight.stride() != mask.stride()
             for weight, mask in zip(weights, self._masks, strict=True)
         ):
             self.collect_()
@@ -120,10 +122,15 @@ class Topology:
 
     @torch.no_grad()
     def observe_(self, method: Dynamic, gradients: Mapping[str, Tensor]) -> None:
-        """Take one more step of the running averages that the method's scores follow."""
+        """Take one more step of the running averages that the method's scores follow.
+
+        Args:
+            method: whose scores they are.
+            gradients: those of the layers that took part in the step; the others' averages stay.
+        """
         for layer, weight in self.pairs():
             for role, score in (("drop", method.drop), ("grow", method.grow)):
-                if score.observes is None or (score.observes and layer.name not in gradients):
+                if score.observes is None or layer.name not in gradients:
                     continue
                 signals = Signals(
                     weight=whole(layer.values(weight.detach())),
@@ -139,15 +146,25 @@ class Topology:
 
     # ------------------------------------------------------------------ an update
 
-    def moves(self, method: Dynamic, progress: float) -> dict[str, Moves]:
-        """Return what an update moves in each layer; empty when nothing moves in any."""
+    def moves(
+        self, method: Dynamic, progress: float, among: Collection[str] | None = None
+    ) -> dict[str, Moves]:
+        """Return what an update moves in each layer; empty when nothing moves in any.
+
+        Args:
+            method: says how many.
+            progress: through the window of updates, from 0 to 1.
+            among: the layers that take part; None: all. The others neither move nor count: where
+                all layers decide together, these decide as if they were all.
+        """
         fraction = method.fraction_at(progress)
-        targets = {layer.name: self._target(method, layer, progress) for layer in self.layers}
+        layers = [layer for layer in self.layers if among is None or layer.name in among]
+        targets = {layer.name: self._target(method, layer, progress) for layer in layers}
         if method.shrink == "global":
-            targets = self._global_targets(targets)
+            targets = _global_targets(layers, targets)
         moves = {
             layer.name: method.moves(layer.active, targets[layer.name], layer.n_free, fraction)
-            for layer in self.layers
+            for layer in layers
         }
         if not any(moves.values()):
             return {}
@@ -193,11 +210,11 @@ class Topology:
             What happened, by layer.
 
         Raises:
-            FloatingPointError: a weight is NaN or infinite; nothing was changed.
+            FloatingPointError: a weight is NaN or infinite; no mask was moved.
         """
         weights = {layer.name: weight for layer, weight in self.pairs() if layer.name in moves}
         layers = [layer for layer in self.layers if layer.name in moves]
-        check_finite(weights, "weight")
+        check_finite(weights, "weight", "no mask was moved")
         read = method.reads(moves.values())
 
         def signals(layer: SparseLayer, role: Role, kept: Tensor) -> Signals:
@@ -218,6 +235,7 @@ class Topology:
         for layer in layers:
             weight = weights[layer.name]
             layer.commit_(proposed[layer.name], weight, slots(optimizer, weight), method.on_grow)
+            restart_(optimizer, weight)
             layer.active = changes[layer.name].active
         self.collect_()
         return changes
@@ -258,23 +276,11 @@ class Topology:
         density = method.density_at(progress, planned.initial_density, planned.final_density)
         return min(layer.pattern.kept(density, planned.shape), layer.n_free)
 
-    def _global_targets(self, targets: dict[str, int]) -> dict[str, int]:
-        """Keep the sum of the targets but not how it is shared: that, all layers decide together.
-
-        A falling sum is spread over the layers only to be summed again; a rising one goes to where
-        the layers are furthest below what was planned.
-        """
-        active = [layer.active for layer in self.layers]
-        change = sum(targets.values()) - sum(active)
-        if change <= 0:
-            shares = share_out(-change, active, active)
-            return dict(
-                zip(targets, [a - s for a, s in zip(active, shares, strict=True)], strict=True)
-            )
-        below = [max(t - a, 0) for t, a in zip(targets.values(), active, strict=True)]
-        room = [layer.n_free - layer.active for layer in self.layers]
-        shares = share_out(change, below, room)
-        return dict(zip(targets, [a + s for a, s in zip(active, shares, strict=True)], strict=True))
+    def unsettled(self, method: Method) -> bool:
+        """Tell whether a moving density has not come to its end."""
+        if not isinstance(method, Dynamic) or method.initial_density is None:
+            return False
+        return any(move.shrink or move.expand for move in self.moves(method, 1.0).values())
 
     # ------------------------------------------------------------------ save and restore
 
@@ -284,12 +290,7 @@ class Topology:
 
     def check_state(self, state: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the masks of a saved state, or raise ValueError if it does not fit."""
-        names = [layer.name for layer in self.layers]
-        if list(state) != names:
-            raise ValueError(
-                f"state: it has masks of {list(state)}, but {names} are sparse here: "
-                "use the same model, include and exclude"
-            )
+        check_names(state, [layer.name for layer in self.layers])
         return {layer.name: layer.check_state(state[layer.name]) for layer in self.layers}
 
     @torch.no_grad()
@@ -305,8 +306,29 @@ class Topology:
         self.collect_()
 
 
-def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+def check_names(state: Any, names: list[str]) -> None:
+    """Raise ValueError unless a saved state is of these layers.
+
+    Example:
+        >>> check_names({"fc.weight": {}}, ["fc.weight"])
+    """
+    found = list(state) if isinstance(state, Mapping) else state
+    if found != names:
+        raise ValueError(
+            f"state: it has masks of {found}, but {names} are sparse here: "
+            "use the same model, include and exclude"
+        )
+
+
+def check_finite(
+    tensors: Mapping[str, Tensor], what: str, outcome: str = "nothing was changed"
+) -> None:
     """Raise FloatingPointError if any value is NaN or infinite; the device is asked once.
+
+    Args:
+        tensors: by name.
+        what: they are, for the error.
+        outcome: what has come of the update until now, for the error.
 
     Example:
         >>> check_finite({"a": torch.ones(2)}, "weight")
@@ -319,12 +341,29 @@ def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     if bad:
         raise FloatingPointError(
             f"topology update: the {what} of {', '.join(bad)} holds NaN or infinite values; "
-            "nothing was changed. Lower the learning rate, or skip such steps (as GradScaler does)"
+            f"{outcome}. Lower the learning rate, or skip such steps (as GradScaler does)"
         )
 
 
 def _sum(tensor: Tensor) -> Tensor:
     return tensor.sum(dtype=torch.float32 if tensor.element_size() < 4 else None)
+
+
+def _global_targets(layers: Sequence[SparseLayer], targets: dict[str, int]) -> dict[str, int]:
+    """Keep the sum of the targets but not how it is shared: that, all layers decide together.
+
+    A falling sum is spread over the layers only to be summed again; a rising one goes to where
+    the layers are furthest below what was planned.
+    """
+    active = [layer.active for layer in layers]
+    change = sum(targets.values()) - sum(active)
+    if change <= 0:
+        shares = share_out(-change, active, active)
+        return dict(zip(targets, [a - s for a, s in zip(active, shares, strict=True)], strict=True))
+    below = [max(t - a, 0) for t, a in zip(targets.values(), active, strict=True)]
+    room = [layer.n_free - layer.active for layer in layers]
+    shares = share_out(change, below, room)
+    return dict(zip(targets, [a + s for a, s in zip(active, shares, strict=True)], strict=True))
 
 
 def _count_changes(

@@ -18,6 +18,7 @@ from regrow.engine.exchange import Exchange, Role
 from regrow.engine.layer import pack, unpack
 from regrow.engine.moments import SQUARES, OnGrow
 from regrow.engine.patterns import Block, Element, Pattern
+from regrow.engine.saved import check_running, read_mask
 from regrow.engine.scores import Gradient, Score, Signals
 from regrow.engine.selection import nth_allowed, sample
 from regrow.engine.sparse_layer import SparseLayer
@@ -310,21 +311,12 @@ def positions_of(planned: PlannedLayer, pattern: Pattern, state: dict[str, Any])
     Raises:
         ValueError: the state is incomplete, or of another layer, density or pattern.
     """
-    for key in ("counts", "mask", "fired", "running", "free", "held"):
-        if key not in state:
-            raise ValueError(f"state: {key} of {planned.name} is missing: it is damaged")
-    if state["counts"] != [planned.initial, planned.final]:
-        raise ValueError(
-            f"state: {planned.name} goes from {state['counts'][0]} to {state['counts'][1]} units, "
-            f"here from {planned.initial} to {planned.final}: use the same method"
-        )
+    mask = read_mask(planned, pattern, state)
     if state["held"] is not None:
         raise ValueError(f"state: {planned.name} holds weights, which only masks can")
-    unpack(state["fired"], pattern.grid(planned.shape))
-    mask = unpack(state["mask"], planned.shape)
     units = mask if isinstance(pattern, Element) else pattern.reduce(mask.float()) > 0
-    if not torch.equal(pattern.expand(units, planned.shape), mask):
-        raise ValueError(f"state: the mask of {planned.name} has broken units of {pattern}")
+    side = (pattern.size,) * 2 if isinstance(pattern, Block) else ()
+    check_running(planned.name, state["running"], (int(units.sum()), *side))
     return narrow(torch.from_numpy(np.flatnonzero(units.numpy())), planned.units)
 
 

@@ -106,6 +106,7 @@ def churn(sparse: Sparsifier) -> list[tuple[int, float]]:
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> method = regrow.SET(density=0.5, update_every=1, regrow_dropped=False)
         >>> sparse = regrow.sparsify(model, optimizer, method, total_steps=9)
+        >>> model(torch.ones(1, 8)).sum().backward()
         >>> optimizer.step()
         >>> churn(sparse)
         [(1, 0.25)]
@@ -203,7 +204,9 @@ def reachable(model: nn.Module, masks: Masks, *inputs: Any) -> dict[str, Tensor]
 
 
 def _positive(reference: Tensor, generator: torch.Generator) -> Tensor:
-    noise = 0.5 + torch.rand(reference.shape, generator=generator, dtype=torch.float64)
+    noise = 0.5 + torch.rand(
+        reference.shape, generator=generator, dtype=torch.float64, device="cpu"
+    )
     return noise.to(reference.device)
 
 

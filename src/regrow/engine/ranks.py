@@ -1,0 +1,99 @@
+"""Processes that train replicas of one model: what one of them sees is not what all see."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from regrow.engine.plan import peel
+
+__all__ = ["ALONE", "Ranks", "replicas"]
+
+logger = logging.getLogger("regrow")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that hold replicas of one model.
+
+    Args:
+        group: their process group; None: there is only this one.
+    """
+
+    group: Any = None
+
+    def mean(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the mean of each tensor over the ranks, as DDP takes it of gradients.
+
+        Example:
+            >>> ALONE.mean([torch.ones(2)])
+            (tensor([1., 1.]),)
+        """
+        if self.group is None:
+            return tuple(tensor.detach() for tensor in tensors)
+        sums = [tensor.detach().clone() for tensor in tensors]
+        for tensor in sums:
+            dist.all_reduce(tensor, group=self.group)
+        return tuple(tensor / dist.get_world_size(self.group) for tensor in sums)
+
+    def as_first(self, units: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the first rank's bool tensors, whatever this one found.
+
+        Example:
+            >>> ALONE.as_first({"w": torch.tensor([True])})
+            {'w': tensor([True])}
+        """
+        if self.group is None:
+            return dict(units)
+        found = {name: chosen.to(torch.uint8) for name, chosen in units.items()}
+        for tensor in found.values():
+            dist.broadcast(tensor, dist.get_global_rank(self.group, 0), group=self.group)
+        return {name: tensor.bool() for name, tensor in found.items()}
+
+
+ALONE = Ranks()
+
+
+def replicas(model: nn.Module, weights: Mapping[str, Tensor]) -> Ranks:
+    """Find the ranks that train this model together.
+
+    They are those of the DistributedDataParallel around it; without one, all ranks, if they hold
+    the same weights: a trainer may have handed over the module inside, or wrap it later.
+
+    Args:
+        model: as the user gave it.
+        weights: some of its weights, by name.
+
+    Example:
+        >>> replicas(nn.Linear(2, 2), {}) == ALONE
+        True
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return ALONE
+    wrappers = [m for m in peel(model) if isinstance(m, nn.parallel.DistributedDataParallel)]
+    if wrappers:
+        return Ranks(wrappers[0].process_group)
+    if dist.get_world_size() == 1:
+        return ALONE
+    prints: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(prints, _fingerprint(weights))
+    if all(other == prints[0] for other in prints):
+        return Ranks(dist.group.WORLD)
+    logger.warning(
+        "the ranks hold different weights, so each chooses its first topology by itself: if they "
+        "are to train one model, wrap it in DistributedDataParallel first"
+    )
+    return ALONE
+
+
+def _fingerprint(weights: Mapping[str, Tensor]) -> list[tuple[str, tuple[int, ...], float]]:
+    return [
+        (name, tuple(weight.shape), float(weight.detach().double().norm()))
+        for name, weight in weights.items()
+    ]
