@@ -66,8 +66,8 @@ static void check_linear(int threads) {
   float *x = numbers(columns * batch), *y = numbers(rows * batch), *dx = numbers(columns * batch);
   float *dw = numbers(s.nonzeros), *sums = numbers(rows);
   regrow_pack(batch, columns, raw, columns, 1, x, batch, threads);
-  regrow_multiply(&s.forward, values, x, batch, y, batch, batch, bias, 0, threads);
-  regrow_multiply(&s.transposed, values, y, batch, dx, batch, batch, 0, 1, threads);
+  regrow_multiply(&s.forward, values, x, batch, y, batch, 0, batch, bias, 0, threads);
+  regrow_multiply(&s.transposed, values, y, batch, dx, columns, 1, batch, 0, 1, threads);
   regrow_dot(&s.forward, dw, x, batch, y, batch, batch, threads);
   regrow_epilogue_backward(rows, batch, y, batch, y, batch, y, batch, sums, threads);
   for (int64_t r = 0; r < rows && batch; r++) {

@@ -13,7 +13,7 @@ from regrow.execution.csr import native
 from regrow.execution.csr.convolution import Convolution, ThroughDense, WithOffsets
 from regrow.execution.csr.geometry import Axis, Plan
 from regrow.execution.csr.index import Index
-from regrow.execution.csr.layer import CsrLayer, check_input
+from regrow.execution.csr.layer import CsrLayer, checked
 
 __all__ = ["CsrConv", "CsrConv1d", "CsrConv2d", "CsrConv3d"]
 
@@ -138,7 +138,7 @@ class CsrConv(CsrLayer):
             TypeError: x has another dtype or device.
             ValueError: x has another shape, or weight does not fit the index.
         """
-        check_input(x, self)
+        x = checked(x, self)
         batched = x.dim() == self.dimensions + 2
         if (not batched and x.dim() != self.dimensions + 1) or x.shape[batched] != self.in_channels:
             raise ValueError(

@@ -24,7 +24,6 @@ class Convolution(torch.autograd.Function):
     """A sparse convolution of images, batch innermost, and its gradients."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrConv) -> Tensor:
         """Compute the output."""
         relu = layer.activation == "relu"
@@ -37,8 +36,7 @@ class Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients of input, nonzeros and bias that are needed."""
         x, values, *output = ctx.saved_tensors
         needs_x, needs_values, needs_bias, _ = ctx.needs_input_grad
@@ -122,20 +120,22 @@ class ThroughDense:
 
     def forward(self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
         """Compute the output, batch innermost."""
-        y = self.layer.dense_convolution(x, self._dense(values), bias)
+        with torch.autocast("cpu", enabled=False):
+            y = self.layer.dense_convolution(x, self._dense(values), bias)
         y = layout.empty_images(*_sizes(y)).copy_(y)
         return y.relu_() if relu else y
 
     def input_gradient(self, x: Tensor, grad: Tensor, values: Tensor) -> Tensor:
         """Compute the gradient of the input."""
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autocast("cpu", enabled=False):
             x = x.detach().requires_grad_()
             y = self.layer.dense_convolution(x, self._dense(values), None)
         return torch.autograd.grad(y, x, grad)[0]
 
     def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
         """Compute the gradient of the nonzeros."""
-        dense = self.layer.dense_weight_gradient(x, grad, slice(None))
+        with torch.autocast("cpu", enabled=False):
+            dense = self.layer.dense_weight_gradient(x, grad, slice(None))
         return dense.flatten()[self.index.positions]
 
     def index_tensors(self) -> list[Tensor]:

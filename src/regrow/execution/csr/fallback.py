@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from regrow.execution.csr.index import Compressed
+    from regrow.execution.csr.index import Compressed, Index
 
 __all__ = [
     "above",
     "dot",
     "epilogue_backward",
+    "linear",
+    "linear_backward",
     "locate",
     "mark",
     "merge",
@@ -144,7 +146,8 @@ def multiply(
     matrix: Compressed, values: Tensor, x: Tensor, out: Tensor, bias: Tensor | None, relu: bool
 ) -> Tensor:
     """Compute out = x matrixᵀ + bias, with a ReLU on request; x and out feature-major."""
-    out.copy_((sparse_tensor(matrix, values) @ x.t().contiguous()).t())
+    with torch.autocast("cpu", enabled=False):
+        out.copy_((sparse_tensor(matrix, values) @ x.t().contiguous()).t())
     if bias is not None:
         out += bias
     return out.relu_() if relu else out
@@ -172,3 +175,35 @@ def epilogue_backward(
         out.copy_(grad)
     if sums is not None:
         torch.sum(grad, 0, out=sums)
+
+
+def linear(
+    matrix: Compressed,
+    values: Tensor,
+    x: Tensor,
+    packed: Tensor | None,
+    out: Tensor,
+    bias: Tensor | None,
+    relu: bool,
+) -> None:
+    """Compute a layer as :func:`multiply` does, x packed on the way if there is room for it."""
+    multiply(matrix, values, x if packed is None else pack(x, packed), out, bias, relu)
+
+
+def linear_backward(
+    index: Index,
+    values: Tensor,
+    x: Tensor,
+    grad: Tensor,
+    packed: Tensor | None,
+    for_values: Tensor | None,
+    for_x: Tensor | None,
+    for_bias: Tensor | None,
+) -> None:
+    """Compute the gradients of a layer that there is room for, its own packed on the way."""
+    grad = grad if packed is None else pack(grad, packed)
+    epilogue_backward(grad, None, None, for_bias)
+    if for_values is not None:
+        for_values.copy_(dot(index.forward, x, grad))
+    if for_x is not None:
+        multiply(index.transposed, values, grad, for_x, None, relu=False)

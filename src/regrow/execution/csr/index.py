@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Compressed", "Index"]
 
-_FAST_BLOCK = 96  # columns of a tile that stay in the first-level cache: 96 x 128 floats = 48 KiB
-_LARGE_BLOCK = 1024  # ... in the second-level cache
-_WORTH = 7  # nonzeros that a row should have in a block
+# Columns that are read together. A narrow block keeps what is read close, and costs each row a pass
+# over its sums: it pays for rows with many nonzeros in it.
+_NARROW, _WIDE = 256, 1024
+_WORTH = 20
 
 
 class Compressed:
@@ -49,8 +50,8 @@ class Compressed:
         """Return how many columns a block has, so that what it reads of x stays in a cache."""
         if self.width is not None:
             return self.width
-        in_fast = self.nonzeros / max(1, self.rows * self.columns) * _FAST_BLOCK
-        return _FAST_BLOCK if in_fast >= _WORTH else _LARGE_BLOCK
+        in_narrow = self.nonzeros / max(1, self.rows * self.columns) * _NARROW
+        return _NARROW if in_narrow >= _WORTH else _WIDE
 
     def tensors(self) -> list[Tensor]:
         """Return all that is held."""

@@ -12,27 +12,30 @@ from torch import Tensor, nn
 from regrow.execution.csr import native
 from regrow.execution.csr.index import Index
 
-__all__ = ["CsrLayer", "check_input"]
+__all__ = ["CsrLayer", "checked"]
 
 _TILE = 1 << 20  # numbers in a tile of the dense gradient: 4 MiB
 
 
-def check_input(x: Tensor, layer: nn.Module) -> None:
-    """Refuse what the kernels cannot compute with.
+def checked(x: Tensor, layer: nn.Module) -> Tensor:
+    """Return what the kernels can compute with, or refuse it; autocast casts other precisions.
 
     Raises:
-        TypeError: x is not float32 on the CPU; under autocast other precisions are cast.
+        TypeError: x is not float32 on the CPU.
     """
+    if x.dtype == torch.float32 and x.device.type == "cpu":
+        return x
     if x.device.type != "cpu":
         raise TypeError(
             f"input is on {x.device}: {type(layer).__name__} computes on the CPU only; "
             "move the input with .cpu(), or keep the layer masked on this device"
         )
-    if x.dtype != torch.float32 and not torch.is_autocast_enabled("cpu"):
-        raise TypeError(
-            f"input is {x.dtype}: {type(layer).__name__} computes in torch.float32 only; "
-            "convert the input with .float()"
-        )
+    if x.is_floating_point() and torch.is_autocast_enabled("cpu"):
+        return x.float()
+    raise TypeError(
+        f"input is {x.dtype}: {type(layer).__name__} computes in torch.float32 only; "
+        "convert the input with .float()"
+    )
 
 
 class CsrLayer(nn.Module):

@@ -7,7 +7,15 @@ from torch import Tensor
 
 from regrow.execution.csr.native import kernels
 
-__all__ = ["batch_last", "empty", "empty_images", "feature_major", "leading"]
+__all__ = [
+    "batch_last",
+    "empty",
+    "empty_images",
+    "feature_major",
+    "leading",
+    "one_stride",
+    "room_to_pack",
+]
 
 _LINE = 16  # floats in a cache line
 _SMALL = 192
@@ -30,24 +38,35 @@ def empty(batch: int, features: int) -> Tensor:
     return torch.empty_strided((batch, features), (1, leading(batch)))
 
 
-def feature_major(x: Tensor, reuse: float = 0) -> Tensor:
-    """Return x [batch, features] stored feature-major: itself if it is, else a packed copy.
+def room_to_pack(x: Tensor, reuse: float = 0) -> Tensor | None:
+    """Return memory for x [batch, features] stored feature-major; None if it is stored so.
 
     Args:
-        x: any strides.
+        x: any strides, more than one sample.
         reuse: how often each feature will be read; a layout that aliases cache sets is copied
             when that pays.
     """
-    batch, features = x.shape
-    if batch == 1:
-        return x.as_strided(x.shape, (1, x.stride(1)))
-    if features == 1:
-        return x if x.stride(0) == 1 else x.contiguous()
-    good = x.stride(1) >= batch and x.stride(0) == 1
+    batch = x.shape[0]
+    good = x.stride(0) == 1 and x.stride(1) >= batch
     if good and (reuse < _LINE or batch < _SMALL or x.stride(1) % (2 * _LINE)):
+        return None
+    return empty(*x.shape)
+
+
+def feature_major(x: Tensor, reuse: float = 0) -> Tensor:
+    """Return x [batch, features] stored feature-major: itself if it is, else a packed copy."""
+    x = one_stride(x)
+    packed = room_to_pack(x, reuse)
+    return x if packed is None else kernels().pack(x, packed)
+
+
+def one_stride(x: Tensor) -> Tensor:
+    """Return x with strides that say what they mean, where a size of one leaves them open."""
+    if 1 not in x.shape:
         return x
-    packed: Tensor = kernels().pack(x, empty(batch, features))
-    return packed
+    batch = x.shape[0]
+    strides = (1, x.stride(1)) if batch == 1 else (x.stride(0), batch * x.stride(0))
+    return x.as_strided(x.shape, strides)
 
 
 def empty_images(batch: int, channels: int, size: tuple[int, ...]) -> Tensor:

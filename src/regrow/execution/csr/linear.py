@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from regrow.execution.csr import layout
 from regrow.execution.csr.index import Index
-from regrow.execution.csr.layer import CsrLayer, check_input
+from regrow.execution.csr.layer import CsrLayer, checked
 from regrow.execution.csr.native import kernels
 from regrow.execution.growth import highest_of_product
 
@@ -22,41 +22,39 @@ _SHORT = 1024  # samples; of longer sums, the dense gradient of some rows is the
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrLinear
     ) -> Tensor:
         index, relu = layer.index, layer.activation == "relu"
-        x = layout.feature_major(x, len(index) / max(1, index.shape[1]))
-        values = values.contiguous()
+        x, values = layout.one_stride(x), values.contiguous()
+        ctx.batch_major = x.stride(0) != 1
+        packed = layout.room_to_pack(x, len(index) / max(1, index.shape[1]))
         y = layout.empty(len(x), index.shape[0])
-        kernels().multiply(index.forward, values, x, y, bias, relu)
-        ctx.save_for_backward(x, values, *([y] if relu else []))
+        kernels().linear(index.forward, values, x, packed, y, bias, relu)
+        ctx.save_for_backward(x if packed is None else packed, values, *([y] if relu else []))
         ctx.layer, ctx.index = layer, index
         return y
 
     @staticmethod
     @once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, values, *output = ctx.saved_tensors
         index: Index = ctx.index
         needs_x, needs_values, needs_bias, _ = ctx.needs_input_grad
-        grad = layout.feature_major(grad, len(index) / max(1, index.shape[0]))
-        sums = torch.empty(index.shape[0]) if needs_bias else None
+        grad = layout.one_stride(grad)
         if output:
             masked = layout.empty(*grad.shape)
-            kernels().epilogue_backward(grad, output[0], masked, sums)
+            kernels().epilogue_backward(layout.feature_major(grad), output[0], masked, None)
             grad = masked
-        elif needs_bias:
-            kernels().epilogue_backward(grad, None, None, sums)
-        if ctx.layer.captures:
-            ctx.layer.capture(x, grad)
-        grad_values = kernels().dot(index.forward, x, grad) if needs_values else None
+        packed = layout.room_to_pack(grad, len(index) / max(1, index.shape[0]))
+        sums = torch.empty(index.shape[0]) if needs_bias else None
+        grad_values = torch.empty(len(index)) if needs_values else None
         grad_x = None
-        if needs_x:
-            grad_x = layout.empty(len(x), index.shape[1])
-            kernels().multiply(index.transposed, values, grad, grad_x, None, False)
+        if needs_x:  # in the layout of x: autograd would otherwise copy it into that, slowly
+            grad_x = torch.empty(x.shape) if ctx.batch_major else layout.empty(*x.shape)
+        kernels().linear_backward(index, values, x, grad, packed, grad_values, grad_x, sums)
+        if ctx.layer.captures:
+            ctx.layer.capture(x, grad if packed is None else packed)
         return grad_x, grad_values, sums, None
 
 
@@ -108,7 +106,7 @@ class CsrLinear(CsrLayer):
             TypeError: x has another dtype or device.
             ValueError: x has another number of features, or weight does not fit the index.
         """
-        check_input(x, self)
+        x = checked(x, self)
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
                 f"input has shape {tuple(x.shape)}; its last size must be {self.in_features}"

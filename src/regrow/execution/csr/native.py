@@ -60,8 +60,22 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "regrow_multiply": (
         None,
         [
-            *[_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _LONG, _LONG],
+            *[_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _LONG, _INT, _LONG],
             *[_POINTER, _INT, _INT],
+        ],
+    ),
+    "regrow_linear": (
+        None,
+        [
+            *[_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG],
+            *[_POINTER, _LONG, _LONG, _POINTER, _INT, _INT],
+        ],
+    ),
+    "regrow_linear_backward": (
+        None,
+        [
+            *[_POINTER, _POINTER, _POINTER, _POINTER, _LONG, _POINTER, _LONG, _LONG],
+            *[_POINTER, _LONG, _POINTER, _POINTER, _LONG, _INT, _POINTER, _LONG, _INT],
         ],
     ),
     "regrow_dot": (

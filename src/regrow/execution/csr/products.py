@@ -12,7 +12,7 @@ from regrow.execution.csr.native import Matrix, library
 
 if TYPE_CHECKING:
     from regrow.execution.csr.geometry import Pass
-    from regrow.execution.csr.index import Compressed
+    from regrow.execution.csr.index import Compressed, Index
 
 __all__ = [
     "above",
@@ -20,6 +20,8 @@ __all__ = [
     "convolve_dot",
     "dot",
     "epilogue_backward",
+    "linear",
+    "linear_backward",
     "locate",
     "mark",
     "merge",
@@ -169,12 +171,42 @@ def pack(x: Tensor, out: Tensor) -> Tensor:
 def multiply(
     matrix: Compressed, values: Tensor, x: Tensor, out: Tensor, bias: Tensor | None, relu: bool
 ) -> Tensor:
-    """Compute out = x matrixᵀ + bias, with a ReLU on request; x and out feature-major."""
+    """Compute out = x matrixᵀ + bias, with a ReLU on request; x feature-major, out either way."""
+    turned = out.stride(0) != 1
     _C.regrow_multiply(
         ctypes.byref(matrix.native(Matrix)),
         values.data_ptr(),
         x.data_ptr(),
         x.stride(1),
+        out.data_ptr(),
+        out.stride(0 if turned else 1),
+        turned,
+        x.shape[0],
+        None if bias is None else bias.data_ptr(),
+        relu,
+        torch.get_num_threads(),
+    )
+    return out
+
+
+def linear(
+    matrix: Compressed,
+    values: Tensor,
+    x: Tensor,
+    packed: Tensor | None,
+    out: Tensor,
+    bias: Tensor | None,
+    relu: bool,
+) -> None:
+    """Compute a layer as :func:`multiply` does, x packed on the way if there is room for it."""
+    _C.regrow_linear(
+        ctypes.byref(matrix.native(Matrix)),
+        values.data_ptr(),
+        x.data_ptr(),
+        *x.stride(),
+        x.shape[1],
+        None if packed is None else packed.data_ptr(),
+        (x if packed is None else packed).stride(1),
         out.data_ptr(),
         out.stride(1),
         x.shape[0],
@@ -182,7 +214,38 @@ def multiply(
         relu,
         torch.get_num_threads(),
     )
-    return out
+
+
+def linear_backward(
+    index: Index,
+    values: Tensor,
+    x: Tensor,
+    grad: Tensor,
+    packed: Tensor | None,
+    for_values: Tensor | None,
+    for_x: Tensor | None,
+    for_bias: Tensor | None,
+) -> None:
+    """Compute the gradients of a layer that there is room for, its own packed on the way."""
+    turned = for_x is not None and for_x.stride(0) != 1
+    _C.regrow_linear_backward(
+        ctypes.byref(index.forward.native(Matrix)),
+        None if for_x is None else ctypes.byref(index.transposed.native(Matrix)),
+        values.data_ptr(),
+        x.data_ptr(),
+        x.stride(1),
+        grad.data_ptr(),
+        *grad.stride(),
+        None if packed is None else packed.data_ptr(),
+        (grad if packed is None else packed).stride(1),
+        None if for_values is None else for_values.data_ptr(),
+        None if for_x is None else for_x.data_ptr(),
+        0 if for_x is None else for_x.stride(0 if turned else 1),
+        turned,
+        None if for_bias is None else for_bias.data_ptr(),
+        x.shape[0],
+        torch.get_num_threads(),
+    )
 
 
 def dot(matrix: Compressed, x: Tensor, y: Tensor) -> Tensor:

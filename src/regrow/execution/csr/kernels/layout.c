@@ -1,22 +1,38 @@
 /* Moving activations into the feature-major layout, and the passes over it that are no products. */
 
-enum { SQUARE = 16 };
+/* y[f * ldy + b] = x[b * batch_stride + f * feature_stride] for some features and samples. */
+static void copy_square(const float *x, int64_t batch_stride, int64_t feature_stride, float *y,
+                        int64_t ldy, int64_t features, int64_t batch) {
+  for (int64_t f = 0; f < features; f++)
+    for (int64_t b = 0; b < batch; b++)
+      y[f * ldy + b] = x[b * batch_stride + f * feature_stride];
+}
+
+/* y[f * ldy + b] = x[b * batch_stride + f * feature_stride] for features [f, end), by squares. */
+static void pack_features(int64_t batch, int64_t f, int64_t end, const float *x,
+                          int64_t batch_stride, int64_t feature_stride, float *y, int64_t ldy) {
+  const struct tiles *set = in_use;
+  const int64_t side = set->lanes;
+  for (; f < end; f += side) {
+    const int64_t n = f + side < end ? side : end - f;
+    for (int64_t b = 0; b < batch; b += side) {
+      const int64_t m = b + side < batch ? side : batch - b;
+      const float *from = x + b * batch_stride + f * feature_stride;
+      float *to = y + f * ldy + b;
+      if (feature_stride == 1 && n == side && m == side) set->turn(from, batch_stride, to, ldy);
+      else copy_square(from, batch_stride, feature_stride, to, ldy, n, m);
+    }
+  }
+}
 
 /* y[f * ldy + b] = x[b * batch_stride + f * feature_stride] */
 EXPORT void regrow_pack(int64_t batch, int64_t features, const float *x, int64_t batch_stride,
                         int64_t feature_stride, float *y, int64_t ldy, int threads) {
-  const int64_t strips = (features + SQUARE - 1) / SQUARE;
+  const int64_t strip = 4 * in_use->lanes;
   PARALLEL(omp parallel for num_threads(threads) schedule(static) if (threads > 1))
-  for (int64_t strip = 0; strip < strips; strip++) {
-    const int64_t f0 = strip * SQUARE;
-    const int64_t f1 = f0 + SQUARE < features ? f0 + SQUARE : features;
-    for (int64_t b0 = 0; b0 < batch; b0 += SQUARE) {
-      const int64_t b1 = b0 + SQUARE < batch ? b0 + SQUARE : batch;
-      for (int64_t f = f0; f < f1; f++)
-        for (int64_t b = b0; b < b1; b++)
-          y[f * ldy + b] = x[b * batch_stride + f * feature_stride];
-    }
-  }
+  for (int64_t f = 0; f < features; f += strip)
+    pack_features(batch, f, f + strip < features ? f + strip : features, x, batch_stride,
+                  feature_stride, y, ldy);
 }
 
 /* Through a ReLU and a bias backwards, in one pass over the rows: out = g where y > 0, else 0;

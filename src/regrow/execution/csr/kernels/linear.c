@@ -7,6 +7,8 @@ struct sparse {
   const int32_t *pointers, *split, *index, *order;
 };
 
+enum { TURNED_ROWS = 64 }; /* computed before they are transposed */
+
 static const int64_t side_by_side[3][LARGEST_TILE] = {
     {0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60},
     {0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120},
@@ -62,11 +64,24 @@ static void set_block(struct tile *t, const struct sparse *m, int64_t block) {
   t->end = m->split + (block + 1) * m->step;
 }
 
-/* y = m x + bias, with a ReLU on request; batch columns. */
-EXPORT void regrow_multiply(const struct sparse *m, const float *values, const float *x, int64_t ldx,
-                            float *y, int64_t ldy, int64_t batch, const float *bias, int relu,
-                            int threads) {
+/* Rows [row, end) of m x + bias for the columns of one piece. */
+static void multiply_rows(struct tile t, const struct sparse *m, int64_t row, int64_t end,
+                          int64_t width, int relu) {
   const struct tiles *set = in_use;
+  for (int64_t block = 0; block < m->blocks; block++) {
+    set_block(&t, m, block);
+    t.first = block == 0;
+    t.relu = relu && block == m->blocks - 1;
+    if (width >= set->lanes) set->multiply(&t, row, end, (int)(width / set->lanes));
+    else set->multiply_narrow(&t, row, end, (int)width);
+  }
+}
+
+/* y = m x + bias, with a ReLU on request; batch columns, x feature-major. The stride of y between two
+ * rows is ldy; with turned, y is batch-major, and ldy its stride between two samples. */
+EXPORT void regrow_multiply(const struct sparse *m, const float *values, const float *x, int64_t ldx,
+                            float *y, int64_t ldy, int turned, int64_t batch, const float *bias,
+                            int relu, int threads) {
   const int64_t pieces = piece_count(batch);
   const int64_t parts = larger(4 * threads / larger(pieces, 1), (m->rows + 255) / 256);
   PARALLEL(omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1))
@@ -76,13 +91,20 @@ EXPORT void regrow_multiply(const struct sparse *m, const float *values, const f
     const int64_t row = first_row(m, part, parts), end = first_row(m, part + 1, parts);
     struct tile t = tile_of(m, values, x + start, ldx, y + start, ldy);
     t.bias = bias;
-    for (int64_t block = 0; block < m->blocks; block++) {
-      set_block(&t, m, block);
-      t.first = block == 0;
-      t.relu = relu && block == m->blocks - 1;
-      if (width >= set->lanes) set->multiply(&t, row, end, (int)(width / set->lanes));
-      else set->multiply_narrow(&t, row, end, (int)width);
+    if (!turned) {
+      multiply_rows(t, m, row, end, width, relu);
+      continue;
     }
+    const int64_t some = m->blocks > 1 ? end - row : TURNED_ROWS; /* rows share blocks of x */
+    float *scratch = malloc((size_t)(some * width) * sizeof *scratch);
+    t.ldy = width;
+    for (int64_t r = row; r < end; r += some) {
+      const int64_t last = r + some < end ? r + some : end;
+      t.y = scratch - r * width;
+      multiply_rows(t, m, r, last, width, relu);
+      pack_features(last - r, 0, width, scratch, width, 1, y + start * ldy + r, ldy);
+    }
+    free(scratch);
   }
 }
 
@@ -107,4 +129,29 @@ EXPORT void regrow_dot(const struct sparse *m, float *out, const float *x, int64
       }
     }
   }
+}
+
+/* A layer forwards: x is packed on the way if there is room for it. */
+EXPORT void regrow_linear(const struct sparse *m, const float *values, const float *x,
+                          int64_t batch_stride, int64_t feature_stride, int64_t features,
+                          float *packed, int64_t ld, float *y, int64_t ldy, int64_t batch,
+                          const float *bias, int relu, int threads) {
+  if (packed) regrow_pack(batch, features, x, batch_stride, feature_stride, packed, ld, threads);
+  regrow_multiply(m, values, packed ? packed : x, ld, y, ldy, 0, batch, bias, relu, threads);
+}
+
+/* A layer backwards: the gradient is packed on the way if there is room for it. Of the gradients of
+ * values, input and bias those are left out whose place is NULL. */
+EXPORT void regrow_linear_backward(const struct sparse *m, const struct sparse *transposed,
+                                   const float *values, const float *x, int64_t ldx,
+                                   const float *grad, int64_t batch_stride, int64_t feature_stride,
+                                   float *packed, int64_t ld, float *for_values, float *for_x,
+                                   int64_t ld_x, int turned, float *for_bias, int64_t batch,
+                                   int threads) {
+  if (packed) regrow_pack(batch, m->rows, grad, batch_stride, feature_stride, packed, ld, threads);
+  if (packed) grad = packed;
+  if (for_bias) regrow_epilogue_backward(m->rows, batch, grad, ld, 0, 0, 0, 0, for_bias, threads);
+  if (for_values) regrow_dot(m, for_values, x, ldx, grad, ld, batch, threads);
+  if (for_x)
+    regrow_multiply(transposed, values, grad, ld, for_x, ld_x, turned, batch, 0, 0, threads);
 }

@@ -47,6 +47,7 @@ struct tiles {
   const char *name;
   int lanes;   /* floats in a vector */
   int largest; /* vectors in the widest tile, a power of two */
+  void (*turn)(const float *x, int64_t ldx, float *y, int64_t ldy);
   void (*multiply)(const struct tile *, int64_t row, int64_t end, int vectors);
   void (*multiply_narrow)(const struct tile *, int64_t row, int64_t end, int columns);
   void (*dot)(const struct tile *, int64_t row, int64_t end, int vectors);
