@@ -37,7 +37,7 @@ def build(out, into, b, density=0.4, dtype=torch.float32, bias=True, seed=0):
 def error(found, expected):
     assert found.shape == expected.shape
     assert found.isfinite().all()
-    distance = (found.double() - expected.double()).norm()
+    distance = (found.detach().double() - expected.detach().double()).norm()
     return float(distance / expected.double().norm().clamp(min=1e-30))
 
 
@@ -204,16 +204,12 @@ def test_captured_tiles_make_up_the_dense_gradient():
     assert layer.block_scores().shape == (4, 5)
 
 
-def test_a_topology_is_built_without_waiting_for_the_device():
+def test_a_topology_is_built_without_waiting_for_the_device(waiting_is):
     layer = build(512, 512, 64, 0.25, torch.bfloat16)
     positions = torch.arange(16, device="cuda") * 3
     torch.cuda.synchronize()
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is("error"):
         layer.set_topology_(positions)
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
     assert torch.equal(layer.index.positions, positions)
     check(layer, 65, 1e-2)
 

@@ -1,8 +1,6 @@
 """On a GPU: the topology of the CPU, no waiting for the device layer by layer, loss scaling."""
 
-import contextlib
 import dataclasses
-import warnings
 
 import pytest
 import torch
@@ -66,24 +64,6 @@ def test_one_seed_gives_one_topology_on_every_device(name):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-@contextlib.contextmanager
-def waiting_is(what):
-    """Let PyTorch warn or raise whenever the host waits for the device."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode(what)
-        try:
-            yield caught
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-
-
-def host_waits(call):
-    with waiting_is("warn") as caught:
-        call()
-    return sum("called a synchronizing" in str(warning.message) for warning in caught)
-
-
 MOVING = [
     name
     for name, kind in regrow.METHODS.items()
@@ -92,7 +72,7 @@ MOVING = [
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_the_host_waits_for_an_update_not_for_every_layer(name):
+def test_the_host_waits_for_an_update_not_for_every_layer(name, host_waits):
     def waits(layers):
         model = nn.ParameterDict({str(i): nn.Parameter(torch.randn(64, 64)) for i in range(layers)})
         model.to("cuda")
@@ -114,7 +94,7 @@ def test_the_host_waits_for_an_update_not_for_every_layer(name):
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", ["Static", "SET", "RigL", "MEST", "GraNet", "TopKAST", "averages"])
-def test_an_ordinary_step_never_waits(name, fused):
+def test_an_ordinary_step_never_waits(name, fused, waiting_is):
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64)).to("cuda")
     optimizer = torch.optim.AdamW(model.parameters(), fused=fused)
     if name == "averages":
