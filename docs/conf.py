@@ -20,6 +20,7 @@ extensions = [
     "docstrings",
     "method_pages",
     "drawings",
+    "records",
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
@@ -27,7 +28,7 @@ nitpick_ignore_regex = [
     # Other libraries' names, and the private ones of annotations: nothing is fetched at build time.
     (
         r"py:.*",
-        r"(torch|nn|pathlib|Tensor|Optimizer|numpy|collections|typing|lightning|transformers)\b.*",
+        r"(torch|nn|os|pathlib|Tensor|Optimizer|numpy|collections|typing|lightning|transformers)\b.*",
     ),
     (r"py:.*", r"Exchanges|Role|Scope|OnGrow"),
 ]

@@ -13,11 +13,13 @@ from html import escape
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import torch
 from docutils import nodes
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from records import cpu_part
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -120,10 +122,51 @@ def _mask(axes: Axes, pattern: Pattern, shape: tuple[int, ...], density: float) 
     axes.set_title(re.sub(r"\w+=", "", repr(pattern)), fontsize=10)
 
 
+def execution() -> Figure:
+    """Draw how much faster and smaller stored layers make training, by density."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (part, label), colour in zip(
+        {
+            "wide": "3072-4000-1000-4000-10",
+            "narrow": "784-1000-1000-1000-10",
+        }.items(),
+        COLOURS,
+        strict=False,
+    ):
+        ways = cpu_part(part)
+        dense = np.median(ways[0]["seconds"])
+        csr = [way for way in ways if way["way"] == "csr"]
+        left.plot(
+            [way["density"] for way in csr],
+            [dense / np.median(way["seconds"]) for way in csr],
+            "o-",
+            color=colour,
+            label=label,
+        )
+    ways = cpu_part("memory")
+    right.plot(
+        [way["density"] for way in ways[1:]],
+        [ways[0]["bytes"] / way["bytes"] for way in ways[1:]],
+        "o-",
+        color=COLOURS[2],
+        label="3072-8000-8000-8000-10",
+    )
+    for axes, title in ((left, "times faster: a training step"), (right, "times less peak memory")):
+        axes.axhline(1, color=INK, linewidth=0.6)
+        axes.set(xscale="log", yscale="log", xlabel="density", title=title)
+        axes.set_xticks([0.01, 0.05, 0.1], ["0.01", "0.05", "0.1"], minor=False)
+        axes.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"], minor=False)
+        axes.minorticks_off()
+        axes.legend()
+    return figure
+
+
 DRAWINGS: dict[str, Callable[[], Figure]] = {
     "schedules": schedules,
     "densities": densities,
     "patterns": patterns,
+    "execution": execution,
 }
 
 

@@ -14,6 +14,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from regrow.engine.chains import follows
 from regrow.engine.dynamic import Dynamic, Method
+from regrow.engine.tables import draw
 
 __all__ = ["Plan", "PlannedLayer", "make_plan", "peel", "unwrap"]
 
@@ -85,8 +86,7 @@ class Plan:
             counts = (f"{n:,}" for n in (layer.units, layer.initial, layer.final))
             row = (layer.name, shape, *counts, f"{layer.final / layer.units:.4f}")
             rows.append((*row, layer.execution) if stored else row)
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(_align(row, widths)).rstrip() for row in rows]
+        lines = [draw(rows)]
         decided = [layer for layer in self.layers if layer.why]
         lines += [f"{layer.execution}: {layer.name} ({layer.why})" for layer in decided]
         lines += [f"dense: {name} ({why})" for name, why in self.skipped.items()]
@@ -291,8 +291,3 @@ def _globs(globs: Globs, argument: str) -> Sequence[str]:
     if not isinstance(globs, Sequence) or not globs or not all(isinstance(g, str) for g in globs):
         raise TypeError(f"{argument}={globs!r}: a glob or a sequence of globs, such as '*.weight'")
     return tuple(globs)
-
-
-def _align(row: tuple[str, ...], widths: list[int]) -> list[str]:
-    name, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-    return [name.strip().ljust(widths[0]), *rest]

@@ -1,0 +1,153 @@
+"""``{record} NAME``: a table made from a record in ``results/`` when the pages are built."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from regrow.lab.statistics import mean_interval, paired_interval
+from regrow.studies.execution import bench
+
+RESULTS = Path(__file__).parents[2] / "results"
+Rows = list[tuple[str, ...]]
+
+
+def load(name: str) -> dict[str, Any]:
+    """Read a record."""
+    content: dict[str, Any] = json.loads((RESULTS / name).read_text("utf-8"))
+    return content
+
+
+def cpu_part(part: str) -> list[dict[str, Any]]:
+    """Return the ways that one part of ``regrow bench execution`` compared."""
+    record = load("execution/cpu.json")
+    ways: list[dict[str, Any]] = next(p for p in record["parts"] if p["part"] == part)["ways"]
+    return ways
+
+
+def cpu(part: str) -> tuple[Rows, str]:
+    """Tell one part of ``regrow bench execution``."""
+    record = load("execution/cpu.json")
+    where = record["environment"]
+    found = next(one for one in record["parts"] if one["part"] == part)
+    measured = f"{where['cpu']}, {where['threads']} threads, torch {where['torch']}"
+    return bench.table(found), f"{found['title']}. {measured}, {where['kernels']}."
+
+
+def block_layers() -> tuple[Rows, str]:
+    """Tell how fast block-sparse layers are."""
+    record = load("execution/block-layers.json")
+    rows: Rows = [("block", "density", "dense ms", "block ms", "forward", "dX", "dW", "× faster")]
+    for row in record["rows"]:
+        parts = (f"{row[part]['ratio']:.2f}" for part in ("forward", "dX", "dW", "total"))
+        times = (f"{row['ms'][way]:.3f}" for way in ("dense", "block"))
+        rows.append((str(row["block"]), f"{row['density']:g}", *times, *parts))
+    layer = "Forward and both gradients of a 4096×4096 layer, 16,384 tokens, bfloat16, CUDA graphs"
+    return rows, f"{layer}. {_gpu(record)}."
+
+
+def transformer() -> tuple[Rows, str]:
+    """Tell how fast a transformer block is."""
+    record = load("execution/transformer-block.json")
+    rows: Rows = [
+        ("parameters", "torch.compile", "dense ms", "block ms", "× faster", "middle half")
+    ]
+    for row in record["rows"]:
+        compiled = "both" if row["compiled"] else "neither"
+        times = (f"{row['ms'][way]:.2f}" for way in ("dense", "block"))
+        total = row["total"]
+        spread = f"{total['low']:.2f}-{total['high']:.2f}"
+        rows.append((row["parameters"], compiled, *times, f"{total['ratio']:.2f}", spread))
+    what = (
+        "A whole training step of a transformer block of width 4096 at density 0.1 in blocks of "
+        "128, 4×2048 tokens, bfloat16 arithmetic, fused AdamW, CUDA graphs"
+    )
+    return rows, f"{what}. {_gpu(record)}."
+
+
+def masked() -> tuple[Rows, str]:
+    """Tell what masks cost on a GPU."""
+    record = load("execution/masked-step.json")
+    rows: Rows = [("", "ms a step", "over dense")]
+    for row in record["rows"]:
+        rows.append((row["what"], f"{row['ms']:.2f}", f"{row['percent_over_dense']:+.2f} %"))
+    return rows, f"ResNet-50, batch 256, bfloat16. {record['environment']['device']}."
+
+
+def accuracy(data: str) -> tuple[Rows, str]:
+    """Tell what blocks cost in accuracy."""
+    record = load(f"execution/block-accuracy-{data}.json")
+    setting = record["setting"]
+    rows: Rows = [("density", "units", "accuracy, %", "to single weights, points")]
+    single: dict[float, list[float]] = {}
+    for row in record["rows"]:
+        values, density = row["accuracy"], row["density"]
+        one = mean_interval(values)
+        name = row["units"].replace("RigL 1", "weights", 1) if row["units"] == "RigL 1" else ""
+        name = name or row["units"].replace("RigL ", "blocks of ").replace("static 1", "static")
+        if name == "weights":
+            single[density] = values
+        difference = ""
+        if density in single and name != "weights":
+            gain = paired_interval(values, single[density])
+            difference = f"{gain.mean:+.2f} ± {gain.half_width:.2f}"
+        rows.append((f"{density:g}", name, f"{one.mean:.2f} ± {one.half_width:.2f}", difference))
+    note = (
+        f"Perceptron with two hidden layers of {setting['width']}, {setting['epochs']} epochs, "
+        f"{setting['seeds']} seeds, RigL, uniform densities, last layer dense. "
+    )
+    return rows, note + record["environment"]["source"] + "."
+
+
+def _gpu(record: dict[str, Any]) -> str:
+    where = record["environment"]
+    return f"{where['gpu']}, torch {where['torch']}, Triton {where['triton']}"
+
+
+TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
+    **{f"cpu-{part}": (lambda part=part: cpu(part)) for part in bench.PARTS},
+    "block-layers": block_layers,
+    "transformer-block": transformer,
+    "masked-step": masked,
+    "block-accuracy-fashion-mnist": lambda: accuracy("fashion-mnist"),
+    "block-accuracy-cifar10": lambda: accuracy("cifar10"),
+}
+
+
+def table(rows: Rows, caption: str) -> nodes.Node:
+    """Make a table of cells, the first row its header."""
+    made, group = nodes.table(), nodes.tgroup(cols=len(rows[0]))
+    made += nodes.title("", caption)
+    made += group
+    for _ in rows[0]:
+        group += nodes.colspec(colwidth=1)
+    head, body = nodes.thead(), nodes.tbody()
+    for number, row in enumerate(rows):
+        line = nodes.row()
+        for cell in row:
+            line += nodes.entry("", nodes.paragraph("", cell))
+        (body if number else head).append(line)
+    group += [head, body]
+    return made
+
+
+class Record(SphinxDirective):
+    """A table from a record."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Make it."""
+        return [table(*TABLES[self.arguments[0]]())]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("record", Record)
+    return {"parallel_read_safe": True}
