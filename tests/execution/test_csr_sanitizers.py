@@ -34,3 +34,21 @@ def test_no_access_out_of_bounds_and_no_undefined_behaviour(tmp_path, kind, open
     )
     assert ran.returncode == 0, ran.stderr[-4000:]
     assert ran.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("compiler", "emulator"), [("clang", ()), ("aarch64-linux-gnu-gcc", ("qemu-aarch64",))]
+)
+def test_other_compilers_and_processors_compute_the_same(tmp_path, compiler, emulator):
+    for tool in (compiler, *emulator):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+    program = tmp_path / "kernels"
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    flags += ["-static"] if emulator else []
+    command = [compiler, *flags, f"-I{build.SOURCES}", str(MAIN), "-o", str(program), "-lm"]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    ran = subprocess.run([*emulator, program], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    assert ("neon" in ran.stdout) == bool(emulator)
