@@ -170,3 +170,27 @@ def test_a_trial_another_process_is_at_is_left_to_it(tmp_path):
     assert attempt(trial, tmp_path, {}).status == "busy"
     kill(process)
     assert attempt(trial, tmp_path, {}).status == "finished"
+
+
+@pytest.mark.slow
+def test_ray_finds_what_local_processes_find(tmp_path):
+    ray = pytest.importorskip("ray", reason="needs the extra regrow[ray]")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        trials = [*walks(3), Walk(seed=5, name="bad", ends="raises")]
+        on_ray = sweep(trials, tmp_path / "ray", executor="ray", jobs=2)
+        dying = sweep([Walk(seed=8, ends="dies")], tmp_path / "ray", executor="ray")
+        here = sweep(trials, tmp_path / "local", executor="local", jobs=2)
+    finally:
+        ray.shutdown()
+    assert len(on_ray.finished) == len(here.finished) == 3
+    assert [outcome.trial for outcome in on_ray.failed] == [trials[-1]]
+    assert "ZeroDivisionError" in on_ray.failed[0].error
+    assert "died 2 times" in dying.failed[0].error
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"regrow\[ray\]"):
+        sweep(walks(1), tmp_path, executor="ray")

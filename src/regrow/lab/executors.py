@@ -37,7 +37,7 @@ def run_side_by_side(
         out: the study's folder; for "ray" one that all nodes share.
         options: of this machine, for the trials.
         executor: "inline" runs one after another in this process, "local" in processes of this
-            machine, "ray" on the cluster that Ray is connected to, or a local one.
+            machine (joblib), "ray" on the cluster that Ray is connected to, or a local one.
         jobs: how many at a time; -1 is one for each core. One runs in this process.
 
     Raises:
@@ -48,12 +48,13 @@ def run_side_by_side(
         yield from (attempt(trial, out, options) for trial in trials)
         return
     if executor == "ray":
-        _connect_ray()
-    elif jobs != 1:  # joblib would run a single job in this process, and let it die with it
+        yield from _on_ray(trials, out.resolve(), options, jobs)
+        return
+    if jobs != 1:  # joblib would run a single job in this process, and let it die with it
         jobs = max(2, min(jobs if jobs > 0 else os.cpu_count() or 1, len(trials)))
     run = joblib.delayed(attempt)
     try:
-        with joblib.parallel_config(backend="ray" if executor == "ray" else "loky", n_jobs=jobs):
+        with joblib.parallel_config(backend="loky", n_jobs=jobs):
             yield from joblib.Parallel(return_as="generator_unordered", pre_dispatch="all")(
                 run(trial, out.resolve(), options) for trial in trials
             )
@@ -61,12 +62,26 @@ def run_side_by_side(
         raise ProcessDied("a process that ran trials died") from error
 
 
-def _connect_ray() -> None:
+def _on_ray(
+    trials: Sequence[Trial], out: Path, options: Mapping[str, Any], jobs: int
+) -> Iterator[Outcome]:
+    """Run a Ray task for each trial; joblib's Ray backend cannot yield outcomes as they come."""
     try:
         import ray  # noqa: PLC0415 (an extra)
-        from ray.util.joblib import register_ray  # noqa: PLC0415
     except ImportError as error:
         raise ImportError("executor='ray' needs Ray: pip install 'regrow[ray]'") from error
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
-    register_ray()
+    task = ray.remote(max_retries=0)(attempt)
+    waiting, died = list(trials), False
+    running: list[Any] = []
+    while waiting or running:
+        while waiting and (jobs < 0 or len(running) < jobs):
+            running.append(task.remote(waiting.pop(0), out, options))
+        [ready], running = ray.wait(running)
+        try:
+            yield ray.get(ready)
+        except ray.exceptions.WorkerCrashedError:
+            died = True
+    if died:
+        raise ProcessDied("a process that ran trials died")
