@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from regrow.engine.patterns import Element
-from regrow.engine.scores import Score, Signals
-from regrow.engine.selection import top_per_group
+from regrow.engine.scores import Random, Score, Signals
+from regrow.engine.selection import nth_allowed, sample, top_per_group
 
 if TYPE_CHECKING:
     from regrow.engine.sparse_layer import SparseLayer
@@ -42,6 +43,7 @@ class Exchange:
         self.kept = active
         self.n = layer.active
         self.signals = signals
+        self._listed: Tensor | None = None
 
     def room(self, *, regrow_dropped: bool) -> int:
         """Return how many units could be grown now."""
@@ -52,15 +54,11 @@ class Exchange:
         if k == 0:
             return 0
         kept, signals = self.kept, self.signals("drop", self.kept)
-        if (
-            score.elementwise
-            and isinstance(self.layer.pattern, Element)
-            and kept.device.type == "cpu"
-        ):
-            # Active weights are few: look at them alone. On a GPU that would stall it.
-            positions = torch.from_numpy(np.flatnonzero(kept.numpy()))
+        if score.elementwise and self.listable:
+            positions = self._positions(kept)
             among = torch.ones_like(positions, dtype=torch.bool)
-            chosen = score.lowest(score(signals.at(positions)), k, among, self.n, generator)
+            few = replace(signals, mask=None, fired=None).at(positions)  # both true of all of them
+            chosen = score.lowest(score(few), k, among, self.n, generator)
             self.kept = kept.clone()
             self.kept.view(-1)[positions[chosen]] = False
         else:
@@ -69,6 +67,19 @@ class Exchange:
         gone = k if score.exact else int(torch.count_nonzero(chosen))
         self.n -= gone
         return gone
+
+    @property
+    def listable(self) -> bool:
+        """Whether to go by a list of the active weights, which are few; on a GPU it would wait."""
+        return isinstance(self.layer.pattern, Element) and self.active.device.type == "cpu"
+
+    def _positions(self, units: Tensor) -> Tensor:
+        """Return the flat positions of units; those active before the update are looked for once."""
+        if units is not self.active:
+            return torch.from_numpy(np.flatnonzero(units.numpy()))
+        if self._listed is None:
+            self._listed = torch.from_numpy(np.flatnonzero(units.numpy()))
+        return self._listed
 
     def worth(self, score: Score) -> tuple[Tensor, Tensor]:
         """Return what units are worth to a drop score, and which are there; 1-D tensors."""
@@ -86,7 +97,14 @@ class Exchange:
         """Grow the k highest units among those that may be grown."""
         if k == 0:
             return
-        candidates = ~(self.kept if regrow_dropped else self.active)
+        excluded = self.kept if regrow_dropped else self.active
+        if type(score) is Random and self.listable and self.layer.free is None:
+            ranks = sample(self.room(regrow_dropped=regrow_dropped), k, generator)
+            self.kept = self.kept.clone()
+            self.kept.view(-1)[nth_allowed(ranks, self._positions(excluded).numpy())] = True
+            self.n += k
+            return
+        candidates = ~excluded
         if self.layer.free is not None:
             candidates &= self.layer.free
         worth = score.worth(self.signals("grow", self.kept))
