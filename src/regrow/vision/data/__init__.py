@@ -1,0 +1,5 @@
+"""Data sets in their published formats."""
+
+from regrow.vision.data.catalogue import ImageSet, load_images, names, read_idx
+
+__all__ = ["ImageSet", "load_images", "names", "read_idx"]
