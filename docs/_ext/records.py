@@ -97,6 +97,7 @@ def accuracy(data: str) -> tuple[Rows, str]:
         if density in single and name != "weights":
             gain = paired_interval(values, single[density])
             difference = f"{gain.mean:+.2f} ± {gain.half_width:.2f}"
+        name += f" ({row['device']})" if "device" in row else ""
         rows.append((f"{density:g}", name, f"{one.mean:.2f} ± {one.half_width:.2f}", difference))
     note = (
         f"Perceptron with two hidden layers of {setting['width']}, {setting['epochs']} epochs, "

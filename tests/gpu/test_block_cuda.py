@@ -38,7 +38,7 @@ def error(found, expected):
     assert found.shape == expected.shape
     assert found.isfinite().all()
     distance = (found.detach().double() - expected.detach().double()).norm()
-    return float(distance / expected.double().norm().clamp(min=1e-30))
+    return float(distance / expected.detach().double().norm().clamp(min=1e-30))
 
 
 def exact(layer, x, g):
@@ -243,7 +243,7 @@ def test_a_captured_graph_repeats_the_step_and_follows_the_topology():
         model.zero_grad(set_to_none=True)
         y = model(x)
         y.float().square().mean().backward()
-        return y
+        return y.detach()  # what keeps the graph alive ties later steps to its stream
 
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())

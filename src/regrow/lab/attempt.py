@@ -1,0 +1,121 @@
+"""One attempt at one trial: claimed by a lock, run, and its folder moved to where it counts."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+
+from regrow.lab.environment import environment
+from regrow.lab.files import read_json, write_json
+from regrow.lab.records import FAILED, RUNNING, TRIALS
+from regrow.lab.run import CHECKPOINT, PROGRESS, Run
+from regrow.lab.trial import Trial
+
+__all__ = ["Outcome", "attempt", "is_finished", "starts"]
+
+Status = Literal["finished", "failed", "busy"]
+_STARTS = "starts.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended.
+
+    Args:
+        trial: what was tried.
+        status: "finished" (now or before), "failed" (it raised), "busy" (another process is at it).
+        seconds: it took, as far as this process saw.
+        error: the traceback of a failure.
+    """
+
+    trial: Trial
+    status: Status
+    seconds: float = 0.0
+    error: str = ""
+
+
+def is_finished(trial: Trial, out: Path) -> bool:
+    """Whether the record of a trial is there."""
+    return (out / TRIALS / trial.identity / "result.json").exists()
+
+
+def starts(trial: Trial, out: Path) -> int:
+    """Count the attempts at a trial that neither finished nor failed: under way, or died."""
+    path = out / RUNNING / trial.identity / _STARTS
+    return int(read_json(path)["starts"]) if path.exists() else 0
+
+
+def attempt(trial: Trial, out: Path, options: Mapping[str, Any], threads: int = 1) -> Outcome:
+    """Run a trial unless it is finished or another process is at it.
+
+    Args:
+        trial: what to run.
+        out: the study's folder.
+        options: of this machine, for the trial.
+        threads: of torch while it runs: fixed, so that results do not depend on how many trials
+            run side by side.
+
+    Returns:
+        How it ended; whatever the trial raises is a failure, and never leaves here.
+    """
+    started = time.monotonic()
+    try:
+        for name in (TRIALS, RUNNING, FAILED):
+            (out / name).mkdir(parents=True, exist_ok=True)
+        with FileLock(out / RUNNING / f"{trial.identity}.lock").acquire(timeout=0):
+            if is_finished(trial, out):
+                return Outcome(trial, "finished")
+            with _torch_threads(threads):
+                _run(trial, out, options)
+    except Timeout:
+        return Outcome(trial, "busy")
+    except Exception:
+        return _failure(trial, out, time.monotonic() - started)
+    return Outcome(trial, "finished", time.monotonic() - started)
+
+
+def _run(trial: Trial, out: Path, options: Mapping[str, Any]) -> None:
+    folder = out / RUNNING / trial.identity
+    folder.mkdir(exist_ok=True)
+    write_json(folder / _STARTS, {"starts": starts(trial, out) + 1})
+    write_json(folder / "config.json", trial.content)
+    started = time.perf_counter()
+    result = trial.run(Run(folder, options))
+    seconds = f"{time.perf_counter() - started:.3f}"
+    write_json(folder / "environment.json", environment() | {"seconds": seconds})
+    write_json(folder / "result.json", result)
+    for name in (CHECKPOINT, PROGRESS, _STARTS):
+        (folder / name).unlink(missing_ok=True)
+    folder.rename(out / TRIALS / trial.identity)
+    (out / FAILED / f"{trial.identity}.json").unlink(missing_ok=True)
+
+
+def _failure(trial: Trial, out: Path, seconds: float) -> Outcome:
+    """Keep the traceback as the trial's record, as far as the disk lets it."""
+    error = traceback.format_exc()
+    with contextlib.suppress(OSError):
+        content = {"config": trial.content, "error": error, "environment": environment()}
+        write_json(out / FAILED / f"{trial.identity}.json", content)
+    with contextlib.suppress(OSError):
+        (out / RUNNING / trial.identity / _STARTS).unlink(missing_ok=True)
+    if torch.cuda.is_available():  # what the failed trial held would be missing for the next
+        torch.cuda.empty_cache()
+    return Outcome(trial, "failed", seconds, error)
+
+
+@contextlib.contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

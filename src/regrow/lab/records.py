@@ -1,0 +1,136 @@
+"""Records of finished trials: a folder each, whole or not there; and how they are looked up.
+
+A folder of a study holds
+
+- ``trials/<identity>/``: ``config.json``, ``environment.json``, ``metrics.jsonl``, ``result.json``;
+- ``running/<identity>/``: trials that are under way or were cut off, with their checkpoints;
+- ``failed/<identity>.json``: trials that raised, with their traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regrow.lab.files import read_json, read_lines
+from regrow.lab.run import METRICS
+
+__all__ = ["FAILED", "RUNNING", "TRIALS", "Record", "Records"]
+
+TRIALS, RUNNING, FAILED = "trials", "running", "failed"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one trial was and found.
+
+    Args:
+        identity: the trial's.
+        config: its content.
+        result: what it returned.
+        environment: versions, hardware, commit, seconds.
+        folder: where the files are.
+    """
+
+    identity: str
+    config: Mapping[str, Any]
+    result: Mapping[str, Any]
+    environment: Mapping[str, str]
+    folder: Path
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read the lines logged."""
+        return read_lines(self.folder / METRICS)
+
+    def get(self, name: str) -> Any:
+        """Return a field of the result or the config, inner ones by dots; None if there is none.
+
+        Example:
+            >>> config = {"method": {"kind": "RigL"}, "seed": 1}
+            >>> Record("", config, {"accuracy": 0.9}, {}, Path()).get("method.kind")
+            'RigL'
+        """
+        for source in (self.result, self.config):
+            found: Any = source
+            for part in name.split("."):
+                found = found.get(part) if isinstance(found, Mapping) else None
+            if found is not None:
+                return found
+        return None
+
+
+class Records:
+    """Records of one study.
+
+    Args:
+        records: in any order; they are held by identity.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.all = sorted(records, key=lambda record: record.identity)
+
+    @classmethod
+    def read(cls, *folders: Path) -> Records:
+        """Read the finished trials of one or several folders; a trial found twice counts once.
+
+        Raises:
+            ValueError: a file is damaged; the message names it.
+        """
+        found = {}
+        for folder in folders:
+            for path in sorted((folder / TRIALS).glob("*/result.json")):
+                found[path.parent.name] = Record(
+                    path.parent.name,
+                    read_json(path.parent / "config.json"),
+                    read_json(path),
+                    read_json(path.parent / "environment.json"),
+                    path.parent,
+                )
+        return cls(found.values())
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.all)
+
+    def where(self, check: Callable[[Record], bool] | None = None, **wanted: Any) -> Records:
+        """Return the records whose fields have these values; ``a__b`` stands for ``a.b``.
+
+        Args:
+            check: a further condition.
+            wanted: values by field; a tuple or list of values admits each of them.
+        """
+
+        def fits(record: Record) -> bool:
+            for name, value in wanted.items():
+                found = record.get(name.replace("__", "."))
+                allowed = value if isinstance(value, tuple | list) else (value,)
+                if found not in allowed:
+                    return False
+            return check is None or check(record)
+
+        return Records(record for record in self.all if fits(record))
+
+    def values(self, name: str) -> dict[int, float]:
+        """Return a field's value by seed.
+
+        Raises:
+            ValueError: a seed occurs twice: the records are of more than one setting.
+        """
+        found: dict[int, float] = {}
+        for record in self.all:
+            value, seed = record.get(name), record.config["seed"]
+            if value is None:
+                continue
+            if seed in found:
+                raise ValueError(f"seed {seed} occurs twice among these records: narrow them down")
+            found[seed] = float(value)
+        return dict(sorted(found.items()))
+
+    def distinct(self, name: str) -> list[Any]:
+        """Return the values a field takes, in order."""
+        found = {record.get(name) for record in self.all} - {None}
+        return sorted(found)

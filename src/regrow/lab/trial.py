@@ -1,0 +1,98 @@
+"""A trial: everything that decides what a run does, and its name, which follows from that."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from regrow.lab.run import Run
+
+__all__ = ["Trial", "plain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(ABC):
+    """One run of one setting with one seed: a frozen dataclass whose fields say all of it.
+
+    Two trials with equal content are one trial; a field that does not change what is computed (such
+    as where data lie) does not belong here.
+
+    Args:
+        seed: of everything random.
+
+    Attributes:
+        version: is part of the content: raise it when :meth:`run` computes something else.
+    """
+
+    seed: int
+
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def run(self, run: Run) -> Mapping[str, Any]:
+        """Do it.
+
+        Args:
+            run: takes metrics, progress and checkpoints.
+
+        Returns:
+            The result: numbers, strings, and lists and dicts of them.
+        """
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the trial is, in plain data."""
+        return {"trial": type(self).__name__, "version": self.version, **plain(self)}
+
+    @property
+    def identity(self) -> str:
+        """A hash of the content, 16 hexadecimal digits: the name of the trial's folder."""
+        text = json.dumps(self.content, sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses, tuples and paths into dicts, lists and strings that JSON can hold.
+
+    A dataclass becomes its fields; one inside another also tells its class, as ``kind``.
+
+    Raises:
+        TypeError: there is something else in it.
+        ValueError: a number is NaN or infinite, or a key is no string.
+
+    Example:
+        >>> from regrow.engine.schedules import Cosine
+        >>> plain({"fraction": Cosine(0.3), "sizes": (1, 2)})
+        {'fraction': {'kind': 'Cosine', 'start': 0.3, 'end': 0.0}, 'sizes': [1, 2]}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _inside(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return _inside(value)
+
+
+def _inside(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value}: a trial holds finite numbers only")
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"kind": type(value).__name__, **plain(value)}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_inside(item) for item in value]
+    if isinstance(value, Mapping):
+        if bad := [key for key in value if not isinstance(key, str)]:
+            raise ValueError(f"key {bad[0]!r}: keys are strings")
+        return {key: _inside(item) for key, item in value.items()}
+    raise TypeError(f"{value!r}: a trial holds numbers, strings, containers and dataclasses only")

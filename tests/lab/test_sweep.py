@@ -1,0 +1,196 @@
+"""Sweeps lose nothing: failures, deaths, kills at any moment, two at once, a full disk."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy_trials import Walk, walks
+
+from regrow.lab import attempt as module
+from regrow.lab.attempt import attempt
+from regrow.lab.records import FAILED, RUNNING, TRIALS, Records
+from regrow.lab.run import METRICS
+from regrow.lab.sweep import sweep
+
+FILES = {"config.json", "environment.json", METRICS, "result.json"}
+
+
+def contents(out):
+    """What every finished trial found, apart from seconds and surroundings."""
+    return {
+        path.name: {name: (path / name).read_bytes() for name in FILES - {"environment.json"}}
+        for path in (out / TRIALS).iterdir()
+    }
+
+
+def assert_whole(out):
+    for path in (out / TRIALS).iterdir():
+        assert {file.name for file in path.iterdir()} == FILES
+        assert json.loads((path / "result.json").read_text())
+    for path in (out / RUNNING).iterdir():
+        assert path.suffix == ".lock" or path.is_dir()
+
+
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_what_is_finished_is_skipped(tmp_path, executor):
+    trials = walks(3)
+    told = []
+    first = sweep(trials, tmp_path, executor=executor, tell=told.append)
+    assert (len(first.skipped), len(first.finished), len(first.failed)) == (0, 3, 0)
+    assert {outcome.trial for outcome in told} == set(trials)
+    before = contents(tmp_path)
+    again = sweep([*trials, Walk(seed=7)], tmp_path, executor=executor)
+    assert (len(again.skipped), len(again.finished)) == (3, 1)
+    assert before.items() <= contents(tmp_path).items()
+    assert_whole(tmp_path)
+
+
+def test_equal_trials_run_once(tmp_path):
+    found = sweep([Walk(seed=1), Walk(seed=1)], tmp_path, executor="inline")
+    assert len(found.finished) == 1
+
+
+@pytest.mark.parametrize("executor", ["inline", "local"])
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [("raises", "ZeroDivisionError"), ("full", "No space left"), ("memory", "CUDA out of memory")],
+)
+def test_a_trial_that_fails_is_recorded_and_the_others_go_on(tmp_path, executor, ends, said):
+    trials = [*walks(2), Walk(seed=5, name="bad", ends=ends), Walk(seed=6)]
+    found = sweep(trials, tmp_path, executor=executor, jobs=2)
+    assert len(found.finished) == 3
+    [failure] = found.failed
+    assert said in failure.error
+    record = json.loads((tmp_path / FAILED / f"{failure.trial.identity}.json").read_text())
+    assert said in record["error"] and "toy_trials" in record["error"]
+    assert record["config"]["name"] == "bad"
+    assert len(Records.read(tmp_path)) == 3
+    assert_whole(tmp_path)
+
+
+def test_a_trial_that_failed_is_tried_again_and_goes_on_from_its_checkpoint(tmp_path):
+    options = {"mended": str(tmp_path / "mended")}
+    trial = Walk(seed=2, ends="mends")
+    assert sweep([trial], tmp_path / "out", options=options, executor="inline").failed
+    found = sweep([trial], tmp_path / "out", options=options, executor="inline")
+    assert found.finished
+    assert not (tmp_path / "out" / FAILED / f"{trial.identity}.json").exists()
+    [record] = Records.read(tmp_path / "out")
+    assert [line["step"] for line in record.metrics()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_process_that_dies_drags_nobody_along(tmp_path):
+    bad = Walk(seed=9, name="bad", ends="dies")
+    trials = [*walks(3, pause=0.02), bad, *[Walk(seed=s, pause=0.02) for s in (4, 5)]]
+    found = sweep(trials, tmp_path, executor="local", jobs=2)
+    assert [outcome.trial for outcome in found.failed] == [bad]
+    assert "died 2 times" in found.failed[0].error
+    assert len(found.finished) == 5
+    assert_whole(tmp_path)
+
+
+def test_a_disk_too_full_even_for_the_failure_is_told(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / RUNNING).mkdir()
+    monkeypatch.setattr(module, "write_json", full)
+    found = sweep(walks(2), tmp_path, executor="inline")
+    assert len(found.failed) == 2
+    assert all("No space left" in outcome.error for outcome in found.failed)
+    monkeypatch.undo()
+    assert len(sweep(walks(2), tmp_path, executor="inline").finished) == 2
+
+
+def test_a_folder_nobody_may_write_to_is_a_failure_of_each_trial(tmp_path):
+    blocked = tmp_path / "out"
+    blocked.write_text("a file")
+    outcome = attempt(Walk(seed=1), blocked, {})
+    assert outcome.status == "failed"
+    assert "out" in outcome.error
+
+
+def start(out, executor="local", n=4, steps=8, pause=0.01):
+    script = Path(__file__).parent / "toy_trials.py"
+    command = [sys.executable, str(script), str(out), executor, str(n), str(steps), str(pause)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def kill(process):
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_half(tmp_path):
+    """The same command, killed many times at random moments, ends with the records of one run."""
+    whole = tmp_path / "whole"
+    sweep(walks(4, steps=8, pause=0.01), whole, executor="inline")
+    out = tmp_path / "killed"
+    rng, finished = random.Random(0), set()
+    for _ in range(8):
+        process = start(out, "inline")
+        time.sleep(rng.uniform(1.2, 2.6))
+        kill(process)
+        if (out / TRIALS).exists():
+            assert_whole(out)
+            now = {path.name for path in (out / TRIALS).iterdir()}
+            assert finished <= now
+            finished = now
+    said, errors = start(out, "inline").communicate(timeout=120)
+    assert said.split()[-1] == b"0", errors
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.slow
+def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
+    processes = [start(tmp_path, n=6, steps=10, pause=0.02) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0].split() for process in processes]
+    assert all(words[-1] == b"0" for words in said)
+    assert len(Records.read(tmp_path)) == 6
+    assert_whole(tmp_path)
+    whole = tmp_path / "whole"
+    sweep(walks(6, steps=10, pause=0.02), whole, executor="inline")
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_a_trial_another_process_is_at_is_left_to_it(tmp_path):
+    process = start(tmp_path, "inline", n=1, steps=30, pause=0.1)
+    trial = Walk(seed=0, steps=30, pause=0.1)
+    while not (tmp_path / RUNNING / trial.identity).exists():
+        time.sleep(0.05)
+    assert attempt(trial, tmp_path, {}).status == "busy"
+    kill(process)
+    assert attempt(trial, tmp_path, {}).status == "finished"
+
+
+@pytest.mark.slow
+def test_ray_finds_what_local_processes_find(tmp_path):
+    ray = pytest.importorskip("ray", reason="needs the extra regrow[ray]")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        trials = [*walks(3), Walk(seed=5, name="bad", ends="raises")]
+        on_ray = sweep(trials, tmp_path / "ray", executor="ray", jobs=2)
+        dying = sweep([Walk(seed=8, ends="dies")], tmp_path / "ray", executor="ray")
+        here = sweep(trials, tmp_path / "local", executor="local", jobs=2)
+    finally:
+        ray.shutdown()
+    assert len(on_ray.finished) == len(here.finished) == 3
+    assert [outcome.trial for outcome in on_ray.failed] == [trials[-1]]
+    assert "ZeroDivisionError" in on_ray.failed[0].error
+    assert "died 2 times" in dying.failed[0].error
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"regrow\[ray\]"):
+        sweep(walks(1), tmp_path, executor="ray")

@@ -1,0 +1,95 @@
+"""A trial's name follows from its content, and from nothing else."""
+
+import dataclasses
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from toy_trials import Walk
+
+import regrow
+from regrow.engine.patterns import Block
+from regrow.engine.schedules import Cosine
+from regrow.lab.trial import Trial, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Trial):
+    method: regrow.Method
+    sizes: tuple[int, ...] = (3, 4)
+
+    def run(self, run):
+        return {}
+
+
+def test_equal_content_is_one_trial_and_any_difference_another():
+    base = Walk(seed=1)
+    assert base.identity == Walk(seed=1).identity
+    changed = {"seed": 2, "name": "b", "steps": 7, "pause": 0.5, "ends": "raises"}
+    names = {dataclasses.replace(base, **{key: value}).identity for key, value in changed.items()}
+    assert len(names | {base.identity}) == len(changed) + 1
+
+
+def test_another_version_or_class_is_another_trial(monkeypatch):
+    before = Walk(seed=1).identity
+    other = dataclass(frozen=True, kw_only=True)(type("Other", (Walk,), {}))
+    assert other(seed=1).identity != before
+    monkeypatch.setattr(Walk, "version", 2)
+    assert Walk(seed=1).identity != before
+
+
+def test_methods_count_with_everything_inside():
+    trials = [
+        Training(seed=0, method=method)
+        for method in (
+            regrow.RigL(density=0.1),
+            regrow.RigL(density=0.2),
+            regrow.SET(density=0.1),
+            regrow.RigL(density=0.1, drop_fraction=Cosine(0.2)),
+            regrow.RigL(density=0.1, pattern=Block(2)),
+            regrow.RigL(density={"*": 0.1}),
+        )
+    ]
+    assert len({trial.identity for trial in trials}) == len(trials)
+    content = trials[0].content
+    assert content["method"]["kind"] == "RigL"
+    assert content["method"]["drop_fraction"]["kind"] == "Cosine"
+    assert content["sizes"] == [3, 4]
+
+
+def test_the_name_is_the_same_in_a_process_that_hashes_strings_differently():
+    code = "from toy_trials import Walk; print(Walk(seed=3, name='ß').identity)"
+    names = set()
+    for seed in ("1", "2"):
+        ran = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**__import__("os").environ, "PYTHONHASHSEED": seed},
+        )
+        names.add(ran.stdout.strip())
+    assert names == {Walk(seed=3, name="ß").identity}
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        ({1: 2}, ValueError),
+        (object(), TypeError),
+    ],
+)
+def test_what_has_no_plain_form_is_refused(value, error):
+    with pytest.raises(error):
+        plain({"field": value})
+
+
+def test_plain_data_stays_and_paths_become_strings():
+    assert plain({"a": [1, 2.5, "x", None, True], "b": Path("c/d")}) == {
+        "a": [1, 2.5, "x", None, True],
+        "b": "c/d",
+    }
