@@ -1,7 +1,19 @@
-"""Data sets in their published formats."""
+"""Data sets in their published formats, their splits and their mini-batches."""
 
+from regrow.vision.data.augment import standard
+from regrow.vision.data.batches import Batches
 from regrow.vision.data.catalogue import load_data, names
 from regrow.vision.data.dataset import DataSet
 from regrow.vision.data.idx import read_idx
+from regrow.vision.data.order import Order, split_off
 
-__all__ = ["DataSet", "load_data", "names", "read_idx"]
+__all__ = [
+    "Batches",
+    "DataSet",
+    "Order",
+    "load_data",
+    "names",
+    "read_idx",
+    "split_off",
+    "standard",
+]

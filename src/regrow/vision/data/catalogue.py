@@ -8,8 +8,10 @@ from pathlib import Path
 
 from regrow.vision.data.cifar import CIFAR10, CIFAR100, load_cifar
 from regrow.vision.data.dataset import DataSet
+from regrow.vision.data.higgs import load_higgs
 from regrow.vision.data.places import Places
 from regrow.vision.data.small import load_digits, load_fashion_mnist
+from regrow.vision.data.tiny_imagenet import load_tiny_imagenet
 
 __all__ = ["load_data", "names"]
 
@@ -18,6 +20,8 @@ _LOADERS: dict[str, Callable[[Places], DataSet]] = {
     "fashion-mnist": load_fashion_mnist,
     "cifar10": partial(load_cifar, CIFAR10),
     "cifar100": partial(load_cifar, CIFAR100),
+    "tiny-imagenet": load_tiny_imagenet,
+    "higgs": load_higgs,
 }
 
 
@@ -26,7 +30,7 @@ def names() -> tuple[str, ...]:
 
     Example:
         >>> names()
-        ('digits', 'fashion-mnist', 'cifar10', 'cifar100')
+        ('digits', 'fashion-mnist', 'cifar10', 'cifar100', 'tiny-imagenet', 'higgs')
     """
     return tuple(_LOADERS)
 

@@ -7,6 +7,7 @@ import http.client
 import os
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,8 @@ def fetch(remote: Remote, folder: Path, advice: str) -> Path:
             )
         part.replace(target)
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         raise OSError(f"{remote.url} could not be had as {target} ({error}). {by_hand}") from error
     finally:
         part.unlink(missing_ok=True)

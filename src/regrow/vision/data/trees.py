@@ -6,7 +6,7 @@ import os
 import tarfile
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 
 __all__ = ["Folder", "Tar", "Tree", "Zip", "open_tree", "stamp"]
 
@@ -159,6 +159,7 @@ class Tar(Tree):
                     found.append((name, file.read()))
                 elif not member.isdir():
                     raise _foreign(self.where, member.name)
+            _read_to_the_end(archive)
         return found
 
 
@@ -184,10 +185,19 @@ def stamp(path: Path) -> tuple[str, int, int]:
 
 
 def _inside(where: Path, name: str, inside: str) -> str:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[:1]:
+    path = PureWindowsPath(name)  # which knows both slashes, and drives
+    if path.drive or path.root or ".." in path.parts:
         raise _foreign(where, name)
     return path.as_posix().removeprefix(f"{inside}/")
+
+
+def _read_to_the_end(archive: tarfile.TarFile) -> None:
+    """Refuse an archive that breaks off where tarfile takes it for its end, or its checksum."""
+    file = archive.fileobj
+    if file is None or file.tell() < archive.offset + tarfile.BLOCKSIZE:
+        raise EOFError("it breaks off")
+    while file.read(1 << 20):
+        pass
 
 
 def _foreign(where: Path, name: str) -> ValueError:
