@@ -10,7 +10,7 @@ from torch import Tensor
 from regrow.engine.selection import seeded_generator
 from regrow.vision.data.order import Order
 
-__all__ = ["Augment", "Batches"]
+__all__ = ["Augment", "Batches", "augmented"]
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """Changes a batch of inputs at random: takes them and a CPU generator."""
@@ -82,8 +82,28 @@ class Batches:
 
     def _batch(self, epoch: int, step: int, index: Tensor) -> tuple[Tensor, Tensor]:
         index = index.to(self.inputs.device)
-        inputs = self.inputs[index]
-        if self.augment is not None:
-            key = self.order.seed, "augment", epoch, step, self.order.rank
-            inputs = self.augment(inputs, seeded_generator(*key))
+        inputs = augmented(self.inputs[index], self.augment, self.order, epoch, step)
         return inputs, self.labels[index]
+
+
+def augmented(
+    inputs: Tensor, augment: Augment | None, order: Order, epoch: int, step: int
+) -> Tensor:
+    """Augment a batch by random numbers that are its own.
+
+    Args:
+        inputs: the batch.
+        augment: what to do; None: nothing.
+        order: whose seed and rank count.
+        epoch: its number.
+        step: of the batch in the epoch.
+
+    Example:
+        >>> noise = lambda x, generator: x + torch.rand(len(x), generator=generator)
+        >>> a, b = (augmented(torch.zeros(2), noise, Order(4, 2, 0), 0, step) for step in (0, 1))
+        >>> a.equal(b)
+        False
+    """
+    if augment is None:
+        return inputs
+    return augment(inputs, seeded_generator(order.seed, "augment", epoch, step, order.rank))
