@@ -23,7 +23,7 @@ import regrow
 from regrow.engine.allocation import Uniform
 from regrow.engine.patterns import Block, Element
 from regrow.lab.statistics import mean_interval, paired_interval
-from regrow.vision.data import load_images
+from regrow.vision.data import load_data
 from regrow.vision.models import mlp
 
 BATCH = 128
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    images = load_images(args.data, args.data_dir)
+    images = load_data(args.data, args.data_dir)
     x, test_x = (part.flatten(1).to(args.device) for part in images.standardized())
     data = (x, images.train_labels.to(args.device), test_x, images.test_labels.to(args.device))
     cells = [("dense", 1.0)]

@@ -17,7 +17,7 @@ from regrow.lab.progress import follow
 from regrow.studies.demo.page import demo_page
 from regrow.studies.demo.trial import CELLS, Cell, Setting, TrialResult, run_trial, step_ratios
 from regrow.studies.demo.words import demo_table, findings
-from regrow.vision.data import load_images
+from regrow.vision.data import load_data
 
 __all__ = ["DemoRun", "run_demo"]
 
@@ -77,7 +77,7 @@ def run_demo(
         setting: how to train; None is the data set's own.
     """
     console = console or Console()
-    source = load_images(data, data_dir).source  # fails here, before any process starts
+    source = load_data(data, data_dir).source  # fails here, before any process starts
     console.print(f"[bold]regrow demo[/bold]: {source}, {len(seeds)} seeds")
     wanted = [(cell, seed) for seed in seeds for cell in CELLS]
     jobs = min(jobs if jobs > 0 else os.cpu_count() or 1, len(wanted))

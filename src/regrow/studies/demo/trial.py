@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 import regrow
 from regrow.measure.flops import count_flops, training_flops
 from regrow.measure.memory import bytes_allocated, bytes_of_nonzeros
-from regrow.vision.data import load_images
+from regrow.vision.data import load_data
 from regrow.vision.models import conv_net, mlp, widest_within
 
 __all__ = [
@@ -296,7 +296,7 @@ class _one_thread:
 def _arrays(
     data: str, data_dir: str | None, images: int | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    loaded = load_images(data, data_dir)
+    loaded = load_data(data, data_dir)
     train, test = loaded.standardized()
     return train[:images], loaded.train_labels[:images], test, loaded.test_labels
 

@@ -1,16 +1,13 @@
 """Readers of published formats: right on small files, clear on missing and damaged ones."""
 
 import gzip
-import io
 import struct
 
 import numpy as np
 import pytest
 import torch
 
-from regrow.vision.data import load_images, read_idx
-
-pyarrow = pytest.importorskip("pyarrow")
+from regrow.vision.data import DataSet, load_data, read_idx
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -30,56 +27,23 @@ def fashion(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def cifar(tmp_path):
-    from PIL import Image
-    from pyarrow import parquet
-
-    folder = tmp_path / "cifar10"
-    folder.mkdir()
-    for split, n in (("train", 5), ("test", 3)):
-        rows = []
-        for i in range(n):
-            out = io.BytesIO()
-            Image.new("RGB", (32, 32), (i, 2 * i, 3 * i)).save(out, "PNG")
-            rows.append({"bytes": out.getvalue(), "path": f"{i}.png"})
-        table = pyarrow.table({"img": rows, "label": list(range(n))})
-        parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
-    return tmp_path
-
-
 def test_idx_files_are_read_plain_and_gzipped(fashion):
-    data = load_images("fashion-mnist", fashion)
-    assert data.train_images.shape == (6, 1, 28, 28)
-    assert data.train_images.dtype == torch.uint8
+    data = load_data("fashion-mnist", fashion)
+    assert data.train_inputs.shape == (6, 1, 28, 28)
+    assert data.train_inputs.dtype == torch.uint8
     assert data.test_labels.tolist() == [0, 1, 2, 3]
-
-
-def test_parquet_images_are_decoded(cifar):
-    data = load_images("cifar10", cifar)
-    assert data.train_images.shape == (5, 3, 32, 32)
-    assert data.train_images[4, :, 0, 0].tolist() == [4, 8, 12]
-    assert data.test_labels.tolist() == [0, 1, 2]
-    assert "PNG" in data.source
 
 
 def test_the_folder_may_come_from_the_environment(fashion, monkeypatch):
     monkeypatch.setenv("REGROW_DATA", str(fashion))
-    assert len(load_images("fashion-mnist").train_labels) == 6
+    assert len(load_data("fashion-mnist").train_labels) == 6
 
 
-def test_a_missing_file_is_named_with_where_and_how(tmp_path, monkeypatch):
-    monkeypatch.delenv("REGROW_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_a_missing_file_is_named_with_where_and_how(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
-        load_images("cifar10", tmp_path)
+        load_data("fashion-mnist", tmp_path, download=False)
     message = str(error.value)
-    for part in (
-        "train-00000-of-00001.parquet",
-        str(tmp_path / "cifar10"),
-        "cache",
-        "Hugging Face",
-    ):
+    for part in ("train-images", str(tmp_path / "fashion-mnist"), "cache", "Debian"):
         assert part in message
 
 
@@ -101,34 +65,46 @@ def test_a_damaged_idx_file_is_named(fashion, damage):
         read_idx(path)
 
 
-def test_a_damaged_parquet_file_is_named(cifar):
-    path = cifar / "cifar10" / "test-00000-of-00001.parquet"
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ValueError, match=path.name):
-        load_images("cifar10", cifar)
-
-
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"data='mnits'.*digits"):
-        load_images("mnits")
+        load_data("mnits")
 
 
 def test_standardized_images_have_mean_0_and_deviation_1_in_training():
-    train, test = load_images("digits").standardized()
+    train, test = load_data("digits").standardized()
     assert float(train.mean()) == pytest.approx(0, abs=1e-5)
     assert float(train.std()) == pytest.approx(1, abs=1e-5)
     assert abs(float(test.mean())) < 0.1
 
 
 def test_the_digits_are_split_alike_every_time_and_by_class():
-    first, second = load_images("digits"), load_images("digits")
-    assert torch.equal(first.train_images, second.train_images)
+    first, second = load_data("digits"), load_data("digits")
+    assert torch.equal(first.train_inputs, second.train_inputs)
     counts = first.train_labels.bincount() - first.test_labels.bincount()
     assert counts.abs().max() <= 1
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("cifar10", (50_000, 10_000))])
-def test_the_real_files_are_read(real_data, name, sizes):
-    data = load_images(name, real_data)
-    assert (len(data.train_labels), len(data.test_labels)) == sizes
-    assert data.test_labels.bincount().tolist() == [1000] * 10
+def test_labels_without_an_image_are_noticed(fashion):
+    path = fashion / "fashion-mnist" / "train-labels-idx1-ubyte"
+    path.write_bytes(idx(np.arange(7)))
+    with pytest.raises(ValueError, match=rf"{path.name} is damaged \(7 labels for 6\)"):
+        load_data("fashion-mnist", fashion)
+
+
+def test_standardizing_leaves_a_constant_channel_whole_and_the_data_alone():
+    inputs = torch.stack([torch.full((7,), 0.1), torch.arange(7.0)], 1)
+    labels = torch.zeros(7, dtype=torch.int64)
+    data = DataSet("features", inputs.clone(), labels, inputs.clone(), labels, 2, "")
+    train, test = data.standardized()
+    assert train[:, 0].tolist() == [0.0] * 7
+    assert float(train[:, 1].std()) == pytest.approx(1)
+    assert torch.equal(train, test)
+    assert torch.equal(data.train_inputs, inputs)
+
+
+def test_test_inputs_are_standardized_by_what_was_trained_on():
+    train = torch.tensor([[0.0], [2.0]])
+    labels = torch.zeros(2, dtype=torch.int64)
+    data = DataSet("features", train, labels, train + 10, labels, 2, "")
+    standard, test = data.standardized()
+    torch.testing.assert_close(test - standard, torch.full((2, 1), 10 / 2**0.5))

@@ -1,0 +1,76 @@
+"""A data set in memory, ready to be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["DataSet", "check_labels"]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Inputs and labels, split for training and testing.
+
+    Args:
+        name: of the data set.
+        train_inputs: images as uint8, shape (n, channels, height, width), or features as float32,
+            shape (n, features).
+        train_labels: int64, shape (n,).
+        test_inputs: as ``train_inputs``.
+        test_labels: as ``train_labels``.
+        classes: how many labels there are, counted from 0.
+        source: where it came from, for a reader of results.
+
+    Example:
+        >>> pixels = torch.tensor([[0.0, 5.0], [2.0, 5.0]])
+        >>> data = DataSet("two", pixels, torch.tensor([0, 1]), pixels, torch.tensor([0, 1]), 2, "")
+        >>> data.standardized()[0].tolist()
+        [[-0.7071067690849304, 0.0], [0.7071067690849304, 0.0]]
+    """
+
+    name: str
+    train_inputs: Tensor
+    train_labels: Tensor
+    test_inputs: Tensor
+    test_labels: Tensor
+    classes: int
+    source: str
+
+    def standardized(self) -> tuple[Tensor, Tensor]:
+        """Return train and test inputs as float32, with mean 0 and deviation 1 by channel.
+
+        Features count as channels of one pixel. Mean and deviation are those of the training
+        inputs; a channel that never changes is moved to 0 and not divided.
+        """
+        train = self.train_inputs.to(torch.float32, copy=True)
+        test = self.test_inputs.to(torch.float32, copy=True)
+        deviation, mean = torch.std_mean(
+            train, dim=[d for d in range(train.ndim) if d != 1], keepdim=True
+        )
+        deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+        for part in (train, test):
+            part.sub_(mean).div_(deviation)
+        return train, test
+
+
+def check_labels(labels: Tensor, inputs: Sequence[object] | Tensor, classes: int, of: str) -> None:
+    """Refuse labels that do not fit their inputs.
+
+    Args:
+        labels: int64, shape (n,).
+        inputs: what they belong to, one a label.
+        classes: how many classes there are.
+        of: the file they were read from.
+
+    Raises:
+        ValueError: the counts differ, or a label lies outside 0..classes-1; the file is named.
+    """
+    if labels.ndim != 1 or len(labels) != len(inputs):
+        raise ValueError(f"{of} is damaged ({len(labels)} labels for {len(inputs)}): get it again")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        found = f"{int(labels.min())}..{int(labels.max())}"
+        raise ValueError(f"{of} is damaged (labels {found}, not 0..{classes - 1}): get it again")

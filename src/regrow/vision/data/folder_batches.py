@@ -1,0 +1,90 @@
+"""Mini-batches of images that do not fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from regrow.vision.data.batches import Augment, augmented
+from regrow.vision.data.image_folder import ImageFolder
+from regrow.vision.data.order import Order
+
+__all__ = ["FolderBatches"]
+
+
+class FolderBatches:
+    """Mini-batches of an image folder, read by worker processes; otherwise as :class:`Batches`.
+
+    Args:
+        folder: the images.
+        size: of a batch, all ranks together; a multiple of ``ranks``.
+        seed: another one, another order.
+        augment: changes a batch of images: takes them and a generator.
+        rank: which process this is, counted from 0.
+        ranks: how many processes train one model.
+        drop_last: leave out a last batch that is smaller than ``size``; else up to ranks - 1
+            images of it are left out, so that all ranks have equally many.
+        workers: how many processes read images; 0: this one does. What is read does not depend on
+            it.
+        pin_memory: put batches where a GPU can fetch them by itself.
+
+    Raises:
+        ValueError: an argument is out of range, or there is no batch.
+    """
+
+    def __init__(
+        self,
+        folder: ImageFolder,
+        size: int,
+        *,
+        seed: int,
+        augment: Augment | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+        drop_last: bool = True,
+        workers: int = 4,
+        pin_memory: bool = False,
+    ) -> None:
+        if workers < 0:
+            raise ValueError(f"workers={workers}: must be at least 0")
+        self.folder, self.augment = folder, augment
+        self.workers, self.pin_memory = workers, pin_memory
+        self.order = Order(len(folder), size, seed, rank, ranks, drop_last)
+
+    def __len__(self) -> int:
+        """Return how many batches an epoch has."""
+        return len(self.order)
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (uint8) and labels (int64) of this rank, batch by batch.
+
+        Args:
+            number: of the epoch, at least 0; no earlier one need have been asked for.
+
+        Raises:
+            ValueError: the number is negative; later on, an image is damaged.
+        """
+        loader = DataLoader(
+            _Epoch(self.folder, number),
+            batch_sampler=[index.tolist() for index in self.order.epoch(number)],
+            num_workers=self.workers,
+            pin_memory=self.pin_memory,
+            generator=torch.Generator(),  # else it would draw from torch's own
+        )
+        return (
+            (augmented(images, self.augment, self.order, number, step), labels)
+            for step, (images, labels) in enumerate(loader)
+        )
+
+
+class _Epoch(Dataset[tuple[Tensor, int]]):
+    """The images as they are in one epoch."""
+
+    def __init__(self, folder: ImageFolder, number: int) -> None:
+        self.folder, self.number = folder, number
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.folder.read(index, self.number)

@@ -1,0 +1,183 @@
+"""Image folders, one a class, as ImageNet is published: read image by image, as they are needed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from regrow.engine.selection import seeded_generator
+from regrow.vision.data.boxes import random_boxes
+from regrow.vision.data.pictures import open_rgb
+from regrow.vision.data.places import Places
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["ImageFolder"]
+
+_ENDINGS = (b".jpeg", b".jpg", b".png")
+
+
+class ImageFolder(Dataset[tuple[Tensor, int]]):
+    """Images of ``root/train/CLASS/*`` or ``root/val/CLASS/*``; they need not fit into memory.
+
+    Classes are numbered in the order of their folders' names under ``train``. An image to train on
+    is a random box (:func:`~regrow.vision.data.boxes.random_boxes`) resized to a square, flipped
+    or not; an image to test on is resized to ``resize`` pixels on its shorter side, and its middle
+    cut out. Resizing is bilinear and smoothed. Every image becomes RGB.
+
+    Args:
+        root: the folder that holds ``train`` and ``val``.
+        split: which of them.
+        size: side of the images given, in pixels.
+        resize: shorter side before the middle is cut out, at least ``size``.
+        seed: of what is random; it depends on seed, epoch and image alone.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no image in it.
+        ValueError: a folder of ``val`` is no class of ``train``, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: Literal["train", "val"] = "train",
+        *,
+        size: int = 224,
+        resize: int = 256,
+        seed: int = 0,
+    ) -> None:
+        if split not in ("train", "val"):
+            raise ValueError(f"split={split!r}: must be 'train' or 'val'")
+        if not 1 <= size <= resize:
+            raise ValueError(f"size={size}, resize={resize}: must be 1 <= size <= resize")
+        self.root, self.split, self.size = Path(root), split, size
+        self.resize, self.seed = resize, seed
+        self.classes = _folders(self.root / "train")
+        # One array of bytes, not a list of strings: their reference counts would be written to in
+        # each worker, and copy the memory it shares with this process.
+        self._files, self.labels = _files(self.root / split, self.classes)
+
+    @classmethod
+    def find(
+        cls,
+        name: str = "imagenet",
+        split: Literal["train", "val"] = "train",
+        data_dir: str | Path | None = None,
+        *,
+        size: int = 224,
+        resize: int = 256,
+        seed: int = 0,
+    ) -> ImageFolder:
+        """Make one of the first folder of a name that :func:`load_data` would look in.
+
+        Args:
+            name: of the data set, and of its folder.
+            split: ``"train"`` or ``"val"``.
+            data_dir: the folder that holds a folder of this name; None: only the usual places do.
+            size: as of the class.
+            resize: as of the class.
+            seed: as of the class.
+
+        Raises:
+            FileNotFoundError: there is none; the message says where it was looked for.
+        """
+        places = Places(name, None if data_dir is None else Path(data_dir))
+        root = next((folder for folder in places.folders if (folder / "train").is_dir()), None)
+        root = root or places.fetched(
+            None,
+            "a folder 'train'",
+            "put the training images into train/CLASS/ there, and those to test on into "
+            "val/CLASS/; ImageNet is given out at image-net.org to those who register",
+        )
+        return cls(root, split, size=size, resize=resize, seed=seed)
+
+    def __len__(self) -> int:
+        """Return how many images there are."""
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return an image as it is in epoch 0, and its label."""
+        return self.read(index, 0)
+
+    def path(self, index: int) -> Path:
+        """Return an image's file.
+
+        Args:
+            index: of the image.
+        """
+        return self.root / self.split / os.fsdecode(bytes(self._files[index]))
+
+    def read(self, index: int, epoch: int) -> tuple[Tensor, int]:
+        """Return an image as it is in an epoch, and its label.
+
+        Args:
+            index: of the image.
+            epoch: its number; it makes no difference in testing.
+
+        Returns:
+            uint8, shape (3, size, size), and the label.
+
+        Raises:
+            ValueError: the image is damaged; its file is named.
+        """
+        path = self.path(index)
+        picture = open_rgb(path, str(path))
+        if self.split == "train":
+            generator = seeded_generator(self.seed, "image", epoch, index)
+            pixels = np.asarray(_random_part(picture, self.size, generator))
+            if torch.rand((), generator=generator) < 0.5:
+                pixels = pixels[:, ::-1]
+        else:
+            pixels = np.asarray(_middle(picture, self.size, self.resize))
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), int(self.labels[index])
+
+
+def _folders(where: Path) -> list[str]:
+    if not where.is_dir():
+        raise FileNotFoundError(f"{where} is missing: it must hold a folder of images a class")
+    found = sorted(entry.name for entry in os.scandir(where) if entry.is_dir())
+    return [name for name in found if not name.startswith(".")]
+
+
+def _files(where: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    number = {name: i for i, name in enumerate(classes)}
+    files: list[bytes] = []
+    labels: list[int] = []
+    for name in _folders(where):
+        if name not in number:
+            raise ValueError(f"{where / name} is no class: there is no such folder under train")
+        inside = os.fsencode(name)
+        found = sorted(os.fsencode(entry.name) for entry in os.scandir(where / name))
+        found = [file for file in found if file.lower().endswith(_ENDINGS) and file[:1] != b"."]
+        files += [os.path.join(inside, file) for file in found]  # noqa: PTH118 (bytes)
+        labels += [number[name]] * len(found)
+    if not files:
+        raise FileNotFoundError(
+            f"{where} holds no image: put JPEG or PNG files into {where}/CLASS/"
+        )
+    return np.array(files, np.bytes_), np.array(labels, np.int64)
+
+
+def _random_part(picture: Image.Image, size: int, generator: torch.Generator) -> Image.Image:
+    from PIL import Image  # noqa: PLC0415
+
+    (top, left, tall, wide), *_ = random_boxes(1, picture.height, picture.width, generator).tolist()
+    box = left, top, left + wide, top + tall
+    return picture.crop(box).resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _middle(picture: Image.Image, size: int, resize: int) -> Image.Image:
+    from PIL import Image  # noqa: PLC0415
+
+    shorter = min(picture.width, picture.height)
+    wide, tall = (int(resize * side / shorter) for side in (picture.width, picture.height))
+    resized = picture.resize((wide, tall), Image.Resampling.BILINEAR)
+    left, top = round((wide - size) / 2), round((tall - size) / 2)
+    return resized.crop((left, top, left + size, top + size))

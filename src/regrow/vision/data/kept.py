@@ -1,0 +1,70 @@
+"""What took long to decode is kept in the user's cache, and mapped into memory the next time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regrow.vision.data.places import cache_folder
+
+__all__ = ["Arrays", "kept"]
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_LAYOUT = 1  # raised when what is kept changes its meaning
+
+
+def kept(name: str, sources: Sequence[tuple[str, int, int]], make: Callable[[], Arrays]) -> Arrays:
+    """Return arrays from the cache, or make and keep them.
+
+    They are kept under the name, size and time of change of every source, so that another source,
+    or a changed one, is decoded anew. Where the cache cannot be written, or what lies there
+    cannot be read, the arrays are made each time.
+
+    Args:
+        name: of the data set.
+        sources: name, size and time of change of the files decoded.
+        make: decodes them; no arrays of objects.
+
+    Returns:
+        Arrays by name; those from the cache are mapped into memory, copied where written to.
+    """
+    digest = hashlib.blake2b(repr((_LAYOUT, name, list(sources))).encode(), digest_size=10)
+    folder = cache_folder() / "decoded" / f"{name}-{digest.hexdigest()}"
+    if (found := _load(folder)) is not None:
+        return found
+    made = make()
+    with contextlib.suppress(OSError):
+        _save(folder, made)
+    return made
+
+
+def _load(folder: Path) -> Arrays | None:
+    try:
+        files = sorted(folder.glob("*.npy"))
+        found = {file.stem: np.load(file, mmap_mode="c", allow_pickle=False) for file in files}
+    except (OSError, ValueError, EOFError):
+        return None
+    return found or None
+
+
+def _save(folder: Path, arrays: Arrays) -> None:
+    """Write a folder in one step; another process may have been quicker, with the same."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        for name, array in arrays.items():
+            np.save(part / f"{name}.npy", array, allow_pickle=False)
+        if folder.exists() and _load(folder) is None:
+            shutil.rmtree(folder)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

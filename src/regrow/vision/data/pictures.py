@@ -1,0 +1,115 @@
+"""Encoded images, alone and in Parquet, become arrays of bytes."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Bytes", "decode", "open_rgb", "read_image_parquet"]
+
+Bytes = npt.NDArray[np.uint8]
+
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error, zlib.error)
+
+
+def open_rgb(content: bytes | Path, of: str) -> Image.Image:
+    """Decode an image; grey, CMYK and palette images become RGB.
+
+    Args:
+        content: the encoded image, or its file.
+        of: what to call it in a message.
+
+    Raises:
+        ValueError: it is damaged.
+        ImportError: Pillow is missing.
+    """
+    try:
+        from PIL import Image  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError("images need Pillow: pip install 'regrow[vision]'") from error
+    try:
+        with (
+            warnings.catch_warnings(),
+            Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture,
+        ):
+            warnings.simplefilter("ignore")  # odd metadata, which are not read
+            stored = picture.format
+            rgb = picture.convert("RGB")
+    except (*_BROKEN, Image.DecompressionBombError) as error:
+        raise ValueError(f"{of} is damaged ({error}): get it again") from error
+    rgb.format = stored
+    return rgb
+
+
+def decode(images: Iterable[tuple[str, bytes]], count: int) -> tuple[Bytes, str]:
+    """Decode images of one size.
+
+    Args:
+        images: what to call each in a message, and its encoded content.
+        count: how many there are.
+
+    Returns:
+        uint8 array of shape (count, 3, height, width), and the format they were stored in.
+
+    Raises:
+        ValueError: an image is damaged or of another size than the first.
+        ImportError: Pillow is missing.
+    """
+    decoded = np.zeros((0, 3, 0, 0), np.uint8)
+    stored = "nothing"
+    for i, (name, content) in enumerate(images):
+        picture = open_rgb(content, name)
+        if i == 0:
+            stored = str(picture.format)
+            decoded = np.empty((count, 3, picture.height, picture.width), np.uint8)
+        if (picture.height, picture.width) != decoded.shape[2:]:
+            size, first = f"{picture.width}×{picture.height}", decoded.shape[:1:-1]
+            raise ValueError(f"{name} is {size}, not {first[0]}×{first[1]}: get it again")
+        decoded[i] = np.asarray(picture).transpose(2, 0, 1)
+    return decoded, stored
+
+
+def read_image_parquet(
+    paths: Sequence[Path], image: str, label: str
+) -> tuple[Bytes, npt.NDArray[np.int64], str]:
+    """Read Hugging Face's layout: encoded images in ``image.bytes``, classes in ``label``.
+
+    Args:
+        paths: the files of one split, in order.
+        image: name of the images' column.
+        label: name of the classes' column.
+
+    Returns:
+        Images as of :func:`decode`, classes, and the format the images were stored in.
+
+    Raises:
+        ValueError: a file is damaged or lacks a column.
+        ImportError: a package of the extra ``regrow[vision]`` is missing.
+    """
+    try:
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError("Parquet needs pyarrow: pip install 'regrow[vision]'") from error
+    rows: list[tuple[str, bytes]] = []
+    labels: list[int] = []
+    for path in paths:
+        try:
+            table = parquet.read_table(path, columns=[image, label])
+            columns = table[image].to_pylist(), table[label].to_pylist()
+            rows += [(f"{path}, image {i}", row["bytes"]) for i, row in enumerate(columns[0])]
+            labels += [int(entry) for entry in columns[1]]
+        except (*_BROKEN, KeyError) as error:
+            raise ValueError(f"{path} is damaged ({error}): get it again") from error
+    images, stored = decode(rows, len(rows))
+    return images, np.array(labels, np.int64), stored

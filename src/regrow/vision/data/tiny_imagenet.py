@@ -1,0 +1,124 @@
+"""Tiny-ImageNet: 200 classes of 64×64 images, in the folders it is published in."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+
+from regrow.vision.data.dataset import DataSet, check_labels
+from regrow.vision.data.download import Remote
+from regrow.vision.data.kept import Arrays, kept
+from regrow.vision.data.pictures import decode
+from regrow.vision.data.places import Places
+from regrow.vision.data.trees import Tree, open_tree
+
+__all__ = ["TINY_IMAGENET", "load_tiny_imagenet"]
+
+TINY_IMAGENET = Remote(
+    "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"
+)
+
+_INSIDE = "tiny-imagenet-200"
+_ENDINGS = (".jpeg", ".jpg", ".png")
+
+Labelled = list[tuple[str, int]]  # name of an image in the tree, class
+
+
+def load_tiny_imagenet(places: Places) -> DataSet:
+    """Load Tiny-ImageNet from its folders, or straight from its zip archive.
+
+    Its validation part, which has labels, is the part for testing; its test part has none and is
+    not read. It may lie as published (``val/images`` and ``val/val_annotations.txt``) or in one
+    folder a class. Classes are numbered in the order of their WordNet ids, as readers of image
+    folders do. Grey images become RGB.
+
+    Args:
+        places: where to look.
+    """
+    where = next(
+        (path for folder in places.folders for path in _candidates(folder) if path.exists()), None
+    )
+    if where is None:
+        where = places.fetched(
+            TINY_IMAGENET,
+            TINY_IMAGENET.name,
+            f"put {TINY_IMAGENET.name} of {TINY_IMAGENET.url} there, packed or unpacked",
+        )
+    tree = open_tree(where.parent if where.name == "wnids.txt" else where, _INSIDE)
+    arrays = kept("tiny-imagenet", tree.stamps(), partial(_decode, tree))
+    classes = int(arrays["classes"][0])
+    parts = {}
+    for split in ("train", "test"):
+        images, labels = (
+            torch.from_numpy(arrays[f"{split}-{what}"]) for what in ("images", "labels")
+        )
+        check_labels(labels, images, classes, str(tree.where))
+        parts[split] = images, labels
+    return DataSet(
+        name="tiny-imagenet",
+        train_inputs=parts["train"][0],
+        train_labels=parts["train"][1],
+        test_inputs=parts["test"][0],
+        test_labels=parts["test"][1],
+        classes=classes,
+        source="Tiny-ImageNet (CS231n), 64×64 colour images, tested on its validation part",
+    )
+
+
+def _candidates(folder: Path) -> list[Path]:
+    return [folder / "wnids.txt", folder / _INSIDE / "wnids.txt", folder / TINY_IMAGENET.name]
+
+
+def _decode(tree: Tree) -> Arrays:
+    ids = sorted(tree.read("wnids.txt").decode("ascii", "replace").split())
+    number = {name: i for i, name in enumerate(ids)}
+    names = tree.names()
+    arrays = {"classes": np.array([len(ids)])}
+    for split, listed in (
+        ("train", _by_class(names, "train", number)),
+        ("test", _annotated(tree, names, number) or _by_class(names, "val", number)),
+    ):
+        if missing := set(range(len(ids))) - {label for _, label in listed}:
+            folder = "train" if split == "train" else "val"
+            raise tree.missing(f"any image of class {ids[min(missing)]} in {folder}")
+        images = ((tree.at(name), tree.read(name)) for name, _ in listed)
+        arrays[f"{split}-images"] = decode(images, len(listed))[0]
+        arrays[f"{split}-labels"] = np.array([label for _, label in listed], np.int64)
+    return arrays
+
+
+def _by_class(names: list[str], part: str, number: dict[str, int]) -> Labelled:
+    """Return the images of ``part/wnid/images`` or ``part/wnid``."""
+    found = []
+    for name in names:
+        folders = PurePosixPath(name).parts[:-1]
+        if _is_image(name) and folders[:1] == (part,) and folders[2:] in ((), ("images",)):
+            wnid = folders[1] if len(folders) > 1 else ""
+            if wnid in number:
+                found.append((name, number[wnid]))
+    return found
+
+
+def _annotated(tree: Tree, names: list[str], number: dict[str, int]) -> Labelled:
+    """Return the images of ``val/images``, if they are there."""
+    images = {name for name in names if name.startswith("val/images/") and _is_image(name)}
+    found = []
+    annotations = tree.read("val/val_annotations.txt") if images else b""
+    for line in annotations.decode("ascii", "replace").splitlines():
+        image, _, rest = line.partition("\t")
+        wnid = rest.partition("\t")[0]  # then a box, which is not read
+        if wnid not in number:
+            of = tree.at("val/val_annotations.txt")
+            raise ValueError(f"{of} is damaged (line {line!r}): get it again")
+        if f"val/images/{image}" not in images:
+            raise tree.missing(f"val/images/{image}")
+        found.append((f"val/images/{image}", number[wnid]))
+    return found
+
+
+def _is_image(name: str) -> bool:
+    file = PurePosixPath(name).name
+    return file.lower().endswith(_ENDINGS) and not file.startswith(".")

@@ -1,0 +1,88 @@
+"""A pickle is a program: it gets its arrays, and nothing it asks for besides."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from regrow.vision.data.pickles import read_pickle
+
+DATA = np.arange(6, dtype=np.uint8).reshape(2, 3)
+
+
+class Evil:
+    def __init__(self, call, *arguments):
+        self.made = call, arguments
+
+    def __reduce__(self):
+        return self.made
+
+
+@pytest.mark.parametrize("protocol", range(5))
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_today_are_read(protocol, order):
+    written = {b"data": np.asarray(DATA, order=order), "labels": [1, 2], b"name": b"\xff"}
+    found = read_pickle(pickle.dumps(written, protocol), "a file")
+    assert np.array_equal(found["data"], DATA)
+    assert (found["labels"], found["name"]) == ([1, 2], b"\xff")
+
+
+def test_arrays_of_python_2_are_read(python2_pickle):
+    found = read_pickle(python2_pickle({"data": DATA, "labels": [3, -1]}), "a file")
+    assert np.array_equal(found["data"], DATA)
+    assert found["labels"] == [3, -1]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("deep", [lambda evil: evil, lambda evil: {b"data": [evil]}])
+def test_a_call_is_refused_and_not_made(tmp_path, protocol, deep):
+    seen = tmp_path / "seen"
+    content = pickle.dumps(deep(Evil(os.system, f"touch {seen}")), protocol)
+    pickle.loads(content)
+    assert seen.exists()  # it does what it should not, where it can
+    seen.unlink()
+    with pytest.raises(ValueError, match=r"a file asks for (posix|os|nt)\.system.*nothing was run"):
+        read_pickle(content, "a file")
+    assert not seen.exists()
+
+
+@pytest.mark.parametrize(
+    "module, name",
+    [
+        ("builtins", "eval"),
+        ("numpy", "load"),
+        ("numpy", "ndarray.tofile"),
+        ("numpy.core.multiarray", "scalar"),
+        ("_codecs", "decode"),
+        ("regrow.vision.data.pickles", "pickle.loads"),
+    ],
+)
+def test_nothing_else_can_be_named(module, name):
+    content = b"\x80\x04\x8c" + bytes([len(module)]) + module.encode()
+    content += b"\x8c" + bytes([len(name)]) + name.encode() + b"\x93."
+    with pytest.raises(ValueError, match=f"asks for {module}.{name}"):
+        read_pickle(content, "a file")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.array([object()]), np.zeros(2, np.float64), np.zeros(2, [("a", "u1")])],
+    ids=["objects", "floats", "records"],
+)
+def test_arrays_of_anything_but_bytes_are_refused(array):
+    with pytest.raises(ValueError, match="a file"):
+        read_pickle(pickle.dumps({"data": array}, 2), "a file")
+
+
+def test_an_array_that_claims_more_than_it_holds_is_refused(python2_pickle):
+    content = python2_pickle({"data": DATA}).replace(b"J\x02\0\0\0", b"J\x09\0\0\0")
+    with pytest.raises(ValueError, match=r"6 bytes for an array of shape \(9, 3\)"):
+        read_pickle(content, "a file")
+
+
+def test_no_prefix_of_a_pickle_is_taken_for_one(python2_pickle):
+    content = python2_pickle({"data": DATA, "labels": [0]})
+    for length in range(len(content)):
+        with pytest.raises(ValueError, match="a file is damaged"):
+            read_pickle(content[:length], "a file")
