@@ -1,6 +1,7 @@
 """Intervals against scipy's own and against their meaning."""
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -8,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from regrow.lab.statistics import mean_interval, paired_interval
+from regrow.lab.statistics import (
+    bootstrap_interval,
+    differences,
+    mean_interval,
+    paired_interval,
+)
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 
@@ -17,6 +23,7 @@ values = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 def test_the_interval_is_scipys(sample):
     interval = mean_interval(sample)
     assert interval.mean == pytest.approx(np.mean(sample), abs=1e-9)
+    assert interval.sd == pytest.approx(statistics.stdev(sample), abs=1e-9)
     if np.std(sample) > 1e-6:
         low, high = stats.ttest_1samp(sample, 0).confidence_interval(0.95)
         assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-6, abs=1e-6)
@@ -43,8 +50,51 @@ def test_pairing_removes_what_seeds_share():
     assert mean_interval(ours).half_width > 10 * paired_interval(ours, theirs).half_width
 
 
-def test_bad_input_is_refused():
+@pytest.mark.parametrize(("n", "low", "high"), [(5, 0.80, 0.90), (30, 0.91, 0.97)])
+def test_the_bootstrap_is_too_narrow_for_few_values(n, low, high):
+    """That is why Student's t is the default."""
+    samples = np.random.default_rng(0).normal(size=(400, n))
+    found = [bootstrap_interval(list(row), resamples=999) for row in samples]
+    assert low < np.mean([not interval.excludes(0) for interval in found]) < high
+
+
+def test_the_bootstrap_is_scipys_and_its_seed_decides():
+    sample = list(np.random.default_rng(0).exponential(size=12))
+    found = bootstrap_interval(sample, seed=3)
+    again = stats.bootstrap((sample,), np.mean, rng=np.random.default_rng(3)).confidence_interval
+    assert (found.low, found.high) == (again.low, again.high)
+    assert found.mean == pytest.approx(np.mean(sample))
+    assert found != bootstrap_interval(sample, seed=4)
+
+
+def test_values_by_seed_are_paired_by_seed():
+    ours, theirs = {3: 1.0, 1: 2.0, 2: 4.0}, {1: 1.0, 2: 2.0, 3: 0.5}
+    assert differences(ours, theirs) == {3: 0.5, 1: 1.0, 2: 2.0}
+    assert paired_interval(ours, theirs) == mean_interval([0.5, 1.0, 2.0])
+    assert mean_interval(ours) == mean_interval(list(ours.values()))
+
+
+def test_seeds_without_partner_are_named_or_left_out():
+    ours, theirs = {1: 1.0, 2: 2.0, 5: 0.0}, {1: 0.5, 2: 1.0, 4: 9.0}
+    with pytest.raises(ValueError, match="seeds 4, 5: only one side"):
+        paired_interval(ours, theirs)
+    assert differences(ours, theirs, common=True) == {1: 0.5, 2: 1.0}
     with pytest.raises(ValueError, match="empty"):
-        mean_interval([])
+        paired_interval({1: 1.0}, {2: 1.0}, common=True)
+
+
+@pytest.mark.parametrize("call", [mean_interval, bootstrap_interval])
+def test_bad_values_are_refused(call):
+    with pytest.raises(ValueError, match="empty"):
+        call([])
+    with pytest.raises(ValueError, match="nan for seed 7"):
+        call({3: 1.0, 7: math.nan})
+    with pytest.raises(ValueError, match="inf for index 1"):
+        call([1.0, math.inf])
+
+
+def test_what_cannot_be_paired_is_refused():
     with pytest.raises(ValueError, match="2 values, but 1"):
         paired_interval([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="both by seed"):
+        paired_interval({1: 1.0}, [1.0])

@@ -130,6 +130,21 @@ class Records:
             found[seed] = float(value)
         return dict(sorted(found.items()))
 
+    def need(self, name: str, **wanted: Any) -> dict[int, float]:
+        """Return a field's value by seed, of the records whose fields have these values.
+
+        Args:
+            name: the field.
+            wanted: as for :meth:`where`.
+
+        Raises:
+            ValueError: there is no value, or a seed occurs twice.
+        """
+        if found := self.where(**wanted).values(name):
+            return found
+        fields = ", ".join(f"{field.replace('__', '.')}={value}" for field, value in wanted.items())
+        raise ValueError(f"no record{' with ' * bool(fields)}{fields} has {name}")
+
     def distinct(self, name: str) -> list[Any]:
         """Return the values a field takes, in order."""
         found = {record.get(name) for record in self.all} - {None}

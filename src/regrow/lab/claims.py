@@ -1,0 +1,188 @@
+"""Claims: a sentence of a paper, the rule that decides it, and the verdict of the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from regrow.lab.records import Records
+from regrow.lab.statistics import Interval
+
+__all__ = ["Claim", "Outcome", "Verdict", "above", "all_of", "any_of", "below", "within"]
+
+Outcome = Literal["supported", "not supported", "inconclusive"]
+SEEDS_NEEDED = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the records say of a claim.
+
+    Args:
+        outcome: "supported", "not supported" (the records speak against it) or "inconclusive".
+        effect: the size that was judged, with its interval; None if there is nothing to judge.
+        unit: of the effect, such as "points of accuracy".
+        why: anything a reader must know beside the rule.
+
+    Raises:
+        ValueError: a decision without an effect, or from fewer than three seeds.
+    """
+
+    outcome: Outcome
+    effect: Interval | None = None
+    unit: str = ""
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        if self.outcome == "inconclusive":
+            return
+        if self.effect is None or self.effect.n < SEEDS_NEEDED:
+            seeds = self.effect.n if self.effect else 0
+            raise ValueError(f"{seeds} seeds: no verdict from fewer than {SEEDS_NEEDED}")
+
+    def __str__(self) -> str:
+        """Say the effect and its interval, then why.
+
+        Example:
+            >>> str(Verdict("supported", Interval(1.0, 0.5, 1.5, 3), "points"))
+            '+1 points (95 % interval +0.5 to +1.5, n = 3)'
+        """
+        return "; ".join(part for part in (_effect(self.effect, self.unit), self.why) if part)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence, and how it is decided.
+
+    Args:
+        sentence: what is claimed, in the paper's words or close to them.
+        source: paper and section.
+        rule: what decides it, in words, fixed before the runs.
+        decide: the rule as a function of the records.
+    """
+
+    sentence: str
+    source: str
+    rule: str
+    decide: Callable[[Records], Verdict]
+
+    def judge(self, records: Records) -> Verdict:
+        """Decide it; records that are missing or unfit make it inconclusive, and are named.
+
+        Example:
+            >>> def decide(records):
+            ...     return above(mean_interval(records.need("gain", method="RigL")), 0)
+            >>> from regrow.lab.statistics import mean_interval
+            >>> claim = Claim("RigL helps.", "", "The interval of the gain lies above 0.", decide)
+            >>> claim.judge(Records([])).why
+            'no record with method=RigL has gain'
+        """
+        try:
+            return self.decide(records)
+        except (ValueError, LookupError, ArithmeticError) as error:
+            return Verdict("inconclusive", why=str(error) or type(error).__name__)
+
+
+def above(interval: Interval, bar: float, unit: str = "") -> Verdict:
+    """Judge "it is more than the bar": the interval lies above it, below it, or holds it.
+
+    Args:
+        interval: of the effect.
+        bar: in the effect's unit.
+        unit: of the effect.
+
+    Example:
+        >>> above(Interval(1.0, 0.5, 1.5, 5), 0.0).outcome
+        'supported'
+    """
+    return _judged(interval, unit, interval.low > bar, interval.high < bar)
+
+
+def below(interval: Interval, bar: float, unit: str = "") -> Verdict:
+    """Judge "it is less than the bar": the interval lies below it, above it, or holds it.
+
+    Args:
+        interval: of the effect.
+        bar: in the effect's unit.
+        unit: of the effect.
+    """
+    return _judged(interval, unit, interval.high < bar, interval.low > bar)
+
+
+def within(interval: Interval, margin: float, unit: str = "") -> Verdict:
+    """Judge "it makes no difference that matters".
+
+    Args:
+        interval: of the difference. Supported if all of it lies inside ± margin, not supported if
+            all of it lies outside.
+        margin: the smallest difference that matters, in the effect's unit.
+        unit: of the effect.
+
+    Raises:
+        ValueError: the margin is not positive.
+
+    Example:
+        >>> [within(Interval(m, m - 1, m + 1, 5), 2.0).outcome for m in (0, 2, 4)]
+        ['supported', 'inconclusive', 'not supported']
+    """
+    if margin <= 0:
+        raise ValueError(f"margin={margin}: must be positive")
+    inside = -margin < interval.low and interval.high < margin
+    return _judged(interval, unit, inside, interval.low > margin or interval.high < -margin)
+
+
+def all_of(parts: Mapping[str, Verdict]) -> Verdict:
+    """Judge a claim that holds only if each part does; one that is not supported decides.
+
+    Args:
+        parts: verdicts by what they are of.
+
+    Example:
+        >>> yes, no = (above(Interval(m, m - 1, m + 1, 5), 0) for m in (2, -2))
+        >>> all_of({"wide": yes, "narrow": no}).why
+        'as for narrow; wide: supported, narrow: not supported'
+    """
+    return _combined(parts, ("not supported", "inconclusive", "supported"))
+
+
+def any_of(parts: Mapping[str, Verdict]) -> Verdict:
+    """Judge a claim that holds if one part does.
+
+    One of many parts is soon supported by chance: take intervals of level 1 - 0.05 / parts.
+
+    Args:
+        parts: verdicts by what they are of.
+    """
+    return _combined(parts, ("supported", "inconclusive", "not supported"))
+
+
+def _judged(interval: Interval, unit: str, yes: bool, no: bool) -> Verdict:
+    if interval.n < SEEDS_NEEDED:
+        why = f"fewer than {SEEDS_NEEDED} seeds"
+        return Verdict("inconclusive", interval, unit, why)
+    outcome: Outcome = "supported" if yes else "not supported" if no else "inconclusive"
+    return Verdict(outcome, interval, unit)
+
+
+def _combined(parts: Mapping[str, Verdict], order: tuple[Outcome, ...]) -> Verdict:
+    """Take the verdict of the first part with the outcome that comes first in the order."""
+    if not parts:
+        return Verdict("inconclusive", why="nothing to judge")
+    name = min(parts, key=lambda part: order.index(parts[part].outcome))
+    one = parts[name]
+    each = ", ".join(f"{part}: {verdict.outcome}" for part, verdict in parts.items())
+    why = "; ".join(part for part in (f"as for {name}", one.why, each) if part)
+    return Verdict(one.outcome, one.effect, one.unit, why)
+
+
+def _effect(interval: Interval | None, unit: str) -> str:
+    if interval is None:
+        return ""
+    mean, low, high = (
+        f"{value:+.3g}".replace("-", "−") for value in (interval.mean, interval.low, interval.high)
+    )
+    said = f"{mean} {unit}".rstrip()
+    if interval.n == 1:
+        return f"{said} (n = 1)"
+    return f"{said} (95 % interval {low} to {high}, n = {interval.n})"

@@ -1,0 +1,137 @@
+"""Statistics over several tasks, each with a few runs (Agarwal et al. 2021, arXiv 2108.13264).
+
+A task is a data set, a game, a model: whatever several methods were tried on. Values of different
+tasks must be comparable, such as accuracies, or scores normalised by a baseline's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from regrow.lab.statistics import Interval, Values, finite
+
+__all__ = ["interquartile_interval", "interquartile_mean", "probability_of_improvement"]
+
+_RESAMPLES = 5000
+
+
+def interquartile_mean(values: Values) -> float:
+    """Average the middle half: a quarter of the values, rounded down, is left out at each end.
+
+    Neither a failed run nor a lucky one moves it much, and it uses more values than a median.
+
+    Example:
+        >>> interquartile_mean([0.0, 1.0, 3.0, 100.0])
+        2.0
+    """
+    return float(_middle(finite(values)))
+
+
+def interquartile_interval(
+    tasks: Mapping[str, Values],
+    level: float = 0.95,
+    *,
+    resamples: int = _RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Compute the interquartile mean over all runs of all tasks, and its bootstrap interval.
+
+    The bootstrap is stratified: runs are drawn anew inside each task, tasks stay.
+
+    Args:
+        tasks: values by task, one a seed, as many for each task.
+        level: the confidence level, between 0 and 1.
+        resamples: how often runs are drawn anew.
+        seed: of the drawing; the same seed gives the same interval.
+
+    Returns:
+        Its ``mean`` is the interquartile mean, its ``n`` the runs of a task.
+
+    Raises:
+        ValueError: there are no tasks, one has more runs than another, or a value is not finite.
+
+    Example:
+        >>> found = interquartile_interval({"a": [1.0, 2.0, 3.0], "b": [2.0, 3.0, 4.0]})
+        >>> found.mean, found.n
+        (2.5, 3)
+    """
+    runs = _arrays(tasks, "tasks")
+    if len({len(array) for array in runs.values()}) > 1:
+        counts = ", ".join(f"{name} {len(array)}" for name, array in runs.items())
+        raise ValueError(f"runs by task: {counts}; give each as many, or the larger weigh more")
+    rng = np.random.default_rng(seed)
+    drawn = [_draw(array, resamples, rng) for array in runs.values()]
+    pooled = np.concatenate(list(runs.values()))
+    n = len(next(iter(runs.values())))
+    return _percentile(float(_middle(pooled)), _middle(np.concatenate(drawn, axis=1)), n, level)
+
+
+def probability_of_improvement(
+    ours: Mapping[str, Values],
+    theirs: Mapping[str, Values],
+    level: float = 0.95,
+    *,
+    resamples: int = _RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Compute how likely a run of ours beats a run of theirs on the same task.
+
+    The mean over tasks of P(X > Y) + P(X = Y) / 2, over all pairs of runs; 0.5 is no difference.
+
+    Args:
+        ours: values by task.
+        theirs: values by task, of the same tasks; the numbers of runs may differ.
+        level: the confidence level, between 0 and 1.
+        resamples: how often runs are drawn anew, inside each task and each side by itself.
+        seed: of the drawing; the same seed gives the same interval.
+
+    Returns:
+        Its ``mean`` is the probability, its ``n`` the fewest runs that one side has of a task.
+
+    Raises:
+        ValueError: the tasks differ, or a value is not finite.
+
+    Example:
+        >>> probability_of_improvement({"a": [2.0, 3.0, 4.0]}, {"a": [1.0, 2.0, 3.0]}).mean
+        0.7777777777777778
+    """
+    if alone := sorted(set(ours) ^ set(theirs)):
+        raise ValueError(f"tasks {', '.join(alone)}: only one side has them")
+    x, y = _arrays(ours, "ours"), _arrays(theirs, "theirs")
+    rng = np.random.default_rng(seed)
+    drawn = [
+        _wins(_draw(x[task], resamples, rng), _draw(y[task], resamples, rng)) for task in sorted(x)
+    ]
+    estimate = float(np.mean([_wins(x[task], y[task]) for task in x]))
+    n = min(len(array) for side in (x, y) for array in side.values())
+    return _percentile(estimate, np.mean(drawn, axis=0), n, level)
+
+
+def _arrays(tasks: Mapping[str, Values], name: str) -> dict[str, np.ndarray]:
+    if not tasks:
+        raise ValueError(f"{name} is empty: at least one task is needed")
+    return {task: finite(values, f"{name}[{task!r}]") for task, values in tasks.items()}
+
+
+def _middle(values: np.ndarray) -> np.ndarray:
+    """Average the middle half along the last dimension."""
+    cut = values.shape[-1] // 4
+    ordered = np.sort(values, axis=-1)[..., cut : values.shape[-1] - cut]
+    return np.asarray(ordered.mean(axis=-1))
+
+
+def _draw(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    return np.asarray(rng.choice(values, (resamples, len(values))))
+
+
+def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Share of pairs in which x is larger, ties counting half, along the last dimension."""
+    signs = np.sign(x[..., :, None] - y[..., None, :])
+    return np.asarray((1 + signs.mean(axis=(-1, -2))) / 2)
+
+
+def _percentile(estimate: float, drawn: np.ndarray, n: int, level: float) -> Interval:
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), n)

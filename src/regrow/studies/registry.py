@@ -1,0 +1,29 @@
+"""The studies by name; each is imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from regrow.lab.study import Study
+
+__all__ = ["STUDIES", "load_study"]
+
+# "module:attribute" by name.
+STUDIES: dict[str, str] = {}
+
+
+def load_study(name: str) -> Study:
+    """Import a study.
+
+    Args:
+        name: one of :data:`STUDIES`.
+
+    Raises:
+        ValueError: there is no such study.
+    """
+    if name not in STUDIES:
+        known = ", ".join(sorted(STUDIES)) or "none yet"
+        raise ValueError(f"study {name!r}: there is none; known are: {known}")
+    module, _, attribute = STUDIES[name].partition(":")
+    study: Study = getattr(import_module(module), attribute)
+    return study
