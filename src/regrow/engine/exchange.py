@@ -74,7 +74,7 @@ class Exchange:
         return isinstance(self.layer.pattern, Element) and self.active.device.type == "cpu"
 
     def _positions(self, units: Tensor) -> Tensor:
-        """Return the flat positions of units; those active before the update are looked for once."""
+        """Return the flat positions of units; those active before are listed once."""
         if units is not self.active:
             return torch.from_numpy(np.flatnonzero(units.numpy()))
         if self._listed is None:
