@@ -64,12 +64,13 @@ def small_conv(channels: int = 3, classes: int = 10, width: int = 32) -> nn.Sequ
     )
 
 
-def lenet5(channels: int = 1, classes: int = 10) -> nn.Sequential:
+def lenet5(channels: int = 1, classes: int = 10, *, width: int = 20) -> nn.Sequential:
     """Build LeNet-5 as Caffe had it, for images of 28×28 pixels.
 
     Args:
         channels: of the image.
         classes: outputs.
+        width: channels of the first convolution; what follows has 2.5 and 25 times as many.
 
     Source: LeCun et al. 1998 ("Gradient-based learning applied to document recognition").
 
@@ -80,17 +81,18 @@ def lenet5(channels: int = 1, classes: int = 10) -> nn.Sequential:
         >>> sum(p.numel() for p in lenet5().parameters())
         431080
     """
+    second, hidden = width * 5 // 2, width * 25
     return nn.Sequential(
-        nn.Conv2d(channels, 20, 5),
+        nn.Conv2d(channels, width, 5),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(20, 50, 5),
+        nn.Conv2d(width, second, 5),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(50 * 4 * 4, 500),
+        nn.Linear(second * 4 * 4, hidden),
         nn.ReLU(),
-        nn.Linear(500, classes),
+        nn.Linear(hidden, classes),
     )
 
 

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import nn
 
-__all__ = ["mlp", "widest_within"]
+__all__ = ["mlp", "perceptron", "widest_within"]
+
+
+def perceptron(
+    inputs: int, widths: Sequence[int], classes: int, *, dropout: float = 0.0
+) -> nn.Sequential:
+    """Build a multilayer perceptron with ReLU.
+
+    Args:
+        inputs: numbers in an image; images are flattened.
+        widths: units of each hidden layer.
+        classes: outputs.
+        dropout: the share of hidden units left out at every training step.
+
+    Example:
+        >>> sum(p.numel() for p in perceptron(784, (300, 100), 10).parameters())  # LeNet-300-100
+        266610
+    """
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, after in pairwise([inputs, *widths]):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(widths[-1] if widths else inputs, classes))
 
 
 def mlp(inputs: int, width: int, classes: int, hidden: int = 2) -> nn.Sequential:
@@ -23,11 +46,7 @@ def mlp(inputs: int, width: int, classes: int, hidden: int = 2) -> nn.Sequential
         >>> sum(p.numel() for p in mlp(64, 100, 10).parameters())
         17610
     """
-    sizes = [inputs, *[width] * hidden]
-    layers: list[nn.Module] = [nn.Flatten()]
-    for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(width, classes))
+    return perceptron(inputs, [width] * hidden, classes)
 
 
 def widest_within(budget: int, build: Callable[[int], nn.Module]) -> int:

@@ -1,0 +1,1 @@
+"""Training a classifier: the trial that studies and `regrow train` share."""

@@ -1,0 +1,143 @@
+"""Where a training run's batches come from: memory, the GPU, or a folder of images."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regrow.vision.data import Batches, FolderBatches, ImageFolder, load_data, split_off, standard
+
+__all__ = ["Source", "open_source"]
+
+_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_TEST_BATCH = 1000
+
+Pairs = Iterator[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Batches of one data set, ready for a model.
+
+    Args:
+        shape: of one input.
+        classes: how many labels there are.
+        batches: for training; has a length and ``epoch(number)``.
+        validation: yields what was split off for validation, batch by batch.
+        test: yields the test part, batch by batch.
+        ready: turns a batch of inputs into what the model takes, on its device.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    batches: Batches | FolderBatches
+    validation: Callable[[], Pairs]
+    test: Callable[[], Pairs]
+    ready: Callable[[Tensor], Tensor]
+
+
+def open_source(
+    name: str,
+    *,
+    data_dir: str | None,
+    device: torch.device,
+    batch: int,
+    seed: int,
+    augment: bool,
+    samples: int | None = None,
+    validation: float = 0.0,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Source:
+    """Open a data set for training.
+
+    Args:
+        name: of :func:`regrow.vision.data.names`, or "imagenet" for a folder with ``train`` and
+            ``val``.
+        data_dir: where data lie, if not in the usual places.
+        device: where batches are wanted.
+        batch: samples in a batch, over all ranks.
+        seed: of order, augmentation and splits.
+        augment: whether to change training images as is usual for this set.
+        samples: use only so many training samples, as many of each class; None is all.
+        validation: the share of the training samples kept for validation, at least 0.
+        rank: which process this is.
+        ranks: how many train together.
+
+    Raises:
+        ValueError: an argument is out of range.
+        FileNotFoundError: the data are not there; the message says how to get them.
+    """
+    common: dict[str, Any] = {"seed": seed, "rank": rank, "ranks": ranks}
+    if name == "imagenet":
+        if samples is not None or validation:
+            raise ValueError("data='imagenet' is read as it is: leave samples and validation out")
+        return _open_folder(data_dir, device, batch, common)
+    train, labels, test, test_labels, classes = _arrays(name, data_dir, device)
+    kept = torch.arange(len(labels), device=device)
+    if samples is not None and samples != len(labels):
+        if not 0 < samples < len(labels):
+            raise ValueError(f"samples={samples}: data={name!r} has {len(labels)} for training")
+        kept = split_off(labels, samples / len(labels), seed)[1]
+    held_out = kept[:0]
+    if validation:
+        stay, off = split_off(labels[kept], validation, seed)
+        kept, held_out = kept[stay], kept[off]
+    whole = len(kept) == len(labels)
+    inputs, targets = (train, labels) if whole else (train[kept], labels[kept])
+    change = standard(name) if augment else None
+    return Source(
+        shape=tuple(train.shape[1:]),
+        classes=classes,
+        batches=Batches(inputs, targets, batch, augment=change, **common),
+        validation=lambda: _in_parts(train, labels, held_out),
+        test=lambda: zip(test.split(_TEST_BATCH), test_labels.split(_TEST_BATCH), strict=True),
+        ready=lambda inputs: inputs,
+    )
+
+
+def _in_parts(inputs: Tensor, labels: Tensor, kept: Tensor) -> Pairs:
+    for index in kept.split(_TEST_BATCH):
+        yield inputs[index], labels[index]
+
+
+@functools.lru_cache(maxsize=1)
+def _arrays(
+    name: str, data_dir: str | None, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    """Load and standardize once for all trials of this process."""
+    data = load_data(name, data_dir)
+    train, test = data.standardized()
+    labels = (data.train_labels.to(device), data.test_labels.to(device))
+    return train.to(device), labels[0], test.to(device), labels[1], data.classes
+
+
+def _open_folder(
+    data_dir: str | None, device: torch.device, batch: int, common: dict[str, Any]
+) -> Source:
+    train = ImageFolder.find("imagenet", "train", data_dir, seed=common["seed"])
+    test = ImageFolder.find("imagenet", "val", data_dir)
+    pin = device.type == "cuda"
+    tests = FolderBatches(test, min(256, len(test)), seed=0, drop_last=False, pin_memory=pin)
+
+    def ready(images: Tensor) -> Tensor:
+        images = images.to(device, non_blocking=True).float().div_(255)
+        mean, deviation = (
+            torch.tensor(v, device=device).view(3, 1, 1)
+            for v in (_IMAGENET_MEAN, _IMAGENET_DEVIATION)
+        )
+        return (images - mean) / deviation
+
+    return Source(
+        shape=(3, train.size, train.size),
+        classes=len(train.classes),
+        batches=FolderBatches(train, batch, pin_memory=pin, **common),
+        validation=lambda: iter(()),
+        test=lambda: tests.epoch(0),
+        ready=ready,
+    )
