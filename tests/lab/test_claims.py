@@ -115,4 +115,4 @@ def test_a_margin_must_leave_room():
 def test_a_verdict_says_its_effect():
     verdict = Verdict("supported", Interval(-0.1234, -0.2, -0.05, 7), "points", "as planned")
     assert str(verdict) == "−0.123 points (95 % interval −0.2 to −0.05, n = 7); as planned"
-    assert str(Verdict("inconclusive", Interval(1, math.nan, math.nan, 1))) == "+1 (n = 1)"
+    assert str(Verdict("inconclusive", Interval(1, math.nan, math.nan, 1))) == "1 (n = 1)"

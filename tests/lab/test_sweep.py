@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from toy_study import STUDY
 from toy_trials import Walk, walks
 
 from regrow.lab import attempt as module
@@ -129,25 +130,52 @@ def kill(process):
     process.communicate()
 
 
+def test_what_a_killed_write_left_is_no_part_of_the_record(tmp_path):
+    """A checkpoint killed half way lay hidden in the finished trial's folder."""
+    folder = tmp_path / RUNNING / Walk(seed=1).identity
+    folder.mkdir(parents=True)
+    (folder / ".checkpoint.pt.abc.part").write_bytes(b"half")
+    assert attempt(Walk(seed=1), tmp_path, {}).status == "finished"
+    assert_whole(tmp_path)
+
+
+def study(out, executor):
+    """Start the command line of the toy study, in a process group of its own."""
+    script = str(Path(__file__).parent / "toy_study.py")
+    command = [sys.executable, script, "study", "run", "toy", "--preset", "smoke"]
+    command += ["--data", "slow", "--executor", executor, "--jobs", "2", "--out", str(out)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_half(tmp_path):
-    """The same command, killed many times at random moments, ends with the records of one run."""
-    whole = tmp_path / "whole"
-    sweep(walks(4, steps=8, pause=0.01), whole, executor="inline")
-    out = tmp_path / "killed"
+    """The same command, killed at random moments, ends with the records of one run."""
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    trials = STUDY.trials("smoke", "slow")
+    options = {"device": "cpu", "data_dir": None}
+    sweep(trials, whole, executor="local", options=options)
     rng, finished = random.Random(0), set()
-    for _ in range(8):
-        process = start(out, "inline")
-        time.sleep(rng.uniform(1.2, 2.6))
+    for wanted in (0, 1, 4, 8, 12):  # finished trials, and then a random moment
+        process = study(out, rng.choice(["inline", "local"]))
+        while len(finished) < wanted and process.poll() is None:
+            time.sleep(0.02)
+            finished = {path.name for path in (out / TRIALS).glob("*")}
+        time.sleep(rng.uniform(0, 0.3) if wanted else rng.uniform(0.5, 2.5))
         kill(process)
         if (out / TRIALS).exists():
             assert_whole(out)
             now = {path.name for path in (out / TRIALS).iterdir()}
             assert finished <= now
             finished = now
-    said, errors = start(out, "inline").communicate(timeout=120)
-    assert said.split()[-1] == b"0", errors
+    assert 12 <= len(finished) < len(trials)
+    process = study(out, "local")
+    said, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert f"{len(finished)} were finished before".encode() in said
     assert contents(out) == contents(whole)
+    assert (out / "report.html").read_text("utf-8").endswith("</html>")
 
 
 @pytest.mark.slow

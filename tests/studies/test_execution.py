@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from regrow.cli import bench
+from regrow.cli.bench import bench
 from regrow.studies.execution import bench as study
 from regrow.studies.execution.layers import compare_layers
 from regrow.studies.execution.memory import peak_memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +14,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from regrow.lab.environment import environment
-from regrow.lab.files import read_json, write_json
+from regrow.lab.failures import failure_file, keep_failure
+from regrow.lab.files import read_json, remove_parts, write_json
 from regrow.lab.records import FAILED, RUNNING, TRIALS
-from regrow.lab.run import CHECKPOINT, PROGRESS, Run
+from regrow.lab.run import CHECKPOINT, PROGRESS, Run, progress
 from regrow.lab.trial import Trial
 
-__all__ = ["Outcome", "attempt", "is_finished", "starts"]
+__all__ = ["Outcome", "attempt", "is_finished", "shares", "starts"]
 
 Status = Literal["finished", "failed", "busy"]
 _STARTS = "starts.json"
@@ -51,6 +52,23 @@ def starts(trial: Trial, out: Path) -> int:
     """Count the attempts at a trial that neither finished nor failed: under way, or died."""
     path = out / RUNNING / trial.identity / _STARTS
     return int(read_json(path)["starts"]) if path.exists() else 0
+
+
+def shares(trials: Sequence[Trial], out: Path, since: float) -> list[float]:
+    """Return how far the trials under way are, each from 0 to 1.
+
+    Args:
+        trials: which may be under way.
+        out: the study's folder.
+        since: a time (as of :func:`time.time`); what has told nothing since then is not under way.
+    """
+    found = []
+    for trial in trials:
+        folder = out / RUNNING / trial.identity
+        with contextlib.suppress(OSError):
+            if (folder / PROGRESS).stat().st_mtime >= since:
+                found.append(progress(folder))
+    return found
 
 
 def attempt(trial: Trial, out: Path, options: Mapping[str, Any], threads: int = 1) -> Outcome:
@@ -85,6 +103,7 @@ def attempt(trial: Trial, out: Path, options: Mapping[str, Any], threads: int = 
 def _run(trial: Trial, out: Path, options: Mapping[str, Any]) -> None:
     folder = out / RUNNING / trial.identity
     folder.mkdir(exist_ok=True)
+    remove_parts(folder)
     write_json(folder / _STARTS, {"starts": starts(trial, out) + 1})
     write_json(folder / "config.json", trial.content)
     started = time.perf_counter()
@@ -95,17 +114,16 @@ def _run(trial: Trial, out: Path, options: Mapping[str, Any]) -> None:
     for name in (CHECKPOINT, PROGRESS, _STARTS):
         (folder / name).unlink(missing_ok=True)
     folder.rename(out / TRIALS / trial.identity)
-    (out / FAILED / f"{trial.identity}.json").unlink(missing_ok=True)
+    failure_file(trial, out).unlink(missing_ok=True)
 
 
 def _failure(trial: Trial, out: Path, seconds: float) -> Outcome:
     """Keep the traceback as the trial's record, as far as the disk lets it."""
     error = traceback.format_exc()
+    keep_failure(trial, out, error)
     with contextlib.suppress(OSError):
-        content = {"config": trial.content, "error": error, "environment": environment()}
-        write_json(out / FAILED / f"{trial.identity}.json", content)
-    with contextlib.suppress(OSError):
-        (out / RUNNING / trial.identity / _STARTS).unlink(missing_ok=True)
+        for name in (_STARTS, PROGRESS):
+            (out / RUNNING / trial.identity / name).unlink(missing_ok=True)
     if torch.cuda.is_available():  # what the failed trial held would be missing for the next
         torch.cuda.empty_cache()
     return Outcome(trial, "failed", seconds, error)

@@ -46,7 +46,7 @@ class Verdict:
 
         Example:
             >>> str(Verdict("supported", Interval(1.0, 0.5, 1.5, 3), "points"))
-            '+1 points (95 % interval +0.5 to +1.5, n = 3)'
+            '1 points (95 % interval 0.5 to 1.5, n = 3)'
         """
         return "; ".join(part for part in (_effect(self.effect, self.unit), self.why) if part)
 
@@ -180,7 +180,7 @@ def _effect(interval: Interval | None, unit: str) -> str:
     if interval is None:
         return ""
     mean, low, high = (
-        f"{value:+.3g}".replace("-", "−") for value in (interval.mean, interval.low, interval.high)
+        f"{value:.3g}".replace("-", "−") for value in (interval.mean, interval.low, interval.high)
     )
     said = f"{mean} {unit}".rstrip()
     if interval.n == 1:

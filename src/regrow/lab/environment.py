@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -43,6 +44,7 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache  # the code that runs is the code that was loaded
 def _commit() -> str:
     """Return the commit of the source tree, marked if it has uncommitted changes."""
     source = Path(regrow.__file__).parent

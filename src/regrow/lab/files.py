@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["append_line", "read_json", "read_lines", "write_bytes", "write_json"]
+__all__ = ["append_line", "read_json", "read_lines", "remove_parts", "write_bytes", "write_json"]
+
+_PART = ".part"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -18,7 +20,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; the old one is still there, and nothing half is left.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -28,6 +30,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left in a folder."""
+    for path in folder.glob(f".*{_PART}"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -45,9 +53,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): remove its folder and run again") from error
+        raise ValueError(f"{path} is damaged ({error})") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged (no object): remove its folder and run again")
+        raise ValueError(f"{path} is damaged (no object)")
     return content
 
 
@@ -58,8 +66,14 @@ def append_line(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a file of JSON lines; an unfinished last line, of a run that was killed, is left out."""
+    """Read a file of JSON lines; an unfinished last line, of a run that was killed, is left out.
+
+    Raises:
+        ValueError: another line is no JSON; the message names the file.
+    """
     if not path.exists():
         return []
-    lines = path.read_text("utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error})") from error

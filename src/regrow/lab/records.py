@@ -9,6 +9,7 @@ A folder of a study holds
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from regrow.lab.files import read_json, read_lines
 from regrow.lab.run import METRICS
 
-__all__ = ["FAILED", "RUNNING", "TRIALS", "Record", "Records"]
+__all__ = ["FAILED", "RUNNING", "TRIALS", "Record", "Records", "flat"]
 
 TRIALS, RUNNING, FAILED = "trials", "running", "failed"
 
@@ -72,22 +73,25 @@ class Records:
         self.all = sorted(records, key=lambda record: record.identity)
 
     @classmethod
-    def read(cls, *folders: Path) -> Records:
+    def read(cls, *folders: Path, damaged: Callable[[str], None] | None = None) -> Records:
         """Read the finished trials of one or several folders; a trial found twice counts once.
 
+        Args:
+            folders: of studies.
+            damaged: is told of each record that cannot be read, which is left out.
+
         Raises:
-            ValueError: a file is damaged; the message names it.
+            ValueError: a file is damaged, and there is no ``damaged``; the message names it.
         """
         found = {}
         for folder in folders:
-            for path in sorted((folder / TRIALS).glob("*/result.json")):
-                found[path.parent.name] = Record(
-                    path.parent.name,
-                    read_json(path.parent / "config.json"),
-                    read_json(path),
-                    read_json(path.parent / "environment.json"),
-                    path.parent,
-                )
+            for path in sorted((folder / TRIALS).iterdir()) if (folder / TRIALS).exists() else ():
+                try:
+                    found[path.name] = _read(path)
+                except (OSError, ValueError) as error:
+                    if damaged is None:
+                        raise
+                    damaged(str(error))
         return cls(found.values())
 
     def __len__(self) -> int:
@@ -145,7 +149,49 @@ class Records:
         fields = ", ".join(f"{field.replace('__', '.')}={value}" for field, value in wanted.items())
         raise ValueError(f"no record{' with ' * bool(fields)}{fields} has {name}")
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a flat row a record, such as ``{"config.method.density": 0.1, ...}``.
+
+        Lists are written as JSON.
+        """
+        rows = []
+        for record in self.all:
+            row: dict[str, Any] = {"identity": record.identity}
+            for part in ("config", "result", "environment"):
+                row |= flat(getattr(record, part), f"{part}.")
+            rows.append(row)
+        return rows
+
     def distinct(self, name: str) -> list[Any]:
         """Return the values a field takes, in order."""
         found = {record.get(name) for record in self.all} - {None}
         return sorted(found)
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn mappings inside one another into one, with dots in its keys; lists become JSON.
+
+    Args:
+        content: plain data.
+        prefix: of all keys.
+
+    Example:
+        >>> flat({"method": {"kind": "RigL"}, "sizes": [1, 2]})
+        {'method.kind': 'RigL', 'sizes': '[1, 2]'}
+    """
+    row: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            row |= flat(value, f"{prefix}{key}.")
+        else:
+            row[prefix + key] = json.dumps(value) if isinstance(value, list) else value
+    return row
+
+
+def _read(folder: Path) -> Record:
+    names = ("config", "result", "environment")
+    try:
+        config, result, environment = (read_json(folder / f"{name}.json") for name in names)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"{error}; remove {folder} and run the study again") from error
+    return Record(folder.name, config, result, environment, folder)

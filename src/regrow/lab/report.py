@@ -16,7 +16,9 @@ from markupsafe import escape
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "Section", "Table", "figure_style", "page", "svg"]
+from regrow.lab.claims import Claim, Verdict
+
+__all__ = ["COLOURS", "Folded", "Section", "Table", "figure_style", "page", "svg"]
 
 # Colour-blind safe (Okabe & Ito 2008), in the order of their use.
 COLOURS = ("#444444", "#999999", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
@@ -38,6 +40,21 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Folded:
+    """A part that is shown when its summary is clicked.
+
+    Args:
+        summary: what is inside.
+        text: shown as it is, such as a traceback.
+        table: a table.
+    """
+
+    summary: str
+    text: str = ""
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of a page: a heading, a paragraph, and what it speaks of.
 
@@ -46,16 +63,28 @@ class Section:
         text: a paragraph.
         figure: SVG made by :func:`svg`.
         table: a table.
+        caption: below the figure: what its marks are, and of how many runs.
+        code: a command.
+        folded: what few readers want to see.
     """
 
     title: str
     text: str
     figure: str | None = None
     table: Table | None = None
+    caption: str = ""
+    code: str = ""
+    folded: Sequence[Folded] = ()
 
 
 def page(
-    title: str, source: str, findings: Sequence[str], sections: Sequence[Section], footer: str
+    title: str,
+    source: str,
+    findings: Sequence[str],
+    sections: Sequence[Section],
+    footer: str,
+    claims: Sequence[tuple[Claim, Verdict]] = (),
+    appendix: Sequence[Section] = (),
 ) -> str:
     """Make the page.
 
@@ -65,6 +94,8 @@ def page(
         findings: what was found, in sentences, above everything else.
         sections: the parts, figures first.
         footer: where the results came from and how to make them again.
+        claims: what was claimed, and the verdict on it.
+        appendix: the parts below the claims.
 
     Returns:
         HTML.
@@ -76,7 +107,13 @@ def page(
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = files("regrow.lab").joinpath("report.html.jinja").read_text("utf-8")
     return environment.from_string(template).render(
-        title=title, source=source, findings=findings, sections=sections, footer=footer
+        title=title,
+        source=source,
+        findings=findings,
+        sections=sections,
+        footer=footer,
+        claims=claims,
+        appendix=appendix,
     )
 
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from regrow.lab.attempt import Outcome, is_finished, starts
 from regrow.lab.executors import Executor, ProcessDied, run_side_by_side
-from regrow.lab.files import write_json
-from regrow.lab.records import FAILED
+from regrow.lab.failures import keep_failure
 from regrow.lab.trial import Trial
 
 __all__ = ["SweepResult", "sweep"]
@@ -105,5 +104,5 @@ def _given_up(trial: Trial, out: Path) -> Outcome:
         f"its process died {_DEATHS} times without a word: killed, or out of memory. Run with "
         "fewer jobs, or with executor='inline' to see it die"
     )
-    write_json(out / FAILED / f"{trial.identity}.json", {"config": trial.content, "error": error})
+    keep_failure(trial, out, error)
     return Outcome(trial, "failed", 0.0, error)

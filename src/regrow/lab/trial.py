@@ -47,6 +47,17 @@ class Trial(ABC):
             The result: numbers, strings, and lists and dicts of them.
         """
 
+    def __str__(self) -> str:
+        """Name what differs from the defaults; for people, and not always unique."""
+        said = [type(self).__name__]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                said.append(
+                    f"{field.name}={value!r}" if isinstance(value, str) else f"{field.name}={value}"
+                )
+        return " ".join(said)
+
     @property
     def content(self) -> dict[str, Any]:
         """What the trial is, in plain data."""

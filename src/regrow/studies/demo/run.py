@@ -85,10 +85,11 @@ def run_demo(
     finished = Parallel(n_jobs=jobs, return_as="generator_unordered")(
         train(data, cell, seed, data_dir, setting) for cell, seed in wanted
     )
-    found = {
-        (result.cell, result.seed): result
-        for result in follow(finished, len(wanted), "training", _in_words, console)
-    }
+    found = {}
+    with follow("training", len(wanted), console) as tell:
+        for result in finished:
+            found[result.cell, result.seed] = result
+            tell(_in_words(result))
     results = {cell: [found[cell, seed] for seed in seeds] for cell in CELLS}
     console.print("timing steps of all methods in turn …")
     ratios = step_ratios(data, _TIMED, data_dir, setting)

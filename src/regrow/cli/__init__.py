@@ -1,0 +1,42 @@
+"""The command line: a function a command, whose signature is its options and docstring its help.
+
+Commands import what they need when they are called, so that ``--help`` is fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from regrow.cli.bench import bench
+from regrow.cli.demo import demo
+from regrow.cli.methods import methods
+from regrow.cli.study import report, study_list, study_run
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; an error a user can mend is one line, not a traceback."""
+    try:
+        from tyro.extras import SubcommandApp  # noqa: PLC0415  (an extra)
+
+        study = SubcommandApp()
+        study.command(name="list")(study_list)
+        study.command(name="run")(study_run)
+        app = SubcommandApp()
+        for command in (bench, demo, methods, report):
+            app.command(command)
+        app.command(study, name="study", help="List the studies, or run one.")
+        app.cli(
+            prog="regrow",
+            description="Train neural networks on less: sparse training in PyTorch.",
+        )
+    except ModuleNotFoundError as error:
+        sys.exit(f"regrow: {error.name} is missing; install it with: pip install 'regrow[all]'")
+    except BrokenPipeError:  # what reads our output, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit("regrow: stopped")
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"regrow: {error}")

@@ -1,0 +1,112 @@
+"""``regrow study`` and ``regrow report``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["report", "study_list", "study_run"]
+
+
+def study_list() -> None:
+    """List the studies, with the presets of each and what they take."""
+    from regrow.studies.registry import STUDIES, load_study  # noqa: PLC0415
+
+    for study in map(load_study, sorted(STUDIES)):
+        print(f"{study.name}: {study.title}")
+        for name, preset in study.presets.items():
+            print(f"  --preset {name:6} {preset.cost}")
+
+
+def study_run(
+    name: str,
+    /,
+    preset: Literal["smoke", "quick", "paper"] = "quick",
+    data: str | None = None,
+    data_dir: Path | None = None,
+    executor: Literal["inline", "local", "ray"] = "local",
+    jobs: int = -1,
+    out: Path | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    only: str | None = None,
+) -> None:
+    """Run a study and write its report.
+
+    Trials that are finished are skipped and those that were cut off go on, so the same command
+    after an interruption, or beside this one, loses nothing. A trial that fails is recorded with
+    its traceback, the others go on, and the exit status is 1.
+
+    Args:
+        name: A study's name, from "regrow study list".
+        preset: Its size: seconds, minutes, or as in the paper.
+        data: What to learn; else the preset's own choice.
+        data_dir: Folder that holds the data set's folder; else $REGROW_DATA and the user's cache.
+        executor: One after another in this process, in local processes, or on a Ray cluster.
+        jobs: Trials side by side, one thread each; -1 is one a core.
+        out: Folder for records and report.html; else study-results/NAME-PRESET. Presets of one
+            study may share a folder.
+        device: Where to train.
+        only: Run the one trial whose identity begins so; the report lists them.
+    """
+    from rich.console import Console  # noqa: PLC0415  (keeps --help fast)
+
+    from regrow.lab.study_run import run_study  # noqa: PLC0415
+    from regrow.studies.registry import load_study  # noqa: PLC0415
+
+    study = load_study(name)
+    console = Console()
+    folder = out or Path("study-results") / f"{name}-{preset}"
+    found = run_study(
+        study,
+        preset,
+        folder,
+        data=data,
+        only=only,
+        options={"data_dir": str(data_dir) if data_dir else None, "device": device},
+        executor=executor,
+        jobs=jobs,
+        console=console,
+    )
+    report((folder,))
+    if found.failed:
+        sys.exit(1)
+
+
+def report(
+    folders: tuple[Path, ...],
+    /,
+    page: Path | None = None,
+    csv: Path | None = None,
+    parquet: Path | None = None,
+    tensorboard: Path | None = None,
+) -> None:
+    """Judge a study's claims by its records and make its page again.
+
+    Args:
+        folders: Where the study was run; the records of several add up.
+        page: Where the page goes; else report.html in the first folder.
+        csv: Write the records to this CSV file, a row a trial.
+        parquet: Write them to this Parquet file.
+        tensorboard: Write what trials logged to this folder, a run a trial.
+    """
+    from rich.console import Console  # noqa: PLC0415  (keeps --help fast)
+
+    from regrow.lab import export  # noqa: PLC0415
+    from regrow.lab.files import write_bytes  # noqa: PLC0415
+    from regrow.lab.study_page import find, study_page  # noqa: PLC0415
+    from regrow.lab.study_run import say_found  # noqa: PLC0415
+    from regrow.studies.registry import load_study  # noqa: PLC0415
+
+    console = Console()
+    found = find(folders, load_study)
+    say_found(found, console)
+    if csv:
+        export.to_csv(found.records, csv)
+    if parquet:
+        export.to_parquet(found.records, parquet)
+    if tensorboard:
+        export.to_tensorboard(found.records, tensorboard)
+    page = page or folders[0] / "report.html"
+    write_bytes(page, study_page(found).encode())
+    console.print(f"Report with figures: {page}", soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,110 @@
+"""Records in other people's formats: CSV, Parquet, TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from regrow.lab.files import write_bytes
+from regrow.lab.records import Record, Records, flat
+
+__all__ = ["to_csv", "to_parquet", "to_tensorboard"]
+
+
+def to_csv(records: Records, path: Path) -> None:
+    """Write a row a record, with a column for every field that one of them has.
+
+    Args:
+        records: what to write.
+        path: the file; it is written in one step.
+    """
+    rows = records.rows()
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, _columns(rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, out.getvalue().encode())
+
+
+def to_parquet(records: Records, path: Path) -> None:
+    """Write the same as :func:`to_csv` with types; a column of mixed ones is text.
+
+    Args:
+        records: what to write.
+        path: the file; it is written in one step.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+    """
+    pyarrow = _needed("pyarrow", "parquet")
+    parquet = importlib.import_module("pyarrow.parquet")
+    rows = records.rows()
+    columns = {}
+    for name in _columns(rows):
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = pyarrow.array(values)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+            columns[name] = pyarrow.array([None if v is None else str(v) for v in values])
+    out = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), out)
+    write_bytes(path, out.getvalue())
+
+
+def to_tensorboard(records: Records, folder: Path) -> None:
+    """Write what trials logged, a run a trial, named by its identity; runs that are there stay.
+
+    The step is the field ``step`` of a line, else ``epoch``, else the number of the line.
+
+    Args:
+        records: what to write.
+        folder: for ``tensorboard --logdir``; each run appears in it in one step.
+
+    Raises:
+        ImportError: TensorBoard is not installed.
+    """
+    _needed("tensorboard", "tensorboard")
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in records:
+        if (folder / record.identity).exists():
+            continue
+        made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{record.identity}."))
+        try:
+            _write_run(record, made)
+            made.chmod(0o755)  # a temporary folder is its owner's alone
+            made.rename(folder / record.identity)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+
+
+def _write_run(record: Record, folder: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (an extra)
+
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_text("config", f"```\n{json.dumps(dict(record.config), indent=1)}\n```", 0)
+        for number, line in enumerate(record.metrics(), start=1):
+            step = next((line[key] for key in ("step", "epoch") if key in line), number)
+            for name, value in line.items():
+                if isinstance(value, int | float) and name not in ("step", "epoch"):
+                    writer.add_scalar(name, value, int(step))
+        for name, value in flat(record.result).items():
+            if isinstance(value, int | float):
+                writer.add_scalar(f"result/{name}", value, 0)
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _needed(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{module} is missing: pip install 'regrow[{extra}]'") from error

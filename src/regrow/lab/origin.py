@@ -1,0 +1,106 @@
+"""Where the numbers of a study come from: machines, commands, the settings of each trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from regrow.lab.failures import Failure, headline
+from regrow.lab.records import Record, Records, flat
+from regrow.lab.report import Folded, Section, Table
+from regrow.lab.study_file import Order, command
+
+__all__ = ["failures_section", "machines_section", "rerun_section"]
+
+_FEW = 60  # characters; longer values, such as curves, are left to the records
+
+
+def failures_section(failures: Sequence[Failure]) -> Section:
+    """Tell which trials failed, each with its traceback."""
+    return Section(
+        "Failed trials",
+        "They are tried again when the study is run again.",
+        folded=[
+            Folded(
+                f"{failure.identity}: {headline(failure.error)}",
+                f"{_settings(flat(failure.config))}\n\n{failure.error}",
+            )
+            for failure in failures
+        ],
+    )
+
+
+def machines_section(records: Records) -> Section:
+    """Tell on which machines, and with which versions, how much was computed."""
+    found: dict[tuple[tuple[str, str], ...], list[float]] = {}
+    for record in records:
+        where = {key: value for key, value in record.environment.items() if key != "seconds"}
+        seconds = float(record.environment.get("seconds", "nan"))
+        found.setdefault(tuple(sorted(where.items())), []).append(seconds)
+    kinds = [dict(where) for where in found]
+    names = list(dict.fromkeys(name for kind in kinds for name in kind))
+    rows = [
+        ("trials", *(str(len(seconds)) for seconds in found.values())),
+        ("seconds, in total", *(f"{sum(seconds):,.0f}" for seconds in found.values())),
+        *((name, *(kind.get(name, "") for kind in kinds)) for name in names),
+    ]
+    columns = ("", *(f"surroundings {i + 1}" for i in range(len(found))))
+    text = "Under the same versions, on the same hardware, the same seed gives the same numbers."
+    return Section("Where it ran", text, table=Table(columns, rows))
+
+
+def rerun_section(records: Records, orders: Mapping[Order, Sequence[str]]) -> Section:
+    """Tell how to run everything again, and each trial by itself.
+
+    Args:
+        records: of the study.
+        orders: identities of the trials of each order.
+    """
+    folded = []
+    for order, identities in orders.items():
+        table = _trials_table([r for r in records if r.identity in set(identities)])
+        line = command(order, "IDENTITY")
+        folded.append(Folded(f"{len(table.rows)} trials; one of them: {line}", table=table))
+    known = {identity for identities in orders.values() for identity in identities}
+    if strangers := [r for r in records if r.identity not in known]:
+        words = f"{len(strangers)} trials that the study no longer has, or of another preset"
+        folded.append(Folded(words, table=_trials_table(strangers)))
+    text = (
+        "What is finished in DIR is skipped, so name a new one to compute it again. Data that are "
+        "not in the usual places are found with --data-dir."
+    )
+    return Section(
+        "How to run it again", text, code="\n".join(command(o) for o in orders), folded=folded
+    )
+
+
+def _trials_table(records: Sequence[Record]) -> Table:
+    """Make a row a trial: what sets it apart, and what it found."""
+    configs = [flat(record.config) for record in records]
+    names = list(dict.fromkeys(name for config in configs for name in config))
+    same = {name for name in names if len({str(config.get(name)) for config in configs}) == 1}
+    if len(records) < 2:
+        same = set()
+    rows = [
+        (
+            record.identity,
+            _settings({name: value for name, value in config.items() if name not in same}),
+            _settings({k: v for k, v in flat(record.result).items() if len(str(v)) <= _FEW}),
+        )
+        for record, config in zip(records, configs, strict=True)
+    ]
+    rows.sort(key=lambda row: row[1])
+    shared = _settings({name: configs[0][name] for name in names if name in same})
+    note = f"All of them: {shared}." if same else ""
+    return Table(("identity", "settings", "result"), rows, note)
+
+
+def _settings(content: Mapping[str, Any]) -> str:
+    said = [f"{name}={_short(value)}" for name, value in content.items()]
+    return ", ".join(said)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value) if len(str(value)) <= _FEW else f"{str(value)[: _FEW - 1]}…"

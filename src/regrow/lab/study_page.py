@@ -1,0 +1,127 @@
+"""The page of a study: figures, tables, claims, failures, and where it all comes from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from regrow.lab.claims import Claim, Verdict
+from regrow.lab.failures import Failure, read_failures
+from regrow.lab.origin import failures_section, machines_section, rerun_section
+from regrow.lab.records import Records
+from regrow.lab.report import Section, figure_style, page
+from regrow.lab.study import Study
+from regrow.lab.study_file import Order, read_orders
+
+__all__ = ["Found", "find", "study_page"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What folders hold of a study.
+
+    Args:
+        study: which.
+        records: of finished trials.
+        failures: trials that failed.
+        damaged: what is wrong with files that cannot be read.
+        orders: what was asked for, and the identities of its trials.
+    """
+
+    study: Study
+    records: Records
+    failures: Sequence[Failure]
+    damaged: Sequence[str]
+    orders: Mapping[Order, Sequence[str]]
+
+    @property
+    def verdicts(self) -> list[tuple[Claim, Verdict]]:
+        """The study's claims, judged."""
+        return [(claim, claim.judge(self.records)) for claim in self.study.claims]
+
+    @property
+    def missing(self) -> int:
+        """How many trials that were asked for have neither finished nor failed."""
+        wanted = {identity for identities in self.orders.values() for identity in identities}
+        there = {one.identity for one in (*self.records, *self.failures)}
+        return len(wanted - there)
+
+
+def find(folders: Sequence[Path], load: Callable[[str], Study]) -> Found:
+    """Read what folders hold of one study; a file that is damaged is noted, and the rest read.
+
+    Args:
+        folders: each was ``--out`` of a run of the study.
+        load: finds a study by name.
+
+    Raises:
+        FileNotFoundError: a folder holds no study.
+        ValueError: there are no folders, they hold different studies, or the study does not know
+            their presets.
+    """
+    if not folders:
+        raise ValueError("no folder: name one that was --out of regrow study run")
+    asked = [order for folder in folders for order in read_orders(folder)]
+    names = sorted({order.study for order in asked})
+    if len(names) != 1:
+        raise ValueError(
+            f"the folders hold {', '.join(map(repr, names))}: one page is of one study"
+        )
+    study = load(names[0])
+    damaged: list[str] = []
+    records = Records.read(*folders, damaged=damaged.append)
+    failures = read_failures(*folders, damaged=damaged.append)
+    orders = {
+        order: [trial.identity for trial in study.trials(order.preset, order.data)]
+        for order in dict.fromkeys(asked)
+    }
+    return Found(study, records, failures, damaged, orders)
+
+
+def study_page(found: Found) -> str:
+    """Make the page.
+
+    Returns:
+        HTML.
+    """
+    study = found.study
+    with figure_style():
+        sections = _sections(found)
+    appendix = [rerun_section(found.records, found.orders)]
+    if len(found.records):
+        appendix.insert(0, machines_section(found.records))
+    if found.failures:
+        appendix.insert(0, failures_section(found.failures))
+    verdicts = found.verdicts
+    footer = "Made by regrow. Intervals are 95 % intervals over seeds."
+    source = f"{study.about} Source: {study.source}."
+    return page(study.title, source, _lead(found, verdicts), sections, footer, verdicts, appendix)
+
+
+def _sections(found: Found) -> list[Section]:
+    """Make the study's own sections, figures first."""
+    try:
+        made = list(found.study.sections(found.records))
+    except (ValueError, LookupError, ArithmeticError) as error:
+        text = f"They cannot be made from these records: {str(error) or type(error).__name__}."
+        return [Section("Figures and tables", text)]
+    return sorted(made, key=lambda section: section.figure is None)
+
+
+def _lead(found: Found, verdicts: Sequence[tuple[Claim, Verdict]]) -> list[str]:
+    """Say in sentences what was decided and what is not there."""
+    said = []
+    if verdicts:
+        counts = Counter(verdict.outcome for _, verdict in verdicts)
+        words = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items(), reverse=True))
+        said.append(f"Claims: {words}.")
+    trials = [f"{len(found.records)} finished"]
+    if found.failures:
+        trials.append(f"{len(found.failures)} failed")
+    if found.missing:
+        trials.append(f"{found.missing} not run yet")
+    said.append(f"Trials: {', '.join(trials)}.")
+    said += [f"Left out: {words}." for words in found.damaged]
+    return said

@@ -1,0 +1,100 @@
+"""Runs a study: its sweep, what is said meanwhile, what was found."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from regrow.lab.attempt import Outcome, is_finished, shares
+from regrow.lab.executors import Executor
+from regrow.lab.failures import failure_file, headline
+from regrow.lab.progress import follow
+from regrow.lab.study import Study
+from regrow.lab.study_file import Order, add_order
+from regrow.lab.study_page import Found
+from regrow.lab.sweep import SweepResult, sweep
+from regrow.lab.trial import Trial
+
+__all__ = ["run_study", "say_found"]
+
+
+def run_study(
+    study: Study,
+    preset: str,
+    out: Path,
+    *,
+    data: str | None = None,
+    only: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    executor: Executor = "local",
+    jobs: int = -1,
+    console: Console | None = None,
+) -> SweepResult:
+    """Run the trials of a preset that are not finished, and tell how it goes.
+
+    Args:
+        study: which.
+        preset: its name.
+        out: the folder for the records.
+        data: a data set's name; None is the preset's own choice.
+        only: run the one trial whose identity begins so.
+        options: of this machine, for the trials.
+        executor: where they run, see :func:`regrow.lab.executors.run_side_by_side`.
+        jobs: how many at a time; -1 is one for each core.
+        console: where to tell it.
+
+    Raises:
+        ValueError: no such preset, data or trial, or the folder holds another study.
+    """
+    console = console or Console()
+    trials = _chosen(study.trials(preset, data), only)
+    add_order(Order(study.name, preset, data), out)
+    done = sum(is_finished(trial, out) for trial in trials)
+    look = functools.partial(shares, trials, out, time.time())
+    title = f"{study.name}, {preset}"
+    with follow(title, len(trials), console, done=done, shares=look) as advance:
+        tell = functools.partial(_tell, out, console, advance)
+        found = sweep(trials, out, options=options, executor=executor, jobs=jobs, tell=tell)
+    ended = f"{len(found.finished)} trials finished, {len(found.failed)} failed"
+    _say(console, f"{ended}, {len(found.skipped)} were finished before")
+    return found
+
+
+def say_found(found: Found, console: Console) -> None:
+    """Print the verdicts, a line each, and what could not be read."""
+    for claim, verdict in found.verdicts:
+        _say(console, f"{verdict.outcome + ':':14} {claim.sentence} {verdict}")
+    for words in found.damaged:
+        _say(console, f"left out: {words}")
+
+
+def _chosen(trials: Sequence[Trial], only: str | None) -> list[Trial]:
+    unique = list({trial.identity: trial for trial in trials}.values())
+    if only is None:
+        return unique
+    chosen = [trial for trial in unique if trial.identity.startswith(only)]
+    if len(chosen) != 1:
+        raise ValueError(
+            f"only={only!r}: {len(chosen)} of the preset's {len(unique)} trials begin so; the "
+            "report lists their identities"
+        )
+    return chosen
+
+
+def _tell(out: Path, console: Console, advance: Callable[[str], None], outcome: Outcome) -> None:
+    """Say at once what failed; what finished is told by the progress."""
+    trial = outcome.trial
+    if outcome.status == "failed":
+        kept = failure_file(trial, out)
+        where = f"traceback in {kept}" if kept.exists() else "its traceback could not be kept"
+        _say(console, f"failed: {trial} ({trial.identity}): {headline(outcome.error)}; {where}")
+    advance(f"{trial}: {outcome.status}")
+
+
+def _say(console: Console, words: str) -> None:
+    console.print(words, soft_wrap=True, highlight=False, markup=False)

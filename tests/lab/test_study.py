@@ -1,0 +1,241 @@
+"""Studies from the command line: run, judged, shown, and run again."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from toy_study import STUDY, Fit
+
+from regrow.cli import main
+from regrow.lab.files import read_json
+from regrow.lab.records import Records
+from regrow.lab.study_file import Order, add_order, command, read_orders
+from regrow.lab.study_page import find, study_page
+from regrow.studies.registry import STUDIES, load_study
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(STUDIES, "toy", "toy_study:STUDY")
+    monkeypatch.setitem(STUDIES, "other", "toy_study:STUDY")
+
+
+@pytest.fixture
+def regrow(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["regrow", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as ended:
+            status = ended.code
+        return status, capsys.readouterr().out
+
+    return call
+
+
+def run(regrow, out, *more, preset="smoke"):
+    fixed = ("study", "run", "toy", "--executor", "inline", "--preset", preset)
+    return regrow(*fixed, "--out", out, *more)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A folder in which quick was run, with two seeds' failures beside it."""
+    from regrow.lab.study_run import run_study
+
+    out = tmp_path_factory.mktemp("done")
+    options = {"data_dir": "/nowhere", "device": "cpu"}
+    run_study(STUDY, "quick", out, data="trouble", executor="inline", options=options)
+    return out
+
+
+def test_studies_are_listed_with_what_they_cost(regrow):
+    _, said = regrow("study", "list")
+    assert f"toy: {STUDY.title}" in said
+    assert "--preset smoke  a second" in said
+
+
+def test_a_run_tells_verdicts_and_writes_records_and_page(regrow, tmp_path):
+    status, said = run(regrow, tmp_path)
+    assert status == 0
+    assert "18 trials finished, 0 failed, 0 were finished before" in said
+    lines = [line for line in said.splitlines() if line.startswith("inconclusive: ")]
+    assert len(lines) == len(STUDY.claims)  # two seeds decide nothing
+    assert "fewer than 3 seeds" in lines[0]
+    assert len(Records.read(tmp_path)) == 18
+    assert "<svg" in (tmp_path / "report.html").read_text("utf-8")
+    assert read_json(tmp_path / "study.json")["study"] == "toy"
+    assert "0 trials finished, 0 failed, 18 were finished before" in run(regrow, tmp_path)[1]
+
+
+def test_presets_of_one_study_add_up_in_a_folder(regrow, tmp_path):
+    run(regrow, tmp_path)
+    _, said = run(regrow, tmp_path, preset="quick")
+    assert "27 trials finished, 0 failed, 18 were finished before" in said
+    assert "supported:     Every dynamic method" in said
+    assert read_orders(tmp_path) == [Order("toy", "smoke"), Order("toy", "quick")]
+
+
+def test_another_study_is_refused_and_nothing_touched(regrow, tmp_path):
+    add_order(Order("other", "smoke"), tmp_path)
+    before = sorted(tmp_path.iterdir())
+    status, _ = run(regrow, tmp_path)
+    assert "holds the study 'other'" in status
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("study", "run", "tyo"), "study 'tyo': there is none; known are: "),
+        (("study", "run", "toy", "--preset", "paper"), "toy has 'smoke', 'quick'"),
+        (("study", "run", "toy", "--data", "x"), "data='x'"),
+        (("study", "run", "toy", "--only", "zz"), "only='zz': 0 of the preset's 45 trials"),
+        (("report",), "no folder"),
+        (("report", "nowhere"), "study.json: not there"),
+    ],
+)
+def test_a_mistake_is_a_line_and_leaves_no_folder(regrow, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    status, _ = regrow(*arguments)
+    assert said in status
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_number_is_computed_again_alike(regrow, done, tmp_path):
+    record = Records.read(done).where(method="SET", density=0.1, seed=3).all[0]
+    order = next(o for o, names in find([done], load_study).orders.items())
+    line = command(order, record.identity).replace("DIR", str(tmp_path))
+    status, said = regrow(*line.split()[1:], "--executor", "inline")
+    assert status == 0 and "1 trials finished" in said
+    [again] = Records.read(tmp_path)
+    assert (again.identity, again.result) == (record.identity, record.result)
+
+
+def test_failures_are_said_where_they_happen_and_the_rest_is_kept(regrow, tmp_path):
+    status, said = run(regrow, tmp_path, "--data", "trouble", "--data-dir", "/nowhere")
+    assert status == 1
+    failed = [line for line in said.splitlines() if line.startswith("failed: ")]
+    for words in ("ZeroDivisionError: <b>one & all</b>", "CUDA out of memory", "/nowhere/shift"):
+        [line] = [line for line in failed if words in line]
+        kept = line.rpartition("traceback in ")[2]
+        assert "Traceback" in read_json(Path(kept))["error"]
+    assert said.index(failed[0]) < said.index("18 trials finished, 3 failed")
+    (tmp_path / "shift.json").write_text("[damaged")
+    status, said = run(regrow, tmp_path, "--data", "file", "--data-dir", tmp_path)
+    assert status == 1
+    assert said.count("JSONDecodeError") == 18
+    (tmp_path / "shift.json").write_text("0.01")
+    status, said = run(regrow, tmp_path, "--data", "file", "--data-dir", tmp_path)
+    assert status == 0
+    assert "18 trials finished" in said
+    run(regrow, tmp_path, "--data", "trouble", "--data-dir", tmp_path)
+    # The failure that has finished since is one no more.
+    assert "Trials: 37 finished, 2 failed." in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_a_disk_that_fills_up_loses_nothing_that_was_finished(regrow, tmp_path, monkeypatch):
+    from regrow.lab import files
+
+    room = [60]
+
+    def write(path, content):
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(28, "No space left on device", str(path))
+        return whole(path, content)
+
+    whole = files.write_bytes
+    for module in ("files", "run"):
+        monkeypatch.setattr(f"regrow.lab.{module}.write_bytes", write)
+    status, said = run(regrow, tmp_path)
+    assert "No space left" in said and "its traceback could not be kept" in said
+    assert "No space left" in str(status)  # nor is there room for the page
+    finished = len(Records.read(tmp_path))
+    assert 0 < finished < 18
+    monkeypatch.setattr("regrow.lab.files.write_bytes", whole)
+    monkeypatch.setattr("regrow.lab.run.write_bytes", whole)
+    status, said = run(regrow, tmp_path)
+    assert status == 0
+    assert f"{18 - finished} trials finished, 0 failed, {finished} were finished" in said
+
+
+def test_a_damaged_record_is_named_and_the_rest_reported(regrow, done, tmp_path):
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    broken, lacking = sorted((tmp_path / "trials").iterdir())[:2]
+    (broken / "result.json").write_text('{"accuracy": 0.')
+    (lacking / "config.json").unlink()
+    status, said = regrow("report", tmp_path)
+    assert status == 0
+    for path in (broken, lacking):
+        assert f"remove {path} and run the study again" in said
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert "Trials: 43 finished, 3 failed, 2 not run yet." in html
+    assert html.count("Left out: ") == 2
+
+
+def test_records_of_several_folders_add_up(regrow, done, tmp_path):
+    run(regrow, tmp_path, "--data", "slow")
+    status, _ = regrow("report", done, tmp_path, "--page", tmp_path / "both.html")
+    assert status == 0
+    assert "Trials: 63 finished, 3 failed." in (tmp_path / "both.html").read_text("utf-8")
+    add_order(Order("other", "smoke"), tmp_path / "c")
+    assert "'other', 'toy'" in regrow("report", done, tmp_path / "c")[0]
+
+
+def test_the_page_shows_everything_in_order_and_escaped(done):
+    html = study_page(find([done], load_study))
+    parts = [
+        "Does a toy &lt;learn&gt;?",
+        "Claims: 1 supported, 1 not supported, 2 inconclusive.",
+        "<h2>Accuracy against density</h2>",
+        "Means over n = 5 seeds",
+        "<h2>All numbers</h2>",
+        "<h2>Claims</h2>",
+        'class="supported"',
+        "Rule: The 95 % interval of the paired gain",
+        "<b>Supported</b>: 2.59 points (95 % interval",
+        "<b>Not supported</b>",
+        "no record with method=GraNet",
+        "<h2>Failed trials</h2>",
+        "ZeroDivisionError: &lt;b&gt;one &amp; all",
+        "<h2>Where it ran</h2>",
+        "<h2>How to run it again</h2>",
+        "regrow study run toy --preset quick --data trouble --out DIR",
+        "--only IDENTITY",
+    ]
+    places = [html.index(part, html.index("<body>")) for part in parts]
+    assert places == sorted(places)
+    for record in Records.read(done):
+        assert record.identity in html
+    assert "<b>one" not in html
+
+
+def test_figures_that_cannot_be_made_are_said_and_the_page_is_made(regrow, tmp_path):
+    identity = Fit(seed=0, method="RigL", density=0.05).identity
+    status, _ = run(regrow, tmp_path, "--only", identity)
+    assert status == 0
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert "cannot be made from these records: no record with method=Static has accuracy" in html
+    assert "17 not run yet" in html
+
+
+def test_a_damaged_study_file_is_named(tmp_path):
+    for content in ("{", '{"study": "toy"}', '{"study": "toy", "runs": [1]}'):
+        (tmp_path / "study.json").write_text(content)
+        with pytest.raises(ValueError, match=r"study\.json is damaged"):
+            add_order(Order("toy", "smoke"), tmp_path)
+        assert (tmp_path / "study.json").read_text() == content
+
+
+def test_commands_are_quoted():
+    line = command(Order("toy", "quick", "two words"))
+    assert line == "regrow study run toy --preset quick --data 'two words' --out DIR"
+
+
+def test_every_registered_study_keeps_its_name():
+    for name in set(STUDIES) - {"other"}:
+        assert load_study(name).name == name
+        assert load_study(name).claims
