@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from regrow.lab.environment import environment
 from regrow.lab.failures import failure_file, keep_failure
 from regrow.lab.files import read_json, remove_parts, write_json
+from regrow.lab.ranks import run_on_all
 from regrow.lab.records import FAILED, RUNNING, TRIALS
 from regrow.lab.run import CHECKPOINT, PROGRESS, Run, progress
 from regrow.lab.trial import Trial
@@ -107,7 +108,7 @@ def _run(trial: Trial, out: Path, options: Mapping[str, Any]) -> None:
     write_json(folder / _STARTS, {"starts": starts(trial, out) + 1})
     write_json(folder / "config.json", trial.content)
     started = time.perf_counter()
-    result = trial.run(Run(folder, options))
+    result = run_on_all(trial, Run(folder, options))
     seconds = f"{time.perf_counter() - started:.3f}"
     write_json(folder / "environment.json", environment() | {"seconds": seconds})
     write_json(folder / "result.json", result)

@@ -20,10 +20,10 @@ def costs(training: Training) -> dict[str, Any]:
     """Count parameters, operations and bytes of a finished run.
 
     Returns:
-        ``parameters`` (those of the model), ``nonzeros``, ``inference_flops`` (of one input),
-        ``training_flops`` (of the whole run, dense gradients where the method reads them included), ``bytes_needed`` (weights, gradients and optimizer state if only active
-        weights are stored), ``bytes_allocated`` (as held here), and on a GPU
-        ``peak_memory_bytes``.
+        ``parameters``, ``nonzeros``, ``inference_flops`` of one input, ``training_flops`` of the
+        whole run (dense gradients where the method reads them included), ``bytes_allocated`` of
+        weights, gradients and optimizer state as held here, ``bytes_needed`` if only active
+        weights were stored, and on a GPU ``peak_memory_bytes``.
     """
     model, optimizer, sparse = training.model, training.optimizer, training.sparse
     dense = isinstance(training.setting.method, regrow.Dense)

@@ -15,20 +15,21 @@ __all__ = ["graphed"]
 
 def graphed(
     model: nn.Module, example: Tensor, autocast: Callable[[], AbstractContextManager[Any]]
-) -> nn.Module:
-    """Capture a model's training passes for inputs of one shape; the model's state stays as it was.
+) -> Callable[[Tensor], Tensor]:
+    """Capture a model's training passes for inputs of one shape.
 
     Args:
-        model: on a GPU, in training mode when it is called.
+        model: on a GPU; its state and its own ``forward`` stay as they are.
         example: inputs of the shape that all batches have.
-        autocast: the context it will be called in.
+        autocast: the context it will be called in, without a cache.
 
     Returns:
-        A module over the same parameters, for training.
+        What to call in training, over the same parameters.
     """
     before = copy.deepcopy(model.state_dict())  # warming up moves the batch norms' averages
     model.train()
     with autocast():
-        captured: nn.Module = torch.cuda.make_graphed_callables(model, (example,))
+        torch.cuda.make_graphed_callables(model, (example,))
+    forward: Callable[[Tensor], Tensor] = model.__dict__.pop("forward")
     model.load_state_dict(before)
-    return captured
+    return forward

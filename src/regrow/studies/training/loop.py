@@ -58,7 +58,10 @@ class Training:
             scale = narrowed(setting.model, source.shape, source.classes, setting.narrow)
         self.model = build_model(
             setting.model, source.shape, source.classes, scale=scale, dropout=setting.dropout
-        ).to(device, memory_format=self._layout)
+        )
+        self.model.to(device)
+        if self._layout == torch.channels_last:
+            self.model.to(memory_format=self._layout)  # type: ignore[call-overload]
         self.optimizer = _optimizer(setting, self.model, fused=device.type == "cuda")
         self.sparse = regrow.sparsify(
             self.model,
@@ -74,25 +77,27 @@ class Training:
         self.scaler = torch.amp.GradScaler(
             device.type, enabled=setting.precision == "float16" and device.type == "cuda"
         )
-        self.forward: nn.Module = self.model
+        self.forward: Callable[[Tensor], Tensor] = self.model
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             self.forward = nn.parallel.DistributedDataParallel(self.model)
         elif graphs and device.type == "cuda":
-            self.forward = graphed(self.model, self._example(), self._autocast)
+            example = torch.zeros(setting.batch, *source.shape, device=device)
+            self.forward = graphed(self.model, self._laid_out(example), self._autocast)
         self.epoch = 0
 
     @property
     def _layout(self) -> torch.memory_format:
         images = len(self.source.shape) == 3 and self.device.type == "cuda"
-        return torch.channels_last if images else torch.preserve_format
+        return torch.channels_last if images else torch.contiguous_format
 
-    def _example(self) -> Tensor:
-        batch = torch.zeros(self.setting.batch, *self.source.shape, device=self.device)
+    def _laid_out(self, batch: Tensor) -> Tensor:
         return batch.contiguous(memory_format=self._layout) if batch.ndim == 4 else batch
 
     def _autocast(self) -> torch.autocast:
         half = _HALF.get(self.setting.precision)
-        return torch.autocast(self.device.type, dtype=half, enabled=half is not None)
+        return torch.autocast(
+            self.device.type, dtype=half, enabled=half is not None, cache_enabled=False
+        )
 
     def _factor(self, step: int) -> float:
         return learning_rate_factor(
@@ -119,20 +124,16 @@ class Training:
         Raises:
             FloatingPointError: the loss is no longer a number.
         """
-        self.forward.train()
+        self.model.train()
         losses = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device)
         n = 0
-        for step, (inputs, labels) in enumerate(self.source.batches.epoch(self.epoch)):
-            labels = labels.to(self.device, non_blocking=True)
-            inputs = self.source.ready(inputs)
-            if inputs.ndim == 4:
-                inputs = inputs.contiguous(memory_format=self._layout)
+        for step, (batch, targets) in enumerate(self.source.batches.epoch(self.epoch)):
+            labels = targets.to(self.device, non_blocking=True)
+            inputs = self._laid_out(self.source.ready(batch))
             with self._autocast():
                 outputs = self.forward(inputs)
-                loss = cross_entropy(
-                    outputs, labels, label_smoothing=self.setting.label_smoothing
-                )
+                loss = cross_entropy(outputs, labels, label_smoothing=self.setting.label_smoothing)
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()
             before_step()
@@ -158,7 +159,7 @@ class Training:
         right, n = torch.zeros((), dtype=torch.int64, device=self.device), 0
         for inputs, labels in self.source.test() if on_test else self.source.validation():
             with self._autocast():
-                outputs = self.model(self.source.ready(inputs))
+                outputs = self.model(self._laid_out(self.source.ready(inputs)))
             right += (outputs.argmax(1) == labels.to(self.device)).sum()
             n += len(labels)
         return int(right) / n if n else math.nan
