@@ -30,6 +30,7 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"(torch|nn|os|pathlib|Tensor|Optimizer|numpy|collections|typing|lightning|transformers)\b.*",
     ),
+    (r"py:.*", r"(contextlib|matplotlib)\b.*"),
     (r"py:.*", r"Exchanges|Role|Scope|OnGrow"),
 ]
 

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,13 @@ def test_figures_that_cannot_be_made_are_said_and_the_page_is_made(regrow, tmp_p
     html = (tmp_path / "report.html").read_text("utf-8")
     assert "cannot be made from these records: no record with method=Static has accuracy" in html
     assert "17 not run yet" in html
+
+
+def test_orders_given_at_once_are_all_noted(tmp_path):
+    orders = [Order("toy", "smoke", str(i)) for i in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda order: add_order(order, tmp_path), orders * 2))
+    assert sorted(read_orders(tmp_path), key=lambda o: int(o.data)) == orders
 
 
 def test_a_damaged_study_file_is_named(tmp_path):

@@ -14,9 +14,9 @@ from toy_study import STUDY
 from toy_trials import Walk, walks
 
 from regrow.lab import attempt as module
-from regrow.lab.attempt import attempt
+from regrow.lab.attempt import attempt, shares
 from regrow.lab.records import FAILED, RUNNING, TRIALS, Records
-from regrow.lab.run import METRICS
+from regrow.lab.run import METRICS, PROGRESS
 from regrow.lab.sweep import sweep
 
 FILES = {"config.json", "environment.json", METRICS, "result.json"}
@@ -128,6 +128,24 @@ def start(out, executor="local", n=4, steps=8, pause=0.01):
 def kill(process):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+
+
+def test_only_what_has_told_something_since_is_under_way(tmp_path):
+    """What an earlier sweep left unfinished counted as running."""
+    trials, now = walks(3), time.time()
+    for trial, when in zip(trials[:2], (now - 100, now), strict=True):
+        path = tmp_path / RUNNING / trial.identity / PROGRESS
+        path.parent.mkdir(parents=True)
+        path.write_text('{"done": 0.25, "words": ""}')
+        os.utime(path, (when, when))
+    assert shares(trials, tmp_path, now - 1) == [0.25]
+
+
+def test_a_trial_that_failed_is_under_way_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("regrow.lab.run._TELL_EVERY", 0.0)
+    trial = Walk(seed=1, ends="raises")
+    assert attempt(trial, tmp_path, {}).status == "failed"
+    assert shares([trial], tmp_path, 0) == []
 
 
 def test_what_a_killed_write_left_is_no_part_of_the_record(tmp_path):

@@ -1,1 +1,1 @@
-"""The lab: statistics over seeds, progress, the report page. It knows no domain."""
+"""The lab: trials, sweeps, statistics, claims, the report page. It knows no domain."""

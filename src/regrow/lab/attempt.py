@@ -61,7 +61,7 @@ def shares(trials: Sequence[Trial], out: Path, since: float) -> list[float]:
     Args:
         trials: which may be under way.
         out: the study's folder.
-        since: a time (as of :func:`time.time`); what has told nothing since then is not under way.
+        since: a time (as of `time.time`); what has told nothing since then is not under way.
     """
     found = []
     for trial in trials:

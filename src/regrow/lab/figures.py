@@ -58,7 +58,7 @@ def draw_curves(
         curves: by label and place, as from :func:`series`.
         x: what the x axis shows, with its unit.
         y: what the y axis shows, with its unit.
-        colours: by label; else in the order of :data:`regrow.lab.report.COLOURS`.
+        colours: by label; else in the order of `regrow.lab.report.COLOURS`.
         even: set the places at equal distances, as for densities 0.05, 0.1, 0.5.
     """
     chosen = colours or {}

@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 Values: TypeAlias = Mapping[int, float] | Sequence[float]
-"""One number a seed: by seed, as `Records.values` returns them, or in the order of the seeds."""
+"""One number a seed, by seed as `Records.values` returns them, or in the order of the seeds."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def load_study(name: str) -> Study:
     """Import a study.
 
     Args:
-        name: one of :data:`STUDIES`.
+        name: one of `STUDIES`.
 
     Raises:
         ValueError: there is no such study.
