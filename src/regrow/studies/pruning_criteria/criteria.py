@@ -28,7 +28,6 @@ PAPER = ("magnitude", "SET", "MEST", "SNIP", "reciprocal sensitivity")
 GROWTH: Mapping[str, Score] = {"random": Random(), "gradient": Gradient()}
 
 
-
 def criterion_of(record: Record) -> str:
     """Name what a record's method dropped by; "static" or "dense" if it dropped nothing."""
     kind = record.get("method.drop.kind")

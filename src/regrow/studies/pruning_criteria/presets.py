@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from regrow.lab.study import Preset
 from regrow.lab.trial import Trial
@@ -14,6 +16,13 @@ _STUDY_DENSITIES = (0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 _STUDY_PERIODS = (25, 50, 100, 200, 400, 800, 1600, 3200, 6400)
 
 
+_QUICK_CIFAR: dict[str, dict[str, Any]] = {
+    "mlp-1024-512": {"epochs": 10, "learning_rate": 0.05},
+    "small-conv": {"epochs": 12, "learning_rate": 0.05},
+    "resnet20": {"epochs": 12, "learning_rate": 0.1, "weight_decay": 1e-4},
+}
+
+
 def quick_setups(data: str) -> dict[str, Setup]:
     """Return how the models of the quick preset learn a data set, by model.
 
@@ -21,23 +30,22 @@ def quick_setups(data: str) -> dict[str, Setup]:
     whose runs are several times shorter. Nothing was tuned on test images.
     """
     if data == "fashion-mnist":
-        common = {"samples": 20_000, "learning_rate": 0.05}
-        return {
-            "mlp-300-100": Setup.of(data, "mlp-300-100", epochs=10, **common),
-            "lenet5": Setup.of(data, "lenet5", epochs=10, **common),
-        }
-    half = {"samples": 50_000, "precision": "bfloat16"}
-    return {
-        "mlp-1024-512": Setup.of(data, "mlp-1024-512", epochs=10, learning_rate=0.05, **half),
-        "small-conv": Setup.of(data, "small-conv", epochs=12, learning_rate=0.05, **half),
-        "resnet20": Setup.of(data, "resnet20", epochs=12, weight_decay=1e-4, **half),
-    }
+        setups = [
+            Setup.of(20_000, data=data, model=model, samples=20_000, epochs=10, learning_rate=0.05)
+            for model in ("mlp-300-100", "lenet5")
+        ]
+    else:
+        setups = [
+            Setup.of(50_000, data=data, model=model, precision="bfloat16", **fields)
+            for model, fields in _QUICK_CIFAR.items()
+        ]
+    return {setup.base.model: setup for setup in setups}
 
 
 def _smoke(data: str | None) -> Sequence[Trial]:
     _check(data, ("digits",))
     setup = Setup.of(
-        "digits", "mlp-100-50", samples=898, epochs=12, batch=64, learning_rate=0.05
+        898, data="digits", model="mlp-100-50", epochs=12, batch=64, learning_rate=0.05
     )
     return [
         *grid(setup, 3, (0.05, 0.2), ("magnitude", "SNIP", "random")),
@@ -59,19 +67,18 @@ def _quick(data: str | None) -> Sequence[Trial]:
         trials += overlaps(setups["resnet20"], 5, 0.2)
         return trials
     trials += periods(first, 5, (10, 25, 50, 100, 200, 400, 800), (0.1,))
-    few = Setup.of(
-        first.base.data, first.base.model, samples=1000, epochs=60, batch=100, learning_rate=0.05
-    )
+    few = Setup(replace(first.base, samples=1000, batch=100, epochs=60), 600)
     trials += few_samples(few, 5, (0.95, 0.8, 0.5), (0.05, 0.2, 0.5))
     return trials
 
 
 def _paper(data: str | None) -> Sequence[Trial]:
     setups = _paper_setups()
-    chosen = [setup for name, setup in setups if data in (None, name)]
-    _check(data, tuple(dict.fromkeys(name for name, _ in setups)))
+    _check(data, tuple(dict.fromkeys(setup.base.data for setup in setups)))
     trials: list[Trial] = []
-    for setup in chosen:
+    for setup in setups:
+        if data not in (None, setup.base.data):
+            continue
         if setup.base.data == "imagenet":
             trials += grid(setup, 1, (0.2,))
             continue
@@ -82,47 +89,35 @@ def _paper(data: str | None) -> Sequence[Trial]:
     return trials
 
 
-def _paper_setups() -> list[tuple[str, Setup]]:
-    """Return the study's own settings, by data set."""
-    plain = {"epochs": 100, "learning_rate": 0.01}
-    residual = {"epochs": 200, "learning_rate": 0.1, "weight_decay": 1e-4}
-    setups = [
-        Setup.of("cifar10", "mlp-1024-512", samples=45_000, validation=0.1, **plain),
-        Setup.of("cifar10", "small-conv", samples=45_000, validation=0.1, **plain),
-        Setup.of("cifar10", "resnet56", samples=45_000, validation=0.1, **residual),
-        Setup.of("cifar100", "resnet56", samples=45_000, validation=0.1, **residual),
-        Setup.of(
-            "cifar100",
-            "vgg16",
-            samples=45_000,
-            validation=0.1,
-            **residual | {"learning_rate": 0.01},
-        ),
-        Setup.of("fashion-mnist", "lenet5", samples=54_000, validation=0.1, **plain),
-        Setup.of(
-            "tiny-imagenet",
-            "efficientnet-b0",
-            samples=90_000,
-            validation=0.1,
-            weight_decay=1e-3,
-            nesterov=False,
-            **plain,
-        ),
-        Setup.of(
-            "imagenet",
-            "resnet50",
-            samples=1_281_167,
-            epochs=90,
-            batch=256,
-            weight_decay=1e-4,
-            label_smoothing=0.1,
-            warmup=5,
-            milestones=(1 / 3, 2 / 3, 8 / 9),
-            precision="bfloat16",
-        ),
+_TINY = {"weight_decay": 1e-3, "nesterov": False}
+_IMAGENET = {
+    "epochs": 90,
+    "batch": 256,
+    "learning_rate": 0.1,
+    "weight_decay": 1e-4,
+    "label_smoothing": 0.1,
+    "warmup": 5.0,
+    "milestones": (1 / 3, 2 / 3, 8 / 9),
+    "precision": "bfloat16",
+}
+
+
+def _paper_setups() -> list[Setup]:
+    """Return the study's own settings."""
+    cifar = {"validation": 0.1, "learning_rate": 0.01, "epochs": 100}
+    residual = cifar | {"learning_rate": 0.1, "epochs": 200, "weight_decay": 1e-4}
+    settings: list[tuple[int, dict[str, Any]]] = [
+        (45_000, {"data": "cifar10", "model": "mlp-1024-512", **cifar}),
+        (45_000, {"data": "cifar10", "model": "small-conv", **cifar}),
+        (45_000, {"data": "cifar10", "model": "resnet56", **residual}),
+        (45_000, {"data": "cifar100", "model": "resnet56", **residual}),
+        (45_000, {"data": "cifar100", "model": "vgg16", **residual | {"learning_rate": 0.01}}),
+        (54_000, {"data": "fashion-mnist", "model": "lenet5", **cifar}),
+        (90_000, {"data": "tiny-imagenet", "model": "efficientnet-b0", **cifar, **_TINY}),
+        (1_281_167, {"data": "imagenet", "model": "resnet50", **_IMAGENET}),
+        (658_112, {"data": "higgs", "model": "mlp-256-256", **cifar | {"validation": 15 / 85}}),
     ]
-    higgs = Setup.of("higgs", "mlp-256-256", samples=659_000, **plain)
-    return [(setup.base.data, setup) for setup in (*setups, higgs)]
+    return [Setup.of(train, **fields) for train, fields in settings]
 
 
 def _check(data: str | None, known: Sequence[str]) -> None:

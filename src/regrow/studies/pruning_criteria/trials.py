@@ -31,12 +31,10 @@ class Setup:
     steps: int
 
     @classmethod
-    def of(cls, data: str, model: str, samples: int, epochs: int, **more: Any) -> Setup:
-        """Make one for a number of training samples; every update follows from it."""
-        base = Classify(
-            seed=0, data=data, model=model, method=regrow.Dense(), epochs=epochs, **more
-        )
-        return cls(base, epochs * (samples // base.batch))
+    def of(cls, train: int, **fields: Any) -> Setup:
+        """Make one for so many samples to train on, with fields of :class:`Classify`."""
+        base = Classify(seed=0, method=regrow.Dense(), **fields)
+        return cls(base, base.epochs * (train // base.batch))
 
     def trial(self, seed: int, method: regrow.Method, **changes: Any) -> Classify:
         """Make the trial of a method."""
