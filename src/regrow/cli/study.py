@@ -28,7 +28,7 @@ def study_run(
     executor: Literal["inline", "local", "ray"] = "local",
     jobs: int = -1,
     out: Path | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     only: str | None = None,
 ) -> None:
     """Run a study and write its report.
@@ -46,7 +46,7 @@ def study_run(
         jobs: Trials side by side, one thread each; -1 is one a core.
         out: Folder for records and report.html; else study-results/NAME-PRESET. Presets of one
             study may share a folder.
-        device: Where to train.
+        device: Where to train; "auto" takes a GPU if there is one.
         only: Run the one trial whose identity begins so; the report lists them.
     """
     from rich.console import Console  # noqa: PLC0415  (keeps --help fast)

@@ -174,3 +174,15 @@ def test_folders_without_images_are_refused(tmp_path):
     (tmp_path / "train" / "n10").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="holds no image"):
         ImageFolder(tmp_path)
+
+
+def test_an_error_leaves_no_worker_behind(root):
+    import multiprocessing
+
+    folder = small(root)
+    folder.path(5).write_bytes(b"")
+    before = set(multiprocessing.active_children())
+    with pytest.raises(ValueError, match="is damaged") as caught:
+        list(FolderBatches(folder, 1, seed=0, workers=2).epoch(0))
+    assert set(multiprocessing.active_children()) == before
+    assert str(folder.path(5)) in str(caught.value)

@@ -192,11 +192,19 @@ def test_a_cache_that_cannot_be_written_is_done_without(tiny, decodings, place):
     assert same(first, second)
 
 
-@pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: b"", lambda c: b"PK"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"PK"),
+        lambda path: path.unlink(),
+    ],
+)
 def test_a_damaged_cache_is_written_anew(tiny, decodings, damage):
     first = load_data("tiny-imagenet", tiny)
     (path,) = cache_folder().rglob("train-images.npy")
-    path.write_bytes(damage(path.read_bytes()))
+    damage(path)
     assert same(first, load_data("tiny-imagenet", tiny))
     assert decodings == [6, 3, 6, 3]
     assert same(first, load_data("tiny-imagenet", tiny))

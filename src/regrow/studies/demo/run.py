@@ -77,7 +77,7 @@ def run_demo(
         setting: how to train; None is the data set's own.
     """
     console = console or Console()
-    source = load_data(data, data_dir).source  # fails here, before any process starts
+    source = load_data(data, data_dir, download=False).source  # fails before a process starts
     console.print(f"[bold]regrow demo[/bold]: {source}, {len(seeds)} seeds")
     wanted = [(cell, seed) for seed in seeds for cell in CELLS]
     jobs = min(jobs if jobs > 0 else os.cpu_count() or 1, len(wanted))

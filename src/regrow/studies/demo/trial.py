@@ -296,7 +296,7 @@ class _one_thread:
 def _arrays(
     data: str, data_dir: str | None, images: int | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    loaded = load_data(data, data_dir)
+    loaded = load_data(data, data_dir, download=False)
     train, test = loaded.standardized()
     return train[:images], loaded.train_labels[:images], test, loaded.test_labels
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import regrow
@@ -31,9 +31,9 @@ class Setup:
     steps: int
 
     @classmethod
-    def of(cls, train: int, **fields: Any) -> Setup:
+    def of(cls, train: int, **setting: Any) -> Setup:
         """Make one for so many samples to train on, with fields of :class:`Classify`."""
-        base = Classify(seed=0, method=regrow.Dense(), **fields)
+        base = Classify(seed=0, method=regrow.Dense(), **setting)
         return cls(base, base.epochs * (train // base.batch))
 
     def trial(self, seed: int, method: regrow.Method, **changes: Any) -> Classify:
@@ -96,10 +96,10 @@ def periods(
 
 def overlaps(setup: Setup, seeds: int, density: float, every: int = 4) -> Iterator[Overlaps]:
     """Question 3: what criteria would drop from one state, now and again during training."""
-    fields = {name: getattr(setup.base, name) for name in Classify.__dataclass_fields__}
+    kept = {field.name: getattr(setup.base, field.name) for field in fields(setup.base)}
     for seed in range(seeds):
         method = setup.moving("magnitude", "gradient", density)
-        yield Overlaps(**{**fields, "seed": seed, "method": method}, every=every)
+        yield Overlaps(**{**kept, "seed": seed, "method": method}, every=every)
 
 
 def few_samples(

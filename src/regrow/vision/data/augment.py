@@ -143,7 +143,7 @@ STANDARD: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
     "tiny-imagenet": crop_and_flip,
     "higgs": None,
 }
-"""What is usually done to the training images of a data set; None: nothing."""
+"""The usual augmentation of each data set, or None."""
 
 
 def standard(name: str) -> Callable[[Tensor, torch.Generator], Tensor] | None:

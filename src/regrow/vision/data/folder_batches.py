@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +14,8 @@ from regrow.vision.data.image_folder import ImageFolder
 from regrow.vision.data.order import Order
 
 __all__ = ["FolderBatches"]
+
+Loader = DataLoader[tuple[Tensor, int]]
 
 
 class FolderBatches:
@@ -74,10 +77,16 @@ class FolderBatches:
             pin_memory=self.pin_memory,
             generator=torch.Generator(),  # else it would draw from torch's own
         )
-        return (
-            (augmented(images, self.augment, self.order, number, step), labels)
-            for step, (images, labels) in enumerate(loader)
-        )
+        return self._batches(loader, number)
+
+    def _batches(self, loader: Loader, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        try:
+            for step, (images, labels) in enumerate(loader):
+                yield augmented(images, self.augment, self.order, epoch, step), labels
+        except Exception as error:
+            # Else the error keeps the workers, until some collection tears them down in any order.
+            traceback.clear_frames(error.__traceback__)
+            raise
 
 
 class _Epoch(Dataset[tuple[Tensor, int]]):

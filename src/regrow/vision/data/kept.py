@@ -20,6 +20,7 @@ __all__ = ["Arrays", "kept"]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 _LAYOUT = 1  # raised when what is kept changes its meaning
+_LIST = "names"  # of all arrays: who cleans a cache may not take all of a folder
 
 
 def kept(name: str, sources: Sequence[tuple[str, int, int]], make: Callable[[], Arrays]) -> Arrays:
@@ -53,7 +54,8 @@ def _load(folder: Path) -> Arrays | None:
         found = {file.stem: np.load(file, mmap_mode="c", allow_pickle=False) for file in files}
     except (OSError, ValueError, EOFError):
         return None
-    return found or None
+    listed = found.pop(_LIST, np.array([""]))
+    return found if sorted(listed) == sorted(found) else None
 
 
 def _save(folder: Path, arrays: Arrays) -> None:
@@ -61,7 +63,7 @@ def _save(folder: Path, arrays: Arrays) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        for name, array in arrays.items():
+        for name, array in {**arrays, _LIST: np.array(list(arrays))}.items():
             np.save(part / f"{name}.npy", array, allow_pickle=False)
         if folder.exists() and _load(folder) is None:
             shutil.rmtree(folder)
