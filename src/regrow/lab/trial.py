@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from regrow.lab.run import Run
 
-__all__ = ["Trial", "plain"]
+__all__ = ["Trial", "brief", "plain"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +49,7 @@ class Trial(ABC):
 
     def __str__(self) -> str:
         """Name what differs from the defaults; for people, and not always unique."""
-        said = [type(self).__name__]
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
-                said.append(
-                    f"{field.name}={value!r}" if isinstance(value, str) else f"{field.name}={value}"
-                )
-        return " ".join(said)
+        return brief(self)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -68,6 +61,24 @@ class Trial(ABC):
         """A hash of the content, 16 hexadecimal digits: the name of the trial's folder."""
         text = json.dumps(self.content, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def brief(value: Any) -> str:
+    """Write a dataclass as it could have been called, less what is a default.
+
+    Example:
+        >>> from regrow.engine.schedules import Cosine
+        >>> brief(Cosine(0.5)), brief(Cosine(0.5, end=0.1))
+        ('Cosine(start=0.5)', 'Cosine(start=0.5, end=0.1)')
+    """
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return repr(value)
+    said = [
+        f"{field.name}={brief(getattr(value, field.name))}"
+        for field in dataclasses.fields(value)
+        if field.init and getattr(value, field.name) != field.default
+    ]
+    return f"{type(value).__name__}({', '.join(said)})"
 
 
 def plain(value: Any) -> Any:

@@ -85,7 +85,8 @@ class Classify(Trial):
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and test.
 
-        Options of the run: ``data_dir``, ``device``, ``execution``, ``graphs``, ``keep_weights``.
+        Options of the run: ``data_dir``, ``device``, ``execution``, ``keep_weights``, and
+        ``graphs`` (on a GPU, passes are captured as CUDA graphs unless it is False).
         """
         training = start(self, run)
         first = {name: mask.clone() for name, mask in training.sparse.masks.items()}
@@ -130,7 +131,7 @@ def start(setting: Classify, run: Run) -> Training:
         _open(setting, run, device),
         device,
         execution=run.options.get("execution", "masked"),
-        graphs=run.options.get("graphs", False),
+        graphs=run.options.get("graphs", True),
     )
 
 
