@@ -1,0 +1,6 @@
+"""``python -m regrow`` is ``regrow``; ``torchrun -m regrow`` runs its trials on several ranks."""
+
+from regrow.cli import main
+
+if __name__ == "__main__":
+    main()
