@@ -19,7 +19,7 @@ _STUDY_PERIODS = (25, 50, 100, 200, 400, 800, 1600, 3200, 6400)
 _QUICK_CIFAR: dict[str, dict[str, Any]] = {
     "mlp-1024-512": {"epochs": 10, "learning_rate": 0.05},
     "small-conv": {"epochs": 12, "learning_rate": 0.05},
-    "resnet20": {"epochs": 12, "learning_rate": 0.1, "weight_decay": 1e-4},
+    "resnet20": {"epochs": 8, "learning_rate": 0.1, "weight_decay": 1e-4},
 }
 
 
