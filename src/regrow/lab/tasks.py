@@ -6,15 +6,60 @@ tasks must be comparable, such as accuracies, or scores normalised by a baseline
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from regrow.lab.statistics import Interval, Values, finite
 
-__all__ = ["interquartile_interval", "interquartile_mean", "probability_of_improvement"]
+__all__ = [
+    "interquartile_interval",
+    "interquartile_mean",
+    "mean_over_tasks",
+    "probability_of_improvement",
+]
 
 _RESAMPLES = 5000
+
+
+def mean_over_tasks(tasks: Mapping[str, Values], level: float = 0.95) -> Interval:
+    """Average the tasks' means, each task weighing the same, whatever its number of runs.
+
+    mean = Σ m_t / T, with the variance Σ s_t²/n_t / T² and Welch's degrees of freedom: it says what
+    other seeds would change on these tasks, not what other tasks would.
+
+    Args:
+        tasks: values by task, one a seed, such as differences to a baseline of the same seed.
+        level: the confidence level, between 0 and 1.
+
+    Returns:
+        Its ``n`` is that of the task with the fewest runs.
+
+    Raises:
+        ValueError: there are no tasks, or a value is not finite.
+
+    Source: Satterthwaite 1946; Welch 1947.
+
+    Example:
+        >>> found = mean_over_tasks({"a": [1.0, 2.0, 3.0], "b": [5.0, 6.0, 7.0, 6.0]})
+        >>> found.mean, found.n
+        (4.0, 3)
+    """
+    runs = list(_arrays(tasks, "tasks").values())
+    mean, n = float(np.mean([run.mean() for run in runs])), min(map(len, runs))
+    if n == 1:
+        return Interval(mean, math.nan, math.nan, 1)
+    parts = np.array([run.var(ddof=1) / len(run) for run in runs])
+    if not parts.any():
+        return Interval(mean, mean, mean, n)
+    freedom = parts.sum() ** 2 / sum(
+        part**2 / (len(run) - 1) for part, run in zip(parts, runs, strict=True)
+    )
+    from scipy.stats import t  # noqa: PLC0415 (slow to import, and an extra)
+
+    half = float(t.ppf((1 + level) / 2, freedom) * np.sqrt(parts.sum())) / len(runs)
+    return Interval(mean, mean - half, mean + half, n)
 
 
 def interquartile_mean(values: Values) -> float:

@@ -1,6 +1,7 @@
 """Where to prune in dynamic sparse training: which weights to drop, and does it matter?"""
 
 from regrow.lab.study import Study
+from regrow.studies.pruning_criteria.claims import CLAIMS
 from regrow.studies.pruning_criteria.presets import PRESETS
 
 __all__ = ["STUDY"]
@@ -12,6 +13,6 @@ STUDY = Study(
     "(NeurIPS, arXiv 2306.12230)",
     about="",
     presets=PRESETS,
-    claims=(),
+    claims=CLAIMS,
     sections=lambda records: [],
 )
