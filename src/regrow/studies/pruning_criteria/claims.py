@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from regrow.lab.claims import Claim, Outcome, Verdict, above, all_of, below, within
 from regrow.lab.records import Records
-from regrow.lab.statistics import Interval, differences, mean_interval
+from regrow.lab.statistics import Interval, mean_interval
 from regrow.lab.tasks import mean_over_tasks
 from regrow.studies.pruning_criteria.criteria import GROWTH, PAPER
 from regrow.studies.pruning_criteria.view import (
@@ -16,11 +16,12 @@ from regrow.studies.pruning_criteria.view import (
     few,
     first_overlap,
     gap,
+    less,
     over_tasks,
     overlaps,
 )
 
-__all__ = ["CLAIMS", "LOW", "MARGIN", "OTHERS", "effect"]
+__all__ = ["CLAIMS", "HIGH", "LOW", "MARGIN", "OTHERS", "effect", "versus"]
 
 LOW, HIGH = 0.05, 0.2
 MARGIN = 1.0  # points of accuracy that matter
@@ -35,10 +36,14 @@ def effect(records: Records, value: Callable[[Task], BySeed]) -> Interval:
     return mean_over_tasks(over_tasks(records, value))
 
 
+def versus(one: str, other: str, density: float) -> Callable[[Task], BySeed]:
+    """Return what computes :func:`gap` of a task."""
+    return lambda task: gap(task, one, other, density)
+
+
 def _similar(records: Records) -> Verdict:
     found = [
-        within(effect(records, lambda t, c=name: gap(t, c, "magnitude", HIGH)), MARGIN, _POINTS)
-        for name in OTHERS
+        within(effect(records, versus(name, "magnitude", HIGH)), MARGIN, _POINTS) for name in OTHERS
     ]
     found.sort(key=lambda verdict: abs(verdict.effect.mean if verdict.effect else 0.0))
     outcomes = [verdict.outcome for verdict in found]
@@ -67,15 +72,14 @@ def _spread(task: Task, density: float) -> BySeed:
 
 def _differences_grow(records: Records) -> Verdict:
     def growth_of_spread(task: Task) -> BySeed:
-        return differences(_spread(task, LOW), _spread(task, HIGH), common=True)
+        return less(_spread(task, LOW), _spread(task, HIGH))
 
     return above(effect(records, growth_of_spread), 0, _POINTS)
 
 
 def _magnitude_is_best(records: Records) -> Verdict:
     parts = {
-        name: above(effect(records, lambda t, c=name: gap(t, "magnitude", c, LOW)), 0, _POINTS)
-        for name in OTHERS
+        name: above(effect(records, versus("magnitude", name, LOW)), 0, _POINTS) for name in OTHERS
     }
     return all_of(parts)
 
@@ -88,11 +92,7 @@ def _any_beats_static(records: Records) -> Verdict:
             def gain(task: Task, name: str = name, growth: str = growth) -> BySeed:
                 return averaged(
                     [
-                        differences(
-                            task.accuracy(name, density, growth),
-                            task.accuracy("static", density),
-                            common=True,
-                        )
+                        less(task.accuracy(name, density, growth), task.accuracy("static", density))
                         for density in task.densities
                     ]
                 )
@@ -102,21 +102,20 @@ def _any_beats_static(records: Records) -> Verdict:
 
 
 def _choosing_matters(records: Records) -> Verdict:
-    return above(effect(records, lambda t: gap(t, "magnitude", "random", LOW)), 0, _POINTS)
+    return above(effect(records, versus("magnitude", "random", LOW)), 0, _POINTS)
 
 
 def _beats_small_dense(records: Records) -> Verdict:
-    return above(effect(records, lambda t: gap(t, "magnitude", "small dense", LOW)), 0, _POINTS)
+    return above(effect(records, versus("magnitude", "small dense", LOW)), 0, _POINTS)
 
 
 def _shipped_rule_is_worse(records: Records) -> Verdict:
     def loss(task: Task) -> BySeed:
         return averaged(
             [
-                differences(
+                less(
                     task.accuracy("SET as shipped", density, "random"),
                     task.accuracy("SET", density, "random"),
-                    common=True,
                 )
                 for density in task.densities
             ]
@@ -136,7 +135,7 @@ def _too_often_hurts(records: Records) -> Verdict:
                 averaged([task.accuracy(c, 0.1, growth, period) for c in ("magnitude", "SNIP")])
                 for period in (shortest, task.period)
             ]
-            found.append(differences(*pair, common=True))
+            found.append(less(*pair))
         return averaged(found)
 
     return below(effect(records, loss), 0, _POINTS)

@@ -8,6 +8,7 @@ from typing import Any
 
 from regrow.lab.study import Preset
 from regrow.lab.trial import Trial
+from regrow.studies.pruning_criteria.criteria import PAPER
 from regrow.studies.pruning_criteria.trials import Setup, few_samples, grid, overlaps, periods
 
 __all__ = ["PRESETS", "quick_setups"]
@@ -45,13 +46,14 @@ def quick_setups(data: str) -> dict[str, Setup]:
 def _smoke(data: str | None) -> Sequence[Trial]:
     _check(data, ("digits",))
     setup = Setup.of(
-        898, data="digits", model="mlp-100-50", epochs=12, batch=64, learning_rate=0.05
+        898, data="digits", model="mlp-100-50", epochs=16, batch=64, learning_rate=0.05
     )
+    few = Setup(replace(setup.base, samples=256, epochs=30), 120)
     return [
-        *grid(setup, 3, (0.05, 0.2), ("magnitude", "SNIP", "random")),
-        *periods(setup, 3, (4, 16, 64), (0.1,), ("magnitude",)),
+        *grid(setup, 3, (0.05, 0.2), PAPER),
+        *periods(setup, 3, (2, 16, 64), (0.1,), ("magnitude", "SNIP")),
         *overlaps(setup, 3, 0.2, every=8),
-        *few_samples(setup, 3, (0.95, 0.5), (0.2,)),
+        *few_samples(few, 3, (0.95, 0.5), (0.2,)),
     ]
 
 

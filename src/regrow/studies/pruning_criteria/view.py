@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from regrow.lab.records import Record, Records
-from regrow.lab.statistics import differences
 from regrow.studies.pruning_criteria.criteria import GROWTH, criterion_of, growth_of
 
 __all__ = [
@@ -144,11 +143,27 @@ def gap(task: Task, one: str, other: str, density: float) -> dict[int, float]:
             )
             for name in (one, other)
         ]
-        found.append(differences(*pair, common=True))
+        found.append(less(*pair))
     return averaged(found)
 
 
-def averaged(parts: list[Mapping[int, float]]) -> dict[int, float]:
+def less(one: BySeed, other: BySeed) -> dict[int, float]:
+    """Return the differences of the seeds that both have.
+
+    Raises:
+        ValueError: there are none.
+
+    Example:
+        >>> less({0: 3.0, 1: 5.0}, {0: 1.0})
+        {0: 2.0}
+    """
+    found = {seed: one[seed] - other[seed] for seed in sorted(set(one) & set(other))}
+    if not found:
+        raise ValueError(f"no seed in common: {sorted(one)} and {sorted(other)}")
+    return found
+
+
+def averaged(parts: Sequence[BySeed]) -> dict[int, float]:
     """Average over parts, seed by seed, of the seeds that all parts have.
 
     Example:
