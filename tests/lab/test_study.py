@@ -10,7 +10,7 @@ from toy_study import STUDY, Fit
 
 from regrow.cli import main
 from regrow.lab.files import read_json
-from regrow.lab.records import Records
+from regrow.lab.records import PACKED, Records
 from regrow.lab.study_file import Order, add_order, command, read_orders
 from regrow.lab.study_page import find, study_page
 from regrow.studies.registry import STUDIES, load_study
@@ -247,3 +247,27 @@ def test_every_registered_study_keeps_its_name():
     for name in set(STUDIES) - {"other"}:
         assert load_study(name).name == name
         assert load_study(name).claims
+
+
+def test_packed_records_take_the_place_of_their_folders(tmp_path, done):
+    records = Records.read(done)
+    packed, again = tmp_path / "one", tmp_path / "two"
+    for folder in (packed, again):
+        folder.mkdir()
+        records.pack(folder / PACKED)
+    assert (packed / PACKED).read_bytes() == (again / PACKED).read_bytes()
+    found = Records.read(packed)
+    assert [one.metrics() for one in found] == [one.metrics() for one in records]
+    assert found.rows() == records.rows()
+    assert len(Records.read(packed, done)) == len(records)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b"no" + b, lambda b: b""])
+def test_a_damaged_pack_is_named(tmp_path, done, damage):
+    path = tmp_path / PACKED
+    Records.read(done).pack(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"records\.jsonl\.gz is damaged"):
+        Records.read(tmp_path)
+    told = []
+    assert len(Records.read(tmp_path, damaged=told.append)) == 0 and len(told) == 1

@@ -80,6 +80,7 @@ def report(
     csv: Path | None = None,
     parquet: Path | None = None,
     tensorboard: Path | None = None,
+    pack: Path | None = None,
 ) -> None:
     """Judge a study's claims by its records and make its page again.
 
@@ -89,11 +90,15 @@ def report(
         csv: Write the records to this CSV file, a row a trial.
         parquet: Write them to this Parquet file.
         tensorboard: Write what trials logged to this folder, a run a trial.
+        pack: Write everything to this folder in two files, of which "regrow report" can make the
+            page again: for keeping and passing on.
     """
     from rich.console import Console  # noqa: PLC0415  (keeps --help fast)
 
     from regrow.lab import export  # noqa: PLC0415
     from regrow.lab.files import write_bytes  # noqa: PLC0415
+    from regrow.lab.records import PACKED  # noqa: PLC0415
+    from regrow.lab.study_file import add_order  # noqa: PLC0415
     from regrow.lab.study_page import find, study_page  # noqa: PLC0415
     from regrow.lab.study_run import say_found  # noqa: PLC0415
     from regrow.studies.registry import load_study  # noqa: PLC0415
@@ -107,6 +112,10 @@ def report(
         export.to_parquet(found.records, parquet)
     if tensorboard:
         export.to_tensorboard(found.records, tensorboard)
+    if pack:
+        for order in found.orders:
+            add_order(order, pack)
+        found.records.pack(pack / PACKED)
     page = page or folders[0] / "report.html"
     write_bytes(page, study_page(found).encode())
     console.print(f"Report with figures: {page}", soft_wrap=True, highlight=False, markup=False)

@@ -4,23 +4,27 @@ A folder of a study holds
 
 - ``trials/<identity>/``: ``config.json``, ``environment.json``, ``metrics.jsonl``, ``result.json``;
 - ``running/<identity>/``: trials that are under way or were cut off, with their checkpoints;
-- ``failed/<identity>.json``: trials that raised, with their traceback.
+- ``failed/<identity>.json``: trials that raised, with their traceback;
+- or ``records.jsonl.gz``: finished trials packed into one file, to be kept and passed on.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regrow.lab.files import read_json, read_lines
+from regrow.lab.files import read_json, read_lines, write_bytes
 from regrow.lab.run import METRICS
 
-__all__ = ["FAILED", "RUNNING", "TRIALS", "Record", "Records", "flat"]
+__all__ = ["FAILED", "PACKED", "RUNNING", "TRIALS", "Record", "Records", "flat"]
 
 TRIALS, RUNNING, FAILED = "trials", "running", "failed"
+PACKED = "records.jsonl.gz"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Record:
         result: what it returned.
         environment: versions, hardware, commit, seconds.
         folder: where the files are.
+        logged: the lines logged, of a record without a folder of its own.
     """
 
     identity: str
@@ -40,10 +45,11 @@ class Record:
     result: Mapping[str, Any]
     environment: Mapping[str, str]
     folder: Path
+    logged: Sequence[dict[str, Any]] | None = None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read the lines logged."""
-        return read_lines(self.folder / METRICS)
+        """Return the lines logged."""
+        return read_lines(self.folder / METRICS) if self.logged is None else list(self.logged)
 
     def get(self, name: str) -> Any:
         """Return a field of the result or the config, inner ones by dots; None if there is none.
@@ -76,6 +82,8 @@ class Records:
     def read(cls, *folders: Path, damaged: Callable[[str], None] | None = None) -> Records:
         """Read the finished trials of one or several folders; a trial found twice counts once.
 
+        A folder's trials lie in folders of their own, or packed in one file (:meth:`pack`).
+
         Args:
             folders: of studies.
             damaged: is told of each record that cannot be read, which is left out.
@@ -85,6 +93,12 @@ class Records:
         """
         found = {}
         for folder in folders:
+            try:
+                found.update({one.identity: one for one in _read_packed(folder)})
+            except (OSError, ValueError) as error:
+                if damaged is None:
+                    raise
+                damaged(str(error))
             for path in sorted((folder / TRIALS).iterdir()) if (folder / TRIALS).exists() else ():
                 try:
                     found[path.name] = _read(path)
@@ -93,6 +107,30 @@ class Records:
                         raise
                     damaged(str(error))
         return cls(found.values())
+
+    def pack(self, path: Path) -> None:
+        """Write all records to one file of compressed JSON lines, in one step.
+
+        It reads like the folders they are in; named ``records.jsonl.gz`` it takes their place.
+
+        Args:
+            path: the file; equal records make equal files.
+        """
+        lines = [
+            json.dumps(
+                {
+                    "identity": record.identity,
+                    "config": record.config,
+                    "result": record.result,
+                    "environment": record.environment,
+                    "metrics": record.metrics(),
+                },
+                ensure_ascii=False,
+            )
+            for record in self.all
+        ]
+        text = "".join(line + "\n" for line in lines)
+        write_bytes(path, gzip.compress(text.encode(), mtime=0))
 
     def __len__(self) -> int:
         return len(self.all)
@@ -186,6 +224,19 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             row[prefix + key] = json.dumps(value) if isinstance(value, list) else value
     return row
+
+
+def _read_packed(folder: Path) -> list[Record]:
+    path = folder / PACKED
+    if not path.exists():
+        return []
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        found = [json.loads(line) for line in lines]
+        names = ("identity", "config", "result", "environment")
+        return [Record(*(one[n] for n in names), folder, one["metrics"]) for one in found]
+    except (EOFError, ValueError, KeyError, TypeError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is damaged ({error}): get it again") from error
 
 
 def _read(folder: Path) -> Record:
