@@ -231,10 +231,20 @@ def _read_packed(folder: Path) -> list[Record]:
     if not path.exists():
         return []
     try:
-        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
-        found = [json.loads(line) for line in lines]
-        names = ("identity", "config", "result", "environment")
-        return [Record(*(one[n] for n in names), folder, one["metrics"]) for one in found]
+        if not (content := path.read_bytes()):
+            raise ValueError("empty")
+        found = [json.loads(line) for line in gzip.decompress(content).decode().splitlines()]
+        return [
+            Record(
+                one["identity"],
+                one["config"],
+                one["result"],
+                one["environment"],
+                folder,
+                one["metrics"],
+            )
+            for one in found
+        ]
     except (EOFError, ValueError, KeyError, TypeError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is damaged ({error}): get it again") from error
 
