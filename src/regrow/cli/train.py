@@ -29,7 +29,7 @@ def train(
     epochs: int = 30,
     batch: int = 32,
     optimizer: Literal["sgd", "adamw"] = "sgd",
-    learning_rate: float = 0.05,
+    learning_rate: float = 0.1,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     schedule: Literal["steps", "cosine"] = "cosine",
@@ -46,6 +46,7 @@ def train(
     data_dir: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     execution: Literal["masked", "csr", "block", "auto"] = "masked",
+    threads: int | None = None,
     out: Path = Path("train-results"),
 ) -> None:
     """Train one network, sparse or dense, and test it once at the end.
@@ -82,6 +83,7 @@ def train(
         data_dir: Folder that holds the data set's folder; else $REGROW_DATA and the user's cache.
         device: Where to train; "auto" takes a GPU if there is one.
         execution: How sparse layers are computed; all but "masked" store active weights only.
+        threads: Of torch; else as torch has it.
         out: Folder for the records of runs.
     """
     from regrow.studies.training.trial import Classify  # noqa: PLC0415  (keeps --help fast)
@@ -114,7 +116,7 @@ def train(
         "execution": execution,
         "keep_weights": True,
     }
-    _run(trial, out, options)
+    _run(trial, out, options, threads)
 
 
 def _method(name: str, density: float | None, options: Sequence[str]) -> Method:
@@ -156,7 +158,7 @@ def _argument(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _run(trial: Classify, out: Path, options: Mapping[str, Any]) -> None:
+def _run(trial: Classify, out: Path, options: Mapping[str, Any], threads: int | None) -> None:
     """Run a trial in this process, tell how it goes and what came of it."""
     import torch  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
@@ -177,7 +179,7 @@ def _run(trial: Classify, out: Path, options: Mapping[str, Any]) -> None:
         look = functools.partial(shares, [trial], out, time.time())
         with _hear(say), follow("training", 1, console, shares=look):
             show = lambda values: say(epoch_words(values, trial.epochs))  # noqa: E731
-            outcome = attempt(trial, out, options, torch.get_num_threads(), show)
+            outcome = attempt(trial, out, options, threads or torch.get_num_threads(), show)
         if outcome.status == "busy":
             sys.exit("regrow: another process is at this very run: wait for it")
         if outcome.status == "failed":

@@ -22,6 +22,12 @@ __all__ = ["WEIGHTS", "Classify", "device_of", "start"]
 
 WEIGHTS = "weights.pt"
 
+_CHOICES = {
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("steps", "cosine"),
+    "precision": ("float32", "bfloat16", "float16"),
+}
+
 logger = logging.getLogger(__name__)
 
 
@@ -82,6 +88,14 @@ class Classify(Trial):
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"epochs={self.epochs}: must be at least 1")
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name}={value!r}: must be one of {', '.join(choices)}")
+        for name in ("dropout", "label_smoothing", "validation"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}: must be at least 0 and below 1")
+        if not 0 <= self.warmup <= self.epochs:
+            raise ValueError(f"warmup={self.warmup}: must lie in 0..{self.epochs}, the epochs")
         if self.narrow < 1 and not isinstance(self.method, regrow.Dense):
             raise ValueError(f"narrow={self.narrow} is a dense control: give method=Dense()")
 
