@@ -71,5 +71,5 @@ def test_a_method_is_found_by_a_beginning_of_its_own(name, found):
     [("rig", "RigL, RigLITOP"), ("dynamic", "DynamicNM, DynamicBlock"), ("x", "Dense, Static")],
 )
 def test_others_are_offered_where_none_or_several_begin_so(name, offered):
-    with pytest.raises(ValueError, match=f"name='{name}': must be one of {offered}"):
+    with pytest.raises(ValueError, match=f"method '{name}': must be one of {offered}"):
         describe(name)

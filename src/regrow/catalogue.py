@@ -10,7 +10,7 @@ import textwrap
 from regrow.engine.dynamic import Dynamic, Method
 from regrow.engine.methods import METHODS
 
-__all__ = ["brief", "defaults", "describe", "listing", "signature", "source"]
+__all__ = ["brief", "defaults", "describe", "find_method", "listing", "signature", "source"]
 
 # What a method chooses: shown whether or not it is its own.
 _CHOICES = ("drop", "grow", "drop_fraction", "update_every", "stop_at", "allocation")
@@ -130,14 +130,25 @@ def describe(name: str) -> str:
         >>> print(describe("random").splitlines()[3])
         Drop at random, grow at random: the control that shows what choosing is worth.
     """
-    method = METHODS[_found(name)]
+    method = find_method(name)
     return f"{signature(method)}\n\n{inspect.getdoc(method)}"
 
 
-def _found(name: str) -> str:
-    """Return the one method of this name, or whose name begins so."""
+def find_method(name: str) -> type[Method]:
+    """Return the one method of this name, or whose name begins so.
+
+    Args:
+        name: in letters of either case.
+
+    Raises:
+        ValueError: there is no such method, or there are several.
+
+    Example:
+        >>> find_method("rigl").__name__, find_method("syn").__name__
+        ('RigL', 'SynFlow')
+    """
     begun = [known for known in METHODS if known.lower().startswith(name.lower())]
     exact = [known for known in begun if len(known) == len(name)]
     if len(exact or begun) != 1:
-        raise ValueError(f"name={name!r}: must be one of {', '.join(begun or METHODS)}")
-    return (exact or begun)[0]
+        raise ValueError(f"method {name!r}: must be one of {', '.join(begun or METHODS)}")
+    return METHODS[(exact or begun)[0]]

@@ -47,7 +47,7 @@ def done(tmp_path_factory):
     from regrow.lab.study_run import run_study
 
     out = tmp_path_factory.mktemp("done")
-    options = {"data_dir": "/nowhere", "device": "cpu"}
+    options = {"data_dir": "/nowhere", "device": "auto"}
     run_study(STUDY, "quick", out, data="trouble", executor="inline", options=options)
     return out
 

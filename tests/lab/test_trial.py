@@ -12,7 +12,7 @@ from toy_trials import Walk
 import regrow
 from regrow.engine.patterns import Block
 from regrow.engine.schedules import Cosine
-from regrow.lab.trial import Trial, plain
+from regrow.lab.trial import Trial, brief, plain, varying
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,3 +93,15 @@ def test_plain_data_stays_and_paths_become_strings():
         "a": [1, 2.5, "x", None, True],
         "b": "c/d",
     }
+
+
+def test_only_what_differs_is_told():
+    """A line of progress ran over three lines of a terminal."""
+    trials = [
+        Training(seed=seed, method=regrow.SET(density=d)) for seed in (0, 1) for d in (0.1, 0.2)
+    ]
+    assert varying(trials) == {"seed", "method"}
+    assert varying([*trials, Walk(seed=0)]) == {"seed", "method"}
+    assert brief(trials[0], varying(trials)) == "Training(seed=0, method=SET(density=0.1))"
+    assert brief(Walk(seed=0), {"seed", "pause"}) == "Walk(seed=0, pause=0.0)"
+    assert brief(Walk(seed=0), varying([Walk(seed=0)])) == str(Walk(seed=0)) == "Walk(seed=0)"

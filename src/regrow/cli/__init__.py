@@ -12,6 +12,8 @@ from regrow.cli.bench import bench
 from regrow.cli.demo import demo
 from regrow.cli.methods import methods
 from regrow.cli.study import report, study_list, study_run
+from regrow.cli.train import train
+from regrow.lab.ranks import all_ranks
 
 __all__ = ["main"]
 
@@ -19,19 +21,9 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line; an error a user can mend is one line, not a traceback."""
     try:
-        from tyro.extras import SubcommandApp  # noqa: PLC0415  (an extra)
-
-        study = SubcommandApp()
-        study.command(name="list")(study_list)
-        study.command(name="run")(study_run)
-        app = SubcommandApp()
-        for command in (bench, demo, methods, report):
-            app.command(command)
-        app.command(study, name="study", help="List the studies, or run one.")
-        app.cli(
-            prog="regrow",
-            description="Train neural networks on less: sparse training in PyTorch.",
-        )
+        with all_ranks() as first:
+            if first:
+                _call()
     except ModuleNotFoundError as error:
         sys.exit(f"regrow: {error.name} is missing; install it with: pip install 'regrow[all]'")
     except BrokenPipeError:  # what reads our output, such as head, has had enough
@@ -40,3 +32,19 @@ def main() -> None:
         sys.exit("regrow: stopped")
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"regrow: {error}")
+
+
+def _call() -> None:
+    from tyro.extras import SubcommandApp  # noqa: PLC0415  (an extra)
+
+    study = SubcommandApp()
+    study.command(name="list")(study_list)
+    study.command(name="run")(study_run)
+    app = SubcommandApp()
+    for command in (bench, demo, methods, report, train):
+        app.command(command)
+    app.command(study, name="study", help="List the studies, or run one.")
+    app.cli(
+        prog="regrow",
+        description="Train neural networks on less: sparse training in PyTorch.",
+    )

@@ -35,7 +35,8 @@ def study_run(
 
     Trials that are finished are skipped and those that were cut off go on, so the same command
     after an interruption, or beside this one, loses nothing. A trial that fails is recorded with
-    its traceback, the others go on, and the exit status is 1.
+    its traceback, the others go on, and the exit status is 1. Under torchrun trials run one after
+    another, each on all ranks.
 
     Args:
         name: A study's name, from "regrow study list".
@@ -51,6 +52,7 @@ def study_run(
     """
     from rich.console import Console  # noqa: PLC0415  (keeps --help fast)
 
+    from regrow.lab.ranks import ranks_at_hand  # noqa: PLC0415
     from regrow.lab.study_run import run_study  # noqa: PLC0415
     from regrow.studies.registry import load_study  # noqa: PLC0415
 
@@ -64,7 +66,7 @@ def study_run(
         data=data,
         only=only,
         options={"data_dir": str(data_dir) if data_dir else None, "device": device},
-        executor=executor,
+        executor=executor if ranks_at_hand() == 1 else "inline",
         jobs=jobs,
         console=console,
     )

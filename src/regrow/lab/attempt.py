@@ -18,7 +18,7 @@ from regrow.lab.failures import failure_file, keep_failure
 from regrow.lab.files import read_json, remove_parts, write_json
 from regrow.lab.ranks import run_on_all
 from regrow.lab.records import FAILED, RUNNING, TRIALS
-from regrow.lab.run import CHECKPOINT, PROGRESS, Run, progress
+from regrow.lab.run import CHECKPOINT, PROGRESS, Run, Show, progress
 from regrow.lab.trial import Trial
 
 __all__ = ["Outcome", "attempt", "is_finished", "shares", "starts"]
@@ -72,7 +72,13 @@ def shares(trials: Sequence[Trial], out: Path, since: float) -> list[float]:
     return found
 
 
-def attempt(trial: Trial, out: Path, options: Mapping[str, Any], threads: int = 1) -> Outcome:
+def attempt(
+    trial: Trial,
+    out: Path,
+    options: Mapping[str, Any],
+    threads: int = 1,
+    show: Show = lambda _: None,
+) -> Outcome:
     """Run a trial unless it is finished or another process is at it.
 
     Args:
@@ -81,6 +87,7 @@ def attempt(trial: Trial, out: Path, options: Mapping[str, Any], threads: int = 
         options: of this machine, for the trial.
         threads: of torch while it runs: fixed, so that results do not depend on how many trials
             run side by side.
+        show: is called with every line of metrics, in this process.
 
     Returns:
         How it ended; whatever the trial raises is a failure, and never leaves here.
@@ -93,7 +100,7 @@ def attempt(trial: Trial, out: Path, options: Mapping[str, Any], threads: int = 
             if is_finished(trial, out):
                 return Outcome(trial, "finished")
             with _torch_threads(threads):
-                _run(trial, out, options)
+                _run(trial, out, options, show)
     except Timeout:
         return Outcome(trial, "busy")
     except Exception:
@@ -101,14 +108,14 @@ def attempt(trial: Trial, out: Path, options: Mapping[str, Any], threads: int = 
     return Outcome(trial, "finished", time.monotonic() - started)
 
 
-def _run(trial: Trial, out: Path, options: Mapping[str, Any]) -> None:
+def _run(trial: Trial, out: Path, options: Mapping[str, Any], show: Show) -> None:
     folder = out / RUNNING / trial.identity
     folder.mkdir(exist_ok=True)
     remove_parts(folder)
     write_json(folder / _STARTS, {"starts": starts(trial, out) + 1})
     write_json(folder / "config.json", trial.content)
     started = time.perf_counter()
-    result = run_on_all(trial, Run(folder, options))
+    result = run_on_all(trial, Run(folder, options, show=show))
     seconds = f"{time.perf_counter() - started:.3f}"
     write_json(folder / "environment.json", environment() | {"seconds": seconds})
     write_json(folder / "result.json", result)

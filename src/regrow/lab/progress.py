@@ -78,7 +78,7 @@ class _State:
         """Return how many are done, parts of those under way included, and that in words."""
         under_way = self.shares()
         done = min(self.done + sum(under_way), float(self.total))
-        said = [f"{self.done}/{self.total}"]
+        said = [f"{self.done}/{self.total}"] if self.total > 1 else []
         if len(under_way) > _LISTED:
             mean = sum(under_way) / len(under_way)
             said.append(f"{len(under_way)} under way, {mean:.0%} done on average")
@@ -121,7 +121,8 @@ def _lines(state: _State, console: Console) -> Iterator[Callable[[], None]]:
                 return
             # In a long run a line every few seconds would bury what else is said.
             due = now + min(60.0, max(_LINE_EVERY, (now - state.started) / 20))
-            console.print(f"{state.title}: {state.look()[1]}", soft_wrap=True, highlight=False)
+            if words := state.look()[1]:
+                console.print(f"{state.title}: {words}", soft_wrap=True, highlight=False)
 
     yield look
 

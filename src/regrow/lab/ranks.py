@@ -1,16 +1,21 @@
 """Data-parallel trials: the first of several ranks runs the sweep, the others join each trial.
 
-Start any command with ``torchrun --nproc-per-node N -m regrow ...``.
+Start any command with ``torchrun --nproc-per-node N -m regrow ...``. A trial has a process group of
+its own, so that one that failed leaves nothing half sent to the next. Between trials the ranks meet
+at torchrun's store, and may wait there as long as it takes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import pickle
 import traceback
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +24,10 @@ from torch import distributed
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 
-__all__ = ["all_ranks", "rank_and_ranks", "run_on_all"]
+__all__ = ["all_ranks", "rank_and_ranks", "ranks_at_hand", "run_on_all"]
 
 _TIMEOUT = timedelta(minutes=10)  # a rank that failed alone must not hold the others for ever
+_ANY_TIME = timedelta(days=365)
 
 
 def rank_and_ranks() -> tuple[int, int]:
@@ -36,6 +42,17 @@ def rank_and_ranks() -> tuple[int, int]:
     return 0, 1
 
 
+def ranks_at_hand() -> int:
+    """Return how many ranks a trial that is run now will train on.
+
+    Example:
+        >>> ranks_at_hand()
+        1
+    """
+    team = _team.get()
+    return team.ranks if team else 1
+
+
 @contextlib.contextmanager
 def all_ranks() -> Iterator[bool]:
     """Bring the ranks that torchrun started together; without it, there is this process alone.
@@ -47,40 +64,82 @@ def all_ranks() -> Iterator[bool]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not distributed.is_available():
         yield True
         return
-    gpus = torch.cuda.is_available()
-    if gpus:
+    if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_TIMEOUT)
+    team = _Team(*next(distributed.rendezvous("env://", timeout=_TIMEOUT)))
+    if team.rank:
+        logging.getLogger("regrow").setLevel(logging.CRITICAL)  # the first rank says it
+        _join(team)
+        yield False
+        return
+    token = _team.set(team)
     try:
-        if distributed.get_rank():
-            _join()
-            yield False
-        else:
-            yield True
-            _send(None)
+        yield True
     finally:
-        distributed.destroy_process_group()
+        _team.reset(token)
+        team.send(None)
 
 
 def run_on_all(trial: Trial, run: Run) -> Mapping[str, Any]:
-    """Run a trial on every rank; the first one's result counts."""
-    if rank_and_ranks()[1] > 1:
-        _send((trial, run.folder.resolve(), run.options))
-    return trial.run(run)
+    """Run a trial on every rank; the first one's result counts.
+
+    Raises:
+        Exception: what the trial raised here; if another rank failed before, with its traceback.
+    """
+    if (team := _team.get()) is None:
+        return trial.run(run)
+    team.send((trial, run.folder.resolve(), run.options, torch.get_num_threads()))
+    with team.group():
+        return trial.run(run)
 
 
-def _join() -> None:
+def _join(team: _Team) -> None:
     """Take part in the trials of the first rank until it has none left."""
-    while (sent := _send(None)) is not None:
-        trial, folder, options = sent
-        try:
+    while (sent := team.receive()) is not None:
+        trial, folder, options, threads = sent
+        torch.set_num_threads(threads)
+        # The first rank fails as well, and records why.
+        with contextlib.suppress(Exception), team.group():
             trial.run(Run(folder, options, writes=False))
-        except Exception:  # the first rank keeps its own, this one would be lost
-            traceback.print_exc()
 
 
-def _send(content: tuple[Trial, Path, Mapping[str, Any]] | None) -> Any:
-    """Send the first rank's content to all, and return it."""
-    box = [content]
-    distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-    return box[0]
+@dataclass
+class _Team:
+    """What the ranks share: a store, and the count of what was sent through it."""
+
+    store: distributed.Store
+    rank: int
+    ranks: int
+    sent: int = 0
+
+    def send(self, content: Any) -> None:
+        self.sent += 1
+        self.store.set(f"sent/{self.sent}", pickle.dumps(content))
+
+    def receive(self) -> Any:
+        self.sent += 1
+        self.store.wait([f"sent/{self.sent}"], _ANY_TIME)
+        return pickle.loads(self.store.get(f"sent/{self.sent}"))
+
+    @contextlib.contextmanager
+    def group(self) -> Iterator[None]:
+        """Be one process group for as long as the trial lasts."""
+        store = distributed.PrefixStore(f"trial/{self.sent}", self.store)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(
+            backend, store=store, rank=self.rank, world_size=self.ranks, timeout=_TIMEOUT
+        )
+        try:
+            yield
+        except Exception as error:
+            # Said before this rank leaves: those that wait for it fail only then, and find it.
+            own = f"on rank {self.rank}:\n{traceback.format_exc()}"
+            first = store.compare_set("error", "", own).decode()
+            if first != own:
+                error.add_note(first)
+            raise
+        finally:
+            distributed.destroy_process_group()
+
+
+_team: ContextVar[_Team | None] = ContextVar("_team", default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import torch
 
 from regrow.lab.files import append_line, read_json, write_bytes, write_json
 
-__all__ = ["CHECKPOINT", "METRICS", "PROGRESS", "Run", "progress"]
+__all__ = ["CHECKPOINT", "METRICS", "PROGRESS", "Run", "Show", "progress"]
+
+Show = Callable[[Mapping[str, float | str]], None]
 
 METRICS, CHECKPOINT, PROGRESS = "metrics.jsonl", "checkpoint.pt", "progress.json"
 _TELL_EVERY = 1.0  # seconds
@@ -29,6 +31,7 @@ class Run:
             ``data_dir`` and ``device``.
         writes: False for ranks other than the first, which read the same checkpoints.
         save_every: seconds between checkpoints.
+        show: is called with every line of metrics, in this process.
     """
 
     def __init__(
@@ -38,8 +41,10 @@ class Run:
         *,
         writes: bool = True,
         save_every: float = _SAVE_EVERY,
+        show: Show = lambda _: None,
     ) -> None:
         self.folder, self.writes, self.save_every = folder, writes, save_every
+        self.show = show
         self.options = dict(options or {})
         self._told = self._saved = time.monotonic()
 
@@ -47,6 +52,7 @@ class Run:
         """Add a line of metrics, such as ``log(epoch=3, accuracy=0.9)``."""
         if self.writes:
             append_line(self.folder / METRICS, values)
+            self.show(values)
 
     def tell(self, done: float, words: str = "") -> None:
         """Say how far the run is: a share from 0 to 1, and a few words. At most once a second."""

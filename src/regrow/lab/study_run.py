@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from regrow.lab.study import Study
 from regrow.lab.study_file import Order, add_order
 from regrow.lab.study_page import Found
 from regrow.lab.sweep import SweepResult, sweep
-from regrow.lab.trial import Trial
+from regrow.lab.trial import Trial, brief, varying
 
 __all__ = ["run_study", "say_found"]
+
+_LONG = 90  # characters of a trial in a line of progress
 
 
 def run_study(
@@ -58,7 +60,7 @@ def run_study(
     look = functools.partial(shares, trials, out, time.time())
     title = f"{study.name}, {preset}"
     with follow(title, len(trials), console, done=done, shares=look) as advance:
-        tell = functools.partial(_tell, out, console, advance)
+        tell = functools.partial(_tell, out, console, advance, varying(trials))
         found = sweep(trials, out, options=options, executor=executor, jobs=jobs, tell=tell)
     ended = f"{len(found.finished)} trials finished, {len(found.failed)} failed"
     _say(console, f"{ended}, {len(found.skipped)} were finished before")
@@ -86,14 +88,22 @@ def _chosen(trials: Sequence[Trial], only: str | None) -> list[Trial]:
     return chosen
 
 
-def _tell(out: Path, console: Console, advance: Callable[[str], None], outcome: Outcome) -> None:
-    """Say at once what failed; what finished is told by the progress."""
+def _tell(
+    out: Path,
+    console: Console,
+    advance: Callable[[str], None],
+    differ: Collection[str],
+    outcome: Outcome,
+) -> None:
+    """Say at once what failed; what finished is told by the progress, less what all share."""
     trial = outcome.trial
     if outcome.status == "failed":
         kept = failure_file(trial, out)
         where = f"traceback in {kept}" if kept.exists() else "its traceback could not be kept"
         _say(console, f"failed: {trial} ({trial.identity}): {headline(outcome.error)}; {where}")
-    advance(f"{trial}: {outcome.status}")
+    words = brief(trial, differ)
+    words = words if len(words) <= _LONG else f"{words[: _LONG - 1]}…"
+    advance(f"{words}: {outcome.status}")
 
 
 def _say(console: Console, words: str) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from regrow.lab.run import Run
 
-__all__ = ["Trial", "brief", "plain"]
+__all__ = ["Trial", "brief", "plain", "varying"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,21 @@ class Trial(ABC):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def brief(value: Any) -> str:
+def varying(trials: Iterable[Trial]) -> frozenset[str]:
+    """Name the fields in which some of the trials differ."""
+    found: dict[str, set[str]] = {}
+    for trial in trials:
+        for field in dataclasses.fields(trial):
+            found.setdefault(field.name, set()).add(repr(getattr(trial, field.name)))
+    return frozenset(name for name, values in found.items() if len(values) > 1)
+
+
+def brief(value: Any, only: Collection[str] = ()) -> str:
     """Write a dataclass as it could have been called, less what is a default.
+
+    Args:
+        value: a dataclass; anything else is written as Python does.
+        only: its fields to be written, default or not; none: those that are no defaults.
 
     Example:
         >>> from regrow.engine.schedules import Cosine
@@ -76,7 +89,8 @@ def brief(value: Any) -> str:
     said = [
         f"{field.name}={brief(getattr(value, field.name))}"
         for field in dataclasses.fields(value)
-        if field.init and getattr(value, field.name) != field.default
+        if field.init
+        and (field.name in only if only else getattr(value, field.name) != field.default)
     ]
     return f"{type(value).__name__}({', '.join(said)})"
 

@@ -21,8 +21,8 @@ def costs(training: Training) -> dict[str, Any]:
 
     Returns:
         ``parameters``, ``nonzeros``, ``inference_flops`` of one input, ``training_flops`` of the
-        whole run (dense gradients where the method reads them included), ``bytes_allocated`` of
-        weights, gradients and optimizer state as held here, ``bytes_needed`` if only active
+        whole run (dense gradients where the method reads them included), what both would be if all
+        weights were kept (``dense_...``), ``bytes_allocated`` of weights, gradients and optimizer state as held here, ``bytes_needed`` if only active
         weights were stored, and on a GPU ``peak_memory_bytes``.
     """
     model, optimizer, sparse = training.model, training.optimizer, training.sparse
@@ -39,6 +39,8 @@ def costs(training: Training) -> dict[str, Any]:
         density = {name: _share(mask) for name, mask in sparse.masks.items()}
         found["inference_flops"] = flops.forward(density) / 2
         found["training_flops"] = training_flops(flops, sparse) * training.setting.batch / 2
+        found["dense_inference_flops"] = flops.forward() / 2
+        found["dense_training_flops"] = sparse.steps * flops.step() * training.setting.batch / 2
     if training.device.type == "cuda":
         found["peak_memory_bytes"] = torch.cuda.max_memory_allocated(training.device)
     return found

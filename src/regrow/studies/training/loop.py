@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
 import regrow
+from regrow.engine.selection import seeded_generator
+from regrow.lab.ranks import rank_and_ranks
 from regrow.studies.training.graphs import graphed
 from regrow.studies.training.source import Source
 from regrow.vision.models import build_model, narrowed
@@ -51,6 +53,12 @@ class Training:
     ) -> None:
         self.setting, self.source, self.device = setting, source, device
         self.execution = execution
+        self.rank, self.ranks = rank_and_ranks()
+        if self.ranks > 1 and execution != "masked":
+            raise ValueError(
+                f"execution={execution!r} trains on one rank, and these are {self.ranks}: leave "
+                "torchrun out, or give 'masked'"
+            )
         self.steps = setting.epochs * len(source.batches)
         torch.manual_seed(setting.seed)
         scale = 1.0
@@ -71,6 +79,7 @@ class Training:
             exclude=setting.exclude or None,
             rescale=setting.rescale,
             execution=execution,
+            example_inputs=self._example(),
             seed=setting.seed,
         )
         self.schedule = LambdaLR(self.optimizer, self._factor)
@@ -78,11 +87,10 @@ class Training:
             device.type, enabled=setting.precision == "float16" and device.type == "cuda"
         )
         self.forward: Callable[[Tensor], Tensor] = self.model
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if self.ranks > 1:
             self.forward = nn.parallel.DistributedDataParallel(self.model)
         elif graphs and device.type == "cuda":
-            example = torch.zeros(setting.batch, *source.shape, device=device)
-            self.forward = graphed(self.model, self._laid_out(example), self._autocast)
+            self.forward = graphed(self.model, self._example(), self._autocast)
         self.epoch = 0
 
     @property
@@ -92,6 +100,10 @@ class Training:
 
     def _laid_out(self, batch: Tensor) -> Tensor:
         return batch.contiguous(memory_format=self._layout) if batch.ndim == 4 else batch
+
+    def _example(self) -> Tensor:
+        batch = self.setting.batch, *self.source.shape
+        return self._laid_out(torch.zeros(batch, device=self.device))
 
     def _autocast(self) -> torch.autocast:
         half = _HALF.get(self.setting.precision)
@@ -119,12 +131,13 @@ class Training:
             tell: is told the share of the run that is done.
 
         Returns:
-            Mean loss and accuracy over the epoch's batches of this rank.
+            Mean loss and accuracy over the epoch's batches, of all ranks.
 
         Raises:
             FloatingPointError: the loss is no longer a number.
         """
         self.model.train()
+        self._part_ranks()
         losses = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device)
         n = 0
@@ -145,12 +158,22 @@ class Training:
             n += len(labels)
             tell((self.epoch + (step + 1) / len(self.source.batches)) / self.setting.epochs)
         self.epoch += 1
+        if self.ranks > 1:  # so that all ranks see alike what one of them does, NaN included
+            for total in (losses, right):
+                distributed.all_reduce(total)
+            n *= self.ranks
         loss_mean = float(losses) / n
         if not math.isfinite(loss_mean):
             raise FloatingPointError(
                 f"the loss is {loss_mean} in epoch {self.epoch}: lower the learning rate"
             )
         return {"loss": loss_mean, "train_accuracy": float(right) / n}
+
+    def _part_ranks(self) -> None:
+        """Let each rank draw its own random numbers; a checkpoint holds those of the first."""
+        if self.ranks > 1:
+            key = self.setting.seed, "rank", self.rank, self.epoch
+            torch.manual_seed(seeded_generator(*key).initial_seed())
 
     @torch.no_grad()
     def accuracy(self, *, on_test: bool) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +18,17 @@ from regrow.studies.training.findings import costs, movement
 from regrow.studies.training.loop import Training
 from regrow.studies.training.source import Source, open_source
 
-__all__ = ["Classify", "device_of", "start"]
+__all__ = ["WEIGHTS", "Classify", "device_of", "start"]
 
 WEIGHTS = "weights.pt"
+
+_CHOICES = {
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("steps", "cosine"),
+    "precision": ("float32", "bfloat16", "float16"),
+}
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +88,14 @@ class Classify(Trial):
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"epochs={self.epochs}: must be at least 1")
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name}={value!r}: must be one of {', '.join(choices)}")
+        for name in ("dropout", "label_smoothing", "validation"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}: must be at least 0 and below 1")
+        if not 0 <= self.warmup <= self.epochs:
+            raise ValueError(f"warmup={self.warmup}: must lie in 0..{self.epochs}, the epochs")
         if self.narrow < 1 and not isinstance(self.method, regrow.Dense):
             raise ValueError(f"narrow={self.narrow} is a dense control: give method=Dense()")
 
@@ -91,16 +108,19 @@ class Classify(Trial):
         training = start(self, run)
         first = {name: mask.clone() for name, mask in training.sparse.masks.items()}
         seconds = 0.0
+        logger.info("%s", self._plan(training))
         if (saved := run.load()) is not None:
             first, seconds = saved["first"], saved["seconds"]
             training.load_state_dict(saved["training"])
+            logger.info("going on after epoch %d", training.epoch)
         while training.epoch < self.epochs:
             begin = time.perf_counter()
             found = training.run_epoch(tell=lambda done: run.tell(done, self._words(training)))
             seconds += time.perf_counter() - begin
             if self.validation:
                 found["validation_accuracy"] = training.accuracy(on_test=False)
-            run.log(epoch=training.epoch, **found)
+            density = training.sparse.density if training.sparse.plan.layers else 1.0
+            run.log(epoch=training.epoch, **found, density=density)
             if run.due() and training.epoch < self.epochs:
                 state = {"training": training.state_dict(), "first": first, "seconds": seconds}
                 run.save(state)
@@ -111,11 +131,23 @@ class Classify(Trial):
             )
         return {
             "accuracy": training.accuracy(on_test=True),
-            **{name: value for name, value in found.items() if name != "epoch"},
+            **found,
             **costs(training),
             **movement(training, first),
             "train_seconds": seconds,
         }
+
+    def _plan(self, training: Training) -> str:
+        parameters = sum(p.numel() for p in training.model.parameters())
+        layers = training.sparse.plan.layers
+        kept, units = (sum(getattr(layer, n) for layer in layers) for n in ("initial", "units"))
+        on = f" on {training.ranks} ranks" if training.ranks > 1 else ""
+        return (
+            f"{self.model} for inputs of {'×'.join(map(str, training.source.shape))} and "
+            f"{training.source.classes} classes: {parameters:,} parameters; {kept:,} of {units:,} "
+            f"units of {len(layers)} weights start active; {training.steps:,} steps of "
+            f"{self.batch} samples, {training.device.type}{on}"
+        )
 
     def _words(self, training: Training) -> str:
         return f"epoch {training.epoch + 1} of {self.epochs}"

@@ -1,0 +1,204 @@
+"""``regrow train``."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from regrow.engine.dynamic import Method
+    from regrow.studies.training.trial import Classify
+
+__all__ = ["train"]
+
+
+def train(
+    data: str = "digits",
+    model: str = "mlp-300-100",
+    method: str = "RigL",
+    density: float | None = None,
+    option: tuple[str, ...] = (),
+    epochs: int = 30,
+    batch: int = 32,
+    optimizer: Literal["sgd", "adamw"] = "sgd",
+    learning_rate: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    schedule: Literal["steps", "cosine"] = "cosine",
+    warmup: float = 0.0,
+    label_smoothing: float = 0.0,
+    dropout: float = 0.0,
+    exclude: tuple[str, ...] = (),
+    rescale: bool = False,
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    augment: bool = True,
+    samples: int | None = None,
+    validation: float = 0.0,
+    seed: int = 0,
+    data_dir: Path | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    execution: Literal["masked", "csr", "block", "auto"] = "masked",
+    threads: int | None = None,
+    out: Path = Path("train-results"),
+) -> None:
+    """Train one network, sparse or dense, and test it once at the end.
+
+    The same command goes on where it was cut off, and shows the result again once there is one.
+    The folder takes any number of runs, as records that can be read and exported together. On
+    several GPUs, or machines: torchrun --nproc-per-node N -m regrow train ...
+
+    Args:
+        data: A data set: digits, fashion-mnist, cifar10, cifar100, tiny-imagenet, higgs; or
+            imagenet, a folder of images by class in train and val.
+        model: A model: mlp-300-100 with any widths, small-conv, lenet5, resnet20 (32, 44, 56),
+            resnet18, resnet50, vgg16, efficientnet-b0.
+        method: How it is kept sparse: a name from "regrow methods", or how one begins.
+        density: The share of weights kept; else 0.1, or as the method has it.
+        option: More arguments of the method: update_every=50 drop_fraction=0.3 ...
+        epochs: Passes over the training samples.
+        batch: Samples in a step, over all ranks.
+        optimizer: What takes the steps.
+        learning_rate: At its highest.
+        momentum: For sgd.
+        weight_decay: As the optimizer takes it.
+        schedule: The learning rate is divided by 10 at 1/2 and 3/4 of the run, or falls to 0.
+        warmup: Epochs in which the learning rate rises from 0.
+        label_smoothing: From 0 to 1.
+        dropout: Of a perceptron's hidden units.
+        exclude: Weights that stay dense, as patterns such as "head.*".
+        rescale: Enlarge the weights kept at the start by 1/√density.
+        precision: Of the passes; weights are float32.
+        augment: Change training images at random, as is usual for the data set.
+        samples: Train on so many samples only, the same share of each class.
+        validation: The share of them kept for validation.
+        seed: Of everything random.
+        data_dir: Folder that holds the data set's folder; else $REGROW_DATA and the user's cache.
+        device: Where to train; "auto" takes a GPU if there is one.
+        execution: How sparse layers are computed; all but "masked" store active weights only.
+        threads: Of torch; else as torch has it.
+        out: Folder for the records of runs.
+    """
+    from regrow.studies.training.trial import Classify  # noqa: PLC0415  (keeps --help fast)
+
+    trial = Classify(
+        data=data,
+        model=model,
+        method=_method(method, density, option),
+        epochs=epochs,
+        batch=batch,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        warmup=warmup,
+        label_smoothing=label_smoothing,
+        dropout=dropout,
+        exclude=exclude,
+        rescale=rescale,
+        precision=precision,
+        augment=augment,
+        samples=samples,
+        validation=validation,
+        seed=seed,
+    )
+    options = {
+        "data_dir": str(data_dir) if data_dir else None,
+        "device": device,
+        "execution": execution,
+        "keep_weights": True,
+    }
+    _run(trial, out, options, threads)
+
+
+def _method(name: str, density: float | None, options: Sequence[str]) -> Method:
+    """Make a method of words: its name, its density, further arguments as key=value."""
+    from regrow.catalogue import find_method  # noqa: PLC0415
+
+    kind = find_method(name)
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    given: dict[str, Any] = dict(map(_argument, options))
+    if density is not None:
+        given["density"] = density
+    elif "density" in fields and fields["density"].default is dataclasses.MISSING:
+        given.setdefault("density", 0.1)
+    for key in given:
+        if key not in fields:
+            known = ", ".join(sorted(fields))
+            raise ValueError(f"{key}={given[key]!r}: {kind.__name__} has no such argument: {known}")
+    missing = dataclasses.MISSING
+    for key, field in fields.items():
+        if key not in given and field.default is missing and field.default_factory is missing:
+            raise ValueError(
+                f"method={kind.__name__} needs {key}, which cannot be written here: train it from "
+                "Python, by regrow.sparsify"
+            )
+    try:
+        return kind(**given)
+    except TypeError as error:  # of another type than can be meant
+        raise ValueError(str(error)) from error
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    """Read key=value; what is no number, tuple or the like is a word."""
+    key, found, value = text.partition("=")
+    if not found:
+        raise ValueError(f"option {text!r}: must be KEY=VALUE, such as update_every=50")
+    try:
+        return key, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return key, value
+
+
+def _run(trial: Classify, out: Path, options: Mapping[str, Any], threads: int | None) -> None:
+    """Run a trial in this process, tell how it goes and what came of it."""
+    import torch  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
+    from regrow.lab.attempt import attempt, is_finished, shares  # noqa: PLC0415
+    from regrow.lab.failures import failure_file, headline  # noqa: PLC0415
+    from regrow.lab.files import read_json  # noqa: PLC0415
+    from regrow.lab.progress import follow  # noqa: PLC0415
+    from regrow.lab.records import TRIALS  # noqa: PLC0415
+    from regrow.studies.training.words import epoch_words, result_words  # noqa: PLC0415
+
+    console = Console()
+    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    say(str(trial))
+    if is_finished(trial, out):
+        say("it was finished before:")
+    else:
+        look = functools.partial(shares, [trial], out, time.time())
+        with _hear(say), follow("training", 1, console, shares=look):
+            show = lambda values: say(epoch_words(values, trial.epochs))  # noqa: E731
+            outcome = attempt(trial, out, options, threads or torch.get_num_threads(), show)
+        if outcome.status == "busy":
+            sys.exit("regrow: another process is at this very run: wait for it")
+        if outcome.status == "failed":
+            kept = failure_file(trial, out)
+            sys.exit(f"regrow: {headline(outcome.error)}; traceback in {kept}")
+    folder = out / TRIALS / trial.identity
+    say(result_words(read_json(folder / "result.json"), folder))
+
+
+@contextmanager
+def _hear(say: Callable[[str], None]) -> Iterator[None]:
+    """Let what the training logs be said, too."""
+    handler, logger = logging.Handler(logging.INFO), logging.getLogger("regrow.studies.training")
+    handler.emit = lambda record: say(record.getMessage())  # type: ignore[method-assign]
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
