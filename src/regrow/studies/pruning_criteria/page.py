@@ -66,7 +66,7 @@ def _grids(records: Records) -> Iterator[Section]:
             "with random growth only.",
             svg(figure, title),
             caption=about_runs(shown)
-            + " What lies far below the paper's criteria is cut off; all numbers are in the tables.",
+            + " What lies far below is cut off; the tables hold all numbers.",
         )
 
 
