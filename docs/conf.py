@@ -21,6 +21,7 @@ extensions = [
     "method_pages",
     "drawings",
     "records",
+    "study_pages",
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
