@@ -52,7 +52,7 @@ def build_model(
     """Build a model by name for inputs of one shape.
 
     Args:
-        name: one of :data:`MODELS`, or "mlp-300-100" and its like: a perceptron with hidden layers
+        name: one of ``MODELS``, or "mlp-300-100" and its like: a perceptron with hidden layers
             of these widths.
         shape: of one input: (channels, height, width), or (features,) for a perceptron.
         classes: outputs.
