@@ -48,7 +48,9 @@ def test_methods_are_listed_and_told_by_name():
     told = regrow("methods", "random").stdout
     assert told.startswith("RandomWalk(density=..., drop=Random(), grow=Random(), drop_fraction=")
     assert "the control that shows what choosing is worth" in told
-    assert regrow("methods", "rig").stderr == "regrow: method 'rig': must be one of RigL, RigLITOP\n"
+    assert (
+        regrow("methods", "rig").stderr == "regrow: method 'rig': must be one of RigL, RigLITOP\n"
+    )
 
 
 def test_a_reader_who_has_had_enough_is_no_error():

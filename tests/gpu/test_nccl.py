@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,14 @@ def test_a_sharded_model_tells_and_chooses_as_a_whole_one(ranks):
 
 def test_all_ranks_refuse_what_one_cannot_do(ranks):
     engine.check_bad_numbers(ranks)
+
+
+@pytest.mark.parametrize(("rate", "status"), [("0.1", 0), ("1e9", 1)])
+def test_the_command_trains_on_two_gpus_or_fails_on_both(tmp_path, rate, status):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "regrow", "train", "--device", "cuda"]
+    command += ["--epochs", "3", "--learning-rate", rate, "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == status, done.stderr
+    assert "cuda on 2 ranks" in done.stdout
+    assert len(list((tmp_path / ("failed" if status else "trials")).iterdir())) == 1

@@ -130,10 +130,12 @@ def _method(name: str, density: float | None, options: Sequence[str]) -> Method:
         given["density"] = density
     elif "density" in fields and fields["density"].default is dataclasses.MISSING:
         given.setdefault("density", 0.1)
-    for key in given:
+    for key, value in given.items():
         if key not in fields:
-            known = ", ".join(sorted(fields))
-            raise ValueError(f"{key}={given[key]!r}: {kind.__name__} has no such argument: {known}")
+            raise ValueError(
+                f"{key}={value!r}: {kind.__name__} has no such argument; it has "
+                f"{', '.join(sorted(fields))}"
+            )
     missing = dataclasses.MISSING
     for key, field in fields.items():
         if key not in given and field.default is missing and field.default_factory is missing:

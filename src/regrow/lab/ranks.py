@@ -66,7 +66,10 @@ def all_ranks() -> Iterator[bool]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    team = _Team(*next(distributed.rendezvous("env://", timeout=_TIMEOUT)))
+    rendezvous = distributed.rendezvous(  # type: ignore[attr-defined]
+        "env://", timeout=_TIMEOUT
+    )
+    team = _Team(*next(rendezvous))
     if team.rank:
         logging.getLogger("regrow").setLevel(logging.CRITICAL)  # the first rank says it
         _join(team)
@@ -107,7 +110,7 @@ def _join(team: _Team) -> None:
 class _Team:
     """What the ranks share: a store, and the count of what was sent through it."""
 
-    store: distributed.Store
+    store: Any  # torch tells no type checker about its stores
     rank: int
     ranks: int
     sent: int = 0
@@ -124,7 +127,8 @@ class _Team:
     @contextlib.contextmanager
     def group(self) -> Iterator[None]:
         """Be one process group for as long as the trial lasts."""
-        store = distributed.PrefixStore(f"trial/{self.sent}", self.store)
+        prefix = f"trial/{self.sent}"
+        store = distributed.PrefixStore(prefix, self.store)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(
             backend, store=store, rank=self.rank, world_size=self.ranks, timeout=_TIMEOUT

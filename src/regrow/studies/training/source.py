@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = ["Source", "open_source"]
 
 _IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TEST_BATCH = 1000
+_READERS = 16  # processes that read images, on all ranks together
 
 Pairs = Iterator[tuple[Tensor, Tensor]]
 
@@ -123,7 +125,10 @@ def _open_folder(
     train = ImageFolder.find("imagenet", "train", data_dir, seed=common["seed"])
     test = ImageFolder.find("imagenet", "val", data_dir)
     pin = device.type == "cuda"
-    tests = FolderBatches(test, min(256, len(test)), seed=0, drop_last=False, pin_memory=pin)
+    workers = max(1, min(_READERS, os.cpu_count() or 1) // common["ranks"])
+    tests = FolderBatches(
+        test, min(256, len(test)), seed=0, drop_last=False, workers=workers, pin_memory=pin
+    )
 
     def ready(images: Tensor) -> Tensor:
         images = images.to(device, non_blocking=True).float().div_(255)
@@ -136,7 +141,7 @@ def _open_folder(
     return Source(
         shape=(3, train.size, train.size),
         classes=len(train.classes),
-        batches=FolderBatches(train, batch, pin_memory=pin, **common),
+        batches=FolderBatches(train, batch, workers=workers, pin_memory=pin, **common),
         validation=lambda: iter(()),
         test=lambda: tests.epoch(0),
         ready=ready,
