@@ -1,4 +1,4 @@
-"""``{study} NAME``: verdicts, figures and tables of a study, made from its records in ``results/``."""
+"""``{study} NAME``: verdicts, figures and tables of a study, from its records in ``results/``."""
 
 from __future__ import annotations
 

@@ -21,10 +21,10 @@ def costs(training: Training) -> dict[str, Any]:
 
     Returns:
         ``parameters``, ``nonzeros``, ``inference_flops`` of one input, ``training_flops`` of the
-        whole run (dense gradients where the method reads them included), ``dense_inference_flops``
-        and ``dense_training_flops`` were all weights kept, ``bytes_allocated`` of weights,
-        gradients and optimizer state as held here, ``bytes_needed`` if only active weights were
-        stored, and on a GPU ``peak_memory_bytes``.
+        whole run (dense gradients where the method reads them included), what both would be if all
+        weights were kept (``dense_...``), ``bytes_allocated`` of weights, gradients and optimizer
+        state as held here, ``bytes_needed`` if only active weights were stored, and on a GPU
+        ``peak_memory_bytes``.
     """
     model, optimizer, sparse = training.model, training.optimizer, training.sparse
     dense = isinstance(training.setting.method, regrow.Dense)
