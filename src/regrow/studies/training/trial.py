@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 import regrow
+from regrow.engine.patterns import Element
 from regrow.lab.ranks import rank_and_ranks
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
@@ -145,7 +146,8 @@ class Classify(Trial):
         return (
             f"{self.model} for inputs of {'×'.join(map(str, training.source.shape))} and "
             f"{training.source.classes} classes: {parameters:,} parameters; {kept:,} of {units:,} "
-            f"units of {len(layers)} weights start active; {training.steps:,} steps of "
+            f"{'weights' if self.method.pattern == Element() else 'units'} in {len(layers)} layers "
+            f"start active; {training.steps:,} steps of "
             f"{self.batch} samples, {training.device.type}{on}"
         )
 
