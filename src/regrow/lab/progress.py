@@ -16,6 +16,7 @@ __all__ = ["follow"]
 
 _LOOK_EVERY = 1.0  # seconds between looks at what is under way
 _LINE_EVERY = 5.0  # seconds between plain lines, at first
+_TELLING = 0.01  # the share done from which the time left is told
 _LISTED = 4  # more than so many under way are told as one number
 
 
@@ -85,7 +86,8 @@ class _State:
         elif under_way:
             said.append("under way " + " ".join(f"{share:.0%}" for share in under_way))
         elapsed = time.monotonic() - self.started
-        if done > self.before and done < self.total:
+        # Less tells how long it took to begin, not how long it will take.
+        if self.before + _TELLING * (self.total - self.before) <= done < self.total:
             left = elapsed / (done - self.before) * (self.total - done)
             said.append(f"about {_duration(left)} left")
         if self.last:
