@@ -7,5 +7,14 @@ from regrow.vision.corruptions.catalogue import (
     corrupt,
     corrupt_video,
 )
+from regrow.vision.corruptions.published import CorruptedFolder, load_corrupted
 
-__all__ = ["CORRUPTIONS", "EXTRA", "FAMILIES", "corrupt", "corrupt_video"]
+__all__ = [
+    "CORRUPTIONS",
+    "EXTRA",
+    "FAMILIES",
+    "CorruptedFolder",
+    "corrupt",
+    "corrupt_video",
+    "load_corrupted",
+]

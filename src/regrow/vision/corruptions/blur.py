@@ -23,6 +23,7 @@ __all__ = [
     "zoom_blur",
 ]
 
+_FAINTEST = 1e-4  # parts of a smear below this share of the brightest are left out
 _JUMPS = 6  # follow chains of 64 copies; a longer one has a chance below 2⁻⁶⁴
 
 
@@ -43,7 +44,8 @@ def defocus_blur(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
         images: float32 in [0, 1], shape (n, channels, height, width).
         parameters: (radius, deviation of the softening), in pixels.
     """
-    return linear.apply(images, *_disk(*parameters, *images.shape[2:]))
+    radius, softening = parameters
+    return linear.apply(images, *_disk(radius, softening, images.shape[2], images.shape[3]))
 
 
 def zoom_blur(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
@@ -53,7 +55,8 @@ def zoom_blur(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
         images: float32 in [0, 1], shape (n, channels, height, width).
         parameters: (end, step).
     """
-    return linear.apply(images, *_zooms(*parameters, *images.shape[2:]))
+    end, step = parameters
+    return linear.apply(images, *_zooms(end, step, images.shape[2], images.shape[3]))
 
 
 def motion_blur(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
@@ -67,7 +70,8 @@ def motion_blur(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
         parameters: (radius, σ) as of :func:`smeared`.
         draws: what is random.
     """
-    return smeared(images, *parameters, draws.uniform(1).squeeze(1) * 90 - 45)
+    radius, sigma = parameters
+    return smeared(images, radius, sigma, draws.uniform(1).squeeze(1) * 90 - 45)
 
 
 def glass_blur(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
@@ -86,10 +90,11 @@ def glass_blur(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
         draws: what is random.
     """
     sigma, reach, times = parameters
+    _, channels, height, width = images.shape
     glass = smoothed(images, sigma)
     for _ in range(int(times)):
-        source = _copied_from(*images.shape[2:], int(reach), draws)
-        glass = glass.flatten(2).gather(2, source.unsqueeze(1).expand(-1, images.shape[1], -1))
+        source = _copied_from(height, width, int(reach), draws)
+        glass = glass.flatten(2).gather(2, source.unsqueeze(1).expand(-1, channels, -1))
         glass = glass.view(images.shape)
     return smoothed(glass, sigma)
 
@@ -118,6 +123,8 @@ def smeared(images: Tensor, radius: float, sigma: float, degrees: Tensor) -> Ten
     """
     n, _, height, width = images.shape
     taps = linear.gaussian_taps(sigma, reach := int(2 * radius))[reach:]
+    taps = taps[taps > _FAINTEST * taps[0]]
+    reach = len(taps) - 1
     taps /= taps.sum()
     turned = torch.deg2rad(degrees.double())
     steps = torch.arange(reach + 1, device=images.device)

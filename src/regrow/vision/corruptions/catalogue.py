@@ -87,7 +87,8 @@ def corrupt(
     """Corrupt images as those of CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C were.
 
     What is random depends on the seed, the name, the severity and the image's index alone: not on
-    how images are split into batches, nor on the device.
+    how images are split into batches, nor on the device. (Sums may be rounded otherwise in their
+    last bit; a byte may then be the next one.)
 
     Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions
     and Perturbations, ICLR 2019. Where a corruption differs from the programs that made the

@@ -124,7 +124,7 @@ def normal_quantiles(device: torch.device) -> Tensor:
         (65536, 1.0)
     """
     steps = (torch.arange(WORDS, dtype=torch.float64) + 0.5) / WORDS
-    quantiles = torch.special.ndtri(steps)
+    quantiles: Tensor = torch.special.ndtri(steps)
     return (quantiles / quantiles.square().mean().sqrt()).float().to(device)
 
 

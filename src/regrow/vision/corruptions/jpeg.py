@@ -25,6 +25,7 @@ _CHROMINANCE = """
 17 18 24 47 99 99 99 99  18 21 26 66 99 99 99 99  24 26 56 99 99 99 99 99  47 66 99 99 99 99 99 99
 99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99
 """
+_TIE = 1e-4  # how near to a half counts as a half
 # Rows: brightness, blue and red differences of red, green and blue (JFIF).
 _TO_YCC = (
     (0.299, 0.587, 0.114),
@@ -51,10 +52,12 @@ def jpeg_compression(images: Tensor, parameters: Parameters, _: Draws) -> Tensor
     if images.shape[1] == 1:
         return (_round_trip(pixels - 128, luminance) + 128).clamp_(0, 255) / 255
     to_ycc = torch.tensor(_TO_YCC, device=images.device)
-    ycc = torch.einsum("dc,nchw->ndhw", to_ycc, pixels).round_()
+    ycc = torch.einsum("dc,nchw->ndhw", to_ycc, pixels)
+    ycc[:, 1:] -= _TIE  # half a step of colour goes down, as in libjpeg
+    ycc = ycc.round_()
     grey = _round_trip(ycc[:, :1] - 128, luminance) + 128
     colours = _round_trip(_halved(ycc[:, 1:]), chrominance).clamp_(-128, 127)
-    colours = _doubled(colours)[:, :, :height, :width]
+    colours = _doubled(colours[..., : (width + 1) // 2])[:, :, :height, :width]
     blue, red = colours[:, :1], colours[:, 1:]
     green = -0.344136286 * blue - 0.714136286 * red
     rgb = grey.clamp_(0, 255) + torch.cat([1.402 * red, green, 1.772 * blue], 1).round_()
@@ -97,16 +100,20 @@ def _round_trip(planes: Tensor, steps: Tensor) -> Tensor:
     rows, columns = filled.shape[2] // 8, filled.shape[3] // 8
     blocks = filled.view(n, channels, rows, 8, columns, 8).transpose(3, 4).reshape(-1, 64)
     cosines, steps = _cosines().to(planes.device), steps.to(planes.device)
-    coefficients = (blocks @ (cosines.T / steps)).round_()
+    coefficients = blocks @ (cosines.T / steps)
+    coefficients = (coefficients.abs() + (0.5 + _TIE)).floor_().copysign_(coefficients)
     blocks = (coefficients @ (cosines * steps.unsqueeze(1))).round_()
     back = blocks.view(n, channels, rows, columns, 8, 8).transpose(3, 4).reshape(filled.shape)
     return back[:, :, :height, :width]
 
 
 def _halved(planes: Tensor) -> Tensor:
-    """Take means of 2×2 pixels; halves are rounded down and up by turns, as libjpeg does."""
+    """Take means of 2×2 pixels; halves are rounded down and up by turns, as libjpeg does.
+
+    Like there rows are filled up to whole blocks before this, and columns after it.
+    """
     height, width = planes.shape[2:]
-    even = functional.pad(planes, (0, width % 2, 0, height % 2), mode="replicate")
+    even = functional.pad(planes, (0, -width % 16, 0, height % 2), mode="replicate")
     sums = functional.avg_pool2d(even, 2, divisor_override=1)
     bias = 1 + torch.arange(sums.shape[3], device=planes.device) % 2
     return ((sums + bias) / 4).floor_()

@@ -31,6 +31,8 @@ def apply(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         [[[[2.5]]]]
     """
     rows, columns = (m.to(images.device).reshape(-1, *m.shape[-2:]) for m in (rows, columns))
+    if len(rows) == 1:
+        return rows[0] @ (images @ columns[0].T)
     n, channels, height, _ = images.shape
     across = images @ columns.flatten(0, 1).T
     across = across.view(n, channels, height, len(columns), -1).permute(0, 1, 4, 3, 2)
