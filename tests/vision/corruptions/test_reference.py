@@ -5,6 +5,8 @@ what the change has in four bands of frequencies. Both draw at random, so that w
 those corruptions are means over images, and as many images are taken as that needs.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,7 @@ def statistics(clean, corrupted):
     power = torch.fft.fft2(grey).abs().square().mean(0) / SIDE**4
     places = torch.fft.fftfreq(SIDE)
     radius = torch.hypot(places[:, None], places)
-    inside = [(radius > a) & (radius <= b) for a, b in zip(BANDS, BANDS[1:], strict=False)]
+    inside = [(radius > a) & (radius <= b) for a, b in pairwise(BANDS)]
     bands = torch.stack([power[band].sum().sqrt() for band in inside])
     return float(change.mean()), float(change.std()), float(-10 * errors.log10().mean()), bands
 

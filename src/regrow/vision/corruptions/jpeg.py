@@ -39,8 +39,9 @@ def jpeg_compression(images: Tensor, parameters: Parameters, _: Draws) -> Tensor
 
     Colours are halved in size (4:2:0) and enlarged again linearly. A grey image has no colours.
 
-    Differs from the source: cosine transforms are exact, libjpeg's are in integers; some pixels
-    differ by a step of a byte or two.
+    Differs from the source: cosine transforms are exact, libjpeg's are in integers. Some pixels
+    differ by a step of a byte or two, and where a coefficient lies half-way between two steps a
+    whole block may.
 
     Args:
         images: float32 in [0, 1], shape (n, channels, height, width).
@@ -120,7 +121,12 @@ def _halved(planes: Tensor) -> Tensor:
 
 
 def _doubled(planes: Tensor) -> Tensor:
-    """Enlarge by weights 3/4 and 1/4 of the two nearest pixels along either axis."""
+    """Enlarge by weights 3/4 and 1/4 of the two nearest pixels along either axis.
+
+    Up to two columns are repeated, as libjpeg does.
+    """
+    if planes.shape[3] <= 2:
+        return planes.repeat_interleave(2, 2).repeat_interleave(2, 3)
     rows, columns = (_doubling(side) for side in planes.shape[2:])
     return linear.apply(planes, rows, columns).round_()
 
