@@ -162,7 +162,7 @@ def test_jpeg_is_what_pillow_writes_and_reads(drawn, quality, size, channels):
         picture.save(out, "JPEG", quality=quality)
         return Image.open(out)
 
-    images = (drawn(48, 32)[:, :channels, : size[0], : size[1]] * 255).round() / 255
+    images = (drawn(48, 96)[:, :channels, : size[0], : size[1]] * 255).round() / 255
     wanted = by_pillow(images, change)
     found = jpeg_compression(images, (quality,), draws()) * 255
     assert torch.equal(found.round(), found.round().clamp(0, 255))

@@ -27,33 +27,36 @@ _FAINTEST = 1e-4  # parts of a smear below this share of the brightest are left 
 _JUMPS = 6  # follow chains of 64 copies; a longer one has a chance below 2⁻⁶⁴
 
 
-def gaussian_blur(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
+def gaussian_blur(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
     """Filter with a Gaussian, cut off at four deviations.
 
     Args:
         images: float32 in [0, 1], shape (n, channels, height, width).
         parameters: its deviation in pixels (σ,).
+        draws: nothing is random here.
     """
     return smoothed(images, parameters[0])
 
 
-def defocus_blur(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
+def defocus_blur(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
     """Filter with a disk whose edge is softened.
 
     Args:
         images: float32 in [0, 1], shape (n, channels, height, width).
         parameters: (radius, deviation of the softening), in pixels.
+        draws: nothing is random here.
     """
     radius, softening = parameters
     return linear.apply(images, *_disk(radius, softening, images.shape[2], images.shape[3]))
 
 
-def zoom_blur(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
+def zoom_blur(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
     """Take the mean of the image and of its enlargements, by 1, 1 + step, … below ``end``.
 
     Args:
         images: float32 in [0, 1], shape (n, channels, height, width).
         parameters: (end, step).
+        draws: nothing is random here.
     """
     end, step = parameters
     return linear.apply(images, *_zooms(end, step, images.shape[2], images.shape[3]))

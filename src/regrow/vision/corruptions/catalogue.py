@@ -45,7 +45,7 @@ CORRUPTIONS: tuple[str, ...] = tuple(name for family in FAMILIES.values() for na
 """The 15 corruptions of the benchmark, in its order."""
 
 EXTRA: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""The four that the benchmark leaves for validation: one more of each family."""
+"""The four that the benchmark leaves for validation, one more of each family."""
 
 _FUNCTIONS: dict[str, Corruption] = {
     function.__name__: function
@@ -91,12 +91,15 @@ def corrupt(
     last bit; a byte may then be the next one.)
 
     Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions
-    and Perturbations, ICLR 2019. Where a corruption differs from the programs that made the
-    published sets, its function says so.
+    and Perturbations, ICLR 2019.
+
+    Differs from the source: where a corruption differs from the programs that made the published
+    sets, its function says so. ImageNet-C and Tiny-ImageNet-C were then saved as JPEG of quality
+    85, which is not done here.
 
     Args:
         images: floats in [0, 1] or uint8, shape (n, 1 or 3, height, width).
-        name: one of :data:`CORRUPTIONS` or :data:`EXTRA`.
+        name: one of :data:`~.catalogue.CORRUPTIONS` or :data:`~.catalogue.EXTRA`.
         severity: from 1 to 5.
         seed: another one, another draw.
         first: index of the first of these images, for one batch of many.
@@ -143,7 +146,7 @@ def corrupt_video(
 
     Args:
         clips: floats in [0, 1] or uint8, shape (n, frames, 1 or 3, height, width).
-        name: one of :data:`CORRUPTIONS` or :data:`EXTRA`.
+        name: one of :data:`~.catalogue.CORRUPTIONS` or :data:`~.catalogue.EXTRA`.
         severity: from 1 to 5.
         seed: another one, another draw.
         consistent: all frames of a clip share one draw: the same snow on each of them, the same

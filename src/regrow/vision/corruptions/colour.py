@@ -28,7 +28,7 @@ def lightness(images: Tensor) -> Tensor:
     return (images * weights).sum(1, keepdim=True)
 
 
-def saturate(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
+def saturate(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
     """Multiply the saturation of hue, saturation and value and add to it, within [0, 1].
 
     What grey pixels gain is red, their hue being 0. An image of one channel has no saturation and
@@ -37,6 +37,7 @@ def saturate(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
     Args:
         images: float32 in [0, 1], shape (n, channels, height, width).
         parameters: (factor, what is added).
+        draws: nothing is random here.
     """
     if images.shape[1] == 1:
         return images

@@ -15,12 +15,13 @@ from regrow.vision.corruptions.severities import Parameters
 __all__ = ["contrast", "displaced", "elastic_transform", "pixelate", "skewed"]
 
 
-def contrast(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
+def contrast(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
     """Move each value towards the mean of its channel: c (x - mean) + mean.
 
     Args:
         images: float32 in [0, 1], shape (n, channels, height, width).
         parameters: (c,).
+        draws: nothing is random here.
     """
     means = images.mean((2, 3), keepdim=True)
     return means.lerp(images, parameters[0])
@@ -44,12 +45,13 @@ def elastic_transform(images: Tensor, parameters: Parameters, draws: Draws) -> T
     return displaced(images, reach, smoothness, draws) if reach else images
 
 
-def pixelate(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
+def pixelate(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
     """Make an image smaller and large again, by means of whole pixels; the result is in bytes.
 
     Args:
         images: float32 in [0, 1], shape (n, channels, height, width).
         parameters: (the share of its side that it is made smaller to,).
+        draws: nothing is random here.
     """
     small = linear.apply(images, *(_smaller(side, parameters[0]) for side in images.shape[2:]))
     return (small * 255).round_() / 255

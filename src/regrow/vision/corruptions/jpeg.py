@@ -34,7 +34,7 @@ _TO_YCC = (
 )
 
 
-def jpeg_compression(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
+def jpeg_compression(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
     """Compress to JPEG and back, as Pillow does by default.
 
     Colours are halved in size (4:2:0) and enlarged again linearly. A grey image has no colours.
@@ -46,6 +46,7 @@ def jpeg_compression(images: Tensor, parameters: Parameters, _: Draws) -> Tensor
     Args:
         images: float32 in [0, 1], shape (n, channels, height, width).
         parameters: (quality,), from 1 to 100.
+        draws: nothing is random here.
     """
     height, width = images.shape[2:]
     luminance, chrominance = (quantization(int(parameters[0]), kind) for kind in (0, 1))

@@ -40,8 +40,8 @@ def load_corrupted(
 
     Args:
         name: ``"cifar10-c"`` or ``"cifar100-c"``.
-        corruption: one of :data:`~regrow.vision.corruptions.CORRUPTIONS` or
-            :data:`~regrow.vision.corruptions.EXTRA`.
+        corruption: one of :data:`~.catalogue.CORRUPTIONS` or
+            :data:`~.catalogue.EXTRA`.
         severity: from 1 to 5; of the 50,000 images in a file, the first 10,000 are of severity 1.
         data_dir: the folder that holds the set's; None: only the usual places do.
 
@@ -76,8 +76,8 @@ class CorruptedFolder(Dataset[tuple[Tensor, int]]):
 
     Args:
         root: the folder that holds one folder a corruption.
-        corruption: one of :data:`~regrow.vision.corruptions.CORRUPTIONS` or
-            :data:`~regrow.vision.corruptions.EXTRA`.
+        corruption: one of :data:`~.catalogue.CORRUPTIONS` or
+            :data:`~.catalogue.EXTRA`.
         severity: from 1 to 5.
         classes: names of the classes' folders in the order of their numbers, as of the data that a
             model was trained on; None: in alphabetical order.

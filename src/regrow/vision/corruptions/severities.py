@@ -156,7 +156,9 @@ TABLES: dict[str, dict[str, tuple[Parameters, ...]]] = {
 """By table and corruption, the parameters of severities 1 to 5.
 
 Source: the programs that made CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C
-(github.com/hendrycks/robustness: make_cifar_c, make_tinyimagenet_c, make_imagenet_c).
+(github.com/hendrycks/robustness: make_cifar_c, make_tinyimagenet_c, make_imagenet_c). ImageNet's is
+compared in a test with the package imagecorruptions, but for ``elastic_transform``, of which other
+parameters are there; the other two were not compared with the published images.
 """
 
 

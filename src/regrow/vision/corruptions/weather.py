@@ -82,7 +82,7 @@ def fog(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
     return (images + thickness * cloud) * (largest / (largest + thickness))
 
 
-def brightness(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
+def brightness(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
     """Add to the value of hue, saturation and value, up to 1.
 
     Hue and saturation stay where red, green and blue are multiplied by one number.
@@ -90,6 +90,7 @@ def brightness(images: Tensor, parameters: Parameters, _: Draws) -> Tensor:
     Args:
         images: float32 in [0, 1], shape (n, channels, height, width).
         parameters: (what is added,).
+        draws: nothing is random here.
     """
     value = images.amax(1, keepdim=True)
     brighter = (value + parameters[0]).clamp_(max=1)
