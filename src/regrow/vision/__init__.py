@@ -1,1 +1,1 @@
-"""Images: data sets in their published formats, and models."""
+"""Images: data sets in their published formats, models, and corruptions."""

@@ -1,0 +1,238 @@
+"""The corruptions that are known by name, applied to images and to videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from regrow.vision.corruptions.blur import (
+    defocus_blur,
+    gaussian_blur,
+    glass_blur,
+    motion_blur,
+    zoom_blur,
+)
+from regrow.vision.corruptions.colour import saturate
+from regrow.vision.corruptions.digital import contrast, elastic_transform, pixelate
+from regrow.vision.corruptions.draws import Draws
+from regrow.vision.corruptions.jpeg import jpeg_compression
+from regrow.vision.corruptions.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
+from regrow.vision.corruptions.severities import (
+    Parameters,
+    Table,
+    check_table,
+    parameters,
+    table_for,
+)
+from regrow.vision.corruptions.spatter import spatter
+from regrow.vision.corruptions.weather import brightness, fog, frost, snow
+
+__all__ = ["CORRUPTIONS", "EXTRA", "FAMILIES", "check_severity", "corrupt", "corrupt_video"]
+
+Corruption = Callable[[Tensor, Parameters, Draws], Tensor]
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
+"""The 15 corruptions of the benchmark, by family."""
+
+CORRUPTIONS: tuple[str, ...] = tuple(name for family in FAMILIES.values() for name in family)
+"""The 15 corruptions of the benchmark, in its order."""
+
+EXTRA: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""The four that the benchmark leaves for validation, one more of each family."""
+
+_FUNCTIONS: dict[str, Corruption] = {
+    function.__name__: function
+    for function in (
+        gaussian_noise,
+        shot_noise,
+        impulse_noise,
+        defocus_blur,
+        glass_blur,
+        motion_blur,
+        zoom_blur,
+        snow,
+        frost,
+        fog,
+        brightness,
+        contrast,
+        elastic_transform,
+        pixelate,
+        jpeg_compression,
+        speckle_noise,
+        gaussian_blur,
+        spatter,
+        saturate,
+    )
+}
+# Values corrupted at once: what a core's cache holds, and what keeps a GPU busy.
+_AT_ONCE = {"cpu": 1 << 18}
+
+
+def corrupt(
+    images: Tensor,
+    name: str,
+    severity: int,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    table: Table | None = None,
+) -> Tensor:
+    """Corrupt images as those of CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C were.
+
+    What is random depends on the seed, the name, the severity and the image's index alone: not on
+    how images are split into batches, nor on the device. (Sums may be rounded otherwise in their
+    last bit; a byte may then be the next one.)
+
+    Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions
+    and Perturbations, ICLR 2019.
+
+    Differs from the source: where a corruption differs from the programs that made the published
+    sets, its function says so. ImageNet-C and Tiny-ImageNet-C were then saved as JPEG of quality
+    85, which is not done here.
+
+    Args:
+        images: floats in [0, 1] or uint8, shape (n, 1 or 3, height, width).
+        name: one of :data:`~.catalogue.CORRUPTIONS` or :data:`~.catalogue.EXTRA`.
+        severity: from 1 to 5.
+        seed: another one, another draw.
+        first: index of the first of these images, for one batch of many.
+        table: whose parameters are taken: ``"cifar"``, ``"tiny-imagenet"`` or ``"imagenet"``; None:
+            those of the set whose images are nearest in size
+            (:func:`~regrow.vision.corruptions.severities.table_for`).
+
+    Returns:
+        New images of the same shape, dtype and range, on the same device. Bytes are truncated, not
+        rounded, as in the published sets.
+
+    Raises:
+        ValueError: name, severity or table are unknown, images have another shape or another
+            number of channels, or a value is NaN or outside [0, 1].
+        TypeError: images are neither floats nor uint8.
+
+    Example:
+        >>> images = torch.full((2, 3, 32, 32), 0.5)
+        >>> noisy = corrupt(images, "gaussian_noise", 3)
+        >>> round(float((noisy - images).std()), 2)
+        0.08
+        >>> torch.equal(noisy[1:], corrupt(images[1:], "gaussian_noise", 3, first=1))
+        True
+    """
+    if images.ndim != 4:
+        raise ValueError(
+            f"images of shape {tuple(images.shape)}: must be (n, channels, height, width)"
+        )
+    index = torch.arange(first, first + len(images), device=images.device)
+    return _corrupted(images, name, severity, seed, index, table)
+
+
+def corrupt_video(
+    clips: Tensor,
+    name: str,
+    severity: int,
+    *,
+    seed: int = 0,
+    consistent: bool = True,
+    first: int = 0,
+    table: Table | None = None,
+) -> Tensor:
+    """Corrupt the frames of clips; otherwise as :func:`corrupt`.
+
+    Args:
+        clips: floats in [0, 1] or uint8, shape (n, frames, 1 or 3, height, width).
+        name: one of :data:`~.catalogue.CORRUPTIONS` or :data:`~.catalogue.EXTRA`.
+        severity: from 1 to 5.
+        seed: another one, another draw.
+        consistent: all frames of a clip share one draw: the same snow on each of them, the same
+            direction of motion. Else each frame has its own.
+        first: index of the first of these clips.
+        table: as of :func:`corrupt`.
+
+    Raises:
+        ValueError: as :func:`corrupt`.
+        TypeError: as :func:`corrupt`.
+
+    Example:
+        >>> clip = corrupt_video(torch.full((1, 2, 3, 32, 32), 0.5), "fog", 3)
+        >>> torch.equal(clip[0, 0], clip[0, 1])
+        True
+    """
+    if clips.ndim != 5:
+        raise ValueError(
+            f"clips of shape {tuple(clips.shape)}: must be (n, frames, channels, height, width)"
+        )
+    n, frames = clips.shape[:2]
+    count = n if consistent else n * frames
+    index = torch.arange(count, device=clips.device) + first * (count // max(n, 1))
+    index = index.repeat_interleave(frames) if consistent else index
+    return _corrupted(clips.flatten(0, 1), name, severity, seed, index, table).view(clips.shape)
+
+
+def check_severity(severity: int) -> None:
+    """Raise an error if there is no such severity.
+
+    Args:
+        severity: must be from 1 to 5.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(severity, bool) or severity not in range(1, 6):
+        raise ValueError(f"severity={severity!r}: must be an integer from 1 to 5")
+
+
+def _corrupted(
+    images: Tensor, name: str, severity: int, seed: int, index: Tensor, table: Table | None
+) -> Tensor:
+    if name not in _FUNCTIONS:
+        raise ValueError(f"name={name!r}: must be one of {', '.join(_FUNCTIONS)}")
+    check_severity(severity)
+    _check_images(images)
+    height, width = images.shape[2:]
+    table = table_for(height, width) if table is None else table
+    check_table(table)
+    strength = parameters(table, name, severity)
+    changed = torch.empty_like(images, memory_format=torch.contiguous_format)
+    budget = _AT_ONCE.get(images.device.type, 1 << 25)
+    at_once = max(budget // images[:1].numel(), 1) if len(images) else 1
+    for start in range(0, len(images), at_once):
+        some = slice(start, start + at_once)
+        draws = Draws((seed, name, severity), index[some])
+        floats = _as_floats(images[some])
+        changed[some] = _as_given(_FUNCTIONS[name](floats, strength, draws), images.dtype)
+    return changed
+
+
+def _check_images(images: Tensor) -> None:
+    if images.shape[1] not in (1, 3) or 0 in images.shape[2:]:
+        raise ValueError(
+            f"images of shape {tuple(images.shape)}: must have 1 or 3 channels and some pixels"
+        )
+    if images.dtype == torch.uint8:
+        return
+    if not images.is_floating_point():
+        raise TypeError(f"images of dtype {images.dtype}: must be floats in [0, 1] or uint8")
+    if images.numel():
+        low, high = (float(end) for end in images.aminmax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"images have values from {low:g} to {high:g}: must be in [0, 1], none NaN; scale "
+                "them, and standardize after corrupting"
+            )
+
+
+def _as_floats(images: Tensor) -> Tensor:
+    floats = images.to(torch.float32).contiguous()
+    return floats / 255 if images.dtype == torch.uint8 else floats
+
+
+def _as_given(changed: Tensor, dtype: torch.dtype) -> Tensor:
+    if dtype != torch.uint8:
+        return changed.clamp(0, 1).to(dtype)
+    return (changed * 255 + 1e-3).clamp_(0, 255).to(dtype)  # 1e-3: whole numbers stay what they are
