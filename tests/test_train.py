@@ -58,7 +58,7 @@ def test_a_mistake_is_said_and_leaves_no_folder(tmp_path, options, said):
 def test_a_run_is_told_recorded_and_told_again(tmp_path, capsys):
     train(**QUICK, validation=0.1, out=tmp_path)
     said = capsys.readouterr().out
-    assert "mlp-12 for inputs of 1×8×8 and 10 classes: 910 parameters; 89 of 888 units" in said
+    assert "mlp-12 for inputs of 1×8×8 and 10 classes: 910 parameters; 89 of 888 weights" in said
     lines = [line for line in said.splitlines() if line.startswith("epoch ")]
     assert [line.split(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
     assert all("validation accuracy" in line for line in lines)
