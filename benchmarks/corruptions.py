@@ -110,6 +110,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CORRUPTIONS + EXTRA, help="default: the 15")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.rounds < 2:
+        parser.error("--rounds must be at least 2: a ratio is given with its spread")
     torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore")
     some = images(arguments.images, arguments.side)
