@@ -172,7 +172,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_half(tmp_path):
     """The same command, killed at random moments, ends with the records of one run."""
     whole, out = tmp_path / "whole", tmp_path / "killed"
     trials = STUDY.trials("smoke", "slow")
-    options = {"device": "cpu", "data_dir": None}
+    options = {"device": "auto", "data_dir": None}
     sweep(trials, whole, executor="local", options=options)
     rng, finished = random.Random(0), set()
     for wanted in (0, 1, 4, 8, 12):  # finished trials, and then a random moment
