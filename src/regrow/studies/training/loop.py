@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -15,11 +15,9 @@ import regrow
 from regrow.engine.selection import seeded_generator
 from regrow.lab.ranks import rank_and_ranks
 from regrow.studies.training.graphs import graphed
+from regrow.studies.training.setting import Setting
 from regrow.studies.training.source import Source
 from regrow.vision.models import build_model, narrowed
-
-if TYPE_CHECKING:
-    from regrow.studies.training.trial import Classify
 
 __all__ = ["Training", "learning_rate_factor"]
 
@@ -44,7 +42,7 @@ class Training:
 
     def __init__(
         self,
-        setting: Classify,
+        setting: Setting,
         source: Source,
         device: torch.device,
         *,
@@ -236,7 +234,7 @@ def learning_rate_factor(
     return rise * 0.1 ** sum(progress >= milestone for milestone in milestones)
 
 
-def _optimizer(setting: Classify, model: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
+def _optimizer(setting: Setting, model: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
     common: dict[str, Any] = {"lr": setting.learning_rate, "weight_decay": setting.weight_decay}
     if setting.optimizer == "adamw":
         return torch.optim.AdamW(model.parameters(), fused=fused, **common)
