@@ -10,9 +10,10 @@ from toy_study import STUDY, Fit
 
 from regrow.cli import main
 from regrow.lab.files import read_json
-from regrow.lab.records import PACKED, Records
+from regrow.lab.records import PACKED, TRIALS, Records
 from regrow.lab.study_file import Order, add_order, command, read_orders
 from regrow.lab.study_page import find, study_page
+from regrow.lab.sweep import sweep
 from regrow.studies.registry import STUDIES, load_study
 
 
@@ -260,6 +261,8 @@ def test_packed_records_take_the_place_of_their_folders(tmp_path, done):
     assert [one.metrics() for one in found] == [one.metrics() for one in records]
     assert found.rows() == records.rows()
     assert len(Records.read(packed, done)) == len(records)
+    trials = [trial for trial in STUDY.trials("quick") if (done / TRIALS / trial.identity).exists()]
+    assert len(sweep(trials, packed, executor="inline").skipped) == len(trials) > 0
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b"no" + b, lambda b: b""])

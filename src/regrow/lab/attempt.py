@@ -17,7 +17,7 @@ from regrow.lab.environment import environment
 from regrow.lab.failures import failure_file, keep_failure
 from regrow.lab.files import read_json, remove_parts, write_json
 from regrow.lab.ranks import run_on_all
-from regrow.lab.records import FAILED, RUNNING, TRIALS
+from regrow.lab.records import FAILED, RUNNING, TRIALS, packed_identities
 from regrow.lab.run import CHECKPOINT, PROGRESS, Run, Show, progress
 from regrow.lab.trial import Trial
 
@@ -45,8 +45,9 @@ class Outcome:
 
 
 def is_finished(trial: Trial, out: Path) -> bool:
-    """Whether the record of a trial is there."""
-    return (out / TRIALS / trial.identity / "result.json").exists()
+    """Whether the record of a trial is there, in a folder of its own or packed."""
+    there = (out / TRIALS / trial.identity / "result.json").exists()
+    return there or trial.identity in packed_identities(out)
 
 
 def starts(trial: Trial, out: Path) -> int:

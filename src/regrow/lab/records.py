@@ -10,6 +10,7 @@ A folder of a study holds
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import zlib
@@ -21,7 +22,16 @@ from typing import Any
 from regrow.lab.files import read_json, read_lines, write_bytes
 from regrow.lab.run import METRICS
 
-__all__ = ["FAILED", "PACKED", "RUNNING", "TRIALS", "Record", "Records", "flat"]
+__all__ = [
+    "FAILED",
+    "PACKED",
+    "RUNNING",
+    "TRIALS",
+    "Record",
+    "Records",
+    "flat",
+    "packed_identities",
+]
 
 TRIALS, RUNNING, FAILED = "trials", "running", "failed"
 PACKED = "records.jsonl.gz"
@@ -224,6 +234,24 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             row[prefix + key] = json.dumps(value) if isinstance(value, list) else value
     return row
+
+
+def packed_identities(folder: Path) -> frozenset[str]:
+    """Return which trials a folder holds in its packed file; none if there is no such file.
+
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
+    try:
+        stamp = (folder / PACKED).stat()
+    except FileNotFoundError:
+        return frozenset()
+    return _identities(folder, stamp.st_mtime_ns, stamp.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _identities(folder: Path, *stamp: int) -> frozenset[str]:
+    return frozenset(record.identity for record in _read_packed(folder))
 
 
 def _read_packed(folder: Path) -> list[Record]:
