@@ -10,7 +10,8 @@ from toy_study import STUDY, Fit
 
 from regrow.cli import main
 from regrow.lab.files import read_json
-from regrow.lab.records import PACKED, TRIALS, Records
+from regrow.lab.origin import _trials_table
+from regrow.lab.records import PACKED, TRIALS, Record, Records
 from regrow.lab.study_file import Order, add_order, command, read_orders
 from regrow.lab.study_page import find, study_page
 from regrow.lab.sweep import sweep
@@ -274,3 +275,12 @@ def test_a_damaged_pack_is_named(tmp_path, done, damage):
         Records.read(tmp_path)
     told = []
     assert len(Records.read(tmp_path, damaged=told.append)) == 0 and len(told) == 1
+
+
+def test_a_field_that_only_some_trials_have_sets_them_apart():
+    """A method's argument of None and no such argument looked alike, and the page failed."""
+    configs = [{"seed": 1, "data": "d"}, {"seed": 1, "data": "d", "method": {"start": None}}]
+    for order in (configs, configs[::-1]):
+        table = _trials_table([Record(str(c), c, {"accuracy": 1.0}, {}, Path()) for c in order])
+        assert table.note == "All of them: seed=1, data=d."
+        assert sorted(row[1] for row in table.rows) == ["", "method.start=None"]

@@ -78,7 +78,12 @@ def _trials_table(records: Sequence[Record]) -> Table:
     """Make a row a trial: what sets it apart, and what it found."""
     configs = [flat(record.config) for record in records]
     names = list(dict.fromkeys(name for config in configs for name in config))
-    same = {name for name in names if len({str(config.get(name)) for config in configs}) == 1}
+    same = {
+        name
+        for name in names
+        if all(name in config for config in configs)
+        and len({str(config[name]) for config in configs}) == 1
+    }
     if len(records) < 2:
         same = set()
     rows = [
