@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -237,3 +239,16 @@ def test_ray_finds_what_this_process_finds(tmp_path):
 
 def test_criteria_have_names_of_their_own():
     assert len({type(score) for score in CRITERIA.values()}) == len(CRITERIA)
+
+
+@pytest.mark.slow
+def test_the_smoke_preset_ends_with_a_page(tmp_path):
+    command = [sys.executable, "-m", "regrow", "study", "run", "pruning-criteria"]
+    command += ["--preset", "smoke", "--device", "cpu", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "0 failed, 0 were finished before" in done.stdout
+    page = (tmp_path / "report.html").read_text("utf-8")
+    for claim in CLAIMS:
+        assert claim.sentence in page and claim.sentence in done.stdout
+    assert page.count("<svg") >= 5 and "not run yet" not in page
