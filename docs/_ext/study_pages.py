@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from regrow.lab.report import Section, Table
+from regrow.lab.report import Section, Table, figure_style
 from regrow.lab.study_page import Found, find
 from regrow.studies.registry import load_study
 
@@ -60,7 +60,9 @@ class Study(SphinxDirective):
         name = self.arguments[0]
         found = find((RESULTS / name,), load_study)
         made: list[nodes.Node] = [self._raw(verdicts(found))]
-        for content in found.study.sections(found.records):
+        with figure_style():
+            contents = found.study.sections(found.records)
+        for content in contents:
             section = nodes.section(ids=[nodes.make_id(content.title)])
             section += nodes.title(text=content.title)
             section += self._raw(part(content))

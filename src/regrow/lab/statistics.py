@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import numpy as np
 
@@ -150,6 +150,16 @@ def paired_interval(
     return mean_interval(differences(values, baseline, common=common), level)
 
 
+@overload
+def differences(
+    values: Mapping[int, float], baseline: Mapping[int, float], *, common: bool = False
+) -> dict[int, float]: ...
+
+
+@overload
+def differences(values: Values, baseline: Values, *, common: bool = False) -> Values: ...
+
+
 def differences(values: Values, baseline: Values, *, common: bool = False) -> Values:
     """Subtract a baseline run with the same seeds, seed by seed.
 
@@ -159,7 +169,7 @@ def differences(values: Values, baseline: Values, *, common: bool = False) -> Va
         common: leave out seeds that only one of the two has.
 
     Raises:
-        ValueError: a seed has no partner, or the two are of different lengths.
+        ValueError: a seed has no partner, none is common, or the two are of different lengths.
 
     Example:
         >>> differences({1: 2.0, 2: 3.0}, {2: 2.5, 3: 1.0}, common=True)
@@ -170,6 +180,8 @@ def differences(values: Values, baseline: Values, *, common: bool = False) -> Va
         if alone and not common:
             seeds = ", ".join(map(str, alone))
             raise ValueError(f"seeds {seeds}: only one side has them; run them, or say common=True")
+        if common and alone and not set(values) & set(baseline):
+            raise ValueError(f"empty: no seed in both {sorted(values)} and {sorted(baseline)}")
         return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
     if isinstance(values, Mapping) or isinstance(baseline, Mapping):
         raise ValueError("values and baseline: both by seed, or both in the order of the seeds")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from regrow.lab.claims import Claim, Outcome, Verdict, above, all_of, below, within
 from regrow.lab.records import Records
-from regrow.lab.statistics import Interval, mean_interval
+from regrow.lab.statistics import Interval, differences, mean_interval
 from regrow.lab.tasks import mean_over_tasks
 from regrow.studies.pruning_criteria.criteria import GROWTH, PAPER
 from regrow.studies.pruning_criteria.view import (
@@ -16,7 +16,6 @@ from regrow.studies.pruning_criteria.view import (
     few,
     first_overlap,
     gap,
-    less,
     over_tasks,
     overlaps,
 )
@@ -72,7 +71,7 @@ def _spread(task: Task, density: float) -> BySeed:
 
 def _differences_grow(records: Records) -> Verdict:
     def growth_of_spread(task: Task) -> BySeed:
-        return less(_spread(task, LOW), _spread(task, HIGH))
+        return differences(_spread(task, LOW), _spread(task, HIGH), common=True)
 
     return above(effect(records, growth_of_spread), 0, _POINTS)
 
@@ -92,7 +91,11 @@ def _any_beats_static(records: Records) -> Verdict:
             def gain(task: Task, name: str = name, growth: str = growth) -> BySeed:
                 return averaged(
                     [
-                        less(task.accuracy(name, density, growth), task.accuracy("static", density))
+                        differences(
+                            task.accuracy(name, density, growth),
+                            task.accuracy("static", density),
+                            common=True,
+                        )
                         for density in task.densities
                     ]
                 )
@@ -113,9 +116,10 @@ def _shipped_rule_is_worse(records: Records) -> Verdict:
     def loss(task: Task) -> BySeed:
         return averaged(
             [
-                less(
+                differences(
                     task.accuracy("SET as shipped", density, "random"),
                     task.accuracy("SET", density, "random"),
+                    common=True,
                 )
                 for density in task.densities
             ]
@@ -135,7 +139,7 @@ def _too_often_hurts(records: Records) -> Verdict:
                 averaged([task.accuracy(c, 0.1, growth, period) for c in ("magnitude", "SNIP")])
                 for period in (shortest, task.period)
             ]
-            found.append(less(*pair))
+            found.append(differences(*pair, common=True))
         return averaged(found)
 
     return below(effect(records, loss), 0, _POINTS)

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from matplotlib.figure import Figure
 
-from regrow.lab.figures import about_runs, draw_curves
+from regrow.lab.figures import about_runs, draw_curves, legend_above
 from regrow.lab.records import Records
 from regrow.lab.report import Section, svg
 from regrow.lab.statistics import Interval, mean_interval
@@ -77,7 +77,7 @@ def _during(name: str, here: Records) -> Section:
     draw_curves(axes, curves, x="optimizer step", y="Jaccard index")
     axes.axhline(1 / 3, color="black", linewidth=0.8, linestyle=":", label="two random choices")
     axes.set_ylim(0, 1.02)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, columnspacing=1.2)
+    legend_above(axes, 2)
     title = f"Do they go on to agree? During training: {name}"
     return Section(
         title,

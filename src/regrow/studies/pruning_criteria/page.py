@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above
 from regrow.lab.records import Records
-from regrow.lab.report import COLOURS, Section, Table, figure_style, svg
-from regrow.lab.statistics import Interval, mean_interval
+from regrow.lab.report import COLOURS, Section, Table, svg
+from regrow.lab.statistics import Interval, mean_interval, paired_interval
 from regrow.studies.pruning_criteria.claims import MARGIN, OTHERS, effect, versus
 from regrow.studies.pruning_criteria.criteria import CRITERIA, GROWTH
 from regrow.studies.pruning_criteria.overlap_page import overlap_sections
@@ -37,8 +37,7 @@ def sections(records: Records) -> Sequence[Section]:
         _tables,
         _costs,
     )
-    with figure_style():
-        return [section for part in parts for section in part(records)]
+    return [section for part in parts for section in part(records)]
 
 
 def _grids(records: Records) -> Iterator[Section]:
@@ -178,8 +177,8 @@ def _few_samples(records: Records) -> Iterator[Section]:
         for dropout in task.records.distinct("dropout"):
             if dropout:
                 values = task.records.where(dropout=dropout).values("accuracy")
-                less = {seed: 100 * values[seed] - dense[seed] for seed in values}
-                rows[f"dense, dropout {dropout:g}"] = mean_interval(less)
+                scaled = {seed: 100 * value for seed, value in values.items()}
+                rows[f"dense, dropout {dropout:g}"] = paired_interval(scaled, dense, common=True)
         for density in task.densities:
             rows[f"static, {density:g}"] = mean_interval(gap(task, "static", "dense", density))
             rows[f"magnitude, {density:g}"] = mean_interval(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from regrow.lab.records import Record, Records
+from regrow.lab.statistics import differences
 from regrow.studies.pruning_criteria.criteria import GROWTH, criterion_of, growth_of
 
 __all__ = [
@@ -143,24 +144,8 @@ def gap(task: Task, one: str, other: str, density: float) -> dict[int, float]:
             )
             for name in (one, other)
         ]
-        found.append(less(*pair))
+        found.append(differences(*pair, common=True))
     return averaged(found)
-
-
-def less(one: BySeed, other: BySeed) -> dict[int, float]:
-    """Return the differences of the seeds that both have.
-
-    Raises:
-        ValueError: there are none.
-
-    Example:
-        >>> less({0: 3.0, 1: 5.0}, {0: 1.0})
-        {0: 2.0}
-    """
-    found = {seed: one[seed] - other[seed] for seed in sorted(set(one) & set(other))}
-    if not found:
-        raise ValueError(f"no seed in common: {sorted(one)} and {sorted(other)}")
-    return found
 
 
 def averaged(parts: Sequence[BySeed]) -> dict[int, float]:
