@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regrow.engine.selection import seeded_generator
 
-__all__ = ["Order", "split_off"]
+__all__ = ["Order", "quotas", "split_off"]
 
 
 def split_off(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -47,12 +47,25 @@ def split_off(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
     n, total = len(host), round(share * len(host))
     if not 0 < total < n:
         raise ValueError(f"share={share} of {n} samples leaves a part empty: choose another")
-    chosen = _rank_in_class(host, seed) < _quotas(host.bincount(), share, total)[host]
+    chosen = _rank_in_class(host, seed) < quotas(host.bincount(), share, total)[host]
     chosen = chosen.to(labels.device)
     return (~chosen).nonzero().squeeze(1), chosen.nonzero().squeeze(1)
 
 
-def _quotas(counts: Tensor, share: float, total: int) -> Tensor:
+def quotas(counts: Tensor, share: float, total: int) -> Tensor:
+    """Share out a total among classes: of each its share, rounded down or up.
+
+    Up where the fraction lost is largest, then for the lower label.
+
+    Args:
+        counts: samples of each class, int64.
+        share: of each class.
+        total: what the quotas sum to: round(share · samples).
+
+    Example:
+        >>> quotas(torch.tensor([3, 3, 2]), 0.5, 4).tolist()
+        [2, 1, 1]
+    """
     exact = counts.double() * share
     quotas = exact.floor().long()
     missing = total - int(quotas.sum())
