@@ -31,7 +31,8 @@ def el2n(logits: Tensor, labels: Tensor) -> Tensor:
         >>> el2n(torch.tensor([[0.0, 0.0], [100.0, 0.0]]), torch.tensor([0, 0])).tolist()
         [0.7071067690849304, 0.0]
     """
-    return torch.linalg.vector_norm(_errors(logits, labels), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(_errors(logits, labels), dim=1)
+    return norms
 
 
 def loss(logits: Tensor, labels: Tensor) -> Tensor:
