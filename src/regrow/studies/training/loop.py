@@ -192,6 +192,10 @@ class Training:
     def outputs(self, inputs: Tensor) -> Tensor:
         """Return what the model says of inputs that are ready for it, in evaluation mode."""
         self.model.eval()
+        return self.predict(inputs)
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Return what the model says of ready inputs, in the mode it is in, with gradients."""
         with self._autocast():
             outputs: Tensor = self.model(self._laid_out(inputs))
         return outputs

@@ -6,20 +6,53 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from regrow.vision.data import Batches, FolderBatches, ImageFolder, load_data, split_off, standard
+from regrow.vision.data import (
+    Batches,
+    DataSet,
+    FolderBatches,
+    ImageFolder,
+    load_data,
+    split_off,
+    standard,
+)
 
-__all__ = ["IMAGENET_DEVIATION", "IMAGENET_MEAN", "Pairs", "Source", "open_source"]
+__all__ = [
+    "IMAGENET_DEVIATION",
+    "IMAGENET_MEAN",
+    "Change",
+    "Epochs",
+    "Keep",
+    "Pairs",
+    "Source",
+    "open_source",
+]
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TEST_BATCH = 1000
 _READERS = 16  # processes that read images, on all ranks together
 
 Pairs = Iterator[tuple[Tensor, Tensor]]
+
+Change = Callable[[DataSet, torch.device], DataSet]
+"""Changes a data set before it is standardized; a device may do it. It must be hashable."""
+
+Keep = Callable[[Tensor, Tensor], Tensor]
+"""Keeps some samples: takes their labels and their indices, returns the indices that stay."""
+
+
+class Epochs(Protocol):
+    """Batches for training, epoch by epoch."""
+
+    def __len__(self) -> int:
+        """Return how many batches an epoch has."""
+
+    def epoch(self, number: int, /) -> Pairs:
+        """Yield inputs and labels, batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +62,20 @@ class Source:
     Args:
         shape: of one input.
         classes: how many labels there are.
-        batches: for training; has a length and ``epoch(number)``.
+        batches: for training.
         validation: yields what was split off for validation, batch by batch.
         test: yields the test part, batch by batch.
         ready: turns a batch of inputs into what the model takes, on its device.
+        moments: mean and deviation by which inputs were standardized; None: ``ready`` does it.
     """
 
     shape: tuple[int, ...]
     classes: int
-    batches: Batches | FolderBatches
+    batches: Epochs
     validation: Callable[[], Pairs]
     test: Callable[[], Pairs]
     ready: Callable[[Tensor], Tensor]
+    moments: tuple[Tensor, Tensor] | None = None
 
 
 def open_source(
@@ -55,6 +90,8 @@ def open_source(
     validation: float = 0.0,
     rank: int = 0,
     ranks: int = 1,
+    change: Change | None = None,
+    keep: Keep | None = None,
 ) -> Source:
     """Open a data set for training.
 
@@ -70,6 +107,8 @@ def open_source(
         validation: the share of the training samples kept for validation, at least 0.
         rank: which process this is.
         ranks: how many train together.
+        change: what is done to the data set first.
+        keep: which samples are trained on, of those that ``samples`` and ``validation`` leave.
 
     Raises:
         ValueError: an argument is out of range.
@@ -79,8 +118,10 @@ def open_source(
     if name == "imagenet":
         if samples is not None or validation:
             raise ValueError("data='imagenet' is read as it is: leave samples and validation out")
+        if change or keep:
+            raise ValueError("data='imagenet' is read as it is: use a data set that fits in memory")
         return _open_folder(data_dir, device, batch, common)
-    train, labels, test, test_labels, classes = _arrays(name, data_dir, device)
+    train, labels, test, test_labels, classes, moments = _arrays(name, data_dir, device, change)
     kept = torch.arange(len(labels), device=device)
     if samples is not None and samples != len(labels):
         if not 0 < samples < len(labels):
@@ -90,16 +131,19 @@ def open_source(
     if validation:
         stay, off = split_off(labels[kept], validation, seed)
         kept, held_out = kept[stay], kept[off]
+    if keep is not None:
+        kept = keep(labels[kept], kept)
     whole = len(kept) == len(labels)
     inputs, targets = (train, labels) if whole else (train[kept], labels[kept])
-    change = standard(name) if augment else None
+    augmented = standard(name) if augment else None
     return Source(
         shape=tuple(train.shape[1:]),
         classes=classes,
-        batches=Batches(inputs, targets, batch, augment=change, **common),
+        batches=Batches(inputs, targets, batch, augment=augmented, **common),
         validation=lambda: _in_parts(train, labels, held_out),
         test=lambda: zip(test.split(_TEST_BATCH), test_labels.split(_TEST_BATCH), strict=True),
         ready=lambda inputs: inputs,
+        moments=moments,
     )
 
 
@@ -110,13 +154,17 @@ def _in_parts(inputs: Tensor, labels: Tensor, kept: Tensor) -> Pairs:
 
 @functools.lru_cache(maxsize=1)
 def _arrays(
-    name: str, data_dir: str | None, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    name: str, data_dir: str | None, device: torch.device, change: Change | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int, tuple[Tensor, Tensor]]:
     """Load and standardize once for all trials of this process."""
     data = load_data(name, data_dir)
+    if change is not None:
+        data = change(data, device)
     train, test = data.standardized()
     labels = (data.train_labels.to(device), data.test_labels.to(device))
-    return train.to(device), labels[0], test.to(device), labels[1], data.classes
+    mean, deviation = (moment.to(device) for moment in data.moments())
+    train, test = train.to(device), test.to(device)
+    return train, labels[0], test, labels[1], data.classes, (mean, deviation)
 
 
 def _open_folder(

@@ -15,9 +15,9 @@ from regrow.lab.run import Run
 from regrow.studies.training.findings import costs, movement
 from regrow.studies.training.loop import Training
 from regrow.studies.training.setting import Setting
-from regrow.studies.training.source import Source, open_source
+from regrow.studies.training.source import Change, Keep, Source, open_source
 
-__all__ = ["WEIGHTS", "Classify", "device_of", "start"]
+__all__ = ["WEIGHTS", "Classify", "device_of", "open_for", "start"]
 
 WEIGHTS = "weights.pt"
 
@@ -33,7 +33,7 @@ class Classify(Setting):
         Options of the run: ``data_dir``, ``device``, ``execution``, ``keep_weights``, and
         ``graphs`` (on a GPU, passes are captured as CUDA graphs unless it is False).
         """
-        training = start(self, run)
+        training = self.start(run)
         first = {name: mask.clone() for name, mask in training.sparse.masks.items()}
         seconds = 0.0
         logger.info("%s", self._plan(training))
@@ -65,51 +65,42 @@ class Classify(Setting):
             "train_seconds": seconds,
         }
 
-    def test(self, training: Training, run: Run) -> Mapping[str, Any]:
-        """Test what was trained; a trial that asks for more adds it here.
+    def start(setting: Setting, run: Run, source: Source | None = None) -> Training:
+    """Build what is trained, as the run's options say.
 
-        Returns:
-            ``accuracy`` on the test part, and whatever else was found.
-        """
-        return {"accuracy": training.accuracy(training.source.test())}
-
-    def _plan(self, training: Training) -> str:
-        parameters = sum(p.numel() for p in training.model.parameters())
-        layers = training.sparse.plan.layers
-        kept, units = (sum(getattr(layer, n) for layer in layers) for n in ("initial", "units"))
-        on = f" on {training.ranks} ranks" if training.ranks > 1 else ""
-        return (
-            f"{self.model} for inputs of {'×'.join(map(str, training.source.shape))} and "
-            f"{training.source.classes} classes: {parameters:,} parameters; {kept:,} of {units:,} "
-            f"{'weights' if self.method.pattern == Element() else 'units'} in {len(layers)} layers "
-            f"start active; {training.steps:,} steps of "
-            f"{self.batch} samples, {training.device.type}{on}"
-        )
-
-    def _words(self, training: Training) -> str:
-        return f"epoch {training.epoch + 1} of {self.epochs}"
-
-
-def start(setting: Setting, run: Run) -> Training:
-    """Open the data and build what is trained, as the run's options say."""
+    Args:
+        setting: what is trained, and how.
+        run: whose options say where.
+        source: the data; None opens those of the setting.
+    """
     device = device_of(run.options)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     return Training(
         setting,
-        _open(setting, run, device),
+        open_for(setting, run) if source is None else source,
         device,
         execution=run.options.get("execution", "masked"),
         graphs=run.options.get("graphs", True),
     )
 
 
-def _open(setting: Setting, run: Run, device: torch.device) -> Source:
+def open_for(
+    setting: Setting, run: Run, *, change: Change | None = None, keep: Keep | None = None
+) -> Source:
+    """Open the data of a setting, as the run's options say.
+
+    Args:
+        setting: which data, and what of them.
+        run: whose options say where they are and are wanted.
+        change: as of :func:`~regrow.studies.training.source.open_source`.
+        keep: as of :func:`~regrow.studies.training.source.open_source`.
+    """
     rank, ranks = rank_and_ranks()
     return open_source(
         setting.data,
         data_dir=run.options.get("data_dir"),
-        device=device,
+        device=device_of(run.options),
         batch=setting.batch,
         seed=setting.seed,
         augment=setting.augment,
@@ -117,6 +108,8 @@ def _open(setting: Setting, run: Run, device: torch.device) -> Source:
         validation=setting.validation,
         rank=rank,
         ranks=ranks,
+        change=change,
+        keep=keep,
     )
 
 

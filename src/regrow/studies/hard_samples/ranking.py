@@ -1,0 +1,180 @@
+"""How hard each training sample is: scored by an ensemble, once for all trials."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+import regrow
+from regrow.lab.ranks import rank_and_ranks
+from regrow.lab.run import Run
+from regrow.studies.hard_samples.kept_scores import kept_scores
+from regrow.studies.training.loop import Training
+from regrow.studies.training.setting import Setting
+from regrow.studies.training.source import Change
+from regrow.studies.training.trial import Classify, device_of, open_for, start
+from regrow.vision.data import Batches, load_data
+from regrow.vision.data.places import cache_folder
+from regrow.vision.hardness import (
+    el2n,
+    forgetting,
+    grand,
+    grand_last,
+    loss,
+    mean_over_runs,
+    uncertainty,
+)
+
+__all__ = ["SCORES", "Ranking", "scores_of"]
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 1  # raised when a score changes its meaning
+_AT_ONCE = 1000
+_OF_OUTPUTS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "el2n": el2n,
+    "loss": loss,
+    "uncertainty": uncertainty,
+}
+SCORES = (*_OF_OUTPUTS, "forgetting", "grand", "grand last")
+_SHARED = (
+    *("data", "model", "batch", "optimizer", "learning_rate", "momentum", "nesterov"),
+    *("weight_decay", "label_smoothing", "dropout", "precision", "augment"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """How samples are scored: the mean over dense runs that end early.
+
+    The runs have the trial's model and optimizer; the learning rate stays where it begins, as in
+    the first epochs of a long run. They learn all training samples and score them as they are,
+    without augmentation: after the last epoch, or ("forgetting") after each.
+
+    Args:
+        score: of ``SCORES``.
+        runs: of the ensemble, at least 1.
+        epochs: of each run, at least 1.
+        seed: of the first run; the others follow. No trial may have one of them.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    score: Literal["el2n", "loss", "uncertainty", "forgetting", "grand", "grand last"] = "el2n"
+    runs: int = 10
+    epochs: int = 20
+    seed: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.score not in SCORES:
+            raise ValueError(f"score={self.score!r}: must be one of {', '.join(SCORES)}")
+        for name in ("runs", "epochs"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the runs."""
+        return range(self.seed, self.seed + self.runs)
+
+
+def scores_of(ranking: Ranking, setting: Setting, run: Run, change: Change | None) -> Tensor:
+    """Return how hard each training sample of a data set is, from the cache or by training.
+
+    Each run of the ensemble is kept by itself, under a hash of all that decides it: its setting,
+    the score, the data, and the kind of device.
+
+    Args:
+        ranking: by which score, of which ensemble.
+        setting: of the trial that asks.
+        run: whose options say where to train; is told how far it is.
+        change: what is done to the data set first; its ``repr`` is a part of the hash.
+
+    Returns:
+        float32, shape (n,), on the CPU.
+
+    Raises:
+        ValueError: several ranks ask for scores that are not in the cache.
+    """
+    fields = {name: getattr(setting, name) for name in _SHARED}
+    found = []
+    for number, seed in enumerate(ranking.seeds):
+        member = Classify(
+            seed=seed, epochs=ranking.epochs, method=regrow.Dense(), milestones=(), **fields
+        )
+
+        def make(member: Classify = member, number: int = number) -> Tensor:
+            logger.info("scoring samples, run %d of %d", number + 1, ranking.runs)
+            return _computed(ranking.score, member, run, change)
+
+        found.append(kept_scores(_place(ranking.score, member, run, change), make))
+    return mean_over_runs(found)
+
+
+def _place(score: str, member: Classify, run: Run, change: Change | None) -> Path:
+    """Name the file by what decides the scores; of the data set a part is looked at."""
+    data = load_data(member.data, run.options.get("data_dir"))
+    some = data.train_inputs[:: max(len(data.train_inputs) // 512, 1)].contiguous()
+    seen = hashlib.sha256(some.numpy().tobytes() + data.train_labels.numpy().tobytes())
+    device = device_of(run.options).type
+    decided = [_VERSION, score, member.content, repr(change), device, seen.hexdigest()]
+    digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_folder() / "hardness" / f"{member.data}-{member.model}-{digest}.npy"
+
+
+def _computed(score: str, member: Classify, run: Run, change: Change | None) -> Tensor:
+    if (ranks := rank_and_ranks()[1]) > 1:
+        raise ValueError(
+            f"samples are scored on one rank, and these are {ranks}: run a trial once without "
+            "torchrun; its scores are kept for all"
+        )
+    training = start(member, run, open_for(member, run, change=change))
+    batches = training.source.batches
+    assert isinstance(batches, Batches)
+    inputs, labels = batches.inputs, batches.labels
+    predictions = []
+    while training.epoch < member.epochs:
+        training.run_epoch(tell=lambda done: run.tell(0.0, f"scoring samples, {done:.0%}"))
+        if score == "forgetting":
+            predictions.append(_outputs(training, inputs).argmax(1))
+    if score == "forgetting":
+        return forgetting(torch.stack(predictions), labels)
+    if score == "grand":
+        training.model.eval()
+        return grand(training.model, inputs, labels)
+    if score == "grand last":
+        with _Features(training.model) as features:
+            logits = _outputs(training, inputs)
+            return grand_last(logits, labels, torch.cat(features.seen), bias=features.has_bias)
+    return _OF_OUTPUTS[score](_outputs(training, inputs), labels).float()
+
+
+def _outputs(training: Training, inputs: Tensor) -> Tensor:
+    return torch.cat([training.outputs(part).float() for part in inputs.split(_AT_ONCE)])
+
+
+class _Features:
+    """Gathers what goes into the last linear layer of a model, which must be its last layer."""
+
+    def __init__(self, model: nn.Module) -> None:
+        *_, last = model.modules()
+        if not isinstance(last, nn.Linear):
+            raise ValueError(f"score='grand last': the model's last layer is {last}, not linear")
+        self.seen: list[Tensor] = []
+        self.has_bias = last.bias is not None
+        self._hook = last.register_forward_pre_hook(lambda _, args: self.seen.append(args[0]))
+
+    def __enter__(self) -> _Features:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
