@@ -40,8 +40,10 @@ class OneOfEach:
 
     def _corrupted(self, images: Tensor, part: str) -> Tensor:
         if images.ndim != 4:
-            raise ValueError(f"severity={self.severity}: corruptions are of images, and these are "
-                             f"features of shape {tuple(images.shape[1:])}")
+            raise ValueError(
+                f"severity={self.severity}: corruptions are of images, and these are "
+                f"features of shape {tuple(images.shape[1:])}"
+            )
         generator = seeded_generator("corruption", part)
         drawn = torch.randint(len(CORRUPTIONS), (len(images),), generator=generator)
         changed = torch.empty_like(images)

@@ -65,7 +65,36 @@ class Classify(Setting):
             "train_seconds": seconds,
         }
 
-    def start(setting: Setting, run: Run, source: Source | None = None) -> Training:
+    def start(self, run: Run) -> Training:
+        """Open the data and build what is trained; a trial that begins otherwise does it here."""
+        return start(self, run)
+
+    def test(self, training: Training, run: Run) -> Mapping[str, Any]:
+        """Test what was trained; a trial that asks for more adds it here.
+
+        Returns:
+            ``accuracy`` on the test part, and whatever else was found.
+        """
+        return {"accuracy": training.accuracy(training.source.test())}
+
+    def _plan(self, training: Training) -> str:
+        parameters = sum(p.numel() for p in training.model.parameters())
+        layers = training.sparse.plan.layers
+        kept, units = (sum(getattr(layer, n) for layer in layers) for n in ("initial", "units"))
+        on = f" on {training.ranks} ranks" if training.ranks > 1 else ""
+        return (
+            f"{self.model} for inputs of {'×'.join(map(str, training.source.shape))} and "
+            f"{training.source.classes} classes: {parameters:,} parameters; {kept:,} of {units:,} "
+            f"{'weights' if self.method.pattern == Element() else 'units'} in {len(layers)} layers "
+            f"start active; {training.steps:,} steps of "
+            f"{self.batch} samples, {training.device.type}{on}"
+        )
+
+    def _words(self, training: Training) -> str:
+        return f"epoch {training.epoch + 1} of {self.epochs}"
+
+
+def start(setting: Setting, run: Run, source: Source | None = None) -> Training:
     """Build what is trained, as the run's options say.
 
     Args:
