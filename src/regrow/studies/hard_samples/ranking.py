@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,11 @@ from regrow.vision.hardness import (
     uncertainty,
 )
 
-__all__ = ["SCORES", "Ranking", "scores_of"]
+__all__ = ["SCORES", "Ranking", "Score", "scores_of"]
 
 logger = logging.getLogger(__name__)
+
+Score = Literal["el2n", "loss", "uncertainty", "forgetting", "grand", "grand last"]
 
 _VERSION = 1  # raised when a score changes its meaning
 _AT_ONCE = 1000
@@ -44,7 +46,7 @@ _OF_OUTPUTS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "loss": loss,
     "uncertainty": uncertainty,
 }
-SCORES = (*_OF_OUTPUTS, "forgetting", "grand", "grand last")
+SCORES = get_args(Score)
 _SHARED = (
     *("data", "model", "batch", "optimizer", "learning_rate", "momentum", "nesterov"),
     *("weight_decay", "label_smoothing", "dropout", "precision", "augment"),
@@ -69,7 +71,7 @@ class Ranking:
         ValueError: an argument is out of range.
     """
 
-    score: Literal["el2n", "loss", "uncertainty", "forgetting", "grand", "grand last"] = "el2n"
+    score: Score = "el2n"
     runs: int = 10
     epochs: int = 20
     seed: int = 1000

@@ -1,0 +1,136 @@
+"""Tables of the study's page: all accuracies, layer-wise densities, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from regrow.lab.records import Record, Records
+from regrow.lab.report import Section, Table
+from regrow.lab.statistics import Interval, mean_interval
+from regrow.studies.hard_samples.conditions import Condition
+from regrow.studies.hard_samples.view import Task, tasks
+
+__all__ = ["tables"]
+
+_FIELDS = {
+    "accuracy": "",
+    "clean_accuracy": ", on clean images",
+    "robust_accuracy": ", on attacked images",
+}
+
+
+def tables(records: Records) -> Iterator[Section]:
+    """Make the tables of every task."""
+    for task in tasks(records):
+        yield from _accuracies(task)
+        yield from _layers(task)
+        yield from _costs(task)
+
+
+def _accuracies(task: Task) -> Iterator[Section]:
+    for condition in task.conditions:
+        for field, words in _FIELDS.items():
+            densities = task.densities(condition, "small dense")
+            rows = []
+            for name in task.methods(condition):
+                found = [_mean(task, name, density, condition, field) for density in densities]
+                if any(found):
+                    rows.append((name, *(_percent(one) for one in found)))
+            if rows:
+                yield Section(
+                    f"Accuracy: {task.name}, {condition}{words}",
+                    _about(task, condition),
+                    table=Table(("", *(f"density {d:g}" for d in densities)), rows),
+                )
+
+
+def _about(task: Task, condition: Condition) -> str:
+    (record, *_) = task.one("dense", 1.0, condition)
+    learnt, epochs = record.get("train_samples"), record.get("epochs")
+    said = f"{learnt:,} samples, {epochs} epochs (LTH and OMP: as many again before, dense). "
+    if condition.pick != "random":
+        counts = record.get("class_counts")
+        said += f"The classes have {min(counts):,} to {max(counts):,} of them. "
+    return said + "In per cent, mean ± half the 95 % interval (Student's t), and n."
+
+
+def _layers(task: Task) -> Iterator[Section]:
+    """Tell how dense each layer is at the least density, of the condition with most methods."""
+    condition = max(task.conditions, key=lambda c: len(task.methods(c)))
+    names = [n for n in task.methods(condition) if n not in ("dense", "small dense")]
+    found = {
+        name: record
+        for name in names
+        if (record := _sparsest(task, name, condition)) is not None and record.result["densities"]
+    }
+    if not found:
+        return
+    layers = list(next(iter(found.values())).result["densities"])
+    rows = [
+        (layer, *(f"{record.result['densities'].get(layer, 1.0):.3f}" for record in found.values()))
+        for layer in layers
+    ]
+    least = min(task.densities(condition, names[0]))
+    yield Section(
+        f"Density of each layer: {task.name}, {condition}, density {least:g}",
+        "After training, of the first seed; layers from the input to the output. ERK decides those "
+        "of SET and RigL, SNIP its own, magnitude those of GMP, OMP and LTH.",
+        table=Table(("layer", *found), rows),
+    )
+
+
+def _sparsest(task: Task, name: str, condition: Condition) -> Record | None:
+    least = min(task.densities(condition, "small dense"), default=0.0)
+    return next(iter(sorted(task.one(name, least, condition), key=_seed)), None)
+
+
+def _seed(record: Record) -> int:
+    return int(record.config["seed"])
+
+
+def _costs(task: Task) -> Iterator[Section]:
+    """Tell what each method costs at the least density, as a share of the dense network's."""
+    rows = []
+    for condition in task.conditions:
+        dense = next(iter(task.one("dense", 1.0, condition)), None)
+        if dense is None or dense.get("training_flops") is None:
+            continue
+        for name in task.methods(condition):
+            record = None if name == "dense" else _sparsest(task, name, condition)
+            if record is None:
+                continue
+            shares = [_training(record) / _training(dense)]
+            for field in ("inference_flops", "bytes_needed"):
+                shares.append(record.get(field) / dense.get(field))
+            rows.append((f"{condition}: {name}", *(f"{share:.3f}" for share in shares)))
+    if rows:
+        yield Section(
+            f"What it costs, counted: {task.name}, least density",
+            "As a fraction of the dense network's under the same condition. Training counts the "
+            "attacks and, for LTH and OMP, the dense network before; not the scores, which all "
+            "trials share. Networks were trained under masks, which saves nothing: this is what "
+            "active weights alone would take.",
+            table=Table(("", "training FLOPs", "inference FLOPs", "bytes"), rows),
+        )
+
+
+def _training(record: Record) -> float:
+    parts = ("training_flops", "attack_flops", "pretraining_flops")
+    return sum(float(record.get(part) or 0.0) for part in parts)
+
+
+def _mean(
+    task: Task, name: str, density: float, condition: Condition, field: str
+) -> Interval | None:
+    try:
+        return mean_interval(task.found(name, density, condition, field))
+    except ValueError:
+        return None
+
+
+def _percent(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
+    if interval.n == 1:
+        return f"{interval.mean:.2f} (1)"
+    return f"{interval.mean:.2f} ± {interval.half_width:.2f} ({interval.n})"

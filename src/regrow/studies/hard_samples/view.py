@@ -1,0 +1,149 @@
+"""The study's records as its questions see them: tasks, and accuracies by what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from regrow.lab.records import Record, Records
+from regrow.lab.statistics import averaged, differences
+from regrow.studies.hard_samples.conditions import Condition, condition_of
+from regrow.studies.hard_samples.methods import METHODS, density_of, method_of
+
+__all__ = ["BySeed", "Task", "over_tasks", "tasks"]
+
+BySeed = Mapping[int, float]
+
+# Two records of one task differ in method, seed, condition and length only.
+_SETTING = ("data", "model", "batch", "learning_rate", "precision", "validation", "samples")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model that learns a data set, in one setting.
+
+    Args:
+        name: for readers.
+        records: of this setting.
+    """
+
+    name: str
+    records: Records
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """What was tried to make samples hard."""
+        return sorted({condition_of(record) for record in self.records})
+
+    def methods(self, condition: Condition) -> list[str]:
+        """Return which methods were run under a condition, in the study's order."""
+        found = {method_of(record) for record in self._under(condition)}
+        return [name for name in METHODS if name in found]
+
+    def densities(self, condition: Condition, *methods: str) -> list[float]:
+        """Return at which densities all of these methods were run; the dense one has none."""
+        sparse = [name for name in methods if name != "dense"]
+        each = [
+            {density_of(r) for r in self._under(condition) if method_of(r) == name}
+            for name in sparse
+        ]
+        return sorted(set.intersection(*each)) if each else []
+
+    def found(
+        self, method: str, density: float, condition: Condition, field: str = "accuracy"
+    ) -> dict[int, float]:
+        """Return a field of the records by seed; accuracies in per cent.
+
+        Args:
+            method: of the study.
+            density: of the method; of the network that a small dense one is as large as.
+            condition: what was learnt.
+            field: of the result.
+
+        Raises:
+            ValueError: there are no such records.
+        """
+        values = self.one(method, density, condition).values(field)
+        if not values:
+            where = f"{self.name}, {condition}: {method}"
+            raise ValueError(f"no {field} of {where} at density {density:g}")
+        factor = 100 if field.endswith("accuracy") else 1
+        return {seed: factor * value for seed, value in values.items()}
+
+    def one(self, method: str, density: float, condition: Condition) -> Records:
+        """Return the records of one cell, one a seed."""
+
+        def fits(record: Record) -> bool:
+            right = method_of(record) == method
+            return right and (method == "dense" or density_of(record) == density)
+
+        return self._under(condition).where(fits)
+
+    def gain(
+        self,
+        one: str,
+        other: str,
+        condition: Condition,
+        density: float | None = None,
+        field: str = "accuracy",
+    ) -> dict[int, float]:
+        """Return by how many points one method is better than another, paired by seed.
+
+        Args:
+            one: a method.
+            other: a method.
+            condition: what was learnt.
+            density: of both; None is the mean over the densities at which both were run.
+            field: another accuracy.
+
+        Raises:
+            ValueError: there are no such records.
+        """
+        at = self.densities(condition, one, other) if density is None else [density]
+        if not at:
+            raise ValueError(f"{self.name}, {condition}: no density has both {one} and {other}")
+        return averaged(
+            [
+                differences(
+                    self.found(one, d, condition, field),
+                    self.found(other, d, condition, field),
+                    common=True,
+                )
+                for d in at
+            ]
+        )
+
+    def _under(self, condition: Condition) -> Records:
+        return self.records.where(lambda record: condition_of(record) == condition)
+
+
+def tasks(records: Records) -> list[Task]:
+    """Return the tasks, in the order of their names."""
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for record in records.where(trial="HardSamples"):
+        groups.setdefault(tuple(record.get(name) for name in _SETTING), []).append(record)
+    named: dict[str, Records] = {}
+    for (data, model, *_), group in groups.items():
+        name = f"{model} on {data}"
+        while name in named:  # the same model in another setting
+            name += "′"
+        named[name] = Records(group)
+    return [Task(name, named[name]) for name in sorted(named)]
+
+
+def over_tasks(records: Records, value: Callable[[Task], BySeed]) -> dict[str, Sequence[float]]:
+    """Return a value of every task that has it, by the task's name.
+
+    Raises:
+        ValueError: no task has it; the message is the first task's.
+    """
+    found: dict[str, Sequence[float]] = {}
+    why = ""
+    for task in tasks(records):
+        try:
+            found[task.name] = list(value(task).values())
+        except ValueError as error:
+            why = why or str(error)
+    if not found:
+        raise ValueError(why or "there are no records")
+    return found
