@@ -12,7 +12,7 @@ from regrow.vision.hardness import Pick
 __all__ = ["ALL", "ATTACKED", "Condition", "condition_of", "hardest", "random", "severity"]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Condition:
     """Which samples are learnt, and what was done to them.
 
@@ -33,6 +33,10 @@ class Condition:
     score: Score | Literal[""] = ""
     severity: int = 0
     attacked: bool = False
+
+    def order(self) -> tuple[object, ...]:
+        """Return what conditions are sorted by: what is hard by itself first, then as it grows."""
+        return self.attacked, self.severity, self.pick, self.score, -self.share
 
     def __str__(self) -> str:
         """Say it in two or three words."""

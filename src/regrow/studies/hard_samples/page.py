@@ -13,7 +13,7 @@ from regrow.lab.report import COLOURS, Section, svg
 from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.hard_samples.claims import MARGIN, advantage, effect
 from regrow.studies.hard_samples.conditions import ALL, ATTACKED, Condition
-from regrow.studies.hard_samples.methods import METHODS
+from regrow.studies.hard_samples.methods import CORE, EXTRA
 from regrow.studies.hard_samples.tables import tables
 from regrow.studies.hard_samples.view import Task, tasks
 
@@ -31,6 +31,7 @@ _COLOUR = {
     "OMP": COLOURS[5],
     "LTH": "#8b6fb3",
 }
+_ORDER = (*CORE, *EXTRA)  # those of every panel first: marks go by place
 _GAIN = "points over dense"
 _WORDS = (
     "SNIP ratios: a random topology with the layer densities that SNIP gives. Small dense: a "
@@ -53,12 +54,12 @@ def sections(records: Records) -> Sequence[Section]:
 
 def _by_condition(records: Records) -> Iterator[Section]:
     """Draw what moving sparse networks gain over each control, condition by condition."""
-    every = sorted({condition for task in tasks(records) for condition in task.conditions})
+    every = {condition for task in tasks(records) for condition in task.conditions}
     shown: list[Interval] = []
     panels: dict[str, dict[str, Interval]] = {}
     for other in ("dense", "static ERK", "small dense"):
         rows: dict[str, Interval] = {}
-        for condition in every:
+        for condition in sorted(every, key=Condition.order):
             found = _effect(records, "SET", other, condition)
             if found is not None:
                 rows[str(condition)] = found
@@ -71,7 +72,7 @@ def _by_condition(records: Records) -> Iterator[Section]:
     figure = Figure(figsize=(7.2, 0.9 + 0.28 * most))
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (other, rows) in zip(axes, panels.items(), strict=True):
-        draw_rows(axis, rows, x="points", zero=0.0)
+        draw_rows(axis, rows, x="points of accuracy", zero=0.0)
         axis.axvspan(-MARGIN, MARGIN, color="#e8e8e8", zorder=0)
         axis.set_title(f"SET over {other}", fontsize=10)
     n = len(tasks(records))
@@ -80,7 +81,7 @@ def _by_condition(records: Records) -> Iterator[Section]:
         title,
         "Test accuracy of SET less that of dense networks and of the controls, paired by seed, the "
         f"mean over densities{f' and {n} models' if n > 1 else ''}. The band is ± {MARGIN:g} "
-        "point. Under corruption and attack: tested as trained, corrupted, but not attacked.",
+        "point. Where training images are corrupted, test images are; none is attacked here.",
         svg(figure, title),
         caption=about_runs(shown),
     )
@@ -99,7 +100,6 @@ def _by_density(records: Records) -> Iterator[Section]:
         shares = sorted({c.share for c in task.conditions if c.pick == "hardest"}, reverse=True)
         for share in shares:
             pair = [c for c in task.conditions if _plain(c) and c.share == share]
-            pair.sort(key=lambda c: (c.pick, c.score))
             title = f"The hardest {100 * share:g} % of the samples: {task.name}"
             yield from _panels(
                 task,
@@ -200,7 +200,7 @@ Curves = Mapping[str, Mapping[float, Interval]]
 
 def _over_densities(task: Task, condition: Condition) -> Curves:
     curves: dict[str, dict[float, Interval]] = {}
-    for name in METHODS:
+    for name in _ORDER:
         for density in [] if name == "dense" else task.densities(condition, name):
             if (gained := _gain(task, name, condition, density)) is not None:
                 curves.setdefault(name, {})[density] = gained
@@ -215,7 +215,7 @@ def _over_places(
     for density in sorted({d for c in conditions for d in task.densities(c, "SET")}, reverse=True):
         curves: dict[str, dict[float, Interval]] = {}
         for condition in conditions:
-            for name in METHODS:
+            for name in _ORDER:
                 gained = None if name == "dense" else _gain(task, name, condition, density)
                 if gained is not None:
                     curves.setdefault(name, {})[place(condition)] = gained

@@ -33,7 +33,7 @@ def _smoke(data: str | None) -> Sequence[Trial]:
     setup = Setup.of(
         898,
         data="digits",
-        model="mlp-100-50",
+        model="mlp-300-100",
         epochs=12,
         batch=64,
         learning_rate=0.1,
@@ -43,8 +43,8 @@ def _smoke(data: str | None) -> Sequence[Trial]:
     )
     conditions = (hardest(0.5), random(0.5), random(0.2), severity(2), severity(5))
     return [
-        *cells(setup, _SEEDS, conditions, (0.5, 0.1)),
-        *cells(setup, _SEEDS, [hardest(0.5)], (0.1,), EXTRA),
+        *cells(setup, _SEEDS, conditions, (0.5, 0.2)),
+        *cells(setup, _SEEDS, [hardest(0.5)], (0.2,), EXTRA),
         *cells(setup, _SEEDS, [ATTACKED], (0.1,)),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from regrow.lab.records import Record, Records
-from regrow.lab.report import Section, Table
+from regrow.lab.report import Folded, Section, Table
 from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.hard_samples.conditions import Condition
 from regrow.studies.hard_samples.view import Task, tasks
@@ -28,6 +28,7 @@ def tables(records: Records) -> Iterator[Section]:
 
 
 def _accuracies(task: Task) -> Iterator[Section]:
+    folded = []
     for condition in task.conditions:
         for field, words in _FIELDS.items():
             densities = task.densities(condition, "small dense")
@@ -37,26 +38,29 @@ def _accuracies(task: Task) -> Iterator[Section]:
                 if any(found):
                     rows.append((name, *(_percent(one) for one in found)))
             if rows:
-                yield Section(
-                    f"Accuracy: {task.name}, {condition}{words}",
-                    _about(task, condition),
-                    table=Table(("", *(f"density {d:g}" for d in densities)), rows),
-                )
+                columns = ("", *(f"density {d:g}" for d in densities))
+                summary = f"{condition}{words}: {_about(task, condition)}"
+                folded.append(Folded(summary, table=Table(columns, rows)))
+    yield Section(
+        f"All accuracies: {task.name}",
+        "Test accuracy in per cent, mean ± half the 95 % interval (Student's t), and n. LTH and "
+        "OMP train a dense network first, for as many epochs.",
+        folded=folded,
+    )
 
 
 def _about(task: Task, condition: Condition) -> str:
-    (record, *_) = task.one("dense", 1.0, condition)
-    learnt, epochs = record.get("train_samples"), record.get("epochs")
-    said = f"{learnt:,} samples, {epochs} epochs (LTH and OMP: as many again before, dense). "
+    record = next(iter(task.under(condition)))
+    said = f"{record.get('train_samples'):,} samples, {record.get('epochs')} epochs"
     if condition.pick != "random":
         counts = record.get("class_counts")
-        said += f"The classes have {min(counts):,} to {max(counts):,} of them. "
-    return said + "In per cent, mean ± half the 95 % interval (Student's t), and n."
+        said += f", {min(counts):,} to {max(counts):,} of a class"
+    return said
 
 
 def _layers(task: Task) -> Iterator[Section]:
     """Tell how dense each layer is at the least density, of the condition with most methods."""
-    condition = max(task.conditions, key=lambda c: len(task.methods(c)))
+    condition = _with_most_methods(task)
     names = [n for n in task.methods(condition) if n not in ("dense", "small dense")]
     found = {
         name: record
@@ -74,9 +78,13 @@ def _layers(task: Task) -> Iterator[Section]:
     yield Section(
         f"Density of each layer: {task.name}, {condition}, density {least:g}",
         "After training, of the first seed; layers from the input to the output. ERK decides those "
-        "of SET and RigL, SNIP its own, magnitude those of GMP, OMP and LTH.",
+        "of SET and RigL, SNIP also those of SNIP ratios, magnitude those of GMP, OMP and LTH.",
         table=Table(("layer", *found), rows),
     )
+
+
+def _with_most_methods(task: Task) -> Condition:
+    return max(task.conditions, key=lambda condition: len(task.methods(condition)))
 
 
 def _sparsest(task: Task, name: str, condition: Condition) -> Record | None:
@@ -91,7 +99,8 @@ def _seed(record: Record) -> int:
 def _costs(task: Task) -> Iterator[Section]:
     """Tell what each method costs at the least density, as a share of the dense network's."""
     rows = []
-    for condition in task.conditions:
+    most = _with_most_methods(task)
+    for condition in [c for c in task.conditions if c == most or c.attacked]:
         dense = next(iter(task.one("dense", 1.0, condition)), None)
         if dense is None or dense.get("training_flops") is None:
             continue

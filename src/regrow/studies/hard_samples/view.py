@@ -33,18 +33,18 @@ class Task:
     @property
     def conditions(self) -> list[Condition]:
         """What was tried to make samples hard."""
-        return sorted({condition_of(record) for record in self.records})
+        return sorted({condition_of(record) for record in self.records}, key=Condition.order)
 
     def methods(self, condition: Condition) -> list[str]:
         """Return which methods were run under a condition, in the study's order."""
-        found = {method_of(record) for record in self._under(condition)}
+        found = {method_of(record) for record in self.under(condition)}
         return [name for name in METHODS if name in found]
 
     def densities(self, condition: Condition, *methods: str) -> list[float]:
         """Return at which densities all of these methods were run; the dense one has none."""
         sparse = [name for name in methods if name != "dense"]
         each = [
-            {density_of(r) for r in self._under(condition) if method_of(r) == name}
+            {density_of(r) for r in self.under(condition) if method_of(r) == name}
             for name in sparse
         ]
         return sorted(set.intersection(*each)) if each else []
@@ -77,7 +77,7 @@ class Task:
             right = method_of(record) == method
             return right and (method == "dense" or density_of(record) == density)
 
-        return self._under(condition).where(fits)
+        return self.under(condition).where(fits)
 
     def gain(
         self,
@@ -113,7 +113,8 @@ class Task:
             ]
         )
 
-    def _under(self, condition: Condition) -> Records:
+    def under(self, condition: Condition) -> Records:
+        """Return the records of a condition."""
         return self.records.where(lambda record: condition_of(record) == condition)
 
 
