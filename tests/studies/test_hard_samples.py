@@ -312,7 +312,7 @@ def test_two_processes_compute_each_run_once(tmp_path):
     for worker in workers:
         worker.join()
     assert sum(count for _, count in found) == 3  # runs of the ensemble, over both processes
-    assert found[0][1] == found[1][1]
+    assert found[0][0] == found[1][0]
 
 
 def test_several_ranks_take_scores_from_the_cache_only(tmp_path, monkeypatch):
