@@ -138,7 +138,7 @@ def test_what_was_kept_is_what_was_tested(tmp_path):
     result, metrics, saved = run(classify(), tmp_path / "run")
     training = start(classify(), Run(tmp_path, CPU))
     training.model.load_state_dict(saved["model"])
-    assert training.accuracy(on_test=True) == result["accuracy"]
+    assert training.accuracy(training.source.test()) == result["accuracy"]
     assert result["nonzeros"] < 0.35 * result["parameters"]
     assert metrics[-1]["density"] == pytest.approx(0.2, abs=0.01)
     assert result["training_flops"] < 0.4 * result["dense_training_flops"]

@@ -12,6 +12,7 @@ import numpy as np
 __all__ = [
     "Interval",
     "Values",
+    "averaged",
     "bootstrap_interval",
     "differences",
     "finite",
@@ -188,6 +189,20 @@ def differences(values: Values, baseline: Values, *, common: bool = False) -> Va
     if len(values) != len(baseline):
         raise ValueError(f"{len(values)} values, but {len(baseline)} of the baseline: pair them")
     return [a - b for a, b in zip(values, baseline, strict=True)]
+
+
+def averaged(parts: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Average over parts, seed by seed, of the seeds that all parts have.
+
+    Args:
+        parts: values by seed, at least one part.
+
+    Example:
+        >>> averaged([{0: 1.0, 1: 3.0}, {0: 3.0}])
+        {0: 2.0}
+    """
+    common = set.intersection(*(set(part) for part in parts))
+    return {seed: sum(part[seed] for part in parts) / len(parts) for seed in sorted(common)}
 
 
 def finite(values: Values, name: str = "values") -> np.ndarray:

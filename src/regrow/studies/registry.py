@@ -9,7 +9,10 @@ from regrow.lab.study import Study
 __all__ = ["STUDIES", "load_study"]
 
 # "module:attribute" by name.
-STUDIES: dict[str, str] = {"pruning-criteria": "regrow.studies.pruning_criteria:STUDY"}
+STUDIES: dict[str, str] = {
+    "corruption-robustness": "regrow.studies.corruption_robustness:STUDY",
+    "pruning-criteria": "regrow.studies.pruning_criteria:STUDY",
+}
 
 
 def load_study(name: str) -> Study:

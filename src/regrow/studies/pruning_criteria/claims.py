@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 
 from regrow.lab.claims import Claim, Outcome, Verdict, above, all_of, below, within
 from regrow.lab.records import Records
-from regrow.lab.statistics import Interval, differences, mean_interval
+from regrow.lab.statistics import Interval, averaged, differences, mean_interval
 from regrow.lab.tasks import mean_over_tasks
 from regrow.studies.pruning_criteria.criteria import GROWTH, PAPER
 from regrow.studies.pruning_criteria.view import (
     BySeed,
     Task,
-    averaged,
     few,
     first_overlap,
     gap,

@@ -60,7 +60,7 @@ class Overlaps(Classify):
                 before_step=compare, tell=lambda done: run.tell(done, "comparing criteria")
             )
             run.log(epoch=training.epoch, **logged)
-        return {"accuracy": training.accuracy(on_test=True), "steps": step, **found}
+        return {**self.test(training, run), "steps": step, **found}
 
 
 def _pairs(training: Training, share: float) -> dict[str, float]:

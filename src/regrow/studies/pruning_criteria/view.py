@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from regrow.lab.records import Record, Records
-from regrow.lab.statistics import differences
+from regrow.lab.statistics import averaged, differences
 from regrow.studies.pruning_criteria.criteria import GROWTH, criterion_of, growth_of
 
 __all__ = [
     "BySeed",
     "Task",
-    "averaged",
     "few",
     "first_overlap",
     "gap",
@@ -146,17 +145,6 @@ def gap(task: Task, one: str, other: str, density: float) -> dict[int, float]:
         ]
         found.append(differences(*pair, common=True))
     return averaged(found)
-
-
-def averaged(parts: Sequence[BySeed]) -> dict[int, float]:
-    """Average over parts, seed by seed, of the seeds that all parts have.
-
-    Example:
-        >>> averaged([{0: 1.0, 1: 3.0}, {0: 3.0}])
-        {0: 2.0}
-    """
-    common = set.intersection(*(set(part) for part in parts))
-    return {seed: sum(part[seed] for part in parts) / len(parts) for seed in sorted(common)}
 
 
 def over_tasks(records: Records, value: Callable[[Task], BySeed]) -> dict[str, BySeed]:

@@ -16,11 +16,13 @@ from regrow.engine.selection import seeded_generator
 from regrow.lab.ranks import rank_and_ranks
 from regrow.studies.training.graphs import graphed
 from regrow.studies.training.setting import Setting
-from regrow.studies.training.source import Source
+from regrow.studies.training.source import Pairs, Source
 from regrow.vision.models import build_model, narrowed
 
 __all__ = ["Training", "learning_rate_factor"]
 
+# By dimensions of one input: images and clips.
+_LAYOUTS = {3: torch.channels_last, 4: torch.channels_last_3d}
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -66,7 +68,7 @@ class Training:
             setting.model, source.shape, source.classes, scale=scale, dropout=setting.dropout
         )
         self.model.to(device)
-        if self._layout == torch.channels_last:
+        if self._layout != torch.contiguous_format:
             self.model.to(memory_format=self._layout)  # type: ignore[call-overload]
         self.optimizer = _optimizer(setting, self.model, fused=device.type == "cuda")
         self.sparse = regrow.sparsify(
@@ -93,11 +95,12 @@ class Training:
 
     @property
     def _layout(self) -> torch.memory_format:
-        images = len(self.source.shape) == 3 and self.device.type == "cuda"
-        return torch.channels_last if images else torch.contiguous_format
+        if self.device.type != "cuda":
+            return torch.contiguous_format
+        return _LAYOUTS.get(len(self.source.shape), torch.contiguous_format)
 
     def _laid_out(self, batch: Tensor) -> Tensor:
-        return batch.contiguous(memory_format=self._layout) if batch.ndim == 4 else batch
+        return batch.contiguous(memory_format=self._layout)
 
     def _example(self) -> Tensor:
         batch = self.setting.batch, *self.source.shape
@@ -173,17 +176,25 @@ class Training:
             key = self.setting.seed, "rank", self.rank, self.epoch
             torch.manual_seed(seeded_generator(*key).initial_seed())
 
-    @torch.no_grad()
-    def accuracy(self, *, on_test: bool) -> float:
-        """Return the share of samples classified right, of the test or the validation part."""
-        self.model.eval()
+    def accuracy(self, pairs: Pairs) -> float:
+        """Return the share of samples classified right; of none it is NaN.
+
+        Args:
+            pairs: inputs and labels, batch by batch, as from ``source.test()``.
+        """
         right, n = torch.zeros((), dtype=torch.int64, device=self.device), 0
-        for inputs, labels in self.source.test() if on_test else self.source.validation():
-            with self._autocast():
-                outputs = self.model(self._laid_out(self.source.ready(inputs)))
-            right += (outputs.argmax(1) == labels.to(self.device)).sum()
+        for inputs, labels in pairs:
+            right += (self.outputs(self.source.ready(inputs)).argmax(1) == labels.to(right)).sum()
             n += len(labels)
         return int(right) / n if n else math.nan
+
+    @torch.no_grad()
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Return what the model says of inputs that are ready for it, in evaluation mode."""
+        self.model.eval()
+        with self._autocast():
+            outputs: Tensor = self.model(self._laid_out(inputs))
+        return outputs
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a run needs to go on bit for bit: tensors, numbers, strings."""

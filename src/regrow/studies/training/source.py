@@ -13,9 +13,9 @@ from torch import Tensor
 
 from regrow.vision.data import Batches, FolderBatches, ImageFolder, load_data, split_off, standard
 
-__all__ = ["Source", "open_source"]
+__all__ = ["IMAGENET_DEVIATION", "IMAGENET_MEAN", "Pairs", "Source", "open_source"]
 
-_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TEST_BATCH = 1000
 _READERS = 16  # processes that read images, on all ranks together
 
@@ -134,7 +134,7 @@ def _open_folder(
         images = images.to(device, non_blocking=True).float().div_(255)
         mean, deviation = (
             torch.tensor(v, device=device).view(3, 1, 1)
-            for v in (_IMAGENET_MEAN, _IMAGENET_DEVIATION)
+            for v in (IMAGENET_MEAN, IMAGENET_DEVIATION)
         )
         return (images - mean) / deviation
 

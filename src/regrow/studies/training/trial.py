@@ -46,7 +46,7 @@ class Classify(Setting):
             found = training.run_epoch(tell=lambda done: run.tell(done, self._words(training)))
             seconds += time.perf_counter() - begin
             if self.validation:
-                found["validation_accuracy"] = training.accuracy(on_test=False)
+                found["validation_accuracy"] = training.accuracy(training.source.validation())
             density = training.sparse.density if training.sparse.plan.layers else 1.0
             run.log(epoch=training.epoch, **found, density=density)
             if run.due() and training.epoch < self.epochs:
@@ -58,12 +58,20 @@ class Classify(Setting):
                 run.folder / WEIGHTS,
             )
         return {
-            "accuracy": training.accuracy(on_test=True),
+            **self.test(training, run),
             **found,
             **costs(training),
             **movement(training, first),
             "train_seconds": seconds,
         }
+
+    def test(self, training: Training, run: Run) -> Mapping[str, Any]:
+        """Test what was trained; a trial that asks for more adds it here.
+
+        Returns:
+            ``accuracy`` on the test part, and whatever else was found.
+        """
+        return {"accuracy": training.accuracy(training.source.test())}
 
     def _plan(self, training: Training) -> str:
         parameters = sum(p.numel() for p in training.model.parameters())

@@ -48,13 +48,27 @@ class DataSet:
         """
         train = self.train_inputs.to(torch.float32, copy=True)
         test = self.test_inputs.to(torch.float32, copy=True)
-        deviation, mean = torch.std_mean(
-            train, dim=[d for d in range(train.ndim) if d != 1], keepdim=True
-        )
-        deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+        mean, deviation = _moments(train)
         for part in (train, test):
             part.sub_(mean).div_(deviation)
         return train, test
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation that :meth:`standardized` takes, of shape (1, channels, ...).
+
+        Example:
+            >>> pixels = torch.tensor([[0.0, 5.0], [2.0, 5.0]])
+            >>> data = DataSet("", pixels, torch.tensor([0, 1]), pixels, torch.tensor([0, 1]), 2, "")
+            >>> data.moments()[0].tolist()
+            [[1.0, 5.0]]
+        """
+        return _moments(self.train_inputs.to(torch.float32))
+
+
+def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    dim = [d for d in range(inputs.ndim) if d != 1]
+    deviation, mean = torch.std_mean(inputs, dim=dim, keepdim=True)
+    return mean, torch.where(deviation > 0, deviation, torch.ones_like(deviation))
 
 
 def check_labels(labels: Tensor, inputs: Sequence[object] | Tensor, classes: int, of: str) -> None:
