@@ -140,7 +140,7 @@ def gains(
         other: accuracies of what it is compared with.
         relative: divide by the other's.
         order: all corruptions in the order in which they are returned, such as
-            :func:`~regrow.vision.analysis.order_by_frequency` gives; None: as in ``one``.
+            :func:`~regrow.vision.analysis.spectral.order_by_frequency` gives; None: as in ``one``.
 
     Returns:
         Gains by corruption, in order, and severity, ascending.

@@ -50,7 +50,7 @@ def keep_frequencies(images: Tensor, radius: float, pass_: Pass) -> Tensor:
         image's, and without the mean at 0 they lie about 0.
 
     Raises:
-        ValueError: images have no pixels, radius is negative or NaN, or pass_ is unknown.
+        ValueError: images have no pixels, radius is negative or NaN, or ``pass_`` is unknown.
         TypeError: images are not floats.
 
     Example:
@@ -194,7 +194,7 @@ def radius_accuracy(
 
     Raises:
         ValueError: there are no images or radii, not as many labels or scores as images, or a
-            radius, pass_ or batch_size is out of range.
+            radius, ``pass_`` or batch_size is out of range.
         TypeError: images are neither floats nor uint8.
 
     Example:
