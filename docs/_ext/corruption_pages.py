@@ -34,7 +34,7 @@ def names() -> list[nodes.Node]:
     """Tell what each corruption does, in the words of its function."""
     rows: Rows = [("name", "family", "what it does")]
     for name in CORRUPTIONS + EXTRA:
-        said = (_FUNCTIONS[name].__doc__ or "").partition("\n")[0]
+        said = (_FUNCTIONS[name].__doc__ or "").partition("\n")[0].replace("``", "")
         rows.append((name, _FAMILY[name] + (", extra" if name in EXTRA else ""), said))
     return [table(rows, "The fifteen, and the four for validation.")]
 
