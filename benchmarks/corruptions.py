@@ -1,24 +1,25 @@
 """Time of corruptions, beside the package imagecorruptions on one CPU core.
 
-    python benchmarks/corruptions.py --images 200 --json corruptions.json
+    python benchmarks/corruptions.py --json results/corruption-throughput/cpu.json
 
 Both corrupt the same bytes with ImageNet-C's parameters, in turns; printed are seconds a thousand
 images, all severities together, and median and quartiles of the ratio taken round by round. The
 package is not among regrow's own: install it with opencv-python-headless and scikit-image. Without
 it, or on a GPU, only this side is timed. ``--table cifar`` times this side with CIFAR-10-C's
-parameters as well. Images are test images of CIFAR-10, or noise without $REGROW_DATA."""
+parameters as well. Images are test images of CIFAR-10, or noise without $REGROW_DATA. The page on
+corruptions shows every record in results/corruption-throughput."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
 import types
 import warnings
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from regrow.lab.environment import environment
 from regrow.vision.corruptions import CORRUPTIONS, EXTRA, corrupt
 from regrow.vision.data import load_data
 
@@ -33,16 +35,16 @@ SEVERITIES = range(1, 6)
 Call = Callable[[], object]
 
 
-def images(count: int, side: int) -> Tensor:
+def images(count: int, side: int) -> tuple[Tensor, str]:
     try:
         some = load_data("cifar10", download=False).test_inputs[:count]
     except FileNotFoundError:
         print("CIFAR-10 is not there: noise instead")
-        return torch.randint(256, (count, 3, side, side)).to(torch.uint8)
+        return torch.randint(256, (count, 3, side, side)).to(torch.uint8), "noise"
     if side == 32:
-        return some
+        return some, "test images of CIFAR-10"
     enlarged = functional.interpolate(some.float(), (side, side), mode="bicubic")
-    return enlarged.round().clamp(0, 255).to(torch.uint8)
+    return enlarged.round().clamp(0, 255).to(torch.uint8), "test images of CIFAR-10, enlarged"
 
 
 def package() -> Callable[..., np.ndarray] | None:
@@ -92,7 +94,9 @@ def row(name: str, times: dict[str, list[float]], per: float) -> dict[str, objec
         line += f"  {side} {content[side]:8.3f} s"
     if "package" in times:
         pairs = zip(times["package"], times["imagenet"], strict=True)
-        low, middle, high = statistics.quantiles([a / b for a, b in pairs], n=4)
+        # Inclusive: quartiles of the rounds there are, never beyond the fastest and the slowest.
+        ratios = [a / b for a, b in pairs]
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
         content["ratio"] = [low, middle, high]
         line += f"  {middle:6.1f} times as fast ({low:.1f}–{high:.1f})"
     print(line, flush=True)
@@ -114,7 +118,7 @@ def main() -> None:
         parser.error("--rounds must be at least 2: a ratio is given with its spread")
     torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore")
-    some = images(arguments.images, arguments.side)
+    some, source = images(arguments.images, arguments.side)
     other = package() if arguments.device == "cpu" else None
     tables = ["imagenet"] + [arguments.table] * (arguments.table is not None)
     on_device = some.to(arguments.device)
@@ -139,14 +143,15 @@ def main() -> None:
         median = statistics.median(each["ratio"][1] for each in rows[:-1])
         print(f"median of the ratios: {median:.1f}")
     if arguments.json:
-        environment = {
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "threads": torch.get_num_threads(),
+        where = environment() | {
             "device": arguments.device,
+            "threads": arguments.threads,
             "images": list(some.shape),
+            "source": source,
+            "rounds": arguments.rounds,
+            "package": metadata.version("imagecorruptions") if other else "none",
         }
-        content = {"environment": environment, "rows": rows}
+        content = {"environment": where, "rows": rows}
         arguments.json.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -22,6 +22,7 @@ extensions = [
     "drawings",
     "records",
     "study_pages",
+    "corruption_pages",
 ]
 exclude_patterns = ["_build"]
 nitpicky = True

@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import nn
 
-from regrow.vision.models.convolutional import lenet5, small_conv, vgg
+from regrow.vision.models.convolutional import conv_net, lenet5, small_conv, vgg
 from regrow.vision.models.efficient import efficientnet_b0
 from regrow.vision.models.perceptron import perceptron, widest_within
 from regrow.vision.models.residual import imagenet_resnet, resnet
@@ -21,6 +21,7 @@ _STEPS = 256  # widths a narrower model may have, as parts of its own
 # By name: channels of the image, classes and channels of the first layer to a model; and how many
 # channels that layer has.
 MODELS: dict[str, tuple[Callable[[int, int, int], nn.Module], int]] = {
+    "conv-net": (lambda channels, classes, width: conv_net(channels, width, classes), 16),
     "small-conv": (small_conv, 32),
     "lenet5": (lambda channels, classes, width: lenet5(channels, classes, width=width), 20),
     **{

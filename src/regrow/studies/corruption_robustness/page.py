@@ -1,0 +1,268 @@
+"""Figures and tables of the study's page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from matplotlib.figure import Figure
+
+from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above
+from regrow.lab.records import Records
+from regrow.lab.report import COLOURS, Section, Table, svg
+from regrow.lab.statistics import Interval, averaged, mean_interval
+from regrow.studies.corruption_robustness.claims import MAIN
+from regrow.studies.corruption_robustness.methods import METHODS
+from regrow.studies.corruption_robustness.view import (
+    Measure,
+    Task,
+    clean,
+    effect,
+    gain,
+    robustness,
+    tasks,
+    under,
+)
+
+__all__ = ["sections"]
+
+_COLOUR = dict(zip(METHODS, ("black", *COLOURS[:2], *COLOURS[2:8]), strict=False))
+_SEVERITIES = (1, 2, 3, 4, 5)
+
+
+def sections(records: Records) -> Sequence[Section]:
+    """Make the sections, figures first."""
+    parts: Sequence[Callable[[Records], Iterator[Section]]] = (
+        _by_density,
+        _over_dense,
+        _by_corruption,
+        _by_severity,
+        _by_radius,
+        _tables,
+        _filters,
+    )
+    return [section for part in parts for section in part(records)]
+
+
+def _by_density(records: Records) -> Iterator[Section]:
+    for task in tasks(records):
+        figure = Figure(figsize=(7.2, 4.4))
+        shown: list[Interval] = []
+        for axis, (what, measure) in zip(
+            figure.subplots(1, 2), {"corrupted": robustness, "clean": clean}.items(), strict=True
+        ):
+            curves = _curves(task, measure)
+            shown += [interval for points in curves.values() for interval in points.values()]
+            draw_curves(
+                axis, curves, x="density", y="accuracy, %", colours=_COLOUR, even=True
+            )
+            axis.set_title(f"{what} test images", fontsize=10)
+            if dense := _mean(task, "dense", 1.0, measure):
+                axis.axhline(dense.mean, color="black", linewidth=1, linestyle=":", label="dense")
+                axis.axhspan(dense.low, dense.high, color="#e8e8e8", zorder=0)
+                shown.append(dense)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.axes[1].set_ylabel("")
+        figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=9)
+        title = f"Robust and clean accuracy: {task.name}"
+        yield Section(
+            title,
+            "Left, the mean over all corruptions and severities. Small dense: a narrower dense "
+            "network with no more parameters. The band is the interval of dense training.",
+            svg(figure, title),
+            caption=about_runs(shown),
+        )
+
+
+def _curves(task: Task, measure: Measure) -> dict[str, dict[float, Interval]]:
+    curves: dict[str, dict[float, Interval]] = {}
+    for name in METHODS[1:]:
+        for density in task.densities:
+            if found := _mean(task, name, density, measure):
+                curves.setdefault(name, {})[density] = found
+    return curves
+
+
+def _mean(task: Task, name: str, density: float, measure: Measure) -> Interval | None:
+    try:
+        return mean_interval(task.values(name, density, measure))
+    except ValueError:
+        return None
+
+
+def _over_dense(records: Records) -> Iterator[Section]:
+    rows: dict[str, Interval] = {}
+    densities = sorted({d for task in tasks(records) for d in task.densities}, reverse=True)
+    for density in densities:
+        for name in METHODS[1:]:
+            try:
+                found = effect(records, gain(name, "dense", robustness, (density,)))
+            except ValueError:
+                continue
+            rows[f"{name}, {density:g}"] = found
+    if not rows:
+        return
+    figure = Figure(figsize=(7.2, 0.8 + 0.24 * len(rows)))
+    draw_rows(figure.subplots(), rows, x="points of robustness accuracy over dense", zero=0.0)
+    title = "What each method is worth against dense training"
+    names = ", ".join(task.name for task in tasks(records))
+    yield Section(
+        title,
+        f"By method and density, paired by seed, averaged over the tasks that have it, each "
+        f"weighing the same ({names}).",
+        svg(figure, title),
+        caption=about_runs(rows.values()),
+    )
+
+
+def _by_corruption(records: Records) -> Iterator[Section]:
+    for task in tasks(records):
+        names = _corruptions(task)
+        rows = {}
+        for name in names:
+            found = _dst(task, under((name,)), "dense")
+            if found:
+                rows[name.replace("_", " ")] = found
+        if not rows:
+            continue
+        figure = Figure(figsize=(7.2, 0.9 + 0.27 * len(rows)))
+        draw_rows(figure.subplots(), rows, x="points of accuracy over dense", zero=0.0)
+        title = f"By corruption: {task.name}"
+        yield Section(
+            title,
+            "SET and RigL together, mean over severities and densities from 0.9 to 0.5, paired by "
+            "seed, in the benchmark's order: noise, blur, weather, digital.",
+            svg(figure, title),
+            caption=about_runs(rows.values()),
+        )
+
+
+def _corruptions(task: Task) -> list[str]:
+    return list(next(iter(task.records)).result["corrupted"])
+
+
+def _dst(task: Task, measure: Measure, over: str) -> Interval | None:
+    try:
+        parts = [gain(name, over, measure, MAIN)(task) for name in ("SET", "RigL")]
+    except ValueError:
+        return None
+    return mean_interval(averaged(parts))
+
+
+def _by_severity(records: Records) -> Iterator[Section]:
+    curves: dict[str, dict[float, Interval]] = {}
+    for task in tasks(records):
+        for severity in _SEVERITIES:
+            if found := _dst(task, under(severities=(severity,)), "dense"):
+                curves.setdefault(task.name, {})[float(severity)] = found
+    if not curves:
+        return
+    figure = Figure(figsize=(7.2, 4.2))
+    axes = figure.subplots()
+    draw_curves(axes, curves, x="severity", y="points of accuracy over dense")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(_SEVERITIES)
+    legend_above(axes, 2)
+    title = "By severity"
+    yield Section(
+        title,
+        "SET and RigL together, mean over corruptions and densities from 0.9 to 0.5, paired by seed.",
+        svg(figure, title),
+        caption=about_runs(i for points in curves.values() for i in points.values()),
+    )
+
+
+def _by_radius(records: Records) -> Iterator[Section]:
+    for task in tasks(records):
+        if not next(iter(task.records)).result.get("low_pass"):
+            continue
+        density = 0.5 if 0.5 in task.densities else task.densities[0]
+        figure = Figure(figsize=(7.2, 4.2))
+        axes = figure.subplots(1, 2, sharey=True)
+        shown: list[Interval] = []
+        for axis, which in zip(axes, ("low", "high"), strict=True):
+            curves = _radius_curves(task, density, f"{which}_pass")
+            shown += [interval for points in curves.values() for interval in points.values()]
+            draw_curves(axis, curves, x="radius", y="accuracy, %", colours=_COLOUR)
+            kept = "inside" if which == "low" else "outside"
+            axis.set_title(f"frequencies {kept} the radius", fontsize=10)
+        axes[1].set_ylabel("")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=9)
+        title = f"Which frequencies are needed: {task.name}, density {density:g}"
+        yield Section(
+            title,
+            "Accuracy on clean images of which only some frequencies are kept. A radius of 1 is the "
+            "highest frequency along an axis, half a cycle a pixel.",
+            svg(figure, title),
+            caption=about_runs(shown),
+        )
+
+
+def _radius_curves(task: Task, density: float, which: str) -> dict[str, dict[float, Interval]]:
+    curves: dict[str, dict[float, Interval]] = {}
+    for name in ("dense", "small dense", "static", "SET", "RigL"):
+        for radius in next(iter(task.records)).result[which]:
+
+            def measure(record: object, radius: str = radius) -> float:
+                return 100 * float(record.result[which][radius])  # type: ignore[attr-defined]
+
+            if found := _mean(task, name, density, measure):
+                curves.setdefault(name, {})[float(radius)] = found
+    return curves
+
+
+def _tables(records: Records) -> Iterator[Section]:
+    for task in tasks(records):
+        for what, measure in {"Robustness": robustness, "Clean accuracy": clean}.items():
+            rows = []
+            for name in METHODS:
+                places = [1.0] * len(task.densities) if name == "dense" else task.densities
+                found = [_mean(task, name, density, measure) for density in places]
+                if any(found):
+                    rows.append((name, *(_percent(one) for one in found)))
+            yield Section(
+                f"{what}: {task.name}",
+                "Test accuracy in per cent, mean ± half the 95 % interval (Student's t), and n.",
+                table=Table(("", *(f"density {d:g}" for d in task.densities)), rows),
+            )
+
+
+def _filters(records: Records) -> Iterator[Section]:
+    for task in tasks(records):
+        rows = []
+        for density in task.densities:
+            for name in METHODS:
+                found = [_filter_words(task, name, density, f) for f in _FILTER_FIELDS]
+                if any(words != "–" for words in found) and not (
+                    name == "dense" and density != task.densities[0]
+                ):
+                    label = name if name == "dense" else f"{name}, {density:g}"
+                    rows.append((label, *found))
+        if rows:
+            yield Section(
+                f"Filters: {task.name}",
+                "The share of kernels with any active weight, and the entropy (base 10) of what the "
+                "principal patterns of a layer's kernels explain, mean over layers.",
+                table=Table(("", "kernels left, %", "entropy"), rows),
+            )
+
+
+_FILTER_FIELDS = {"remaining_kernels": 100.0, "filter_entropy": 1.0}
+
+
+def _filter_words(task: Task, name: str, density: float, field: str) -> str:
+    def measure(record: object) -> float:
+        found = record.result.get(field)  # type: ignore[attr-defined]
+        if found is None:
+            raise ValueError(f"no {field}")
+        return _FILTER_FIELDS[field] * float(found)
+
+    return _percent(_mean(task, name, density, measure))
+
+
+def _percent(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
+    if interval.n == 1:
+        return f"{interval.mean:.2f} (1)"
+    return f"{interval.mean:.2f} ± {interval.half_width:.2f} ({interval.n})"

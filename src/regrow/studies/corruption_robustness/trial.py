@@ -1,0 +1,115 @@
+"""The trial: a classifier is trained on clean images and tested under corruption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regrow.lab.run import Run
+from regrow.studies.training.corrupted import bytes_of_test, corrupted_test, standardized
+from regrow.studies.training.loop import Training
+from regrow.studies.training.trial import Classify
+from regrow.vision.analysis import (
+    effective_filter_sizes,
+    radius_accuracy,
+    remaining_kernels,
+    robustness_accuracy,
+    singular_value_entropy,
+)
+from regrow.vision.corruptions import CORRUPTIONS
+
+__all__ = ["Robust"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robust(Classify):
+    """Train, and test on clean images, under every corruption, and without some frequencies.
+
+    Args:
+        corruptions: which are tested.
+        severities: of each.
+        tested: how many of the test images, the first ones; None is all.
+        published: test on the published set (CIFAR-10-C and its like), not on images made here.
+        radii: of radius-accuracy curves, as shares of the highest frequency along an axis.
+    """
+
+    corruptions: tuple[str, ...] = CORRUPTIONS
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    tested: int | None = None
+    published: bool = False
+    radii: tuple[float, ...] = ()
+
+    def test(self, training: Training, run: Run) -> Mapping[str, Any]:
+        """Test what was trained.
+
+        Returns:
+            ``accuracy`` on all clean test images; ``corrupted``, accuracies by corruption and
+            severity; ``robustness``, their mean; ``low_pass`` and ``high_pass``, accuracies by
+            radius; ``remaining_kernels``, ``filter_sizes`` and ``filter_entropy`` of a model with
+            convolutions.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for i, corruption in enumerate(self.corruptions):
+            run.tell(i / len(self.corruptions), f"testing under {corruption}")
+            found[corruption] = {
+                str(severity): training.accuracy(self._pairs(training, run, corruption, severity))
+                for severity in self.severities
+            }
+        by_severity = {
+            name: {int(severity): value for severity, value in each.items()}
+            for name, each in found.items()
+        }
+        return {
+            **super().test(training, run),
+            "corrupted": found,
+            "robustness": robustness_accuracy(by_severity, severities=self.severities),
+            **self._by_radius(training, run),
+            **_filters(training),
+        }
+
+    def _pairs(self, training: Training, run: Run, corruption: str, severity: int) -> Any:
+        return corrupted_test(
+            self.data,
+            corruption,
+            severity,
+            published=self.published,
+            count=self.tested,
+            data_dir=run.options.get("data_dir"),
+            device=training.device,
+        )
+
+    def _by_radius(self, training: Training, run: Run) -> dict[str, dict[str, float]]:
+        if not self.radii:
+            return {}
+        where = run.options.get("data_dir")
+        images, labels = bytes_of_test(self.data, where, training.device, self.tested)
+
+        def predict(images: Tensor) -> Tensor:
+            return training.outputs(standardized(self.data, where, 255 * images))
+
+        found: dict[str, dict[str, float]] = {}
+        for name in ("low", "high"):
+            run.tell(1.0, f"testing with {name} frequencies only")
+            each = radius_accuracy(predict, images, labels, self.radii, name, batch_size=1000)
+            found[f"{name}_pass"] = {str(radius): accuracy for radius, accuracy in each.items()}
+        return found
+
+
+def _filters(training: Training) -> dict[str, Any]:
+    weights = {
+        name: weight.detach() for name, weight in training.model.named_parameters() if weight.ndim > 3
+    }
+    if not weights:
+        return {}
+    masks = {name: (weight != 0) for name, weight in weights.items()}
+    spatial = {name: weight for name, weight in weights.items() if weight[0, 0].numel() > 1}
+    entropies = [singular_value_entropy(weight) for weight in spatial.values()]
+    return {
+        "remaining_kernels": remaining_kernels(masks)["total"],
+        "filter_sizes": effective_filter_sizes(masks)["total"],
+        "filter_entropy": float(torch.tensor(entropies).mean()),
+    }
