@@ -42,7 +42,7 @@ Change = Callable[[DataSet, torch.device], DataSet]
 """Changes a data set before it is standardized; a device may do it. It must be hashable."""
 
 Keep = Callable[[Tensor, Tensor], Tensor]
-"""Keeps some samples: takes their labels and their indices, returns the indices that stay."""
+"""Keeps some samples; takes their labels and their indices, and returns the indices that stay."""
 
 
 class Epochs(Protocol):
