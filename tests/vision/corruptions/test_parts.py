@@ -12,7 +12,6 @@ from torch.nn import functional
 from regrow.vision.corruptions import corrupt, linear
 from regrow.vision.corruptions.blur import (
     _copied_from,
-    _disk,
     _disk_in_parts,
     defocus_blur,
     smeared,
