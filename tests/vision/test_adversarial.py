@@ -127,7 +127,9 @@ class TestTheOptimum:
 class TestAnotherImplementation:
     """Both are given the same start: the image."""
 
-    @pytest.mark.parametrize("model", [network().eval(), linear().eval()], ids=["network", "linear"])
+    @pytest.mark.parametrize(
+        "model", [network().eval(), linear().eval()], ids=["network", "linear"]
+    )
     def test_torchattacks(self, model):
         torchattacks = pytest.importorskip("torchattacks")
         images, labels = batch()  # eight, so that a mean's gradients are a sum's, exactly
@@ -135,7 +137,9 @@ class TestAnotherImplementation:
         found = pgd(model, images, labels, random_start=False)
         torch.testing.assert_close(found, attack(images, labels), rtol=0, atol=ROUNDING)
 
-    @pytest.mark.parametrize("model", [network().eval(), linear().eval()], ids=["network", "linear"])
+    @pytest.mark.parametrize(
+        "model", [network().eval(), linear().eval()], ids=["network", "linear"]
+    )
     def test_foolbox(self, model):
         foolbox = pytest.importorskip("foolbox")
         images, labels = batch()
