@@ -350,8 +350,8 @@ class SNIP(_OneShot):
 
     Source: Lee et al. 2019 (arXiv 1810.02340).
 
-    Differs from several public codes, which draw random masks with SNIP's layer densities:
-    ``scope="ratios"``.
+    Differs from the paper: every layer keeps at least one unit. Several public codes draw random
+    masks with SNIP's layer densities: ``scope="ratios"``.
 
     Args:
         loss: computes the loss of a model on a batch.

@@ -1,1 +1,1 @@
-"""Images: data sets in their published formats, models, and corruptions."""
+"""Images: data sets in their published formats, models, corruptions, and attacks."""

@@ -114,19 +114,36 @@ def test_what_is_done_at_once_does_not_matter(drawn, name, monkeypatch):
 def test_small_and_narrow_images_are_corrupted_too(name, size, channels):
     images = torch.rand(2, channels, *size)
     for table in TABLES:
-        for severity in (1, 5):
+        for severity in range(1, 6):
             result = corrupt(images, name, severity, table=table)
             assert result.shape == images.shape
             assert ((result >= 0) & (result <= 1)).all()  # which no NaN is
 
 
+@pytest.mark.parametrize("severity", range(1, 6))
+@pytest.mark.parametrize("name", ALL)
+def test_a_single_pixel_is_the_same_alone_in_a_clip_and_in_black_or_white(name, severity):
+    for value in (0.0, 0.3, 1.0):
+        for channels in (1, 3):
+            pixel = torch.full((1, channels, 1, 1), value)
+            result = corrupt(pixel, name, severity)
+            assert ((result >= 0) & (result <= 1)).all()
+            clip = corrupt_video(pixel.expand(2, -1, -1, -1).unsqueeze(0), name, severity)
+            torch.testing.assert_close(clip[0], result.expand_as(clip[0]), atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_an_empty_batch_stays_empty(name):
     for dtype in (torch.float32, torch.uint8):
-        empty = torch.zeros(0, 3, 8, 8, dtype=dtype)
-        assert corrupt(empty, name, 1).shape == empty.shape
-        clips = torch.zeros(0, 4, 3, 8, 8, dtype=dtype)
-        assert corrupt_video(clips, name, 1).shape == clips.shape
+        for severity in range(1, 6):
+            empty = torch.zeros(0, 3, 8, 8, dtype=dtype)
+            result = corrupt(empty, name, severity)
+            assert (result.shape, result.dtype) == (empty.shape, dtype)
+            for shape in ((0, 4, 3, 8, 8), (2, 0, 1, 8, 8)):
+                for consistent in (True, False):
+                    clips = torch.zeros(shape, dtype=dtype)
+                    found = corrupt_video(clips, name, severity, consistent=consistent)
+                    assert (found.shape, found.dtype) == (clips.shape, dtype)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "saturate"])
@@ -213,11 +230,25 @@ def test_what_cannot_be_is_refused(change, error, said):
         corrupt_video(images.unsqueeze(0) if images.ndim == 4 else images, **given)
 
 
-def test_one_nan_among_many_is_refused():
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -1e-3, 1.001])
+@pytest.mark.parametrize("name", ALL)
+def test_one_wrong_value_among_many_is_refused(name, value):
     images = torch.rand(4, 3, 8, 8)
-    images[2, 1, 3, 4] = torch.nan
-    with pytest.raises(ValueError, match="NaN"):
-        corrupt(images, "contrast", 1)
+    images[2, 1, 3, 4] = value
+    for severity in range(1, 6):
+        with pytest.raises(ValueError, match=r"must be in \[0, 1\], none NaN"):
+            corrupt(images, name, severity)
+        with pytest.raises(ValueError, match=r"must be in \[0, 1\], none NaN"):
+            corrupt_video(images.unsqueeze(1), name, severity)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_grey_video_is_its_grey_frames(drawn, name):
+    clips = drawn(32, 4).mean(1, keepdim=True).unflatten(0, (2, 2))
+    for severity in range(1, 6):
+        found = corrupt_video(clips, name, severity, consistent=False)
+        frames = corrupt(clips.flatten(0, 1), name, severity)
+        torch.testing.assert_close(found.flatten(0, 1), frames, atol=1e-5, rtol=0)
 
 
 def test_torchvision_is_not_needed():

@@ -6,16 +6,23 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch.nn import functional
 
 from regrow.vision.corruptions import corrupt, linear
-from regrow.vision.corruptions.blur import _copied_from, smeared
+from regrow.vision.corruptions.blur import (
+    _copied_from,
+    _disk_in_parts,
+    defocus_blur,
+    smeared,
+)
 from regrow.vision.corruptions.colour import saturate
 from regrow.vision.corruptions.digital import pixelate
 from regrow.vision.corruptions.draws import WORDS, Draws
 from regrow.vision.corruptions.ice import SIDE, sheets
 from regrow.vision.corruptions.jpeg import jpeg_compression, quantization
 from regrow.vision.corruptions.noise import poisson_quantiles
+from regrow.vision.corruptions.severities import TABLES, parameters
 from regrow.vision.corruptions.weather import brightness, plasma
 
 
@@ -215,3 +222,31 @@ def test_water_adds_light_and_mud_hides(drawn):
     mud = torch.tensor([63, 42, 20]).view(3, 1, 1) / 255
     hidden = functional.l1_loss(muddy, mud.expand_as(muddy), reduction="none").amax(1) < 0.06
     assert 0.01 < float(hidden.float().mean()) < 0.3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 7), (40, 33), (70, 70)])
+@pytest.mark.parametrize("radius", [0, 1, 5])
+@pytest.mark.parametrize(
+    "edges, mode", [("nearest", "nearest"), ("symmetric", "reflect"), ("mirror", "mirror")]
+)
+def test_products_of_spectra_are_correlations(size, radius, edges, mode):
+    images, taps = torch.rand(2, 3, *size), torch.randn(2 * radius + 1, 2 * radius + 1)
+    found = linear.spectral(images, taps, edges)
+    expected = ndimage.correlate(
+        images.double().numpy(), taps.double().numpy()[None, None], mode=mode
+    )
+    torch.testing.assert_close(found.double(), torch.from_numpy(expected), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_a_large_image_is_defocused_as_by_matrices(table, severity):
+    images = torch.rand(1, 3, 90, 120)
+    strength = parameters(table, "defocus_blur", severity)
+    parts = linear.apply(images, *_disk_in_parts(*strength, 90, 120))
+    found = defocus_blur(images, strength, draws())
+    torch.testing.assert_close(found, parts, atol=3e-6, rtol=0)
+
+
+def test_an_empty_batch_of_large_images_is_defocused():
+    assert corrupt(torch.rand(0, 3, 90, 90), "defocus_blur", 5).shape == (0, 3, 90, 90)

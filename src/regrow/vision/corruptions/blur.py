@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _FAINTEST = 1e-4  # parts of a smear below this share of the brightest are left out
+_SPECTRAL = 64  # sides up to which matrices are faster than spectra
 _JUMPS = 6  # follow chains of 64 copies; a longer one has a chance below 2⁻⁶⁴
 
 
@@ -46,8 +47,10 @@ def defocus_blur(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor
         parameters: (radius, deviation of the softening), in pixels.
         draws: nothing is random here.
     """
-    radius, softening = parameters
-    return linear.apply(images, *_disk(radius, softening, images.shape[2], images.shape[3]))
+    height, width = images.shape[2:]
+    if min(height, width) > _SPECTRAL:
+        return linear.spectral(images, _disk(*parameters).float(), "mirror")
+    return linear.apply(images, *_disk_in_parts(*parameters, height, width))
 
 
 def zoom_blur(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
@@ -165,15 +168,22 @@ def _copied_from(height: int, width: int, reach: int, draws: Draws) -> Tensor:
     return following % pixels
 
 
-@lru_cache(maxsize=32)
-def _disk(radius: float, softening: float, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return the disk as a sum of separable filters: its singular vectors."""
+def _disk(radius: float, softening: float) -> Tensor:
+    """Return the taps of the disk, a square of an odd side, in float64."""
     reach = 8 if radius <= 8 else int(radius)
     x = torch.arange(-reach, reach + 1)
     disk = (x[:, None] ** 2 + x**2 <= radius**2).double()
     taps = linear.gaussian_taps(softening, 1 if radius <= 8 else 2)
     soften = linear.convolution(taps, len(x), "mirror").double()
-    left, values, right = torch.linalg.svd(soften @ (disk / disk.sum()) @ soften.T)
+    return soften @ (disk / disk.sum()) @ soften.T
+
+
+@lru_cache(maxsize=32)
+def _disk_in_parts(
+    radius: float, softening: float, height: int, width: int
+) -> tuple[Tensor, Tensor]:
+    """Return the disk as a sum of separable filters: its singular vectors."""
+    left, values, right = torch.linalg.svd(_disk(radius, softening))
     kept = int((values > 1e-6 * values[0]).sum())
     left, right = left.T[:kept] * values[:kept, None], right[:kept]
     rows = [linear.convolution(taps.float(), height, "mirror") for taps in left]
