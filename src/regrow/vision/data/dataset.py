@@ -17,8 +17,8 @@ class DataSet:
 
     Args:
         name: of the data set.
-        train_inputs: images as uint8, shape (n, channels, height, width), or features as float32,
-            shape (n, features).
+        train_inputs: images as uint8, shape (n, channels, height, width), clips as uint8, shape (n,
+            channels, frames, height, width), or features as float32, shape (n, features).
         train_labels: int64, shape (n,).
         test_inputs: as ``train_inputs``.
         test_labels: as ``train_labels``.
