@@ -1,4 +1,15 @@
-"""Moving Fashion: an action set that is rendered from Fashion-MNIST."""
+"""Moving Fashion: an action set that is rendered from Fashion-MNIST.
+
+A clip shows a garment that does one of ten things: it moves left, right, up or down, turns
+clockwise or counter-clockwise, grows, shrinks, circles, or shakes. That is the label. Which garment
+it is, where it begins and how fast it is are random; no single frame tells the action (see
+:func:`regrow.vision.data.actions.draw_poses`). What leaves a frame on one side comes in on the
+other, and what has grown to its largest begins again at its smallest. 8,000 clips of garments that
+Fashion-MNIST trains on are for training, 2,000 of those it tests on for testing: 16 frames of 32×32
+grey pixels, as many clips of each action.
+
+The set is our own, made to be small, exact and offline; no published figure belongs to it.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +35,8 @@ _RULE = 1  # raised when other clips are made of the same garments
 def load_moving_fashion(places: Places) -> DataSet:
     """Load Moving Fashion; clips are rendered once from Fashion-MNIST, and kept.
 
-    A clip shows a garment that does one of ten things: it moves left, right, up or down, turns
-    clockwise or counter-clockwise, grows, shrinks, circles, or shakes. That is the label. Which
-    garment it is, where it begins and how fast it is are random; no single frame tells the action
-    (see :func:`regrow.vision.data.actions.draw_poses`). 8,000 clips of garments that Fashion-MNIST
-    trains on are for training, 2,000 of those it tests on for testing: 16 frames of 32×32 grey
-    pixels, as many clips of each action.
-
     Args:
         places: where to look; Fashion-MNIST is looked for in its own folder beside it.
-
-    Differs from published action sets: it is our own, made to be small, exact and offline.
     """
     fashion = Places("fashion-mnist", places.data_dir, places.download)
     sources = [stamp(path) for path in fashion_mnist_files(fashion).values()]
