@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import regrow
 from regrow.engine.criteria import AverageGradient
 from regrow.measure.flops import LayerFlops, count_flops, training_flops
+from regrow.vision.models import VisionTransformer
 
 
 def conv_model():
@@ -66,6 +67,33 @@ def test_attention_products_do_not_shrink_with_the_weights():
     assert flops.other_forward == products
     assert flops.forward(dict.fromkeys(flops.layers, 0.0)) == products
     assert flops.other_backward == 2 * products
+
+
+def test_a_convolution_of_clips_takes_two_operations_a_weight_and_place():
+    model = nn.Sequential(
+        nn.Conv3d(2, 4, (3, 3, 3), padding=1), nn.Conv3d(4, 6, (1, 2, 2), stride=(1, 2, 2))
+    )
+    flops = count_flops(model, torch.randn(3, 2, 5, 6, 8))
+    first = 2 * 3 * (5 * 6 * 8) * (4 * 2 * 27)
+    second = 2 * 3 * (5 * 3 * 4) * (6 * 4 * 4)
+    assert flops.layers["0.weight"] == LayerFlops(first, 0, first)
+    assert flops.layers["1.weight"] == LayerFlops(second, second, second)
+    assert (flops.other_forward, flops.other_backward, flops.uncounted) == (0, 0, ())
+
+
+def test_attention_of_a_vision_transformer_is_counted_by_hand():
+    model = VisionTransformer((1, 8, 8), 3, width=16, heads=2, depth=2, patch=4)
+    flops = count_flops(model, torch.randn(2, 1, 8, 8))
+    batch, tokens, inner = 2, 5, 128
+    assert flops.other_forward == 2 * (2 * 2 * batch * tokens**2 * inner)  # q·k and weights·v
+    assert flops.other_backward == 2 * flops.other_forward
+    forward = {name: f.forward for name, f in flops.layers.items()}
+    assert forward["patches.weight"] == 2 * batch * 4 * 16 * 16
+    assert forward["blocks.1.attention.qkv.weight"] == 2 * batch * tokens * 16 * 3 * inner
+    assert forward["blocks.1.attention.out.weight"] == 2 * batch * tokens * inner * 16
+    assert forward["blocks.1.hidden.weight"] == 2 * batch * tokens * 16 * 64
+    assert forward["head.weight"] == 2 * batch * 16 * 3
+    assert flops.uncounted == ("positions",)
 
 
 def test_counting_leaves_the_model_and_the_random_state_alone():

@@ -56,10 +56,11 @@ def train(
     several GPUs, or machines: torchrun --nproc-per-node N -m regrow train ...
 
     Args:
-        data: A data set: digits, fashion-mnist, cifar10, cifar100, tiny-imagenet, higgs; or
-            imagenet, a folder of images by class in train and val.
+        data: A data set: digits, fashion-mnist, cifar10, cifar100, tiny-imagenet, higgs; clips of
+            moving-fashion; or imagenet, a folder of images by class in train and val.
         model: A model: mlp-300-100 with any widths, small-conv, lenet5, resnet20 (32, 44, 56),
-            resnet18, resnet50, vgg16, efficientnet-b0.
+            resnet18 (34, 50), vgg16, efficientnet-b0, deit-tiny (small, base); for clips
+            small-conv3d, resnet3d-50, i3d.
         method: How it is kept sparse: a name from "regrow methods", or how one begins.
         density: The share of weights kept; else 0.1, or as the method has it.
         option: More arguments of the method: update_every=50 drop_fraction=0.3 ...

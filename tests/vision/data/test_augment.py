@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from regrow.vision.data import names, standard
-from regrow.vision.data.augment import STANDARD, random_crop, random_flip, random_resized_crop
+from regrow.vision.data.augment import (
+    STANDARD,
+    random_crop,
+    random_flip,
+    random_resized_crop,
+    random_roll,
+)
 from regrow.vision.data.boxes import random_boxes
 
 DTYPES = [torch.uint8, torch.float32, torch.bfloat16]
@@ -45,6 +51,27 @@ def test_a_crop_is_one_of_the_shifts_and_all_of_them_come(mode, dtype):
     assert (often < 80 + 55).all()
 
 
+@pytest.mark.parametrize("change", [random_crop, random_flip, random_roll])
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+def test_all_frames_of_a_clip_are_changed_as_one_image_would_be(change, mode):
+    clips = torch.randint(1, 255, (30, 3, 4, 7, 6), generator=generator(7))
+    more = {"mode": mode} if change is random_crop else {}
+    changed = change(clips, generator(), **more)
+    assert changed.shape == clips.shape
+    for frame in range(4):
+        assert torch.equal(changed[:, :, frame], change(clips[:, :, frame], generator(), **more))
+
+
+def test_a_roll_is_one_of_all_shifts_around_and_all_of_them_come():
+    given = images(1).expand(3000, 3, 5, 6)
+    rolled = random_roll(given, generator())
+    every = [given[0].roll((y, x), (1, 2)) for y in range(5) for x in range(6)]
+    same = (rolled[:, None] == torch.stack(every)).flatten(2).all(2)
+    assert (same.sum(1) == 1).all()
+    assert (same.sum(0) > 100 - 60).all()  # of 30 shifts, 100 times each: six deviations
+    assert (same.sum(0) < 100 + 60).all()
+
+
 def test_a_crop_without_padding_is_the_image():
     assert torch.equal(random_crop(images(3), generator(), padding=0), images(3))
 
@@ -59,7 +86,15 @@ def test_a_flip_is_the_image_or_its_mirror_and_both_come(dtype):
     assert 140 < int(mirrored.sum()) < 260
 
 
-@pytest.mark.parametrize("change", [random_crop, random_flip, random_resized_crop])
+@pytest.mark.parametrize(
+    "change",
+    [
+        random_crop,
+        random_flip,
+        random_resized_crop,
+        random_roll,
+    ],
+)
 def test_the_generator_decides(change):
     a, b, c = (change(images(20), generator(seed)) for seed in (0, 0, 1))
     assert torch.equal(a, b)
@@ -120,6 +155,8 @@ def test_if_no_box_fits_the_middle_is_taken(height, width, box):
         (lambda x: random_crop(x, generator(), padding=5, mode="reflect"), "padding=5: .* below 5"),
         (lambda x: random_crop(x, generator(), mode="wrap"), "mode='wrap'"),
         (lambda x: random_crop(x[0], generator()), r"images of shape \(3, 5, 6\)"),
+        (lambda x: random_resized_crop(x[None], generator()), r"images of shape \(1, 2, 3, 5, 6\)"),
+        (lambda x: random_roll(x[0], generator()), r"images of shape \(3, 5, 6\)"),
         (lambda x: random_resized_crop(x, generator(), scale=(0.5, 0.1)), "scale="),
         (lambda x: random_resized_crop(x, generator(), ratio=(0.0, 1.0)), "ratio="),
         (lambda x: random_resized_crop(x, generator(), size=0), "size=0"),

@@ -20,8 +20,8 @@ def _sections(records: Records) -> Sequence[Section]:
 STUDY = Study(
     name="corruption-robustness",
     title="Dynamic sparse training under image corruption",
-    source="Wu et al. 2025, Dynamic Sparse Training versus Dense Training: The Unexpected Winner in "
-    "Image Corruption Robustness (ICLR, arXiv 2410.03030)",
+    source="Wu et al. 2025, Dynamic Sparse Training versus Dense Training: The Unexpected Winner "
+    "in Image Corruption Robustness (ICLR, arXiv 2410.03030)",
     about="Networks are trained on clean images and tested under fifteen corruptions of five "
     "severities. The paper reports that dynamic sparse training beats dense training there at low "
     "sparsity. It shows no clean accuracy, no static topology, no dense network of equal size and "

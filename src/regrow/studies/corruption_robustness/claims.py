@@ -182,15 +182,15 @@ CLAIMS: Sequence[Claim] = (
     Claim(
         "Taking away low frequencies hurts both alike.",
         f"{_SOURCE}, radius-accuracy curves (read in reviews)",
-        f"{_TOGETHER}: what is lost from clean accuracy when radii up to {', '.join(_HIGH_RADII)} "
-        f"are taken away differs from dense by less than {_CURVE:g} point, with the whole interval.",
+        f"{_TOGETHER}: what is lost from clean accuracy when radii up to "
+        f"{', '.join(_HIGH_RADII)} are taken away differs from dense by less than {_CURVE:g} point, with the whole interval.",
         _low_frequencies,
     ),
     Claim(
         "Dynamic sparse training takes away whole kernels.",
         f"{_SOURCE}, heat maps of kernels (read in reviews)",
-        f"{_TOGETHER}: a smaller share of kernels keeps any weight than in a static topology of the "
-        "same density.",
+        f"{_TOGETHER}: a smaller share of kernels keeps any weight than in a static topology of "
+        "the same density.",
         _whole_kernels,
     ),
     Claim(

@@ -52,9 +52,7 @@ def _by_density(records: Records) -> Iterator[Section]:
         ):
             curves = _curves(task, measure)
             shown += [interval for points in curves.values() for interval in points.values()]
-            draw_curves(
-                axis, curves, x="density", y="accuracy, %", colours=_COLOUR, even=True
-            )
+            draw_curves(axis, curves, x="density", y="accuracy, %", colours=_COLOUR, even=True)
             axis.set_title(f"{what} test images", fontsize=10)
             if dense := _mean(task, "dense", 1.0, measure):
                 axis.axhline(dense.mean, color="black", linewidth=1, linestyle=":", label="dense")
@@ -165,7 +163,8 @@ def _by_severity(records: Records) -> Iterator[Section]:
     title = "By severity"
     yield Section(
         title,
-        "SET and RigL together, mean over corruptions and densities from 0.9 to 0.5, paired by seed.",
+        "SET and RigL together, mean over corruptions and densities from 0.9 to 0.5, paired by "
+        "seed.",
         svg(figure, title),
         caption=about_runs(i for points in curves.values() for i in points.values()),
     )
@@ -191,8 +190,8 @@ def _by_radius(records: Records) -> Iterator[Section]:
         title = f"Which frequencies are needed: {task.name}, density {density:g}"
         yield Section(
             title,
-            "Accuracy on clean images of which only some frequencies are kept. A radius of 1 is the "
-            "highest frequency along an axis, half a cycle a pixel.",
+            "Accuracy on clean images of which only some frequencies are kept. A radius of 1 is "
+            "the highest frequency along an axis, half a cycle a pixel.",
             svg(figure, title),
             caption=about_runs(shown),
         )
@@ -241,8 +240,8 @@ def _filters(records: Records) -> Iterator[Section]:
         if rows:
             yield Section(
                 f"Filters: {task.name}",
-                "The share of kernels with any active weight, and the entropy (base 10) of what the "
-                "principal patterns of a layer's kernels explain, mean over layers.",
+                "The share of kernels with any active weight, and the entropy (base 10) of what "
+                "the principal patterns of a layer's kernels explain, mean over layers.",
                 table=Table(("", "kernels left, %", "entropy"), rows),
             )
 

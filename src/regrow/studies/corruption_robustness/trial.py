@@ -100,9 +100,8 @@ class Robust(Classify):
 
 
 def _filters(training: Training) -> dict[str, Any]:
-    weights = {
-        name: weight.detach() for name, weight in training.model.named_parameters() if weight.ndim > 3
-    }
+    named = training.model.named_parameters()
+    weights = {name: weight.detach() for name, weight in named if weight.ndim > 3}
     if not weights:
         return {}
     masks = {name: (weight != 0) for name, weight in weights.items()}

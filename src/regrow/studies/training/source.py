@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_TEST_BATCH = 1000
+_TEST_BATCH = 1000  # images, or frames of clips
 _READERS = 16  # processes that read images, on all ranks together
 
 Pairs = Iterator[tuple[Tensor, Tensor]]
@@ -141,15 +141,20 @@ def open_source(
         classes=classes,
         batches=Batches(inputs, targets, batch, augment=augmented, **common),
         validation=lambda: _in_parts(train, labels, held_out),
-        test=lambda: zip(test.split(_TEST_BATCH), test_labels.split(_TEST_BATCH), strict=True),
+        test=lambda: zip(test.split(_many(test)), test_labels.split(_many(test)), strict=True),
         ready=lambda inputs: inputs,
         moments=moments,
     )
 
 
 def _in_parts(inputs: Tensor, labels: Tensor, kept: Tensor) -> Pairs:
-    for index in kept.split(_TEST_BATCH):
+    for index in kept.split(_many(inputs)):
         yield inputs[index], labels[index]
+
+
+def _many(inputs: Tensor) -> int:
+    frames = inputs.shape[2] if inputs.ndim == 5 else 1
+    return max(1, _TEST_BATCH // frames)
 
 
 @functools.lru_cache(maxsize=1)

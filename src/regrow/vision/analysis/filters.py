@@ -152,10 +152,12 @@ def singular_value_entropy(weight: Tensor, *, normalized: bool = False) -> float
         raise ValueError(
             f"weight of shape {tuple(weight.shape)}: only kernels of 3×3 can be normalized"
         )
-    singular = torch.linalg.svdvals(kernels - kernels.mean(0))
-    # Below this a singular value is what rounding of the mean has left.
-    noise = torch.finfo(kernels.dtype).eps * max(kernels.shape) * float(kernels.abs().max())
-    variance = singular[singular > noise].square()
+    centred = kernels - kernels.mean(0)
+    squares = torch.linalg.eigvalsh(centred.T @ centred)  # of the singular values: k, not out · in
+    # Below these a square is what rounding has left, of the mean and of the largest.
+    eps = torch.finfo(kernels.dtype).eps
+    mean = (eps * max(kernels.shape) * float(kernels.abs().max())) ** 2
+    variance = squares[squares > max(mean, eps * kernels.shape[1] * float(squares[-1]))]
     if len(variance) <= 1:
         return 0.0
     entropy = float(torch.special.entr(variance / variance.sum()).sum()) / math.log(10)

@@ -1,8 +1,8 @@
-"""Random changes to a batch of images, in tensor code on their device.
+"""Random changes to a batch of images or clips, in tensor code on their device.
 
 What is random is drawn from the generator given, on its device: with a CPU generator the changes
-are the same wherever the images are. Images may be bytes or floats. Padding with zeros is black in
-bytes, and the mean colour in standardized images.
+are the same wherever the images are. All frames of a clip are changed alike. Images may be bytes
+or floats. Padding with zeros is black in bytes, and the mean colour in standardized images.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = [
     "random_crop",
     "random_flip",
     "random_resized_crop",
+    "random_roll",
     "standard",
 ]
 
@@ -35,7 +36,7 @@ def random_crop(
     """Pad each image on all sides and cut its size out again, anywhere.
 
     Args:
-        images: shape (n, channels, height, width).
+        images: shape (n, channels, height, width), or clips (n, channels, frames, height, width).
         generator: what is random.
         padding: pixels on each side, at least 0.
         mode: what to pad with: zeros, or the image mirrored at its outermost pixels.
@@ -52,22 +53,23 @@ def random_crop(
         >>> random_crop(image, torch.Generator().manual_seed(0), padding=1)[0, 0].tolist()
         [[0.0, 1.0], [0.0, 0.0]]
     """
-    n, _, height, width = _shape(images)
+    n, height, width = _shape(images)
     if padding < 0:
         raise ValueError(f"padding={padding}: must be at least 0")
     padded = _pad(images, padding, mode)
     down, right = torch.randint(
         2 * padding + 1, (2, n), generator=generator, device=generator.device
     ).to(images.device)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-    return windows[torch.arange(n, device=images.device), :, down, right]
+    windows = padded.unfold(-2, height, 1).unfold(-2, width, 1)
+    windows = windows.movedim((-4, -3), (1, 2))
+    return windows[torch.arange(n, device=images.device), down, right]
 
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image left to right, or not, with equal chance.
 
     Args:
-        images: shape (n, channels, height, width).
+        images: shape (n, channels, height, width), or clips (n, channels, frames, height, width).
         generator: what is random.
 
     Raises:
@@ -80,7 +82,34 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """
     n = _shape(images)[0]
     flip = torch.rand(n, generator=generator, device=generator.device) < 0.5
-    return torch.where(flip.to(images.device).view(n, 1, 1, 1), images.flip(3), images)
+    flip = flip.to(images.device).view(n, *(1,) * (images.ndim - 1))
+    return torch.where(flip, images.flip(-1), images)
+
+
+def random_roll(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each image by any number of pixels: what leaves on one side comes in on the other.
+
+    Args:
+        images: shape (n, channels, height, width), or clips (n, channels, frames, height, width).
+        generator: what is random.
+
+    Raises:
+        ValueError: these are no images.
+
+    Example:
+        >>> image = torch.arange(4).view(1, 1, 1, 4)
+        >>> random_roll(image, torch.Generator().manual_seed(1)).flatten().tolist()
+        [1, 2, 3, 0]
+    """
+    n, height, width = _shape(images)
+    shift = torch.rand(2, n, 1, generator=generator, device=generator.device).to(images.device)
+    rows, columns = (
+        (torch.arange(side, device=images.device) + (side * part).long()) % side
+        for side, part in zip((height, width), shift, strict=True)
+    )
+    each = torch.arange(n, device=images.device).view(n, 1, 1)
+    first = images.movedim((-2, -1), (1, 2))
+    return first[each, rows.unsqueeze(2), columns.unsqueeze(1)].movedim((1, 2), (-2, -1))
 
 
 def random_resized_crop(
@@ -113,7 +142,7 @@ def random_resized_crop(
         >>> random_resized_crop(image, torch.Generator(), size=4).unique().tolist()
         [7]
     """
-    n, _, height, width = _shape(images)
+    n, height, width = _shape(images, clips=False)
     if size is not None and size < 1:
         raise ValueError(f"size={size}: must be at least 1")
     boxes = random_boxes(n, height, width, generator, scale, ratio).to(images.device)
@@ -142,6 +171,7 @@ STANDARD: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
     "cifar100": crop_and_flip,
     "tiny-imagenet": crop_and_flip,
     "higgs": None,
+    "moving-fashion": random_roll,  # a mirrored clip would show another action
 }
 """The usual augmentation of each data set, or None."""
 
@@ -164,13 +194,12 @@ def standard(name: str) -> Callable[[Tensor, torch.Generator], Tensor] | None:
     return STANDARD[name]
 
 
-def _shape(images: Tensor) -> tuple[int, int, int, int]:
-    if images.ndim != 4:
-        raise ValueError(
-            f"images of shape {tuple(images.shape)}: must be (n, channels, height, width)"
-        )
-    n, channels, height, width = images.shape
-    return n, channels, height, width
+def _shape(images: Tensor, clips: bool = True) -> tuple[int, int, int]:
+    if images.ndim != 4 and not (clips and images.ndim == 5):
+        wanted = "(n, channels, height, width)"
+        wanted += ", or (n, channels, frames, height, width)" if clips else ""
+        raise ValueError(f"images of shape {tuple(images.shape)}: must be {wanted}")
+    return len(images), images.shape[-2], images.shape[-1]
 
 
 def _pad(images: Tensor, padding: int, mode: str) -> Tensor:
@@ -178,13 +207,13 @@ def _pad(images: Tensor, padding: int, mode: str) -> Tensor:
         return functional.pad(images, (padding,) * 4)
     if mode != "reflect":
         raise ValueError(f"mode={mode!r}: must be 'zeros' or 'reflect'")
-    height, width = images.shape[2:]
+    height, width = images.shape[-2:]
     if padding >= min(height, width):
         raise ValueError(
             f"padding={padding}: must be below {min(height, width)} to mirror {height}×{width}"
         )
     rows, columns = (_mirrored(side, padding, images.device) for side in (height, width))
-    return images[:, :, rows][:, :, :, columns]  # torch's own reflection knows no bytes
+    return images[..., rows, :][..., columns]  # torch's own reflection knows no bytes
 
 
 def _mirrored(side: int, padding: int, device: torch.device) -> Tensor:

@@ -17,8 +17,8 @@ class DataSet:
 
     Args:
         name: of the data set.
-        train_inputs: images as uint8, shape (n, channels, height, width), or features as float32,
-            shape (n, features).
+        train_inputs: images as uint8, shape (n, channels, height, width), clips as uint8, shape (n,
+            channels, frames, height, width), or features as float32, shape (n, features).
         train_labels: int64, shape (n,).
         test_inputs: as ``train_inputs``.
         test_labels: as ``train_labels``.
@@ -58,7 +58,8 @@ class DataSet:
 
         Example:
             >>> pixels = torch.tensor([[0.0, 5.0], [2.0, 5.0]])
-            >>> data = DataSet("", pixels, torch.tensor([0, 1]), pixels, torch.tensor([0, 1]), 2, "")
+            >>> labels = torch.tensor([0, 1])
+            >>> data = DataSet("two", pixels, labels, pixels, labels, 2, "")
             >>> data.moments()[0].tolist()
             [[1.0, 5.0]]
         """

@@ -1,36 +1,46 @@
-"""Mini-batches of images that do not fit into memory."""
+"""Mini-batches of images and clips that do not fit into memory."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from regrow.vision.data.batches import Augment, augmented
-from regrow.vision.data.image_folder import ImageFolder
 from regrow.vision.data.order import Order
 
-__all__ = ["FolderBatches"]
+__all__ = ["FolderBatches", "Samples"]
 
 Loader = DataLoader[tuple[Tensor, int]]
 
 
+class Samples(Protocol):
+    """Samples that are read one by one, such as an :class:`ImageFolder` or :class:`UCF101`."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def read(self, index: int, epoch: int) -> tuple[Tensor, int]:
+        """Return a sample as it is in an epoch, and its label."""
+
+
 class FolderBatches:
-    """Mini-batches of an image folder, read by worker processes; otherwise as :class:`Batches`.
+    """Mini-batches of images or clips, read by worker processes; otherwise as :class:`Batches`.
 
     Args:
-        folder: the images.
+        folder: the images or clips.
         size: of a batch, all ranks together; a multiple of ``ranks``.
         seed: another one, another order.
-        augment: changes a batch of images: takes them and a generator.
+        augment: changes a batch: takes it and a generator.
         rank: which process this is, counted from 0.
         ranks: how many processes train one model.
         drop_last: leave out a last batch that is smaller than ``size``; else up to ranks - 1
-            images of it are left out, so that all ranks have equally many.
-        workers: how many processes read images; 0: this one does. What is read does not depend on
+            samples of it are left out, so that all ranks have equally many.
+        workers: how many processes read; 0: this one does. What is read does not depend on
             it.
         pin_memory: put batches where a GPU can fetch them by itself.
 
@@ -40,7 +50,7 @@ class FolderBatches:
 
     def __init__(
         self,
-        folder: ImageFolder,
+        folder: Samples,
         size: int,
         *,
         seed: int,
@@ -62,13 +72,13 @@ class FolderBatches:
         return len(self.order)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (uint8) and labels (int64) of this rank, batch by batch.
+        """Yield images or clips (uint8) and labels (int64) of this rank, batch by batch.
 
         Args:
             number: of the epoch, at least 0; no earlier one need have been asked for.
 
         Raises:
-            ValueError: the number is negative; later on, an image is damaged.
+            ValueError: the number is negative; later on, a file is damaged.
         """
         loader = DataLoader(
             _Epoch(self.folder, number),
@@ -90,9 +100,9 @@ class FolderBatches:
 
 
 class _Epoch(Dataset[tuple[Tensor, int]]):
-    """The images as they are in one epoch."""
+    """The samples as they are in one epoch."""
 
-    def __init__(self, folder: ImageFolder, number: int) -> None:
+    def __init__(self, folder: Samples, number: int) -> None:
         self.folder, self.number = folder, number
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from regrow.engine.selection import seeded_generator
 from regrow.vision.data.boxes import random_boxes
-from regrow.vision.data.pictures import open_rgb
+from regrow.vision.data.pictures import open_rgb, shorter_side
 from regrow.vision.data.places import Places
 
 if TYPE_CHECKING:
@@ -174,10 +174,6 @@ def _random_part(picture: Image.Image, size: int, generator: torch.Generator) ->
 
 
 def _middle(picture: Image.Image, size: int, resize: int) -> Image.Image:
-    from PIL import Image  # noqa: PLC0415
-
-    shorter = min(picture.width, picture.height)
-    wide, tall = (int(resize * side / shorter) for side in (picture.width, picture.height))
-    resized = picture.resize((wide, tall), Image.Resampling.BILINEAR)
-    left, top = round((wide - size) / 2), round((tall - size) / 2)
+    resized = shorter_side(picture, resize)
+    left, top = (round((side - size) / 2) for side in resized.size)
     return resized.crop((left, top, left + size, top + size))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Bytes", "decode", "open_rgb", "read_image_parquet"]
+__all__ = ["Bytes", "decode", "open_rgb", "read_image_parquet", "shorter_side"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -50,6 +50,20 @@ def open_rgb(content: bytes | Path, of: str) -> Image.Image:
         raise ValueError(f"{of} is damaged ({error}): get it again") from error
     rgb.format = stored
     return rgb
+
+
+def shorter_side(picture: Image.Image, pixels: int) -> Image.Image:
+    """Resize an image, bilinear and smoothed, until its shorter side has so many pixels.
+
+    Args:
+        picture: any image.
+        pixels: of the shorter side; the longer one is rounded down.
+    """
+    from PIL import Image  # noqa: PLC0415
+
+    shorter = min(picture.size)
+    wide, tall = (int(pixels * side / shorter) for side in picture.size)
+    return picture.resize((wide, tall), Image.Resampling.BILINEAR)
 
 
 def decode(images: Iterable[tuple[str, bytes]], count: int) -> tuple[Bytes, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -10,7 +12,7 @@ from regrow.vision.data.download import Remote
 from regrow.vision.data.idx import read_idx
 from regrow.vision.data.places import Places
 
-__all__ = ["FASHION_MNIST", "load_digits", "load_fashion_mnist"]
+__all__ = ["FASHION_MNIST", "fashion_mnist_files", "load_digits", "load_fashion_mnist"]
 
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 
@@ -58,21 +60,33 @@ def load_digits(places: Places) -> DataSet:
     )
 
 
+def fashion_mnist_files(places: Places) -> dict[str, Path]:
+    """Find the four IDX files of Fashion-MNIST, gzipped or not.
+
+    Args:
+        places: where to look.
+
+    Returns:
+        Their paths, by the names of :data:`FASHION_MNIST`.
+    """
+    advice = (
+        "install Debian's package dataset-fashion-mnist, or put the four IDX files of "
+        "github.com/zalandoresearch/fashion-mnist there"
+    )
+    return {
+        stem: places.file((f"{stem}.gz", stem), remote, advice)
+        for stem, remote in FASHION_MNIST.items()
+    }
+
+
 def load_fashion_mnist(places: Places) -> DataSet:
     """Load Fashion-MNIST from its four IDX files, gzipped or not.
 
     Args:
         places: where to look.
     """
-    parts, paths = {}, {}
-    for stem, remote in FASHION_MNIST.items():
-        paths[stem] = places.file(
-            (f"{stem}.gz", stem),
-            remote,
-            "install Debian's package dataset-fashion-mnist, or put the four IDX files of "
-            "github.com/zalandoresearch/fashion-mnist there",
-        )
-        parts[stem] = read_idx(paths[stem])
+    paths = fashion_mnist_files(places)
+    parts = {stem: read_idx(path) for stem, path in paths.items()}
     splits = {}
     for split in ("train", "t10k"):
         images, labels = f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"

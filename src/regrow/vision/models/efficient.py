@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from regrow.vision.models.depth import leave_out
 
 __all__ = ["InvertedBottleneck", "SqueezeExcite", "efficientnet_b0"]
 
@@ -18,6 +19,7 @@ class SqueezeExcite(nn.Module):
     Source: Hu et al. 2018 (arXiv 1709.01507).
 
     Example:
+        >>> import torch
         >>> SqueezeExcite(8, 2)(torch.zeros(1, 8, 4, 4)).shape
         torch.Size([1, 8, 4, 4])
     """
@@ -58,6 +60,7 @@ class InvertedBottleneck(nn.Module):
     (arXiv 1603.09382).
 
     Example:
+        >>> import torch
         >>> InvertedBottleneck(8, 16, 6, 3, 2, 0.0)(torch.zeros(2, 8, 6, 6)).shape
         torch.Size([2, 16, 3, 3])
     """
@@ -83,10 +86,7 @@ class InvertedBottleneck(nn.Module):
         y: Tensor = self.body(x)
         if not self.residual:
             return y
-        if self.training and self.drop:
-            kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.drop
-            y = y * kept / (1 - self.drop)
-        return x + y
+        return x + leave_out(y, self.drop if self.training else 0.0)
 
 
 # (expansion, channels, blocks, stride, kernel) of each stage.

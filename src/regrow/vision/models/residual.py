@@ -100,19 +100,22 @@ class Bottleneck(nn.Module):
         torch.Size([2, 16, 3, 3])
     """
 
+    _convolution: type[nn.Conv2d] | type[nn.Conv3d] = nn.Conv2d
+    _norm: type[nn.BatchNorm2d] | type[nn.BatchNorm3d] = nn.BatchNorm2d
+
     def __init__(self, before: int, width: int, stride: int = 1) -> None:
         super().__init__()
         after = 4 * width
-        self.conv1 = nn.Conv2d(before, width, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, after, 1, bias=False)
-        self.norm3 = nn.BatchNorm2d(after)
+        self.conv1 = self._convolution(before, width, 1, bias=False)
+        self.norm1 = self._norm(width)
+        self.conv2 = self._convolution(width, width, 3, stride=stride, padding=1, bias=False)
+        self.norm2 = self._norm(width)
+        self.conv3 = self._convolution(width, after, 1, bias=False)
+        self.norm3 = self._norm(after)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or before != after:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride=stride, bias=False), nn.BatchNorm2d(after)
+                self._convolution(before, after, 1, stride=stride, bias=False), self._norm(after)
             )
 
     def forward(self, x: Tensor) -> Tensor:
