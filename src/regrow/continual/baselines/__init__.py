@@ -1,0 +1,19 @@
+"""Learners to compare with: each learns a stream's tasks in turn and answers them all."""
+
+from regrow.continual.baselines.independent import Independent
+from regrow.continual.baselines.joint import Joint
+from regrow.continual.baselines.learner import Learner, Setup, accuracy
+from regrow.continual.baselines.shared import EWC, FineTuning, Replay
+from regrow.continual.baselines.training import Training
+
+__all__ = [
+    "EWC",
+    "FineTuning",
+    "Independent",
+    "Joint",
+    "Learner",
+    "Replay",
+    "Setup",
+    "Training",
+    "accuracy",
+]

@@ -1,0 +1,128 @@
+"""What every learner of a stream can do, and what it is made with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regrow.continual.baselines.training import Augment, Tell, Training
+from regrow.continual.streams.task import Part, Task
+from regrow.engine.selection import seeded_generator
+
+__all__ = ["Learner", "Setup", "accuracy", "hash_seed"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What learners of one comparison share.
+
+    Args:
+        build: makes the network; its last linear layer is replaced by one a task.
+        training: how each task is trained.
+        seed: of everything random.
+        device: where. Tasks must be there, too.
+        augment: changes a batch of inputs at random, in training only.
+    """
+
+    build: Callable[[], nn.Module]
+    training: Training
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    augment: Augment | None = None
+
+
+class Learner(ABC):
+    """Learns tasks one after another, and answers each when it is told which it is.
+
+    Args:
+        setup: what it shares with others.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+
+    @property
+    @abstractmethod
+    def learnt(self) -> int:
+        """How many tasks it has learnt."""
+
+    @abstractmethod
+    def learn(self, task: Task, tell: Tell = lambda _: None) -> None:
+        """Learn the next task.
+
+        Args:
+            task: the next one; it may have any number of classes.
+            tell: is told the share of the task that is done.
+
+        Raises:
+            ValueError: the task has no samples.
+            FloatingPointError: the loss is no longer a number.
+        """
+
+    @abstractmethod
+    def predict(self, task: int, inputs: Tensor) -> Tensor:
+        """Return a task's own logits, in evaluation mode.
+
+        Args:
+            task: its number, from 0.
+            inputs: shape (n, ...); what is said of one does not depend on the others.
+
+        Returns:
+            float32, shape (n, classes of the task).
+
+        Raises:
+            ValueError: the task was never learnt.
+        """
+
+    @property
+    @abstractmethod
+    def weights_used(self) -> int:
+        """How many weights answer all tasks so far, those of heads left out."""
+
+    @property
+    def masks(self) -> Sequence[Mapping[str, Tensor]]:
+        """The active weights of each task, on the CPU; empty if tasks have none of their own."""
+        return ()
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it has learnt: tensors, numbers, strings and containers of them."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken; for a learner made alike that is new."""
+
+    def _check(self, task: int) -> None:
+        if not 0 <= task < self.learnt:
+            raise ValueError(f"task={task}: was never learnt; {self.learnt} tasks were")
+
+    def _seed(self, what: str) -> int:
+        """Return a seed for something that is drawn once a task."""
+        return hash_seed(self.setup.seed, what, self.learnt)
+
+
+def hash_seed(*key: int | str) -> int:
+    """Return a number that depends on the key alone."""
+    return seeded_generator(*key).initial_seed() % 2**31
+
+
+def accuracy(learner: Learner, task: int, part: Part) -> float:
+    """Return the share of a task's samples that the task's own logits classify right.
+
+    Args:
+        learner: which has learnt the task.
+        task: its number, from 0.
+        part: samples, as a rule those of ``Task.test``.
+
+    Raises:
+        ValueError: the task was never learnt, or there is no sample.
+    """
+    if not len(part):
+        raise ValueError(f"task={task}: there is no sample to test on")
+    found = learner.predict(task, part.inputs).argmax(1)
+    return int((found == part.targets).sum()) / len(part)
