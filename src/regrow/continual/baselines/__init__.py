@@ -4,6 +4,7 @@ from regrow.continual.baselines.independent import Independent
 from regrow.continual.baselines.joint import Joint
 from regrow.continual.baselines.learner import Learner, Setup, accuracy
 from regrow.continual.baselines.shared import EWC, FineTuning, Replay
+from regrow.continual.baselines.subnetworks import PackNet, SubNetworks
 from regrow.continual.baselines.training import Training
 
 __all__ = [
@@ -12,8 +13,10 @@ __all__ = [
     "Independent",
     "Joint",
     "Learner",
+    "PackNet",
     "Replay",
     "Setup",
+    "SubNetworks",
     "Training",
     "accuracy",
 ]

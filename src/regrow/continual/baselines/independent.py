@@ -39,10 +39,10 @@ class Independent(Learner):
     @property
     def weights_used(self) -> int:
         """How many weights the bodies have, all together; zeros are none if they are sparse."""
-        bodies = [p for network in self.networks for p in network.body.parameters()]
+        weights = [weight for network in self.networks for weight in network.weights]
         if self.method is None:
-            return sum(p.numel() for p in bodies)
-        return sum(int(p.count_nonzero()) for p in bodies)
+            return sum(weight.numel() for weight in weights)
+        return sum(int(weight.count_nonzero()) for weight in weights)
 
     def learn(self, task: Task, tell: Tell = lambda _: None) -> None:
         """Learn the next task in a network of its own."""

@@ -42,7 +42,7 @@ class Joint(Learner):
     @property
     def weights_used(self) -> int:
         """How many weights the body has."""
-        return sum(p.numel() for p in self.network.body.parameters())
+        return sum(weight.numel() for weight in self.network.weights)
 
     def learn(self, task: Task, tell: Tell = lambda _: None) -> None:
         """Learn all tasks so far anew, together with the next one."""

@@ -60,6 +60,11 @@ class MultiHead(nn.Module):
         """How many outputs each head has."""
         return [head.out_features for head in self.heads]  # type: ignore[misc]
 
+    @property
+    def weights(self) -> list[Tensor]:
+        """The body's weights: of linear layers and convolutions, not biases and norms."""
+        return [p for p in self.body.parameters() if p.ndim > 1]
+
     def add_head(self, classes: int, seed: int) -> None:
         """Add the head of the next task, where the other parameters are.
 
