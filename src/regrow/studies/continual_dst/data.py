@@ -46,16 +46,12 @@ def open_stream(
     if name not in STREAMS:
         raise ValueError(f"stream={name!r}: must be one of {', '.join(STREAMS)}")
     data, mean, deviation = _loaded(STREAMS[name].data, data_dir, device)
-    some = replace(
-        data,
-        **_some(data, "train", samples, seed),
-        **_some(data, "test", tests, seed),
-    )
-    stream = make_stream(name, some, seed=seed)
+    parts = _some(data, "train", samples, seed) | _some(data, "test", tests, seed)
+    stream = make_stream(name, replace(data, **parts), seed=seed)
     return stream.prepared(lambda inputs: (inputs.float() - mean) / deviation)
 
 
-def _some(data: DataSet, part: str, n: int | None, seed: int) -> dict[str, Tensor]:
+def _some(data: DataSet, part: str, n: int | None, seed: int) -> dict[str, Any]:
     """Draw images of one part; the same ones for all learners with one seed."""
     names = (f"{part}_inputs", f"{part}_labels")
     inputs, labels = (getattr(data, name) for name in names)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from torch import nn
 
@@ -16,9 +15,11 @@ from regrow.continual.baselines import (
     Independent,
     Joint,
     Learner,
+    NISPALike,
     PackNet,
     Replay,
     Setup,
+    SpaceNetLike,
     SubNetworks,
 )
 from regrow.continual.streams import Stream
@@ -37,6 +38,8 @@ __all__ = [
     "Place",
     "Rehearsed",
     "Separate",
+    "SpaceReserved",
+    "Stabilised",
     "Subnetworks",
 ]
 
@@ -74,11 +77,6 @@ class Kind(ABC):
     def make(self, place: Place) -> Learner:
         """Make the learner."""
 
-    @property
-    def name(self) -> str:
-        """What a reader calls it; its density apart."""
-        return type(self).__name__
-
 
 @dataclass(frozen=True)
 class Subnetworks(Kind):
@@ -92,9 +90,14 @@ class Subnetworks(Kind):
     """
 
     density: float
-    allocation: Literal["ERK", "uniform"] = "uniform"
-    growth: Literal["random", "unfired", "gradient", "momentum", "static"] = "random"
+    allocation: str = "uniform"
+    growth: str = "random"
     updates: int = 20
+
+    def __post_init__(self) -> None:
+        for name, known in (("allocation", ALLOCATIONS), ("growth", (*GROWTH, "static"))):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name}={value!r}: must be one of {', '.join(known)}")
 
     def make(self, place: Place) -> Learner:
         """Make the learner."""
@@ -141,10 +144,12 @@ class Separate(Kind):
     Args:
         density: below 1 each is sparse, by growing at random with uniform allocation.
         same_total: each is a narrower dense network of a T-th of the weights.
+        updates: of a sparse network's topology, within a task.
     """
 
     density: float = 1.0
     same_total: bool = False
+    updates: int = 20
 
     def make(self, place: Place) -> Learner:
         """Make the learner."""
@@ -153,7 +158,9 @@ class Separate(Kind):
             return Independent(replace(place.setup, build=build))
         if self.density == 1:
             return Independent(place.setup)
-        return Independent(place.setup, Subnetworks(self.density).method(place.steps))
+        return Independent(
+            place.setup, Subnetworks(self.density, updates=self.updates).method(place.steps)
+        )
 
 
 @dataclass(frozen=True)
@@ -169,6 +176,40 @@ class Packed(Kind):
     def make(self, place: Place) -> Learner:
         """Make the learner."""
         return PackNet(place.setup, self.density)
+
+
+@dataclass(frozen=True)
+class SpaceReserved(Kind):
+    """Units reserved in the manner of SpaceNet.
+
+    Args:
+        density: of a task's own weights.
+        updates: of the topology, within a task.
+    """
+
+    density: float
+    updates: int = 20
+
+    def make(self, place: Place) -> Learner:
+        """Make the learner."""
+        return SpaceNetLike(place.setup, self.density, updates=self.updates)
+
+
+@dataclass(frozen=True)
+class Stabilised(Kind):
+    """Units made stable in the manner of NISPA.
+
+    Args:
+        density: of a task's own weights, before units are chosen.
+        updates: of the topology, within a task.
+    """
+
+    density: float
+    updates: int = 20
+
+    def make(self, place: Place) -> Learner:
+        """Make the learner."""
+        return NISPALike(place.setup, self.density, updates=self.updates)
 
 
 @dataclass(frozen=True)

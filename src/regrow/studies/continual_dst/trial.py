@@ -1,4 +1,4 @@
-"""The trial: a learner goes through a stream, and is tested on all it has learnt after each task."""
+"""The trial: a learner goes through a stream, and is tested on it after each task."""
 
 from __future__ import annotations
 
@@ -143,4 +143,3 @@ def _masks(learner: Learner) -> dict[str, Any]:
         "reused": reused_share(masks),
         "overlap": [[round(value, 5) for value in row] for row in mask_overlap(masks)],
     }
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from regrow.continual.baselines import Training
 from regrow.studies.continual_dst.learners import (
@@ -16,6 +16,8 @@ from regrow.studies.continual_dst.learners import (
     Packed,
     Rehearsed,
     Separate,
+    SpaceReserved,
+    Stabilised,
     Subnetworks,
 )
 from regrow.studies.continual_dst.trial import LearnStream
@@ -72,23 +74,27 @@ def grid(
         for density in densities:
             for allocation in ALLOCATIONS:
                 for rule in growth:
-                    cell = Subnetworks(density, updates=setting.updates)
-                    cell = replace(cell, allocation=allocation, growth=rule)
+                    cell = Subnetworks(density, allocation, rule, setting.updates)
                     yield setting.trial(seed, cell)
 
 
 def controls(setting: Setting, seeds: int, densities: Sequence[float]) -> Iterator[LearnStream]:
     """Everything else: what has no density once, the others at each density."""
+    once: list[Kind] = [
+        FineTuned(),
+        Joined(),
+        Separate(),
+        Separate(same_total=True),
+        Consolidated(),
+        Rehearsed(setting.buffer),
+    ]
+    for density in densities:
+        once += [
+            Separate(density, updates=setting.updates),
+            Packed(density),
+            SpaceReserved(density, setting.updates),
+            Stabilised(density, setting.updates),
+        ]
     for seed in range(seeds):
-        for learner in (
-            FineTuned(),
-            Joined(),
-            Separate(),
-            Separate(same_total=True),
-            Consolidated(),
-            Rehearsed(setting.buffer),
-        ):
+        for learner in once:
             yield setting.trial(seed, learner)
-        for density in densities:
-            for learner in (Separate(density), Packed(density)):
-                yield setting.trial(seed, learner)
