@@ -10,6 +10,7 @@ __all__ = ["STUDIES", "load_study"]
 
 # "module:attribute" by name.
 STUDIES: dict[str, str] = {
+    "continual-dst": "regrow.studies.continual_dst:STUDY",
     "corruption-robustness": "regrow.studies.corruption_robustness:STUDY",
     "hard-samples": "regrow.studies.hard_samples:STUDY",
     "pruning-criteria": "regrow.studies.pruning_criteria:STUDY",
