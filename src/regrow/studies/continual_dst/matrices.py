@@ -36,10 +36,9 @@ def matrix_sections(records: Records) -> Iterator[Section]:
             continue
         lowest = min(float(np.nanmin(matrix)) for matrix in found.values())
         figure, grid = _panels(len(found))
-        image = None
         for axis, (name, matrix) in zip(grid, found.items(), strict=False):
-            image = _draw_matrix(axis, matrix, lowest, 100.0, name)
-        figure.colorbar(image, ax=list(grid), shrink=0.5, label="accuracy, %")
+            _draw_matrix(axis, matrix, lowest, 100.0, name)
+        figure.colorbar(grid[0].images[0], ax=list(grid), shrink=0.5, label="accuracy, %")
         title = f"Accuracy on each task after each: {course.name}"
         at = f" at density {course.middle:g}" if course.densities else ""
         yield Section(
@@ -107,10 +106,9 @@ def overlap_sections(records: Records) -> Iterator[Section]:
         if not found:
             continue
         figure, grid = _panels(len(found), columns=3)
-        image = None
         for axis, (name, matrix) in zip(grid, found.items(), strict=False):
-            image = _draw_matrix(axis, 100 * matrix, 0.0, 100.0, name)
-        figure.colorbar(image, ax=list(grid), shrink=0.6, label="Jaccard index, %")
+            _draw_matrix(axis, 100 * matrix, 0.0, 100.0, name)
+        figure.colorbar(grid[0].images[0], ax=list(grid), shrink=0.6, label="Jaccard index, %")
         title = f"Overlap of the tasks' masks: {course.name}, density {course.middle:g}"
         expected = 100 * course.middle / (2 - course.middle)
         yield Section(
@@ -166,8 +164,8 @@ def _panels(n: int, columns: int = _COLUMNS) -> tuple[Figure, Sequence[Axes]]:
     return figure, list(grid)
 
 
-def _draw_matrix(axis: Axes, matrix: Matrix, low: float, high: float, title: str) -> Any:
-    image = axis.imshow(matrix, vmin=low, vmax=high, cmap="cividis")
+def _draw_matrix(axis: Axes, matrix: Matrix, low: float, high: float, title: str) -> None:
+    axis.imshow(matrix, vmin=low, vmax=high, cmap="cividis")
     tasks = len(matrix)
     axis.set_title(title, fontsize=8)
     ticks = range(0, tasks, 1 if tasks <= _WRITTEN else 3)
@@ -180,4 +178,3 @@ def _draw_matrix(axis: Axes, matrix: Matrix, low: float, high: float, title: str
                 dark = value < (low + high) / 2
                 colour = "white" if dark else "black"
                 axis.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=6)
-    return image

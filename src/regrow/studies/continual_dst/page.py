@@ -74,9 +74,9 @@ def _by_density(records: Records) -> Iterator[Section]:
         title = f"Accuracy after the last task: {course.name}"
         yield Section(
             title,
-            "Coloured lines are growth rules; static keeps the topology that was drawn first. Joint "
-            "training sees all tasks at once; independent networks of the same size are dense, one "
-            "a task, and together as large as the one store.",
+            "Coloured lines are growth rules; static keeps the topology that was drawn first. "
+            "Joint training sees all tasks at once; independent networks of the same size are "
+            "dense, one a task, and together as large as the one store.",
             svg(figure, title),
             caption=about_runs(shown),
         )

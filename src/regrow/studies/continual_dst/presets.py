@@ -33,7 +33,7 @@ _QUICK = {
 _SMOKE = Setting(
     "split-digits",
     "mlp-100-50",
-    Training(epochs=10, batch=16, learning_rate=0.05),
+    Training(epochs=8, batch=16, learning_rate=0.05),
     updates=10,
     buffer=50,
 )
