@@ -30,6 +30,7 @@ class Independent(Learner):
         super().__init__(setup)
         self.method = method
         self.networks: list[MultiHead] = []
+        self._sizes: list[int] = []
 
     @property
     def learnt(self) -> int:
@@ -38,11 +39,8 @@ class Independent(Learner):
 
     @property
     def weights_used(self) -> int:
-        """How many weights the bodies have, all together; zeros are none if they are sparse."""
-        weights = [weight for network in self.networks for weight in network.weights]
-        if self.method is None:
-            return sum(weight.numel() for weight in weights)
-        return sum(int(weight.count_nonzero()) for weight in weights)
+        """How many weights the bodies have, all together; active ones if they are sparse."""
+        return sum(self._sizes)
 
     def learn(self, task: Task, tell: Tell = lambda _: None) -> None:
         """Learn the next task in a network of its own."""
@@ -69,9 +67,12 @@ class Independent(Learner):
             augment=self.setup.augment,
             tell=tell,
         )
+        size = sum(weight.numel() for weight in network.weights)
         if sparse:
+            size = sum(int(mask.sum()) for mask in sparse.masks.values())
             sparse.remove()
         self.networks.append(network)
+        self._sizes.append(size)
 
     def _new(self, number: int, classes: int) -> MultiHead:
         seed = hash_seed(self.setup.seed, "network", number)
@@ -89,6 +90,7 @@ class Independent(Learner):
         """Return what it has learnt."""
         return {
             "classes": [network.classes[0] for network in self.networks],
+            "sizes": list(self._sizes),
             "networks": [network.state_dict() for network in self.networks],
         }
 
@@ -100,3 +102,4 @@ class Independent(Learner):
             network = self._new(number, classes)
             network.load_state_dict(saved)
             self.networks.append(network)
+        self._sizes = list(state["sizes"])
