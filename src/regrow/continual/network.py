@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from operator import index
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +67,11 @@ class TaskNetwork:
     Attributes:
         tasks: those learnt, and last the one being learnt.
         active: which task the model shows; None before the first.
+        learning: the task being learnt; None between tasks.
         plan: which weights are shared.
+        current: all about the task being learnt; ``current.sparse`` is its sparsifier.
+        optimizer: what drives it.
+        view: the model, the store that it is written from, and the head that is shown.
 
     Raises:
         TypeError: an argument is of another type.
@@ -121,6 +126,7 @@ class TaskNetwork:
         self.active: int | None = None
         self.current: Learning | None = None
         self.optimizer: Optimizer | None = None
+        self._guarded: WeakSet[Optimizer] = WeakSet()
 
     # ------------------------------------------------------------------ what it tells
 
@@ -244,7 +250,9 @@ class TaskNetwork:
         used = self.used() if self.learnt else {}
         chosen = self.reuse == "chosen"
         driven = driver(optimizer)
-        handle = None if driven is self.optimizer else guard_(driven, self)
+        if current.state is None:  # what is frozen is frozen at what the model shows
+            self.view.show_shared(used, reuse=self.reuse != "none")
+        handle = None if driven in self._guarded else guard_(driven, self)
         try:
             current.sparse = sparsify(
                 self.model,
@@ -262,6 +270,7 @@ class TaskNetwork:
             if handle is not None:
                 handle.remove()
             raise
+        self._guarded.add(driven)
         self.optimizer, current.state = driven, None
         return current.sparse
 
@@ -282,7 +291,7 @@ class TaskNetwork:
         task.masks = {name: pack(mask) for name, mask in masks.items()}
         task.own = self.view.own()
         sparse.remove()
-        self.current = None
+        self.current, self.optimizer = None, None
         self.activate(current.task)
         return task
 

@@ -84,14 +84,21 @@ class View:
             used: bool tensors by name: weights of earlier tasks; the others are drawn anew.
             reuse: whether these have their values, or are zero.
         """
-        values = {}
-        for name, stored in self.store.items():
-            drawn = self.fresh.draw(name, self.shapes[name], task).to(stored)
-            earlier = stored if reuse else torch.zeros_like(stored)
-            values[name] = torch.where(used[name], earlier, drawn) if task else stored
-        self.show_values({**values, **self.fresh.own}, head)
+        fresh = self.store
+        if task:
+            fresh = {n: self.fresh.draw(n, shape, task) for n, shape in self.shapes.items()}
+        self.show_values({**fresh, **self.fresh.own}, head)
+        self.show_shared(used, reuse=reuse)
         for parameter in unwrap(self.model).parameters():
             parameter.grad = None
+
+    @torch.no_grad()
+    def show_shared(self, used: Mapping[str, Tensor], *, reuse: bool) -> None:
+        """Write earlier tasks' weights, or zeros; arguments as for :meth:`begin`."""
+        for name, mask in used.items():
+            weight = unwrap(self.model).get_parameter(name)
+            earlier = self.store[name] if reuse else torch.zeros_like(self.store[name])
+            weight.copy_(torch.where(mask.to(weight.device), earlier.to(weight), weight))
 
     def show(self, task: Task) -> None:
         """Show a learnt task."""
