@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import torch
+from torch import Tensor
+
+from regrow.continual.task import count
 from regrow.engine.allocation import Allocation
 from regrow.engine.dynamic import Method
 
@@ -69,6 +73,30 @@ class Capacity:
     def reused(self) -> tuple[int, ...]:
         """By task, how many weights of earlier tasks take part in its forward pass."""
         return tuple(size - new for size, new in zip(self.sizes, self.learnt, strict=True))
+
+
+def measure(sizes: Mapping[str, int], masks: Sequence[Mapping[str, Tensor]]) -> Capacity:
+    """Count what tasks have taken.
+
+    Args:
+        sizes: how many weights each layer has.
+        masks: packed, of each task in turn.
+
+    Example:
+        >>> first, second = (torch.tensor([bits], dtype=torch.uint8) for bits in (3, 6))
+        >>> measure({"w": 8}, [{"w": first}, {"w": second}])
+        Capacity(layers={'w': (8, 5)}, sizes=(2, 2), learnt=(2, 1))
+    """
+    used = {name: torch.zeros(-(-size // 8), dtype=torch.uint8) for name, size in sizes.items()}
+    learnt, before = [], 0
+    for one in masks:
+        used = {name: used[name] | one[name] for name in sizes}
+        after = sum(map(count, used.values()))
+        learnt.append(after - before)
+        before = after
+    layers = {name: (size, size - count(used[name])) for name, size in sizes.items()}
+    taken = tuple(sum(count(mask) for mask in one.values()) for one in masks)
+    return Capacity(layers, taken, tuple(learnt))
 
 
 def fit(
@@ -195,15 +223,14 @@ def _check_wanted(
     densities = method.densities(shapes)
     wanted = {name: method.pattern.kept(densities[name], shapes[name]) for name in shapes}
     slack = (earlier + 1) / 2
-    if isinstance(method.density, Mapping):
-        short = [name for name in wanted if wanted[name] - free[name] > slack]
-    else:
-        total = sum(wanted.values()) - sum(free.values())
-        short = list(shapes) if total > slack * len(shapes) else []
-    if short:
-        want, have = (sum(counts[name] for name in short) for counts in (wanted, free))
-        raise CapacityError(
-            f"density={method.density}: {want:,} units are wanted for the task, but {earlier} "
-            f"tasks have left {have:,} free in {', '.join(short)}: use when_full='reuse' to make do "
-            "with these, share='free', or a lower density"
-        )
+    together = not isinstance(method.density, Mapping)
+    groups = [list(shapes)] if together else [[name] for name in shapes]
+    for names in groups:
+        want, have = (sum(counts[name] for name in names) for counts in (wanted, free))
+        if want - have > slack * len(names):
+            where = "the network" if together else names[0]
+            raise CapacityError(
+                f"density={method.density}: {want:,} units of {where} are wanted for the task, and "
+                f"the {earlier} before have left {have:,} free: use when_full='reuse' to make do "
+                "with these, share='free', or a lower density"
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -54,12 +54,12 @@ def take_fresh(own: Mapping[str, Tensor], drawn: Mapping[str, Tensor], seed: int
         seed: of the sample and of all draws.
     """
     samples = {name: _sample(value, seed, name) for name, value in drawn.items()}
-    return Fresh(copies(own.items()), samples, seed)
+    return Fresh(copies(own), samples, seed)
 
 
-def copies(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy tensors to the CPU, by name."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors}
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def _sample(values: Tensor, seed: int, name: str) -> Tensor:

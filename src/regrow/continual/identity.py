@@ -68,7 +68,7 @@ def features(network: TaskNetwork, inputs: Tensor, task: int | str) -> Tensor:
         caught.append(arguments[0])
 
     with network.shown(task) as model:
-        handle = network.head.register_forward_pre_hook(catch)
+        handle = network.view.head.register_forward_pre_hook(catch)
         try:
             model(inputs)
         finally:
@@ -89,7 +89,9 @@ def measure_prototypes(
     Raises:
         ValueError: the task is not learnt, a label is out of range or a class has no sample.
     """
-    one = network.learnt_task(task)
+    one = network.tasks[network.number(task)]
+    if not one.learnt:
+        raise ValueError(f"task={task!r} is being learnt: finish_task() first")
     pairs = [(features(network, x, task).double().cpu(), y.cpu()) for x, y in batches]
     values, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     counts = torch.bincount(labels, minlength=len(one.classes))
@@ -142,8 +144,8 @@ def infer_task(network: TaskNetwork, inputs: Tensor, *, by: By = "entropy") -> T
     nearest-mean classification.
     """
     check_choice(by, ("entropy", "prototype"), "by")
-    learnt = [number for number, task in enumerate(network.tasks) if task.learnt]
-    if not learnt:
+    learnt = range(len(network.learnt))
+    if not network.learnt:
         raise ValueError("no task is learnt: there is nothing to choose from")
     scores = []
     for number in learnt:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 from operator import index
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.continual.capacity import Capacity, Reuse, Share, WhenFull, for_task
-from regrow.continual.fresh import copies, take_fresh
-from regrow.continual.saved import VERSION, check_state
-from regrow.continual.task import Task, check_classes, count, union
-from regrow.continual.views import find_head, new_head, own_tensors, write_
+from regrow.continual.capacity import Capacity, Reuse, Share, WhenFull, for_task, measure
+from regrow.continual.guard import guard_
+from regrow.continual.learning import Learning
+from regrow.continual.saved import check_state, network_state
+from regrow.continual.task import Task, check_classes, union
+from regrow.continual.views import View, find_head, new_head
 from regrow.engine.dynamic import Method, check_choice
 from regrow.engine.layer import free_units
 from regrow.engine.plan import Globs, make_plan, unwrap
@@ -27,20 +28,6 @@ from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.sparsify import driver, sparsify
 
 __all__ = ["TaskNetwork"]
-
-
-@dataclass
-class _Learning:
-    """The task that is being learnt."""
-
-    task: int
-    method: Method
-    density: Any
-    head: nn.Linear
-    sparse: Sparsifier | None = None
-    state: Mapping[str, Any] | None = None  # of a sparsifier, to resume from
-    parked: dict[str, Tensor] | None = None  # all the model's tensors while another task is shown
-    training: bool = True
 
 
 class TaskNetwork:
@@ -80,7 +67,11 @@ class TaskNetwork:
     Attributes:
         tasks: those learnt, and last the one being learnt.
         active: which task the model shows; None before the first.
+        learning: the task being learnt; None between tasks.
         plan: which weights are shared.
+        current: all about the task being learnt; ``current.sparse`` is its sparsifier.
+        optimizer: what drives it.
+        view: the model, the store that it is written from, and the head that is shown.
 
     Raises:
         TypeError: an argument is of another type.
@@ -122,95 +113,71 @@ class TaskNetwork:
         exclude: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
-        check_choice(reuse, ("chosen", "all", "none"), "reuse")
-        check_choice(share, ("fixed", "free"), "share")
-        check_choice(when_full, ("error", "reuse"), "when_full")
-        if not isinstance(method, Method):
-            raise TypeError(f"method={method!r}: one is needed, such as regrow.SET(density=0.1)")
-        if (reuse, when_full) == ("none", "reuse"):
-            raise ValueError("when_full='reuse' falls back on what reuse='none' rules out")
-        if method.pattern.group((1, 4)) is not None and (reuse, share) != ("chosen", "fixed"):
-            raise ValueError(
-                f"pattern={method.pattern} keeps equally many units in every group, and what is "
-                "free does not fall so: use reuse='chosen' with share='fixed'"
-            )
+        _check_choices(method, reuse, share, when_full)
         inner = unwrap(model)
-        self.model = model
-        self.method, self.reuse, self.share, self.when_full = method, reuse, share, when_full
-        self.tasks: list[Task] = []
-        self.active: int | None = None
-        self._head_name = find_head(inner, head)
-        self._include, self._exclude = include, [*exclude, f"{self._head_name}.weight"]
-        self._seed = seed
+        head = find_head(inner, head)
+        self._include, self._exclude = include, [*exclude, f"{head}.weight"]
         self.plan = make_plan(inner, method, include, self._exclude)
         self._shapes = {layer.name: layer.shape for layer in self.plan.layers}
-        shared = {name: inner.get_parameter(name) for name in self._shapes}
-        self._store = copies(shared.items())
-        own = own_tensors(inner, self._shapes)
-        heads = {name: own.pop(name) for name in list(own) if self._of_head(name)}
-        self._fresh = take_fresh(own, shared | heads, seed)
-        self._learning: _Learning | None = None
-        self._guarded: Optimizer | None = None
+        self.view = View(model, head, self._shapes, seed)
+        self.model, self.method, self.seed = model, method, seed
+        self.reuse, self.share, self.when_full = reuse, share, when_full
+        self.tasks: list[Task] = []
+        self.active: int | None = None
+        self.current: Learning | None = None
+        self.optimizer: Optimizer | None = None
+        self._guarded: WeakSet[Optimizer] = WeakSet()
 
     # ------------------------------------------------------------------ what it tells
 
     @property
     def learning(self) -> int | None:
         """Which task is being learnt; None between tasks."""
-        return None if self._learning is None else self._learning.task
+        return None if self.current is None else self.current.task
 
     @property
-    def sparse(self) -> Sparsifier | None:
-        """The sparsifier of the task that is being learnt, once ``sparsify`` was called."""
-        return None if self._learning is None else self._learning.sparse
-
-    @property
-    def head(self) -> nn.Linear:
-        """The head of the task that is shown."""
-        module = unwrap(self.model).get_submodule(self._head_name)
-        assert isinstance(module, nn.Linear)
-        return module
+    def learnt(self) -> list[Task]:
+        """The tasks that are finished."""
+        return self.tasks if self.current is None else self.tasks[:-1]
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Return the model's parameters, the active task's head among them."""
+        """Return the model's parameters, the head of the task that is shown among them."""
         return unwrap(self.model).parameters()
+
+    def number(self, task: int | str) -> int:
+        """Return a task's number.
+
+        Raises:
+            ValueError: there is no such task.
+        """
+        names = [one.name for one in self.tasks]
+        if isinstance(task, str) and task in names:
+            return names.index(task)
+        if not isinstance(task, str | bool) and 0 <= index(task) < len(names):
+            return index(task)
+        raise ValueError(f"task={task!r} was never added; those are {', '.join(names) or 'none'}")
 
     def masks(self, task: int | str) -> dict[str, Tensor]:
         """Return which shared weights take part in a task's forward pass; bool tensors by name."""
-        position = self._position(task)
-        if self._learning is not None and position == self._learning.task:
-            return self._require_sparse(self._learning).masks
-        packed = self.tasks[position].masks
+        number = self.number(task)
+        if self.current is not None and number == self.current.task:
+            return self.current.topology().masks
+        packed = self.tasks[number].masks
         return {name: unpack(packed[name], shape) for name, shape in self._shapes.items()}
-
-    def learnt_task(self, task: int | str) -> Task:
-        """Return a task that is learnt, by number or name; ValueError if it is not."""
-        one = self.tasks[self._position(task)]
-        if not one.learnt:
-            raise ValueError(f"task={task!r} is being learnt: finish_task() first")
-        return one
 
     def used(self) -> dict[str, Tensor]:
         """Return which shared weights some task has learnt; bool tensors by name."""
-        packed = _unions([task.masks for task in self._learnt()])
-        if not packed:
+        if not self.learnt:
             return {n: torch.zeros(shape, dtype=torch.bool) for n, shape in self._shapes.items()}
-        return {name: unpack(packed[name], shape) for name, shape in self._shapes.items()}
+        return {
+            name: unpack(union(task.masks[name] for task in self.learnt), shape)
+            for name, shape in self._shapes.items()
+        }
 
     def capacity(self) -> Capacity:
         """Count what the learnt tasks have taken of the shared weights."""
-        learnt = [task.masks for task in self._learnt()]
-        used: dict[str, Tensor] = {}
-        totals = [0]
-        for masks in learnt:
-            used = _unions([used, masks]) if used else masks
-            totals.append(_count(used))
-        layers = {
-            name: (value.numel(), value.numel() - (count(used[name]) if used else 0))
-            for name, value in self._store.items()
-        }
-        new = tuple(after - before for before, after in pairwise(totals))
-        return Capacity(layers, tuple(map(_count, learnt)), new)
+        sizes = {name: value.numel() for name, value in self.view.store.items()}
+        return measure(sizes, [task.masks for task in self.learnt])
 
     # ------------------------------------------------------------------ a task's life
 
@@ -221,7 +188,7 @@ class TaskNetwork:
         name: str | None = None,
         density: float | Mapping[str, float] | None = None,
     ) -> int:
-        """Begin a task: the model gets its head, fresh norms and fresh free weights.
+        """Begin a task: the model gets its head, fresh norms and fresh free weights, to be trained.
 
         Make the optimizer after this, from :meth:`parameters`: the head is a new one.
 
@@ -240,17 +207,20 @@ class TaskNetwork:
             ValueError: there is no class, or one comes twice; the name is taken; the density is out
                 of range. Nothing is then changed.
         """
-        if self._learning is not None:
-            raise RuntimeError(f"task {self._learning.task} is being learnt: finish_task() first")
-        labels, task = check_classes(classes), len(self.tasks)
-        name = str(task) if name is None else name
+        if self.current is not None:
+            raise RuntimeError(f"task {self.current.task} is being learnt: finish_task() first")
+        labels, number = check_classes(classes), len(self.tasks)
+        name = str(number) if name is None else name
         if name in {one.name for one in self.tasks}:
-            raise ValueError(f"name={name!r}: another task has it")
+            raise ValueError(f"name={name!r}: another task has it; give another")
         method = self._method_for(density)
+        head = self.view.make_head(number, len(labels))
+        self.view.begin(number, head, self.used(), reuse=self.reuse != "none")
+        self.current = Learning(number, density, method, head)
         self.tasks.append(Task(name, labels))
-        self._learning = _Learning(task, method, density, self._make_head(len(labels)))
-        self._show_fresh(self._learning)
-        return task
+        self.active = number
+        self.model.train()
+        return number
 
     def sparsify(self, optimizer: Optimizer, *, total_steps: int) -> Sparsifier:
         """Draw the task's topology, or go on with the loaded one; the optimizer then drives it.
@@ -267,34 +237,42 @@ class TaskNetwork:
             RuntimeError: no task was added, or this was called already.
             ValueError: the optimizer does not hold the head, or as for :func:`regrow.sparsify`.
         """
-        learning = self._require_learning()
-        if learning.sparse is not None:
-            raise RuntimeError(f"task {learning.task} is sparse already: train it")
-        self.activate(learning.task)
+        current = self._current()
+        if current.sparse is not None:
+            raise RuntimeError(f"task {current.task} is sparse already: train it")
+        self.activate(current.task)
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if not all(id(p) in held for p in learning.head.parameters() if p.requires_grad):
+        if not all(id(p) in held for p in current.head.parameters() if p.requires_grad):
             raise ValueError(
-                f"optimizer does not hold {self._head_name}, the head of task {learning.task}: "
+                f"optimizer does not hold {self.view.head_name}, the head of task {current.task}: "
                 "make it from network.parameters() after add_task() or load_state_dict()"
             )
-        used = self.used() if any(self._learnt()) else {}
-        frozen = used if self.reuse == "chosen" else {}
-        available = {} if frozen else {name: ~mask for name, mask in used.items()}
-        self._guard_(driver(optimizer))
-        learning.sparse = sparsify(
-            self.model,
-            optimizer,
-            learning.method,
-            total_steps=total_steps,
-            include=self._include,
-            exclude=self._exclude,
-            available=available,
-            frozen=frozen,
-            seed=seeded_generator(self._seed, "task", learning.task).initial_seed() >> 1,
-            state=learning.state,
-        )
-        learning.state = None
-        return learning.sparse
+        used = self.used() if self.learnt else {}
+        chosen = self.reuse == "chosen"
+        driven = driver(optimizer)
+        if current.state is None:  # what is frozen is frozen at what the model shows
+            self.view.show_shared(used, reuse=self.reuse != "none")
+        handle = None if driven in self._guarded else guard_(driven, self)
+        try:
+            current.sparse = sparsify(
+                self.model,
+                optimizer,
+                current.method,
+                total_steps=total_steps,
+                include=self._include,
+                exclude=self._exclude,
+                available={} if chosen else {name: ~mask for name, mask in used.items()},
+                frozen=used if chosen else {},
+                seed=seeded_generator(self.seed, "task", current.task).initial_seed() >> 1,
+                state=current.state,
+            )
+        except BaseException:
+            if handle is not None:
+                handle.remove()
+            raise
+        self._guarded.add(driven)
+        self.optimizer, current.state = driven, None
+        return current.sparse
 
     def finish_task(self) -> Task:
         """Freeze the task that is being learnt, and show it as it will be answered for ever.
@@ -302,23 +280,19 @@ class TaskNetwork:
         Raises:
             RuntimeError: no task is being learnt, or it was never made sparse.
         """
-        learning = self._require_learning()
-        sparse = self._require_sparse(learning)
-        self.activate(learning.task)
-        inner, used = unwrap(self.model), self.used()
+        current, used = self._current(), self.used()
+        sparse = current.topology()
+        self.activate(current.task)
         masks = {name: mask.cpu() for name, mask in sparse.masks.items()}
         if self.reuse == "all":  # a frozen zero is one of the task's weights, too
             masks = {name: mask | used[name] for name, mask in masks.items()}
-        for name, mask in masks.items():
-            new = mask & ~used[name]
-            value = inner.get_parameter(name).detach().to(self._store[name])
-            self._store[name] = torch.where(new, value, self._store[name])
-        task = self.tasks[learning.task]
+        self.view.learn({name: mask & ~used[name] for name, mask in masks.items()})
+        task = self.tasks[current.task]
         task.masks = {name: pack(mask) for name, mask in masks.items()}
-        task.own = self._own()
+        task.own = self.view.own()
         sparse.remove()
-        self._learning = None
-        self.activate(learning.task)
+        self.current, self.optimizer = None, None
+        self.activate(current.task)
         return task
 
     # ------------------------------------------------------------------ which task is shown
@@ -333,22 +307,25 @@ class TaskNetwork:
         Raises:
             ValueError: there is no such task.
         """
-        position, learning = self._position(task), self._learning
-        if learning is not None and position == learning.task:
-            self._unpark(learning)
+        number, current = self.number(task), self.current
+        if current is not None and number == current.task:
+            current.unpark(self.view)
         else:
-            if learning is not None and learning.parked is None:
-                learning.parked = copies(self._everything().items())
-                learning.training = self.model.training
-            self._show(self.tasks[position])
+            if current is not None:
+                current.park(self.view)
+            self.view.show(self.tasks[number])
             self.model.eval()
-        self.active = position
+        self.active = number
 
     @contextmanager
     def shown(self, task: int | str) -> Iterator[nn.Module]:
-        """Show a task for a while, in eval mode; afterwards the task and mode of before."""
-        before, mode = self.active, self.model.training
-        self.activate(task)
+        """Show a task for a while, in eval mode; afterwards the task and mode of before.
+
+        Raises:
+            ValueError: there is no such task.
+        """
+        number, before, mode = self.number(task), self.active, self.model.training
+        self.activate(number)
         self.model.eval()
         try:
             yield self.model
@@ -372,19 +349,9 @@ class TaskNetwork:
     def state_dict(self) -> dict[str, Any]:
         """Return all that was learnt, be a task half learnt: tensors, numbers and strings only.
 
-        The model's and the optimizer's own states are not in it; the model's need not be saved.
+        The model's own state need not be saved beside it; the optimizer's must, to resume.
         """
-        learning = self._learning
-        return {
-            "version": VERSION,
-            "settings": self._settings(),
-            "store": dict(self._store),
-            "fresh": dict(self._fresh.own),
-            "samples": dict(self._fresh.samples),
-            "tasks": [task.state_dict() for task in self.tasks],
-            "active": self.active,
-            "learning": None if learning is None else self._learning_state(learning),
-        }
+        return network_state(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a saved state. A half-learnt task goes on after :meth:`sparsify`.
@@ -396,76 +363,33 @@ class TaskNetwork:
             ValueError: the state is damaged, or of another model, method or setting. Nothing is
                 then changed.
         """
-        own = own_tensors(unwrap(self.model), self._shapes)
-        names = {name: tuple(t.shape) for name, t in own.items() if not self._of_head(name)}
-        heads = [name for name in own if self._of_head(name)]
-        check_state(state, self._settings(), self._shapes, names, heads, self.head.in_features)
-        if self._learning is not None and self._learning.sparse is not None:
-            self._learning.sparse.remove()
-        self._learning, self.active = None, None
-        self._store = copies(state["store"].items())
-        own_values, samples = copies(state["fresh"].items()), copies(state["samples"].items())
-        self._fresh = replace(self._fresh, own=own_values, samples=samples)
+        check_state(state, self)
+        if self.current is not None and self.current.sparse is not None:
+            self.current.sparse.remove()
+        self.current, self.active, self.optimizer = None, None, None
+        self.view.load(state["store"], state["fresh"], state["samples"])
         self.tasks = [Task.from_state(task) for task in state["tasks"]]
         if (saved := state["learning"]) is not None:
-            self._resume(saved)
+            last = self.tasks.pop()
+            density, method = saved["density"], self._method_for(saved["density"])
+            head = new_head(self.view.head, len(last.classes))
+            self.current = Learning(len(self.tasks), density, method, head, state=saved["sparse"])
+            self.current.parked = dict(saved["values"])
+            self.tasks.append(last)
+            self.activate(self.current.task)
         if state["active"] is not None:
             self.activate(state["active"])
 
-    def _learning_state(self, learning: _Learning) -> dict[str, Any]:
-        values = learning.parked or copies(self._everything().items())
-        sparse = learning.sparse.state_dict() if learning.sparse else learning.state
-        return {"density": learning.density, "values": values, "sparse": sparse}
-
-    def _resume(self, saved: Mapping[str, Any]) -> None:
-        task = len(self.tasks) - 1
-        method = self._method_for(saved["density"])
-        head = new_head(self.head, len(self.tasks[task].classes))
-        self._learning = _Learning(task, method, saved["density"], head, state=saved["sparse"])
-        self._learning.parked = dict(saved["values"])
-        self.activate(task)
-
     # ------------------------------------------------------------------ inside
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "method": repr(self.method),
-            "reuse": self.reuse,
-            "share": self.share,
-            "when_full": self.when_full,
-            "seed": self._seed,
-            "head": self._head_name,
-        }
-
-    def _of_head(self, name: str) -> bool:
-        return name.startswith(f"{self._head_name}.")
-
-    def _learnt(self) -> list[Task]:
-        return [task for task in self.tasks if task.learnt]
-
-    def _position(self, task: int | str) -> int:
-        names = [one.name for one in self.tasks]
-        if isinstance(task, str) and task in names:
-            return names.index(task)
-        if not isinstance(task, str | bool) and 0 <= index(task) < len(names):
-            return index(task)
-        known = ", ".join(f"{i} ({n})" if str(i) != n else n for i, n in enumerate(names))
-        raise ValueError(f"task={task!r} was never added; those are {known or 'none'}")
-
-    def _require_learning(self) -> _Learning:
-        if self._learning is None:
+    def _current(self) -> Learning:
+        if self.current is None:
             raise RuntimeError("no task is being learnt: add_task() first")
-        return self._learning
+        return self.current
 
-    def _require_sparse(self, learning: _Learning) -> Sparsifier:
-        if learning.sparse is None:
-            raise RuntimeError(f"task {learning.task} has no topology yet: call sparsify() first")
-        return learning.sparse
-
-    def _method_for(self, density: Any) -> Method:
+    def _method_for(self, density: float | Mapping[str, float] | None) -> Method:
         method = self.method if density is None else replace(self.method, density=density)
-        used = self.used()
-        free = {n: int(free_units(method.pattern, ~mask).sum()) for n, mask in used.items()}
+        free = {n: int(free_units(method.pattern, ~used).sum()) for n, used in self.used().items()}
         return for_task(
             method,
             self._shapes,
@@ -473,93 +397,20 @@ class TaskNetwork:
             reuse=self.reuse,
             share=self.share,
             when_full=self.when_full,
-            earlier=len(self._learnt()),
+            earlier=len(self.learnt),
         )
 
-    def _make_head(self, outputs: int) -> nn.Linear:
-        """Make a task's head; the first task keeps the model's own if it fits."""
-        if not self.tasks[:-1] and outputs == self.head.out_features:
-            return self.head
-        head = new_head(self.head, outputs)
-        with torch.no_grad():
-            for name, value in head.named_parameters():
-                full = f"{self._head_name}.{name}"
-                value.copy_(self._fresh.draw(full, tuple(value.shape), len(self.tasks) - 1))
-        return head
 
-    def _own(self) -> dict[str, Tensor]:
-        """Copy what belongs to the active task; what is as it was at first is stored once."""
-        own = copies(own_tensors(unwrap(self.model), self._shapes).items())
-        first = self._fresh.own
-        return {n: first[n] if n in first and _same(first[n], v) else v for n, v in own.items()}
-
-    def _everything(self) -> dict[str, Tensor]:
-        return own_tensors(unwrap(self.model), ())
-
-    def _show_fresh(self, learning: _Learning) -> None:
-        inner = unwrap(self.model)
-        inner.set_submodule(self._head_name, learning.head)
-        write_(inner, self._fresh.own)
-        used = self.used()
-        for name, shape in self._shapes.items():
-            fresh = self._fresh.draw(name, shape, learning.task)
-            value = self._store[name]
-            if learning.task:
-                earlier = torch.zeros_like(value) if self.reuse == "none" else value
-                value = torch.where(used[name], earlier, fresh.to(value))
-            write_(inner, {name: value})
-        for parameter in inner.parameters():
-            parameter.grad = None
-        self.active = learning.task
-        self.model.train()
-
-    def _show(self, task: Task) -> None:
-        """Write a learnt task into the model."""
-        inner = unwrap(self.model)
-        inner.set_submodule(self._head_name, new_head(self.head, len(task.classes)))
-        for name, shape in self._shapes.items():
-            mask = unpack(task.masks[name], shape)
-            write_(inner, {name: torch.where(mask, self._store[name], 0)})
-        write_(inner, task.own)
-
-    def _unpark(self, learning: _Learning) -> None:
-        if learning.parked is None:
-            return
-        inner = unwrap(self.model)
-        inner.set_submodule(self._head_name, learning.head)
-        write_(inner, learning.parked)
-        learning.parked = None
-        self.model.train(learning.training)
-
-    def _guard_(self, optimizer: Optimizer) -> None:
-        """Let the optimizer step only while the task it is to learn is shown."""
-        if self._guarded is optimizer:
-            return
-        task = self._require_learning().task
-        self._guarded = optimizer
-
-        def check(driven: Optimizer, *_: Any) -> None:
-            if self._guarded is not driven or self.learning is None:
-                raise RuntimeError(
-                    f"the optimizer of task {task} stepped, but that task is finished: make a new "
-                    "one after add_task(), and call sparsify()"
-                )
-            if self.active != self.learning:
-                raise RuntimeError(
-                    f"the optimizer stepped while task {self.active} was shown: "
-                    f"activate({self.learning}) first"
-                )
-
-        optimizer.register_step_pre_hook(check)
-
-
-def _unions(masks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: union(one[name] for one in masks) for name in masks[0]} if masks else {}
-
-
-def _count(masks: Mapping[str, Tensor]) -> int:
-    return sum(map(count, masks.values()))
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(a, b)
+def _check_choices(method: Method, reuse: Reuse, share: Share, when_full: WhenFull) -> None:
+    if not isinstance(method, Method):
+        raise TypeError(f"method={method!r}: one is needed, such as regrow.SET(density=0.1)")
+    check_choice(reuse, ("chosen", "all", "none"), "reuse")
+    check_choice(share, ("fixed", "free"), "share")
+    check_choice(when_full, ("error", "reuse"), "when_full")
+    if (reuse, when_full) == ("none", "reuse"):
+        raise ValueError("when_full='reuse' falls back on what reuse='none' rules out")
+    if method.pattern.group((1, 4)) is not None and (reuse, share) != ("chosen", "fixed"):
+        raise ValueError(
+            f"pattern={method.pattern} keeps equally many units in every group, and what is free "
+            "does not fall so: use reuse='chosen' with share='fixed'"
+        )
