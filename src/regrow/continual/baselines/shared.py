@@ -127,7 +127,8 @@ class EWC(FineTuning):
         for weight, fisher, pull in zip(weights, self._fisher, self._pull, strict=True):
             if weight.grad is not None:
                 held = (self.strength * fisher).clamp_(max=cap)
-                weight.grad += held * (weight.detach() - pull / fisher.clamp(min=1e-12))
+                anchor = torch.where(fisher > 0, pull / fisher, weight.detach())
+                weight.grad += held * (weight.detach() - anchor)
 
     @torch.no_grad()
     def _remember(self, task: Task, number: int) -> None:

@@ -27,6 +27,7 @@ from regrow.studies.continual_dst.view import CELLS, CONTROLS, Course, courses, 
 
 __all__ = ["sections"]
 
+_NAMES = (*CELLS, *CONTROLS)
 _RULES = (*GROWTH, "static")
 _COLOUR = dict(
     zip(_RULES, (COLOURS[2], COLOURS[4], COLOURS[7], COLOURS[5], COLOURS[0]), strict=True)
@@ -91,15 +92,21 @@ def _learners(records: Records) -> Iterator[Section]:
     for course in courses(records):
         if not course.densities:
             continue
-        names = [*CELLS, *CONTROLS]
+        found = {
+            field: {name: interval(course, name, course.middle, field) for name in _NAMES}
+            for field in _FIELDS
+        }
+        # Without dense networks to compare with there is no FWT.
+        fields = [field for field in _FIELDS if any(found[field].values())]
+        names = [name for name in _NAMES if all(found[field][name] for field in fields)]
         figure = Figure(figsize=(7.2, 1.0 + 0.25 * len(names)))
+        axes = figure.subplots(1, len(fields), squeeze=False)[0]
         shown: list[Interval] = []
-        for axis, (field, words) in zip(figure.subplots(1, 3), _FIELDS.items(), strict=True):
-            rows = {name: interval(course, name, course.middle, field) for name in names}
-            there = {name: one for name, one in rows.items() if one is not None}
-            shown += there.values()
-            draw_rows(axis, there, x=words, zero=None if field == "ACC" else 0.0)
-            if axis is not figure.axes[0]:
+        for axis, field in zip(axes, fields, strict=True):
+            rows = {name: one for name in names if (one := found[field][name]) is not None}
+            shown += rows.values()
+            draw_rows(axis, rows, x=_FIELDS[field], zero=None if field == "ACC" else 0.0)
+            if axis is not axes[0]:
                 axis.set_yticklabels([])
             axis.tick_params(axis="x", labelsize=8)
         title = f"All learners: {course.name}, density {course.middle:g}"
@@ -158,7 +165,7 @@ def _choices(records: Records) -> Iterator[Section]:
 def _tables(records: Records) -> Iterator[Section]:
     for course in courses(records):
         rows = []
-        for name in (*CELLS, *CONTROLS):
+        for name in _NAMES:
             for density in (*course.densities, None):
                 if (cells := _row(course, name, density)) is not None:
                     rows.append(cells)
