@@ -19,14 +19,14 @@ _QUICK = {
     "fashion-mnist": Setting(
         "permuted-fashion-mnist",
         "mlp-300-100",
-        Training(epochs=5, batch=64, learning_rate=0.05),
+        Training(epochs=5, batch=100, learning_rate=0.05),
         samples=10_000,
         tests=5_000,
     ),
     "cifar10": Setting(
         "split-cifar10",
         "resnet20",
-        Training(epochs=6, batch=128, learning_rate=0.1),
+        Training(epochs=5, batch=128, learning_rate=0.1),
         augment=True,
     ),
 }
@@ -93,7 +93,7 @@ PRESETS = {
     "smoke": Preset("under a minute on two CPU cores (digits)", _smoke),
     "quick": Preset(
         "with --data fashion-mnist an hour on two CPU cores; with --data cifar10 some minutes on a "
-        "GPU with ten trials side by side",
+        "large GPU with ten trials side by side",
         _quick,
     ),
     "paper": Preset("GPU weeks: networks and epochs of the public code, on its data", _paper),
