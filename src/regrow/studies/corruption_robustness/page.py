@@ -73,7 +73,7 @@ def _by_density(records: Records) -> Iterator[Section]:
 
 
 def _seen(curves: dict[str, dict[float, Interval]]) -> dict[str, dict[float, Interval]]:
-    """Leave out points of one or two seeds, whose intervals hide all others, if others have more."""
+    """Leave out points of one or two seeds, whose intervals hide the others, if these have more."""
     least = min(3, max((i.n for points in curves.values() for i in points.values()), default=1))
     seen = {
         name: {place: interval for place, interval in points.items() if interval.n >= least}
