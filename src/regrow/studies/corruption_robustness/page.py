@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above
 from regrow.lab.records import Record, Records
-from regrow.lab.report import COLOURS, Section, Table, svg
+from regrow.lab.report import COLOURS, Section, Table, cell, svg
 from regrow.lab.statistics import Interval, averaged, mean_interval
 from regrow.studies.corruption_robustness.claims import MAIN
 from regrow.studies.corruption_robustness.methods import METHODS
@@ -230,7 +230,7 @@ def _tables(records: Records) -> Iterator[Section]:
                 places = [1.0] * len(task.densities) if name == "dense" else task.densities
                 found = [_mean(task, name, density, measure) for density in places]
                 if any(found):
-                    rows.append((name, *(_percent(one) for one in found)))
+                    rows.append((name, *(cell(one) for one in found)))
             yield Section(
                 f"{what}: {task.name}",
                 "Test accuracy in per cent, mean ± half the 95 % interval (Student's t), and n.",
@@ -268,12 +268,4 @@ def _filter_words(task: Task, name: str, density: float, field: str) -> str:
             raise ValueError(f"no {field}")
         return _FILTER_FIELDS[field] * float(found)
 
-    return _percent(_mean(task, name, density, measure))
-
-
-def _percent(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    if interval.n == 1:
-        return f"{interval.mean:.2f} (1)"
-    return f"{interval.mean:.2f} ± {interval.half_width:.2f} ({interval.n})"
+    return cell(_mean(task, name, density, measure))
