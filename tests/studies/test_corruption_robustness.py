@@ -250,3 +250,46 @@ def test_the_smoke_preset_ends_with_a_page(tmp_path):
 def test_dense_controls_are_dense():
     small = [t for t in grid(1) if t.narrow < 1]
     assert all(isinstance(t.method, regrow.Dense) for t in small) and len(small) == len(DENSITIES)
+
+
+@pytest.fixture
+def ucf101(tmp_path):
+    """Two videos to train on and two to test on, as folders of frames, in the published layout."""
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    root = tmp_path / "ucf101"
+    lists = root / "ucfTrainTestlist"
+    lists.mkdir(parents=True)
+    (lists / "classInd.txt").write_text("1 Archery\n2 YoYo\n")
+    for part in ("train", "test"):
+        lines = []
+        for number, action in enumerate(("Archery", "YoYo"), 1):
+            video = f"v_{action}_g0{len(part)}_c01"
+            folder = root / "UCF-101" / action / video
+            folder.mkdir(parents=True)
+            for frame in range(3):
+                pixels = rng.integers(256, size=(30, 40, 3), dtype=np.uint8)
+                image.fromarray(pixels).save(folder / f"{frame}.jpg")
+            lines.append(f"{action}/{video}.avi" + (f" {number}" if part == "train" else ""))
+        (lists / f"{part}list01.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_videos_that_are_read_on_the_way_are_trained_on_and_corrupted(ucf101, tmp_path):
+    trial = Robust(
+        seed=0,
+        data="ucf101",
+        model="small-conv3d",
+        method=regrow.SET(density=0.5, update_every=1),
+        epochs=2,
+        batch=2,
+        learning_rate=0.01,
+        corruptions=("fog",),
+        severities=(1, 5),
+        radii=(0.5,),
+    )
+    result = trial.run(Run(tmp_path, {"device": "cpu", "data_dir": str(ucf101)}))
+    assert 0 <= result["robustness"] <= 1 and set(result["low_pass"]) == {"0.5"}
+    assert result["density"] == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(ValueError, match="count=1: data='ucf101' is tested whole"):
+        replace(trial, tested=1).run(Run(tmp_path, {"device": "cpu", "data_dir": str(ucf101)}))
