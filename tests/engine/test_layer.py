@@ -33,6 +33,59 @@ class TestApply:
         assert moved[~available].equal(weight[~available])
         assert int((moved[available] != 0).sum()) == 4
 
+    def test_frozen_weights_have_their_value_or_zero_and_others_are_free(self, layer, filled):
+        weight = filled((6, 5))
+        where = torch.rand(6, 5, generator=seeded_generator(2)) < 0.5
+        masked = layer((6, 5), 15, weight=weight)
+        masked.freeze_(where, weight)
+        moved = weight + 1
+        masked.apply_(moved)
+        active = masked.mask > 0
+        assert (where & active).any() and (where & ~active).any()
+        assert moved.equal(torch.where(active, torch.where(where, weight, weight + 1), 0))
+        assert masked.learns.equal((active & ~where).float())
+
+    def test_a_frozen_weight_that_is_grown_again_has_its_own_value(self, layer, filled):
+        weight = filled((6, 5))
+        where = torch.rand(6, 5, generator=seeded_generator(2)) < 0.5
+        masked = layer((6, 5), 15, weight=weight)
+        masked.freeze_(where, weight)
+        model = weight.clone()
+        for number in range(20):
+            units = random_k(15, torch.ones(6, 5, dtype=torch.bool), seeded_generator(number))
+            masked.commit_(units, model, {}, "zero")
+            model += 1  # an optimizer's step
+            masked.apply_(model)
+            assert model[units & where].equal(weight[units & where])
+            assert not model[~units].any()
+
+    def test_rescaling_leaves_frozen_weights(self, layer, filled):
+        weight = filled((6, 5))
+        where = torch.rand(6, 5, generator=seeded_generator(2)) < 0.5
+        masked = layer((6, 5), 15, weight=weight)
+        masked.freeze_(where, weight)
+        scaled = weight.clone()
+        masked.rescale_(scaled, 2.0)
+        assert scaled.equal(torch.where((masked.mask > 0) & ~where, 2 * weight, weight))
+
+    def test_frozen_weights_are_saved_and_need_the_same_places(self, layer, filled):
+        weight = filled((6, 5))
+        where = torch.rand(6, 5, generator=seeded_generator(2)) < 0.5
+        donor, masked, other, plain = (layer((6, 5), 15, weight=weight) for _ in range(4))
+        donor.freeze_(where, weight)
+        masked.freeze_(where, torch.zeros(6, 5))
+        other.freeze_(~where, weight)
+        state, resumed = donor.state_dict(), weight + 1
+        masked.load_state(state, masked.check_state(state), resumed)
+        expected = weight + 1
+        donor.apply_(expected)
+        assert resumed.equal(expected)
+        for unfit in (other, plain):
+            with pytest.raises(ValueError, match="w had other weights frozen"):
+                unfit.check_state(state)
+        with pytest.raises(ValueError, match="frozen of w is missing"):
+            donor.check_state(plain.state_dict())
+
     @pytest.mark.parametrize("pattern", [Kernel(), Channel(), Block(2)])
     def test_a_unit_with_a_held_weight_is_held_whole(self, layer, pattern):
         shape = (6, 5, 2, 2)

@@ -292,6 +292,31 @@ def held_run(request, held_method, mlp, optimizers):
     return model, optimizer, sparse, available["0.weight"]
 
 
+class TestFrozenWeights:
+    @pytest.mark.parametrize("kind", ["momentum", "adamw"])
+    @pytest.mark.parametrize("name", ["SET", "RigL", "SNFS", "MEST"])
+    def test_never_move_but_come_and_go(self, kind, name, mlp, optimizers, train):
+        model, where = mlp(), torch.arange(192).reshape(16, 12) % 2 == 0
+        values = model[0].weight.detach().clone()
+        optimizer = optimizers[kind](model.parameters())
+        method = regrow.METHODS[name](density=0.4, update_every=2, stop_at=1.0)
+        sparse = regrow.sparsify(
+            model, optimizer, method, total_steps=60, frozen={"0.weight": where}
+        )
+        returned, away = 0, torch.zeros_like(where)
+        for step in range(50):
+            train(model, optimizer, [step])
+            kept = sparse.masks["0.weight"]
+            assert model[0].weight[kept & where].equal(values[kept & where])
+            assert not model[0].weight[~kept].any()
+            returned += int((away & kept).sum())
+            away = where & ~kept
+        assert returned
+        if name != "SNFS":  # which refuses: it lives on momentum
+            sparse.mask_gradients_()
+            assert not model[0].weight.grad[where].any()
+
+
 class TestHeldWeights:
     def test_stay_bit_identical_for_fifty_steps_and_take_no_part(
         self, held_run, train, nearest_count

@@ -72,6 +72,25 @@ BAD = [
     ),
     ("available['0.weight']", {"available": {"0.weight": [True]}}, r"bool tensor"),
     (
+        "frozen['0.weight']",
+        {"frozen": {"0.weight": torch.ones(3, dtype=torch.bool)}},
+        r"bool tensor of shape \(16, 12\)",
+    ),
+    ("frozen: '0.bias'", {"frozen": {"0.bias": torch.ones(16) > 0}}, "is no sparse weight"),
+    (
+        "frozen: 0.weight",
+        {
+            "method": regrow.TopKAST(density=0.5),
+            "frozen": {"0.weight": torch.ones(16, 12, dtype=torch.bool)},
+        },
+        "use a method that masks them",
+    ),
+    (
+        "stored layers cannot hold weights",
+        {"execution": "csr", "frozen": {"0.weight": torch.ones(16, 12, dtype=torch.bool)}},
+        "execution='masked'",
+    ),
+    (
         "available: '0.bias'",
         {"available": {"0.bias": torch.ones(16, dtype=torch.bool)}},
         r"those are \['0\.weight', '2\.weight'\]",

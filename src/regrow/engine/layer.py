@@ -69,11 +69,24 @@ class MaskedLayer(SparseLayer):
         mask = pattern.expand(units & free, planned.shape).to(weight.dtype).contiguous()
         self.mask = laid_out_as(weight, like(mask, weight))
         self.fired = self.units()
+        self._where: Tensor | None = None
+
+    def freeze_(self, where: Tensor, weight: Tensor) -> None:
+        """Keep weights at their present value whenever they are active.
+
+        Unlike held weights they can be dropped, and come back with that value when they are grown.
+
+        Args:
+            where: bool tensor of the weight's shape.
+            weight: gives the values.
+        """
+        self._where = like(where, weight) > 0
+        self.frozen = weight.detach() * self._where
 
     @property
     def learns(self) -> Tensor:
         """The weights whose gradients the optimizer is to see, 1 = seen."""
-        return self.mask
+        return self.mask if self._where is None else self.mask * ~self._where
 
     @property
     def full(self) -> bool:
@@ -107,10 +120,15 @@ class MaskedLayer(SparseLayer):
         if self.free is not None and self.held is not None:
             self.free = self.free.to(device_of(weight))
             self.held = self.held.to(device=device_of(weight), dtype=weight.dtype)
+        if self.frozen is not None and self._where is not None:
+            self.frozen = self.frozen.to(device=device_of(weight), dtype=weight.dtype)
+            self._where = self._where.to(device_of(weight))
 
     def apply_(self, weight: Tensor) -> None:
-        """Set dropped weights to zero and held weights to their own value."""
+        """Set dropped weights to zero, held weights and active frozen ones to their own value."""
         part, mask = local(weight), local(self.mask)
+        if self.frozen is not None and self._where is not None:
+            part.copy_(torch.where(local(self._where), local(self.frozen), part))
         if self.held is None:
             part.mul_(mask)
         else:
@@ -122,7 +140,7 @@ class MaskedLayer(SparseLayer):
 
     def rescale_(self, weight: Tensor, factor: float) -> None:
         """Multiply the active weights."""
-        weight.mul_(1 + (factor - 1) * self.mask)
+        weight.mul_(1 + (factor - 1) * self.learns)
 
     # ------------------------------------------------------------------ an update
 
@@ -177,14 +195,30 @@ class MaskedLayer(SparseLayer):
             "running": dict(self.running),
             "free": None if self.free is None else pack(self.free),
             "held": None if self.held is None else whole(self.held),
+            **self._frozen_state(),
         }
+
+    def _frozen_state(self) -> dict[str, Any]:
+        if self.frozen is None or self._where is None:
+            return {}
+        return {"frozen": whole(self.frozen), "where": pack(whole(self._where))}
 
     def check_state(self, state: dict[str, Any]) -> Tensor:
         """Return the mask of a saved state, or raise ValueError if the state does not fit."""
         mask = read_mask(self.planned, self.pattern, state, self.state_dict())
         check_running(self.name, state["running"], self.planned.shape)
         self._check_held(state, self.pattern.reduce(mask.float()) > 0)
+        self._check_frozen(state)
         return mask
+
+    def _check_frozen(self, state: dict[str, Any]) -> None:
+        if self._where is None and "where" not in state:
+            return
+        if self._where is None or not torch.equal(
+            unpack(state["where"], self.planned.shape), whole(self._where).cpu()
+        ):
+            raise ValueError(f"state: {self.name} had other weights frozen: pass the same")
+        check_tensor(self.name, "frozen weights", state["frozen"], self.planned.shape)
 
     def _check_held(self, state: dict[str, Any], units: Tensor) -> None:
         if (self.free is None) != (state["free"] is None):
@@ -205,6 +239,8 @@ class MaskedLayer(SparseLayer):
         self.running = {role: value.to(device) for role, value in state["running"].items()}
         if self.held is not None:
             local(self.held).copy_(local(like(state["held"].to(device), weight)))
+        if self.frozen is not None:
+            local(self.frozen).copy_(local(like(state["frozen"].to(device), weight)))
         self.apply_(weight)
 
 

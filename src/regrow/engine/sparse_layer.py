@@ -33,6 +33,7 @@ class SparseLayer(ABC):
         n_free: how many units this topology may use.
         free: those units, bool tensor on the grid; None if it may use all.
         held: values of the weights it may not use; None if there are none.
+        frozen: values of the weights it may use but no optimizer may move; None if there are none.
         running: running averages of the scores that follow one, by role.
     """
 
@@ -46,12 +47,18 @@ class SparseLayer(ABC):
         self.n_free = planned.units
         self.free: Tensor | None = None
         self.held: Tensor | None = None
+        self.frozen: Tensor | None = None
         self.running: dict[str, Tensor] = {}
 
     @property
     def name(self) -> str:
         """The parameter's name."""
         return self.planned.name
+
+    @property
+    def multiplied(self) -> bool:
+        """Whether all that a step asks of the weight is a multiply by the mask."""
+        return self.plain and self.held is None and self.frozen is None
 
     @abstractmethod
     def units(self) -> Any:
@@ -132,6 +139,13 @@ class SparseLayer(ABC):
 
     def apply_(self, weight: Tensor) -> None:  # noqa: B027
         """Set dropped weights to zero and held weights to their own value."""
+
+    def freeze_(self, where: Tensor, weight: Tensor) -> None:
+        """Keep weights at their present value whenever they are active."""
+        raise ValueError(
+            f"frozen: {self.name} is a {type(self).__name__}, which cannot freeze weights; use a "
+            "method that masks them, and execution='masked'"
+        )
 
     def before_step_(self, weight: Tensor, scale: Tensor | None) -> None:  # noqa: B027
         """Prepare the weight for the optimizer's step; called for layers that are not plain."""

@@ -25,7 +25,7 @@ from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.sparsifier import LIVE, Sparsifier
 from regrow.engine.topology import Topology, check_names
 
-__all__ = ["sparsify"]
+__all__ = ["driver", "sparsify"]
 
 logger = logging.getLogger("regrow")
 
@@ -41,6 +41,7 @@ def sparsify(
     include: Globs = None,
     exclude: Globs = None,
     available: Mapping[str, Tensor] | None = None,
+    frozen: Mapping[str, Tensor] | None = None,
     rescale: bool = False,
     execution: str = "masked",
     example_inputs: Any = None,
@@ -64,6 +65,8 @@ def sparsify(
         exclude: globs over parameter names that stay dense.
         available: bool tensors by parameter name; where False, a weight is held for ever at its
             present value: neither dropped, grown, nor moved by any optimizer.
+        frozen: bool tensors by parameter name; where True, a weight is dropped and grown like any
+            other, but is never moved by an optimizer, and always grown with its present value.
         rescale: multiply the kept weights of each layer by 1/√density, so that its outputs keep the
             variance a dense initialisation gives them (Evci et al. 2022, arXiv 2010.03533). For
             fresh weights only, never for trained ones.
@@ -97,12 +100,13 @@ def sparsify(
         (8, 0.25)
     """
     total_steps, seed = _check_run(method, total_steps, execution, seed)
-    inner, optimizer = unwrap(model), _driver(optimizer)
+    inner, optimizer = unwrap(model), driver(optimizer)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
     _check_optimizer(optimizer, weights)
     _check_not_sparse(weights)
-    held = _check_available(available or {}, weights)
+    held = _check_masks(available or {}, weights, "available")
+    fixed = _check_masks(frozen or {}, weights, "frozen")
     _warn_if_still(method, total_steps)
     first: dict[str, Tensor] = {}
     if state is not None:
@@ -125,10 +129,13 @@ def sparsify(
         for layer in plan.layers
         if layer.execution == "masked"
     }
+    for name, layer in layers.items():
+        if name in fixed:
+            layer.freeze_(fixed[name], weights[name])
     if state is not None:
         for name, layer in layers.items():
             layer.check_state(state["layers"][name])
-    layers |= _stored_layers(model, optimizer, method, plan, seed, first, held, state)
+    layers |= _stored_layers(model, optimizer, method, plan, seed, first, held | fixed, state)
     topology = Topology(inner, [layers[layer.name] for layer in plan.layers])
     logger.info("%s\n%s", method, plan)
     sparse = Sparsifier(topology, optimizer, method, plan, total_steps, seed, state)
@@ -222,7 +229,9 @@ def _stored_layers(
     if not names:
         return {}
     if any(name in held for name in names):
-        raise ValueError("available: stored layers cannot hold weights; use execution='masked'")
+        raise ValueError(
+            "available, frozen: stored layers cannot hold weights; use execution='masked'"
+        )
     if unwrap(model) is not model:
         raise ValueError(
             f"{', '.join(names)} would be replaced, which the {type(model).__name__} around the "
@@ -288,12 +297,12 @@ def _check_run(method: Method, total_steps: int, execution: str, seed: int) -> t
     return index(total_steps), index(seed)
 
 
-def _driver(optimizer: Optimizer) -> Optimizer:
+def driver(optimizer: Optimizer) -> Optimizer:
     """Return the optimizer to hook: Accelerate's has no hooks, and steps the one inside."""
     inner = getattr(optimizer, "optimizer", None)
     if not isinstance(optimizer, Optimizer) or not isinstance(inner, Optimizer):
         return optimizer
-    return optimizer if hasattr(optimizer, "_optimizer_step_pre_hooks") else _driver(inner)
+    return optimizer if hasattr(optimizer, "_optimizer_step_pre_hooks") else driver(inner)
 
 
 def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
@@ -322,21 +331,21 @@ def _check_not_sparse(weights: Mapping[str, Tensor]) -> None:
         )
 
 
-def _check_available(
-    available: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+def _check_masks(
+    masks: Mapping[str, Tensor], weights: Mapping[str, Tensor], argument: str
 ) -> dict[str, Tensor]:
     checked = {}
-    for name, mask in available.items():
+    for name, mask in masks.items():
         if name not in weights:
-            raise ValueError(f"available: {name!r} is no sparse weight; those are {list(weights)}")
+            raise ValueError(f"{argument}: {name!r} is no sparse weight; those are {list(weights)}")
         if not isinstance(mask, Tensor):
             raise TypeError(
-                f"available[{name!r}]={mask!r}: a bool tensor of shape "
+                f"{argument}[{name!r}]={mask!r}: a bool tensor of shape "
                 f"{tuple(weights[name].shape)} is needed"
             )
         if mask.dtype != torch.bool or mask.shape != weights[name].shape:
             raise ValueError(
-                f"available[{name!r}] is {mask.dtype} of shape {tuple(mask.shape)}: "
+                f"{argument}[{name!r}] is {mask.dtype} of shape {tuple(mask.shape)}: "
                 f"a bool tensor of shape {tuple(weights[name].shape)} is needed"
             )
         checked[name] = mask.to(weights[name].device)

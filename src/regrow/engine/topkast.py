@@ -18,6 +18,7 @@ from regrow.engine.saved import check_tensor
 from regrow.engine.schedules import Schedule
 from regrow.engine.scores import Magnitude, Score
 from regrow.engine.selection import top_k
+from regrow.engine.sparse_layer import SparseLayer
 
 __all__ = ["ReservingLayer", "TopKAST"]
 
@@ -59,6 +60,10 @@ class ReservingLayer(MaskedLayer):
     def learns(self) -> Tensor:
         """The backward set."""
         return self.backward
+
+    def freeze_(self, where: Tensor, weight: Tensor) -> None:
+        """Refuse: weights kept aside come back by themselves."""
+        SparseLayer.freeze_(self, where, weight)
 
     def values(self, weight: Tensor) -> Tensor:
         """Return all weights, those kept aside included."""

@@ -71,8 +71,8 @@ class Topology:
         pairs = self.pairs()
         for layer, weight in pairs:
             layer.follow_(weight)
-        plain = [pair for pair in pairs if pair[0].plain and pair[0].held is None]
-        self._special = [pair for pair in pairs if not pair[0].plain or pair[0].held is not None]
+        plain = [pair for pair in pairs if pair[0].multiplied]
+        self._special = [pair for pair in pairs if not pair[0].multiplied]
         masked = [
             (weight, layer.mask)
             for layer, weight in plain

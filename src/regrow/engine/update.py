@@ -187,8 +187,8 @@ def _redistributed(
     """
     assert method.redistribute is not None
     strengths = torch.stack([one.strength(method.redistribute) for one in exchanges.values()])
-    first = [int(one.n == 0) for one in exchanges.values()]
     room = [one.room(regrow_dropped=method.regrow_dropped) for one in exchanges.values()]
+    first = [int(not one.n and r > 0) for one, r in zip(exchanges.values(), room, strict=True)]
     room = [r - f for r, f in zip(room, first, strict=True)]
     shares = share_out(sum(to_grow.values()) - sum(first), strengths.tolist(), room)
     return {name: f + s for name, f, s in zip(to_grow, first, shares, strict=True)}

@@ -1,0 +1,43 @@
+"""An optimizer steps only while the task that it is to learn is shown."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch.optim import Optimizer
+
+__all__ = ["Learner", "guard_"]
+
+
+class Learner(Protocol):
+    """What is asked at every step."""
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer of the task that is being learnt."""
+
+    @property
+    def learning(self) -> int | None:
+        """The task that is being learnt."""
+
+    @property
+    def active(self) -> int | None:
+        """The task that is shown."""
+
+
+def guard_(optimizer: Optimizer, learner: Learner) -> Any:
+    """Let an optimizer refuse to step on weights that are not its own; return the hook's handle."""
+
+    def check(driven: Optimizer, *_: Any) -> None:
+        if learner.optimizer is not driven:
+            raise RuntimeError(
+                "the optimizer stepped, but the task it was made for is finished: make a new one "
+                "after add_task(), and call sparsify()"
+            )
+        if learner.active != learner.learning:
+            raise RuntimeError(
+                f"the optimizer stepped while task {learner.active} was shown: "
+                f"activate({learner.learning}) first"
+            )
+
+    return optimizer.register_step_pre_hook(check)

@@ -1,0 +1,107 @@
+"""A network's saved state: written, and checked before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from regrow.continual.views import own_tensors
+from regrow.engine.plan import unwrap
+from regrow.engine.saved import unpack
+
+if TYPE_CHECKING:
+    from regrow.continual.network import TaskNetwork
+
+__all__ = ["check_state", "network_state"]
+
+VERSION = 1
+Shapes = Mapping[str, tuple[int, ...] | None]
+
+_PARTS = ("settings", "store", "fresh", "samples", "tasks", "active", "learning")
+_TASK_PARTS = {"name", "classes", "masks", "own", "means", "spread"}
+
+
+def network_state(network: TaskNetwork) -> dict[str, Any]:
+    """Return all that a network has learnt, as tensors, numbers, strings, lists and dicts."""
+    current = network.current
+    return {
+        "version": VERSION,
+        "settings": _settings(network),
+        "store": dict(network.view.store),
+        "fresh": dict(network.view.fresh.own),
+        "samples": dict(network.view.fresh.samples),
+        "tasks": [task.state_dict() for task in network.tasks],
+        "active": network.active,
+        "learning": None if current is None else current.state_dict(network.view),
+    }
+
+
+def check_state(state: Any, network: TaskNetwork) -> None:
+    """Raise ValueError unless a state fits a network."""
+    if not isinstance(state, Mapping) or state.get("version") != VERSION:
+        raise ValueError(f"state: it is no state of a TaskNetwork of version {VERSION}")
+    if missing := [part for part in _PARTS if part not in state]:
+        raise ValueError(f"state: {', '.join(missing)} is missing: it is damaged")
+    for key, value in _settings(network).items():
+        if (saved := state["settings"].get(key)) != value:
+            raise ValueError(f"state: {key} was {saved!r}, but is {value!r} here: use the same")
+    view, tasks, learning = network.view, state["tasks"], state["learning"]
+    present = own_tensors(unwrap(network.model), view.shapes)
+    own: Shapes = {name: tuple(t.shape) for name, t in present.items() if not view.of_head(name)}
+    heads = [name for name in present if view.of_head(name)]
+    _check_tensors("store", state["store"], view.shapes)
+    _check_tensors("fresh", state["fresh"], own)
+    _check_tensors("samples", state["samples"], dict.fromkeys([*view.shapes, *heads]))
+    for number, task in enumerate(tasks):
+        if not isinstance(task, Mapping) or task.keys() != _TASK_PARTS or not task["classes"]:
+            raise ValueError(f"state: task {number} is damaged")
+        of_task = {**own, **_head_shapes(heads, len(task["classes"]), view.head.in_features)}
+        if number == len(tasks) - 1 and learning is not None:
+            _check_tensors("learning", learning["values"], {**view.shapes, **of_task})
+        else:
+            _check_masks(number, task["masks"], view.shapes)
+            _check_tensors(f"task {number}", task["own"], of_task)
+    active = state["active"]
+    if active is not None and not (isinstance(active, int) and 0 <= active < len(tasks)):
+        raise ValueError(f"state: active is {active!r}, of {len(tasks)} tasks: it is damaged")
+
+
+def _settings(network: TaskNetwork) -> dict[str, Any]:
+    return {
+        "method": network.method.name,
+        "reuse": network.reuse,
+        "share": network.share,
+        "when_full": network.when_full,
+        "seed": network.seed,
+        "head": network.view.head_name,
+    }
+
+
+def _head_shapes(names: Iterable[str], classes: int, features: int) -> Shapes:
+    return {n: (classes,) if n.endswith(".bias") else (classes, features) for n in names}
+
+
+def _check_masks(number: int, masks: Any, shared: Mapping[str, tuple[int, ...]]) -> None:
+    _check_names(f"masks of task {number}", masks, shared)
+    for name, shape in shared.items():
+        try:
+            unpack(masks[name], shape)
+        except ValueError as error:
+            raise ValueError(f"state: mask {name} of task {number}: {error}") from None
+
+
+def _check_tensors(what: str, tensors: Any, shapes: Shapes) -> None:
+    _check_names(what, tensors, shapes)
+    for name, shape in shapes.items():
+        value = tensors[name]
+        if not isinstance(value, Tensor) or (shape is not None and tuple(value.shape) != shape):
+            found = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
+            raise ValueError(f"state: {what}: {name} is {found}, but {shape} is needed")
+
+
+def _check_names(what: str, found: Any, needed: Iterable[str]) -> None:
+    names = set(found) if isinstance(found, Mapping) else set()
+    if odd := sorted(names ^ set(needed)):
+        raise ValueError(f"state: {what} does not fit this model: see {', '.join(odd[:5])}")
