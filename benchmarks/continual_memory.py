@@ -44,7 +44,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = build_model(arguments.model, (3, 32, 32), arguments.classes)
     dense = sum(p.nbytes for p in model.parameters()) + sum(b.nbytes for b in model.buffers())
-    network = TaskNetwork(model, regrow.SET(density=arguments.density))
+    network = TaskNetwork(model, regrow.Static(density=arguments.density))
     x, y = torch.randn(4, 3, 32, 32), torch.arange(4) % arguments.classes
     sizes, first, begin = [], None, time.perf_counter()
     for _ in range(arguments.tasks):

@@ -1,12 +1,19 @@
 """Statistics over tasks, against scipy and against their meaning."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from regrow.lab.tasks import interquartile_interval, interquartile_mean, probability_of_improvement
+from regrow.lab.tasks import (
+    interquartile_interval,
+    interquartile_mean,
+    of_each,
+    probability_of_improvement,
+)
 
 grid = st.integers(-3, 3).map(float)  # few values, so that ties occur
 runs = st.lists(grid, min_size=1, max_size=8)
@@ -80,3 +87,17 @@ def test_the_seed_decides_the_draw():
 def test_bad_input_is_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_a_task_without_the_value_is_left_out_and_none_is_an_error():
+    def value(task):
+        if task.name == "b":
+            raise ValueError("b has no such records")
+        return {0: 1.0}
+
+    a, b = SimpleNamespace(name="a"), SimpleNamespace(name="b")
+    assert of_each([a, b], value) == {"a": {0: 1.0}}
+    with pytest.raises(ValueError, match="b has no such records"):
+        of_each([b], value)
+    with pytest.raises(ValueError, match="no records"):
+        of_each([], value)

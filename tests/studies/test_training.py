@@ -316,4 +316,4 @@ def test_several_ranks_do_not_store_weights(monkeypatch):
 def test_the_command_names_every_data_set():
     from regrow.cli.train import train
 
-    assert all(name in train.__doc__ for name in (*names(), "imagenet"))
+    assert all(name in train.__doc__ for name in (*names(), "imagenet", "ucf101"))

@@ -57,7 +57,7 @@ def train(
 
     Args:
         data: A data set: digits, fashion-mnist, cifar10, cifar100, tiny-imagenet, higgs; clips of
-            moving-fashion; or imagenet, a folder of images by class in train and val.
+            moving-fashion; imagenet, a folder of images by class in train and val; or ucf101.
         model: A model: mlp-300-100 with any widths, small-conv, lenet5, resnet20 (32, 44, 56),
             resnet18 (34, 50), vgg16, efficientnet-b0, deit-tiny (small, base); for clips
             small-conv3d, resnet3d-50, i3d.

@@ -138,10 +138,10 @@ def infer_task(network: TaskNetwork, inputs: Tensor, *, by: By = "entropy") -> T
         >>> infer_task(network, torch.zeros(3, 4)).tolist()
         [0, 0, 0]
 
-    Source: the entropy rule is common (Wortsman et al. 2020, arXiv 2006.14769, choose by entropy
-    among superposed masks); the released code of continual learning with dynamic sparse training
-    takes the largest summed maximum output instead. The rule by prototypes is our own form of
-    nearest-mean classification.
+    Source: entropy among masks is the idea of Wortsman et al. 2020 (arXiv 2006.14769), from memory;
+    there it is minimised over a superposition. The released code of continual learning with dynamic
+    sparse training takes the largest summed maximum output instead. The rule by prototypes is our
+    own form of nearest-mean classification.
     """
     check_choice(by, ("entropy", "prototype"), "by")
     learnt = range(len(network.learnt))

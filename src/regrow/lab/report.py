@@ -17,8 +17,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from regrow.lab.claims import Claim, Verdict
+from regrow.lab.statistics import Interval
 
-__all__ = ["COLOURS", "Folded", "Section", "Table", "figure_style", "page", "svg"]
+__all__ = ["COLOURS", "Folded", "Section", "Table", "cell", "figure_style", "page", "svg"]
 
 # Colour-blind safe (Okabe & Ito 2008), in the order of their use.
 COLOURS = ("#444444", "#999999", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
@@ -37,6 +38,20 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+
+
+def cell(interval: Interval | None) -> str:
+    """Write an estimate for a table: mean ± half the interval, and n; a dash for none.
+
+    Example:
+        >>> cell(Interval(71.25, 70.75, 71.75, 5)), cell(Interval(70.0, 70.0, 70.0, 1)), cell(None)
+        ('71.25 ± 0.50 (5)', '70.00 (1)', '–')
+    """
+    if interval is None:
+        return "–"
+    if interval.n == 1:
+        return f"{interval.mean:.2f} (1)"
+    return f"{interval.mean:.2f} ± {interval.half_width:.2f} ({interval.n})"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ tasks must be comparable, such as accuracies, or scores normalised by a baseline
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -17,10 +18,45 @@ __all__ = [
     "interquartile_interval",
     "interquartile_mean",
     "mean_over_tasks",
+    "of_each",
     "probability_of_improvement",
 ]
 
 _RESAMPLES = 5000
+
+
+class Named(Protocol):
+    """A task that has a name."""
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+
+
+T = TypeVar("T", bound=Named)
+
+
+def of_each(
+    tasks: Iterable[T], value: Callable[[T], Mapping[int, float]]
+) -> dict[str, Mapping[int, float]]:
+    """Return a value of every task that has it, by the task's name.
+
+    Args:
+        tasks: with a name each.
+        value: of a task, by seed; a ValueError says that the task has none.
+
+    Raises:
+        ValueError: no task has it; the message is the last task's.
+    """
+    found, why = {}, "there are no records to judge by"
+    for task in tasks:
+        try:
+            found[task.name] = value(task)
+        except ValueError as error:
+            why = str(error)
+    if not found:
+        raise ValueError(why)
+    return found
 
 
 def mean_over_tasks(tasks: Mapping[str, Values], level: float = 0.95) -> Interval:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from regrow.lab.claims import Claim, Outcome, Verdict, above, within
-from regrow.lab.records import Records
+from regrow.lab.records import Record, Records
 from regrow.lab.statistics import Interval, averaged, differences
 from regrow.studies.corruption_robustness.methods import METHODS, MOVING
 from regrow.studies.corruption_robustness.view import (
@@ -48,10 +48,10 @@ def curve_gain(which: str, radii: Sequence[str]) -> Callable[[Task], dict[int, f
         radii: of the curve, over which is averaged.
     """
 
-    def kept(record: object) -> float:
-        curve = record.result[which]  # type: ignore[attr-defined]
+    def kept(record: Record) -> float:
+        curve = record.result[which]
         accuracies = [curve[radius] for radius in radii]
-        return 100 * float(sum(accuracies) / len(accuracies) - record.result["accuracy"])  # type: ignore[attr-defined]
+        return 100 * float(sum(accuracies) / len(accuracies) - record.result["accuracy"])
 
     return dst_gain("dense", kept)
 
@@ -122,8 +122,8 @@ def _low_frequencies(records: Records) -> Verdict:
 
 
 def _whole_kernels(records: Records) -> Verdict:
-    def kept(record: object) -> float:
-        found = record.result.get("remaining_kernels")  # type: ignore[attr-defined]
+    def kept(record: Record) -> float:
+        found = record.result.get("remaining_kernels")
         if found is None:
             raise ValueError("there are no convolutions to look at")
         return 100 * float(found)
@@ -183,7 +183,8 @@ CLAIMS: Sequence[Claim] = (
         "Taking away low frequencies hurts both alike.",
         f"{_SOURCE}, radius-accuracy curves (read in reviews)",
         f"{_TOGETHER}: what is lost from clean accuracy when radii up to "
-        f"{', '.join(_HIGH_RADII)} are taken away differs from dense by less than {_CURVE:g} point, with the whole interval.",
+        f"{', '.join(_HIGH_RADII)} are taken away differs from dense by less than {_CURVE:g} "
+        "point, with the whole interval.",
         _low_frequencies,
     ),
     Claim(

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from matplotlib.figure import Figure
 
 from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above
-from regrow.lab.records import Records
-from regrow.lab.report import COLOURS, Section, Table, svg
+from regrow.lab.records import Record, Records
+from regrow.lab.report import COLOURS, Section, Table, cell, svg
 from regrow.lab.statistics import Interval, averaged, mean_interval
 from regrow.studies.corruption_robustness.claims import MAIN
 from regrow.studies.corruption_robustness.methods import METHODS
@@ -50,7 +50,7 @@ def _by_density(records: Records) -> Iterator[Section]:
         for axis, (what, measure) in zip(
             figure.subplots(1, 2), {"corrupted": robustness, "clean": clean}.items(), strict=True
         ):
-            curves = _curves(task, measure)
+            curves = _seen(_curves(task, measure))
             shown += [interval for points in curves.values() for interval in points.values()]
             draw_curves(axis, curves, x="density", y="accuracy, %", colours=_COLOUR, even=True)
             axis.set_title(f"{what} test images", fontsize=10)
@@ -65,10 +65,21 @@ def _by_density(records: Records) -> Iterator[Section]:
         yield Section(
             title,
             "Left, the mean over all corruptions and severities. Small dense: a narrower dense "
-            "network with no more parameters. The band is the interval of dense training.",
+            "network with no more parameters. The band is the interval of dense training. What has "
+            "fewer than three seeds is in the tables only.",
             svg(figure, title),
             caption=about_runs(shown),
         )
+
+
+def _seen(curves: dict[str, dict[float, Interval]]) -> dict[str, dict[float, Interval]]:
+    """Leave out points of one or two seeds, whose intervals hide the others, if these have more."""
+    least = min(3, max((i.n for points in curves.values() for i in points.values()), default=1))
+    seen = {
+        name: {place: interval for place, interval in points.items() if interval.n >= least}
+        for name, points in curves.items()
+    }
+    return {name: points for name, points in seen.items() if points}
 
 
 def _curves(task: Task, measure: Measure) -> dict[str, dict[float, Interval]]:
@@ -88,7 +99,7 @@ def _mean(task: Task, name: str, density: float, measure: Measure) -> Interval |
 
 
 def _over_dense(records: Records) -> Iterator[Section]:
-    rows: dict[str, Interval] = {}
+    cells: dict[str, dict[float, Interval]] = {}
     densities = sorted({d for task in tasks(records) for d in task.densities}, reverse=True)
     for density in densities:
         for name in METHODS[1:]:
@@ -96,7 +107,8 @@ def _over_dense(records: Records) -> Iterator[Section]:
                 found = effect(records, gain(name, "dense", robustness, (density,)))
             except ValueError:
                 continue
-            rows[f"{name}, {density:g}"] = found
+            cells[f"{name}, {density:g}"] = {density: found}
+    rows = {label: next(iter(points.values())) for label, points in _seen(cells).items()}
     if not rows:
         return
     figure = Figure(figsize=(7.2, 0.8 + 0.24 * len(rows)))
@@ -202,8 +214,8 @@ def _radius_curves(task: Task, density: float, which: str) -> dict[str, dict[flo
     for name in ("dense", "small dense", "static", "SET", "RigL"):
         for radius in next(iter(task.records)).result[which]:
 
-            def measure(record: object, radius: str = radius) -> float:
-                return 100 * float(record.result[which][radius])  # type: ignore[attr-defined]
+            def measure(record: Record, radius: str = radius) -> float:
+                return 100 * float(record.result[which][radius])
 
             if found := _mean(task, name, density, measure):
                 curves.setdefault(name, {})[float(radius)] = found
@@ -218,7 +230,7 @@ def _tables(records: Records) -> Iterator[Section]:
                 places = [1.0] * len(task.densities) if name == "dense" else task.densities
                 found = [_mean(task, name, density, measure) for density in places]
                 if any(found):
-                    rows.append((name, *(_percent(one) for one in found)))
+                    rows.append((name, *(cell(one) for one in found)))
             yield Section(
                 f"{what}: {task.name}",
                 "Test accuracy in per cent, mean ± half the 95 % interval (Student's t), and n.",
@@ -250,18 +262,10 @@ _FILTER_FIELDS = {"remaining_kernels": 100.0, "filter_entropy": 1.0}
 
 
 def _filter_words(task: Task, name: str, density: float, field: str) -> str:
-    def measure(record: object) -> float:
-        found = record.result.get(field)  # type: ignore[attr-defined]
+    def measure(record: Record) -> float:
+        found = record.result.get(field)
         if found is None:
             raise ValueError(f"no {field}")
         return _FILTER_FIELDS[field] * float(found)
 
-    return _percent(_mean(task, name, density, measure))
-
-
-def _percent(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    if interval.n == 1:
-        return f"{interval.mean:.2f} (1)"
-    return f"{interval.mean:.2f} ± {interval.half_width:.2f} ({interval.n})"
+    return cell(_mean(task, name, density, measure))

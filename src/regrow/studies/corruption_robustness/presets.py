@@ -17,6 +17,7 @@ __all__ = ["PRESETS", "Setup"]
 
 RADII = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2)
 _UPDATES = 50  # in a run
+_MANY = 15  # seeds where robustness differs by points from one to the next
 _OTHERS = tuple(name for name in MOVING if name not in ("SET", "RigL"))
 
 
@@ -76,7 +77,8 @@ def _quick(data: str | None) -> Sequence[Trial]:
         clips = Setup.of(8000, model="small-conv3d", epochs=8, batch=64, **_CLIPS)
         return [t for s in range(5) for t in clips.trials(s, (0.9, 0.5), ("SET", "RigL"))]
     fashion = Setup.of(60_000, model="resnet20", epochs=6, **_FASHION, precision="bfloat16")
-    main = [t for s in range(5) for t in fashion.trials(s, (0.9, 0.7, 0.5, 0.3), ("SET", "RigL"))]
+    densities = (0.9, 0.7, 0.5, 0.3)
+    main = [t for s in range(_MANY) for t in fashion.trials(s, densities, ("SET", "RigL"))]
     return main + _others(fashion)
 
 

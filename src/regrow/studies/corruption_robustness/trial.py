@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from regrow.lab.run import Run
-from regrow.studies.training.corrupted import bytes_of_test, corrupted_test, standardized
+from regrow.studies.training.corrupted import clean_test, corrupted_test, standardized
 from regrow.studies.training.loop import Training
+from regrow.studies.training.source import Pairs
 from regrow.studies.training.trial import Classify
 from regrow.vision.analysis import (
     effective_filter_sizes,
@@ -20,6 +21,7 @@ from regrow.vision.analysis import (
     robustness_accuracy,
     singular_value_entropy,
 )
+from regrow.vision.analysis.spectral import Pass
 from regrow.vision.corruptions import CORRUPTIONS
 
 __all__ = ["Robust"]
@@ -71,32 +73,40 @@ class Robust(Classify):
             **_filters(training),
         }
 
-    def _pairs(self, training: Training, run: Run, corruption: str, severity: int) -> Any:
+    def _pairs(self, training: Training, run: Run, corruption: str, severity: int) -> Pairs:
         return corrupted_test(
+            training.source,
             self.data,
             corruption,
             severity,
             published=self.published,
             count=self.tested,
             data_dir=run.options.get("data_dir"),
-            device=training.device,
         )
 
     def _by_radius(self, training: Training, run: Run) -> dict[str, dict[str, float]]:
         if not self.radii:
             return {}
-        where = run.options.get("data_dir")
-        images, labels = bytes_of_test(self.data, where, training.device, self.tested)
+        source, n = training.source, 0
+        passes: tuple[Pass, ...] = ("low", "high")
+        right = {pass_: dict.fromkeys(self.radii, 0.0) for pass_ in passes}
 
         def predict(images: Tensor) -> Tensor:
-            return training.outputs(standardized(self.data, where, 255 * images))
+            return training.outputs(source.ready(standardized(255 * images, source)))
 
-        found: dict[str, dict[str, float]] = {}
-        for name in ("low", "high"):
-            run.tell(1.0, f"testing with {name} frequencies only")
-            each = radius_accuracy(predict, images, labels, self.radii, name, batch_size=1000)
-            found[f"{name}_pass"] = {str(radius): accuracy for radius, accuracy in each.items()}
-        return found
+        where = run.options.get("data_dir")
+        for images, labels in clean_test(source, self.data, count=self.tested, data_dir=where):
+            run.tell(1.0, "testing with some frequencies only")
+            pixels, numbers = images.to(training.device), labels.to(training.device)
+            n += len(labels)
+            for pass_, counts in right.items():
+                found = radius_accuracy(predict, pixels, numbers, self.radii, pass_, batch_size=n)
+                for radius, accuracy in found.items():
+                    counts[radius] += accuracy * len(labels)
+        return {
+            f"{pass_}_pass": {str(radius): count / n for radius, count in counts.items()}
+            for pass_, counts in right.items()
+        }
 
 
 def _filters(training: Training) -> dict[str, Any]:

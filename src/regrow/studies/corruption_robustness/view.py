@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from regrow.lab.records import Record, Records
 from regrow.lab.statistics import Interval, averaged, differences
-from regrow.lab.tasks import mean_over_tasks
+from regrow.lab.tasks import mean_over_tasks, of_each
 from regrow.studies.corruption_robustness.methods import MOVING, density_of, method_of
 
 __all__ = ["BySeed", "Measure", "Task", "clean", "effect", "gain", "robustness", "tasks", "under"]
@@ -139,12 +139,4 @@ def effect(records: Records, value: Callable[[Task], BySeed]) -> Interval:
     Raises:
         ValueError: no task has it.
     """
-    found, why = {}, "there are no records of this study"
-    for task in tasks(records):
-        try:
-            found[task.name] = value(task)
-        except ValueError as error:
-            why = str(error)
-    if not found:
-        raise ValueError(why)
-    return mean_over_tasks(found)
+    return mean_over_tasks(of_each(tasks(records), value))

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from regrow.lab.claims import Claim, Verdict, above, all_of, within
 from regrow.lab.records import Records
 from regrow.lab.statistics import Interval, differences
-from regrow.lab.tasks import mean_over_tasks
+from regrow.lab.tasks import mean_over_tasks, of_each
 from regrow.studies.hard_samples.conditions import ATTACKED, Condition, hardest, random, severity
-from regrow.studies.hard_samples.view import BySeed, Task, over_tasks
+from regrow.studies.hard_samples.view import BySeed, Task, tasks
 
 __all__ = ["CLAIMS", "MARGIN", "advantage", "effect"]
 
@@ -25,7 +25,7 @@ Value = Callable[[Task], BySeed]
 
 def effect(records: Records, value: Value) -> Interval:
     """Average an effect over all tasks: paired by seed inside a task, tasks weighing the same."""
-    return mean_over_tasks(over_tasks(records, value))
+    return mean_over_tasks(of_each(tasks(records), value))
 
 
 def advantage(

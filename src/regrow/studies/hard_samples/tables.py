@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from regrow.lab.records import Record, Records
-from regrow.lab.report import Folded, Section, Table
+from regrow.lab.report import Folded, Section, Table, cell
 from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.hard_samples.conditions import Condition
 from regrow.studies.hard_samples.view import Task, tasks
@@ -36,7 +36,7 @@ def _accuracies(task: Task) -> Iterator[Section]:
             for name in task.methods(condition):
                 found = [_mean(task, name, density, condition, field) for density in densities]
                 if any(found):
-                    rows.append((name, *(_percent(one) for one in found)))
+                    rows.append((name, *(cell(one) for one in found)))
             if rows:
                 columns = ("", *(f"density {d:g}" for d in densities))
                 summary = f"{condition}{words}: {_about(task, condition)}"
@@ -135,11 +135,3 @@ def _mean(
         return mean_interval(task.found(name, density, condition, field))
     except ValueError:
         return None
-
-
-def _percent(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    if interval.n == 1:
-        return f"{interval.mean:.2f} (1)"
-    return f"{interval.mean:.2f} ± {interval.half_width:.2f} ({interval.n})"

@@ -25,10 +25,11 @@ from regrow.studies.hard_samples.attacks import (
 )
 from regrow.studies.hard_samples.corrupted import OneOfEach
 from regrow.studies.hard_samples.ranking import Ranking, scores_of
+from regrow.studies.training.corrupted import clean_test, standardized
 from regrow.studies.training.loop import Training
 from regrow.studies.training.source import Pairs, Source
 from regrow.studies.training.trial import WEIGHTS, Classify, open_for, start
-from regrow.vision.data import Batches, load_data
+from regrow.vision.data import Batches
 from regrow.vision.hardness import Pick, choose
 
 __all__ = ["HardSamples"]
@@ -36,7 +37,6 @@ __all__ = ["HardSamples"]
 _CHOSEN = ("at random", "SNIP", "SNIP ratios", "LTH", "OMP")
 _TRAINED = ("LTH", "OMP")
 _PRETRAINING, _FOUND = "pretraining", "found.json"
-_TEST_BATCH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,11 +154,9 @@ class HardSamples(Classify):
         return index[kept]
 
     def _clean(self, training: Training, run: Run) -> Pairs:
-        assert training.source.moments is not None
-        data = load_data(self.data, run.options.get("data_dir"))
-        mean, deviation = training.source.moments
-        inputs = data.test_inputs.to(training.device, torch.float32).sub(mean).div(deviation)
-        return zip(inputs.split(_TEST_BATCH), data.test_labels.split(_TEST_BATCH), strict=True)
+        source, where = training.source, run.options.get("data_dir")
+        for images, labels in clean_test(source, self.data, data_dir=where):
+            yield standardized(images, source), labels
 
     # ------------------------------------------------------------------ the first topology
 

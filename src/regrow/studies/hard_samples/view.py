@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from regrow.lab.records import Record, Records
@@ -10,7 +10,7 @@ from regrow.lab.statistics import averaged, differences
 from regrow.studies.hard_samples.conditions import Condition, condition_of
 from regrow.studies.hard_samples.methods import METHODS, density_of, method_of
 
-__all__ = ["BySeed", "Task", "over_tasks", "tasks"]
+__all__ = ["BySeed", "Task", "tasks"]
 
 BySeed = Mapping[int, float]
 
@@ -130,21 +130,3 @@ def tasks(records: Records) -> list[Task]:
             name += "′"
         named[name] = Records(group)
     return [Task(name, named[name]) for name in sorted(named)]
-
-
-def over_tasks(records: Records, value: Callable[[Task], BySeed]) -> dict[str, Sequence[float]]:
-    """Return a value of every task that has it, by the task's name.
-
-    Raises:
-        ValueError: no task has it; the message is the first task's.
-    """
-    found: dict[str, Sequence[float]] = {}
-    why = ""
-    for task in tasks(records):
-        try:
-            found[task.name] = list(value(task).values())
-        except ValueError as error:
-            why = why or str(error)
-    if not found:
-        raise ValueError(why or "there are no records")
-    return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from regrow.lab.claims import Claim, Outcome, Verdict, above, all_of, below, within
 from regrow.lab.records import Records
 from regrow.lab.statistics import Interval, averaged, differences, mean_interval
-from regrow.lab.tasks import mean_over_tasks
+from regrow.lab.tasks import mean_over_tasks, of_each
 from regrow.studies.pruning_criteria.criteria import GROWTH, PAPER
 from regrow.studies.pruning_criteria.view import (
     BySeed,
@@ -15,8 +15,8 @@ from regrow.studies.pruning_criteria.view import (
     few,
     first_overlap,
     gap,
-    over_tasks,
     overlaps,
+    tasks,
 )
 
 __all__ = ["CLAIMS", "HIGH", "LOW", "MARGIN", "OTHERS", "effect", "versus"]
@@ -31,7 +31,7 @@ _SOURCE = "Nowak et al. 2023"
 
 def effect(records: Records, value: Callable[[Task], BySeed]) -> Interval:
     """Average an effect over all tasks: paired by seed inside a task, tasks weighing the same."""
-    return mean_over_tasks(over_tasks(records, value))
+    return mean_over_tasks(of_each(tasks(records), value))
 
 
 def versus(one: str, other: str, density: float) -> Callable[[Task], BySeed]:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above
 from regrow.lab.records import Records
-from regrow.lab.report import COLOURS, Section, Table, svg
+from regrow.lab.report import COLOURS, Section, Table, cell, svg
 from regrow.lab.statistics import Interval, mean_interval, paired_interval
 from regrow.studies.pruning_criteria.claims import MARGIN, OTHERS, effect, versus
 from regrow.studies.pruning_criteria.criteria import CRITERIA, GROWTH
@@ -190,7 +190,7 @@ def _few_samples(records: Records) -> Iterator[Section]:
         title = f"As a regulariser: {task.name}"
         yield Section(
             title,
-            f"Dense training reaches {_percent(mean_interval(dense))} %. Differences to it, paired "
+            f"Dense training reaches {cell(mean_interval(dense))} %. Differences to it, paired "
             "by seed; magnitude is the mean over both growth rules.",
             svg(figure, title),
             caption=about_runs(rows.values()),
@@ -207,7 +207,7 @@ def _tables(records: Records) -> Iterator[Section]:
                 found = [_mean(task, name, density, growth) for density in places]
                 if any(found):
                     label = f"{name}, {growth} growth" if growth else name
-                    rows.append((label, *(_percent(one) for one in found)))
+                    rows.append((label, *(cell(one) for one in found)))
         yield Section(
             f"All accuracies: {task.name}",
             "Test accuracy in per cent, mean ± half the 95 % interval (Student's t), and n.",
@@ -246,11 +246,3 @@ _COSTS = ("training_flops", "inference_flops", "bytes_needed")
 
 def _one(task: Task, name: str, density: float, growth: str, field: str) -> float:
     return next(iter(task.accuracy(name, density, growth, field=field).values()))
-
-
-def _percent(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    if interval.n == 1:
-        return f"{interval.mean:.2f} (1)"
-    return f"{interval.mean:.2f} ± {interval.half_width:.2f} ({interval.n})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from regrow.lab.records import Record, Records
@@ -16,7 +16,6 @@ __all__ = [
     "few",
     "first_overlap",
     "gap",
-    "over_tasks",
     "overlaps",
     "tasks",
 ]
@@ -145,23 +144,6 @@ def gap(task: Task, one: str, other: str, density: float) -> dict[int, float]:
         ]
         found.append(differences(*pair, common=True))
     return averaged(found)
-
-
-def over_tasks(records: Records, value: Callable[[Task], BySeed]) -> dict[str, BySeed]:
-    """Return a value of every task that has it, by the task's name.
-
-    Raises:
-        ValueError: no task has it.
-    """
-    found, why = {}, "there are no records of the grid"
-    for task in tasks(records):
-        try:
-            found[task.name] = value(task)
-        except ValueError as error:
-            why = str(error)
-    if not found:
-        raise ValueError(why)
-    return found
 
 
 def _settings(records: Records) -> dict[str, Records]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from regrow.studies.training.source import IMAGENET_DEVIATION, IMAGENET_MEAN, Pairs
+from regrow.studies.training.source import Pairs, Source
 from regrow.vision.corruptions import CorruptedFolder, corrupt, corrupt_video, load_corrupted
 from regrow.vision.data import DataSet, load_data
 
-__all__ = ["SEED", "bytes_of_test", "corrupted_test", "standardized"]
+__all__ = ["SEED", "clean_test", "corrupted_test", "standardized"]
 
 SEED = 0  # of what is drawn: every trial is tested on the same images
 _AT_ONCE = 1000
@@ -19,7 +20,31 @@ _FOLDER_AT_ONCE = 256
 _ARRAYS, _FOLDERS = ("cifar10", "cifar100"), ("tiny-imagenet", "imagenet")
 
 
+def clean_test(
+    source: Source, data: str, *, count: int | None = None, data_dir: str | None = None
+) -> Pairs:
+    """Yield the test part of a data set as bytes, batch by batch.
+
+    Args:
+        source: the data set, opened for training.
+        data: its name.
+        count: how many of the test images, the first ones, if they fit in memory; None is all.
+        data_dir: where data lie, if not in the usual places.
+
+    Raises:
+        ValueError: the data are no images, or ``count`` is not among their numbers.
+    """
+    if source.moments is None:
+        if count is not None:
+            raise ValueError(f"count={count}: data={data!r} is tested whole, give None")
+        yield from source.test()
+    else:
+        images, labels = _bytes(data, count, data_dir, source.moments[0].device)
+        yield from zip(images.split(_AT_ONCE), labels.split(_AT_ONCE), strict=True)
+
+
 def corrupted_test(
+    source: Source,
     data: str,
     corruption: str,
     severity: int,
@@ -27,69 +52,48 @@ def corrupted_test(
     published: bool = False,
     count: int | None = None,
     data_dir: str | None = None,
-    device: torch.device,
 ) -> Pairs:
-    """Yield the test part of a data set under one corruption, standardized, batch by batch.
+    """Yield the test part of a data set under one corruption, for ``source.ready``.
+
+    What fits in memory is corrupted once for all trials of a process.
 
     Args:
-        data: the data set's name.
+        source: the data set, opened for training.
+        data: its name.
         corruption: of :data:`regrow.vision.corruptions.CORRUPTIONS` or ``EXTRA``.
         severity: from 1 to 5.
         published: read the published set (CIFAR-10-C and its like) instead of making one.
-        count: how many of the test images, the first ones; None is all. Of images made here only.
+        count: as of :func:`clean_test`.
         data_dir: where data lie, if not in the usual places.
-        device: where batches are wanted.
 
     Raises:
         ValueError: an argument is unknown or out of range, or there is no such published set.
         FileNotFoundError: data are not there; the message says how to get them.
     """
     if published:
-        return _published(data, corruption, severity, data_dir, device)
-    if data == "imagenet":
-        raise ValueError("data='imagenet' is corrupted by its published set only: published=True")
-    images = _made(data, corruption, severity, count, data_dir, device)
-    labels = bytes_of_test(data, data_dir, device)[1][: len(images)]
-    return _ready(data, data_dir, images, labels)
+        pairs = _published(data, corruption, severity, data_dir)
+    elif source.moments is None:
+        pairs = _on_the_way(clean_test(source, data, count=count), corruption, severity)
+    else:
+        device = source.moments[0].device
+        images = _made(data, corruption, severity, count, data_dir, device)
+        labels = _bytes(data, count, data_dir, device)[1]
+        pairs = zip(images.split(_AT_ONCE), labels.split(_AT_ONCE), strict=True)
+    for images, labels in pairs:
+        yield standardized(images, source), labels
 
 
-def bytes_of_test(
-    data: str, data_dir: str | None, device: torch.device, count: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return test images as uint8, and labels, on a device.
-
-    Args:
-        data: the data set's name.
-        data_dir: where data lie, if not in the usual places.
-        device: where they are wanted.
-        count: how many, the first ones; None is all.
-
-    Raises:
-        ValueError: the data are no images, or ``count`` is not among their numbers.
-    """
-    loaded = _loaded(data, data_dir)
-    if loaded.test_inputs.dtype != torch.uint8:
-        raise ValueError(f"data={data!r} holds no images: there is nothing to corrupt")
-    if count is not None and not 0 < count <= len(loaded.test_labels):
-        raise ValueError(f"count={count}: data={data!r} has {len(loaded.test_labels)} to test on")
-    return loaded.test_inputs[:count].to(device), loaded.test_labels[:count].to(device)
-
-
-def standardized(data: str, data_dir: str | None, images: Tensor) -> Tensor:
+def standardized(images: Tensor, source: Source) -> Tensor:
     """Standardize bytes, or floats on their scale 0 to 255, as the training images were.
 
     Args:
-        data: the data set's name.
-        data_dir: where data lie, if not in the usual places.
         images: shape (n, channels, ...).
+        source: the data set; where it does so itself, images are left to it.
     """
-    mean, deviation = _moments(data, data_dir, images.device)
-    return (images.float() - mean) / deviation
-
-
-def _ready(data: str, data_dir: str | None, images: Tensor, labels: Tensor) -> Pairs:
-    for some, their in zip(images.split(_AT_ONCE), labels.split(_AT_ONCE), strict=True):
-        yield standardized(data, data_dir, some), their
+    if source.moments is None:
+        return images
+    mean, deviation = source.moments
+    return (images.to(mean.device).float() - mean) / deviation
 
 
 @functools.lru_cache(maxsize=1)
@@ -97,15 +101,15 @@ def _loaded(data: str, data_dir: str | None) -> DataSet:
     return load_data(data, data_dir)
 
 
-@functools.lru_cache(maxsize=1)
-def _moments(data: str, data_dir: str | None, device: torch.device) -> tuple[Tensor, Tensor]:
-    if data == "imagenet":
-        mean, deviation = (
-            255 * torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION)
-        )
-    else:
-        mean, deviation = _loaded(data, data_dir).moments()
-    return mean.to(device), deviation.to(device)
+def _bytes(
+    data: str, count: int | None, data_dir: str | None, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    loaded = _loaded(data, data_dir)
+    if loaded.test_inputs.dtype != torch.uint8:
+        raise ValueError(f"data={data!r} holds no images: there is nothing to corrupt")
+    if count is not None and not 0 < count <= len(loaded.test_labels):
+        raise ValueError(f"count={count}: data={data!r} has {len(loaded.test_labels)} to test on")
+    return loaded.test_inputs[:count].to(device), loaded.test_labels[:count].to(device)
 
 
 @functools.lru_cache(maxsize=100)  # nineteen corruptions of five severities
@@ -117,26 +121,33 @@ def _made(
     data_dir: str | None,
     device: torch.device,
 ) -> Tensor:
-    images = bytes_of_test(data, data_dir, device, count)[0]
-    if images.ndim == 5:  # models take (channels, frames, ...), corruptions (frames, channels, ...)
-        clips = images.transpose(1, 2)
-        return corrupt_video(clips, corruption, severity, seed=SEED).transpose(1, 2)
-    return corrupt(images, corruption, severity, seed=SEED)
+    return _corrupt(_bytes(data, count, data_dir, device)[0], corruption, severity)
+
+
+def _on_the_way(pairs: Pairs, corruption: str, severity: int) -> Pairs:
+    first = 0
+    for images, labels in pairs:
+        yield _corrupt(images, corruption, severity, first), labels
+        first += len(labels)
+
+
+def _corrupt(images: Tensor, corruption: str, severity: int, first: int = 0) -> Tensor:
+    if images.ndim == 4:
+        return corrupt(images, corruption, severity, seed=SEED, first=first)
+    clips = images.transpose(1, 2)  # a model takes channels first, a corruption frames
+    return corrupt_video(clips, corruption, severity, seed=SEED, first=first).transpose(1, 2)
 
 
 def _published(
-    data: str, corruption: str, severity: int, data_dir: str | None, device: torch.device
-) -> Pairs:
+    data: str, corruption: str, severity: int, data_dir: str | None
+) -> Iterable[tuple[Tensor, Tensor]]:
     name = f"{data}-c"
     if data in _ARRAYS:
         images, labels = load_corrupted(name, corruption, severity, data_dir)
-        yield from _ready(data, data_dir, images.to(device), labels.to(device))
-    elif data in _FOLDERS:
-        folder = CorruptedFolder.find(name, corruption, severity, data_dir)
-        for some, their in folder.batches(_FOLDER_AT_ONCE):
-            yield standardized(data, data_dir, some.to(device)), their.to(device)
-    else:
-        raise ValueError(
-            f"data={data!r} has no published set of corruptions: must be one of "
-            f"{', '.join(_ARRAYS + _FOLDERS)}; or give published=False"
-        )
+        return zip(images.split(_AT_ONCE), labels.split(_AT_ONCE), strict=True)
+    if data in _FOLDERS:
+        return CorruptedFolder.find(name, corruption, severity, data_dir).batches(_FOLDER_AT_ONCE)
+    raise ValueError(
+        f"data={data!r} has no published set of corruptions: must be one of "
+        f"{', '.join(_ARRAYS + _FOLDERS)}; or give published=False"
+    )

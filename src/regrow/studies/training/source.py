@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from regrow.vision.data import (
+    UCF101,
     Batches,
     DataSet,
     FolderBatches,
@@ -22,8 +24,6 @@ from regrow.vision.data import (
 )
 
 __all__ = [
-    "IMAGENET_DEVIATION",
-    "IMAGENET_MEAN",
     "Change",
     "Epochs",
     "Keep",
@@ -32,8 +32,9 @@ __all__ = [
     "open_source",
 ]
 
-IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TEST_BATCH = 1000  # images, or frames of clips
+_FOLDER_BATCH = 256
 _READERS = 16  # processes that read images, on all ranks together
 
 Pairs = Iterator[tuple[Tensor, Tensor]]
@@ -53,6 +54,18 @@ class Epochs(Protocol):
 
     def epoch(self, number: int, /) -> Pairs:
         """Yield inputs and labels, batch by batch."""
+
+
+_FOLDERS: dict[str, Callable[[str | None, int], tuple[Any, Any]]] = {
+    "imagenet": lambda where, seed: (
+        ImageFolder.find("imagenet", "train", where, seed=seed),
+        ImageFolder.find("imagenet", "val", where),
+    ),
+    "ucf101": lambda where, seed: (
+        UCF101.find("train", where, seed=seed),
+        UCF101.find("test", where),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -96,8 +109,8 @@ def open_source(
     """Open a data set for training.
 
     Args:
-        name: of :func:`regrow.vision.data.names`, or "imagenet" for a folder with ``train`` and
-            ``val``.
+        name: of :func:`regrow.vision.data.names`, "imagenet" for a folder with ``train`` and
+            ``val``, or "ucf101".
         data_dir: where data lie, if not in the usual places.
         device: where batches are wanted.
         batch: samples in a batch, over all ranks.
@@ -115,12 +128,13 @@ def open_source(
         FileNotFoundError: the data are not there; the message says how to get them.
     """
     common: dict[str, Any] = {"seed": seed, "rank": rank, "ranks": ranks}
-    if name == "imagenet":
+    if name in _FOLDERS:
         if samples is not None or validation:
-            raise ValueError("data='imagenet' is read as it is: leave samples and validation out")
+            raise ValueError(f"data={name!r} is read as it is: leave samples and validation out")
         if change or keep:
-            raise ValueError("data='imagenet' is read as it is: use a data set that fits in memory")
-        return _open_folder(data_dir, device, batch, common)
+            raise ValueError(f"data={name!r} is read as it is: use a data set that fits in memory")
+        train_part, test_part = _FOLDERS[name](data_dir, seed)
+        return _open_folder(train_part, test_part, device, batch, common)
     train, labels, test, test_labels, classes, moments = _arrays(name, data_dir, device, change)
     kept = torch.arange(len(labels), device=device)
     if samples is not None and samples != len(labels):
@@ -173,29 +187,29 @@ def _arrays(
 
 
 def _open_folder(
-    data_dir: str | None, device: torch.device, batch: int, common: dict[str, Any]
+    train: ImageFolder | UCF101,
+    test: ImageFolder | UCF101,
+    device: torch.device,
+    batch: int,
+    common: dict[str, Any],
 ) -> Source:
-    train = ImageFolder.find("imagenet", "train", data_dir, seed=common["seed"])
-    test = ImageFolder.find("imagenet", "val", data_dir)
+    """Read in worker processes what does not fit into memory; bytes turn floats on the device."""
     pin = device.type == "cuda"
     workers = max(1, min(_READERS, os.cpu_count() or 1) // common["ranks"])
+    shape = train.read(0, 0)[0].shape
+    many = max(1, _FOLDER_BATCH // math.prod(shape[1:-2]))
     tests = FolderBatches(
-        test, min(256, len(test)), seed=0, drop_last=False, workers=workers, pin_memory=pin
+        test, min(many, len(test)), seed=0, drop_last=False, workers=workers, pin_memory=pin
     )
-
-    def ready(images: Tensor) -> Tensor:
-        images = images.to(device, non_blocking=True).float().div_(255)
-        mean, deviation = (
-            torch.tensor(v, device=device).view(3, 1, 1)
-            for v in (IMAGENET_MEAN, IMAGENET_DEVIATION)
-        )
-        return (images - mean) / deviation
-
+    mean, deviation = (
+        255 * torch.tensor(v, device=device).view(-1, *(1 for _ in shape[1:]))
+        for v in (_IMAGENET_MEAN, _IMAGENET_DEVIATION)
+    )
     return Source(
-        shape=(3, train.size, train.size),
+        shape=tuple(shape),
         classes=len(train.classes),
         batches=FolderBatches(train, batch, workers=workers, pin_memory=pin, **common),
         validation=lambda: iter(()),
         test=lambda: tests.epoch(0),
-        ready=ready,
+        ready=lambda pixels: (pixels.to(device, non_blocking=True).float() - mean) / deviation,
     )
