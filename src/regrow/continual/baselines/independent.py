@@ -12,7 +12,7 @@ import regrow
 from regrow.continual.baselines.learner import Learner, Setup, hash_seed
 from regrow.continual.baselines.network import MultiHead
 from regrow.continual.baselines.training import Tell, fit, predict_in_parts
-from regrow.continual.streams.task import Task
+from regrow.continual.streams.task import TaskData
 
 __all__ = ["Independent"]
 
@@ -42,7 +42,7 @@ class Independent(Learner):
         """How many weights the bodies have, all together; active ones if they are sparse."""
         return sum(self._sizes)
 
-    def learn(self, task: Task, tell: Tell = lambda _: None) -> None:
+    def learn(self, task: TaskData, tell: Tell = lambda _: None) -> None:
         """Learn the next task in a network of its own."""
         number, training = self.learnt, self.setup.training
         network = self._new(number, task.classes)

@@ -11,7 +11,7 @@ from torch import Tensor
 from regrow.continual.baselines.learner import Learner, Setup
 from regrow.continual.baselines.network import MultiHead
 from regrow.continual.baselines.training import Tell, fit, predict_in_parts
-from regrow.continual.streams.task import Part, Stream, Task
+from regrow.continual.streams.task import Part, Stream, TaskData
 
 __all__ = ["Joint"]
 
@@ -44,7 +44,7 @@ class Joint(Learner):
         """How many weights the body has."""
         return sum(weight.numel() for weight in self.network.weights)
 
-    def learn(self, task: Task, tell: Tell = lambda _: None) -> None:
+    def learn(self, task: TaskData, tell: Tell = lambda _: None) -> None:
         """Learn all tasks so far anew, together with the next one."""
         number = self.learnt
         if number >= len(self.stream) or task.name != self.stream[number].name:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.continual.baselines.training import Augment, Tell, Training
-from regrow.continual.streams.task import Part, Task
+from regrow.continual.streams.task import Part, TaskData
 from regrow.engine.selection import seeded_generator
 
 __all__ = ["Learner", "Setup", "accuracy", "hash_seed"]
@@ -52,7 +52,7 @@ class Learner(ABC):
         """How many tasks it has learnt."""
 
     @abstractmethod
-    def learn(self, task: Task, tell: Tell = lambda _: None) -> None:
+    def learn(self, task: TaskData, tell: Tell = lambda _: None) -> None:
         """Learn the next task.
 
         Args:
@@ -117,7 +117,7 @@ def accuracy(learner: Learner, task: int, part: Part) -> float:
     Args:
         learner: which has learnt the task.
         task: its number, from 0.
-        part: samples, as a rule those of ``Task.test``.
+        part: samples, as a rule those of ``TaskData.test``.
 
     Raises:
         ValueError: the task was never learnt, or there is no sample.

@@ -11,7 +11,7 @@ from torch import nn
 import regrow
 from regrow.continual.baselines.training import Tell, predict_in_parts
 from regrow.continual.baselines.units import Tensors, UnitLearner, rows, write_
-from regrow.continual.streams.task import Part, Task
+from regrow.continual.streams.task import Part, TaskData
 from regrow.engine.allocation import Uniform
 from regrow.engine.chains import follows
 
@@ -42,7 +42,9 @@ class NISPALike(UnitLearner):
     networks), only outgoing units count.
     """
 
-    def _learn(self, task: Task, number: int, free: Tensors, tell: Tell) -> tuple[Tensors, Tensors]:
+    def _learn(
+        self, task: TaskData, number: int, free: Tensors, tell: Tell
+    ) -> tuple[Tensors, Tensors]:
         epochs = self.setup.training.epochs
         first = max(epochs // 2, 1)
         found = self.train(

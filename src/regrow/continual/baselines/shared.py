@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from regrow.continual.baselines.learner import Learner, Setup
 from regrow.continual.baselines.network import MultiHead
 from regrow.continual.baselines.training import Tell, fit, predict_in_parts
-from regrow.continual.streams.task import Part, Task
+from regrow.continual.streams.task import Part, TaskData
 from regrow.engine.selection import seeded_generator
 
 __all__ = ["EWC", "FineTuning", "Replay"]
@@ -45,7 +45,7 @@ class FineTuning(Learner):
         """How many weights the body has."""
         return sum(weight.numel() for weight in self.network.weights)
 
-    def learn(self, task: Task, tell: Tell = lambda _: None) -> None:
+    def learn(self, task: TaskData, tell: Tell = lambda _: None) -> None:
         """Learn the next task."""
         number = self.learnt
         self.network.add_head(task.classes, self._seed("head"))
@@ -75,7 +75,7 @@ class FineTuning(Learner):
     def _before_step(self) -> None:
         """Change gradients before each step."""
 
-    def _remember(self, task: Task, number: int) -> None:
+    def _remember(self, task: TaskData, number: int) -> None:
         """Keep what later tasks need of one just learnt."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class EWC(FineTuning):
                 weight.grad += held * (weight.detach() - anchor)
 
     @torch.no_grad()
-    def _remember(self, task: Task, number: int) -> None:
+    def _remember(self, task: TaskData, number: int) -> None:
         part = task.train.some(self.samples, self.setup.seed, "fisher", number)
         found = self._fisher_of(part, number)
         weights = self.network.body.parameters()
@@ -193,7 +193,7 @@ class Replay(FineTuning):
         self.capacity = capacity
         self.buffer: list[Part] = []
 
-    def learn(self, task: Task, tell: Tell = lambda _: None) -> None:
+    def learn(self, task: TaskData, tell: Tell = lambda _: None) -> None:
         """Learn the next task."""
         number, network = self.learnt, self.network
         network.add_head(task.classes, self._seed("head"))
@@ -223,7 +223,7 @@ class Replay(FineTuning):
         )
         self._remember(task, number)
 
-    def _remember(self, task: Task, number: int) -> None:
+    def _remember(self, task: TaskData, number: int) -> None:
         share = max(self.capacity // (number + 1), 1)
         parts = [*self.buffer, task.train]
         self.buffer = [p.some(share, self.setup.seed, "buffer", i) for i, p in enumerate(parts)]

@@ -6,7 +6,7 @@ import torch
 
 from regrow.continual.baselines.training import Tell
 from regrow.continual.baselines.units import Tensors, UnitLearner
-from regrow.continual.streams.task import Task
+from regrow.continual.streams.task import TaskData
 
 __all__ = ["SpaceNetLike"]
 
@@ -34,7 +34,9 @@ class SpaceNetLike(UnitLearner):
     the number of units reserved is a share of what is free.
     """
 
-    def _learn(self, task: Task, number: int, free: Tensors, tell: Tell) -> tuple[Tensors, Tensors]:
+    def _learn(
+        self, task: TaskData, number: int, free: Tensors, tell: Tell
+    ) -> tuple[Tensors, Tensors]:
         weights = {n: p for n, p in self.network.body.named_parameters() if n in free}
         worth = {name: torch.zeros_like(weight) for name, weight in weights.items()}
 

@@ -14,7 +14,7 @@ from regrow.continual.baselines.network import seeded_build
 from regrow.continual.baselines.training import Tell, fit, predict_in_parts
 from regrow.continual.capacity import Reuse, Share, WhenFull
 from regrow.continual.network import TaskNetwork
-from regrow.continual.streams.task import Task
+from regrow.continual.streams.task import TaskData
 from regrow.engine.allocation import Uniform
 
 __all__ = ["PackNet", "SubNetworks"]
@@ -65,7 +65,7 @@ class SubNetworks(Learner):
         """The active weights of each task."""
         return [self.network.masks(task) for task in range(self.learnt)]
 
-    def learn(self, task: Task, tell: Tell = lambda _: None) -> None:
+    def learn(self, task: TaskData, tell: Tell = lambda _: None) -> None:
         """Learn the next task."""
         number, training, network = self.learnt, self.setup.training, self.network
         network.add_task(task.classes)

@@ -15,7 +15,7 @@ import regrow
 from regrow.continual.baselines.learner import Learner, Setup, hash_seed
 from regrow.continual.baselines.network import MultiHead, seeded_build
 from regrow.continual.baselines.training import Tell, fit, predict_in_parts
-from regrow.continual.streams.task import Task
+from regrow.continual.streams.task import TaskData
 from regrow.engine.allocation import Uniform, units_kept
 from regrow.engine.criteria import WeightTimesGradient
 from regrow.engine.schedules import Cosine
@@ -78,7 +78,7 @@ class UnitLearner(Learner):
         """The active weights of each task."""
         return [masks for masks, _ in self._tasks]
 
-    def learn(self, task: Task, tell: Tell = lambda _: None) -> None:
+    def learn(self, task: TaskData, tell: Tell = lambda _: None) -> None:
         """Learn the next task."""
         number = self.learnt
         self.network.add_head(task.classes, self._seed("head"))
@@ -103,7 +103,9 @@ class UnitLearner(Learner):
         return predict_in_parts(network, lambda x: network(x, task), inputs, self.setup.training)
 
     @abstractmethod
-    def _learn(self, task: Task, number: int, free: Tensors, tell: Tell) -> tuple[Tensors, Tensors]:
+    def _learn(
+        self, task: TaskData, number: int, free: Tensors, tell: Tell
+    ) -> tuple[Tensors, Tensors]:
         """Train; return which free weights are the task's, and what each unit is worth to it."""
 
     def reserve_units(self, name: str, worth: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ class UnitLearner(Learner):
 
     def train(
         self,
-        task: Task,
+        task: TaskData,
         number: int,
         method: regrow.Method,
         available: Tensors,

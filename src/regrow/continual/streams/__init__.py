@@ -4,7 +4,7 @@ from regrow.continual.streams.known import STREAMS, KnownStream, make_stream
 from regrow.continual.streams.mini_imagenet import FolderArrays, load_mini_imagenet
 from regrow.continual.streams.pixels import permuted, rotated
 from regrow.continual.streams.split import class_order, split
-from regrow.continual.streams.task import Arrays, Part, Stream, Task
+from regrow.continual.streams.task import Arrays, Part, Stream, TaskData
 
 __all__ = [
     "STREAMS",
@@ -13,7 +13,7 @@ __all__ = [
     "KnownStream",
     "Part",
     "Stream",
-    "Task",
+    "TaskData",
     "class_order",
     "load_mini_imagenet",
     "make_stream",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regrow.continual.streams.task import Arrays, Part, Stream, Task, check_arrays
+from regrow.continual.streams.task import Arrays, Part, Stream, TaskData, check_arrays
 from regrow.engine.selection import seeded_generator
 
 __all__ = ["permuted", "rotated"]
@@ -127,8 +127,8 @@ def _changed(
     check_arrays(data)
     labels = tuple(range(data.classes))
 
-    def make(index: int) -> Task:
-        task = Task(
+    def make(index: int) -> TaskData:
+        task = TaskData(
             f"{name} {index}: {words[index]}",
             labels,
             Part(data.train_inputs, data.train_labels),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from regrow.continual.streams.task import Arrays, Part, Stream, Task, check_arrays
+from regrow.continual.streams.task import Arrays, Part, Stream, TaskData, check_arrays
 from regrow.engine.selection import seeded_generator
 
 __all__ = ["class_order", "split"]
@@ -57,10 +57,10 @@ def split(
     ends = torch.tensor(sizes).cumsum(0).tolist()
     groups = [tuple(classes[end - n : end]) for n, end in zip(sizes, ends, strict=True)]
 
-    def make(index: int) -> Task:
+    def make(index: int) -> TaskData:
         labels = groups[index]
         said = ", ".join(map(str, labels)) if len(labels) <= 5 else f"{len(labels)} classes"
-        return Task(
+        return TaskData(
             f"{name} {index}: {said}",
             labels,
             _of(data.train_inputs, data.train_labels, labels, data.classes),

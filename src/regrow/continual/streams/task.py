@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regrow.engine.selection import sample, seeded_generator
 
-__all__ = ["Arrays", "Part", "Stream", "Task", "check_arrays"]
+__all__ = ["Arrays", "Part", "Stream", "TaskData", "check_arrays"]
 
 
 class Arrays(Protocol):
@@ -80,7 +80,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskData:
     """One task: what is learnt before the next one comes, and what it is tested on.
 
     Args:
@@ -100,7 +100,7 @@ class Task:
         """How many classes it has."""
         return len(self.labels)
 
-    def prepared(self, change: Callable[[Tensor], Tensor]) -> Task:
+    def prepared(self, change: Callable[[Tensor], Tensor]) -> TaskData:
         """Return it with all inputs changed, such as standardized.
 
         Args:
@@ -110,7 +110,7 @@ class Task:
         return replace(self, train=train, test=test)
 
 
-class Stream(Sequence[Task]):
+class Stream(Sequence[TaskData]):
     """Tasks in the order in which they are learnt; each is made when it is asked for.
 
     Args:
@@ -122,7 +122,7 @@ class Stream(Sequence[Task]):
         ValueError: there is no task.
     """
 
-    def __init__(self, name: str, make: Callable[[int], Task], length: int) -> None:
+    def __init__(self, name: str, make: Callable[[int], TaskData], length: int) -> None:
         if length < 1:
             raise ValueError(f"length={length}: a stream has at least one task")
         self.name, self._make, self._length = name, make, length
@@ -131,19 +131,19 @@ class Stream(Sequence[Task]):
         return self._length
 
     @overload
-    def __getitem__(self, index: int) -> Task: ...
+    def __getitem__(self, index: int) -> TaskData: ...
 
     @overload
     def __getitem__(self, index: slice) -> Stream: ...
 
-    def __getitem__(self, index: int | slice) -> Task | Stream:
+    def __getitem__(self, index: int | slice) -> TaskData | Stream:
         if isinstance(index, slice):
             chosen = range(self._length)[index]
             return Stream(self.name, lambda i: self._make(chosen[i]), len(chosen))
         return self._make(range(self._length)[index])
 
     def prepared(self, change: Callable[[Tensor], Tensor]) -> Stream:
-        """Return the stream with all inputs changed, see :meth:`Task.prepared`.
+        """Return the stream with all inputs changed, see :meth:`TaskData.prepared`.
 
         Args:
             change: of a batch of inputs.

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from regrow.lab.figures import about_runs, draw_curves, draw_rows
 from regrow.lab.records import Records
-from regrow.lab.report import COLOURS, Section, Table, svg
+from regrow.lab.report import COLOURS, Section, Table, cell, svg
 from regrow.lab.statistics import Interval
 from regrow.studies.continual_dst.claims import (
     MARGIN,
@@ -183,14 +183,6 @@ def _row(course: Course, name: str, density: float | None) -> tuple[str, ...] | 
     except ValueError:
         return None
     shares = [r.result["weights_used"][-1] / r.result["weights"] for r in found.values()]
-    cells = []
-    for field in _FIELDS:
-        one = interval(course, name, density, field)
-        cells.append("–" if one is None else _said(one))
+    cells = [cell(interval(course, name, density, field)) for field in _FIELDS]
     at = "–" if density is None else f"{density:g}"
     return name, at, *cells, f"{sum(shares) / len(shares):.2f}"
-
-
-def _said(one: Interval) -> str:
-    mean = f"{one.mean:.2f}".replace("-", "−")
-    return f"{mean} (1)" if one.n == 1 else f"{mean} ± {one.half_width:.2f} ({one.n})"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from regrow.continual.metrics import learning_transfer
 from regrow.lab.records import Record, Records
 from regrow.lab.statistics import Interval, averaged, differences, mean_interval
-from regrow.lab.tasks import mean_over_tasks
+from regrow.lab.tasks import mean_over_tasks, of_each
 from regrow.studies.continual_dst.learners import ALLOCATIONS, GROWTH
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "interval",
     "learner_of",
     "moving",
-    "over_courses",
 ]
 
 BySeed = Mapping[int, float]
@@ -158,26 +157,9 @@ def courses(records: Records) -> list[Course]:
     return [Course(name, group) for name, group in sorted(named.items())]
 
 
-def over_courses(records: Records, value: Callable[[Course], BySeed]) -> dict[str, BySeed]:
-    """Return a value of every stream that has it, by its name.
-
-    Raises:
-        ValueError: none has it.
-    """
-    found, why = {}, "there are no records"
-    for course in courses(records):
-        try:
-            found[course.name] = value(course)
-        except ValueError as error:
-            why = str(error)
-    if not found:
-        raise ValueError(why)
-    return found
-
-
 def effect(records: Records, value: Callable[[Course], BySeed]) -> Interval:
     """Average an effect over streams: paired by seed inside one, streams weighing the same."""
-    return mean_over_tasks(over_courses(records, value))
+    return mean_over_tasks(of_each(courses(records), value))
 
 
 def moving(
