@@ -52,6 +52,7 @@ STREAMS: dict[str, KnownStream] = {
     "split-mini-imagenet-10": KnownStream("mini-imagenet", 10, _split),
     "split-mini-imagenet-20": KnownStream("mini-imagenet", 20, _split),
 }
+"""The streams by name; a name of CIFAR-100 or miniImageNet ends with its number of tasks."""
 
 
 def make_stream(name: str, data: Arrays, *, seed: int = 0) -> Stream:

@@ -23,8 +23,14 @@ Matrix = npt.NDArray[np.floating[Any]]
 
 _COLUMNS = 4
 _WRITTEN = 6  # in a matrix of at most so many tasks each cell says its value
-_SHOWN = ("uniform, random", "ERK, random", "uniform, gradient", "ERK, gradient", "uniform, static")
-_MASKED = (*_SHOWN, "PackNet")
+_SHOWN = (
+    "uniform, random",
+    "uniform, gradient",
+    "uniform, static",
+    "ERK, random",
+    "ERK, gradient",
+    "ERK, static",
+)
 _FEWEST = 1.1
 
 
@@ -34,10 +40,10 @@ def matrix_sections(records: Records) -> Iterator[Section]:
         found = _matrices(course)
         if not found:
             continue
-        lowest = min(float(np.nanmin(matrix)) for matrix in found.values())
+        limits = _limits(found)
         figure, grid = _panels(len(found))
         for axis, (name, matrix) in zip(grid, found.items(), strict=False):
-            _draw_matrix(axis, matrix, lowest, 100.0, name)
+            _draw_matrix(axis, matrix, *limits, name)
         figure.colorbar(grid[0].images[0], ax=list(grid), shrink=0.5, label="accuracy, %")
         title = f"Accuracy on each task after each: {course.name}"
         at = f" at density {course.middle:g}" if course.densities else ""
@@ -65,7 +71,7 @@ def capacity_sections(records: Records) -> Iterator[Section]:
             continue
         figure = Figure(figsize=(7.2, 4.6))
         left, right = figure.subplots(1, 2)
-        colours = dict(zip(used, (*COLOURS[2:], *COLOURS[:2]), strict=False))
+        colours = dict(zip(used, (*COLOURS[2:], *COLOURS[:2], "#b0a000"), strict=False))
         draw_curves(left, used, x="tasks learnt", y="weights used, % of all", colours=colours)
         draw_curves(
             right, reused, x="task", y="earlier tasks' weights, % of its own", colours=colours
@@ -82,7 +88,7 @@ def capacity_sections(records: Records) -> Iterator[Section]:
         )
         for axis in (left, right):
             axis.set_xticks(list(steps))
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, min(axis.get_ylim()[1], 105))
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=4, fontsize=8)
         title = f"Capacity and reuse: {course.name}, density {density:g}"
@@ -100,21 +106,23 @@ def overlap_sections(records: Records) -> Iterator[Section]:
     """Draw how alike the masks of every two tasks are."""
     for course in courses(records):
         found = {}
-        for name in _MASKED:
+        for name in _SHOWN:
             if records_of := _at_middle(course, name):
-                found[name] = np.mean([r.result["overlap"] for r in records_of], axis=0)
+                found[name] = 100 * np.mean([r.result["overlap"] for r in records_of], axis=0)
+                np.fill_diagonal(found[name], np.nan)
         if not found:
             continue
+        highest = _limits(found)[1]
         figure, grid = _panels(len(found), columns=3)
         for axis, (name, matrix) in zip(grid, found.items(), strict=False):
-            _draw_matrix(axis, 100 * matrix, 0.0, 100.0, name)
+            _draw_matrix(axis, matrix, 0.0, highest, name)
         figure.colorbar(grid[0].images[0], ax=list(grid), shrink=0.6, label="Jaccard index, %")
         title = f"Overlap of the tasks' masks: {course.name}, density {course.middle:g}"
         expected = 100 * course.middle / (2 - course.middle)
         yield Section(
             title,
             f"The Jaccard index of the active weights of every two tasks. Two independent random "
-            f"masks would have {expected:.1f} %. PackNet's masks hold those of all earlier tasks.",
+            f"masks would have {expected:.1f} %.",
             svg(figure, title),
             caption="Means over seeds.",
         )
@@ -126,6 +134,12 @@ def _matrices(course: Course) -> dict[str, Matrix]:
         if records := _at_middle(course, name):
             found[name] = np.mean([_filled(r.result["accuracies"]) for r in records], axis=0)
     return found
+
+
+def _limits(matrices: Mapping[str, Matrix]) -> tuple[float, float]:
+    """Return the lowest and the highest value, apart from holes."""
+    lows, highs = zip(*((np.nanmin(m), np.nanmax(m)) for m in matrices.values()), strict=True)
+    return float(min(lows)), float(max(highs))
 
 
 def _filled(rows: Sequence[Sequence[float]]) -> Matrix:

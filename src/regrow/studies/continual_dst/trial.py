@@ -135,9 +135,8 @@ def _accuracies(rows: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def _masks(learner: Learner) -> dict[str, Any]:
-    if not learner.masks:
+    if not (masks := learner.masks):
         return {}
-    masks = learner.masks
     return {
         "capacity": capacity_used(masks),
         "reused": reused_share(masks),
