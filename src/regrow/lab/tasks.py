@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -25,24 +25,13 @@ __all__ = [
 _RESAMPLES = 5000
 
 
-class Named(Protocol):
-    """A task that has a name."""
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-
-
-T = TypeVar("T", bound=Named)
-
-
 def of_each(
-    tasks: Iterable[T], value: Callable[[T], Mapping[int, float]]
+    tasks: Iterable[Any], value: Callable[[Any], Mapping[int, float]]
 ) -> dict[str, Mapping[int, float]]:
     """Return a value of every task that has it, by the task's name.
 
     Args:
-        tasks: with a name each.
+        tasks: each with a ``name``.
         value: of a task, by seed; a ValueError says that the task has none.
 
     Raises:
