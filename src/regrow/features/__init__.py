@@ -1,0 +1,1 @@
+"""Feature selection: scikit-learn estimators, and the data of the field."""
