@@ -1,1 +1,5 @@
-"""Feature selection: scikit-learn estimators, and the data of the field."""
+"""Feature selection by sparse networks, as scikit-learn estimators."""
+
+from regrow.features.selector import SparseFeatureSelector
+
+__all__ = ["SparseFeatureSelector"]

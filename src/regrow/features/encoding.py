@@ -1,0 +1,153 @@
+"""From what scikit-learn is given (labels, weights, seeds, counts) to what training needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+
+from regrow.features.inputs import Floats
+from regrow.features.targets import Targets
+
+__all__ = ["Task", "check_count", "encode", "generator_of", "split", "task_of", "threads"]
+
+Task = Literal["auto", "classification", "regression"]
+
+
+def task_of(y: npt.NDArray[Any], task: Task) -> Literal["classification", "regression"]:
+    """Tell what is to be predicted; "auto": numbers if any is no integer, or there are columns.
+
+    Example:
+        >>> task_of(np.array([0.5, 1.0]), "auto"), task_of(np.array(["a", "b"]), "auto")
+        ('regression', 'classification')
+    """
+    if task != "auto":
+        return task
+    if y.ndim == 2 and y.shape[1] > 1:
+        return "regression"
+    fractions = y.dtype.kind == "f" and bool(np.any(y != np.floor(y)))
+    return "regression" if fractions else "classification"
+
+
+def encode(
+    y: npt.NDArray[Any], task: Task, weights: Floats, classes: npt.NDArray[Any] | None = None
+) -> tuple[Targets, npt.NDArray[Any] | None]:
+    """Return targets, and the classes in their order (None for numbers, which are standardised).
+
+    Args:
+        y: labels of shape (n,) or (n, 1), or numbers of shape (n,) or (n, C).
+        task: what is predicted.
+        weights: of the rows, for the mean and deviation of numbers.
+        classes: all there are, where not all may be seen at once.
+
+    Raises:
+        ValueError: there is only one class, or a label is not one of ``classes``.
+
+    Example:
+        >>> targets, classes = encode(np.array(["b", "a"]), "auto", np.ones(2))
+        >>> targets.values.tolist(), classes.tolist()
+        ([1, 0], ['a', 'b'])
+    """
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if task_of(y, task) == "regression":
+        numbers = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        numbers = numbers - np.average(numbers, axis=0, weights=weights)
+        std = np.sqrt(np.average(numbers**2, axis=0, weights=weights))
+        numbers /= np.where(std > 0, std, 1.0)
+        return Targets(torch.from_numpy(numbers.astype(np.float32)), numbers.shape[1]), None
+    check_classification_targets(y)
+    known = np.unique(y[weights > 0]) if classes is None else np.unique(classes)
+    if len(known) < 2:
+        raise ValueError(
+            "a selector needs samples of at least 2 classes in the data, but the data contains "
+            f"only one class: {known[0]!r}"
+        )
+    if unknown := set(np.unique(y[weights > 0]).tolist()) - set(known.tolist()):
+        raise ValueError(f"y holds {sorted(unknown)}, which are not among classes={known.tolist()}")
+    codes = np.searchsorted(known, y).clip(max=len(known) - 1)
+    return Targets(torch.from_numpy(codes.astype(np.int64)), len(known)), known
+
+
+def check_count(n_features_to_select: int | float | None, n_features: int) -> int | None:
+    """Return how many of the features are wanted; None: that is to be found out.
+
+    Raises:
+        ValueError: more than there are.
+
+    Example:
+        >>> check_count(0.5, 9), check_count(3, 9)
+        (4, 3)
+    """
+    wanted = n_features_to_select
+    if wanted is None:
+        return None
+    if not isinstance(wanted, Integral):
+        return max(int(wanted * n_features), 1)
+    if wanted > n_features:
+        raise ValueError(
+            f"n_features_to_select={wanted} must be <= n_features={n_features}: choose fewer"
+        )
+    return int(wanted)
+
+
+def split(
+    targets: Targets, weights: Floats, share: float, generator: torch.Generator
+) -> torch.Tensor:
+    """Draw rows to be held out: a share of the rows of weight above zero; of each class for classes.
+
+    A class of one row is not held out.
+
+    Example:
+        >>> targets = Targets(torch.tensor([0, 0, 1, 1]), 2)
+        >>> rows = split(targets, np.ones(4), 0.5, torch.Generator())
+        >>> targets.values[rows].tolist()
+        [0, 1]
+    """
+    usable = torch.from_numpy(weights > 0)
+    groups = targets.values if targets.classes else torch.zeros(len(weights), dtype=torch.int64)
+    held_out = []
+    for group in range(targets.outputs if targets.classes else 1):
+        rows = (usable & (groups == group)).nonzero().squeeze(1)
+        count = round(share * len(rows)) if len(rows) > 1 else 0
+        held_out.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
+    return torch.cat(held_out).sort().values
+
+
+def generator_of(random_state: int | np.random.RandomState | None) -> torch.Generator:
+    """Make a generator of scikit-learn's ``random_state``; None takes fresh entropy.
+
+    No global generator is moved, numpy's neither, which is what scikit-learn's None stands for.
+
+    Example:
+        >>> generator_of(3).initial_seed()
+        3
+    """
+    if random_state is None:
+        seed = int(np.random.default_rng().integers(2**31))
+    elif isinstance(random_state, Integral):
+        seed = int(random_state)
+    else:
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+    return torch.Generator().manual_seed(seed)
+
+
+@contextmanager
+def threads(n_jobs: int | None) -> Iterator[None]:
+    """Let torch use this many threads for a while; -1: all cores; None: as many as it does now."""
+    before = torch.get_num_threads()
+    try:
+        if n_jobs is not None:
+            from joblib import effective_n_jobs  # noqa: PLC0415
+
+            torch.set_num_threads(effective_n_jobs(n_jobs))
+        yield
+    finally:
+        torch.set_num_threads(before)
