@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import collections.abc
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -42,48 +46,61 @@ class FastCan(Column):
 class LassoNet(Column):
     """A network with a skip connection and a penalty that lets features go one after another.
 
-    The score is the penalty at which a feature leaves; features that never leave, and those that
-    leave together, are ordered by |skip weight| of the dense network.
+    The score is how many penalties a feature survives; those that go together are ordered by |skip
+    weight| of the dense network. The path ends once fewer than k features are left.
 
     Args:
         hidden: units of its hidden layer.
-        path: factor between one penalty and the next; its default of 1.02 takes minutes to hours.
+        start: the first penalty; to find one by itself takes the package minutes.
+        path: factor between one penalty and the next; with its default of 1.02 a path takes hours.
         epochs: at most, for the dense network and at each penalty.
+        batch: rows in a step.
     """
 
     hidden: int = 100
+    start: float = 1.0
     path: float = 1.1
-    epochs: tuple[int, int] = (200, 20)
+    epochs: tuple[int, int] = (100, 10)
+    batch: int = 256
 
     seeded: ClassVar[bool] = True
     package: ClassVar[str | None] = "lassonet"
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
-        """Follow the path until fewer than k features are left."""
+        """Follow the path."""
         from lassonet import LassoNetClassifier  # noqa: PLC0415
 
         model = LassoNetClassifier(
             hidden_dims=(self.hidden,),
+            lambda_start=self.start,
             path_multiplier=self.path,
             n_iters=self.epochs,
-            patience=(20, 5),
+            patience=(10, 5),
+            batch_size=self.batch,
             val_size=0.2,
             random_state=seed,
             torch_seed=seed,
             device="cpu",
             verbose=0,
         )
-        skip: list[Floats] = []
+        dense: list[Floats] = []
+        survived = np.zeros(X.shape[1])
 
-        def look(model: object, _: object) -> None:
-            if not skip:
-                weights = model.model.skip.weight  # type: ignore[attr-defined]
-                skip.append(weights.detach().abs().sum(0).numpy())
+        def look(model: Any, _: object) -> None:
+            if not dense:
+                dense.append(model.model.skip.weight.detach().abs().sum(0).numpy().astype(float))
+            here = model.model.input_mask().numpy()
+            survived[:] += here
+            if here.sum() < k:
+                raise _EnoughError
 
-        model.path(X.astype(np.float32), y, callback=look, disable_lambda_warning=True)
-        leaves = np.asarray(model.feature_importances_, float)
-        finite = np.where(np.isfinite(leaves), leaves, 2 * leaves[np.isfinite(leaves)].max(initial=1))
-        return Choice(best(np.lexsort((skip[0], finite)).argsort(), k))
+        with contextlib.suppress(_EnoughError):
+            model.path(X.astype(np.float32), y, callback=look, disable_lambda_warning=True)
+        return Choice(best(np.lexsort((dense[0], survived)).argsort(), k))
+
+
+class _EnoughError(Exception):
+    """The path has gone far enough."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +127,7 @@ class StochasticGates(Column):
         import torch  # noqa: PLC0415
         from stg import STG  # noqa: PLC0415
 
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _names_of_python_3_9():
             torch.manual_seed(seed)
             model = STG(
                 task_type="classification",
@@ -127,3 +144,16 @@ class StochasticGates(Column):
             )
             model.fit(X, y, nr_epochs=self.epochs, verbose=False, print_interval=10**9)
         return Choice(best(model.get_gates("raw"), k))
+
+
+@contextlib.contextmanager
+def _names_of_python_3_9() -> Iterator[None]:
+    """Let stg 0.1.2 find the names that `collections` has lost since."""
+    lost = [name for name in collections.abc.__all__ if not hasattr(collections, name)]
+    for name in lost:
+        setattr(collections, name, getattr(collections.abc, name))
+    try:
+        yield
+    finally:
+        for name in lost:
+            delattr(collections, name)

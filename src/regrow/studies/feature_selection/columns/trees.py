@@ -104,10 +104,12 @@ class Boruta(Column):
 
     Args:
         rounds: forests that are grown.
-        depth: of their trees, as its authors advise.
+        trees: in each.
+        depth: of the trees, as its authors advise.
     """
 
-    rounds: int = 30
+    rounds: int = 20
+    trees: int = 200
     depth: int = 5
 
     seeded: ClassVar[bool] = True
@@ -120,7 +122,7 @@ class Boruta(Column):
 
         forest = RandomForestClassifier(max_depth=self.depth, class_weight="balanced", n_jobs=1)
         found = BorutaPy(
-            forest, n_estimators="auto", max_iter=self.rounds, random_state=seed, verbose=0
+            forest, n_estimators=self.trees, max_iter=self.rounds, random_state=seed, verbose=0
         ).fit(X, y)
         history = np.nan_to_num(found.importance_history_[1:]).mean(0)
         return Choice(best(-found.ranking_ + history / (history.max() + 1), k))
