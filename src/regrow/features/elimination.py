@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +17,10 @@ from regrow.features.targets import Targets
 
 __all__ = ["Elimination", "InputScores", "batches", "held_out_loss", "live_counts"]
 
-Importance = Literal["attribution", "strength", "mixed"]
 Report = Callable[[dict[str, Any]], None]
 
 _SCORED_EVERY = 5
+_MEASURED_EVERY = 10
 _EVALUATED = 1024  # rows at once
 # The weights of log attribution and log strength.
 _MIXTURES = {"attribution": (1.0, 0.0), "strength": (0.0, 1.0), "mixed": (0.5, 0.5)}
@@ -67,7 +67,7 @@ class InputScores:
         [0.0, 0.0, 0.0]
     """
 
-    def __init__(self, importance: Importance) -> None:
+    def __init__(self, importance: str) -> None:
         self._mixture = _MIXTURES[importance]
         self._sums: list[Tensor] = []
         self._count = 0
@@ -108,6 +108,8 @@ class Elimination:
         setting: of the ensemble.
         generator: draws everything.
         report: called with the record of each round.
+        patience: once K inputs are live, the run stops after so many measurements of the held-out
+            loss, ten steps apart, without a fall; None: it does not stop.
     """
 
     def __init__(
@@ -121,14 +123,17 @@ class Elimination:
         steps: int,
         rounds: int,
         batch: int,
-        importance: Importance,
+        importance: str,
         setting: EnsembleSetting,
         generator: torch.Generator,
         report: Report,
+        patience: int | None = None,
     ) -> None:
         d, e = len(inputs.live), setting.members
         links = max(round(setting.density * d), min(d, keep)) * setting.width
-        self.ensemble = Ensemble(d, targets.outputs, links, setting, generator)
+        self.ensemble = Ensemble(
+            d, targets.outputs, links, setting, generator, relative=targets.classes
+        )
         self._inputs, self._targets, self._held_out = inputs, targets, held_out
         self._steps, self._importance, self._report = steps, importance, report
         due = sorted({max(round(steps * at), 1) for at in np.linspace(0.2, 0.85, rounds)})
@@ -140,13 +145,16 @@ class Elimination:
         self._places = torch.arange(d)
         self._scores = torch.zeros(d, dtype=torch.float64)
         self._outlived = 0
+        self._patience = patience
+        self._losses: list[float] = []
 
-    def run(self) -> Floats:
+    def run(self) -> tuple[Floats, int]:
         """Go through all steps.
 
         Returns:
             Scores of the inputs that were live at first, in their order: the number of rounds an
-            input outlived, plus its standing among those that left with it, in (0, 1).
+            input outlived, plus its standing among those that left with it, in (0, 1). And the
+            number of steps made.
         """
         scores = InputScores(self._importance)
         for step in range(1, self._steps + 1):
@@ -162,8 +170,22 @@ class Elimination:
                 self._leave_(scores.mean(), self._due[step])
                 self._report(self._record(step))
                 scores = InputScores(self._importance)
+            if step > max(self._due) and self._learned(step):
+                break
         self._note_(self._places, scores.mean() if scores else torch.zeros(len(self._places)))
-        return self._scores.numpy()
+        return self._scores.numpy(), step
+
+    def _learned(self, step: int) -> bool:
+        """Tell whether the held-out loss has not fallen for long enough."""
+        if self._patience is None or step % _MEASURED_EVERY:
+            return False
+        self._losses.append(self._loss()["loss"])
+        return len(self._losses) - 1 - int(np.argmin(self._losses)) >= self._patience
+
+    def _loss(self) -> dict[str, float]:
+        return held_out_loss(
+            lambda x: self.ensemble.outputs(x).mean(0), self._inputs, self._targets, self._held_out
+        )
 
     def _leave_(self, scores: Tensor, keep: int) -> None:
         stays = top_k(scores, keep)
@@ -183,21 +205,30 @@ class Elimination:
     def _record(self, step: int) -> dict[str, Any]:
         record: dict[str, Any] = {"step": step, "n_features": len(self._places)}
         if len(self._held_out):
-            record |= held_out_loss(self.ensemble, self._inputs, self._targets, self._held_out)
+            record |= self._loss()
         return record
 
 
 def held_out_loss(
-    ensemble: Ensemble, inputs: Inputs, targets: Targets, rows: Tensor
+    predict: Callable[[Tensor], Tensor],
+    inputs: Inputs,
+    targets: Targets,
+    rows: Tensor,
+    live: Tensor | None = None,
 ) -> dict[str, float]:
-    """Return the mean loss of the networks' mean output on some rows, and its standard error."""
-    losses = torch.cat(
-        [
-            targets.loss(ensemble.outputs(inputs.batch(part)).mean(0), part)
-            for part in rows.split(_EVALUATED)
-        ]
-    )
-    return {
-        "loss": float(losses.mean()),
-        "loss_error": float(losses.std(correction=0)) / len(losses) ** 0.5,
-    }
+    """Return the mean loss on some rows ("loss"), and its standard error ("loss_error").
+
+    Args:
+        predict: outputs of shape (B, C) for rows of shape (B, d).
+        inputs: the table.
+        targets: of all its rows.
+        rows: which to measure on.
+        live: bool, shape (d,): all other inputs are set to their means; None: none are.
+    """
+    found = []
+    for part in rows.split(_EVALUATED):
+        x = inputs.batch(part)
+        found.append(targets.loss(predict(x if live is None else x * live), part))
+    losses = torch.cat(found)
+    error = float(losses.std(correction=0)) / len(losses) ** 0.5
+    return {"loss": float(losses.mean()), "loss_error": error}

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
+from torch import Tensor
 
 from regrow.features.inputs import Floats
-from regrow.features.targets import Targets
+from regrow.features.targets import Values
 
 __all__ = ["Task", "check_count", "encode", "generator_of", "split", "task_of", "threads"]
 
@@ -37,14 +38,20 @@ def task_of(y: npt.NDArray[Any], task: Task) -> Literal["classification", "regre
 
 
 def encode(
-    y: npt.NDArray[Any], task: Task, weights: Floats, classes: npt.NDArray[Any] | None = None
-) -> tuple[Targets, npt.NDArray[Any] | None]:
+    y: npt.NDArray[Any],
+    task: Task,
+    weights: Floats,
+    *,
+    smoothing: float = 0.0,
+    classes: npt.NDArray[Any] | None = None,
+) -> tuple[Values, npt.NDArray[Any] | None]:
     """Return targets, and the classes in their order (None for numbers, which are standardised).
 
     Args:
         y: labels of shape (n,) or (n, 1), or numbers of shape (n,) or (n, C).
         task: what is predicted.
         weights: of the rows, for the mean and deviation of numbers.
+        smoothing: of labels.
         classes: all there are, where not all may be seen at once.
 
     Raises:
@@ -62,7 +69,7 @@ def encode(
         numbers = numbers - np.average(numbers, axis=0, weights=weights)
         std = np.sqrt(np.average(numbers**2, axis=0, weights=weights))
         numbers /= np.where(std > 0, std, 1.0)
-        return Targets(torch.from_numpy(numbers.astype(np.float32)), numbers.shape[1]), None
+        return Values(torch.from_numpy(numbers.astype(np.float32)), numbers.shape[1]), None
     check_classification_targets(y)
     known = np.unique(y[weights > 0]) if classes is None else np.unique(classes)
     if len(known) < 2:
@@ -73,7 +80,7 @@ def encode(
     if unknown := set(np.unique(y[weights > 0]).tolist()) - set(known.tolist()):
         raise ValueError(f"y holds {sorted(unknown)}, which are not among classes={known.tolist()}")
     codes = np.searchsorted(known, y).clip(max=len(known) - 1)
-    return Targets(torch.from_numpy(codes.astype(np.int64)), len(known)), known
+    return Values(torch.from_numpy(codes.astype(np.int64)), len(known), smoothing), known
 
 
 def check_count(n_features_to_select: int | float | None, n_features: int) -> int | None:
@@ -99,26 +106,42 @@ def check_count(n_features_to_select: int | float | None, n_features: int) -> in
 
 
 def split(
-    targets: Targets, weights: Floats, share: float, generator: torch.Generator
-) -> torch.Tensor:
-    """Draw rows to be held out: a share of the rows of weight above zero; of each class for classes.
+    groups: Tensor, weights: Floats, share: float, generator: torch.Generator
+) -> Tensor:
+    """Draw rows to be held out: a share of each group's rows of weight above zero.
 
-    A class of one row is not held out.
+    A group of one row is not held out.
+
+    Args:
+        groups: int64 of at least 0, shape (n,): the rows' classes, or zeros.
+        weights: of the rows.
+        share: in (0, 1).
+        generator: draws the rows.
+
+    Returns:
+        Ascending indices.
+
+    Raises:
+        ValueError: there are too few rows for any to be held out.
 
     Example:
-        >>> targets = Targets(torch.tensor([0, 0, 1, 1]), 2)
-        >>> rows = split(targets, np.ones(4), 0.5, torch.Generator())
-        >>> targets.values[rows].tolist()
+        >>> groups = torch.tensor([0, 0, 1, 1])
+        >>> groups[split(groups, np.ones(4), 0.5, torch.Generator())].tolist()
         [0, 1]
     """
     usable = torch.from_numpy(weights > 0)
-    groups = targets.values if targets.classes else torch.zeros(len(weights), dtype=torch.int64)
     held_out = []
-    for group in range(targets.outputs if targets.classes else 1):
+    for group in range(int(groups.max()) + 1):
         rows = (usable & (groups == group)).nonzero().squeeze(1)
         count = round(share * len(rows)) if len(rows) > 1 else 0
         held_out.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
-    return torch.cat(held_out).sort().values
+    found = torch.cat(held_out).sort().values
+    if not len(found):
+        raise ValueError(
+            f"validation_fraction={share} of {int(usable.sum())} rows is none: give more rows, an "
+            "int for n_features_to_select, and early_stopping=False"
+        )
+    return found
 
 
 def generator_of(random_state: int | np.random.RandomState | None) -> torch.Generator:

@@ -55,6 +55,7 @@ class Ensemble:
         links: in the first layer of each network.
         setting: how the networks look and learn.
         generator: draws everything.
+        relative: whether outputs count only relative to each other, as those of a softmax do.
 
     Example:
         >>> ensemble = Ensemble(5, 2, 40, EnsembleSetting(), torch.Generator().manual_seed(0))
@@ -69,9 +70,12 @@ class Ensemble:
         links: int,
         setting: EnsembleSetting,
         generator: torch.Generator,
+        *,
+        relative: bool = True,
     ) -> None:
         e, h = setting.members, setting.width
         self.setting, self.links, self._generator = setting, links, generator
+        self._relative = relative
         everywhere = torch.ones(h, inputs, dtype=torch.bool)
         full = min(links, h * inputs)
         self.mask = torch.stack([random_k(full, everywhere, generator) for _ in range(e)]).float()
@@ -119,8 +123,10 @@ class Ensemble:
         Each is divided by its mean over inputs, so that networks have the same say.
         """
         active = (self._hidden(x) > 0).float()
-        attribution = gram_attribution(self.first, active, self.second)
-        strength = self.first.norm(dim=1)
+        attribution = gram_attribution(
+            self.first, active, self.second, centred=self._relative
+        )
+        strength = self.first.square().sum(1).sqrt_()
         return _relative(attribution), _relative(strength)
 
     def keep_(self, places: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What an input is worth to a network: strength, attribution, WAST's importance.
+"""What an input is worth to a network: strength and attribution.
 
 Pure functions of weights and activations; higher is worth more.
 """
@@ -16,7 +16,6 @@ __all__ = [
     "jacobian",
     "sampled_attribution",
     "strength",
-    "wast_importance",
 ]
 
 
@@ -126,17 +125,20 @@ def sampled_attribution(
     return _pushed_down((signs @ last).unsqueeze(1), hidden, active).squeeze(1).square().mean(0)
 
 
-def gram_attribution(first: Tensor, active: Tensor, second: Tensor) -> Tensor:
-    """√(mean_x Σ_c (∂f_c/∂x_j)²) of networks with one hidden layer, outputs centred, exact.
+def gram_attribution(
+    first: Tensor, active: Tensor, second: Tensor, *, centred: bool = True
+) -> Tensor:
+    """√(mean_x Σ_c (∂f_c/∂x_j)²) of networks with one hidden layer, exact.
 
     a_j = √(w_jᵀ Q w_j) with Q = (DᵀD / B) ∘ (W̄ W̄ᵀ), where D says which hidden units are active
-    and W̄ is the second layer less its mean over classes, which a softmax does not see. It costs
-    d·h² whatever B and C are.
+    and W̄ is the second layer, or what is left of it without its mean over classes, which a softmax
+    does not see. It costs d·h² whatever B and C are.
 
     Args:
         first: first layers of e networks, shape (e, h, d).
         active: shape (e, B, h): 1 where a unit is active, else 0.
-        second: second layers, shape (e, h, C). With one output it is not centred.
+        second: second layers, shape (e, h, C).
+        centred: whether the mean over classes is taken out.
 
     Returns:
         Shape (e, d).
@@ -146,32 +148,11 @@ def gram_attribution(first: Tensor, active: Tensor, second: Tensor) -> Tensor:
         >>> gram_attribution(first, torch.ones(1, 4, 1), torch.tensor([[[1.0, -1.0]]])).tolist()
         [[1.4142135381698608, 4.242640495300293]]
     """
-    if second.shape[2] > 1:
+    if centred:
         second = second - second.mean(2, keepdim=True)
     gram = torch.bmm(active.transpose(1, 2), active).div_(active.shape[1])
     gram.mul_(torch.bmm(second, second.transpose(1, 2)))
     return torch.bmm(gram, first).mul_(first).sum(1).clamp_(min=0).sqrt_()
-
-
-def wast_importance(weight: Tensor, sensitivity: Tensor, balance: float) -> Tensor:
-    """λ · sensitivity + (1 - λ) · strength: what WAST ranks inputs by.
-
-    Args:
-        weight: of the first layer, shape (h, d).
-        sensitivity: mean |∂L/∂·| of each input, shape (d,): for an autoencoder mean |x - x̂|, the
-            loss's gradient at the input's own reconstruction.
-        balance: λ, in [0, 1]; the paper takes 0.4 for images, 0.9 by default.
-
-    Returns:
-        Shape (d,).
-
-    Source: WAST (Sokar et al. 2022, NeurIPS).
-
-    Example:
-        >>> wast_importance(torch.tensor([[1.0, 2.0]]), torch.tensor([3.0, 0.0]), 0.5).tolist()
-        [2.0, 1.0]
-    """
-    return balance * sensitivity + (1 - balance) * strength(weight)
 
 
 def _pushed_down(found: Tensor, hidden: Sequence[Tensor], active: Sequence[Tensor]) -> Tensor:

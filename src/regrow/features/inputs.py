@@ -86,6 +86,8 @@ class Inputs:
         self._clip = np.inf if clip is None else clip
         self._prepared: Tensor | None = None
         self.live: Indices = np.flatnonzero(~found.constant)
+        if not len(self.live):
+            raise ValueError("No feature in X varies: all columns are constant")
         if not hasattr(table, "tocsr"):
             self._prepare_()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,12 +11,11 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
-from regrow.features.base import TASKS, BaseSparseSelector, smallest_good
-from regrow.features.elimination import Elimination, Importance
-from regrow.features.encoding import Task, check_count, encode, generator_of, split, threads
-from regrow.features.ensemble import EnsembleSetting
-from regrow.features.inputs import Floats, Inputs, scaling
-from regrow.features.targets import Targets
+from regrow.engine.dynamic import Method
+from regrow.features.base import BaseSparseSelector
+from regrow.features.encoding import Task, check_count, encode, generator_of, threads
+from regrow.features.inputs import Inputs, scaling
+from regrow.features.recipe import Importance, Recipe
 
 __all__ = ["SparseFeatureSelector"]
 
@@ -31,13 +30,22 @@ class SparseFeatureSelector(BaseSparseSelector):
     left. Inputs are standardised inside, clipped at three standard deviations, and disturbed by
     noise and dropout.
 
+    With ``method`` a method of dynamic sparse training instead, one perceptron is trained by a
+    ``recipe`` and its inputs are ranked once, as the papers do: see :mod:`regrow.features.presets`.
+
     Args:
         n_features_to_select: K: how many (int), which share (float in (0, 1]), or None: the fewest
             whose loss on held-out rows is within one standard error of the lowest.
         task: "classification", "regression" (one or more columns of numbers), or "auto": regression
             if any target is no integer.
-        importance: what scores an input: "mixed", "attribution" or "strength".
-        density: of each network's first layer, in (0, 1].
+        method: "ensemble", or what moves the topology of one perceptron: a name in
+            ``regrow.METHODS``, or an object such as ``regrow.RigL(density=0.1)``.
+        importance: what scores an input: "mixed" (attribution and strength), "attribution",
+            "strength"; of one perceptron also "sampled" (attribution by random signs, one backward
+            pass for all classes) and "wast" (sensitivity of the loss and strength).
+        density: of the first layer of each network in the ensemble, or of a method given by name.
+        recipe: how one perceptron is trained; None: as Neuron Attribution does. What follows up to
+            ``dropout`` is of the ensemble.
         n_members: networks in the ensemble.
         width: hidden units of each.
         max_iter: steps of the optimizer.
@@ -45,25 +53,27 @@ class SparseFeatureSelector(BaseSparseSelector):
         batch_size: rows in a step.
         learning_rate: of the first half of the run; it then falls to half.
         weight_decay: the share of each weight that a step of learning rate 0.01 takes away.
+        label_smoothing: the share of each label spread over all classes, in [0, 1).
         noise: standard deviation of the noise added to inputs.
         dropout: the share of inputs left out at each step.
         clip: largest magnitude of an input, in standard deviations; None does not clip.
-        early_stopping: hold rows out, and stop once K inputs are live and the loss on those rows
-            has not fallen any more.
+        early_stopping: hold rows out, and stop when the loss on those rows has not fallen for long
+            enough; the ensemble does not stop before K inputs are live.
         validation_fraction: the share of rows held out, for early stopping or K=None.
-        n_iter_no_change: how many measurements without a fall, ten steps apart, stop the run.
+        n_iter_no_change: how many measurements without a fall stop the run: epochs of a perceptron;
+            of the ensemble they are ten steps apart.
         n_jobs: threads; None: as many as torch uses; -1: all cores.
         random_state: fixes every random choice; None takes fresh entropy.
-        verbose: print a line at each round.
+        verbose: print a line at each round, or epoch.
 
     Attributes:
-        scores_: shape (d,), higher is better: the number of rounds a feature outlived, plus its
-            standing in (0, 1) among those that left with it; 0 for constant columns.
+        scores_: shape (d,), higher is better; 0 for constant columns. Of the ensemble: the number
+            of rounds a feature outlived, plus its standing in (0, 1) among those that left with it.
         ranking_: shape (d,), 1 is the best; among equals the lower index.
         support_: bool, shape (d,): the features that are selected.
         n_features_: how many are selected.
         n_iter_: steps made.
-        history_: a record for each round: step, live features, and the held-out loss if any.
+        history_: a record for each round or epoch: step, live features, held-out loss if any.
         classes_: the classes, where there are any.
         n_features_in_: d.
         feature_names_in_: the columns' names, where the table has names.
@@ -74,10 +84,10 @@ class SparseFeatureSelector(BaseSparseSelector):
 
     Example:
         >>> from sklearn.datasets import load_breast_cancer
-        >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+        >>> X, y = load_breast_cancer(return_X_y=True)
         >>> selector = SparseFeatureSelector(5, max_iter=100, random_state=0).fit(X, y)
-        >>> selector.transform(X).shape, len(selector.get_feature_names_out())
-        ((569, 5), 5)
+        >>> selector.transform(X).shape
+        (569, 5)
 
     Source: attribution as in Atashgahi et al. 2024 (arXiv 2408.04583), strength as in QuickSelection
     (2022), inputs that leave as in NeuroFS (2023).
@@ -89,11 +99,8 @@ class SparseFeatureSelector(BaseSparseSelector):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseSparseSelector._parameter_constraints,
-        "task": [TASKS],
-        "importance": [StrOptions({"mixed", "attribution", "strength"})],
-        "n_members": [Interval(Integral, 1, None, closed="left")],
-        "width": [Interval(Integral, 1, None, closed="left")],
-        "n_rounds": [Interval(Integral, 1, None, closed="left")],
+        "task": [StrOptions({"auto", "classification", "regression"})],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
 
     def __init__(
@@ -101,8 +108,10 @@ class SparseFeatureSelector(BaseSparseSelector):
         n_features_to_select: int | float | None = None,
         *,
         task: Task = "auto",
+        method: str | Method = "ensemble",
         importance: Importance = "mixed",
         density: float = 0.2,
+        recipe: Recipe | None = None,
         n_members: int = 10,
         width: int = 32,
         max_iter: int = 600,
@@ -110,6 +119,7 @@ class SparseFeatureSelector(BaseSparseSelector):
         batch_size: int = 128,
         learning_rate: float = 1e-2,
         weight_decay: float = 1e-3,
+        label_smoothing: float = 0.3,
         noise: float = 0.3,
         dropout: float = 0.5,
         clip: float | None = 3.0,
@@ -122,8 +132,10 @@ class SparseFeatureSelector(BaseSparseSelector):
     ) -> None:
         self.n_features_to_select = n_features_to_select
         self.task = task
+        self.method = method
         self.importance = importance
         self.density = density
+        self.recipe = recipe
         self.n_members = n_members
         self.width = width
         self.max_iter = max_iter
@@ -131,6 +143,7 @@ class SparseFeatureSelector(BaseSparseSelector):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
         self.noise = noise
         self.dropout = dropout
         self.clip = clip
@@ -167,49 +180,11 @@ class SparseFeatureSelector(BaseSparseSelector):
         )
         weights = self._weights(sample_weight, X)
         wanted = check_count(self.n_features_to_select, X.shape[1])
-        targets, classes = encode(y, self.task, weights)
+        targets, classes = encode(y, self.task, weights, smoothing=self.label_smoothing)
+        groups = torch.zeros(len(y), dtype=torch.int64)
         if classes is not None:
-            self.classes_ = classes
-        self.history_ = []
+            self.classes_, groups = classes, targets.values
         with threads(self.n_jobs):
-            scores = self._ranked(X, targets, weights, wanted)
-        return self._answer_(scores, smallest_good(self.history_) if wanted is None else wanted)
-
-    def _ranked(self, X: Any, targets: Targets, weights: Floats, wanted: int | None) -> Floats:
-        generator = generator_of(self.random_state)
-        inputs = Inputs(X, scaling(X, weights, self.clip), self.clip)
-        scores = np.zeros(X.shape[1])
-        live = inputs.live
-        if not len(live):
-            raise ValueError("No feature in X varies: all columns are constant")
-        held_out = torch.empty(0, dtype=torch.int64)
-        if wanted is None or self.early_stopping:
-            held_out = split(targets, weights, self.validation_fraction, generator)
-        run = Elimination(
-            inputs,
-            targets,
-            torch.from_numpy(weights.astype(np.float32)),
-            held_out,
-            keep=min(wanted or 1, len(live)),
-            steps=self.max_iter,
-            rounds=self.n_rounds,
-            batch=self.batch_size,
-            importance=self.importance,
-            setting=self._setting(),
-            generator=generator,
-            report=self._say_,
-        )
-        scores[live] = run.run()
-        self.n_iter_ = self.max_iter
-        return scores
-
-    def _setting(self) -> EnsembleSetting:
-        return EnsembleSetting(
-            members=self.n_members,
-            width=self.width,
-            density=self.density,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            noise=self.noise,
-            dropout=self.dropout,
-        )
+            inputs = Inputs(X, scaling(X, weights, self.clip), self.clip)
+            self._rank_(inputs, targets, weights, groups, wanted, generator_of(self.random_state))
+        return self
