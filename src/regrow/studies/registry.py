@@ -11,6 +11,7 @@ __all__ = ["STUDIES", "load_study"]
 # "module:attribute" by name.
 STUDIES: dict[str, str] = {
     "corruption-robustness": "regrow.studies.corruption_robustness:STUDY",
+    "feature-selection": "regrow.studies.feature_selection:STUDY",
     "hard-samples": "regrow.studies.hard_samples:STUDY",
     "pruning-criteria": "regrow.studies.pruning_criteria:STUDY",
 }

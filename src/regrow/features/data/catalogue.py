@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regrow.features.data.feature_set import FeatureSet, make_feature_set
@@ -14,6 +14,7 @@ from regrow.features.data.mat import read_mat
 
 __all__ = ["FEATURE_SETS", "MatFile", "load_features"]
 
+_MADE = {"made-madelon": (2600, 500), "small-madelon": (1000, 100)}
 _FOLDER = "feature-selection"
 _ADVICE = "github.com/jundongl/scikit-feature, folder skfeature/data"
 
@@ -52,7 +53,8 @@ def load_features(name: str, data_dir: Path | str | None = None) -> FeatureSet:
 
     Args:
         name: one of :data:`FEATURE_SETS`; "fashion-mnist" (the first 10,000 training images);
-            "digits" (scikit-learn's); "made-madelon" (:func:`make_madelon`, seed 0).
+            "digits" (scikit-learn's); "made-madelon" and "small-madelon" (:func:`make_madelon` with
+            seed 0, of 2600 × 500, and 1000 × 100).
         data_dir: folder that holds the folder ``feature-selection`` with the MATLAB files, and
             ``fashion-mnist``; else ``$REGROW_DATA``, the user's cache and the system's folder.
 
@@ -70,11 +72,11 @@ def load_features(name: str, data_dir: Path | str | None = None) -> FeatureSet:
         return read_mat(path, name=name, shape=FEATURE_SETS[name].shape)
     if name == "fashion-mnist":
         return load_fashion_mnist(lambda file, advice: _find(file, data_dir, advice))
-    if name == "made-madelon":
-        return make_madelon()
+    if name in _MADE:
+        return replace(make_madelon(*_MADE[name]), name=name)
     if name == "digits":
         return _digits()
-    known = ", ".join((*FEATURE_SETS, "fashion-mnist", "digits", "made-madelon"))
+    known = ", ".join((*FEATURE_SETS, "fashion-mnist", "digits", *_MADE))
     raise ValueError(f"data set {name!r}: there is none; known are {known}")
 
 

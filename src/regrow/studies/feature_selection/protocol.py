@@ -71,9 +71,7 @@ def _rows(data: FeatureSet, protocol: Protocol, split: int) -> Any:
 
     every = np.arange(len(data.y))
     if protocol == "fair":
-        return train_test_split(
-            every, test_size=TEST_SHARE, stratify=data.y, random_state=split
-        )
+        return train_test_split(every, test_size=TEST_SHARE, stratify=data.y, random_state=split)
     if data.name in _OFFICIAL_TRAIN:
         return np.split(every, [_OFFICIAL_TRAIN[data.name]])
     return train_test_split(every, test_size=_PAPER_TEST, random_state=_PAPER_SEED)

@@ -52,7 +52,8 @@ class Select(Trial):
 
     Args:
         data: the data set's name.
-        column: the selector.
+        selector: its name.
+        column: it, with its settings.
         k: how many features; the control of all features takes all.
         split: which split; the paper's protocol has one.
         protocol: how rows are split and scaled.
@@ -60,6 +61,7 @@ class Select(Trial):
     """
 
     data: str
+    selector: str
     column: Column
     k: int
     split: int = 0
@@ -108,7 +110,7 @@ class Select(Trial):
         few = part.X_train[rows, : min(8, part.X_train.shape[1])]
         try:
             self.column.choose(few, part.y_train[rows], 2, self.seed)
-        except Exception:  # noqa: BLE001 (what matters is raised by the fit itself)
+        except Exception:
             return
 
     def _judge(self, run: Run, name: str, part: Parts, features: Any) -> float:

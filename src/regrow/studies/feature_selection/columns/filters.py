@@ -9,7 +9,7 @@ import numpy as np
 
 from regrow.studies.feature_selection.columns.column import Choice, Column, Floats, Ints, best
 
-__all__ = ["Chance", "Everything", "L1", "Univariate"]
+__all__ = ["L1", "Chance", "Everything", "Univariate"]
 
 
 @dataclass(frozen=True)
