@@ -151,7 +151,7 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
             weights,
             held_out,
             method=_method(self.method, self.density),
-            recipe=self.recipe or Recipe(),
+            recipe=self._recipe(),
             importance=self.importance,
             patience=self.n_iter_no_change if self.early_stopping else None,
             generator=generator,
@@ -160,6 +160,9 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
             curve=wanted is None,
         )
         return scores.double().numpy(), steps
+
+    def _recipe(self) -> Recipe:
+        return self.recipe or Recipe()
 
     def _setting(self) -> EnsembleSetting:
         return EnsembleSetting(

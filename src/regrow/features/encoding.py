@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from joblib import effective_n_jobs
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
@@ -164,13 +165,19 @@ def generator_of(random_state: int | np.random.RandomState | None) -> torch.Gene
 
 @contextmanager
 def threads(n_jobs: int | None) -> Iterator[None]:
-    """Let torch use this many threads for a while; -1: all cores; None: as many as it does now."""
-    before = torch.get_num_threads()
-    try:
-        if n_jobs is not None:
-            from joblib import effective_n_jobs  # noqa: PLC0415
+    """Let torch use this many threads for a while: -1 all cores, None one (or joblib's choice).
 
-            torch.set_num_threads(effective_n_jobs(n_jobs))
+    Example:
+        >>> before = torch.get_num_threads()
+        >>> with threads(1):
+        ...     torch.get_num_threads()
+        1
+        >>> torch.get_num_threads() == before
+        True
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(effective_n_jobs(n_jobs))
+    try:
         yield
     finally:
         torch.set_num_threads(before)

@@ -62,7 +62,7 @@ class SparseFeatureSelector(BaseSparseSelector):
         validation_fraction: the share of rows held out, for early stopping or K=None.
         n_iter_no_change: how many measurements without a fall stop the run: epochs of a perceptron;
             of the ensemble they are ten steps apart.
-        n_jobs: threads; None: as many as torch uses; -1: all cores.
+        n_jobs: threads; None: one (or what a joblib context says); -1: all cores.
         random_state: fixes every random choice; None takes fresh entropy.
         verbose: print a line at each round, or epoch.
 
