@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
@@ -81,10 +82,8 @@ def _cost_table(
 
 
 def _geometric(units: Mapping[str, Mapping[int, float]], sets: Sequence[str]) -> float:
-    logs = [
-        np.log(max(np.mean(list(units[data].values())), 1e-9)) for data in sets if data in units
-    ]
-    return float(np.exp(np.mean(logs)))
+    means = [float(np.mean(list(units[data].values()))) for data in sets if data in units]
+    return math.exp(sum(math.log(max(mean, 1e-9)) for mean in means) / len(means))
 
 
 def stability(records: Records) -> Iterator[Section]:

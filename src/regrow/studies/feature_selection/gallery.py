@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from regrow.lab.records import Record, Records
 from regrow.lab.report import Section, svg
@@ -75,6 +76,9 @@ def _rounds(data: str, found: Sequence[Record]) -> Section:
     steps = [0, *(point["step"] for point in points)]
     right.step(steps, [total, *(point["n_features"] for point in points)], where="post")
     right.set(xlabel="optimizer step", ylabel="features that are live", yscale="log")
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    right.yaxis.set_minor_formatter(NullFormatter())
     title = f"Importance over training: {data}"
     return Section(
         title,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from regrow.features.data import FEATURE_SETS
 from regrow.lab.study import Preset
 from regrow.lab.trial import Trial
 from regrow.studies.feature_selection.columns import (
@@ -21,7 +20,12 @@ from regrow.studies.feature_selection.trial import Select
 
 __all__ = ["COUNTS", "PRESETS", "SETS", "count_of", "trials"]
 
-SETS = tuple(FEATURE_SETS)
+SETS = (
+    *("lymphoma", "Yale", "Prostate-GE", "arcene", "ORL", "madelon", "Isolet", "COIL20"),
+    *("RELATHE", "PCMAC", "BASEHOCK"),
+)
+"""The eleven data sets, small ones first."""
+
 COUNTS = (25, 50, 75, 100, 200)
 _FASHION = "fashion-mnist"
 _MADELON = 20

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from regrow.features.data import FeatureSet
+if TYPE_CHECKING:  # scikit-learn is not needed to list the studies
+    from regrow.features.data import FeatureSet
 
 __all__ = ["TEST_SHARE", "Parts", "Protocol", "parts"]
 

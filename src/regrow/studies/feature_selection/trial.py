@@ -5,17 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from regrow.features.data import FeatureSet, load_features
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.studies.feature_selection.columns.column import Column
 from regrow.studies.feature_selection.cost import measured
 from regrow.studies.feature_selection.protocol import Parts, Protocol, parts
+
+if TYPE_CHECKING:  # scikit-learn is not needed to list the studies
+    from regrow.features.data import FeatureSet
 
 __all__ = ["JUDGES", "Select"]
 
@@ -44,6 +45,9 @@ JUDGES: Mapping[str, Callable[[], Any]] = {
     "boosting": _boosting,
 }
 """What learns from the chosen features alone: scikit-learn's defaults."""
+
+
+_SEEDS = 1000  # of a split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +82,18 @@ class Select(Trial):
             ``classes``; ``recall`` of the relevant features, where they are known; and what the
             selector tells besides.
         """
+        from threadpoolctl import threadpool_limits  # noqa: PLC0415
+
+        from regrow.features.data import load_features  # noqa: PLC0415
+
         data = load_features(self.data, run.options.get("data_dir"))
         part = parts(data, self.protocol, self.split)
+        seed = _SEEDS * self.split + self.seed  # or chance would draw the same in each split
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # constant columns, paths that did not converge
             self._warm_up(part)
             run.tell(0.0, f"choosing {self.k} features")
-            cost = measured(
-                lambda: self.column.choose(part.X_train, part.y_train, self.k, self.seed)
-            )
+            cost = measured(lambda: self.column.choose(part.X_train, part.y_train, self.k, seed))
             features = cost.result.features
             found = {name: self._judge(run, name, part, features) for name in self.judges}
         return {

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 import regrow
-from regrow.features import (
-    SparseFeatureSelector,
-    neuro_fs,
-    neuron_attribution,
-    quick_selection,
-    wast,
-)
 from regrow.studies.feature_selection.columns.column import Choice, Column, Floats, Ints, best
 from regrow.studies.feature_selection.columns.flops import ensemble_flops, perceptron_flops
 
@@ -26,6 +19,8 @@ _SMALL, _SMALL_BATCH = 200, 32  # the paper's batches below 200 rows
 
 
 def _defaults() -> tuple[tuple[str, Any], ...]:
+    from regrow.features import SparseFeatureSelector  # noqa: PLC0415 (needs scikit-learn)
+
     found = SparseFeatureSelector().get_params(deep=False)
     return tuple((name, v) for name, v in sorted(found.items()) if name not in _NOT_SETTINGS)
 
@@ -44,6 +39,8 @@ class Ours(Column):
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Fit it."""
+        from regrow.features import SparseFeatureSelector  # noqa: PLC0415 (needs scikit-learn)
+
         selector = SparseFeatureSelector(k, random_state=seed, **dict(self.settings)).fit(X, y)
         return Choice(
             best(selector.scores_, k),
@@ -56,12 +53,11 @@ class Ours(Column):
 
 
 Published = Literal["Neuron Attribution", "QuickSelection", "WAST", "NeuroFS"]
-Preset = Callable[..., Any]
-_PRESETS: Mapping[Published, Preset] = {
-    "Neuron Attribution": neuron_attribution,
-    "QuickSelection": quick_selection,
-    "WAST": wast,
-    "NeuroFS": neuro_fs,
+_PRESETS: Mapping[Published, str] = {
+    "Neuron Attribution": "neuron_attribution",
+    "QuickSelection": "quick_selection",
+    "WAST": "wast",
+    "NeuroFS": "neuro_fs",
 }
 
 
@@ -100,11 +96,13 @@ class Family(Column):
         return Choice(best(selector.scores_, k), more)
 
     def _selector(self, k: int, rows: int) -> Any:
+        from regrow import features  # noqa: PLC0415 (needs scikit-learn)
+
         extra: dict[str, Any] = {}
         if self.published == "Neuron Attribution":
             extra = {"importance": self.importance, "density": self.density}
             extra["method"] = "RigL" if self.method == "RigL" else "SET"
-        found = _PRESETS[self.published](k, max_epochs=self.epochs, **extra)
+        found = getattr(features, _PRESETS[self.published])(k, max_epochs=self.epochs, **extra)
         recipe = replace(found.recipe, score_every=self.score_every, execution=self.execution)
         if self.published == "Neuron Attribution":
             if rows < _SMALL:
