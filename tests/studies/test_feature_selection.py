@@ -59,6 +59,7 @@ def record(trial: Select, accuracy: float, **more: object) -> Record:
         "accuracy": dict.fromkeys(trial.judges, accuracy),
         "selected": selected,
         "fit_seconds": 1.0,
+        "fit_cpu_seconds": 1.0,
         "fit_peak_bytes": 10**6,
         "n_features": 64,
         "shape": [8, 8],
@@ -342,10 +343,10 @@ def test_the_papers_claims(name, other):
     ("name", "field", "cheap"),
     [
         ("flops", "flops", MASKED),
-        ("masks", "fit_seconds", MASKED),
-        ("stored", "fit_seconds", STORED),
+        ("masks", "fit_cpu_seconds", MASKED),
+        ("stored", "fit_cpu_seconds", STORED),
         ("memory", "fit_peak_bytes", STORED),
-        ("time", "fit_seconds", OURS),
+        ("time", "fit_cpu_seconds", OURS),
     ],
 )
 def test_costs_are_ratios(name, field, cheap):

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from regrow.features.stability import jaccard, kuncheva
 from regrow.lab.records import Record, Records
@@ -20,7 +21,7 @@ __all__ = ["costs", "stability"]
 
 def costs(records: Records) -> Iterator[Section]:
     """Show accuracy against seconds, and a table of seconds, memory and FLOPs."""
-    seconds = cells(records, lambda record: float(record.result["fit_seconds"]))
+    seconds = cells(records, lambda record: float(record.result["fit_cpu_seconds"]))
     points = cells(records, accuracy("svc"))
     names = [name for name in seconds if name not in (ALL, RANDOM)]
     if not names:
@@ -36,16 +37,24 @@ def costs(records: Records) -> Iterator[Section]:
         colour = COLOURS[7] if name == OURS else COLOURS[6]
         axes.plot(spent[name], y, "o", color=colour)
         axes.annotate(name, (spent[name], y), (5, 4), textcoords="offset points", fontsize=8.5)
-    axes.set(xscale="log", xlabel="seconds of a fit, one thread", ylabel="accuracy, %")
+    axes.set(xscale="log", xlabel="CPU seconds of a fit, one thread", ylabel="accuracy, %")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _decades(spent) < 2 else (1,)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.18)
     title = "What accuracy costs"
     yield Section(
         title,
-        f"SVM's accuracy, and the geometric mean of the seconds of a fit, over {', '.join(sets)}.",
+        "SVM's accuracy, and the geometric mean of the CPU seconds of a fit, over "
+        f"{', '.join(sets)}.",
         svg(figure, title),
-        caption="Upper left is better. Seconds depend on what else the machine did.",
+        caption="Upper left is better.",
     )
     yield _cost_table(records, names, sets, spent)
+
+
+def _decades(spent: Mapping[str, float]) -> float:
+    return math.log10(max(spent.values()) / min(spent.values()))
 
 
 def _cost_table(
@@ -58,7 +67,7 @@ def _cost_table(
 
         return cells(records, measure)
 
-    peaks, flops = read("fit_peak_bytes"), read("flops")
+    wall, peaks, flops = read("fit_seconds"), read("fit_peak_bytes"), read("flops")
     rows = []
     for name in names:
         peak = [float(np.mean(list(peaks[name][d].values()))) for d in sets if name in peaks]
@@ -67,16 +76,18 @@ def _cost_table(
             (
                 name,
                 f"{spent[name]:.2g}",
+                f"{_geometric(wall[name], sets):.2g}",
                 f"{np.mean(peak) / 1e6:.0f}" if peak else "–",
                 f"{max(peak) / 1e6:.0f}" if peak else "–",
                 f"{count:,.1f}" if count else "–",
             )
         )
-    columns = ("", "seconds", "peak, MB", "largest peak, MB", "counted GFLOPs")
+    columns = ("", "CPU seconds", "wall seconds", "peak, MB", "largest peak, MB", "counted GFLOPs")
     note = (
         "Seconds and FLOPs are geometric means over data sets, peaks arithmetic ones. A peak is "
         "how far resident memory rose above what it was before the fit (VmHWM of Linux, set back "
-        "before). FLOPs are counted from active weights, where the method allows it."
+        "before). Wall seconds depend on what else the machine did. FLOPs are counted from active "
+        "weights, where the method allows it."
     )
     return Section("Seconds, memory and FLOPs of a fit", "", table=Table(columns, rows, note))
 
@@ -99,7 +110,7 @@ def stability(records: Records) -> Iterator[Section]:
         rows.append((name, *(_mean([one[i] for one in found]) for i in range(4))))
     if not rows:
         return
-    rows.sort(key=lambda row: row[1], reverse=True)
+    rows.sort(key=lambda row: (row[1] != "–", row[1]), reverse=True)
     columns = ("", "Jaccard, splits", "Kuncheva, splits", "Jaccard, seeds", "Kuncheva, seeds")
     yield Section(
         "How stable the choice is",
@@ -125,4 +136,4 @@ def _alike(records: Sequence[Record]) -> list[float | None]:
 
 def _mean(values: Sequence[float | None]) -> str:
     there = [value for value in values if value is not None]
-    return f"{np.mean(there):.2f}" if there else "–"
+    return f"{np.mean(there):.2f}".replace("-", "−") if there else "–"

@@ -73,7 +73,7 @@ def _of_eleven(found: Cells, name: str, shared: Sequence[str]) -> Interval:
 def _common(found: Cells, names: Sequence[str]) -> list[str]:
     """Return the data sets that all have; Fashion-MNIST is not one of the eleven."""
     shared = shared_sets(found, *names)
-    return [data for data in shared if data != "fashion-mnist"] or shared
+    return [data for data in SETS if data in shared] or sorted(shared)
 
 
 def _means(found: Mapping[str, Cells], whole: list[str], part: list[str]) -> Section:
@@ -101,7 +101,7 @@ def _means(found: Mapping[str, Cells], whole: list[str], part: list[str]) -> Sec
         left += f" Not run, or their package is not installed: {', '.join(missing)}."
     return Section(
         title,
-        f"Means over {', '.join(shared)}, each weighing the same, by the classifier that learned "
+        f"Means over {', '.join(shared)} ({len(shared)} data sets), each weighing the same, by the classifier that learned "
         f"from the chosen features.{left}",
         svg(figure, title),
         caption=_HOW,
@@ -212,12 +212,18 @@ def _by_set(found: Mapping[str, Cells]) -> Section:
 
 
 def _set_table(found: Cells, spread: bool = False) -> Table:
+    """Make a row a selector; the mean is over the sets that all whole rows share."""
     sets = _sets(found)
     whole, part = _whole(found)
-    rows = [
-        (name, *(_cell(found[name].get(data), spread) for data in sets)) for name in (*whole, *part)
-    ]
-    return Table(("", *sets), rows)
+    shared = _common(found, whole)
+    rows = []
+    for name in (*whole, *part):
+        mean = f"{_of_eleven(found, name, shared).mean:.1f}" if name in whole else "–"
+        rows.append((name, mean, *(_cell(found[name].get(data), spread) for data in sets)))
+    note = f"The mean is over {len(shared)} sets" + ", Fashion-MNIST left out." * (
+        "fashion-mnist" in sets
+    )
+    return Table(("", "mean", *sets), rows, note)
 
 
 def _cell(units: Mapping[int, float] | None, spread: bool) -> str:
