@@ -101,8 +101,8 @@ def _means(found: Mapping[str, Cells], whole: list[str], part: list[str]) -> Sec
         left += f" Not run, or their package is not installed: {', '.join(missing)}."
     return Section(
         title,
-        f"Means over {', '.join(shared)} ({len(shared)} data sets), each weighing the same, by the classifier that learned "
-        f"from the chosen features.{left}",
+        f"Means over {', '.join(shared)} ({len(shared)} data sets), each weighing the same, by "
+        f"the classifier that learned from the chosen features.{left}",
         svg(figure, title),
         caption=_HOW,
     )
