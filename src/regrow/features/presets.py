@@ -76,9 +76,9 @@ def wast(
 ) -> UnsupervisedSparseFeatureSelector:
     """Make WAST: a sparse autoencoder whose links gather at neurons that matter, at every batch.
 
-    A network d-200-d with sigmoid units, density 0.2, noise 0.2; at each step 30 % of the links move
-    from weak neurons to strong ones; SGD with learning rate 0.1, Nesterov's momentum 0.9, batches
-    of 128. Scores are λ · mean |x - x̂| + (1 - λ) · Σ|w|, summed over the run.
+    A network d-200-d with sigmoid units, density 0.2, noise 0.2; at each step 30 % of the links
+    move from weak neurons to strong ones; SGD with learning rate 0.1, Nesterov's momentum 0.9,
+    batches of 128. Scores are λ · mean |x - x̂| + (1 - λ) · Σ|w|, summed over the run.
 
     Args:
         n_features_to_select: K.
@@ -132,8 +132,8 @@ def neuro_fs(
     """Make NeuroFS: a sparse perceptron whose weakest inputs are pruned epoch by epoch.
 
     A network d-1000-1000-1000-C with tanh units, ε = 30; 30 % of the links move to where gradients
-    are largest after each epoch; inputs fall to 0.2 d + K at 65 % of the run; SGD with learning rate
-    0.01, momentum 0.9, batches of 100. Scores are Σ|w| at the end.
+    are largest after each epoch; inputs fall to 0.2 d + K at 65 % of the run; SGD with learning
+    rate 0.01, momentum 0.9, batches of 100. Scores are Σ|w| at the end.
 
     Args:
         n_features_to_select: K; the paper's is 50.
@@ -209,7 +209,11 @@ def neuron_attribution(
         >>> neuron_attribution(5, method="RigL").method.name
         'RigL'
     """
-    settings = {"drop": Magnitude(), "drop_fraction": Cosine(0.3, 0.005), "update_every": 10}
+    settings: dict[str, Any] = {
+        "drop": Magnitude(),
+        "drop_fraction": Cosine(0.3, 0.005),
+        "update_every": 10,
+    }
     if method not in ("SET", "RigL"):
         raise ValueError(f"method={method!r}: must be 'SET' or 'RigL'")
     moves: Dynamic = (

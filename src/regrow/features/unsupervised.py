@@ -85,8 +85,8 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         >>> selector.transform(X).shape
         (1797, 10)
 
-    Source: the denoising autoencoder as in QuickSelection (Atashgahi et al. 2022) and WAST (Sokar et
-    al. 2022).
+    Source: the denoising autoencoder as in QuickSelection (Atashgahi et al. 2022) and WAST (Sokar
+    et al. 2022).
 
     Differs from these: an ensemble that inputs leave round by round, in place of one ranking.
     """
