@@ -1,9 +1,8 @@
 """The family of the literature, each with its paper's settings.
 
 All return an estimator whose parameters may still be changed (``set_params``). They train one
-network for as many epochs as the papers do, and rank all inputs at once; the default of
-:class:`SparseFeatureSelector` is faster and on most tables better. The papers standardise tables
-and do not clip them, and so do these.
+network for as many epochs as the papers do, and rank all inputs at once, which costs more than the
+selectors' own default. The papers standardise tables and do not clip them, and so do these.
 """
 
 from __future__ import annotations
@@ -33,7 +32,9 @@ def quick_selection(
     Args:
         n_features_to_select: K; the paper's is 50.
         max_epochs: passes over the rows; the paper's are 100.
-        parameters: of :class:`UnsupervisedSparseFeatureSelector`, such as ``random_state``.
+        parameters: of
+            :class:`~regrow.features.unsupervised.UnsupervisedSparseFeatureSelector`, such as
+            ``random_state``.
 
     Source: Atashgahi et al. 2022 (Machine Learning 111), and its released code.
 
@@ -84,7 +85,9 @@ def wast(
         n_features_to_select: K.
         balance: λ; the paper takes 0.4 for images, 0.9 by default, 0.01 for SMK.
         max_epochs: passes over the rows; the paper's are 10.
-        parameters: of :class:`UnsupervisedSparseFeatureSelector`, such as ``random_state``.
+        parameters: of
+            :class:`~regrow.features.unsupervised.UnsupervisedSparseFeatureSelector`, such as
+            ``random_state``.
 
     Source: Sokar et al. 2022 (NeurIPS), and its released code.
 
@@ -138,7 +141,8 @@ def neuro_fs(
     Args:
         n_features_to_select: K; the paper's is 50.
         max_epochs: passes over the rows; the paper's are 100.
-        parameters: of :class:`SparseFeatureSelector`, such as ``random_state``.
+        parameters: of :class:`~regrow.features.selector.SparseFeatureSelector`, such as
+            ``random_state``.
 
     Source: Atashgahi et al. 2023 (TMLR), and its released code's settings.
 
@@ -195,7 +199,8 @@ def neuron_attribution(
             backward pass for all classes.
         density: the paper chooses among 0.75, 0.5, 0.2, 0.1, 0.05 and 0.02 by validation.
         max_epochs: passes over the rows; the paper's are 200.
-        parameters: of :class:`SparseFeatureSelector`, such as ``random_state``.
+        parameters: of :class:`~regrow.features.selector.SparseFeatureSelector`, such as
+            ``random_state``.
 
     Raises:
         ValueError: another method.
