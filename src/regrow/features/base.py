@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -194,7 +194,9 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         """Take down what was measured, and print it where that is wanted."""
         self.history_.append(record)
         if self.verbose:
-            told = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items())
+            told = (
+                f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in record.items()
+            )
             print(f"[{type(self).__name__}]", *told, sep="  ")
 
     @staticmethod

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,15 @@ from torch import Tensor
 from regrow.features.inputs import Floats
 from regrow.features.targets import Values
 
-__all__ = ["Task", "check_count", "encode", "generator_of", "split", "task_of", "threads"]
+__all__ = [
+    "Encoding",
+    "Task",
+    "check_count",
+    "generator_of",
+    "split",
+    "task_of",
+    "threads",
+]
 
 Task = Literal["auto", "classification", "regression"]
 
@@ -38,50 +47,75 @@ def task_of(y: npt.NDArray[Any], task: Task) -> Literal["classification", "regre
     return "regression" if fractions else "classification"
 
 
-def encode(
-    y: npt.NDArray[Any],
-    task: Task,
-    weights: Floats,
-    *,
-    smoothing: float = 0.0,
-    classes: npt.NDArray[Any] | None = None,
-) -> tuple[Values, npt.NDArray[Any] | None]:
-    """Return targets, and the classes in their order (None for numbers, which are standardised).
+@dataclass(frozen=True)
+class Encoding:
+    """How targets become numbers: classes by their order, numbers by mean and deviation.
 
     Args:
-        y: labels of shape (n,) or (n, 1), or numbers of shape (n,) or (n, C).
-        task: what is predicted.
-        weights: of the rows, for the mean and deviation of numbers.
-        smoothing: of labels.
-        classes: all there are, where not all may be seen at once.
-
-    Raises:
-        ValueError: there is only one class, or a label is not one of ``classes``.
+        classes: ascending; None where numbers are predicted.
+        scale: mean and standard deviation of the numbers, each of shape (C,); None for classes.
 
     Example:
-        >>> targets, classes = encode(np.array(["b", "a"]), "auto", np.ones(2))
-        >>> targets.values.tolist(), classes.tolist()
-        ([1, 0], ['a', 'b'])
+        >>> encoding = Encoding.of(np.array(["b", "a"]), "auto", np.ones(2))
+        >>> encoding.values(np.array(["b", "b"]), np.ones(2)).values.tolist()
+        [1, 1]
     """
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if task_of(y, task) == "regression":
-        numbers = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        numbers = numbers - np.average(numbers, axis=0, weights=weights)
-        std = np.sqrt(np.average(numbers**2, axis=0, weights=weights))
-        numbers /= np.where(std > 0, std, 1.0)
-        return Values(torch.from_numpy(numbers.astype(np.float32)), numbers.shape[1]), None
-    check_classification_targets(y)
-    known = np.unique(y[weights > 0]) if classes is None else np.unique(classes)
-    if len(known) < 2:
-        raise ValueError(
-            "a selector needs samples of at least 2 classes in the data, but the data contains "
-            f"only one class: {known[0]!r}"
-        )
-    if unknown := set(np.unique(y[weights > 0]).tolist()) - set(known.tolist()):
-        raise ValueError(f"y holds {sorted(unknown)}, which are not among classes={known.tolist()}")
-    codes = np.searchsorted(known, y).clip(max=len(known) - 1)
-    return Values(torch.from_numpy(codes.astype(np.int64)), len(known), smoothing), known
+
+    classes: npt.NDArray[Any] | None
+    scale: tuple[Floats, Floats] | None = None
+
+    @classmethod
+    def of(cls, y: npt.NDArray[Any], task: Task, weights: Floats, classes: Any = None) -> Self:
+        """Learn it from targets; rows of weight zero do not count.
+
+        Args:
+            y: labels of shape (n,) or (n, 1), or numbers of shape (n,) or (n, C).
+            task: what is predicted.
+            weights: of the rows.
+            classes: all there are, where not all may be seen at once.
+
+        Raises:
+            ValueError: there is only one class.
+        """
+        if task_of(y, task) == "regression":
+            numbers = _columns(y)
+            mean = np.average(numbers, axis=0, weights=weights)
+            std = np.sqrt(np.average((numbers - mean) ** 2, axis=0, weights=weights))
+            return cls(None, (mean, np.where(std > 0, std, 1.0)))
+        check_classification_targets(y)
+        known = np.unique(_flat(y)[weights > 0] if classes is None else classes)
+        if len(known) < 2:
+            raise ValueError(
+                "a selector needs samples of at least 2 classes in the data, but the data contains "
+                f"only one class: {known[0]!r}"
+            )
+        return cls(known)
+
+    def values(self, y: npt.NDArray[Any], weights: Floats, smoothing: float = 0.0) -> Values:
+        """Return targets; labels are smoothed.
+
+        Raises:
+            ValueError: a label of weight above zero is not among the classes.
+        """
+        if self.scale is not None:
+            numbers = (_columns(y) - self.scale[0]) / self.scale[1]
+            return Values(torch.from_numpy(numbers.astype(np.float32)), numbers.shape[1])
+        assert self.classes is not None
+        labels, known = _flat(y), self.classes
+        if unknown := set(labels[weights > 0].tolist()) - set(known.tolist()):
+            raise ValueError(
+                f"y holds {sorted(unknown)}, which are not among classes={known.tolist()}"
+            )
+        codes = np.searchsorted(known, labels).clip(max=len(known) - 1)
+        return Values(torch.from_numpy(codes.astype(np.int64)), len(known), smoothing)
+
+
+def _columns(y: npt.NDArray[Any]) -> Floats:
+    return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+
+
+def _flat(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def check_count(n_features_to_select: int | float | None, n_features: int) -> int | None:
@@ -106,9 +140,7 @@ def check_count(n_features_to_select: int | float | None, n_features: int) -> in
     return int(wanted)
 
 
-def split(
-    groups: Tensor, weights: Floats, share: float, generator: torch.Generator
-) -> Tensor:
+def split(groups: Tensor, weights: Floats, share: float, generator: torch.Generator) -> Tensor:
     """Draw rows to be held out: a share of each group's rows of weight above zero.
 
     A group of one row is not held out.

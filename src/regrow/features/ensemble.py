@@ -92,7 +92,9 @@ class Ensemble:
         """Return the outputs of all networks for rows of shape (B, d): shape (e, B, C)."""
         return torch.baddbmm(self.second_bias, self._hidden(x).relu_(), self.second)
 
-    def step_(self, x: Tensor, error: Callable[[Tensor], Tensor], weights: Tensor, learning_rate: float) -> None:
+    def step_(
+        self, x: Tensor, error: Callable[[Tensor], Tensor], weights: Tensor, learning_rate: float
+    ) -> None:
         """Learn from one batch.
 
         Args:
@@ -123,9 +125,7 @@ class Ensemble:
         Each is divided by its mean over inputs, so that networks have the same say.
         """
         active = (self._hidden(x) > 0).float()
-        attribution = gram_attribution(
-            self.first, active, self.second, centred=self._relative
-        )
+        attribution = gram_attribution(self.first, active, self.second, centred=self._relative)
         strength = self.first.square().sum(1).sqrt_()
         return _relative(attribution), _relative(strength)
 

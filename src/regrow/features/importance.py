@@ -93,7 +93,7 @@ def attribution(
     for c, row in enumerate(last):
         if probabilities is not None:
             row = probabilities[:, c : c + 1] * (row - probabilities @ last)  # noqa: PLW2901
-        top = row.expand(len(active[0]), len(row)).unsqueeze(1) if active else row.view(1, 1, -1)
+        top = row.expand(len(active[0]) if active else 1, len(last[c])).unsqueeze(1)
         total += _pushed_down(top, hidden, active).squeeze(1).abs().mean(0)
     return total
 

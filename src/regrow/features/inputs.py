@@ -1,8 +1,8 @@
-"""A table as a network sees it: standardised, clipped, centred; batch by batch, live columns only."""
+"""A table as a network sees it: standardised, clipped, centred; by batches, live columns only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,13 +133,15 @@ def _dense(rows: Any) -> Floats:
 
 
 def _measure_dense(table: Any, share: Floats, clip: float) -> Scaling:
-    pieces = list(_pieces(*table.shape))
-    mean = sum(share[rows] @ _dense(table[rows]) for rows in pieces)
-    square = sum(share[rows] @ (_dense(table[rows]) - mean) ** 2 for rows in pieces)
-    std, constant = _deviation(mean, square)
-    shift = sum(
-        share[rows] @ ((_dense(table[rows]) - mean) / std).clip(-clip, clip) for rows in pieces
-    )
+    def total(term: Callable[[Floats], Floats]) -> Floats:
+        found = np.zeros(table.shape[1])
+        for rows in _pieces(*table.shape):
+            found += share[rows] @ term(_dense(table[rows]))
+        return found
+
+    mean = total(lambda x: x)
+    std, constant = _deviation(mean, total(lambda x: (x - mean) ** 2))
+    shift = total(lambda x: ((x - mean) / std).clip(-clip, clip))
     return Scaling(mean, std, np.where(constant, 0.0, shift), constant)
 
 
@@ -150,9 +152,9 @@ def _measure_sparse(table: Any, share: Floats, clip: float) -> Scaling:
     row = np.repeat(share, np.diff(table.indptr))
 
     def total(terms: Floats) -> Floats:
-        return np.bincount(columns, weights=terms, minlength=d)
+        return np.bincount(columns, weights=terms, minlength=d).astype(np.float64)
 
-    zeros = 1 - total(row)
+    zeros = (1 - total(row)).clip(min=0)
     mean = total(row * values)
     square = total(row * (values - mean[columns]) ** 2) + zeros * mean**2
     std, constant = _deviation(mean, square)

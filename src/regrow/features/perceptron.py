@@ -150,9 +150,7 @@ class Perceptron:
                     x = x * kept / share
         return [*found, x]
 
-    def _worth(
-        self, x: Tensor, hidden: list[Tensor], wanted: tuple[str, ...]
-    ) -> dict[str, Tensor]:
+    def _worth(self, x: Tensor, hidden: list[Tensor], wanted: tuple[str, ...]) -> dict[str, Tensor]:
         """Return what can be told before the backward pass."""
         found = {}
         if "strength" in wanted:
@@ -214,7 +212,7 @@ def _densities(model: nn.Module, epsilon: float) -> dict[str, float]:
 
 def _linear(before: int, after: int, generator: torch.Generator) -> nn.Linear:
     """Make a linear layer as torch does, without the global generator."""
-    layer = nn.utils.skip_init(nn.Linear, before, after)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, before, after)
     bound = 1 / math.sqrt(before)
     with torch.no_grad():
         for parameter in layer.parameters():

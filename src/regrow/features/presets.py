@@ -1,9 +1,8 @@
 """The family of the literature, each with its paper's settings.
 
 All return an estimator whose parameters may still be changed (``set_params``). They train one
-network for as many epochs as the papers do, and rank all inputs at once; the default of
-:class:`SparseFeatureSelector` is faster and on most tables better. The papers standardise tables
-and do not clip them, and so do these.
+network for as many epochs as the papers do, and rank all inputs at once, which costs more than the
+selectors' own default. The papers standardise tables and do not clip them, and so do these.
 """
 
 from __future__ import annotations
@@ -33,7 +32,9 @@ def quick_selection(
     Args:
         n_features_to_select: K; the paper's is 50.
         max_epochs: passes over the rows; the paper's are 100.
-        parameters: of :class:`UnsupervisedSparseFeatureSelector`, such as ``random_state``.
+        parameters: of
+            :class:`~regrow.features.unsupervised.UnsupervisedSparseFeatureSelector`, such as
+            ``random_state``.
 
     Source: Atashgahi et al. 2022 (Machine Learning 111), and its released code.
 
@@ -76,15 +77,17 @@ def wast(
 ) -> UnsupervisedSparseFeatureSelector:
     """Make WAST: a sparse autoencoder whose links gather at neurons that matter, at every batch.
 
-    A network d-200-d with sigmoid units, density 0.2, noise 0.2; at each step 30 % of the links move
-    from weak neurons to strong ones; SGD with learning rate 0.1, Nesterov's momentum 0.9, batches
-    of 128. Scores are λ · mean |x - x̂| + (1 - λ) · Σ|w|, summed over the run.
+    A network d-200-d with sigmoid units, density 0.2, noise 0.2; at each step 30 % of the links
+    move from weak neurons to strong ones; SGD with learning rate 0.1, Nesterov's momentum 0.9,
+    batches of 128. Scores are λ · mean |x - x̂| + (1 - λ) · Σ|w|, summed over the run.
 
     Args:
         n_features_to_select: K.
         balance: λ; the paper takes 0.4 for images, 0.9 by default, 0.01 for SMK.
         max_epochs: passes over the rows; the paper's are 10.
-        parameters: of :class:`UnsupervisedSparseFeatureSelector`, such as ``random_state``.
+        parameters: of
+            :class:`~regrow.features.unsupervised.UnsupervisedSparseFeatureSelector`, such as
+            ``random_state``.
 
     Source: Sokar et al. 2022 (NeurIPS), and its released code.
 
@@ -132,13 +135,14 @@ def neuro_fs(
     """Make NeuroFS: a sparse perceptron whose weakest inputs are pruned epoch by epoch.
 
     A network d-1000-1000-1000-C with tanh units, ε = 30; 30 % of the links move to where gradients
-    are largest after each epoch; inputs fall to 0.2 d + K at 65 % of the run; SGD with learning rate
-    0.01, momentum 0.9, batches of 100. Scores are Σ|w| at the end.
+    are largest after each epoch; inputs fall to 0.2 d + K at 65 % of the run; SGD with learning
+    rate 0.01, momentum 0.9, batches of 100. Scores are Σ|w| at the end.
 
     Args:
         n_features_to_select: K; the paper's is 50.
         max_epochs: passes over the rows; the paper's are 100.
-        parameters: of :class:`SparseFeatureSelector`, such as ``random_state``.
+        parameters: of :class:`~regrow.features.selector.SparseFeatureSelector`, such as
+            ``random_state``.
 
     Source: Atashgahi et al. 2023 (TMLR), and its released code's settings.
 
@@ -195,7 +199,8 @@ def neuron_attribution(
             backward pass for all classes.
         density: the paper chooses among 0.75, 0.5, 0.2, 0.1, 0.05 and 0.02 by validation.
         max_epochs: passes over the rows; the paper's are 200.
-        parameters: of :class:`SparseFeatureSelector`, such as ``random_state``.
+        parameters: of :class:`~regrow.features.selector.SparseFeatureSelector`, such as
+            ``random_state``.
 
     Raises:
         ValueError: another method.
@@ -209,7 +214,11 @@ def neuron_attribution(
         >>> neuron_attribution(5, method="RigL").method.name
         'RigL'
     """
-    settings = {"drop": Magnitude(), "drop_fraction": Cosine(0.3, 0.005), "update_every": 10}
+    settings: dict[str, Any] = {
+        "drop": Magnitude(),
+        "drop_fraction": Cosine(0.3, 0.005),
+        "update_every": 10,
+    }
     if method not in ("SET", "RigL"):
         raise ValueError(f"method={method!r}: must be 'SET' or 'RigL'")
     moves: Dynamic = (

@@ -9,15 +9,21 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from regrow.engine.dynamic import Method
 from regrow.features.base import BaseSparseSelector
-from regrow.features.encoding import Task, check_count, encode, generator_of, threads
+from regrow.features.encoding import Encoding, Task, check_count, generator_of, threads
 from regrow.features.inputs import Inputs, scaling
 from regrow.features.recipe import Importance, Recipe
+from regrow.features.stream import Stream
 
 __all__ = ["SparseFeatureSelector"]
+
+
+def _is_ensemble(selector: Any) -> bool:
+    return bool(selector.method == "ensemble")
 
 
 class SparseFeatureSelector(BaseSparseSelector):
@@ -89,8 +95,8 @@ class SparseFeatureSelector(BaseSparseSelector):
         >>> selector.transform(X).shape
         (569, 5)
 
-    Source: attribution as in Atashgahi et al. 2024 (arXiv 2408.04583), strength as in QuickSelection
-    (2022), inputs that leave as in NeuroFS (2023).
+    Source: attribution as in Atashgahi et al. 2024 (arXiv 2408.04583), strength as in
+    QuickSelection (2022), inputs that leave as in NeuroFS (2023).
 
     Differs from these: an ensemble instead of one network; squares and their root instead of
     magnitudes; scores start anew whenever inputs leave; columns that left are removed, so that time
@@ -169,22 +175,68 @@ class SparseFeatureSelector(BaseSparseSelector):
             y: labels of shape (n,), or numbers of shape (n,) or (n, C).
             sample_weight: shape (n,), at least 0.
         """
-        X, y = validate_data(
+        X, y = self._checked(X, y, reset=True)
+        weights = self._weights(sample_weight, X)
+        wanted = check_count(self.n_features_to_select, X.shape[1])
+        encoding = Encoding.of(y, self.task, weights)
+        targets = encoding.values(y, weights, self.label_smoothing)
+        groups = torch.zeros(len(y), dtype=torch.int64)
+        self._stream: Stream | None = None
+        if encoding.classes is not None:
+            self.classes_, groups = encoding.classes, targets.values
+        with threads(self.n_jobs):
+            inputs = Inputs(X, scaling(X, weights, self.clip), self.clip)
+            self._rank_(inputs, targets, weights, groups, wanted, generator_of(self.random_state))
+        return self
+
+    @available_if(_is_ensemble)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Learn from one part of a table, and select the best features so far.
+
+        Every part is gone through once. No input leaves, since it may matter in a part to come: the
+        ranking is worse than that of :meth:`fit`, which is to be used where the table fits. There
+        is no such method unless ``method="ensemble"``; n_features_to_select=None selects half.
+
+        Args:
+            X: part of the table, shape (n, d).
+            y: its targets. Numbers are standardised as those of the first part are.
+            classes: all classes there are; needed at the first call if the first part lacks any.
+            sample_weight: shape (n,), at least 0.
+        """
+        self._check_importance()
+        stream: Stream | None = getattr(self, "_stream", None)
+        X, y = self._checked(X, y, reset=stream is None)
+        weights = self._weights(sample_weight, X)
+        wanted = check_count(self.n_features_to_select, X.shape[1])
+        keep = max(X.shape[1] // 2, 1) if wanted is None else wanted
+        if stream is None:
+            self._encoding = Encoding.of(y, self.task, weights, classes)
+            self._stream = stream = self._started(keep)
+            self.history_ = []
+        if self._encoding.classes is not None:
+            self.classes_ = self._encoding.classes
+        targets = self._encoding.values(y, weights, self.label_smoothing)
+        with threads(self.n_jobs):
+            scores = stream.learn_(X, targets, weights)
+        self.n_iter_ = stream.steps
+        self._say_({"step": self.n_iter_, "n_features": X.shape[1]})
+        self._answer_(scores, keep)
+        return self
+
+    def _started(self, keep: int) -> Stream:
+        generator = generator_of(self.random_state)
+        return Stream(keep, self.batch_size, self.clip, self.importance, self._setting(), generator)
+
+    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
+        checked: tuple[Any, Any] = validate_data(
             self,
             X,
             y,
+            reset=reset,
             accept_sparse="csr",
             dtype=[np.float64, np.float32],
             ensure_min_samples=2,
             multi_output=True,
         )
-        weights = self._weights(sample_weight, X)
-        wanted = check_count(self.n_features_to_select, X.shape[1])
-        targets, classes = encode(y, self.task, weights, smoothing=self.label_smoothing)
-        groups = torch.zeros(len(y), dtype=torch.int64)
-        if classes is not None:
-            self.classes_, groups = classes, targets.values
-        with threads(self.n_jobs):
-            inputs = Inputs(X, scaling(X, weights, self.clip), self.clip)
-            self._rank_(inputs, targets, weights, groups, wanted, generator_of(self.random_state))
-        return self
+        return checked

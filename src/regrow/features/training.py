@@ -96,7 +96,9 @@ def train(
     if curve:
         for count in live_counts(d, 1, _CURVE):
             live = top_k(scores, count)
-            report({"n_features": count} | held_out_loss(net.outputs, inputs, targets, held_out, live))
+            report(
+                {"n_features": count} | held_out_loss(net.outputs, inputs, targets, held_out, live)
+            )
     return scores, number * epoch
 
 

@@ -24,10 +24,10 @@ __all__ = ["UnsupervisedSparseFeatureSelector"]
 class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
     """Select the features from which an ensemble of sparse autoencoders tells all the others.
 
-    As :class:`SparseFeatureSelector`, with the table itself as the target: networks see inputs
-    under noise and dropout and put out all standardised columns, also those that have left. What
-    stays is what the rest can be told from. Of wide tables a random sketch is put out, whose
-    distances are those of the table on average.
+    As :class:`~regrow.features.selector.SparseFeatureSelector`, with the table itself as the
+    target: networks see inputs under noise and dropout and put out all standardised columns, also
+    those that have left. What stays is what the rest can be told from. Of wide tables a random
+    sketch is put out, whose distances are those of the table on average.
 
     With ``method`` a method of dynamic sparse training instead, one autoencoder is trained by a
     ``recipe``, as QuickSelection and WAST do: see :mod:`regrow.features.presets`.
@@ -85,8 +85,8 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         >>> selector.transform(X).shape
         (1797, 10)
 
-    Source: the denoising autoencoder as in QuickSelection (Atashgahi et al. 2022) and WAST (Sokar et
-    al. 2022).
+    Source: the denoising autoencoder as in QuickSelection (Atashgahi et al. 2022) and WAST (Sokar
+    et al. 2022).
 
     Differs from these: an ensemble that inputs leave round by round, in place of one ranking.
     """
