@@ -52,9 +52,9 @@ def load_features(name: str, data_dir: Path | str | None = None) -> FeatureSet:
     """Load a data set by its name.
 
     Args:
-        name: one of :data:`FEATURE_SETS`; "fashion-mnist" (the first 10,000 training images);
-            "digits" (scikit-learn's); "made-madelon" and "small-madelon" (:func:`make_madelon` with
-            seed 0, of 2600 × 500, and 1000 × 100).
+        name: one of :data:`~regrow.features.data.catalogue.FEATURE_SETS`; "fashion-mnist" (the
+            first 10,000 training images); "digits" (scikit-learn's); "made-madelon" and
+            "small-madelon" (:func:`make_madelon` with seed 0, of 2600 × 500, and 1000 × 100).
         data_dir: folder that holds the folder ``feature-selection`` with the MATLAB files, and
             ``fashion-mnist``; else ``$REGROW_DATA``, the user's cache and the system's folder.
 
