@@ -190,6 +190,9 @@ def test_presets():
     assert {trial.k for trial in paper} == set(COUNTS) and paper[0].k == 100
     assert {t.seed for t in paper if t.selector == OURS} == set(range(10))
     assert len({trial.identity for trial in paper}) == len(paper)
+    densities = {t.selector: t.column.density for t in paper if t.selector.endswith("-Attr")}
+    assert densities == {"SET-Attr": 0.75, "RigL-Attr": 0.5, "Dense-Attr": 0.2}
+    assert {trial.k for trial in STUDY.trials("paper", "madelon")} == {20}
     with pytest.raises(ValueError, match="data='mnist': this preset knows lymphoma"):
         STUDY.trials("quick", "mnist")
 

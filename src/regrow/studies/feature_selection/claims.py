@@ -10,7 +10,11 @@ from regrow.lab.records import Record, Records
 from regrow.lab.statistics import Interval
 from regrow.studies.feature_selection.columns import BASELINES, MASKED, OURS, RANDOM, STORED
 from regrow.studies.feature_selection.presets import SETS
-from regrow.studies.feature_selection.published import PUBLISHED, published_mean
+from regrow.studies.feature_selection.published import (
+    PUBLISHED,
+    published_mean,
+    published_ratio,
+)
 from regrow.studies.feature_selection.view import (
     Cells,
     accuracy,
@@ -150,6 +154,14 @@ def _ratio_claim(one: str, other: str, field: str, bar: float) -> Rule:
     return decide
 
 
+def _counted(records: Records) -> Verdict:
+    verdict = _ratio_claim(MASKED, "Dense-Attr", "flops", 0.5)(records)
+    printed = published_ratio(list(PUBLISHED))
+    why = f"the paper's table 5 has {printed:.2f}, on the sets at hand and at densities it chose"
+    said = "; ".join(part for part in (verdict.why, why) if part)
+    return Verdict(verdict.outcome, verdict.effect, verdict.unit, said)
+
+
 _ALL = "Mean over the eleven sets, K = 50 (Madelon 20), paired by split (seeds of a split averaged)"
 _PAPER = (
     f"At the paper's split, K = {K} (Madelon 20), SVM: mean over the sets with published numbers, "
@@ -225,7 +237,7 @@ CLAIMS: Sequence[Claim] = (
         f"{_SOURCE}, abstract and table 5 (55 % are saved)",
         "Counted: the geometric mean over sets of SET-Attr's FLOPs at density 0.05 over "
         "Dense-Attr's is below 0.5.",
-        _ratio_claim(MASKED, "Dense-Attr", "flops", 0.5),
+        _counted,
     ),
     Claim(
         "That saving is real: masks make the fit twice as fast.",

@@ -52,13 +52,14 @@ MASKED, STORED = "SET-Attr 0.05", "SET-Attr 0.05, csr"
 """The same network at density 0.05: dense tensors under masks; active weights only."""
 
 
-def columns(short: bool) -> dict[str, Column]:
+def columns(short: bool, densities: tuple[float, float] = (0.2, 0.2)) -> dict[str, Column]:
     """Return all columns that can be run here: those whose packages are installed.
 
     The slowest come last.
 
     Args:
         short: train the family for fewer epochs than its papers do: 30 for 100 or 200.
+        densities: of Neuron Attribution's networks, by SET and by RigL.
     """
     attr, others, every = (30, 30, 5) if short else (200, 100, 1)
 
@@ -70,9 +71,9 @@ def columns(short: bool) -> dict[str, Column]:
         ALL: Everything(),
         **{name: column for name, column in BASELINES.items() if name not in _SLOW},
         OURS: Ours(),
-        "SET-Attr": attribution(),
-        "SET-QS": attribution(importance="strength"),
-        "RigL-Attr": attribution(method="RigL"),
+        "SET-Attr": attribution(density=densities[0]),
+        "SET-QS": attribution(density=densities[0], importance="strength"),
+        "RigL-Attr": attribution(density=densities[1], method="RigL"),
         "Dense-Attr": attribution(method="dense"),
         "QuickSelection": Family("QuickSelection", others),
         "WAST": Family("WAST", 10),
