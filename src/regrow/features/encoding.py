@@ -24,6 +24,7 @@ __all__ = [
     "Task",
     "check_count",
     "generator_of",
+    "smoothing_for",
     "split",
     "task_of",
     "threads",
@@ -91,7 +92,9 @@ class Encoding:
             )
         return cls(known)
 
-    def values(self, y: npt.NDArray[Any], weights: Floats, smoothing: float = 0.0) -> Values:
+    def values(
+        self, y: npt.NDArray[Any], weights: Floats, smoothing: float | Literal["auto"] = 0.0
+    ) -> Values:
         """Return targets; labels are smoothed.
 
         Raises:
@@ -107,7 +110,19 @@ class Encoding:
                 f"y holds {sorted(unknown)}, which are not among classes={known.tolist()}"
             )
         codes = np.searchsorted(known, labels).clip(max=len(known) - 1)
+        if smoothing == "auto":
+            smoothing = smoothing_for(np.count_nonzero(weights) / len(known))
         return Values(torch.from_numpy(codes.astype(np.int64)), len(known), smoothing)
+
+
+def smoothing_for(rows: float) -> float:
+    """Return how much labels are smoothed where there are m rows a class: 0.3·m/(m + 10).
+
+    Example:
+        >>> smoothing_for(10), round(smoothing_for(1e6), 3)
+        (0.15, 0.3)
+    """
+    return 0.3 * rows / (rows + 10)
 
 
 def _columns(y: npt.NDArray[Any]) -> Floats:

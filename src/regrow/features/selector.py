@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -59,7 +59,9 @@ class SparseFeatureSelector(BaseSparseSelector):
         batch_size: rows in a step.
         learning_rate: of the first half of the run; it then falls to half.
         weight_decay: the share of each weight that a step of learning rate 0.01 takes away.
-        label_smoothing: the share of each label spread over all classes, in [0, 1).
+        label_smoothing: the share of each label spread over all classes, in [0, 1); "auto" is
+            0.3·m/(m + 10) with m rows a class: the fewer there are, the less a class can be told
+            from the next, and the more is lost by blurring them.
         noise: standard deviation of the noise added to inputs.
         dropout: the share of inputs left out at each step.
         clip: largest magnitude of an input, in standard deviations; None does not clip.
@@ -106,7 +108,7 @@ class SparseFeatureSelector(BaseSparseSelector):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseSparseSelector._parameter_constraints,
         "task": [StrOptions({"auto", "classification", "regression"})],
-        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "label_smoothing": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
     }
 
     def __init__(
@@ -125,7 +127,7 @@ class SparseFeatureSelector(BaseSparseSelector):
         batch_size: int = 128,
         learning_rate: float = 1e-2,
         weight_decay: float = 1e-3,
-        label_smoothing: float = 0.3,
+        label_smoothing: float | Literal["auto"] = "auto",
         noise: float = 0.3,
         dropout: float = 0.5,
         clip: float | None = 3.0,
