@@ -34,6 +34,8 @@ nitpick_ignore_regex = [
     ),
     (r"py:.*", r"(contextlib|matplotlib)\b.*"),
     (r"py:.*", r"Exchanges|Role|Scope|OnGrow"),
+    (r"py:.*", r"(np|npt|sklearn|BaseSparseSelector)\b.*"),
+    (r"py:.*", r"Floats|Indices|Importance|Report|Task|ACTIVATIONS"),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -1,0 +1,234 @@
+"""Score inputs, keep the best, let the rest go, round by round, while an ensemble learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrow.engine.selection import top_k
+from regrow.features.ensemble import Ensemble, EnsembleSetting
+from regrow.features.inputs import Floats, Inputs
+from regrow.features.targets import Targets
+
+__all__ = ["Elimination", "InputScores", "batches", "held_out_loss", "live_counts"]
+
+Report = Callable[[dict[str, Any]], None]
+
+_SCORED_EVERY = 5
+_MEASURED_EVERY = 10
+_EVALUATED = 1024  # rows at once
+# The weights of log attribution and log strength.
+_MIXTURES = {"attribution": (1.0, 0.0), "strength": (0.0, 1.0), "mixed": (0.5, 0.5)}
+
+
+def live_counts(inputs: int, keep: int, rounds: int) -> list[int]:
+    """Return how many inputs are live after each round: d·(K/d)^(r/R), a geometric fall to K.
+
+    Example:
+        >>> live_counts(1000, 10, 4)
+        [316, 100, 32, 10]
+    """
+    return [round(inputs * (keep / inputs) ** (r / rounds)) for r in range(1, rounds + 1)]
+
+
+def batches(rows: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield batches of rows for ever, each row once before any comes again.
+
+    A rest that does not fill a batch is left out, another one each time.
+
+    Example:
+        >>> next(batches(torch.tensor([3, 5]), 2, torch.Generator())).sort().values.tolist()
+        [3, 5]
+    """
+    size = min(size, len(rows))
+    while True:
+        order = rows[torch.randperm(len(rows), generator=generator)]
+        yield from order[: len(order) // size * size].split(size)
+
+
+class InputScores:
+    """The scores of live inputs, averaged over the steps since inputs last left.
+
+    score_j = α · log mean a_j + β · log mean s_j, means over networks and steps; a is attribution,
+    s strength, each relative to its mean over inputs.
+
+    Args:
+        importance: which α and β: (1, 0), (0, 1), or a half each.
+
+    Example:
+        >>> scores = InputScores("strength")
+        >>> scores.add_((torch.ones(2, 3), torch.ones(2, 3)))
+        >>> scores.mean().tolist()
+        [0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, importance: str) -> None:
+        self._mixture = _MIXTURES[importance]
+        self._sums: list[Tensor] = []
+        self._count = 0
+
+    def add_(self, importance: tuple[Tensor, Tensor]) -> None:
+        """Take in the attribution and the strength of one step, each of shape (e, d)."""
+        means = [score.mean(0) for score in importance]
+        sums = self._sums or [torch.zeros(())] * 2
+        self._sums = [a + b for a, b in zip(sums, means, strict=True)]
+        self._count += 1
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def mean(self) -> Tensor:
+        """Return the scores so far, shape (d,)."""
+        logs = [(score / self._count).clamp_(min=1e-9).log_() for score in self._sums]
+        return sum((w * s for w, s in zip(self._mixture, logs, strict=True)), start=torch.zeros(()))
+
+
+class Elimination:
+    """An ensemble learns while inputs leave it, until K are live; all are ranked by when they left.
+
+    Rounds fall at equal distances between 20 % and 85 % of the run. In each, the inputs of the
+    lowest scores leave all networks: their columns are removed, and so are their weights. Every
+    network then drops its smallest links and regrows them at random among the inputs that are left.
+
+    Args:
+        inputs: the table; what leaves is dropped from it.
+        targets: of all rows of the table.
+        weights: of the rows, shape (n,); rows of weight zero are not learned from.
+        held_out: rows to measure the loss on after each round, not learned from; may be empty.
+        keep: K, at most the number of live inputs.
+        steps: of the optimizer.
+        rounds: how often inputs leave.
+        batch: rows in a step.
+        importance: "attribution", "strength" or "mixed".
+        setting: of the ensemble.
+        generator: draws everything.
+        report: called with the record of each round.
+        patience: once K inputs are live, the run stops after so many measurements of the held-out
+            loss, ten steps apart, without a fall; None: it does not stop.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        targets: Targets,
+        weights: Tensor,
+        held_out: Tensor,
+        *,
+        keep: int,
+        steps: int,
+        rounds: int,
+        batch: int,
+        importance: str,
+        setting: EnsembleSetting,
+        generator: torch.Generator,
+        report: Report,
+        patience: int | None = None,
+    ) -> None:
+        d, e = len(inputs.live), setting.members
+        links = max(round(setting.density * d), min(d, keep)) * setting.width
+        self.ensemble = Ensemble(
+            d, targets.outputs, links, setting, generator, relative=targets.classes
+        )
+        self._inputs, self._targets, self._held_out = inputs, targets, held_out
+        self._steps, self._importance, self._report = steps, importance, report
+        due = sorted({max(round(steps * at), 1) for at in np.linspace(0.2, 0.85, rounds)})
+        self._due = dict(zip(due, live_counts(d, keep, len(due)), strict=True))
+        weights = weights.index_fill(0, held_out, 0.0)
+        # The Bayesian bootstrap: each network sees rows of its own weights in shared batches.
+        self._weights = torch.empty(e, len(weights)).exponential_(generator=generator) * weights
+        self._batches = batches(weights.nonzero().squeeze(1), batch, generator)
+        self._places = torch.arange(d)
+        self._scores = torch.zeros(d, dtype=torch.float64)
+        self._outlived = 0
+        self._patience = patience
+        self._losses: list[float] = []
+
+    def run(self) -> tuple[Floats, int]:
+        """Go through all steps.
+
+        Returns:
+            Scores of the inputs that were live at first, in their order: the number of rounds an
+            input outlived, plus its standing among those that left with it, in (0, 1). And the
+            number of steps made.
+        """
+        scores = InputScores(self._importance)
+        for step in range(1, self._steps + 1):
+            rows = next(self._batches)
+            x = self._inputs.batch(rows)
+            if step % _SCORED_EVERY == 1 or step in self._due:
+                scores.add_(self.ensemble.importance(x))
+            rate = self.ensemble.setting.learning_rate * min(1.0, 1.5 - step / self._steps)
+            self.ensemble.step_(
+                x, partial(self._targets.error, rows=rows), self._weights[:, rows], rate
+            )
+            if step in self._due:
+                self._leave_(scores.mean(), self._due[step])
+                self._report(self._record(step))
+                scores = InputScores(self._importance)
+            if step > max(self._due) and self._learned(step):
+                break
+        self._note_(self._places, scores.mean() if scores else torch.zeros(len(self._places)))
+        return self._scores.numpy(), step
+
+    def _learned(self, step: int) -> bool:
+        """Tell whether the held-out loss has not fallen for long enough."""
+        if self._patience is None or step % _MEASURED_EVERY:
+            return False
+        self._losses.append(self._loss()["loss"])
+        return len(self._losses) - 1 - int(np.argmin(self._losses)) >= self._patience
+
+    def _loss(self) -> dict[str, float]:
+        return held_out_loss(
+            lambda x: self.ensemble.outputs(x).mean(0), self._inputs, self._targets, self._held_out
+        )
+
+    def _leave_(self, scores: Tensor, keep: int) -> None:
+        stays = top_k(scores, keep)
+        self._note_(self._places[~stays], scores[~stays])
+        self._outlived += 1
+        places = stays.nonzero().squeeze(1)
+        self._places = self._places[places]
+        self._inputs.keep_(places)
+        self.ensemble.keep_(places)
+
+    def _note_(self, places: Tensor, scores: Tensor) -> None:
+        """Write down how those that leave together stand among each other."""
+        order = scores.argsort(stable=True, descending=True)
+        standing = torch.arange(len(order), 0, -1, dtype=torch.float64) / (len(order) + 1)
+        self._scores[places[order]] = self._outlived + standing
+
+    def _record(self, step: int) -> dict[str, Any]:
+        record: dict[str, Any] = {"step": step, "n_features": len(self._places)}
+        if len(self._held_out):
+            record |= self._loss()
+        return record
+
+
+def held_out_loss(
+    predict: Callable[[Tensor], Tensor],
+    inputs: Inputs,
+    targets: Targets,
+    rows: Tensor,
+    live: Tensor | None = None,
+) -> dict[str, float]:
+    """Return the mean loss on some rows ("loss"), and its standard error ("loss_error").
+
+    Args:
+        predict: outputs of shape (B, C) for rows of shape (B, d).
+        inputs: the table.
+        targets: of all its rows.
+        rows: which to measure on.
+        live: bool, shape (d,): all other inputs are set to their means; None: none are.
+    """
+    found = []
+    for part in rows.split(_EVALUATED):
+        x = inputs.batch(part)
+        found.append(targets.loss(predict(x if live is None else x * live), part))
+    losses = torch.cat(found)
+    error = float(losses.std(correction=0)) / len(losses) ** 0.5
+    return {"loss": float(losses.mean()), "loss_error": error}

@@ -1,0 +1,122 @@
+"""Learning from a table that comes in parts: no input leaves, since nobody knows what will come."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from regrow.features.elimination import InputScores, batches
+from regrow.features.ensemble import Ensemble, EnsembleSetting
+from regrow.features.inputs import Floats, Inputs, Scaling, scaling
+from regrow.features.targets import Targets
+
+__all__ = ["Stream", "merged"]
+
+
+def merged(a: Scaling, b: Scaling, share: float) -> Scaling:
+    """Return the scaling of two tables together, of which b holds a share of the weight.
+
+    Source: Chan, Golub & LeVeque 1983 (The American Statistician 37).
+
+    Example:
+        >>> a, b = (scaling(np.array([[x], [x + 2]]), np.ones(2), None) for x in (0.0, 4.0))
+        >>> both = merged(a, b, 0.5)
+        >>> both.mean.tolist(), round(float(both.std[0]) ** 2, 6)
+        ([3.0], 5.0)
+    """
+    apart = b.mean - a.mean
+    mean = a.mean + share * apart
+    variances = [np.where(part.constant, 0.0, part.std**2) for part in (a, b)]
+    between = share * (1 - share) * apart**2
+    variance = (1 - share) * variances[0] + share * variances[1] + between
+    constant = a.constant & b.constant & (between <= (1e-7 * mean) ** 2)
+    shift = (1 - share) * a.shift + share * b.shift
+    return Scaling(mean, np.where(constant, 1.0, np.sqrt(variance)), shift, constant)
+
+
+class Stream:
+    """An ensemble that goes through each part once, and what it has found so far.
+
+    Args:
+        keep: K, for the number of links.
+        batch: rows in a step.
+        clip: of inputs, in standard deviations.
+        importance: "mixed", "attribution" or "strength".
+        setting: of the ensemble.
+        generator: draws everything.
+
+    Attributes:
+        steps: made so far.
+    """
+
+    def __init__(
+        self,
+        keep: int,
+        batch: int,
+        clip: float | None,
+        importance: str,
+        setting: EnsembleSetting,
+        generator: torch.Generator,
+    ) -> None:
+        self._keep, self._batch, self._clip = keep, batch, clip
+        self._setting, self._generator = setting, generator
+        self._scores = InputScores(importance)
+        self._ensemble: Ensemble | None = None
+        self._found: Scaling | None = None
+        self._weight = 0.0
+        self.steps = 0
+
+    def learn_(self, table: Any, targets: Targets, weights: Floats) -> Floats:
+        """Go once through one part of the table.
+
+        Args:
+            table: array or CSR of shape (n, d).
+            targets: of its rows.
+            weights: of its rows, not all zero.
+
+        Returns:
+            Scores of all columns so far, shape (d,): √(attribution · strength), each relative to
+            its mean over inputs; 0 for columns that never changed.
+        """
+        self._measure_(table, weights)
+        assert self._found is not None
+        all_columns = self._found._replace(constant=np.zeros_like(self._found.constant))
+        inputs = Inputs(table, all_columns, self._clip)
+        ensemble = self._ensemble = self._ensemble or self._started(len(inputs.live), targets)
+        shares = torch.from_numpy(weights.astype(np.float32))
+        rows = shares.nonzero().squeeze(1)
+        stream = batches(rows, self._batch, self._generator)
+        drawn = torch.empty(self._setting.members, len(shares))
+        shares = drawn.exponential_(generator=self._generator) * shares
+        for _ in range(max(len(rows) // self._batch, 1)):
+            chosen: Tensor = next(stream)
+            x = inputs.batch(chosen)
+            self._scores.add_(ensemble.importance(x))
+            error = partial(targets.error, rows=chosen)
+            ensemble.step_(x, error, shares[:, chosen], self._setting.learning_rate)
+            self.steps += 1
+        scores: npt.NDArray[np.float64] = self._scores.mean().exp().double().numpy()
+        return np.where(self._found.constant, 0.0, scores)
+
+    def _measure_(self, table: Any, weights: Floats) -> None:
+        part, weight = scaling(table, weights, self._clip), float(weights.sum())
+        self._weight += weight
+        if self._found is not None:
+            part = merged(self._found, part, weight / self._weight)
+        self._found = part
+
+    def _started(self, inputs: int, targets: Targets) -> Ensemble:
+        links = max(round(self._setting.density * inputs), min(inputs, self._keep))
+        return Ensemble(
+            inputs,
+            targets.outputs,
+            links * self._setting.width,
+            self._setting,
+            self._generator,
+            relative=targets.classes,
+        )

@@ -1,0 +1,423 @@
+"""The study of feature selection: what is run, how rules decide, what is on the page."""
+
+from __future__ import annotations
+
+import math
+import random as randoms
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markupsafe import escape
+from scipy import stats
+
+from regrow.features.data import FEATURE_SETS, load_features, make_madelon
+from regrow.lab.attempt import attempt
+from regrow.lab.records import Record, Records
+from regrow.studies.feature_selection import STUDY
+from regrow.studies.feature_selection.claims import CLAIMS
+from regrow.studies.feature_selection.columns import (
+    ALL,
+    BASELINES,
+    MASKED,
+    OURS,
+    RANDOM,
+    STORED,
+    best,
+    columns,
+)
+from regrow.studies.feature_selection.columns.filters import L1, Chance, Everything, Univariate
+from regrow.studies.feature_selection.columns.trees import Forest, discounted
+from regrow.studies.feature_selection.cost import measured
+from regrow.studies.feature_selection.page import sections
+from regrow.studies.feature_selection.presets import COUNTS, SETS, trials
+from regrow.studies.feature_selection.protocol import parts
+from regrow.studies.feature_selection.published import PUBLISHED, published_mean
+from regrow.studies.feature_selection.trial import Select
+from regrow.studies.feature_selection.view import (
+    cells,
+    difference,
+    mean_ranks,
+    over_sets,
+    resampled_mean,
+)
+
+COLUMNS = columns(short=True)
+EVERY = {**dict.fromkeys(BASELINES, Everything()), **COLUMNS}  # whatever is installed here
+FAST = {RANDOM: Chance(), ALL: Everything(), "f_classif": Univariate(), "L1": L1()}
+
+
+def record(trial: Select, accuracy: float, **more: object) -> Record:
+    selected = np.random.default_rng(trial.seed).permutation(64)[: trial.k].tolist()
+    result = {
+        "accuracy": dict.fromkeys(trial.judges, accuracy),
+        "selected": selected,
+        "fit_seconds": 1.0,
+        "fit_cpu_seconds": 1.0,
+        "fit_peak_bytes": 10**6,
+        "n_features": 64,
+        "shape": [8, 8],
+        **more,
+    }
+    return Record(trial.identity, trial.content, result, {}, Path())
+
+
+# ---------------------------------------------------------------------- protocol
+
+
+def test_the_fair_split_is_stratified_and_scaled_by_its_training_part():
+    digits = load_features("digits")
+    found = [parts(digits, "fair", split) for split in (0, 0, 1)]
+    assert (found[0].X_train == found[1].X_train).all()
+    assert found[0].X_train.shape == found[2].X_train.shape
+    assert not np.array_equal(found[0].X_train, found[2].X_train)
+    for part in found:
+        shares = [np.bincount(y) / len(y) for y in (part.y_train, part.y_test, digits.y)]
+        assert max(np.abs(share - shares[2]).max() for share in shares) < 0.002
+        assert np.abs(part.X_train.mean(0)).max() < 1e-9
+        assert np.abs(part.X_test.mean(0)).max() > 1e-3
+        assert len(part.y_test) == pytest.approx(0.3 * len(digits.y), abs=1)
+
+
+def test_the_papers_split_is_one_and_madelons_is_official():
+    digits, made = load_features("digits"), make_madelon()
+    assert (parts(digits, "paper", 0).X_test == parts(digits, "paper", 3).X_test).all()
+    found = parts(replace(made, name="madelon"), "paper")
+    assert (found.y_train == made.y[:2000]).all() and (found.y_test == made.y[2000:]).all()
+    scaled = parts(replace(digits, name="COIL20"), "paper").X_train
+    assert scaled.min() == 0 and scaled.max() == 1
+
+
+# ---------------------------------------------------------------------- columns
+
+
+@given(st.lists(st.one_of(st.floats(allow_infinity=False), st.integers(0, 2)), min_size=1))
+def test_best_is_the_first_of_a_stable_order(scores):
+    clean = [-np.inf if math.isnan(s) else s for s in scores]
+    expected = sorted(range(len(scores)), key=lambda i: (-clean[i], i))
+    for k in (1, len(scores), len(scores) + 3):
+        assert best(scores, k).tolist() == expected[:k]
+
+
+def test_the_discount_passes_over_a_copy():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 4))
+    X[:, 1] = -2 * X[:, 0] + 1
+    scores = np.array([4.0, 3.9, 1.0, 0.5])
+    chosen = discounted(scores, X, 4).tolist()
+    assert chosen[0] == 0 and chosen[-1] == 1 and sorted(chosen) == [0, 1, 2, 3]
+    free = discounted(scores[:3], np.linalg.qr(X[:, [0, 2, 3]] - X[:, [0, 2, 3]].mean(0))[0], 3)
+    assert free.tolist() == best(scores[:3], 3).tolist()
+
+
+@pytest.mark.filterwarnings("ignore:Features:UserWarning", "ignore:invalid value:RuntimeWarning")
+def test_constant_features_are_never_preferred():
+    part = parts(load_features("digits"), "fair")
+    constant = set(np.flatnonzero(part.X_train.std(0) == 0))
+    assert constant
+    for column in (Univariate(), L1(), Forest(20), Forest(20, discount=True)):
+        chosen = column.choose(part.X_train, part.y_train, 30, 0).features
+        assert len(set(chosen)) == 30 and not constant & set(chosen)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_every_column_finds_what_decides(name):
+    if name in ("Boruta", "LassoNet", "STG"):
+        pytest.skip("takes too long for a test")
+    made = make_madelon(300, 30, n_informative=2, n_redundant=0, separation=3, seed=3)
+    labels = made.X[:, made.relevant[0]] > 0  # one feature decides, so that each can find it
+    column = COLUMNS[name]
+    if hasattr(column, "epochs"):
+        column = replace(column, epochs=20)
+    X = (made.X - made.X.mean(0)) / made.X.std(0)
+    k = 30 if name == ALL else 6
+    one, other = (column.choose(X.astype(float), labels.astype(int), k, 1) for _ in range(2))
+    assert one.features.tolist() == other.features.tolist()
+    assert len(set(one.features.tolist())) == k
+    if name not in (RANDOM, "QuickSelection", "WAST"):  # that see no labels
+        assert made.relevant[0] in one.features
+    if one.more:
+        assert one.more["flops"] > 0
+
+
+def test_a_missing_package_leaves_its_column_out(monkeypatch):
+    monkeypatch.setattr(type(BASELINES["LightGBM"]), "package", "no_such_package")
+    assert "LightGBM" not in columns(short=True)
+    assert "LightGBM" not in {trial.selector for trial in STUDY.trials("quick")}
+
+
+def test_peak_memory_is_what_a_fit_allocates():
+    cost = measured(lambda: float(np.ones(5_000_000).sum()))
+    assert cost.result == 5_000_000 and cost.seconds > 0
+    tracemalloc.start()
+    np.ones(5_000_000)
+    expected = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    if cost.peak_bytes is None:
+        pytest.skip("the system does not tell")
+    assert cost.peak_bytes == pytest.approx(expected, rel=0.2)
+    assert measured(lambda: None).peak_bytes < 1e6
+
+
+# ---------------------------------------------------------------------- what is run
+
+
+def test_the_study_is_listed_without_scikit_learn():
+    code = "import sys; sys.modules['sklearn'] = None; from regrow.studies import registry as r; "
+    code += "print(r.load_study('feature-selection').title)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == STUDY.title
+
+
+def test_presets():
+    assert set(SETS) == set(FEATURE_SETS)
+    quick = STUDY.trials("quick")
+    assert len({trial.identity for trial in quick}) == len(quick)
+    assert {trial.data for trial in quick} == {*SETS, "fashion-mnist"}
+    for trial in quick:
+        assert trial.k == (20 if trial.data == "madelon" else 50)
+        assert ("boosting" in trial.judges) == (trial.selector != ALL)
+    ours = [trial for trial in quick if trial.selector == OURS and trial.data == "Yale"]
+    assert {(t.split, t.seed) for t in ours} == {(i, j) for i in range(5) for j in range(3)}
+    assert {trial.seed for trial in quick if trial.selector == "f_classif"} == {0}
+    paper = STUDY.trials("paper", "Yale")
+    assert {trial.k for trial in paper} == set(COUNTS) and paper[0].k == 100
+    assert {t.seed for t in paper if t.selector == OURS} == set(range(10))
+    assert len({trial.identity for trial in paper}) == len(paper)
+    densities = {t.selector: t.column.density for t in paper if t.selector.endswith("-Attr")}
+    assert densities == {"SET-Attr": 0.75, "RigL-Attr": 0.5, "Dense-Attr": 0.2}
+    assert {trial.k for trial in STUDY.trials("paper", "madelon")} == {20}
+    with pytest.raises(ValueError, match="data='mnist': this preset knows lymphoma"):
+        STUDY.trials("quick", "mnist")
+
+
+def test_other_defaults_are_another_trial():
+    ours = COLUMNS[OURS]
+    other = replace(ours, settings=(*ours.settings[:-1], ("width", 33)))
+    one, two = (
+        Select(seed=0, data="Yale", selector=OURS, column=c, k=50).identity for c in (ours, other)
+    )
+    assert one != two
+
+
+# ---------------------------------------------------------------------- statistics
+
+
+def test_without_overlap_it_is_students_interval_and_with_it_wider():
+    values = {0: 1.0, 1: 2.5, 2: 2.0, 3: 4.0, 4: 1.5}
+    plain = resampled_mean({"a": values}, ratio=0.0)
+    numbers = list(values.values())
+    expected = stats.t.interval(0.95, 4, np.mean(numbers), stats.sem(numbers))
+    assert (plain.low, plain.high) == pytest.approx(expected)
+    wider = resampled_mean({"a": values}, ratio=3 / 7)
+    assert wider.half_width / plain.half_width == pytest.approx(np.sqrt((1 / 5 + 3 / 7) * 5))
+    assert wider.mean == plain.mean and wider.n == 5
+
+
+def test_intervals_of_resampled_splits_cover_the_truth_only_when_corrected():
+    """Nadeau and Bengio's setting: accuracies of overlapping halves of one sample."""
+    rng = np.random.default_rng(0)
+    covered = {0.0: 0, 3 / 7: 0}
+    for _ in range(150):
+        X = np.sort(rng.normal(size=60)) + 0.0
+        splits = {}
+        for split in range(5):
+            order = rng.permutation(60)
+            test = X[order[:18]]  # an estimate of the mean of X's distribution, 0
+            splits[split] = float(test.mean())
+        for ratio in covered:
+            found = resampled_mean({"a": splits}, ratio=ratio)
+            covered[ratio] += found.low <= 0 <= found.high
+    assert covered[0.0] < covered[3 / 7] and covered[3 / 7] / 150 > 0.85
+
+
+def test_data_sets_weigh_the_same_however_many_splits():
+    found = resampled_mean({"a": {0: 0.0, 1: 0.0}, "b": dict.fromkeys(range(9), 3.0)})
+    assert (found.mean, found.low, found.high, found.n) == (1.5, 1.5, 1.5, 2)
+    assert over_sets({"a": {0: 0.0}, "b": {0: 3.0, 1: 3.0}}).n == 2
+
+
+def test_seeds_of_a_split_are_averaged_and_pairs_are_of_the_same_split():
+    made = [
+        record(trial, {"L1": 0.5, RANDOM: 0.1 * trial.seed}[trial.selector] + 0.01 * trial.split)
+        for trial in trials(("digits",), {n: FAST[n] for n in ("L1", RANDOM)}, splits=2, seeds=3)
+    ]
+    found = cells(Records(made), lambda r: 100 * r.result["accuracy"]["svc"])
+    assert found[RANDOM]["digits"] == pytest.approx({0: 10.0, 1: 11.0})
+    assert difference(found, "L1", RANDOM)["digits"] == pytest.approx({0: 40.0, 1: 40.0})
+    with pytest.raises(ValueError, match="no records of ours"):
+        difference(found, OURS, "L1")
+
+
+def test_ranks_are_those_of_scipy_whatever_the_order():
+    rng = np.random.default_rng(1)
+    values = {name: {"s": {u: float(rng.integers(5)) for u in range(6)}} for name in "abcd"}
+    ranks = mean_ranks(values, list("cadb"))
+    for unit in range(6):
+        expected = stats.rankdata([-values[name]["s"][unit] for name in "abcd"])
+        assert [ranks[name]["s"][unit] for name in "abcd"] == expected.tolist()
+
+
+# ---------------------------------------------------------------------- rules
+
+NAMES = (
+    *("best", "rank", "logistic", "mean", "madelon", "fashion", "published", "dense", "rigl"),
+    *("attribution", "flops", "masks", "stored", "memory", "time"),
+)
+QUICK = list(trials((*SETS, "fashion-mnist"), EVERY, splits=3, seeds=1))
+PAPER = [
+    trial
+    for k in (100,)
+    for trial in trials(SETS, EVERY, splits=1, seeds=4, k=k, protocol="paper", judges=("svc",))
+]
+
+
+def judged(name, accuracy_of, what=QUICK, more=lambda trial: {}):
+    """Judge a claim by records whose accuracies a function gives, with a little noise."""
+    found = []
+    for trial in what:
+        noise = randoms.Random(trial.identity).uniform(-0.002, 0.002)
+        found.append(record(trial, accuracy_of(trial) + noise, **more(trial)))
+    return CLAIMS[NAMES.index(name)].judge(Records(found))
+
+
+def ours(gain):
+    """Put ours above a level by a gain."""
+    return lambda trial: 0.85 + gain * (trial.selector == OURS)
+
+
+def one_beats_ours(trial):
+    return ours(0.03)(trial) + 0.06 * (trial.selector == "L1")
+
+
+YES, NO, OPEN = "supported", "not supported", "inconclusive"
+
+
+@pytest.mark.parametrize("name", ["best", "rank", "logistic"])
+def test_ours_must_be_above_each_baseline(name):
+    assert judged(name, ours(0.03)).outcome == YES
+    assert judged(name, ours(-0.03)).outcome == NO
+    beaten = judged(name, one_beats_ours)
+    assert beaten.outcome == NO and "as for L1" in beaten.why
+
+
+def test_a_baseline_that_lacks_a_set_decides_nothing():
+    part = [t for t in QUICK if (t.selector, t.data) != ("L1", "Yale")]
+    verdict = judged("best", ours(0.03), part)
+    assert verdict.outcome == OPEN and "no records of L1 on Yale" in verdict.why
+    without_ours = [t for t in QUICK if (t.selector, t.data) != (OURS, "Yale")]
+    assert judged("mean", ours(0.03), without_ours).why == "no records of ours on Yale"
+
+
+def test_targets():
+    for name in ("mean", "madelon", "fashion"):
+        assert judged(name, ours(0.03)).outcome == YES
+        assert judged(name, ours(-0.05)).outcome == NO
+        assert judged(name, ours(0.03), [t for t in QUICK if t.split < 2]).outcome == OPEN
+
+
+def test_the_mean_of_eleven_sets_leaves_fashion_mnist_out():
+    verdict = judged("mean", lambda t: 0.9 - 0.9 * (t.data == "fashion-mnist"))
+    assert verdict.effect.mean == pytest.approx(90, abs=0.1)
+
+
+def test_the_papers_numbers_are_those_it_is_held_against():
+    assert published_mean("SET-Attr", list(PUBLISHED)) == pytest.approx(81.656)
+    assert judged("published", ours(0.05), PAPER).outcome == YES
+    assert judged("published", ours(-0.1), PAPER).outcome == NO
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("dense", "Dense-Attr"), ("rigl", "RigL-Attr"), ("attribution", "SET-QS")]
+)
+def test_the_papers_claims(name, other):
+    assert judged(name, lambda t: 0.8 - 0.02 * (t.selector == other), PAPER).outcome == YES
+    worse = judged(name, lambda t: 0.8 + 0.02 * (t.selector == other), PAPER)
+    assert worse.outcome == NO and "the paper's tables say" in worse.why
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "cheap"),
+    [
+        ("flops", "flops", MASKED),
+        ("masks", "fit_cpu_seconds", MASKED),
+        ("stored", "fit_cpu_seconds", STORED),
+        ("memory", "fit_peak_bytes", STORED),
+        ("time", "fit_cpu_seconds", OURS),
+    ],
+)
+def test_costs_are_ratios(name, field, cheap):
+    def spent(factor):
+        return lambda t: {field: 100.0 * (factor if t.selector == cheap else 1) * (1 + t.k)}
+
+    yes = judged(name, ours(0), more=spent(0.1))
+    assert yes.outcome == YES and yes.effect.mean == pytest.approx(0.1)
+    assert judged(name, ours(0), more=spent(1.0)).outcome == NO
+
+
+def test_without_records_nothing_is_decided():
+    for claim in CLAIMS:
+        verdict = claim.judge(Records([]))
+        assert verdict.outcome == OPEN and verdict.why
+
+
+# ---------------------------------------------------------------------- that it runs
+
+
+def test_a_part_of_the_smoke_preset_runs_and_makes_a_page(tmp_path):
+    tried = [
+        replace(trial, judges=("svc",))
+        for trial in trials(("digits", "small-madelon"), FAST, splits=2, seeds=2)
+    ]
+    for trial in tried:
+        outcome = attempt(trial, tmp_path, {"data_dir": None})
+        assert outcome.status == "finished", outcome.error
+    found = Records.read(tmp_path)
+    assert len(found) == len(tried)
+    for one in found:
+        k = one.get("n_features") if one.get("selector") == ALL else one.get("k")
+        assert len(set(one.get("selected"))) == k
+        assert one.get("fit_seconds") >= 0 and 0 <= one.get("accuracy.svc") <= 1
+    made = found.where(data="small-madelon", selector=ALL)
+    assert {one.get("recall") for one in made} == {1.0}
+    chance = [tuple(one.get("selected")) for one in found.where(data="digits", selector=RANDOM)]
+    assert len(set(chance)) == 4
+    titles = [section.title for section in sections(found)]
+    assert "Mean rank" in titles and "Which pixels are chosen: digits" in titles
+
+
+def test_the_page_of_all_columns():
+    more = {
+        "scores": [0.5] * 64,
+        "history": [{"step": 10, "n_features": 20}],
+        "flops": 1e9,
+    }
+    what = [t for t in QUICK if t.data in ("Yale", "madelon", "fashion-mnist")]
+    what += [t for t in PAPER if t.data == "Yale"]
+    found = Records([record(t, ours(0.03)(t), **more) for t in what])
+    made = sections(found)
+    titles = {section.title for section in made}
+    assert {"Ours against each", "Importance over training: fashion-mnist"} <= titles
+    assert "The paper's protocol, K = 100" in titles
+    (by_set,) = [section for section in made if section.title == "Accuracy by data set"]
+    assert by_set.table.rows[0][0] == OURS  # the best comes first
+    assert sections(Records([])) == []
+
+
+@pytest.mark.slow
+def test_the_smoke_preset_ends_with_a_page(tmp_path):
+    command = [sys.executable, "-m", "regrow", "study", "run", "feature-selection"]
+    command += ["--preset", "smoke", "--device", "cpu", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=290, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "0 failed, 0 were finished before" in done.stdout
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    for claim in CLAIMS:
+        assert str(escape(claim.sentence)) in page and claim.sentence in done.stdout
+    assert page.count("<svg") >= 5 and "not run yet" not in page
