@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from regrow import METHODS, SET
 from regrow.features import Recipe, SparseFeatureSelector, UnsupervisedSparseFeatureSelector
 from regrow.features import inputs as inputs_module
+from regrow.features.encoding import Encoding, smoothing_for
 
 QUICK = {"max_iter": 60, "n_members": 4, "width": 8, "random_state": 0}
 
@@ -282,7 +283,7 @@ def test_progress_is_printed_when_wanted(capsys):
 def test_threads_are_given_back():
     before = torch.get_num_threads()
     X, y = table()
-    SparseFeatureSelector(3, **QUICK, n_jobs=2).fit(X, y)
+    SparseFeatureSelector(3, **QUICK | {"max_iter": 2}, n_jobs=2).fit(X, y)
     assert torch.get_num_threads() == before
 
 
@@ -295,3 +296,12 @@ def test_any_method_ranks(name):
     selector = SparseFeatureSelector(3, **chosen, random_state=0).fit(X, y)
     assert np.isfinite(selector.scores_).all()
     assert selector.support_[0]
+
+
+def test_labels_are_smoothed_the_less_the_fewer_rows_a_class_has():
+    amounts = [smoothing_for(rows) for rows in (1, 5, 10, 100, 10_000)]
+    assert amounts == sorted(amounts)
+    assert amounts[2] == 0.15
+    assert amounts[-1] < 0.3
+    values = Encoding.of(np.arange(20) % 2, "auto", np.ones(20))
+    assert values.values(np.arange(20) % 2, np.ones(20), "auto").smoothing == 0.15
