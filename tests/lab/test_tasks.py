@@ -1,5 +1,6 @@
 """Statistics over tasks, against scipy and against their meaning."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from regrow.lab.records import Record, Records
 from regrow.lab.tasks import (
+    by_setting,
     interquartile_interval,
     interquartile_mean,
     of_each,
@@ -101,3 +104,13 @@ def test_a_task_without_the_value_is_left_out_and_none_is_an_error():
         of_each([b], value)
     with pytest.raises(ValueError, match="no records"):
         of_each([], value)
+
+
+def test_records_of_one_setting_are_a_group_and_a_taken_name_gets_a_prime():
+    configs = [{"data": "a", "rate": 0.1}, {"data": "a", "rate": 0.2}, {"data": "a", "rate": 0.1}]
+    records = Records(Record(str(i), c, {}, {}, Path()) for i, c in enumerate(configs))
+    groups = by_setting(records, ("data", "rate"), lambda group: group.all[0].get("data"))
+    assert {name: [r.identity for r in group] for name, group in groups.items()} == {
+        "a": ["0", "2"],
+        "a′": ["1"],
+    }

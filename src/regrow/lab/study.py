@@ -13,7 +13,21 @@ from regrow.lab.trial import Trial
 if TYPE_CHECKING:  # the page needs matplotlib, a list of studies does not
     from regrow.lab.report import Section
 
-__all__ = ["Preset", "Study"]
+__all__ = ["Preset", "Study", "check_data"]
+
+
+def check_data(data: str | None, known: Sequence[str]) -> None:
+    """Refuse data that a preset does not know.
+
+    Args:
+        data: what was asked for; None is the preset's own choice.
+        known: names of data sets.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if data is not None and data not in known:
+        raise ValueError(f"data={data!r}: this preset knows {', '.join(known)}")
 
 
 @dataclass(frozen=True)

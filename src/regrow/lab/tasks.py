@@ -7,14 +7,16 @@ tasks must be comparable, such as accuracies, or scores normalised by a baseline
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from regrow.lab.records import Record, Records
 from regrow.lab.statistics import Interval, Values, finite
 
 __all__ = [
+    "by_setting",
     "interquartile_interval",
     "interquartile_mean",
     "mean_over_tasks",
@@ -23,6 +25,31 @@ __all__ = [
 ]
 
 _RESAMPLES = 5000
+
+
+def by_setting(
+    records: Records, fields: Sequence[str], name: Callable[[Records], str]
+) -> dict[str, Records]:
+    """Group records that agree in some fields, by a name for readers.
+
+    Args:
+        records: in any order.
+        fields: that make a setting.
+        name: of a group; one that is taken gets a prime.
+
+    Returns:
+        Groups in the order of their names.
+    """
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(repr([record.get(field) for field in fields]), []).append(record)
+    named: dict[str, Records] = {}
+    for group in map(Records, groups.values()):
+        label = name(group)
+        while label in named:
+            label += "′"
+        named[label] = group
+    return dict(sorted(named.items()))
 
 
 def of_each(

@@ -16,16 +16,13 @@ from regrow.continual.baselines.training import Tell, fit, predict_in_parts
 from regrow.continual.streams.task import Part, TaskData
 from regrow.engine.selection import seeded_generator
 
-__all__ = ["EWC", "FineTuning", "Replay"]
+__all__ = ["EWC", "FineTuning", "OneBody", "Replay", "joined"]
 
 _CHUNK = 32  # samples whose gradients are held at a time
 
 
-class FineTuning(Learner):
-    """Train the whole body on each task in turn, and do nothing against forgetting.
-
-    The lower bound that all others are compared with. Each task has a head of its own; the body,
-    with the statistics of its norms, is that of the last task.
+class OneBody(Learner):
+    """One body for all tasks, with a head a task.
 
     Args:
         setup: network, training, seed.
@@ -33,7 +30,10 @@ class FineTuning(Learner):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.network = MultiHead(setup.build, setup.seed).to(setup.device)
+        self.network = self._new()
+
+    def _new(self) -> MultiHead:
+        return MultiHead(self.setup.build, self.setup.seed).to(self.setup.device)
 
     @property
     def learnt(self) -> int:
@@ -44,6 +44,33 @@ class FineTuning(Learner):
     def weights_used(self) -> int:
         """How many weights the body has."""
         return sum(weight.numel() for weight in self.network.weights)
+
+    def predict(self, task: int, inputs: Tensor) -> Tensor:
+        """Return a task's own logits."""
+        self._check(task)
+        network = self.network
+        return predict_in_parts(network, lambda x: network(x, task), inputs, self.setup.training)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it has learnt."""
+        return {"classes": self.network.classes, "network": self.network.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        for classes in state["classes"]:
+            self.network.add_head(classes, 0)
+        self.network.load_state_dict(state["network"])
+
+
+class FineTuning(OneBody):
+    """Train the whole body on each task in turn, and do nothing against forgetting.
+
+    The lower bound that all others are compared with. Each task has a head of its own; the body,
+    with the statistics of its norms, is that of the last task.
+
+    Args:
+        setup: network, training, seed.
+    """
 
     def learn(self, task: TaskData, tell: Tell = lambda _: None) -> None:
         """Learn the next task."""
@@ -66,27 +93,11 @@ class FineTuning(Learner):
         )
         self._remember(task, number)
 
-    def predict(self, task: int, inputs: Tensor) -> Tensor:
-        """Return a task's own logits."""
-        self._check(task)
-        network = self.network
-        return predict_in_parts(network, lambda x: network(x, task), inputs, self.setup.training)
-
     def _before_step(self) -> None:
         """Change gradients before each step."""
 
     def _remember(self, task: TaskData, number: int) -> None:
         """Keep what later tasks need of one just learnt."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what it has learnt."""
-        return {"classes": self.network.classes, "network": self.network.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken."""
-        for classes in state["classes"]:
-            self.network.add_head(classes, 0)
-        self.network.load_state_dict(state["network"])
 
 
 class EWC(FineTuning):
@@ -197,7 +208,7 @@ class Replay(FineTuning):
         """Learn the next task."""
         number, network = self.learnt, self.network
         network.add_head(task.classes, self._seed("head"))
-        memory = _joined(self.buffer) if self.buffer else None
+        memory = joined(self.buffer) if self.buffer else None
         drawn = seeded_generator(self.setup.seed, "replay", number)
 
         def loss(inputs: Tensor, targets: Tensor) -> Tensor:
@@ -240,8 +251,15 @@ class Replay(FineTuning):
         self.buffer = [Part(x.to(where), y.to(where)) for x, y in state["buffer"]]
 
 
-def _joined(parts: Sequence[Part]) -> tuple[Tensor, Tensor, Tensor]:
-    """Join parts of several tasks: inputs, targets, tasks."""
+def joined(parts: Sequence[Part]) -> tuple[Tensor, Tensor, Tensor]:
+    """Join parts of several tasks.
+
+    Args:
+        parts: of the tasks, in their order.
+
+    Returns:
+        Inputs, targets, and the number of each sample's task.
+    """
     owners = [torch.full_like(part.targets, i) for i, part in enumerate(parts)]
     inputs, targets = ([getattr(p, name) for p in parts] for name in ("inputs", "targets"))
     return torch.cat(inputs), torch.cat(targets), torch.cat(owners)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from regrow.continual.baselines import Training
 from regrow.continual.streams import STREAMS
-from regrow.lab.study import Preset
+from regrow.lab.study import Preset, check_data
 from regrow.lab.trial import Trial
 from regrow.studies.continual_dst.trials import Setting, controls, grid
 
@@ -50,18 +50,18 @@ _PAPER = {
 
 
 def _smoke(data: str | None) -> Sequence[Trial]:
-    _check(data, ("digits",))
+    check_data(data, ("digits",))
     return _all(_SMOKE, 3, (0.05, 0.2))
 
 
 def _quick(data: str | None) -> Sequence[Trial]:
-    _check(data, tuple(_QUICK))
+    check_data(data, tuple(_QUICK))
     chosen = data or "fashion-mnist"
     return _all(_QUICK[chosen], 5 if chosen == "fashion-mnist" else 3, _DENSITIES)
 
 
 def _paper(data: str | None) -> Sequence[Trial]:
-    _check(data, tuple(dict.fromkeys(STREAMS[stream].data for stream in _PAPER)))
+    check_data(data, tuple(dict.fromkeys(STREAMS[stream].data for stream in _PAPER)))
     trials: list[Trial] = []
     for stream, (epochs, batch, every, samples) in _PAPER.items():
         if data not in (None, STREAMS[stream].data):
@@ -82,11 +82,6 @@ def _paper(data: str | None) -> Sequence[Trial]:
 
 def _all(setting: Setting, seeds: int, densities: Sequence[float]) -> list[Trial]:
     return [*grid(setting, seeds, densities), *controls(setting, seeds, densities)]
-
-
-def _check(data: str | None, known: Sequence[str]) -> None:
-    if data is not None and data not in known:
-        raise ValueError(f"data={data!r}: this preset knows {', '.join(known)}")
 
 
 PRESETS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from regrow.continual.metrics import learning_transfer
 from regrow.lab.records import Record, Records
 from regrow.lab.statistics import Interval, averaged, differences, mean_interval
-from regrow.lab.tasks import mean_over_tasks, of_each
+from regrow.lab.tasks import by_setting, mean_over_tasks, of_each
 from regrow.studies.continual_dst.learners import ALLOCATIONS, GROWTH
 
 __all__ = [
@@ -144,17 +144,12 @@ class Course:
 
 def courses(records: Records) -> list[Course]:
     """Return the settings in which streams were learnt."""
-    groups: dict[str, list[Record]] = {}
-    for record in records.where(trial="LearnStream"):
-        key = repr([record.get(name) for name in _SETTING])
-        groups.setdefault(key, []).append(record)
-    named: dict[str, Records] = {}
-    for group in groups.values():
-        name = f"{group[0].get('stream')}, {group[0].get('model')}"
-        while name in named:  # the same network in another setting
-            name += "′"
-        named[name] = Records(group)
-    return [Course(name, group) for name, group in sorted(named.items())]
+
+    def name(group: Records) -> str:
+        return f"{group.all[0].get('stream')}, {group.all[0].get('model')}"
+
+    groups = by_setting(records.where(trial="LearnStream"), _SETTING, name)
+    return [Course(name, group) for name, group in groups.items()]
 
 
 def effect(records: Records, value: Callable[[Course], BySeed]) -> Interval:

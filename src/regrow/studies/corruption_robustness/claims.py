@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from regrow.lab.claims import Claim, Outcome, Verdict, above, within
+from regrow.lab.claims import Claim, Verdict, above, all_of, within
 from regrow.lab.records import Record, Records
-from regrow.lab.statistics import Interval, averaged, differences
-from regrow.studies.corruption_robustness.methods import METHODS, MOVING
+from regrow.lab.statistics import averaged, differences
+from regrow.studies.corruption_robustness.methods import MOVING
 from regrow.studies.corruption_robustness.view import (
     BySeed,
     Measure,
@@ -34,9 +34,11 @@ _NOISE = FAMILIES["noise"]
 _REST = tuple(name for family, names in FAMILIES.items() if family != "noise" for name in names)
 
 
-def dst_gain(over: str, measure: Measure) -> Callable[[Task], dict[int, float]]:
+def dst_gain(
+    over: str, measure: Measure, densities: Sequence[float] = MAIN
+) -> Callable[[Task], dict[int, float]]:
     """Return what computes the gain of SET and RigL together over a control, by seed, of a task."""
-    parts = [gain(name, over, measure, MAIN) for name in ("SET", "RigL")]
+    parts = [gain(name, over, measure, densities) for name in ("SET", "RigL")]
     return lambda task: averaged([part(task) for part in parts])
 
 
@@ -65,21 +67,13 @@ def _judged_each(records: Records) -> Verdict:
             continue
     if not found:
         raise ValueError("there are no records of sparse and dense networks to compare")
-    verdicts = {name: above(interval, 0, _POINTS) for name, interval in found.items()}
-    outcomes = [verdict.outcome for verdict in verdicts.values()]
-    outcome: Outcome = "inconclusive"
-    if all(one == "supported" for one in outcomes):
-        outcome = "supported"
-    elif "not supported" in outcomes:
-        outcome = "not supported"
-    deciding = min(verdicts, key=lambda name: found[name].mean)
-    each = ", ".join(f"{name}: {verdict.outcome}" for name, verdict in verdicts.items())
-    return Verdict(outcome, found[deciding], _POINTS, f"as for {deciding}; {each}")
+    weakest_first = sorted(found, key=lambda name: found[name].mean)
+    return all_of({name: above(found[name], 0, _POINTS) for name in weakest_first})
 
 
 def _tried(records: Records) -> list[str]:
     found = {name for task in tasks(records) for name in task.moving}
-    return [name for name in METHODS if name in MOVING and name in found]
+    return [name for name in MOVING if name in found]
 
 
 def _over(control: str) -> Callable[[Records], Verdict]:
@@ -122,23 +116,17 @@ def _low_frequencies(records: Records) -> Verdict:
 
 
 def _whole_kernels(records: Records) -> Verdict:
-    def kept(record: Record) -> float:
+    def gone(record: Record) -> float:
         found = record.result.get("remaining_kernels")
         if found is None:
             raise ValueError("there are no convolutions to look at")
-        return 100 * float(found)
+        return 100 * (1 - float(found))
 
-    loss = effect(records, dst_gain("static", kept))
-    flipped = Interval(-loss.mean, -loss.high, -loss.low, loss.n)
-    return above(flipped, 0, "points of a hundred kernels")
+    return above(effect(records, dst_gain("static", gone)), 0, "points of a hundred kernels")
 
 
 def _lower(records: Records) -> Verdict:
-    def of(task: Task) -> BySeed:
-        parts = [gain(name, "dense", robustness, (0.3,)) for name in ("SET", "RigL")]
-        return averaged([part(task) for part in parts])
-
-    return above(effect(records, of), 0, _POINTS)
+    return above(effect(records, dst_gain("dense", robustness, (0.3,))), 0, _POINTS)
 
 
 _TOGETHER = "SET and RigL together, mean over tasks and densities 0.9 to 0.5, paired by seed"

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above
 from regrow.lab.records import Record, Records
 from regrow.lab.report import COLOURS, Section, Table, cell, svg
-from regrow.lab.statistics import Interval, averaged, mean_interval
-from regrow.studies.corruption_robustness.claims import MAIN
+from regrow.lab.statistics import Interval, mean_interval
+from regrow.studies.corruption_robustness.claims import dst_gain
 from regrow.studies.corruption_robustness.methods import METHODS
 from regrow.studies.corruption_robustness.view import (
     Measure,
@@ -152,10 +152,9 @@ def _corruptions(task: Task) -> list[str]:
 
 def _dst(task: Task, measure: Measure, over: str) -> Interval | None:
     try:
-        parts = [gain(name, over, measure, MAIN)(task) for name in ("SET", "RigL")]
+        return mean_interval(dst_gain(over, measure)(task))
     except ValueError:
         return None
-    return mean_interval(averaged(parts))
 
 
 def _by_severity(records: Records) -> Iterator[Section]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import regrow
-from regrow.lab.study import Preset
+from regrow.lab.study import Preset, check_data
 from regrow.lab.trial import Trial
 from regrow.studies.corruption_robustness.methods import MOVING
 from regrow.studies.corruption_robustness.trial import Robust
@@ -62,7 +62,7 @@ _CLIPS = {"data": "moving-fashion", "learning_rate": 0.05, **_SHORT}
 
 
 def _smoke(data: str | None) -> Sequence[Trial]:
-    _check(data, ("digits",))
+    check_data(data, ("digits",))
     setup = Setup.of(
         898, data="digits", model="conv-net", epochs=8, batch=64, tested=200, learning_rate=0.1
     )
@@ -70,7 +70,7 @@ def _smoke(data: str | None) -> Sequence[Trial]:
 
 
 def _quick(data: str | None) -> Sequence[Trial]:
-    _check(data, ("fashion-mnist", "cifar10", "moving-fashion"))
+    check_data(data, ("fashion-mnist", "cifar10", "moving-fashion"))
     if data == "cifar10":
         return _quick_cifar()
     if data == "moving-fashion":
@@ -124,7 +124,7 @@ def _paper(data: str | None) -> Sequence[Trial]:
         (9537, (0.9,), {"data": "ucf101", "model": "resnet3d-50", **_LONG, "batch": 32}),
         (9537, (0.9,), {"data": "ucf101", "model": "i3d", **_LONG, "batch": 32}),
     ]
-    _check(data, tuple(dict.fromkeys(fields["data"] for _, _, fields in settings)))
+    check_data(data, tuple(dict.fromkeys(fields["data"] for _, _, fields in settings)))
     trials: list[Trial] = []
     for train, densities, fields in settings:
         if data in (None, fields["data"]):
@@ -132,11 +132,6 @@ def _paper(data: str | None) -> Sequence[Trial]:
             for seed in range(3):
                 trials += setup.trials(seed, densities, tuple(MOVING))
     return trials
-
-
-def _check(data: str | None, known: Sequence[str]) -> None:
-    if data is not None and data not in known:
-        raise ValueError(f"data={data!r}: this preset knows {', '.join(known)}")
 
 
 PRESETS = {

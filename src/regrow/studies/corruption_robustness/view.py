@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from regrow.lab.records import Record, Records
 from regrow.lab.statistics import Interval, averaged, differences
-from regrow.lab.tasks import mean_over_tasks, of_each
+from regrow.lab.tasks import by_setting, mean_over_tasks, of_each
 from regrow.studies.corruption_robustness.methods import MOVING, density_of, method_of
+from regrow.studies.training.words import model_on_data
 
 __all__ = ["BySeed", "Measure", "Task", "clean", "effect", "gain", "robustness", "tasks", "under"]
 
@@ -104,16 +105,8 @@ class Task:
 
 def tasks(records: Records) -> list[Task]:
     """Return what was learned by which model; the same two in another setting are another task."""
-    groups: dict[tuple[object, ...], list[Record]] = {}
-    for record in records.where(trial="Robust"):
-        groups.setdefault(tuple(record.get(name) for name in _SETTING), []).append(record)
-    named: dict[str, Records] = {}
-    for (data, model, *_), group in groups.items():
-        name = f"{model} on {data}"
-        while name in named:
-            name += "′"
-        named[name] = Records(group)
-    return [Task(name, group) for name, group in sorted(named.items())]
+    groups = by_setting(records.where(trial="Robust"), _SETTING, model_on_data)
+    return [Task(name, group) for name, group in groups.items()]
 
 
 def gain(

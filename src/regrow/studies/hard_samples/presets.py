@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from regrow.lab.study import Preset
+from regrow.lab.study import Preset, check_data
 from regrow.lab.trial import Trial
 from regrow.studies.hard_samples.attacks import Attack
 from regrow.studies.hard_samples.conditions import (
@@ -29,7 +29,7 @@ _UNDER_ATTACK = (*CORE, "RigL", "OMP")
 
 
 def _smoke(data: str | None) -> Sequence[Trial]:
-    _check(data, ("digits",))
+    check_data(data, ("digits",))
     setup = Setup.of(
         898,
         data="digits",
@@ -71,7 +71,7 @@ def quick_setup(data: str) -> Setup:
 
 
 def _quick(data: str | None) -> Sequence[Trial]:
-    _check(data, ("fashion-mnist", "cifar10"))
+    check_data(data, ("fashion-mnist", "cifar10"))
     setup = quick_setup(data or "fashion-mnist")
     shares = (hardest(0.5), random(0.5), hardest(0.3), random(0.3), random(0.2), ALL)
     return [
@@ -83,7 +83,7 @@ def _quick(data: str | None) -> Sequence[Trial]:
 
 
 def _paper(data: str | None) -> Sequence[Trial]:
-    _check(data, ("cifar10", "cifar100", "tiny-imagenet"))
+    check_data(data, ("cifar10", "cifar100", "tiny-imagenet"))
     return [trial for trial in _paper_trials() if data in (None, trial.data)]
 
 
@@ -109,11 +109,6 @@ def _paper_trials() -> Iterator[Any]:
     for data, model in (("cifar10", "vgg16"), ("cifar100", "resnet18")):
         setup = Setup.of(45_000, data=data, model=model, validation=0.1, **_PAPER)
         yield from cells(setup, _SEEDS, _ADVERSARIAL, (0.1, 0.2), _EVERY)
-
-
-def _check(data: str | None, known: Sequence[str]) -> None:
-    if data is not None and data not in known:
-        raise ValueError(f"data={data!r}: this preset knows {', '.join(known)}")
 
 
 PRESETS = {

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from regrow.lab.records import Record, Records
 from regrow.lab.statistics import averaged, differences
+from regrow.lab.tasks import by_setting
 from regrow.studies.hard_samples.conditions import Condition, condition_of
 from regrow.studies.hard_samples.methods import METHODS, density_of, method_of
+from regrow.studies.training.words import model_on_data
 
 __all__ = ["BySeed", "Task", "tasks"]
 
@@ -120,13 +122,5 @@ class Task:
 
 def tasks(records: Records) -> list[Task]:
     """Return the tasks, in the order of their names."""
-    groups: dict[tuple[object, ...], list[Record]] = {}
-    for record in records.where(trial="HardSamples"):
-        groups.setdefault(tuple(record.get(name) for name in _SETTING), []).append(record)
-    named: dict[str, Records] = {}
-    for (data, model, *_), group in groups.items():
-        name = f"{model} on {data}"
-        while name in named:  # the same model in another setting
-            name += "′"
-        named[name] = Records(group)
-    return [Task(name, named[name]) for name in sorted(named)]
+    groups = by_setting(records.where(trial="HardSamples"), _SETTING, model_on_data)
+    return [Task(name, group) for name, group in groups.items()]

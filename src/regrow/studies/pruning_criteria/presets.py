@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from regrow.lab.study import Preset
+from regrow.lab.study import Preset, check_data
 from regrow.lab.trial import Trial
 from regrow.studies.pruning_criteria.criteria import PAPER
 from regrow.studies.pruning_criteria.trials import Setup, few_samples, grid, overlaps, periods
@@ -44,7 +44,7 @@ def quick_setups(data: str) -> dict[str, Setup]:
 
 
 def _smoke(data: str | None) -> Sequence[Trial]:
-    _check(data, ("digits",))
+    check_data(data, ("digits",))
     setup = Setup.of(
         898, data="digits", model="mlp-100-50", epochs=16, batch=64, learning_rate=0.05
     )
@@ -58,7 +58,7 @@ def _smoke(data: str | None) -> Sequence[Trial]:
 
 
 def _quick(data: str | None) -> Sequence[Trial]:
-    _check(data, ("fashion-mnist", "cifar10"))
+    check_data(data, ("fashion-mnist", "cifar10"))
     setups = quick_setups(data or "fashion-mnist")
     trials: list[Trial] = []
     for setup in setups.values():
@@ -76,7 +76,7 @@ def _quick(data: str | None) -> Sequence[Trial]:
 
 def _paper(data: str | None) -> Sequence[Trial]:
     setups = _paper_setups()
-    _check(data, tuple(dict.fromkeys(setup.base.data for setup in setups)))
+    check_data(data, tuple(dict.fromkeys(setup.base.data for setup in setups)))
     trials: list[Trial] = []
     for setup in setups:
         if data not in (None, setup.base.data):
@@ -120,11 +120,6 @@ def _paper_setups() -> list[Setup]:
         (658_112, {"data": "higgs", "model": "mlp-256-256", **cifar | {"validation": 15 / 85}}),
     ]
     return [Setup.of(train, **fields) for train, fields in settings]
-
-
-def _check(data: str | None, known: Sequence[str]) -> None:
-    if data is not None and data not in known:
-        raise ValueError(f"data={data!r}: this preset knows {', '.join(known)}")
 
 
 PRESETS = {

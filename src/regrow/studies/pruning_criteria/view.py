@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from regrow.lab.records import Record, Records
 from regrow.lab.statistics import averaged, differences
+from regrow.lab.tasks import by_setting
 from regrow.studies.pruning_criteria.criteria import GROWTH, criterion_of, growth_of
+from regrow.studies.training.words import model_on_data
 
 __all__ = [
     "BySeed",
@@ -147,18 +149,12 @@ def gap(task: Task, one: str, other: str, density: float) -> dict[int, float]:
 
 
 def _settings(records: Records) -> dict[str, Records]:
-    groups: dict[tuple[object, ...], list[Record]] = {}
-    for record in records.where(trial="Classify"):
-        groups.setdefault(tuple(record.get(name) for name in _SETTING), []).append(record)
-    named: dict[str, Records] = {}
-    for (data, model, samples, *_), group in groups.items():
-        name = f"{model} on {data}"
-        if _has_dropout(Records(group)):
-            name += f", {samples} samples"
-        while name in named:  # the same model in another setting
-            name += "′"
-        named[name] = Records(group)
-    return dict(sorted(named.items()))
+    return by_setting(records.where(trial="Classify"), _SETTING, _name)
+
+
+def _name(group: Records) -> str:
+    few = f", {group.all[0].get('samples')} samples" if _has_dropout(group) else ""
+    return model_on_data(group) + few
 
 
 def _has_dropout(group: Records) -> bool:

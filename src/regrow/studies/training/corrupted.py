@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regrow.studies.training.source import Pairs, Source
 from regrow.vision.corruptions import CorruptedFolder, corrupt, corrupt_video, load_corrupted
-from regrow.vision.data import DataSet, load_data
+from regrow.vision.data import load_data
 
 __all__ = ["SEED", "clean_test", "corrupted_test", "standardized"]
 
@@ -96,15 +96,11 @@ def standardized(images: Tensor, source: Source) -> Tensor:
     return (images.to(mean.device).float() - mean) / deviation
 
 
-@functools.lru_cache(maxsize=1)
-def _loaded(data: str, data_dir: str | None) -> DataSet:
-    return load_data(data, data_dir)
-
-
+@functools.lru_cache(maxsize=1)  # moved to the device once, not once a corruption
 def _bytes(
     data: str, count: int | None, data_dir: str | None, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    loaded = _loaded(data, data_dir)
+    loaded = load_data(data, data_dir)
     if loaded.test_inputs.dtype != torch.uint8:
         raise ValueError(f"data={data!r} holds no images: there is nothing to corrupt")
     if count is not None and not 0 < count <= len(loaded.test_labels):

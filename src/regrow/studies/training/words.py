@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from regrow.lab.records import Records
 from regrow.studies.training.trial import WEIGHTS
 
-__all__ = ["epoch_words", "result_words"]
+__all__ = ["epoch_words", "model_on_data", "result_words"]
 
 _UNITS = ("", " k", " M", " G", " T", " P", " E", " Z")
 
@@ -79,3 +80,8 @@ def _short(number: float) -> str:
     while number >= 999.5 and power < len(_UNITS) - 1:
         number, power = number / 1000, power + 1
     return f"{number:.3g}{_UNITS[power] or ' '}"
+
+
+def model_on_data(group: Records) -> str:
+    """Name a group of runs of one model on one data set."""
+    return f"{group.all[0].get('model')} on {group.all[0].get('data')}"
