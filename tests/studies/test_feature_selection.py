@@ -361,6 +361,18 @@ def test_costs_are_ratios(name, field, cheap):
     assert judged(name, ours(0), more=spent(1.0)).outcome == NO
 
 
+def test_seconds_of_another_processor_are_left_out():
+    def made(trial, cpu):
+        one = record(trial, 0.8, fit_cpu_seconds=1.0 if cpu == "fast" else 10.0)
+        return replace(one, environment={"cpu": cpu})
+
+    few = [t for t in QUICK if t.selector == OURS and t.data == "Yale"]
+    most = [t for t in QUICK if t.selector in (OURS, "LassoNet") and t not in few]
+    records = Records([made(t, "fast") for t in few] + [made(t, "slow") for t in most])
+    verdict = CLAIMS[NAMES.index("time")].judge(records)
+    assert verdict.outcome == NO and verdict.effect.mean == pytest.approx(1.0)
+
+
 def test_without_records_nothing_is_decided():
     for claim in CLAIMS:
         verdict = claim.judge(Records([]))

@@ -80,7 +80,7 @@ class Select(Trial):
             ``fit_seconds``, ``fit_cpu_seconds`` and ``fit_peak_bytes`` (see
             :func:`~.cost.measured`) of one thread; ``n_features``, ``n_train``, ``n_test``,
             ``classes``; ``recall`` of the relevant features, where they are known; and what the
-            selector tells besides.
+            selector tells besides, ``scores`` of pictures only.
         """
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
@@ -96,6 +96,9 @@ class Select(Trial):
             cost = measured(lambda: self.column.choose(part.X_train, part.y_train, self.k, seed))
             features = cost.result.features
             found = {name: self._judge(run, name, part, features) for name in self.judges}
+        more = dict(cost.result.more)
+        if not data.shape:
+            more.pop("scores", None)  # long, and drawn of pictures only
         return {
             "accuracy": found,
             "selected": [int(feature) for feature in features],
@@ -108,7 +111,7 @@ class Select(Trial):
             "classes": len(data.labels),
             "shape": list(data.shape),
             **_recall(data, features),
-            **cost.result.more,
+            **more,
         }
 
     def _warm_up(self, part: Parts) -> None:

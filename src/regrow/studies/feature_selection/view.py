@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "difference",
     "in_order",
     "mean_ranks",
+    "one_machine",
     "over_sets",
     "rank_difference",
     "resampled_mean",
@@ -72,6 +74,18 @@ def cells(
         }
         for selector, sets in found.items()
     }
+
+
+def one_machine(records: Records) -> Records:
+    """Keep the records of the processor that made most of them: seconds of two do not compare.
+
+    Example:
+        >>> one_machine(Records([])).all
+        []
+    """
+    made = Counter(record.environment.get("cpu") for record in records.all)
+    most = made.most_common(1)[0][0] if made else None
+    return records.where(lambda record: record.environment.get("cpu") == most)
 
 
 def shared_sets(found: Cells, *selectors: str) -> list[str]:
