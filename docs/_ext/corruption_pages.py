@@ -85,7 +85,7 @@ def _record(record: dict[str, Any]) -> tuple[Rows, str]:
     heads = [side if side == "package" else f"regrow, {side}" for side in sides]
     made: Rows = [("", *heads, *(["× faster", "middle half"] if compared else []))]
     for row in rows:
-        cells = [f"{row[side]:.2f} s" for side in sides]
+        cells = [_seconds(row[side]) for side in sides]
         if compared:
             low, middle, high = row["ratio"]
             cells += [f"{middle:.1f}", f"{low:.1f}–{high:.1f}"]
@@ -99,10 +99,14 @@ def _caption(where: dict[str, Any]) -> str:
     threads = f", {_many(where['threads'], 'thread')}" if where["device"] == "cpu" else ""
     package = f"; imagecorruptions {where['package']}" if where["package"] != "none" else ""
     return (
-        f"Seconds a thousand images, five severities each: {count} {where['source']}, "
+        f"Time of a thousand images, five severities each: {count} {where['source']}, "
         f"{height}×{width}, {where['rounds']} rounds. {machine}{threads}, torch {where['torch']}"
         f"{package}."
     )
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 0.05 else f"{1000 * value:.1f} ms"
 
 
 def _many(count: int, word: str) -> str:

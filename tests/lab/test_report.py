@@ -2,11 +2,16 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
+from regrow.lab.by_task import verdicts_by_task
+from regrow.lab.claims import Claim, above
+from regrow.lab.records import Record, Records
 from regrow.lab.report import Section, Table, figure_style, page, svg
+from regrow.lab.statistics import mean_interval
 
 EVIL = "<script>alert('x')</script>"
 
@@ -77,3 +82,20 @@ def test_a_figure_is_drawn_alike_twice():
             return svg(figure, "line")
 
     assert draw() == draw()
+
+
+def test_each_task_is_judged_by_its_own_records():
+    def made(data, gain):
+        return [Record(f"{data}{i}", {"data": data}, {"gain": gain}, {}, Path()) for i in range(3)]
+
+    def decide(records):
+        return above(mean_interval([one.result["gain"] for one in records.all]), 0)
+
+    claims = [Claim("It helps.", "", "", decide)]
+    tasks = {"up": Records(made("up", 1.0)), "down": Records(made("down", -2.0))}
+    (section,) = verdicts_by_task(claims, {**tasks, "none": Records([])})
+    assert section.table.columns == ("", "up", "down", "none")
+    ((name, up, down, none),) = section.table.rows
+    assert name == "It helps." and up.startswith("supported: 1.00")
+    assert down.startswith("not supported: -2.00") and none == "inconclusive"
+    assert not list(verdicts_by_task(claims, {"up": tasks["up"]}))

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from matplotlib.figure import Figure
 
+from regrow.lab.by_task import verdicts_by_task
 from regrow.lab.figures import about_runs, draw_curves, draw_rows
 from regrow.lab.records import Records
 from regrow.lab.report import COLOURS, Section, Table, cell, svg
 from regrow.lab.statistics import Interval
 from regrow.studies.continual_dst.claims import (
+    CLAIMS,
     MARGIN,
     Effect,
     allocation_gain,
@@ -43,6 +45,7 @@ _FIELDS = {
 def sections(records: Records) -> Sequence[Section]:
     """Make the sections, figures first."""
     parts: Sequence[Callable[[Records], Iterator[Section]]] = (
+        _by_task,
         _by_density,
         _learners,
         _choices,
@@ -52,6 +55,10 @@ def sections(records: Records) -> Sequence[Section]:
         _tables,
     )
     return [section for part in parts for section in part(records)]
+
+
+def _by_task(records: Records) -> Iterator[Section]:
+    return verdicts_by_task(CLAIMS, {course.name: course.records for course in courses(records)})
 
 
 def _by_density(records: Records) -> Iterator[Section]:

@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 
 from matplotlib.figure import Figure
 
+from regrow.lab.by_task import verdicts_by_task
 from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above
 from regrow.lab.records import Record, Records
 from regrow.lab.report import COLOURS, Section, Table, cell, svg
 from regrow.lab.statistics import Interval, mean_interval
-from regrow.studies.corruption_robustness.claims import dst_gain
+from regrow.studies.corruption_robustness.claims import CLAIMS, dst_gain
 from regrow.studies.corruption_robustness.methods import METHODS
 from regrow.studies.corruption_robustness.view import (
+    BySeed,
     Measure,
     Task,
     clean,
-    effect,
     gain,
     robustness,
     tasks,
@@ -32,6 +33,7 @@ _SEVERITIES = (1, 2, 3, 4, 5)
 def sections(records: Records) -> Sequence[Section]:
     """Make the sections, figures first."""
     parts: Sequence[Callable[[Records], Iterator[Section]]] = (
+        _by_task,
         _by_density,
         _over_dense,
         _by_corruption,
@@ -41,6 +43,10 @@ def sections(records: Records) -> Sequence[Section]:
         _filters,
     )
     return [section for part in parts for section in part(records)]
+
+
+def _by_task(records: Records) -> Iterator[Section]:
+    return verdicts_by_task(CLAIMS, {task.name: task.records for task in tasks(records)})
 
 
 def _by_density(records: Records) -> Iterator[Section]:
@@ -92,36 +98,29 @@ def _curves(task: Task, measure: Measure) -> dict[str, dict[float, Interval]]:
 
 
 def _mean(task: Task, name: str, density: float, measure: Measure) -> Interval | None:
-    try:
-        return mean_interval(task.values(name, density, measure))
-    except ValueError:
-        return None
+    return _interval(task, lambda task: task.values(name, density, measure))
 
 
 def _over_dense(records: Records) -> Iterator[Section]:
-    cells: dict[str, dict[float, Interval]] = {}
-    densities = sorted({d for task in tasks(records) for d in task.densities}, reverse=True)
-    for density in densities:
-        for name in METHODS[1:]:
-            try:
-                found = effect(records, gain(name, "dense", robustness, (density,)))
-            except ValueError:
-                continue
-            cells[f"{name}, {density:g}"] = {density: found}
-    rows = {label: next(iter(points.values())) for label, points in _seen(cells).items()}
-    if not rows:
-        return
-    figure = Figure(figsize=(7.2, 0.8 + 0.24 * len(rows)))
-    draw_rows(figure.subplots(), rows, x="points of robustness accuracy over dense", zero=0.0)
-    title = "What each method is worth against dense training"
-    names = ", ".join(task.name for task in tasks(records))
-    yield Section(
-        title,
-        f"By method and density, paired by seed, averaged over the tasks that have it, each "
-        f"weighing the same ({names}).",
-        svg(figure, title),
-        caption=about_runs(rows.values()),
-    )
+    for task in tasks(records):
+        points: dict[str, dict[float, Interval]] = {}
+        for density in task.densities:
+            for name in METHODS[1:]:
+                found = _interval(task, gain(name, "dense", robustness, (density,)))
+                if found:
+                    points[f"{name}, {density:g}"] = {density: found}
+        rows = {label: next(iter(one.values())) for label, one in _seen(points).items()}
+        if not rows:
+            continue
+        figure = Figure(figsize=(7.2, 0.8 + 0.24 * len(rows)))
+        draw_rows(figure.subplots(), rows, x="points of robustness accuracy over dense", zero=0.0)
+        title = f"What each method is worth against dense training: {task.name}"
+        yield Section(
+            title,
+            "By method and density, paired by seed.",
+            svg(figure, title),
+            caption=about_runs(rows.values()),
+        )
 
 
 def _by_corruption(records: Records) -> Iterator[Section]:
@@ -129,7 +128,7 @@ def _by_corruption(records: Records) -> Iterator[Section]:
         names = _corruptions(task)
         rows = {}
         for name in names:
-            found = _dst(task, under((name,)), "dense")
+            found = _interval(task, dst_gain("dense", under((name,))))
             if found:
                 rows[name.replace("_", " ")] = found
         if not rows:
@@ -150,9 +149,9 @@ def _corruptions(task: Task) -> list[str]:
     return list(next(iter(task.records)).result["corrupted"])
 
 
-def _dst(task: Task, measure: Measure, over: str) -> Interval | None:
+def _interval(task: Task, value: Callable[[Task], BySeed]) -> Interval | None:
     try:
-        return mean_interval(dst_gain(over, measure)(task))
+        return mean_interval(value(task))
     except ValueError:
         return None
 
@@ -161,7 +160,7 @@ def _by_severity(records: Records) -> Iterator[Section]:
     curves: dict[str, dict[float, Interval]] = {}
     for task in tasks(records):
         for severity in _SEVERITIES:
-            if found := _dst(task, under(severities=(severity,)), "dense"):
+            if found := _interval(task, dst_gain("dense", under(severities=(severity,)))):
                 curves.setdefault(task.name, {})[float(severity)] = found
     if not curves:
         return
