@@ -40,11 +40,21 @@ def costs(records: Records) -> Iterator[Section]:
     spent = {name: _geometric(seconds[name], sets) for name in names}
     figure = Figure(figsize=(7.2, 4.4))
     axes = figure.subplots()
-    for name in names:
-        y = float(np.mean([np.mean(list(points[name][data].values())) for data in sets]))
-        colour = COLOURS[7] if name == OURS else COLOURS[6]
-        axes.plot(spent[name], y, "o", color=colour)
-        axes.annotate(name, (spent[name], y), (5, 4), textcoords="offset points", fontsize=8.5)
+    places = {
+        name: (spent[name], float(np.mean([np.mean(list(points[name][d].values())) for d in sets])))
+        for name in names
+    }
+    for name, place in places.items():
+        axes.plot(*place, "o", color=COLOURS[7] if name == OURS else COLOURS[6])
+        left = any(_in_the_way(place, other) for other in places.values())
+        axes.annotate(
+            name,
+            place,
+            (-5 if left else 5, 4),
+            textcoords="offset points",
+            fontsize=8.5,
+            ha="right" if left else "left",
+        )
     axes.set(xscale="log", xlabel="CPU seconds of a fit, one thread", ylabel="accuracy, %")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _decades(spent) < 2 else (1,)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -59,6 +69,11 @@ def costs(records: Records) -> Iterator[Section]:
         caption="Upper left is better.",
     )
     yield _cost_table(records, names, sets, spent)
+
+
+def _in_the_way(place: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether another point would lie in a label to the right of this one."""
+    return 0 < math.log10(other[0] / place[0]) < 0.6 and abs(other[1] - place[1]) < 0.5
 
 
 def _decades(spent: Mapping[str, float]) -> float:
