@@ -6,10 +6,11 @@ Everything put into a page is escaped, except figures, which are drawn here.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import TypeVar
 
 import jinja2
 from markupsafe import escape
@@ -19,7 +20,19 @@ from matplotlib.figure import Figure
 from regrow.lab.claims import Claim, Verdict
 from regrow.lab.statistics import Interval
 
-__all__ = ["COLOURS", "Folded", "Section", "Table", "cell", "figure_style", "page", "svg"]
+__all__ = [
+    "COLOURS",
+    "Folded",
+    "Section",
+    "Table",
+    "cell",
+    "figure_style",
+    "if_there",
+    "page",
+    "svg",
+]
+
+T = TypeVar("T")
 
 # Colour-blind safe (Okabe & Ito 2008), in the order of their use.
 COLOURS = ("#444444", "#999999", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
@@ -52,6 +65,19 @@ def cell(interval: Interval | None) -> str:
     if interval.n == 1:
         return f"{interval.mean:.2f} (1)"
     return f"{interval.mean:.2f} ± {interval.half_width:.2f} ({interval.n})"
+
+
+def if_there(look_up: Callable[[], T]) -> T | None:
+    """Return what is looked up in records, or None where a ValueError says that there are none.
+
+    Example:
+        >>> if_there(lambda: max([3, 1])), if_there(lambda: max([]))
+        (3, None)
+    """
+    try:
+        return look_up()
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)

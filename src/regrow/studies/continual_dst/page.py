@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from regrow.lab.by_task import verdicts_by_task
 from regrow.lab.figures import about_runs, draw_curves, draw_rows
 from regrow.lab.records import Records
-from regrow.lab.report import COLOURS, Section, Table, cell, svg
-from regrow.lab.statistics import Interval
+from regrow.lab.report import COLOURS, Section, Table, cell, if_there, svg
+from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.continual_dst.claims import (
     CLAIMS,
     MARGIN,
@@ -25,7 +25,7 @@ from regrow.studies.continual_dst.matrices import (
     matrix_sections,
     overlap_sections,
 )
-from regrow.studies.continual_dst.view import CELLS, CONTROLS, Course, courses, effect, interval
+from regrow.studies.continual_dst.view import CELLS, CONTROLS, Course, courses, interval
 
 __all__ = ["sections"]
 
@@ -129,12 +129,32 @@ def _learners(records: Records) -> Iterator[Section]:
 
 
 def _choices(records: Records) -> Iterator[Section]:
-    found = [course for course in courses(records) if course.densities]
-    if not found:
-        return
-    densities = sorted(set.intersection(*(set(course.densities) for course in found)))
+    for course in courses(records):
+        found = {name: _interval(course, value) for name, value in _asked(course).items()}
+        rows = {name: interval for name, interval in found.items() if interval}
+        if not rows:
+            continue
+        figure = Figure(figsize=(7.2, 0.8 + 0.24 * len(rows)))
+        axes = figure.subplots()
+        draw_rows(axes, rows, x="points of ACC", zero=0.0)
+        axes.axvspan(-MARGIN, MARGIN, color="#e8e8e8", zorder=0)
+        title = f"What each choice is worth: {course.name}"
+        yield Section(
+            title,
+            "Differences paired by seed, averaged over what is not named (allocations; for ERK "
+            f"over uniform, growth rules). The band is ± {MARGIN:g} point.",
+            svg(figure, title),
+            caption=about_runs(rows.values()),
+        )
+
+
+def _interval(course: Course, value: Effect) -> Interval | None:
+    return if_there(lambda: mean_interval(value(course)))
+
+
+def _asked(course: Course) -> dict[str, Effect]:
     asked: dict[str, Effect] = {}
-    for density in densities:
+    for density in course.densities:
         asked[f"ERK over uniform, {density:g}"] = allocation_gain(density)
         for rule in ("unfired", "gradient", "momentum"):
             asked[f"{rule} over random growth, {density:g}"] = moving_gain(
@@ -146,27 +166,7 @@ def _choices(records: Records) -> Iterator[Section]:
             )
         for rule in GROWTH:
             asked[f"{rule} over static, {density:g}"] = moving_gain(density, (rule,))
-    rows = {}
-    for name, value in asked.items():
-        try:
-            rows[name] = effect(records, value)
-        except ValueError:
-            continue
-    if not rows:
-        return
-    figure = Figure(figsize=(7.2, 0.8 + 0.24 * len(rows)))
-    axes = figure.subplots()
-    draw_rows(axes, rows, x="points of ACC", zero=0.0)
-    axes.axvspan(-MARGIN, MARGIN, color="#e8e8e8", zorder=0)
-    title = "What each choice is worth, over all streams"
-    yield Section(
-        title,
-        f"Differences paired by seed, averaged over {len(found)} "
-        f"stream{'s' * (len(found) > 1)} and over what is not named (allocations; for ERK over "
-        f"uniform, growth rules). The band is ± {MARGIN:g} point.",
-        svg(figure, title),
-        caption=about_runs(rows.values()),
-    )
+    return asked
 
 
 def _tables(records: Records) -> Iterator[Section]:
@@ -185,9 +185,8 @@ def _tables(records: Records) -> Iterator[Section]:
 
 
 def _row(course: Course, name: str, density: float | None) -> tuple[str, ...] | None:
-    try:
-        found = course.found(name, density)
-    except ValueError:
+    found = if_there(lambda: course.found(name, density))
+    if not found:
         return None
     shares = [r.result["weights_used"][-1] / r.result["weights"] for r in found.values()]
     cells = [cell(interval(course, name, density, field)) for field in _FIELDS]

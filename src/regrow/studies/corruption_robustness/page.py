@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from regrow.lab.by_task import verdicts_by_task
 from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above
 from regrow.lab.records import Record, Records
-from regrow.lab.report import COLOURS, Section, Table, cell, svg
+from regrow.lab.report import COLOURS, Section, Table, cell, if_there, svg
 from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.corruption_robustness.claims import CLAIMS, dst_gain
 from regrow.studies.corruption_robustness.methods import METHODS
@@ -150,10 +150,7 @@ def _corruptions(task: Task) -> list[str]:
 
 
 def _interval(task: Task, value: Callable[[Task], BySeed]) -> Interval | None:
-    try:
-        return mean_interval(value(task))
-    except ValueError:
-        return None
+    return if_there(lambda: mean_interval(value(task)))
 
 
 def _by_severity(records: Records) -> Iterator[Section]:

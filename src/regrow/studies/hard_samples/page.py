@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from regrow.lab.figures import about_runs, draw_curves, draw_rows
 from regrow.lab.records import Records
-from regrow.lab.report import COLOURS, Section, svg
+from regrow.lab.report import COLOURS, Section, if_there, svg
 from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.hard_samples.claims import MARGIN, advantage, effect
 from regrow.studies.hard_samples.conditions import ALL, ATTACKED, Condition
@@ -88,10 +88,7 @@ def _by_condition(records: Records) -> Iterator[Section]:
 
 
 def _effect(records: Records, one: str, other: str, condition: Condition) -> Interval | None:
-    try:
-        return effect(records, advantage(one, other, condition))
-    except ValueError:
-        return None
+    return if_there(lambda: effect(records, advantage(one, other, condition)))
 
 
 def _by_density(records: Records) -> Iterator[Section]:
@@ -189,10 +186,7 @@ def _plain(condition: Condition) -> bool:
 def _gain(
     task: Task, name: str, condition: Condition, density: float, field: str = "accuracy"
 ) -> Interval | None:
-    try:
-        return mean_interval(task.gain(name, "dense", condition, density, field))
-    except ValueError:
-        return None
+    return if_there(lambda: mean_interval(task.gain(name, "dense", condition, density, field)))
 
 
 Curves = Mapping[str, Mapping[float, Interval]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from regrow.lab.records import Record, Records
-from regrow.lab.report import Folded, Section, Table, cell
+from regrow.lab.report import Folded, Section, Table, cell, if_there
 from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.hard_samples.conditions import Condition
 from regrow.studies.hard_samples.view import Task, tasks
@@ -131,7 +131,4 @@ def _training(record: Record) -> float:
 def _mean(
     task: Task, name: str, density: float, condition: Condition, field: str
 ) -> Interval | None:
-    try:
-        return mean_interval(task.found(name, density, condition, field))
-    except ValueError:
-        return None
+    return if_there(lambda: mean_interval(task.found(name, density, condition, field)))

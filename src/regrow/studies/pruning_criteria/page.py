@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from matplotlib.figure import Figure
 
 from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above
 from regrow.lab.records import Records
-from regrow.lab.report import COLOURS, Section, Table, cell, svg
+from regrow.lab.report import COLOURS, Section, Table, cell, if_there, svg
 from regrow.lab.statistics import Interval, mean_interval, paired_interval
 from regrow.studies.pruning_criteria.claims import MARGIN, OTHERS, effect, versus
 from regrow.studies.pruning_criteria.criteria import CRITERIA, GROWTH
@@ -92,10 +93,7 @@ def _curves(task: Task, growth: str) -> dict[str, dict[float, Interval]]:
 
 
 def _mean(task: Task, name: str, density: float, growth: str = "") -> Interval | None:
-    try:
-        return mean_interval(task.accuracy(name, density, growth))
-    except ValueError:
-        return None
+    return if_there(lambda: mean_interval(task.accuracy(name, density, growth)))
 
 
 def _against_magnitude(records: Records) -> Iterator[Section]:
@@ -106,10 +104,9 @@ def _against_magnitude(records: Records) -> Iterator[Section]:
     rows = {}
     for density in densities:
         for name in (*OTHERS, "random", "static", "small dense"):
-            try:
-                rows[f"{name}, {density:g}"] = effect(records, versus(name, "magnitude", density))
-            except ValueError:
-                continue
+            gain = versus(name, "magnitude", density)
+            if one := if_there(partial(effect, records, gain)):
+                rows[f"{name}, {density:g}"] = one
     if not rows:
         return
     figure = Figure(figsize=(7.2, 0.8 + 0.24 * len(rows)))
