@@ -6,7 +6,7 @@ Everything put into a page is escaped, except figures, which are drawn here.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,6 +18,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from regrow.lab.claims import Claim, Verdict
+from regrow.lab.records import Records
 from regrow.lab.statistics import Interval
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Table",
     "cell",
     "figure_style",
+    "gathered",
     "if_there",
     "page",
     "svg",
@@ -116,6 +118,13 @@ class Section:
     caption: str = ""
     code: str = ""
     folded: Sequence[Folded] = ()
+
+
+def gathered(
+    records: Records, parts: Sequence[Callable[[Records], Iterable[Section]]]
+) -> list[Section]:
+    """Return the sections of all parts of a page, in their order."""
+    return [section for part in parts for section in part(records)]
 
 
 def page(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 
 from regrow.lab.by_task import verdicts_by_task
 from regrow.lab.figures import about_runs, draw_curves, draw_rows
 from regrow.lab.records import Records
-from regrow.lab.report import COLOURS, Section, Table, cell, if_there, svg
+from regrow.lab.report import COLOURS, Section, Table, cell, gathered, if_there, svg
 from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.continual_dst.claims import (
     CLAIMS,
@@ -44,7 +44,7 @@ _FIELDS = {
 
 def sections(records: Records) -> Sequence[Section]:
     """Make the sections, figures first."""
-    parts: Sequence[Callable[[Records], Iterator[Section]]] = (
+    parts = (
         _by_task,
         _by_density,
         _learners,
@@ -54,7 +54,7 @@ def sections(records: Records) -> Sequence[Section]:
         overlap_sections,
         _tables,
     )
-    return [section for part in parts for section in part(records)]
+    return gathered(records, parts)
 
 
 def _by_task(records: Records) -> Iterator[Section]:

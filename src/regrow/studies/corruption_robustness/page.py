@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from regrow.lab.by_task import verdicts_by_task
 from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above
 from regrow.lab.records import Record, Records
-from regrow.lab.report import COLOURS, Section, Table, cell, if_there, svg
+from regrow.lab.report import COLOURS, Section, Table, cell, gathered, if_there, svg
 from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.corruption_robustness.claims import CLAIMS, dst_gain
 from regrow.studies.corruption_robustness.methods import METHODS
@@ -32,7 +32,7 @@ _SEVERITIES = (1, 2, 3, 4, 5)
 
 def sections(records: Records) -> Sequence[Section]:
     """Make the sections, figures first."""
-    parts: Sequence[Callable[[Records], Iterator[Section]]] = (
+    parts = (
         _by_task,
         _by_density,
         _over_dense,
@@ -42,7 +42,7 @@ def sections(records: Records) -> Sequence[Section]:
         _tables,
         _filters,
     )
-    return [section for part in parts for section in part(records)]
+    return gathered(records, parts)
 
 
 def _by_task(records: Records) -> Iterator[Section]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from regrow.lab.figures import draw_curves, draw_rows
 from regrow.lab.records import Records
-from regrow.lab.report import Folded, Section, Table, svg
+from regrow.lab.report import Folded, Section, Table, if_there, svg
 from regrow.lab.statistics import Interval
 from regrow.studies.feature_selection.columns import ALL, BASELINES, FAMILY, OURS, RANDOM
 from regrow.studies.feature_selection.cost_page import costs, stability
@@ -142,10 +143,10 @@ def _differences(found: Mapping[str, Cells]) -> Iterator[Section]:
     rows: dict[str, Interval] = {}
     lines = []
     for name in (*BASELINES, RANDOM, ALL, *FAMILY):
-        try:
-            gains = _without_fashion(difference(found["svc"], OURS, name))
-        except ValueError:
+        both = if_there(partial(difference, found["svc"], OURS, name))
+        if both is None:
             continue
+        gains = _without_fashion(both)
         rows[name] = resampled_mean(gains)
         lines.append(_difference_row(found, name, gains))
     if not rows:

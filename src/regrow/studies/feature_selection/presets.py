@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from regrow.lab.study import Preset
+from regrow.lab.study import Preset, check_data
 from regrow.lab.trial import Trial
 from regrow.studies.feature_selection.columns import (
     ALL,
@@ -122,11 +122,8 @@ def _paper_columns(data: str, k: int) -> dict[str, Column]:
 
 
 def _only(data: str | None, known: Sequence[str]) -> Sequence[str]:
-    if data is None:
-        return known
-    if data not in known:
-        raise ValueError(f"data={data!r}: this preset knows {', '.join(known)}")
-    return (data,)
+    check_data(data, known)
+    return known if data is None else (data,)
 
 
 PRESETS = {

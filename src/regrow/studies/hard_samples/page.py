@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from regrow.lab.figures import about_runs, draw_curves, draw_rows
 from regrow.lab.records import Records
-from regrow.lab.report import COLOURS, Section, if_there, svg
+from regrow.lab.report import COLOURS, Section, gathered, if_there, svg
 from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.hard_samples.claims import MARGIN, advantage, effect
 from regrow.studies.hard_samples.conditions import ALL, ATTACKED, Condition
@@ -41,7 +41,7 @@ _WORDS = (
 
 def sections(records: Records) -> Sequence[Section]:
     """Make the sections, figures first."""
-    parts: Sequence[Callable[[Records], Iterator[Section]]] = (
+    parts = (
         _by_condition,
         _by_density,
         _by_amount,
@@ -49,7 +49,7 @@ def sections(records: Records) -> Sequence[Section]:
         _under_attack,
         tables,
     )
-    return [section for part in parts for section in part(records)]
+    return gathered(records, parts)
 
 
 def _by_condition(records: Records) -> Iterator[Section]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from matplotlib.figure import Figure
 
 from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above
 from regrow.lab.records import Records
-from regrow.lab.report import COLOURS, Section, Table, cell, if_there, svg
+from regrow.lab.report import COLOURS, Section, Table, cell, gathered, if_there, svg
 from regrow.lab.statistics import Interval, mean_interval, paired_interval
 from regrow.studies.pruning_criteria.claims import MARGIN, OTHERS, effect, versus
 from regrow.studies.pruning_criteria.criteria import CRITERIA, GROWTH
@@ -29,7 +29,7 @@ _ACCURACY = "test accuracy, %"
 
 def sections(records: Records) -> Sequence[Section]:
     """Make the sections, figures first."""
-    parts: Sequence[Callable[[Records], Iterator[Section]]] = (
+    parts = (
         _grids,
         _against_magnitude,
         _periods,
@@ -38,7 +38,7 @@ def sections(records: Records) -> Sequence[Section]:
         _tables,
         _costs,
     )
-    return [section for part in parts for section in part(records)]
+    return gathered(records, parts)
 
 
 def _grids(records: Records) -> Iterator[Section]:
@@ -157,11 +157,8 @@ def _period_curves(task: Task) -> dict[str, dict[float, Interval]]:
         for name in CRITERIA:
             points = {}
             for period in task.periods:
-                try:
-                    found = task.accuracy(name, 0.1, growth, period)
-                except ValueError:
-                    continue
-                points[float(period)] = mean_interval(found)
+                if found := if_there(partial(task.accuracy, name, 0.1, growth, period)):
+                    points[float(period)] = mean_interval(found)
             if len(points) > 1:
                 curves[f"{name}, {growth} growth"] = points
     return curves
