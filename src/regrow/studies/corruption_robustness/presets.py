@@ -58,7 +58,8 @@ class Setup:
 _SHORT = {"schedule": "cosine", "warmup": 1.0}
 _CIFAR = {"data": "cifar10", "precision": "bfloat16", "learning_rate": 0.1, **_SHORT}
 _FASHION = {"data": "fashion-mnist", "learning_rate": 0.05, **_SHORT}
-_CLIPS = {"data": "moving-fashion", "learning_rate": 0.05, **_SHORT}
+# The best of 0.005, 0.01, 0.02 and 0.05 on clips held out of training, dense; 0.05 may diverge.
+_CLIPS = {"data": "moving-fashion", "learning_rate": 0.02, **_SHORT}
 
 
 def _smoke(data: str | None) -> Sequence[Trial]:

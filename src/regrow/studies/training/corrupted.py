@@ -39,8 +39,7 @@ def clean_test(
             raise ValueError(f"count={count}: data={data!r} is tested whole, give None")
         yield from source.test()
     else:
-        images, labels = _bytes(data, count, data_dir, source.moments[0].device)
-        yield from zip(images.split(_AT_ONCE), labels.split(_AT_ONCE), strict=True)
+        yield from _in_parts(*_bytes(data, count, data_dir, source.moments[0].device))
 
 
 def corrupted_test(
@@ -78,7 +77,7 @@ def corrupted_test(
         device = source.moments[0].device
         images = _made(data, corruption, severity, count, data_dir, device)
         labels = _bytes(data, count, data_dir, device)[1]
-        pairs = zip(images.split(_AT_ONCE), labels.split(_AT_ONCE), strict=True)
+        pairs = _in_parts(images, labels)
     for images, labels in pairs:
         yield standardized(images, source), labels
 
@@ -117,7 +116,12 @@ def _made(
     data_dir: str | None,
     device: torch.device,
 ) -> Tensor:
-    return _corrupt(_bytes(data, count, data_dir, device)[0], corruption, severity)
+    parts = _in_parts(*_bytes(data, count, data_dir, device))  # some take 100 times the memory
+    return torch.cat([changed for changed, _ in _on_the_way(parts, corruption, severity)])
+
+
+def _in_parts(images: Tensor, labels: Tensor) -> Pairs:
+    return zip(images.split(_AT_ONCE), labels.split(_AT_ONCE), strict=True)
 
 
 def _on_the_way(pairs: Pairs, corruption: str, severity: int) -> Pairs:
@@ -140,7 +144,7 @@ def _published(
     name = f"{data}-c"
     if data in _ARRAYS:
         images, labels = load_corrupted(name, corruption, severity, data_dir)
-        return zip(images.split(_AT_ONCE), labels.split(_AT_ONCE), strict=True)
+        return _in_parts(images, labels)
     if data in _FOLDERS:
         return CorruptedFolder.find(name, corruption, severity, data_dir).batches(_FOLDER_AT_ONCE)
     raise ValueError(
