@@ -58,8 +58,9 @@ class Ranking:
     """How samples are scored: the mean over dense runs that end early.
 
     The runs have the trial's model and optimizer; the learning rate stays where it begins, as in
-    the first epochs of a long run. They learn all training samples and score them as they are,
-    without augmentation: after the last epoch, or ("forgetting") after each.
+    the first epochs of a long run, and rises to there in the first epoch if the trial warms up.
+    They learn all training samples and score them as they are, without augmentation: after the last
+    epoch, or ("forgetting") after each.
 
     Args:
         score: of ``SCORES``.
@@ -108,6 +109,7 @@ def scores_of(ranking: Ranking, setting: Setting, run: Run, change: Change | Non
         ValueError: several ranks ask for scores that are not in the cache.
     """
     fields = {name: getattr(setting, name) for name in _SHARED}
+    fields["warmup"] = min(setting.warmup, 1.0)
     found = []
     for number, seed in enumerate(ranking.seeds):
         member = Classify(

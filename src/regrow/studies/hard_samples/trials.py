@@ -68,6 +68,7 @@ class Setup:
             base,
             seed=seed,
             epochs=epochs,
+            warmup=base.warmup * epochs / base.epochs,
             share=share,
             pick=condition.pick,
             ranking=ranking,

@@ -17,7 +17,10 @@ __all__ = ["BySeed", "Task", "tasks"]
 BySeed = Mapping[int, float]
 
 # Two records of one task differ in method, seed, condition and length only.
-_SETTING = ("data", "model", "batch", "learning_rate", "precision", "validation", "samples")
+_SETTING = (
+    *("data", "model", "batch", "learning_rate", "schedule"),
+    *("precision", "validation", "samples"),
+)
 
 
 @dataclass(frozen=True)
