@@ -97,5 +97,5 @@ def test_each_task_is_judged_by_its_own_records():
     assert section.table.columns == ("", "up", "down", "none")
     ((name, up, down, none),) = section.table.rows
     assert name == "It helps." and up.startswith("supported: 1.00")
-    assert down.startswith("not supported: -2.00") and none == "inconclusive"
+    assert down.startswith("not supported: −2.00") and none == "–"
     assert not list(verdicts_by_task(claims, {"up": tasks["up"]}))

@@ -30,9 +30,13 @@ def verdicts_by_task(claims: Sequence[Claim], tasks: Mapping[str, Records]) -> I
         (claim.sentence, *(_said(claim.judge(records)) for records in tasks.values()))
         for claim in claims
     ]
-    note = "The same rules, each task's records alone. Mean ± half the 95 % interval (seeds)."
+    note = (
+        "The same rules, each task's records alone. Mean ± half the 95 % interval (seeds); a dash "
+        "where a task has no records to judge by."
+    )
     yield Section("What each task says", "", table=Table(("", *tasks), rows, note))
 
 
 def _said(verdict: Verdict) -> str:
-    return f"{verdict.outcome}: {cell(verdict.effect)}" if verdict.effect else verdict.outcome
+    said = cell(verdict.effect)
+    return f"{verdict.outcome}: {said}" if verdict.effect else said

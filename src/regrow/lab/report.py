@@ -59,14 +59,15 @@ def cell(interval: Interval | None) -> str:
     """Write an estimate for a table: mean ± half the interval, and n; a dash for none.
 
     Example:
-        >>> cell(Interval(71.25, 70.75, 71.75, 5)), cell(Interval(70.0, 70.0, 70.0, 1)), cell(None)
-        ('71.25 ± 0.50 (5)', '70.00 (1)', '–')
+        >>> cell(Interval(71.25, 70.75, 71.75, 5)), cell(Interval(-1.0, -1.0, -1.0, 1)), cell(None)
+        ('71.25 ± 0.50 (5)', '−1.00 (1)', '–')
     """
     if interval is None:
         return "–"
+    mean = f"{interval.mean:.2f}".replace("-", "−")
     if interval.n == 1:
-        return f"{interval.mean:.2f} (1)"
-    return f"{interval.mean:.2f} ± {interval.half_width:.2f} ({interval.n})"
+        return f"{mean} (1)"
+    return f"{mean} ± {interval.half_width:.2f} ({interval.n})"
 
 
 def if_there(look_up: Callable[[], T]) -> T | None:
