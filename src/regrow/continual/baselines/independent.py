@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 import regrow
 from regrow.continual.baselines.learner import Learner, Setup, hash_seed
 from regrow.continual.baselines.network import MultiHead
-from regrow.continual.baselines.training import Tell, fit, predict_in_parts
+from regrow.continual.baselines.training import Tell, predict_in_parts
 from regrow.continual.streams.task import TaskData
 
 __all__ = ["Independent"]
@@ -56,17 +56,11 @@ class Independent(Learner):
             seed=hash_seed(self.setup.seed, "topology", number),
         )
         network.train()
-        fit(
-            lambda inputs, targets: cross_entropy(network(inputs, 0), targets),
-            optimizer,
-            task.train,
-            training,
-            self.setup.seed,
-            "task",
-            number,
-            augment=self.setup.augment,
-            tell=tell,
-        )
+
+        def loss(inputs: Tensor, targets: Tensor) -> Tensor:
+            return cross_entropy(network(inputs, 0), targets)
+
+        self._fit(loss, optimizer, task.train, "task", number, tell=tell)
         size = sum(weight.numel() for weight in network.weights)
         if sparse:
             size = sum(int(mask.sum()) for mask in sparse.masks.values())

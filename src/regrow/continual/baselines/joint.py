@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from regrow.continual.baselines.learner import Setup
 from regrow.continual.baselines.shared import OneBody, joined
-from regrow.continual.baselines.training import Tell, fit
+from regrow.continual.baselines.training import Tell
 from regrow.continual.streams.task import Part, Stream, TaskData
 
 __all__ = ["Joint"]
@@ -39,15 +40,10 @@ class Joint(OneBody):
         inputs, targets, owners = joined([one.train for one in tasks])
         samples = Part(inputs, torch.arange(len(targets), device=targets.device))
         network.train()
-        fit(
-            lambda x, index: network.mixed_loss(x, targets[index], owners[index]),
-            self.setup.training.make_optimizer(network.parameters()),
-            samples,
-            self.setup.training,
-            self.setup.seed,
-            "joint",
-            number,
-            augment=self.setup.augment,
-            tell=tell,
-        )
+
+        def loss(inputs: Tensor, index: Tensor) -> Tensor:
+            return network.mixed_loss(inputs, targets[index], owners[index])
+
+        optimizer = self.setup.training.make_optimizer(network.parameters())
+        self._fit(loss, optimizer, samples, "joint", number, tell=tell)
         self.network = network

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from regrow.continual.baselines.training import Augment, Tell, Training
+from regrow.continual.baselines.training import Augment, Tell, Training, fit
 from regrow.continual.streams.task import Part, TaskData
 from regrow.engine.selection import seeded_generator
 
@@ -100,6 +101,29 @@ class Learner(ABC):
     def _check(self, task: int) -> None:
         if not 0 <= task < self.learnt:
             raise ValueError(f"task={task}: was never learnt; {self.learnt} tasks were")
+
+    def _fit(
+        self,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimizer: Optimizer,
+        samples: Part,
+        *key: int | str,
+        training: Training | None = None,
+        before_step: Callable[[], None] = lambda: None,
+        tell: Tell = lambda _: None,
+    ) -> None:
+        """Train on samples as the setup says, in an order that follows from its seed and a key."""
+        fit(
+            loss,
+            optimizer,
+            samples,
+            training or self.setup.training,
+            self.setup.seed,
+            *key,
+            augment=self.setup.augment,
+            before_step=before_step,
+            tell=tell,
+        )
 
     def _seed(self, what: str) -> int:
         """Return a seed for something that is drawn once a task."""

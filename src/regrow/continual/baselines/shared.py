@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from regrow.continual.baselines.learner import Learner, Setup
 from regrow.continual.baselines.network import MultiHead
-from regrow.continual.baselines.training import Tell, fit, predict_in_parts
+from regrow.continual.baselines.training import Tell, predict_in_parts
 from regrow.continual.streams.task import Part, TaskData
 from regrow.engine.selection import seeded_generator
 
@@ -79,15 +79,12 @@ class FineTuning(OneBody):
         network = self.network
         held = [*network.body.parameters(), *network.heads[number].parameters()]
         network.train()
-        fit(
+        self._fit(
             lambda inputs, targets: cross_entropy(network(inputs, number), targets),
             self.setup.training.make_optimizer(held),
             task.train,
-            self.setup.training,
-            self.setup.seed,
             "task",
             number,
-            augment=self.setup.augment,
             before_step=self._before_step,
             tell=tell,
         )
@@ -221,17 +218,8 @@ class Replay(FineTuning):
             return network.mixed_loss(inputs, targets, tasks)
 
         network.train()
-        fit(
-            loss,
-            self.setup.training.make_optimizer(network.parameters()),
-            task.train,
-            self.setup.training,
-            self.setup.seed,
-            "task",
-            number,
-            augment=self.setup.augment,
-            tell=tell,
-        )
+        optimizer = self.setup.training.make_optimizer(network.parameters())
+        self._fit(loss, optimizer, task.train, "task", number, tell=tell)
         self._remember(task, number)
 
     def _remember(self, task: TaskData, number: int) -> None:

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 import regrow
 from regrow.continual.baselines.learner import Learner, Setup
 from regrow.continual.baselines.network import seeded_build
-from regrow.continual.baselines.training import Tell, fit, predict_in_parts
+from regrow.continual.baselines.training import Tell, predict_in_parts
 from regrow.continual.capacity import Reuse, Share, WhenFull
 from regrow.continual.network import TaskNetwork
 from regrow.continual.streams.task import TaskData
@@ -71,17 +71,11 @@ class SubNetworks(Learner):
         network.add_task(task.classes)
         optimizer = training.make_optimizer(network.parameters())
         network.sparsify(optimizer, total_steps=training.steps(len(task.train)))
-        fit(
-            lambda inputs, targets: cross_entropy(network.model(inputs), targets),
-            optimizer,
-            task.train,
-            training,
-            self.setup.seed,
-            "task",
-            number,
-            augment=self.setup.augment,
-            tell=tell,
-        )
+
+        def loss(inputs: Tensor, targets: Tensor) -> Tensor:
+            return cross_entropy(network.model(inputs), targets)
+
+        self._fit(loss, optimizer, task.train, "task", number, tell=tell)
         network.finish_task()
 
     def predict(self, task: int, inputs: Tensor) -> Tensor:

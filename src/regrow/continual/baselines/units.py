@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 import regrow
 from regrow.continual.baselines.learner import Learner, Setup, hash_seed
 from regrow.continual.baselines.network import MultiHead, seeded_build
-from regrow.continual.baselines.training import Tell, fit, predict_in_parts
+from regrow.continual.baselines.training import Tell, predict_in_parts
 from regrow.continual.streams.task import TaskData
 from regrow.engine.allocation import Uniform, units_kept
 from regrow.engine.criteria import WeightTimesGradient
@@ -156,16 +156,14 @@ class UnitLearner(Learner):
             seed=hash_seed(self.setup.seed, "topology", number),
         )
         network.train()
-        fit(
+        self._fit(
             lambda inputs, targets: cross_entropy(network(inputs, number), targets),
             optimizer,
             task.train,
-            training,
-            self.setup.seed,
             "task",
             number,
             epochs,
-            augment=self.setup.augment,
+            training=training,
             before_step=before_step,
             tell=tell,
         )
