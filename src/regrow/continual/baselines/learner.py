@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.continual.baselines.training import Augment, Tell, Training, fit
+from regrow.continual.baselines.training import Augment, Loss, Tell, Training, fit
 from regrow.continual.streams.task import Part, TaskData
 from regrow.engine.selection import seeded_generator
 
@@ -104,7 +104,7 @@ class Learner(ABC):
 
     def _fit(
         self,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: Loss,
         optimizer: Optimizer,
         samples: Part,
         *key: int | str,

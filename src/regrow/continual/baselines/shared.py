@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from regrow.continual.baselines.learner import Learner, Setup
 from regrow.continual.baselines.network import MultiHead
-from regrow.continual.baselines.training import Tell, predict_in_parts
+from regrow.continual.baselines.training import Loss, Tell, predict_in_parts
 from regrow.continual.streams.task import Part, TaskData
 from regrow.engine.selection import seeded_generator
 
@@ -74,14 +74,12 @@ class FineTuning(OneBody):
 
     def learn(self, task: TaskData, tell: Tell = lambda _: None) -> None:
         """Learn the next task."""
-        number = self.learnt
-        self.network.add_head(task.classes, self._seed("head"))
-        network = self.network
-        held = [*network.body.parameters(), *network.heads[number].parameters()]
+        number, network = self.learnt, self.network
+        network.add_head(task.classes, self._seed("head"))
         network.train()
         self._fit(
-            lambda inputs, targets: cross_entropy(network(inputs, number), targets),
-            self.setup.training.make_optimizer(held),
+            self._loss(number),
+            self.setup.training.make_optimizer(self._trained(number)),
             task.train,
             "task",
             number,
@@ -89,6 +87,15 @@ class FineTuning(OneBody):
             tell=tell,
         )
         self._remember(task, number)
+
+    def _loss(self, number: int) -> Loss:
+        """Return the loss of a batch of a task."""
+        network = self.network
+        return lambda inputs, targets: cross_entropy(network(inputs, number), targets)
+
+    def _trained(self, number: int) -> list[nn.Parameter]:
+        """Return what a task changes."""
+        return [*self.network.body.parameters(), *self.network.heads[number].parameters()]
 
     def _before_step(self) -> None:
         """Change gradients before each step."""
@@ -201,10 +208,8 @@ class Replay(FineTuning):
         self.capacity = capacity
         self.buffer: list[Part] = []
 
-    def learn(self, task: TaskData, tell: Tell = lambda _: None) -> None:
-        """Learn the next task."""
-        number, network = self.learnt, self.network
-        network.add_head(task.classes, self._seed("head"))
+    def _loss(self, number: int) -> Loss:
+        network = self.network
         memory = joined(self.buffer) if self.buffer else None
         drawn = seeded_generator(self.setup.seed, "replay", number)
 
@@ -217,10 +222,10 @@ class Replay(FineTuning):
                 inputs, targets, tasks = (torch.cat(pair) for pair in zip(new, old, strict=True))
             return network.mixed_loss(inputs, targets, tasks)
 
-        network.train()
-        optimizer = self.setup.training.make_optimizer(network.parameters())
-        self._fit(loss, optimizer, task.train, "task", number, tell=tell)
-        self._remember(task, number)
+        return loss
+
+    def _trained(self, number: int) -> list[nn.Parameter]:
+        return list(self.network.parameters())
 
     def _remember(self, task: TaskData, number: int) -> None:
         share = max(self.capacity // (number + 1), 1)

@@ -14,10 +14,13 @@ from torch.optim import Optimizer
 from regrow.continual.streams.task import Part
 from regrow.engine.selection import seeded_generator
 
-__all__ = ["Augment", "Tell", "Training", "fit", "predict_in_parts"]
+__all__ = ["Augment", "Loss", "Tell", "Training", "fit", "predict_in_parts"]
 
 Augment: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 """Changes a batch of inputs at random: takes them and a CPU generator."""
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Of a batch of inputs and targets."""
 
 Tell: TypeAlias = Callable[[float], None]
 """Is told the share of the task that is done."""
@@ -106,7 +109,7 @@ _CHOICES = {
 
 
 def fit(
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     optimizer: Optimizer,
     part: Part,
     training: Training,
