@@ -89,7 +89,7 @@ class Records:
         self.all = sorted(records, key=lambda record: record.identity)
 
     @classmethod
-    def read(cls, *folders: Path, damaged: Callable[[str], None] | None = None) -> Records:
+    def read(cls, *folders: Path | str, damaged: Callable[[str], None] | None = None) -> Records:
         """Read the finished trials of one or several folders; a trial found twice counts once.
 
         A folder's trials lie in folders of their own, or packed in one file (:meth:`pack`).
@@ -102,7 +102,7 @@ class Records:
             ValueError: a file is damaged, and there is no ``damaged``; the message names it.
         """
         found = {}
-        for folder in folders:
+        for folder in map(Path, folders):
             try:
                 found.update({one.identity: one for one in _read_packed(folder)})
             except (OSError, ValueError) as error:

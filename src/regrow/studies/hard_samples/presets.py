@@ -120,7 +120,7 @@ PRESETS = {
     "smoke": Preset("a minute on two CPU cores (digits)", _smoke),
     "quick": Preset(
         "with --data fashion-mnist two hours on two CPU cores (14 seconds a run, 50 if attacked); "
-        "with --data cifar10 65 minutes on an H100, --jobs 6",
+        "with --data cifar10 75 minutes on an H100, --jobs 7",
         _quick,
     ),
     "paper": Preset("GPU months: as in the paper, on its own data", _paper),
