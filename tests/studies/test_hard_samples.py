@@ -32,7 +32,7 @@ from regrow.studies.hard_samples.conditions import (
     severity,
 )
 from regrow.studies.hard_samples.corrupted import OneOfEach
-from regrow.studies.hard_samples.methods import CORE, EXTRA, METHODS, density_of, method_of
+from regrow.studies.hard_samples.methods import CORE, EXTRA, METHODS, WHOLE, density_of, method_of
 from regrow.studies.hard_samples.page import sections
 from regrow.studies.hard_samples.ranking import SCORES, Ranking, scores_of
 from regrow.studies.hard_samples.trial import HardSamples
@@ -377,7 +377,7 @@ def test_records_tell_what_a_trial_was():
             found = record(SETUP.trial(1, name, 0.2, condition), 0.5)
             assert condition_of(found) == condition
             assert method_of(found) == name
-            assert density_of(found) == (1.0 if name == "dense" else 0.2)
+            assert density_of(found) == (1.0 if name in WHOLE else 0.2)
 
 
 def test_every_cell_is_there_once():
@@ -438,7 +438,7 @@ QUICK = [
 ]
 NAMES = (
     *("match", "sparsest", "few", "sparser", "dense enough", "severe", "clean", "robust"),
-    *("layers", "trained", "moving", "size", "hard"),
+    *("layers", "trained", "pruning", "moving", "size", "hard"),
 )
 
 
@@ -486,6 +486,9 @@ YES, NO = "supported", "not supported"
         ("robust", lambda m, d, c: -0.03 * sparse(m), NO),
         ("layers", lambda m, d, c: -0.03 * (m == "static uniform"), YES),
         ("trained", lambda m, d, c: -0.03 * (m == "LTH"), YES),
+        ("pruning", lambda m, d, c: 0.03 * (m == "OMP"), YES),
+        ("pruning", lambda m, d, c: 0.03 * (m in ("OMP", "dense twice")), "inconclusive"),
+        ("pruning", lambda m, d, c: 0.03 * (m == "dense twice"), NO),
         ("moving", lambda m, d, c: 0.03 * (m == "SET"), YES),
         ("moving", lambda m, d, c: 0.03 * (m == "static ERK"), NO),
         ("size", lambda m, d, c: -0.03 * (m == "small dense"), YES),
@@ -534,7 +537,9 @@ def test_a_part_of_the_smoke_preset_runs_and_makes_a_page(tmp_path):
     assert len(records) == len(parts)
     for one in records:
         assert one.get("inference_flops") <= one.get("dense_inference_flops")
-        assert (one.get("pretraining_flops") is not None) == (method_of(one) in ("LTH", "OMP"))
+        assert (one.get("pretraining_flops") is not None) == (
+            method_of(one) in ("LTH", "OMP", "dense twice")
+        )
     titles = [section.title for section in sections(records)]
     assert any(title.startswith("Density of each layer") for title in titles)
     assert any(title.startswith("Adversarial training") for title in titles)

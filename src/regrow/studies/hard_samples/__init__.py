@@ -27,7 +27,8 @@ _ABOUT = (
     "with its layer densities (SNIP ratios), which the paper's code calls SNIP; topologies move 50 "
     "times a run, whatever its length; counts are exact, and optimizer state of grown weights "
     "starts at zero. The lottery ticket (LTH) and one-shot pruning (OMP) train a dense network "
-    "first, in the same setting and as long: their runs take twice the others' steps. The quick "
+    "first, in the same setting and as long: their runs take twice the others' steps, and a dense "
+    "network that goes on as OMP does (dense twice) is their control. The quick "
     "preset trains on 400,000 samples a run instead of 10 million, with 3 steps of attack instead "
     "of 10; on CIFAR-10 it warms up for an epoch, and the rate falls along a cosine, not in steps."
 )

@@ -10,7 +10,7 @@ from regrow.engine.allocation import Uniform
 from regrow.engine.schedules import Cosine
 from regrow.lab.records import Record
 
-__all__ = ["CORE", "EXTRA", "METHODS", "UPDATES", "density_of", "method_of"]
+__all__ = ["CORE", "EXTRA", "METHODS", "UPDATES", "WHOLE", "density_of", "method_of"]
 
 UPDATES = 50
 """In a run, of methods that have any: as many as the study's 200 epochs with one every 4 have."""
@@ -27,6 +27,7 @@ def _static(chosen: str) -> Make:
 
 METHODS: Mapping[str, Make] = {
     "dense": lambda _, __: {"method": regrow.Dense()},
+    "dense twice": lambda _, __: {"method": regrow.Static(density=1.0), "chosen": "OMP"},
     "small dense": lambda density, _: {"method": regrow.Dense(), "narrow": density},
     "static ERK": _static("at random"),
     "static uniform": lambda density, _: {
@@ -46,7 +47,11 @@ METHODS: Mapping[str, Make] = {
     "OMP": _static("OMP"),
     "LTH": _static("LTH"),
 }
-"""By name; "small dense" is a narrower dense network with no more parameters."""
+"""By name; "small dense" is a narrower dense network with no more parameters, "dense twice" goes on
+as one-shot pruning does, with nothing pruned."""
+
+WHOLE = ("dense", "dense twice")
+"""Methods that have no density."""
 
 CORE = ("dense", "small dense", "static ERK", "SET", "SNIP ratios")
 EXTRA = tuple(name for name in METHODS if name not in CORE)
@@ -60,7 +65,7 @@ def method_of(record: Record) -> str:
     if kind != "Static":
         return kind
     if (chosen := str(record.get("chosen"))) != "at random":
-        return chosen
+        return "dense twice" if chosen == "OMP" and record.get("method.density") == 1 else chosen
     return "static " + ("uniform" if record.get("method.allocation.kind") == "Uniform" else "ERK")
 
 

@@ -13,13 +13,14 @@ from regrow.lab.report import COLOURS, Section, gathered, if_there, svg
 from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.hard_samples.claims import MARGIN, advantage, effect
 from regrow.studies.hard_samples.conditions import ALL, ATTACKED, Condition
-from regrow.studies.hard_samples.methods import CORE, EXTRA
+from regrow.studies.hard_samples.methods import CORE, EXTRA, WHOLE
 from regrow.studies.hard_samples.tables import tables
 from regrow.studies.hard_samples.view import Task, tasks
 
 __all__ = ["sections"]
 
 _COLOUR = {
+    "dense twice": "#000000",
     "small dense": COLOURS[0],
     "static ERK": COLOURS[1],
     "static uniform": "#c9b3a0",
@@ -35,7 +36,7 @@ _ORDER = (*CORE, *EXTRA)  # those of every panel first: marks go by place
 _GAIN = "points over dense"
 _WORDS = (
     "SNIP ratios: a random topology with the layer densities that SNIP gives. Small dense: a "
-    "narrower dense network with no more parameters."
+    "narrower dense network with no more parameters. Dense twice: as long as LTH and OMP."
 )
 
 
@@ -138,10 +139,10 @@ def _under_attack(records: Records) -> Iterator[Section]:
             for field, words in (("accuracy", "clean"), ("robust_accuracy", "attacked")):
                 rows = {}
                 for name in task.methods(condition):
-                    for density in [] if name == "dense" else task.densities(condition, name):
+                    for density in _drawn_at(task, name, condition):
                         gained = _gain(task, name, condition, density, field)
                         if gained is not None:
-                            rows[f"{name}, {density:g}"] = gained
+                            rows[name if name in WHOLE else f"{name}, {density:g}"] = gained
                 panels[words] = rows
             if not panels["attacked"]:
                 continue
@@ -189,13 +190,20 @@ def _gain(
     return if_there(lambda: mean_interval(task.gain(name, "dense", condition, density, field)))
 
 
+def _drawn_at(task: Task, name: str, condition: Condition) -> Sequence[float]:
+    """Return a method's densities; those of one-shot pruning for the dense network beside it."""
+    if name == "dense":
+        return []
+    return task.densities(condition, "OMP" if name == "dense twice" else name)
+
+
 Curves = Mapping[str, Mapping[float, Interval]]
 
 
 def _over_densities(task: Task, condition: Condition) -> Curves:
     curves: dict[str, dict[float, Interval]] = {}
     for name in _ORDER:
-        for density in [] if name == "dense" else task.densities(condition, name):
+        for density in _drawn_at(task, name, condition):
             if (gained := _gain(task, name, condition, density)) is not None:
                 curves.setdefault(name, {})[density] = gained
     return curves

@@ -8,6 +8,7 @@ from regrow.lab.records import Record, Records
 from regrow.lab.report import Folded, Section, Table, cell, if_there
 from regrow.lab.statistics import Interval, mean_interval
 from regrow.studies.hard_samples.conditions import Condition
+from regrow.studies.hard_samples.methods import WHOLE
 from regrow.studies.hard_samples.view import Task, tasks
 
 __all__ = ["tables"]
@@ -44,7 +45,8 @@ def _accuracies(task: Task) -> Iterator[Section]:
     yield Section(
         f"All accuracies: {task.name}",
         "Test accuracy in per cent, mean ± half the 95 % interval (Student's t), and n. LTH and "
-        "OMP train a dense network first, for as many epochs.",
+        "OMP train a dense network first, for as many epochs; dense twice goes on as OMP does, "
+        "with nothing pruned.",
         folded=folded,
     )
 
@@ -61,7 +63,7 @@ def _about(task: Task, condition: Condition) -> str:
 def _layers(task: Task) -> Iterator[Section]:
     """Tell how dense each layer is at the least density, of the condition with most methods."""
     condition = _with_most_methods(task)
-    names = [n for n in task.methods(condition) if n not in ("dense", "small dense")]
+    names = [n for n in task.methods(condition) if n not in (*WHOLE, "small dense")]
     found = {
         name: record
         for name in names
@@ -116,9 +118,9 @@ def _costs(task: Task) -> Iterator[Section]:
         yield Section(
             f"What it costs, counted: {task.name}, least density",
             "As a fraction of the dense network's under the same condition. Training counts the "
-            "attacks and, for LTH and OMP, the dense network before; not the scores, which all "
-            "trials share. Networks were trained under masks, which saves nothing: this is what "
-            "active weights alone would take.",
+            "attacks and, for LTH, OMP and dense twice, the dense network before; not the scores, "
+            "which all trials share. Networks were trained under masks, which saves nothing: this "
+            "is what active weights alone would take.",
             table=Table(("", "training FLOPs", "inference FLOPs", "bytes"), rows),
         )
 

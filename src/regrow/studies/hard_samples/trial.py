@@ -54,7 +54,8 @@ class HardSamples(Classify):
         chosen: how a static topology is chosen: "at random"; by "SNIP", on the first batch; by
             "SNIP ratios", at random with the layer densities that SNIP gives; by the largest
             weights of the dense network trained in the same setting, with its first ("LTH") or its
-            trained weights ("OMP"). The last two train twice as long.
+            trained weights ("OMP"). The last two train twice as long. At density 1 "OMP" prunes
+            nothing: a dense network that trains twice as long.
 
     Raises:
         ValueError: a choice is unknown, out of range, or does not go with another.

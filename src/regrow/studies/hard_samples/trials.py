@@ -9,7 +9,7 @@ from typing import Any
 import regrow
 from regrow.studies.hard_samples.attacks import Attack
 from regrow.studies.hard_samples.conditions import Condition
-from regrow.studies.hard_samples.methods import CORE, METHODS, UPDATES
+from regrow.studies.hard_samples.methods import CORE, METHODS, UPDATES, WHOLE
 from regrow.studies.hard_samples.ranking import Ranking
 from regrow.studies.hard_samples.trial import HardSamples
 
@@ -55,7 +55,7 @@ class Setup:
         Args:
             seed: of the trial.
             name: of :data:`~regrow.studies.hard_samples.methods.METHODS`.
-            density: of the method; "dense" has none.
+            density: of the method, if it has one.
             condition: what is learnt.
         """
         base, share = self.base, condition.share
@@ -92,10 +92,10 @@ def cells(
         seeds: how many, from 0.
         conditions: what is learnt.
         densities: of the sparse methods and the small dense networks.
-        methods: names; "dense" is run once a seed.
+        methods: names; those without a density are run once a seed.
     """
     for condition in conditions:
         for seed in range(seeds):
             for name in methods:
-                for density in (1.0,) if name == "dense" else densities:
+                for density in (1.0,) if name in WHOLE else densities:
                     yield setup.trial(seed, name, density, condition)

@@ -9,7 +9,7 @@ from regrow.lab.records import Record, Records
 from regrow.lab.statistics import averaged, differences
 from regrow.lab.tasks import by_setting
 from regrow.studies.hard_samples.conditions import Condition, condition_of
-from regrow.studies.hard_samples.methods import METHODS, density_of, method_of
+from regrow.studies.hard_samples.methods import METHODS, WHOLE, density_of, method_of
 from regrow.studies.training.words import model_on_data
 
 __all__ = ["BySeed", "Task", "tasks"]
@@ -46,8 +46,8 @@ class Task:
         return [name for name in METHODS if name in found]
 
     def densities(self, condition: Condition, *methods: str) -> list[float]:
-        """Return at which densities all of these methods were run; the dense one has none."""
-        sparse = [name for name in methods if name != "dense"]
+        """Return at which densities all of these methods were run; dense ones have none."""
+        sparse = [name for name in methods if name not in WHOLE]
         each = [
             {density_of(r) for r in self.under(condition) if method_of(r) == name}
             for name in sparse
@@ -80,7 +80,7 @@ class Task:
 
         def fits(record: Record) -> bool:
             right = method_of(record) == method
-            return right and (method == "dense" or density_of(record) == density)
+            return right and (method in WHOLE or density_of(record) == density)
 
         return self.under(condition).where(fits)
 
