@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from regrow.lab.report import Section, Table, figure_style
+from regrow.lab.report import Folded, Section, Table, figure_style
 from regrow.lab.study_page import Found, find
 from regrow.studies.registry import load_study
 
@@ -47,7 +47,16 @@ def part(section: Section) -> str:
     if section.figure:
         caption = f"<figcaption>{escape(section.caption)}</figcaption>" if section.caption else ""
         html += f'<figure class="study">{section.figure}{caption}</figure>'
-    return html + (table(section.table) if section.table else "")
+    html += table(section.table) if section.table else ""
+    html += f"<pre>{escape(section.code)}</pre>" if section.code else ""
+    return html + "\n".join(map(folded, section.folded))
+
+
+def folded(content: Folded) -> str:
+    """Write what is shown when its summary is clicked."""
+    text = f"<pre>{escape(content.text)}</pre>" if content.text else ""
+    inside = text + (table(content.table) if content.table else "")
+    return f"<details><summary>{escape(content.summary)}</summary>{inside}</details>"
 
 
 class Study(SphinxDirective):
