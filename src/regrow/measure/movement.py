@@ -59,7 +59,7 @@ def jaccard(one: Masks, other: Masks) -> dict[str, float]:
 
     Args:
         one: bool tensors by layer, such as ``sparse.masks`` or ``sparse.would_drop(...)``.
-        other: the same layers.
+        other: the same layers; they may be on another device.
 
     Raises:
         ValueError: the layers differ.
@@ -70,8 +70,9 @@ def jaccard(one: Masks, other: Masks) -> dict[str, float]:
         0.3333333333333333
     """
     _check_layers(one, other)
-    both = {name: _count(one[name] & other[name]) for name in one}
-    either = {name: _count(one[name] | other[name]) for name in one}
+    pairs = {name: (mask, other[name].to(mask.device)) for name, mask in one.items()}
+    both = {name: _count(a & b) for name, (a, b) in pairs.items()}
+    either = {name: _count(a | b) for name, (a, b) in pairs.items()}
     index = {name: both[name] / either[name] if either[name] else 1.0 for name in one}
     total = sum(either.values())
     return index | {"total": sum(both.values()) / total if total else 1.0}
@@ -81,7 +82,8 @@ def distance(first: Masks, now: Masks) -> dict[str, float]:
     """Return the share of weights that an earlier topology did not have, by layer and in total.
 
     Args:
-        first: bool tensors by layer, such as ``sparse.masks`` right after ``sparsify``.
+        first: bool tensors by layer, such as ``sparse.masks`` right after ``sparsify``; they may
+            be on another device, as those of a checkpoint are.
         now: the same layers later.
 
     Example:
@@ -89,7 +91,7 @@ def distance(first: Masks, now: Masks) -> dict[str, float]:
         0.5
     """
     _check_layers(first, now)
-    new = {name: _count(now[name] & ~first[name]) for name in now}
+    new = {name: _count(mask & ~first[name].to(mask.device)) for name, mask in now.items()}
     active = {name: _count(now[name]) for name in now}
     shares = {name: new[name] / max(active[name], 1) for name in now}
     return shares | {"total": sum(new.values()) / max(sum(active.values()), 1)}

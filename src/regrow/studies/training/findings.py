@@ -56,7 +56,7 @@ def movement(training: Training, first: dict[str, Tensor]) -> dict[str, Any]:
 
     Returns:
         ``density`` and ``densities`` by layer, ``updates``, ``explored`` (the share of all weights
-        ever active) and ``moved`` (the share of the first topology no longer active).
+        ever active) and ``moved`` (the share of the last topology that the first did not have).
     """
     sparse = training.sparse
     masks = sparse.masks
