@@ -34,10 +34,11 @@ _COLOUR = {
 }
 _ORDER = (*CORE, *EXTRA)  # those of every panel first: marks go by place
 _GAIN = "points over dense"
-_WORDS = (
-    "SNIP ratios: a random topology with the layer densities that SNIP gives. Small dense: a "
-    "narrower dense network with no more parameters."
-)
+_SAID = {
+    "SNIP ratios": "a random topology with the layer densities that SNIP gives.",
+    "small dense": "a narrower dense network with no more parameters.",
+    "dense twice": "a dense network trained as long as LTH and OMP.",
+}
 
 
 def sections(records: Records) -> Sequence[Section]:
@@ -100,12 +101,10 @@ def _by_density(records: Records) -> Iterator[Section]:
             pair = [c for c in task.conditions if _plain(c) and c.share == share]
             title = f"The hardest {100 * share:g} % of the samples: {task.name}"
             yield from _panels(
-                task,
                 {str(condition): _over_densities(task, condition) for condition in pair},
                 "density",
                 title,
-                "What each method gains over the dense network on the same samples. "
-                f"{_WORDS} Dense twice: trained as long as LTH and OMP.",
+                "What each method gains over the dense network on the same samples.",
             )
 
 
@@ -114,8 +113,8 @@ def _by_amount(records: Records) -> Iterator[Section]:
         amounts = [c for c in task.conditions if _plain(c) and c.pick == "random"]
         panels = _over_places(task, amounts, lambda c: 100 * c.share)
         title = f"How much data there is: {task.name}"
-        text = f"Random shares of the training samples. {_WORDS}"
-        yield from _panels(task, panels, "per cent of the samples", title, text)
+        text = "Random shares of the training samples."
+        yield from _panels(panels, "per cent of the samples", title, text)
 
 
 def _by_severity(records: Records) -> Iterator[Section]:
@@ -128,9 +127,9 @@ def _by_severity(records: Records) -> Iterator[Section]:
             title = f"How corrupted the images are: {task.name}{of}"
             text = (
                 "Every image, for training and for testing, is corrupted once, by one of the 15 "
-                f"common corruptions at this severity; 0 is clean. {_WORDS}"
+                "common corruptions at this severity; 0 is clean."
             )
-            yield from _panels(task, panels, "severity", title, text)
+            yield from _panels(panels, "severity", title, text)
 
 
 def _under_attack(records: Records) -> Iterator[Section]:
@@ -228,10 +227,8 @@ def _over_places(
     return panels
 
 
-def _panels(
-    task: Task, panels: Mapping[str, Curves], x: str, title: str, text: str
-) -> Iterator[Section]:
-    """Draw panels side by side, three in a row, under one legend."""
+def _panels(panels: Mapping[str, Curves], x: str, title: str, text: str) -> Iterator[Section]:
+    """Draw panels side by side, three in a row, under one legend; say what its odd names mean."""
     panels = {name: curves for name, curves in panels.items() if curves}
     if not panels:
         return
@@ -254,4 +251,5 @@ def _panels(
         list(labels.values()), list(labels), loc="outside upper left", ncols=5, fontsize=9
     )
     shown = [i for curves in panels.values() for points in curves.values() for i in points.values()]
-    yield Section(title, text, svg(figure, title), caption=about_runs(shown))
+    said = [f"{name[0].upper()}{name[1:]}: {_SAID[name]}" for name in labels if name in _SAID]
+    yield Section(title, " ".join([text, *said]), svg(figure, title), caption=about_runs(shown))
