@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jinja2
 from markupsafe import escape
@@ -27,10 +27,12 @@ __all__ = [
     "Section",
     "Table",
     "cell",
+    "claims_html",
     "figure_style",
     "gathered",
     "if_there",
     "page",
+    "section_html",
     "svg",
 ]
 
@@ -155,9 +157,7 @@ def page(
         >>> "&lt;b&gt;" in page("<b>", "", [], [], "")
         True
     """
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = files("regrow.lab").joinpath("report.html.jinja").read_text("utf-8")
-    return environment.from_string(template).render(
+    return _template("report.html.jinja").render(
         title=title,
         source=source,
         findings=findings,
@@ -166,6 +166,34 @@ def page(
         claims=claims,
         appendix=appendix,
     )
+
+
+def section_html(section: Section) -> str:
+    """Write a section without its heading, for a page of another make.
+
+    Example:
+        >>> section_html(Section("Title", "1 < 2")).strip()
+        '<p>1 &lt; 2</p>'
+    """
+    return str(_parts().body(section))
+
+
+def claims_html(judged: Sequence[tuple[Claim, Verdict]]) -> str:
+    """Write claims with their rules and verdicts, for a page of another make."""
+    return str(_parts().claims(judged))
+
+
+def _template(name: str) -> jinja2.Template:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("regrow.lab", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
+
+
+def _parts() -> Any:
+    return _template("parts.html.jinja").module
 
 
 def figure_style() -> AbstractContextManager[None]:
