@@ -5,6 +5,7 @@ Everything put into a page is escaped, except figures, which are drawn here.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -183,6 +184,7 @@ def claims_html(judged: Sequence[tuple[Claim, Verdict]]) -> str:
     return str(_parts().claims(judged))
 
 
+@functools.cache  # a page of the documentation has many sections
 def _template(name: str) -> jinja2.Template:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("regrow.lab", ""),
