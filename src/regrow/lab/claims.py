@@ -6,10 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from regrow.lab.records import Records
 from regrow.lab.statistics import Interval
+from regrow.lab.view import View
 
-__all__ = ["Claim", "Outcome", "Verdict", "above", "all_of", "any_of", "below", "within"]
+__all__ = [
+    "Claim",
+    "Outcome",
+    "Verdict",
+    "above",
+    "all_of",
+    "at_least",
+    "below",
+    "differs",
+    "undecided",
+    "within",
+]
 
 Outcome = Literal["supported", "not supported", "inconclusive"]
 SEEDS_NEEDED = 3
@@ -59,24 +70,23 @@ class Claim:
         sentence: what is claimed, in the paper's words or close to them.
         source: paper and section.
         rule: what decides it, in words, fixed before the runs.
-        decide: the rule as a function of the records.
+        decide: the rule as a function of the records, seen by their labels.
     """
 
     sentence: str
     source: str
     rule: str
-    decide: Callable[[Records], Verdict]
+    decide: Callable[[View], Verdict]
 
-    def judge(self, records: Records) -> Verdict:
+    def judge(self, records: View) -> Verdict:
         """Decide it; records that are missing or unfit make it inconclusive, and are named.
 
         Example:
-            >>> def decide(records):
-            ...     return above(mean_interval(records.need("gain", method="RigL")), 0)
-            >>> from regrow.lab.statistics import mean_interval
+            >>> from regrow.lab.effects import gain
+            >>> decide = lambda view: above(gain("RigL", "static").interval(view), 0)
             >>> claim = Claim("RigL helps.", "", "The interval of the gain lies above 0.", decide)
-            >>> claim.judge(Records([])).why
-            'no record with method=RigL has gain'
+            >>> claim.judge(View([])).why
+            'there are no records to judge by'
         """
         try:
             return self.decide(records)
@@ -143,37 +153,61 @@ def all_of(parts: Mapping[str, Verdict]) -> Verdict:
         >>> all_of({"wide": yes, "narrow": no}).why
         'as for narrow; wide: supported, narrow: not supported'
     """
-    return _combined(parts, ("not supported", "inconclusive", "supported"))
-
-
-def any_of(parts: Mapping[str, Verdict]) -> Verdict:
-    """Judge a claim that holds if one part does.
-
-    One of many parts is soon supported by chance: take intervals of level 1 - 0.05 / parts.
-
-    Args:
-        parts: verdicts by what they are of.
-    """
-    return _combined(parts, ("supported", "inconclusive", "not supported"))
-
-
-def _judged(interval: Interval, unit: str, yes: bool, no: bool) -> Verdict:
-    if interval.n < SEEDS_NEEDED:
-        why = f"fewer than {SEEDS_NEEDED} seeds"
-        return Verdict("inconclusive", interval, unit, why)
-    outcome: Outcome = "supported" if yes else "not supported" if no else "inconclusive"
-    return Verdict(outcome, interval, unit)
-
-
-def _combined(parts: Mapping[str, Verdict], order: tuple[Outcome, ...]) -> Verdict:
-    """Take the verdict of the first part with the outcome that comes first in the order."""
     if not parts:
         return Verdict("inconclusive", why="nothing to judge")
+    order = ("not supported", "inconclusive", "supported")
     name = min(parts, key=lambda part: order.index(parts[part].outcome))
     one = parts[name]
     each = ", ".join(f"{part}: {verdict.outcome}" for part, verdict in parts.items())
     why = "; ".join(part for part in (f"as for {name}", one.why, each) if part)
     return Verdict(one.outcome, one.effect, one.unit, why)
+
+
+def at_least(count: int, parts: Mapping[str, Verdict]) -> Verdict:
+    """Judge a claim that holds if so many parts do; the last of them decides, by its mean's size.
+
+    Args:
+        count: how many must be supported; it is not supported if too many parts are not.
+        parts: verdicts by what they are of, each with an effect.
+    """
+    ordered = sorted(parts.values(), key=lambda one: abs(one.effect.mean if one.effect else 0.0))
+    outcomes = [verdict.outcome for verdict in ordered]
+    outcome: Outcome = "inconclusive"
+    if outcomes.count("supported") >= count:
+        outcome = "supported"
+    elif outcomes.count("not supported") > len(parts) - count:
+        outcome = "not supported"
+    each = ", ".join(f"{outcomes.count(o)} {o}" for o in dict.fromkeys(outcomes))
+    deciding = ordered[count - 1]
+    why = f"number {count} of {len(parts)}, from the closest to 0; {each}"
+    return Verdict(outcome, deciding.effect, deciding.unit, why)
+
+
+def differs(interval: Interval, margin: float, unit: str = "") -> Verdict:
+    """Judge "it makes a difference": the interval leaves 0 out, and not all of it is small.
+
+    Args:
+        interval: of the difference. Not supported if all of it lies inside ± margin.
+        margin: the smallest difference that matters, in the effect's unit.
+        unit: of the effect.
+    """
+    small = -margin < interval.low and interval.high < margin
+    return _judged(interval, unit, interval.excludes(0) and not small, small)
+
+
+def undecided(interval: Interval, unit: str, why: str = "") -> Verdict | None:
+    """Return the verdict on too few seeds; None if there are enough."""
+    if interval.n >= SEEDS_NEEDED:
+        return None
+    said = "; ".join(part for part in (f"fewer than {SEEDS_NEEDED} seeds", why) if part)
+    return Verdict("inconclusive", interval, unit, said)
+
+
+def _judged(interval: Interval, unit: str, yes: bool, no: bool) -> Verdict:
+    if (few := undecided(interval, unit)) is not None:
+        return few
+    outcome: Outcome = "supported" if yes else "not supported" if no else "inconclusive"
+    return Verdict(outcome, interval, unit)
 
 
 def _effect(interval: Interval | None, unit: str) -> str:

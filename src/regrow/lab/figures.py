@@ -1,50 +1,66 @@
-"""Figures that most studies need: curves with intervals, and values one below the other."""
+"""Drawing: curves with intervals, and values one below the other, in one style for all pages."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from importlib.resources import files
+from typing import TYPE_CHECKING, TypeAlias
 
-from matplotlib.axes import Axes
+from regrow.lab.statistics import Interval
 
-from regrow.lab.records import Records
-from regrow.lab.report import COLOURS
-from regrow.lab.statistics import Interval, mean_interval
+if TYPE_CHECKING:  # drawing needs the extra "report", listing studies does not
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["Series", "about_runs", "draw_curves", "draw_rows", "legend_above", "series"]
+__all__ = [
+    "COLOURS",
+    "Curves",
+    "about_runs",
+    "draw_curves",
+    "draw_rows",
+    "figure_style",
+    "legend_above",
+    "svg",
+]
 
-Series = Mapping[str, Mapping[float, Interval]]
+# Colour-blind safe (Okabe & Ito 2008), in the order of their use.
+COLOURS = ("#444444", "#999999", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
+
+Curves: TypeAlias = Mapping[str, Mapping[float, Interval]]
 """By label, then by place on the x axis."""
 
 _MARKS = "os^Dv<>P*X"
 
 
-def series(records: Records, value: str, *, over: str, by: str, factor: float = 1.0) -> Series:
-    """Average a value over seeds, for each label and each place on the x axis.
+def figure_style() -> AbstractContextManager[None]:
+    """Draw figures in one style, whatever the user's own settings are."""
+    from matplotlib import rc_context  # noqa: PLC0415 (an extra, and slow to import)
+
+    return rc_context(fname=str(files("regrow.lab").joinpath("regrow.mplstyle")))
+
+
+def svg(figure: Figure, title: str) -> str:
+    """Turn a figure into an SVG element that scales with the page.
 
     Args:
-        records: of these labels and places only, one a seed.
-        value: the field that is averaged.
-        over: the field on the x axis; records without a number there are left out.
-        by: the field that labels; its values are taken in the order of their names.
-        factor: turns the value into its unit, such as 100 for per cent.
-
-    Raises:
-        ValueError: a seed occurs twice at one place: the records are of more than one setting.
+        figure: a matplotlib figure.
+        title: what it shows, for those who cannot see it.
     """
-    found: dict[str, dict[float, Interval]] = {}
-    for label in records.distinct(by):
-        here = records.where(**{by.replace(".", "__"): label})
-        for place in here.distinct(over):
-            values = here.where(**{over.replace(".", "__"): place}).values(value)
-            if values and isinstance(place, int | float):
-                mean = mean_interval(values).times(factor)
-                found.setdefault(str(label), {})[float(place)] = mean
-    return found
+    from markupsafe import escape  # noqa: PLC0415 (an extra)
+
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    drawing = out.getvalue()
+    drawing = drawing[drawing.index("<svg") :]
+    head, rest = drawing.split(">", 1)
+    return f'{head} role="img" aria-label="{escape(title)}">{rest}'
 
 
 def draw_curves(
     axes: Axes,
-    curves: Series,
+    curves: Curves,
     *,
     x: str,
     y: str,
@@ -55,10 +71,10 @@ def draw_curves(
 
     Args:
         axes: of matplotlib.
-        curves: by label and place, as from :func:`series`.
+        curves: by label and place.
         x: what the x axis shows, with its unit.
         y: what the y axis shows, with its unit.
-        colours: by label; else in the order of `regrow.lab.report.COLOURS`.
+        colours: by label; else in the order of `COLOURS`.
         even: set the places at equal distances, as for densities 0.05, 0.1, 0.5.
     """
     chosen = colours or {}
@@ -85,17 +101,19 @@ def draw_curves(
 
 
 def draw_rows(
-    axes: Axes, rows: Mapping[str, Interval], *, x: str, zero: float | None = None
+    axes: Axes, rows: Mapping[str, Interval | None], *, x: str, zero: float | None = None
 ) -> None:
     """Draw estimates with their intervals one below the other, a row a label.
 
     Args:
         axes: of matplotlib; half a centimetre a row is enough.
-        rows: by label, from top to bottom.
+        rows: by label, from top to bottom; None leaves the row empty.
         x: what is shown, with its unit.
         zero: where to draw the line of "no difference".
     """
     for i, interval in enumerate(rows.values()):
+        if interval is None:
+            continue
         axes.errorbar(
             interval.mean,
             i,

@@ -7,7 +7,7 @@ from typing import Any
 
 from regrow.lab.failures import Failure, headline
 from regrow.lab.records import Record, Records, flat
-from regrow.lab.report import Folded, Section, Table
+from regrow.lab.section import Details, Section, Table
 from regrow.lab.study_file import Order, command
 
 __all__ = ["failures_section", "machines_section", "rerun_section"]
@@ -20,8 +20,8 @@ def failures_section(failures: Sequence[Failure]) -> Section:
     return Section(
         "Failed trials",
         "They are tried again when the study is run again.",
-        folded=[
-            Folded(
+        details=[
+            Details(
                 f"{failure.identity}: {headline(failure.error)}",
                 f"{_settings(flat(failure.config))}\n\n{failure.error}",
             )
@@ -56,21 +56,21 @@ def rerun_section(records: Records, orders: Mapping[Order, Sequence[str]]) -> Se
         records: of the study.
         orders: identities of the trials of each order.
     """
-    folded = []
+    details = []
     for order, identities in orders.items():
         table = _trials_table([r for r in records if r.identity in set(identities)])
         line = command(order, "IDENTITY")
-        folded.append(Folded(f"{len(table.rows)} trials; one of them: {line}", table=table))
+        details.append(Details(f"{len(table.rows)} trials; one of them: {line}", table=table))
     known = {identity for identities in orders.values() for identity in identities}
     if strangers := [r for r in records if r.identity not in known]:
         words = f"{len(strangers)} trials that the study no longer has, or of another preset"
-        folded.append(Folded(words, table=_trials_table(strangers)))
+        details.append(Details(words, table=_trials_table(strangers)))
     text = (
         "What is finished in DIR is skipped, so name a new one to compute it again. Data that are "
         "not in the usual places are found with --data-dir."
     )
     return Section(
-        "How to run it again", text, code="\n".join(command(o) for o in orders), folded=folded
+        "How to run it again", text, code="\n".join(command(o) for o in orders), details=details
     )
 
 

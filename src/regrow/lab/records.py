@@ -10,6 +10,7 @@ A folder of a study holds
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gzip
 import json
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regrow.lab.files import read_json, read_lines, write_bytes
+from regrow.lab.design import Labels
+from regrow.lab.files import read_json, read_lines, write_bytes, write_json
 from regrow.lab.run import METRICS
 
 __all__ = [
@@ -31,9 +33,12 @@ __all__ = [
     "Records",
     "flat",
     "packed_identities",
+    "read_labels",
+    "write_labels",
 ]
 
 TRIALS, RUNNING, FAILED = "trials", "running", "failed"
+LABELS = "labels.json"
 PACKED = "records.jsonl.gz"
 
 
@@ -48,6 +53,7 @@ class Record:
         environment: versions, hardware, commit, seconds.
         folder: where the files are.
         logged: the lines logged, of a record without a folder of its own.
+        labels: what the trial is in its study, once for each question that it belongs to.
     """
 
     identity: str
@@ -56,6 +62,7 @@ class Record:
     environment: Mapping[str, str]
     folder: Path
     logged: Sequence[dict[str, Any]] | None = None
+    labels: Sequence[Labels] = ()
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines logged."""
@@ -134,6 +141,7 @@ class Records:
                     "result": record.result,
                     "environment": record.environment,
                     "metrics": record.metrics(),
+                    "labels": list(record.labels),
                 },
                 ensure_ascii=False,
             )
@@ -141,6 +149,13 @@ class Records:
         ]
         text = "".join(line + "\n" for line in lines)
         write_bytes(path, gzip.compress(text.encode(), mtime=0))
+
+    def labelled(self, labels: Mapping[str, Sequence[Labels]]) -> Records:
+        """Return the same records with the labels given by identity; others keep their own."""
+        return Records(
+            dataclasses.replace(record, labels=labels.get(record.identity, record.labels))
+            for record in self.all
+        )
 
     def __len__(self) -> int:
         return len(self.all)
@@ -205,6 +220,8 @@ class Records:
         rows = []
         for record in self.all:
             row: dict[str, Any] = {"identity": record.identity}
+            for labels in reversed(record.labels):
+                row |= flat(labels, "label.")
             for part in ("config", "result", "environment"):
                 row |= flat(getattr(record, part), f"{part}.")
             rows.append(row)
@@ -234,6 +251,27 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             row[prefix + key] = json.dumps(value) if isinstance(value, list) else value
     return row
+
+
+def read_labels(folder: Path) -> list[Labels]:
+    """Read the labels kept beside a record; none if there are none.
+
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
+    path = folder / LABELS
+    if not path.exists():
+        return []
+    labels = read_json(path).get("labels")
+    if not isinstance(labels, list) or not all(isinstance(one, dict) for one in labels):
+        raise ValueError(f"{path} is damaged (no list of labels): remove it")
+    return labels
+
+
+def write_labels(folder: Path, labels: Sequence[Labels]) -> None:
+    """Keep labels beside a record, unless they are there already."""
+    if read_labels(folder) != list(labels):
+        write_json(folder / LABELS, {"labels": list(labels)})
 
 
 def packed_identities(folder: Path) -> frozenset[str]:
@@ -270,6 +308,7 @@ def _read_packed(folder: Path) -> list[Record]:
                 one["environment"],
                 folder,
                 one["metrics"],
+                one.get("labels", ()),
             )
             for one in found
         ]
@@ -283,4 +322,5 @@ def _read(folder: Path) -> Record:
         config, result, environment = (read_json(folder / f"{name}.json") for name in names)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"{error}; remove {folder} and run the study again") from error
-    return Record(folder.name, config, result, environment, folder)
+    labels = read_labels(folder)
+    return Record(folder.name, config, result, environment, folder, labels=labels)

@@ -1,47 +1,46 @@
-"""A study: a question asked of a paper, as trials, figures, tables and claims."""
+"""A study: a question asked of a paper, as trials, claims and a page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from regrow.lab.claims import Claim
-from regrow.lab.records import Records
-from regrow.lab.trial import Trial
+from regrow.lab.design import Labelled
+from regrow.lab.section import Section
+from regrow.lab.view import View
 
-if TYPE_CHECKING:  # the page needs matplotlib, a list of studies does not
-    from regrow.lab.report import Section
+__all__ = ["Part", "Preset", "Study"]
 
-__all__ = ["Preset", "Study", "check_data"]
-
-
-def check_data(data: str | None, known: Sequence[str]) -> None:
-    """Refuse data that a preset does not know.
-
-    Args:
-        data: what was asked for; None is the preset's own choice.
-        known: names of data sets.
-
-    Raises:
-        ValueError: it is none of them.
-    """
-    if data is not None and data not in known:
-        raise ValueError(f"data={data!r}: this preset knows {', '.join(known)}")
+Part = Callable[[View], Iterable[Section]]
+"""Makes figures or tables of labelled records; a ValueError says that they do not give them."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A size at which a study can be run.
+    """A size at which a study can be run; the same trials on every machine.
 
     Args:
         cost: what it takes, in words, such as "20 minutes on two CPU cores".
-        trials: makes the trials for a data set, given by name; for None, the preset's own choice.
-            An unknown name is a ValueError.
+        designs: makes the labelled trials of each data set, by its name.
+        default: the data set that is run if none is named; None: all of them.
     """
 
     cost: str
-    trials: Callable[[str | None], Sequence[Trial]]
+    designs: Mapping[str, Callable[[], Iterable[Labelled]]]
+    default: str | None = None
+
+    def trials(self, data: str | None = None) -> list[Labelled]:
+        """Make the trials of a data set, or of the preset's own choice.
+
+        Raises:
+            ValueError: the preset does not know the data set.
+        """
+        if data is not None and data not in self.designs:
+            raise ValueError(f"data={data!r}: this preset knows {', '.join(self.designs)}")
+        chosen = data or self.default
+        names = self.designs if chosen is None else (chosen,)
+        return [one for name in names for one in self.designs[name]()]
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,7 @@ class Study:
         about: a few sentences on the question and its controls.
         presets: by name: "smoke", "quick", "paper".
         claims: what is decided.
-        sections: makes figures and tables of the records. What they need and is not there may be a
-            ValueError: the page then says so.
+        page: makes the figures and tables, part by part.
     """
 
     name: str
@@ -65,10 +63,10 @@ class Study:
     about: str
     presets: Mapping[str, Preset]
     claims: Sequence[Claim]
-    sections: Callable[[Records], Sequence[Section]]
+    page: Sequence[Part]
 
-    def trials(self, preset: str, data: str | None = None) -> list[Trial]:
-        """Make the trials of a preset.
+    def trials(self, preset: str, data: str | None = None) -> list[Labelled]:
+        """Make the labelled trials of a preset.
 
         Args:
             preset: its name.
@@ -81,4 +79,16 @@ class Study:
             raise ValueError(
                 f"preset={preset!r}: {self.name} has {', '.join(map(repr, self.presets))}"
             )
-        return list(self.presets[preset].trials(data))
+        return self.presets[preset].trials(data)
+
+    def sections(self, view: View) -> list[Section]:
+        """Make the page's sections; a part that cannot be made says why in its place."""
+        made: list[Section] = []
+        for part in self.page:
+            try:
+                made += part(view)
+            except (ValueError, LookupError, ArithmeticError) as error:
+                name = getattr(part, "__name__", "part").strip("_").replace("_", " ")
+                why = str(error) or type(error).__name__
+                made.append(Section(f"Not shown: {name}", f"These records do not give it: {why}."))
+        return made

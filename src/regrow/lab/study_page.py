@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from regrow.lab.claims import Claim, Verdict
+from regrow.lab.design import Labels, labels_by_identity
 from regrow.lab.failures import Failure, read_failures
+from regrow.lab.figures import figure_style
 from regrow.lab.origin import failures_section, machines_section, rerun_section
 from regrow.lab.records import Records
-from regrow.lab.report import Section, figure_style, page
+from regrow.lab.report import page
+from regrow.lab.section import Section
 from regrow.lab.study import Study
 from regrow.lab.study_file import Order, read_orders
+from regrow.lab.view import View
 
 __all__ = ["Found", "find", "study_page"]
 
@@ -36,10 +41,21 @@ class Found:
     damaged: Sequence[str]
     orders: Mapping[Order, Sequence[str]]
 
-    @property
+    @functools.cached_property
+    def view(self) -> View:
+        """The records by their labels."""
+        return View.of(self.records)
+
+    @functools.cached_property
     def verdicts(self) -> list[tuple[Claim, Verdict]]:
         """The study's claims, judged."""
-        return [(claim, claim.judge(self.records)) for claim in self.study.claims]
+        return [(claim, claim.judge(self.view)) for claim in self.study.claims]
+
+    def sections(self) -> list[Section]:
+        """Make the study's own figures and tables, figures first."""
+        with figure_style():
+            made = self.study.sections(self.view)
+        return sorted(made, key=lambda section: section.figure is None)
 
     @property
     def missing(self) -> int:
@@ -73,11 +89,15 @@ def find(folders: Sequence[Path], load: Callable[[str], Study]) -> Found:
     damaged: list[str] = []
     records = Records.read(*folders, damaged=damaged.append)
     failures = read_failures(*folders, damaged=damaged.append)
-    orders = {
-        order: [trial.identity for trial in study.trials(order.preset, order.data)]
-        for order in dict.fromkeys(asked)
-    }
-    return Found(study, records, failures, damaged, orders)
+    orders: dict[Order, list[str]] = {}
+    labels: dict[str, list[Labels]] = {}
+    for order in dict.fromkeys(asked):
+        own = labels_by_identity(study.trials(order.preset, order.data))
+        orders[order] = list(own)
+        for identity, more in own.items():
+            known = labels.setdefault(identity, [])
+            known += [one for one in more if one not in known]
+    return Found(study, records.labelled(labels), failures, damaged, orders)
 
 
 def study_page(found: Found) -> str:
@@ -87,8 +107,7 @@ def study_page(found: Found) -> str:
         HTML.
     """
     study = found.study
-    with figure_style():
-        sections = _sections(found)
+    sections = found.sections()
     appendix = [rerun_section(found.records, found.orders)]
     if len(found.records):
         appendix.insert(0, machines_section(found.records))
@@ -98,16 +117,6 @@ def study_page(found: Found) -> str:
     footer = "Made by regrow. Intervals are 95 % intervals over seeds."
     source = f"{study.about} Source: {study.source}."
     return page(study.title, source, _lead(found, verdicts), sections, footer, verdicts, appendix)
-
-
-def _sections(found: Found) -> list[Section]:
-    """Make the study's own sections, figures first."""
-    try:
-        made = list(found.study.sections(found.records))
-    except (ValueError, LookupError, ArithmeticError) as error:
-        text = f"They cannot be made from these records: {str(error) or type(error).__name__}."
-        return [Section("Figures and tables", text)]
-    return sorted(made, key=lambda section: section.figure is None)
 
 
 def _lead(found: Found, verdicts: Sequence[tuple[Claim, Verdict]]) -> list[str]:

@@ -11,9 +11,11 @@ from typing import Any
 from rich.console import Console
 
 from regrow.lab.attempt import Outcome, is_finished, shares
+from regrow.lab.design import labels_by_identity
 from regrow.lab.executors import Executor
 from regrow.lab.failures import failure_file, headline
 from regrow.lab.progress import follow
+from regrow.lab.records import TRIALS, write_labels
 from regrow.lab.study import Study
 from regrow.lab.study_file import Order, add_order
 from regrow.lab.study_page import Found
@@ -54,7 +56,9 @@ def run_study(
         ValueError: no such preset, data or trial, or the folder holds another study.
     """
     console = console or Console()
-    trials = _chosen(study.trials(preset, data), only)
+    labelled = study.trials(preset, data)
+    trials = _chosen([one.trial for one in labelled], only)
+    labels = labels_by_identity(labelled)
     add_order(Order(study.name, preset, data), out)
     done = sum(is_finished(trial, out) for trial in trials)
     look = functools.partial(shares, trials, out, time.time())
@@ -62,6 +66,9 @@ def run_study(
     with follow(title, len(trials), console, done=done, shares=look) as advance:
         tell = functools.partial(_tell, out, console, advance, varying(trials))
         found = sweep(trials, out, options=options, executor=executor, jobs=jobs, tell=tell)
+    for trial in trials:
+        if (folder := out / TRIALS / trial.identity).exists():
+            write_labels(folder, labels[trial.identity])
     ended = f"{len(found.finished)} trials finished, {len(found.failed)} failed"
     _say(console, f"{ended}, {len(found.skipped)} were finished before")
     return found

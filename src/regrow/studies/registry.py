@@ -13,7 +13,7 @@ STUDIES: dict[str, str] = {
     "continual-dst": "regrow.studies.continual_dst:STUDY",
     "corruption-robustness": "regrow.studies.corruption_robustness:STUDY",
     "feature-selection": "regrow.studies.feature_selection:STUDY",
-    "hard-samples": "regrow.studies.hard_samples:STUDY",
+    "hard-samples": "regrow.studies.hard_samples.study:STUDY",
     "pruning-criteria": "regrow.studies.pruning_criteria:STUDY",
 }
 

@@ -1,0 +1,303 @@
+"""Effects: what one arm of a study gains over another, asked of labelled records.
+
+An effect is a number a seed. Effects can be subtracted and averaged, and they tell in words what
+they are, so that the rule a reader sees is the rule that ran.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, TypeAlias
+
+from regrow.lab.records import Record
+from regrow.lab.statistics import Interval, averaged, differences
+from regrow.lab.tasks import mean_over_tasks
+from regrow.lab.view import View
+
+__all__ = [
+    "ACCURACY",
+    "EVERY",
+    "HIGHEST",
+    "LOWEST",
+    "Average",
+    "BySeed",
+    "Effect",
+    "Gain",
+    "Level",
+    "Measure",
+    "gain",
+    "level",
+    "mean_of",
+    "percent",
+]
+
+BySeed: TypeAlias = Mapping[int, float]
+Average: TypeAlias = Callable[[Mapping[str, BySeed]], Interval]
+
+EVERY, LOWEST, HIGHEST = "every", "lowest", "highest"
+"""Places of an axis that depend on the records: the mean over all, the lowest, the highest."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that is read from a record.
+
+    Args:
+        name: for readers, such as "accuracy on clean images".
+        read: returns it; a ValueError says that this record has none.
+        unit: of a difference of two.
+        ratio: compare by ratio, not by difference; ``read`` then returns a positive number.
+    """
+
+    name: str
+    read: Callable[[Record], float]
+    unit: str = "points of accuracy"
+    ratio: bool = False
+
+    def __call__(self, record: Record) -> float:
+        """Read it; the logarithm, if ratios are compared."""
+        value = float(self.read(record))
+        return math.log(value) if self.ratio else value
+
+
+def percent(field: str, name: str, unit: str = "points of accuracy") -> Measure:
+    """Read a share from the results, in per cent.
+
+    Example:
+        >>> from pathlib import Path
+        >>> record = Record("", {"seed": 0}, {"accuracy": 0.5}, {}, Path())
+        >>> percent("accuracy", "test accuracy")(record)
+        50.0
+    """
+
+    def read(record: Record) -> float:
+        if (share := record.result.get(field)) is None:
+            raise ValueError(f"no {name}")
+        return 100 * float(share)
+
+    return Measure(name, read, unit)
+
+
+ACCURACY = percent("accuracy", "test accuracy")
+
+
+class Effect(ABC):
+    """A number a seed, of the records of one task."""
+
+    measure: Measure
+
+    @abstractmethod
+    def by_seed(self, task: View) -> BySeed:
+        """Compute it.
+
+        Raises:
+            ValueError: the task has no records for it.
+        """
+
+    def __sub__(self, other: Effect) -> Effect:
+        return _Less(self, other)
+
+    def interval(self, view: View, average: Average = mean_over_tasks) -> Interval:
+        """Average the effect over all tasks that have it, each weighing the same.
+
+        Args:
+            view: records, labelled by ``task``.
+            average: makes an interval of numbers by task and seed.
+
+        Raises:
+            ValueError: no task has it; the message is the last task's.
+        """
+        values, why = {}, "there are no records to judge by"
+        for name, task in view.by("task").items():
+            try:
+                values[str(name)] = self.by_seed(task)
+            except ValueError as error:
+                why = f"{name}: {error}"
+        if not values:
+            raise ValueError(why)
+        mean = average(values)
+        if not self.measure.ratio:
+            return mean
+        return Interval(math.exp(mean.mean), math.exp(mean.low), math.exp(mean.high), mean.n)
+
+    def maybe(self, view: View, average: Average = mean_over_tasks) -> Interval | None:
+        """Return :meth:`interval`; None where no task has it."""
+        try:
+            return self.interval(view, average)
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True)
+class Level(Effect):
+    """A measure itself.
+
+    Args:
+        measure: what is read.
+        at: labels; see :func:`gain`.
+    """
+
+    measure: Measure
+    at: Mapping[str, Any]
+
+    def by_seed(self, task: View) -> BySeed:
+        """Average over the places, seed by seed."""
+        return averaged([task.where(**at).values(self.measure) for at in _places(self.at, task)])
+
+    def __str__(self) -> str:
+        return _words(self.at)
+
+
+@dataclass(frozen=True)
+class Gain(Effect):
+    """By how much one side is above another, paired by seed.
+
+    Args:
+        measure: what is compared.
+        one: labels of one side only.
+        over: labels of the other side only.
+        at: labels of both; see :func:`gain`.
+    """
+
+    measure: Measure
+    one: Mapping[str, Any]
+    over: Mapping[str, Any]
+    at: Mapping[str, Any]
+
+    def by_seed(self, task: View) -> BySeed:
+        """Average the differences over the places, seed by seed."""
+        one, over = (task.where(**_own(side, task)) for side in (self.one, self.over))
+        parts = []
+        for at in _places(self.at, one, over):
+            pair = (side.at(**at).values(self.measure) for side in (one, over))
+            parts.append(differences(*pair, common=True))
+        return averaged(parts)
+
+    def __str__(self) -> str:
+        at = f" ({_words(self.at)})" if self.at else ""
+        return f"{_words(self.one)} over {_words(self.over)}{at}"
+
+
+@dataclass(frozen=True)
+class _Less(Effect):
+    one: Effect
+    other: Effect
+
+    @property
+    def measure(self) -> Measure:  # type: ignore[override]
+        return self.one.measure
+
+    def by_seed(self, task: View) -> BySeed:
+        return differences(self.one.by_seed(task), self.other.by_seed(task), common=True)
+
+    def __str__(self) -> str:
+        return f"[{self.one}] less [{self.other}]"
+
+
+@dataclass(frozen=True)
+class _Mean(Effect):
+    parts: Sequence[Effect]
+
+    @property
+    def measure(self) -> Measure:  # type: ignore[override]
+        return self.parts[0].measure
+
+    def by_seed(self, task: View) -> BySeed:
+        return averaged([part.by_seed(task) for part in self.parts])
+
+    def __str__(self) -> str:
+        return f"the mean of {' and '.join(f'[{part}]' for part in self.parts)}"
+
+
+def mean_of(*parts: Effect) -> Effect:
+    """Average effects, seed by seed."""
+    return _Mean(parts)
+
+
+def level(arm: str | None = None, /, measure: Measure = ACCURACY, **at: Any) -> Level:
+    """Ask for a measure of one arm, as :func:`gain` does for two."""
+    return Level(measure, ({} if arm is None else {"arm": arm}) | at)
+
+
+def gain(
+    one: str | Mapping[str, Any],
+    over: str | Mapping[str, Any],
+    /,
+    measure: Measure = ACCURACY,
+    **at: Any,
+) -> Gain:
+    """Ask by how much one side is above another, paired by seed, mean over tasks.
+
+    Args:
+        one: an arm, or the labels of a side.
+        over: an arm, or the labels of the other side.
+        measure: what is compared.
+        at: labels of both sides. A value; several in a tuple, over which is averaged; `EVERY`: the
+            mean over all places that both sides have; `LOWEST` or `HIGHEST` of them. A side that
+            does not depend on an axis meets each place of the other.
+
+    Example:
+        >>> str(gain("SET", "dense", density=LOWEST))
+        'SET over dense (density lowest)'
+    """
+    return Gain(measure, _side(one), _side(over), at)
+
+
+def _side(side: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"arm": side} if isinstance(side, str) else side
+
+
+def _own(side: Mapping[str, Any], task: View) -> dict[str, Any]:
+    """Resolve the lowest and highest place of a side by itself."""
+    fixed = {axis: value for axis, value in side.items() if value not in (LOWEST, HIGHEST)}
+    for axis in side.keys() - fixed.keys():
+        places = task.where(**fixed).axis(axis)
+        if not places:
+            raise ValueError(f"no records with {_words(fixed)} have {axis}")
+        fixed[axis] = places[0 if side[axis] == LOWEST else -1]
+    return fixed
+
+
+def _places(at: Mapping[str, Any], *sides: View) -> Iterator[dict[str, Any]]:
+    """Yield the places where sides are compared: plain values first, others among what is left."""
+    for axis in at:
+        if not any(side.axis(axis) for side in sides):
+            raise ValueError(f"no such records have {axis}")
+    fixed = {axis: value for axis, value in at.items() if not _open(value)}
+    here = [side.at(**fixed) for side in sides]
+    open_axes = {axis: _shared(axis, value, here) for axis, value in at.items() if _open(value)}
+    for axis, places in open_axes.items():
+        if not places:
+            raise ValueError(f"no records: {axis} {_value(at[axis])} is at no place that both have")
+    for place in product(*open_axes.values()):
+        yield fixed | dict(zip(open_axes, place, strict=True))
+
+
+def _open(value: Any) -> bool:
+    return isinstance(value, tuple) or value in (EVERY, LOWEST, HIGHEST)
+
+
+def _shared(axis: str, wanted: Any, sides: Sequence[View]) -> list[Any]:
+    has = [set(places) for side in sides if (places := side.axis(axis))]
+    shared = sorted(set.intersection(*has)) if has else []
+    if wanted == LOWEST:
+        return shared[:1]
+    if wanted == HIGHEST:
+        return shared[-1:]
+    return shared if wanted == EVERY else [place for place in wanted if place in shared]
+
+
+def _words(labels: Mapping[str, Any]) -> str:
+    """Write labels: arms by their name, others behind that of their axis."""
+    said = {axis: _value(value) for axis, value in labels.items()}
+    return ", ".join(words if axis == "arm" else f"{axis} {words}" for axis, words in said.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_value, value[:-1])) + f" and {_value(value[-1])}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,145 @@
+"""Rules: a claim whose decision, and the words for it, come from the same effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Literal
+
+from regrow.lab.claims import Claim, Verdict, above, all_of, at_least, below, differs, within
+from regrow.lab.effects import Average, Effect
+from regrow.lab.statistics import Interval
+from regrow.lab.tasks import mean_over_tasks
+from regrow.lab.view import View
+
+__all__ = ["Rule", "claim", "each"]
+
+Side = Literal["above", "below", "within", "differs"]
+_JUDGES: Mapping[Side, Callable[[Interval, float, str], Verdict]] = {
+    "above": above,
+    "below": below,
+    "within": within,
+    "differs": differs,
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Decides a claim by where intervals of effects lie.
+
+    Args:
+        effects: by what each is of; one alone is called "".
+        side: of the bar on which the interval must lie.
+        bar: in the effects' unit.
+        count: how many effects must lie there; None is all of them.
+        average: makes an interval of numbers by task and seed.
+        over: what is averaged over, in words.
+    """
+
+    effects: Mapping[str, Effect]
+    side: Side
+    bar: float
+    count: int | None = None
+    average: Average = mean_over_tasks
+    over: str = "tasks"
+
+    def __call__(self, view: View) -> Verdict:
+        """Decide it by the records."""
+        judge = _JUDGES[self.side]
+        parts = {
+            name: judge(effect.interval(view, self.average), self.bar, self._unit)
+            for name, effect in self.effects.items()
+        }
+        if self.count is not None:
+            return at_least(self.count, parts)
+        return parts[""] if "" in parts else all_of(parts)
+
+    @property
+    def _unit(self) -> str:
+        return next(iter(self.effects.values())).measure.unit
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        measure = next(iter(self.effects.values())).measure
+        what = "ratio" if measure.ratio else "difference"
+        how = f"{measure.name}, {what} paired by seed, mean over {self.over}"
+        return f"{_together(list(map(str, self.effects.values())))}: {how}. {self._interval()}."
+
+    def _interval(self) -> str:
+        n = len(self.effects)
+        whose = {1: "The interval", 2: "Both intervals"}.get(n, "Every interval")
+        if self.count is not None:
+            whose = f"At least {self.count} of {n} intervals"
+        if self.side == "differs":
+            return f"{whose} must leave 0 out; one inside ±{self.bar:g} speaks against it"
+        bar = f"{self.bar:g}".replace("-", "−")
+        return f"{whose} must lie {self.side} {'±' if self.side == 'within' else ''}{bar}"
+
+
+def claim(
+    sentence: str,
+    source: str,
+    effects: Effect | Mapping[str, Effect],
+    *,
+    note: str = "",
+    count: int | None = None,
+    average: Average = mean_over_tasks,
+    over: str = "tasks",
+    **bar: float,
+) -> Claim:
+    r"""Make a claim that is decided by effects.
+
+    Args:
+        sentence: what is claimed, in the paper's words or close to them.
+        source: paper and section.
+        effects: one, or several by what they are of.
+        note: what a reader must know beside the rule.
+        count: how many effects must lie on the side; None is all of them.
+        average: makes an interval of numbers by task and seed.
+        over: what is averaged over, in words.
+        bar: exactly one of ``above=``, ``below=``, ``within=``, ``differs=``.
+
+    Example:
+        >>> from regrow.lab.effects import gain
+        >>> made = claim("SET helps.", "", gain("SET", "static", density=0.1), above=0)
+        >>> print(made.rule.replace(". ", ".\n"))
+        SET over static (density 0.1): test accuracy, difference paired by seed, mean over tasks.
+        The interval must lie above 0.
+    """
+    if len(bar) != 1 or not bar.keys() <= _JUDGES.keys():
+        raise ValueError(f"bar={bar}: give one of {', '.join(_JUDGES)}")
+    ((side, place),) = bar.items()
+    named = {"": effects} if isinstance(effects, Effect) else dict(effects)
+    rule = Rule(named, side, place, count, average, over)  # type: ignore[arg-type]
+    return Claim(sentence, source, " ".join(part for part in (str(rule), note) if part), rule)
+
+
+def each(names: Sequence[str], effect: Callable[[str], Effect]) -> dict[str, Effect]:
+    """Ask the same of several arms."""
+    return {name: effect(name) for name in names}
+
+
+def _together(words: Sequence[str]) -> str:
+    """Write phrases as one: what all begin and end with is said once.
+
+    Example:
+        >>> _together(["SET over dense (density 0.1)", "RigL over dense (density 0.1)"])
+        'each of SET, RigL over dense (density 0.1)'
+    """
+    if len(words) == 1:
+        return words[0]
+    split = [phrase.split(" ") for phrase in words]
+    head = _alike(split)
+    tail = min(_alike([phrase[::-1] for phrase in split]), min(map(len, split)) - head)
+    middles = [" ".join(phrase[head : len(phrase) - tail]) for phrase in split]
+    if not all(middles):
+        return "; ".join(words)
+    first, *_ = split
+    start, end = first[:head], first[len(first) - tail :]
+    return " ".join([*start, "each of", ", ".join(middles), *end]).strip()
+
+
+def _alike(phrases: Sequence[Sequence[str]]) -> int:
+    """Count the words with which all phrases begin."""
+    return len(list(takewhile(lambda words: len(set(words)) == 1, zip(*phrases, strict=False))))

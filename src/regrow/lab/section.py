@@ -1,0 +1,78 @@
+"""Parts of a report page, as plain data: sections, tables, and numbers written for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from regrow.lab.statistics import Interval
+
+__all__ = ["Details", "Section", "Table", "estimate"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; cells are text and are escaped.
+
+    Args:
+        columns: headings.
+        rows: one tuple a row; the first cell is the row's heading.
+        note: what a reader must know to read it.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Details:
+    """A part of a section that is hidden until its summary is clicked.
+
+    Args:
+        summary: what is inside.
+        text: shown as it is, such as a traceback.
+        table: a table.
+    """
+
+    summary: str
+    text: str = ""
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: a heading, a paragraph, and what it speaks of.
+
+    Args:
+        title: the heading.
+        text: a paragraph.
+        figure: SVG made by :func:`regrow.lab.figures.svg`.
+        table: a table.
+        caption: below the figure: what its marks are, and of how many runs.
+        code: a command.
+        details: what few readers want to see.
+    """
+
+    title: str
+    text: str
+    figure: str | None = None
+    table: Table | None = None
+    caption: str = ""
+    code: str = ""
+    details: Sequence[Details] = ()
+
+
+def estimate(interval: Interval | None) -> str:
+    """Write an estimate for a table: mean ± half the interval, and n; a dash for none.
+
+    Example:
+        >>> estimate(Interval(71.25, 70.75, 71.75, 5)), estimate(None)
+        ('71.25 ± 0.50 (5)', '–')
+    """
+    if interval is None:
+        return "–"
+    mean = f"{interval.mean:.2f}".replace("-", "−")
+    if interval.n == 1:
+        return f"{mean} (1)"
+    return f"{mean} ± {interval.half_width:.2f} ({interval.n})"

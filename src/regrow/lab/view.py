@@ -1,0 +1,97 @@
+"""A view of labelled records: those with some labels, and what they hold by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from regrow.lab.design import Label, Labels
+from regrow.lab.records import Record
+from regrow.lab.statistics import Interval, mean_interval
+
+__all__ = ["View"]
+
+
+@dataclass(frozen=True)
+class View:
+    """Records by their labels; a record with two sets of labels is in two rows.
+
+    Args:
+        rows: labels and records.
+    """
+
+    rows: Sequence[tuple[Labels, Record]]
+    # A page asks the same of the same records hundreds of times.
+    _narrowed: dict[Any, View] = field(default_factory=dict, repr=False, compare=False)
+    _axes: dict[str, list[Any]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> View:
+        """See records by the labels they were kept with; those without labels are left out."""
+        return cls([(labels, record) for record in records for labels in record.labels])
+
+    def __bool__(self) -> bool:
+        """Whether there are any records."""
+        return bool(self.rows)
+
+    @property
+    def records(self) -> list[Record]:
+        """The records, each once, in the order of their identities."""
+        return sorted({r.identity: r for _, r in self.rows}.values(), key=lambda r: r.identity)
+
+    def where(self, **wanted: Any) -> View:
+        """Keep the records that have these labels.
+
+        Args:
+            wanted: a value by axis; a tuple admits each of its values, None the lack of the label.
+        """
+        key = tuple(sorted(wanted.items()))
+        if key not in self._narrowed:
+            allowed = {axis: v if isinstance(v, tuple) else (v,) for axis, v in wanted.items()}
+            self._narrowed[key] = View(
+                [row for row in self.rows if all(row[0].get(a) in v for a, v in allowed.items())]
+            )
+        return self._narrowed[key]
+
+    def at(self, **place: Any) -> View:
+        """Keep the records at a place, as :meth:`where`, by those axes that any of them has."""
+        return self.where(**{axis: value for axis, value in place.items() if self.axis(axis)})
+
+    def axis(self, name: str) -> list[Any]:
+        """Return the places of an axis, in order."""
+        if name not in self._axes:
+            self._axes[name] = sorted({labels[name] for labels, _ in self.rows if name in labels})
+        return self._axes[name]
+
+    def by(self, name: str) -> dict[Label, View]:
+        """Part the records by an axis; those without that label are left out."""
+        return {place: self.where(**{name: place}) for place in self.axis(name)}
+
+    def values(self, measure: Callable[[Record], float]) -> dict[int, float]:
+        """Return a measure by seed.
+
+        Raises:
+            ValueError: there are no records, or a seed occurs twice: these are records of more than
+                one cell, and the message names the axes in which they differ.
+        """
+        values: dict[int, float] = {}
+        for _, record in self.rows:
+            if (seed := record.config["seed"]) in values:
+                raise ValueError(f"seed {seed} occurs twice: say which {self._differing()}")
+            values[seed] = measure(record)
+        if not values:
+            raise ValueError("there are no such records")
+        return values
+
+    def mean(self, measure: Callable[[Record], float]) -> Interval | None:
+        """Return a measure's mean over seeds; None if there are no records that have it."""
+        try:
+            return mean_interval(self.values(measure))
+        except ValueError:
+            return None
+
+    def _differing(self) -> str:
+        axes = dict.fromkeys(axis for labels, _ in self.rows for axis in labels)
+        differ = [a for a in axes if len({labels.get(a) for labels, _ in self.rows}) > 1]
+        return ", ".join(differ) or "records (two have the same labels)"
