@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrow.lab.claims import Claim, Verdict, above, all_of, any_of, below, within
-from regrow.lab.records import Records
+from regrow.lab.claims import Claim, Verdict, above, all_of, at_least, below, differs, within
+from regrow.lab.effects import gain
 from regrow.lab.statistics import Interval, mean_interval, paired_interval
+from regrow.lab.view import View
 
 YES, NO, OPEN = (
     Verdict("supported", Interval(1, 0.5, 1.5, 5)),
@@ -47,11 +48,11 @@ numbers = st.floats(-1e3, 1e3)
 @given(st.lists(numbers, min_size=1, max_size=2), numbers, st.floats(1e-3, 1e3))
 def test_fewer_than_three_seeds_decide_nothing(values, bar, margin):
     found = mean_interval(values)
-    verdicts = [above(found, bar), below(found, bar), within(found, margin)]
+    verdicts = [above(found, bar), below(found, bar), within(found, margin), differs(found, margin)]
     assert {verdict.outcome for verdict in verdicts} == {"inconclusive"}
     assert all("fewer than 3 seeds" in str(verdict) for verdict in verdicts)
     parts = {str(i): verdict for i, verdict in enumerate(verdicts)}
-    assert all_of(parts).outcome == any_of(parts).outcome == "inconclusive"
+    assert all_of(parts).outcome == at_least(2, parts).outcome == "inconclusive"
 
 
 @pytest.mark.parametrize("outcome", ["supported", "not supported"])
@@ -60,31 +61,60 @@ def test_nor_does_a_rule_of_ones_own(outcome, effect):
     with pytest.raises(ValueError, match="fewer than 3"):
         Verdict(outcome, effect)
     claim = Claim("", "", "", lambda _: Verdict(outcome, effect))
-    verdict = claim.judge(Records([]))
+    verdict = claim.judge(View([]))
     assert verdict.outcome == "inconclusive"
     assert "fewer than 3" in verdict.why
 
 
 @pytest.mark.parametrize(
-    ("parts", "every", "some"),
+    ("parts", "every"),
     [
-        ({"a": YES, "b": YES}, "supported", "supported"),
-        ({"a": YES, "b": OPEN}, "inconclusive", "supported"),
-        ({"a": YES, "b": OPEN, "c": NO}, "not supported", "supported"),
-        ({"a": OPEN, "b": NO}, "not supported", "inconclusive"),
-        ({"a": NO, "b": NO}, "not supported", "not supported"),
-        ({}, "inconclusive", "inconclusive"),
+        ({"a": YES, "b": YES}, "supported"),
+        ({"a": YES, "b": OPEN}, "inconclusive"),
+        ({"a": YES, "b": OPEN, "c": NO}, "not supported"),
+        ({"a": OPEN, "b": NO}, "not supported"),
+        ({"a": NO, "b": NO}, "not supported"),
+        ({}, "inconclusive"),
     ],
 )
-def test_parts_are_combined(parts, every, some):
-    assert (all_of(parts).outcome, any_of(parts).outcome) == (every, some)
-    for verdict in (all_of(parts), any_of(parts)):
-        assert verdict.effect in [None, *(part.effect for part in parts.values())]
-        assert all(f"{name}: {part.outcome}" in verdict.why for name, part in parts.items())
+def test_all_parts_must_hold(parts, every):
+    verdict = all_of(parts)
+    assert verdict.outcome == every
+    assert verdict.effect in [None, *(part.effect for part in parts.values())]
+    assert all(f"{name}: {part.outcome}" in verdict.why for name, part in parts.items())
 
 
-def missing(records):
-    return above(mean_interval(records.need("accuracy", method__kind="RigL")), 0)
+@pytest.mark.parametrize(
+    ("yes", "no", "unsure", "outcome"),
+    [
+        (3, 1, 0, "supported"),
+        (2, 1, 1, "inconclusive"),
+        (2, 2, 0, "not supported"),
+        (0, 2, 2, "not supported"),
+        (0, 1, 3, "inconclusive"),
+    ],
+)
+def test_three_of_four_parts_must_hold(yes, no, unsure, outcome):
+    parts = {str(i): part for i, part in enumerate([YES] * yes + [NO] * no + [OPEN] * unsure)}
+    assert at_least(3, parts).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [
+        (0.2, 2.0, "supported"),
+        (-3.0, -0.1, "supported"),
+        (-0.5, 2.0, "inconclusive"),
+        (-0.5, 0.5, "not supported"),
+        (0.1, 0.5, "not supported"),
+    ],
+)
+def test_a_difference_must_leave_0_out_and_matter(low, high, outcome):
+    assert differs(interval(low, high), 1.0).outcome == outcome
+
+
+def missing(view):
+    return above(gain("RigL", "static").interval(view), 0)
 
 
 def unpaired(records):
@@ -94,15 +124,15 @@ def unpaired(records):
 @pytest.mark.parametrize(
     ("decide", "said"),
     [
-        (missing, "no record with method.kind=RigL has accuracy"),
+        (missing, "there are no records to judge by"),
         (unpaired, "seeds 2: only one side has them"),
-        (lambda records: above(mean_interval(records.values("x")), 0), "empty"),
-        (lambda records: above(mean_interval([math.nan]), 0), "nan"),
-        (lambda records: YES if {}["x"] else NO, "x"),
+        (lambda view: above(mean_interval(view.values(len)), 0), "no records"),
+        (lambda _: above(mean_interval([math.nan]), 0), "nan"),
+        (lambda _: YES if {}["x"] else NO, "x"),
     ],
 )
 def test_records_that_are_missing_or_unfit_are_named(decide, said):
-    verdict = Claim("", "", "", decide).judge(Records([]))
+    verdict = Claim("", "", "", decide).judge(View([]))
     assert verdict.outcome == "inconclusive"
     assert said in verdict.why
 

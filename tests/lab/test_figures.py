@@ -5,35 +5,8 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
-from regrow.lab.figures import about_runs, draw_curves, draw_rows, series
-from regrow.lab.records import Record, Records
+from regrow.lab.figures import about_runs, draw_curves, draw_rows
 from regrow.lab.statistics import Interval, mean_interval
-
-
-def records(*rows):
-    found = []
-    for i, (method, density, seed, value) in enumerate(rows):
-        config = {"method": {"kind": method, "density": density}, "seed": seed}
-        found.append(Record(str(i), config, {"accuracy": value}, {}, None))
-    return Records(found)
-
-
-GRID = records(
-    *[(m, d, s, len(m) * d + s) for m in ("SET", "RigL") for d in (1, 2) for s in (0, 2)]
-)
-
-
-def test_a_series_is_the_mean_over_seeds_at_each_place():
-    found = series(GRID, "accuracy", over="method.density", by="method.kind", factor=100)
-    assert list(found) == ["RigL", "SET"]
-    assert list(found["SET"]) == [1.0, 2.0]
-    assert found["SET"][2.0] == mean_interval([6.0, 8.0]).times(100)
-
-
-def test_two_settings_in_one_place_are_an_error():
-    twice = records(("SET", 1, 0, 1.0), ("SET", 1, 0, 2.0))
-    with pytest.raises(ValueError, match="seed 0 occurs twice"):
-        series(twice, "accuracy", over="method.density", by="method.kind")
 
 
 @pytest.mark.parametrize("even", [False, True])

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from regrow.lab.by_task import verdicts_by_task
-from regrow.lab.claims import Claim, above
-from regrow.lab.records import Record, Records
-from regrow.lab.report import Section, Table, figure_style, page, svg
-from regrow.lab.statistics import mean_interval
+from regrow.lab.charts import verdicts_by_task
+from regrow.lab.effects import Measure, level
+from regrow.lab.figures import figure_style, svg
+from regrow.lab.records import Record
+from regrow.lab.report import page
+from regrow.lab.rules import claim
+from regrow.lab.section import Section, Table
+from regrow.lab.view import View
 
 EVIL = "<script>alert('x')</script>"
 
@@ -85,17 +88,19 @@ def test_a_figure_is_drawn_alike_twice():
 
 
 def test_each_task_is_judged_by_its_own_records():
-    def made(data, gain):
-        return [Record(f"{data}{i}", {"data": data}, {"gain": gain}, {}, Path()) for i in range(3)]
+    def made(task, gain):
+        config = [{"seed": seed} for seed in range(3)]
+        return [
+            Record(f"{task}{c['seed']}", c, {"gain": gain}, {}, Path(), labels=[{"task": task}])
+            for c in config
+        ]
 
-    def decide(records):
-        return above(mean_interval([one.result["gain"] for one in records.all]), 0)
-
-    claims = [Claim("It helps.", "", "", decide)]
-    tasks = {"up": Records(made("up", 1.0)), "down": Records(made("down", -2.0))}
-    (section,) = verdicts_by_task(claims, {**tasks, "none": Records([])})
-    assert section.table.columns == ("", "up", "down", "none")
-    ((name, up, down, none),) = section.table.rows
-    assert name == "It helps." and up.startswith("supported: 1.00")
-    assert down.startswith("not supported: −2.00") and none == "–"
-    assert not list(verdicts_by_task(claims, {"up": tasks["up"]}))
+    gain = Measure("gain", lambda record: record.get("gain"))
+    claims = [claim("It helps.", "", level(None, gain), above=0)]
+    up, down = made("up", 1.0), made("down", -2.0)
+    (section,) = verdicts_by_task(claims, View.of([*up, *down]))
+    assert section.table.columns == ("", "down", "up")
+    ((name, first, second),) = section.table.rows
+    assert name == "It helps." and second.startswith("supported: 1.00")
+    assert first.startswith("not supported: −2.00")
+    assert not list(verdicts_by_task(claims, View.of(up)))

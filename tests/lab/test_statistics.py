@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from regrow.lab.statistics import (
-    bootstrap_interval,
     differences,
     mean_interval,
     paired_interval,
@@ -50,23 +49,6 @@ def test_pairing_removes_what_seeds_share():
     assert mean_interval(ours).half_width > 10 * paired_interval(ours, theirs).half_width
 
 
-@pytest.mark.parametrize(("n", "low", "high"), [(5, 0.80, 0.90), (30, 0.91, 0.97)])
-def test_the_bootstrap_is_too_narrow_for_few_values(n, low, high):
-    """That is why Student's t is the default."""
-    samples = np.random.default_rng(0).normal(size=(400, n))
-    found = [bootstrap_interval(list(row), resamples=999) for row in samples]
-    assert low < np.mean([not interval.excludes(0) for interval in found]) < high
-
-
-def test_the_bootstrap_is_scipys_and_its_seed_decides():
-    sample = list(np.random.default_rng(0).exponential(size=12))
-    found = bootstrap_interval(sample, seed=3)
-    again = stats.bootstrap((sample,), np.mean, rng=np.random.default_rng(3)).confidence_interval
-    assert (found.low, found.high) == (again.low, again.high)
-    assert found.mean == pytest.approx(np.mean(sample))
-    assert found != bootstrap_interval(sample, seed=4)
-
-
 def test_values_by_seed_are_paired_by_seed():
     ours, theirs = {3: 1.0, 1: 2.0, 2: 4.0}, {1: 1.0, 2: 2.0, 3: 0.5}
     assert differences(ours, theirs) == {3: 0.5, 1: 1.0, 2: 2.0}
@@ -83,7 +65,7 @@ def test_seeds_without_partner_are_named_or_left_out():
         paired_interval({1: 1.0}, {2: 1.0}, common=True)
 
 
-@pytest.mark.parametrize("call", [mean_interval, bootstrap_interval])
+@pytest.mark.parametrize("call", [mean_interval])
 def test_bad_values_are_refused(call):
     with pytest.raises(ValueError, match="empty"):
         call([])

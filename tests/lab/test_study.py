@@ -9,6 +9,7 @@ import pytest
 from toy_study import STUDY, Fit
 
 from regrow.cli import main
+from regrow.lab.design import labels_by_identity
 from regrow.lab.files import read_json
 from regrow.lab.origin import _trials_table
 from regrow.lab.records import PACKED, TRIALS, Record, Records
@@ -198,10 +199,10 @@ def test_the_page_shows_everything_in_order_and_escaped(done):
         "<h2>All numbers</h2>",
         "<h2>Claims</h2>",
         'class="supported"',
-        "Rule: The 95 % interval of the paired gain",
+        "Rule: each of RigL, SET over Static (density 0.05)",
         "<b>Supported</b>: 2.59 points (95 % interval",
         "<b>Not supported</b>",
-        "no record with method=GraNet",
+        "toy: GraNet over RigL: no records",
         "<h2>Failed trials</h2>",
         "ZeroDivisionError: &lt;b&gt;one &amp; all",
         "<h2>Where it ran</h2>",
@@ -221,7 +222,8 @@ def test_figures_that_cannot_be_made_are_said_and_the_page_is_made(regrow, tmp_p
     status, _ = run(regrow, tmp_path, "--only", identity)
     assert status == 0
     html = (tmp_path / "report.html").read_text("utf-8")
-    assert "cannot be made from these records: no record with method=Static has accuracy" in html
+    assert "<h2>Not shown: gains over static</h2>" in html
+    assert "These records do not give it: toy: " in html
     assert "17 not run yet" in html
 
 
@@ -262,7 +264,8 @@ def test_packed_records_take_the_place_of_their_folders(tmp_path, done):
     assert [one.metrics() for one in found] == [one.metrics() for one in records]
     assert found.rows() == records.rows()
     assert len(Records.read(packed, done)) == len(records)
-    trials = [trial for trial in STUDY.trials("quick") if (done / TRIALS / trial.identity).exists()]
+    all_of_them = [one.trial for one in STUDY.trials("quick")]
+    trials = [trial for trial in all_of_them if (done / TRIALS / trial.identity).exists()]
     assert len(sweep(trials, packed, executor="inline").skipped) == len(trials) > 0
 
 
@@ -284,3 +287,38 @@ def test_a_field_that_only_some_trials_have_sets_them_apart():
         table = _trials_table([Record(str(c), c, {"accuracy": 1.0}, {}, Path()) for c in order])
         assert table.note == "All of them: seed=1, data=d."
         assert sorted(row[1] for row in table.rows) == ["", "method.start=None"]
+
+
+def test_labels_stay_with_their_records_wherever_these_go(regrow, tmp_path):
+    run(regrow, tmp_path / "run")
+    regrow("report", tmp_path / "run", "--pack", tmp_path / "packed")
+    wanted = labels_by_identity(STUDY.trials("smoke"))
+    for folder in ("run", "packed"):
+        records = Records.read(tmp_path / folder)
+        assert {one.identity: list(one.labels) for one in records} == wanted
+        row = next(iter(records.rows()))
+        assert {"label.task", "label.arm", "label.density"} <= row.keys()
+        assert "labels" not in records.all[0].config
+
+
+def test_labels_are_of_the_design_where_a_run_was_cut_off_before_it_wrote_them(regrow, tmp_path):
+    run(regrow, tmp_path)
+    for path in tmp_path.glob("trials/*/labels.json"):
+        path.unlink()
+    assert not any(one.labels for one in Records.read(tmp_path))
+    found = find([tmp_path], load_study)
+    assert {one.identity: list(one.labels) for one in found.records} == labels_by_identity(
+        STUDY.trials("smoke")
+    )
+    run(regrow, tmp_path)
+    assert len(list(tmp_path.glob("trials/*/labels.json"))) == 18
+
+
+def test_damaged_labels_are_named_and_the_rest_is_read(regrow, tmp_path):
+    run(regrow, tmp_path)
+    one, *_ = sorted(tmp_path.glob("trials/*/labels.json"))
+    for damage in ("[1]", '{"labels": 1}', '{"labels": [1]}', "{"):
+        one.write_text(damage)
+        damaged: list[str] = []
+        assert len(Records.read(tmp_path, damaged=damaged.append)) == 17
+        assert len(damaged) == 1 and str(one) in damaged[0]

@@ -171,7 +171,7 @@ def study(out, executor):
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_half(tmp_path):
     """The same command, killed at random moments, ends with the records of one run."""
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    trials = STUDY.trials("smoke", "slow")
+    trials = [one.trial for one in STUDY.trials("smoke", "slow")]
     options = {"device": "auto", "data_dir": None}
     sweep(trials, whole, executor="local", options=options)
     rng, finished = random.Random(0), set()

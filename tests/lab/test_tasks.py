@@ -1,20 +1,14 @@
 """Statistics over tasks, against scipy and against their meaning."""
 
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from regrow.lab.records import Record, Records
 from regrow.lab.tasks import (
-    by_setting,
     interquartile_interval,
     interquartile_mean,
-    of_each,
     probability_of_improvement,
 )
 
@@ -90,27 +84,3 @@ def test_the_seed_decides_the_draw():
 def test_bad_input_is_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
-
-
-def test_a_task_without_the_value_is_left_out_and_none_is_an_error():
-    def value(task):
-        if task.name == "b":
-            raise ValueError("b has no such records")
-        return {0: 1.0}
-
-    a, b = SimpleNamespace(name="a"), SimpleNamespace(name="b")
-    assert of_each([a, b], value) == {"a": {0: 1.0}}
-    with pytest.raises(ValueError, match="b has no such records"):
-        of_each([b], value)
-    with pytest.raises(ValueError, match="no records"):
-        of_each([], value)
-
-
-def test_records_of_one_setting_are_a_group_and_a_taken_name_gets_a_prime():
-    configs = [{"data": "a", "rate": 0.1}, {"data": "a", "rate": 0.2}, {"data": "a", "rate": 0.1}]
-    records = Records(Record(str(i), c, {}, {}, Path()) for i, c in enumerate(configs))
-    groups = by_setting(records, ("data", "rate"), lambda group: group.all[0].get("data"))
-    assert {name: [r.identity for r in group] for name, group in groups.items()} == {
-        "a": ["0", "2"],
-        "a′": ["1"],
-    }

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import torch
 
-from regrow.lab.claims import Claim, above, all_of, within
-from regrow.lab.statistics import mean_interval, paired_interval
+from regrow.lab import charts
+from regrow.lab.claims import Claim, above
+from regrow.lab.design import Labelled, grid
+from regrow.lab.effects import ACCURACY, Measure, gain, level
+from regrow.lab.rules import claim, each
+from regrow.lab.section import Section
 from regrow.lab.study import Preset, Study
 from regrow.lab.trial import Trial
 
@@ -51,71 +55,52 @@ class Fit(Trial):
         return {"accuracy": accuracy, "curve": [0.5, accuracy], "device": run.options["device"]}
 
 
-def trials(seeds, data):
-    if data not in (None, "file", "slow", "trouble"):
-        raise ValueError(f"data={data!r}: must be 'file', 'slow' or 'trouble'")
-    settings = {"data": "file"} if data == "file" else {"pause": 0.04 * (data == "slow")}
-    made = [
-        Fit(seed=seed, method=method, density=density, **settings)
-        for seed in range(seeds)
-        for method in METHODS
-        for density in DENSITIES
-    ]
-    if data == "trouble":
-        made += [Fit(seed=7, ends="raises"), Fit(seed=8, ends="memory"), Fit(seed=9, data="file")]
-    return made
+def arm(method):
+    return lambda density: {"method": method, "density": density}
 
 
-def gain(records, method, density):
-    values = records.where(data="made up", density=density)
-    ours, theirs = (values.need("accuracy", method=name) for name in (method, "Static"))
-    return paired_interval(ours, theirs, common=True).times(100)
+def trials(seeds, task="toy", **fields):
+    arms = {method: arm(method) for method in METHODS}
+    base = Fit(seed=0, **fields)
+    return grid(base, arms, seeds=seeds, labels={"task": task}, density=DENSITIES)
 
 
-def every(records):
-    return all_of({m: above(gain(records, m, 0.05), 0, "points") for m in ("RigL", "SET")})
+def trouble(seeds):
+    odd = [Fit(seed=7, ends="raises"), Fit(seed=8, ends="memory"), Fit(seed=9, data="file")]
+    return [*trials(seeds), *(Labelled({"part": "trouble"}, one) for one in odd)]
 
 
-def sections(records):
-    from matplotlib.figure import Figure
+def preset(cost, seeds):
+    designs = {
+        "made up": functools.partial(trials, seeds),
+        "file": functools.partial(trials, seeds, "file", data="file"),
+        "slow": functools.partial(trials, seeds, "slow", pause=0.04),
+        "trouble": functools.partial(trouble, seeds),
+    }
+    return Preset(cost, designs, default="made up")
 
-    from regrow.lab.figures import about_runs, draw_curves, draw_rows, legend_above, series
-    from regrow.lab.report import Section, Table, svg
 
-    found = series(
-        records.where(data="made up", ends="well"),
-        "accuracy",
-        over="density",
-        by="method",
-        factor=100,
+POINTS = Measure("accuracy", ACCURACY.read, "points")
+
+
+def numbers(view):
+    lines = {m: [level(m, POINTS, density=d).maybe(view) for d in DENSITIES] for m in METHODS}
+    columns = [f"{density:g}" for density in DENSITIES]
+    yield Section("All numbers", "By density.", table=charts.values_table(lines, columns))
+
+
+def curves(view):
+    lines = charts.curves_of(view, lambda m, d: level(m, POINTS, density=d), METHODS, DENSITIES)
+    text = "Dynamic methods gain most where few weights are kept."
+    yield from charts.curves(
+        "Accuracy against density", text, {"": lines}, x="density", y="accuracy, %"
     )
-    curves, rows = Figure(), Figure(figsize=(7.2, 2.0))
-    axes = curves.subplots()
-    draw_curves(axes, found, x="density (fraction of weights kept)", y="accuracy, %", even=True)
-    legend_above(axes)
-    gains = {m: gain(records, m, 0.05) for m in ("RigL", "SET")}
-    draw_rows(rows.subplots(), gains, x="gain over static, points of accuracy", zero=0)
-    intervals = [interval for points in found.values() for interval in points.values()]
-    table = Table(
-        ("method", *(f"{density:g}" for density in DENSITIES)),
-        [(m, *(f"{p.mean:.2f} ± {p.half_width:.2f}" for p in found[m].values())) for m in found],
-        f"Accuracy in % by density. {about_runs(intervals)}",
-    )
-    return [
-        Section("All numbers", "Accuracy by method and density.", table=table),
-        Section(
-            "Accuracy against density",
-            "Dynamic methods gain most where few weights are kept.",
-            svg(curves, "Accuracy against density"),
-            caption=about_runs(intervals),
-        ),
-        Section(
-            "Gain over the static topology",
-            "At density 0.05, paired over seeds.",
-            svg(rows, "Gain over the static topology"),
-            caption=about_runs(gains.values()),
-        ),
-    ]
+
+
+def gains_over_static(view):
+    gains = {m: gain(m, "Static", POINTS, density=0.05).interval(view) for m in ("RigL", "SET")}
+    title = "Gain over the static topology"
+    yield from charts.rows(title, "At density 0.05.", {"": gains}, x="points of accuracy")
 
 
 STUDY = Study(
@@ -123,44 +108,29 @@ STUDY = Study(
     title="Does a toy <learn>?",
     source="Nobody et al. 2020, section 3",
     about="Numbers made up to look like accuracies, with a static topology as the control.",
-    presets={
-        "smoke": Preset("a second", functools.partial(trials, 2)),
-        "quick": Preset("two seconds", functools.partial(trials, 5)),
-    },
+    presets={"smoke": preset("a second", 2), "quick": preset("two seconds", 5)},
     claims=(
-        Claim(
+        claim(
             "Every dynamic method beats the static topology at density 0.05.",
             "section 3.1",
-            "The 95 % interval of the paired gain lies above 0 for RigL and for SET.",
-            every,
+            each(("RigL", "SET"), lambda m: gain(m, "Static", POINTS, density=0.05)),
+            above=0,
         ),
-        Claim(
+        claim(
             "At density 0.5 it makes no difference.",
             "section 3.2",
-            "The 95 % interval of RigL's paired gain lies within ± 1 point.",
-            lambda records: within(gain(records, "RigL", 0.5), 1, "points"),
+            gain("RigL", "Static", POINTS, density=0.5),
+            within=1,
         ),
         Claim(
             "SET is better than RigL.",
             "abstract",
-            "The 95 % interval of the accuracy of SET lies above 0.95 at density 0.05.",
-            lambda records: above(
-                mean_interval(
-                    records.where(data="made up", ends="well", density=0.05).need(
-                        "accuracy", method="SET"
-                    )
-                ),
-                0.95,
-            ),
+            "The 95 % interval of the accuracy of SET lies above 95 % at density 0.05.",
+            lambda view: above(level("SET", POINTS, density=0.05).interval(view), 95),
         ),
-        Claim(
-            "GraNet is best.",
-            "table 2",
-            "The 95 % interval of its paired gain over RigL lies above 0.",
-            lambda records: above(mean_interval(records.need("accuracy", method="GraNet")), 0),
-        ),
+        claim("GraNet is best.", "table 2", gain("GraNet", "RigL", POINTS), above=0),
     ),
-    sections=sections,
+    page=(numbers, curves, gains_over_static),
 )
 
 if __name__ == "__main__":

@@ -16,28 +16,28 @@ from markupsafe import escape
 
 import regrow
 from regrow.lab.attempt import attempt
+from regrow.lab.design import Labelled, labels_by_identity
 from regrow.lab.files import read_lines
 from regrow.lab.records import Record, Records
 from regrow.lab.run import METRICS, Run
-from regrow.studies.hard_samples import STUDY, ranking
+from regrow.lab.view import View
+from regrow.studies.hard_samples import ranking
 from regrow.studies.hard_samples.attacks import Attack
-from regrow.studies.hard_samples.claims import CLAIMS
-from regrow.studies.hard_samples.conditions import (
+from regrow.studies.hard_samples.corrupted import OneOfEach
+from regrow.studies.hard_samples.design import (
     ALL,
+    ARMS,
     ATTACKED,
-    Condition,
-    condition_of,
+    CORE,
+    EXTRA,
+    Task,
     hardest,
     random,
     severity,
 )
-from regrow.studies.hard_samples.corrupted import OneOfEach
-from regrow.studies.hard_samples.methods import CORE, EXTRA, METHODS, WHOLE, density_of, method_of
-from regrow.studies.hard_samples.page import sections
 from regrow.studies.hard_samples.ranking import SCORES, Ranking, scores_of
+from regrow.studies.hard_samples.study import CLAIMS, STUDY
 from regrow.studies.hard_samples.trial import HardSamples
-from regrow.studies.hard_samples.trials import Setup, cells
-from regrow.studies.hard_samples.view import tasks
 from regrow.studies.training.trial import Classify
 from regrow.vision.data import load_data
 from regrow.vision.models import MODELS
@@ -46,15 +46,19 @@ CPU = {"device": "cpu"}
 TIMED = ("train_seconds", "pretraining_seconds")
 RANKING = Ranking(runs=2, epochs=2)
 HALF = {"share": 0.5, "pick": "hardest", "ranking": RANKING}
-SETUP = Setup.of(
+TASK = Task(
+    HardSamples(
+        seed=0,
+        method=regrow.Dense(),
+        data="digits",
+        model="mlp-24-16",
+        epochs=3,
+        batch=64,
+        learning_rate=0.1,
+    ),
     898,
-    data="digits",
-    model="mlp-24-16",
-    epochs=3,
-    batch=64,
-    learning_rate=0.1,
-    ranking=RANKING,
-    attack=Attack(steps=1, test_steps=2),
+    RANKING,
+    Attack(steps=1, test_steps=2),
     equal_steps=True,
 )
 
@@ -365,43 +369,41 @@ def test_a_ranking_is_checked():
 # ---------------------------------------------------------------------- what is run
 
 
-def record(what: HardSamples, accuracy: float, **more: object) -> Record:
-    found = {"accuracy": accuracy, "train_samples": 1, "class_counts": [1], "densities": {}}
-    return Record(what.identity, json.loads(json.dumps(what.content)), found | more, {}, Path())
+def record(one: Labelled, accuracy: float, **more: object) -> Record:
+    result = {"accuracy": accuracy, "train_samples": 1, "class_counts": [1], "densities": {}}
+    content = json.loads(json.dumps(one.trial.content))
+    identity = one.trial.identity
+    return Record(identity, content, result | more, {}, Path(), labels=[one.labels])
 
 
-def test_records_tell_what_a_trial_was():
-    conditions = (hardest(0.5), random(0.2), severity(4), ATTACKED, Condition())
-    for condition in conditions:
-        for name in METHODS:
-            found = record(SETUP.trial(1, name, 0.2, condition), 0.5)
-            assert condition_of(found) == condition
-            assert method_of(found) == name
-            assert density_of(found) == (1.0 if name in WHOLE else 0.2)
+def only(trials):
+    (one,) = trials
+    return one.trial
 
 
 def test_every_cell_is_there_once():
-    trials = list(cells(SETUP, 2, [hardest(0.5), random(0.5)], (0.5, 0.1)))
-    assert len({t.identity for t in trials}) == len(trials) == 2 * 2 * (1 + 4 * 2)
+    trials = list(TASK.trials(2, [hardest(0.5), random(0.5)], (0.5, 0.1)))
+    assert len({one.trial.identity for one in trials}) == len(trials) == 2 * 2 * (1 + 4 * 2)
+    assert len({json.dumps([one.labels, one.trial.seed]) for one in trials}) == len(trials)
 
 
 def test_shares_have_equal_steps_or_equal_epochs():
-    setups = SETUP, replace(SETUP, equal_steps=False)
-    assert [s.trial(0, "SET", 0.1, random(0.2)).epochs for s in setups] == [15, 3]
+    for task, epochs in ((TASK, 15), (replace(TASK, equal_steps=False), 3)):
+        assert only(task.trials(1, [random(0.2)], (0.1,), ["SET"])).epochs == epochs
 
 
 def test_a_share_warms_up_for_as_much_of_its_run():
-    base = Setup.of(60_000, data="fashion-mnist", model="lenet5", epochs=8, warmup=1.0)
-    for setup in (base, replace(base, equal_steps=True)):
+    task = replace(TASK, base=replace(TASK.base, epochs=8, warmup=1.0))
+    for one in (task, replace(task, equal_steps=False)):
         for condition in (ALL, random(0.5), hardest(0.3)):
-            one = setup.trial(0, "SET", 0.1, condition)
-            assert one.warmup / one.epochs == pytest.approx(1 / 8)
+            trial_of = only(one.trials(1, [condition], (0.1,), ["SET"]))
+            assert trial_of.warmup / trial_of.epochs == pytest.approx(1 / 8)
 
 
 def test_topologies_move_fifty_times():
-    setup = Setup.of(50_000, data="cifar10", model="resnet18", epochs=200)
+    task = Task(replace(TASK.base, data="cifar10", model="resnet18", epochs=200, batch=128), 50_000)
     for share in (1.0, 0.3):
-        one = setup.trial(0, "SET", 0.1, random(share))
+        one = only(task.trials(1, [random(share)], (0.1,), ["SET"]))
         steps = one.epochs * (round(share * 50_000) // one.batch)
         assert 50 <= steps // one.method.update_every <= 51
         assert one.method.drop_fraction(0.0) == 0.2 and one.method.drop_fraction(1.0) == 0.001
@@ -410,20 +412,21 @@ def test_topologies_move_fifty_times():
 @pytest.mark.parametrize("preset", ["smoke", "quick", "paper"])
 def test_presets_have_controls_and_refuse_other_data(preset):
     trials = STUDY.trials(preset)
-    assert len({t.identity for t in trials}) == len(trials)
-    assert {t.seed for t in trials} >= {0, 1, 2}
-    found = {(method_of(r), condition_of(r)) for r in (record(t, 0.5) for t in trials)}
-    for condition in {condition for _, condition in found}:
-        assert {name for name, c in found if c == condition} >= set(CORE)
-    assert {name for name, c in found if c == hardest(0.5)} == {*CORE, *EXTRA}
-    assert (("SET", random(0.5))) in found and ("SET", ATTACKED) in found
+    assert len({one.trial.identity for one in trials}) == len(trials)
+    assert {one.trial.seed for one in trials} >= {0, 1, 2}
+    arms: dict[str, set[str]] = {}
+    for labels, _ in trials:
+        arms.setdefault(labels["condition"], set()).add(labels["arm"])
+    assert all(there >= set(CORE) for there in arms.values())
+    assert arms[str(hardest(0.5))] == {*CORE, *EXTRA} == set(ARMS)
+    assert {str(random(0.5)), str(ATTACKED)} <= arms.keys()
     with pytest.raises(ValueError, match="data='mnist': this preset knows"):
         STUDY.trials(preset, "mnist")
 
 
 def test_the_quick_presets_runs_are_as_long():
     for data, train in (("fashion-mnist", 60_000), ("cifar10", 50_000)):
-        for one in STUDY.trials("quick", data):
+        for _, one in STUDY.trials("quick", data):
             assert 380_000 <= one.epochs * one.share * train <= 500_000
             assert one.model in MODELS or one.model.startswith("mlp-")
 
@@ -431,10 +434,10 @@ def test_the_quick_presets_runs_are_as_long():
 # ---------------------------------------------------------------------- how rules decide
 
 QUICK = [
-    *cells(SETUP, 3, [hardest(0.5), random(0.5), random(0.2)], (0.5, 0.2, 0.1)),
-    *cells(SETUP, 3, [severity(2), severity(5)], (0.5, 0.1)),
-    *cells(SETUP, 3, [hardest(0.5)], (0.1,), EXTRA),
-    *cells(SETUP, 3, [ATTACKED], (0.1,)),
+    *TASK.trials(3, [hardest(0.5), random(0.5), random(0.2)], (0.5, 0.2, 0.1)),
+    *TASK.trials(3, [severity(2), severity(5)], (0.5, 0.1)),
+    *TASK.trials(3, [hardest(0.5)], (0.1,), EXTRA),
+    *TASK.trials(3, [ATTACKED], (0.1,)),
 ]
 NAMES = (
     *("match", "sparsest", "few", "sparser", "dense enough", "severe", "clean", "robust"),
@@ -444,16 +447,16 @@ NAMES = (
 
 def judged(name: str, accuracy_of, trials=QUICK):
     """Judge a claim by records whose accuracies a function gives, with a little noise by seed."""
-    found = []
-    for what in trials:
-        one = record(what, 0.0)
-        noise = randoms.Random(what.identity).uniform(-0.0005, 0.0005) + 0.01 * what.seed
-        accuracy = accuracy_of(method_of(one), density_of(one), condition_of(one)) + noise
-        found.append(record(what, accuracy, robust_accuracy=accuracy - 0.2))
-    return CLAIMS[NAMES.index(name)].judge(Records(found)).outcome
+    records = []
+    for one in trials:
+        noise = randoms.Random(one.trial.identity).uniform(-0.0005, 0.0005) + 0.01 * one.trial.seed
+        labels = {"density": 1.0} | one.labels
+        accuracy = accuracy_of(labels["arm"], labels["density"], one.trial) + noise
+        records.append(record(one, accuracy, robust_accuracy=accuracy - 0.2))
+    return CLAIMS[NAMES.index(name)].judge(View.of(records)).outcome
 
 
-def level(method, density, condition):
+def level(method, density, trial):
     """Give every method the same accuracy."""
     return 0.7
 
@@ -501,23 +504,26 @@ def test_rules(name, gain, outcome):
 
 
 def test_two_seeds_and_none_decide_nothing():
-    few = [t for t in QUICK if t.seed < 2]
+    few = [one for one in QUICK if one.trial.seed < 2]
     assert all(judged(name, level, few) == "inconclusive" for name in NAMES)
     for claim in CLAIMS:
-        verdict = claim.judge(Records([]))
+        verdict = claim.judge(View([]))
         assert verdict.outcome == "inconclusive" and verdict.why
 
 
-def test_models_weigh_the_same_and_settings_are_told_apart():
-    other = replace(SETUP, base=replace(SETUP.base, model="mlp-30"))
-    both = [*QUICK, *cells(other, 5, [hardest(0.5)], (0.5, 0.2, 0.1))]
-    assert len(tasks(Records([record(t, 0.5) for t in both]))) == 2
+def test_models_weigh_the_same_and_tasks_are_told_apart():
+    other = replace(TASK, base=replace(TASK.base, model="mlp-30"))
+    both = [*QUICK, *other.trials(5, [hardest(0.5)], (0.5, 0.2, 0.1))]
+    assert View.of([record(one, 0.5) for one in both]).axis("task") == [
+        "mlp-24-16 on digits",
+        "mlp-30 on digits",
+    ]
 
-    def by_model(what):
-        return 0.7 + (0.04 if what.model == "mlp-30" else -0.02) * (what.method.name == "SET")
+    def by_model(one):
+        return 0.7 + (0.04 if one.model == "mlp-30" else -0.02) * (one.method.name == "SET")
 
-    found = [record(t, by_model(t) + 1e-4 * t.seed) for t in both]
-    verdict = CLAIMS[NAMES.index("size")].judge(Records(found))
+    records = [record(one, by_model(one.trial) + 1e-4 * one.trial.seed) for one in both]
+    verdict = CLAIMS[NAMES.index("size")].judge(View.of(records))
     assert verdict.effect.mean == pytest.approx(1.0) and verdict.effect.n == 3
 
 
@@ -526,21 +532,23 @@ def test_models_weigh_the_same_and_settings_are_told_apart():
 
 def test_a_part_of_the_smoke_preset_runs_and_makes_a_page(tmp_path):
     parts = [
-        *cells(SETUP, 1, [hardest(0.5)], (0.5,), (*CORE, *EXTRA)),
-        *cells(SETUP, 1, [severity(2), ATTACKED, random(0.5)], (0.5,), ("dense", "small dense")),
-        *cells(SETUP, 1, [severity(5), severity(2), ATTACKED], (0.5,), ("SET",)),
+        *TASK.trials(1, [hardest(0.5)], (0.5,), (*CORE, *EXTRA)),
+        *TASK.trials(1, [severity(2), ATTACKED, random(0.5)], (0.5,), ("dense", "small dense")),
+        *TASK.trials(1, [severity(5), severity(2), ATTACKED], (0.5,), ("SET",)),
     ]
-    for what in parts:
-        outcome = attempt(what, tmp_path, CPU)
+    for one in parts:
+        outcome = attempt(one.trial, tmp_path, CPU)
         assert outcome.status == "finished", outcome.error
-    records = Records.read(tmp_path)
+    records = Records.read(tmp_path).labelled(labels_by_identity(parts))
     assert len(records) == len(parts)
     for one in records:
         assert one.get("inference_flops") <= one.get("dense_inference_flops")
+        (labels,) = one.labels
         assert (one.get("pretraining_flops") is not None) == (
-            method_of(one) in ("LTH", "OMP", "dense twice")
+            labels["arm"] in ("LTH", "OMP", "dense twice")
         )
-    titles = [section.title for section in sections(records)]
+    titles = [section.title for section in STUDY.sections(View.of(records))]
+    assert not [title for title in titles if title.startswith("Not shown")]
     assert any(title.startswith("Density of each layer") for title in titles)
     assert any(title.startswith("Adversarial training") for title in titles)
 

@@ -116,7 +116,7 @@ class Effect(ABC):
             try:
                 values[str(name)] = self.by_seed(task)
             except ValueError as error:
-                why = f"{name}: {error}"
+                why = f"{name}: {self}: {error}"
         if not values:
             raise ValueError(why)
         mean = average(values)
@@ -242,7 +242,7 @@ def gain(
 
     Example:
         >>> str(gain("SET", "dense", density=LOWEST))
-        'SET over dense (density lowest)'
+        'SET over dense (lowest density)'
     """
     return Gain(measure, _side(one), _side(over), at)
 
@@ -266,13 +266,13 @@ def _places(at: Mapping[str, Any], *sides: View) -> Iterator[dict[str, Any]]:
     """Yield the places where sides are compared: plain values first, others among what is left."""
     for axis in at:
         if not any(side.axis(axis) for side in sides):
-            raise ValueError(f"no such records have {axis}")
+            raise ValueError(f"no records that have {axis}")
     fixed = {axis: value for axis, value in at.items() if not _open(value)}
     here = [side.at(**fixed) for side in sides]
     open_axes = {axis: _shared(axis, value, here) for axis, value in at.items() if _open(value)}
     for axis, places in open_axes.items():
         if not places:
-            raise ValueError(f"no records: {axis} {_value(at[axis])} is at no place that both have")
+            raise ValueError(f"no records to compare at {_place(axis, at[axis])}")
     for place in product(*open_axes.values()):
         yield fixed | dict(zip(open_axes, place, strict=True))
 
@@ -293,11 +293,20 @@ def _shared(axis: str, wanted: Any, sides: Sequence[View]) -> list[Any]:
 
 def _words(labels: Mapping[str, Any]) -> str:
     """Write labels: arms by their name, others behind that of their axis."""
-    said = {axis: _value(value) for axis, value in labels.items()}
-    return ", ".join(words if axis == "arm" else f"{axis} {words}" for axis, words in said.items())
+    return ", ".join(_place(axis, value) for axis, value in labels.items())
+
+
+def _place(axis: str, value: Any) -> str:
+    if value == EVERY:
+        return f"mean over {axis}"
+    if value in (LOWEST, HIGHEST):
+        return f"{value} {axis}"
+    words = _value(value) if axis == "arm" else f"{axis} {_value(value)}"
+    return f"mean of {words}" if isinstance(value, tuple) else words
 
 
 def _value(value: Any) -> str:
     if isinstance(value, tuple):
-        return ", ".join(map(_value, value[:-1])) + f" and {_value(value[-1])}"
+        *most, last = map(_value, value)
+        return f"{', '.join(most)} and {last}" if most else last
     return f"{value:g}" if isinstance(value, float) else str(value)

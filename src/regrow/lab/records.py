@@ -197,21 +197,6 @@ class Records:
             found[seed] = float(value)
         return dict(sorted(found.items()))
 
-    def need(self, name: str, **wanted: Any) -> dict[int, float]:
-        """Return a field's value by seed, of the records whose fields have these values.
-
-        Args:
-            name: the field.
-            wanted: as for :meth:`where`.
-
-        Raises:
-            ValueError: there is no value, or a seed occurs twice.
-        """
-        if found := self.where(**wanted).values(name):
-            return found
-        fields = ", ".join(f"{field.replace('__', '.')}={value}" for field, value in wanted.items())
-        raise ValueError(f"no record{' with ' * bool(fields)}{fields} has {name}")
-
     def rows(self) -> list[dict[str, Any]]:
         """Return a flat row a record, such as ``{"config.method.density": 0.1, ...}``.
 
@@ -226,11 +211,6 @@ class Records:
                 row |= flat(getattr(record, part), f"{part}.")
             rows.append(row)
         return rows
-
-    def distinct(self, name: str) -> list[Any]:
-        """Return the values a field takes, in order."""
-        found = {record.get(name) for record in self.all} - {None}
-        return sorted(found)
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,7 +13,6 @@ __all__ = [
     "Interval",
     "Values",
     "averaged",
-    "bootstrap_interval",
     "differences",
     "finite",
     "mean_interval",
@@ -92,42 +91,6 @@ def mean_interval(values: Values, level: float = 0.95) -> Interval:
     sd = float(np.std(numbers, ddof=1))
     half = float(stdtrit(n - 1, (1 + level) / 2) * sd / math.sqrt(n))
     return Interval(mean, mean - half, mean + half, n, sd)
-
-
-def bootstrap_interval(
-    values: Values, level: float = 0.95, *, resamples: int = 9999, seed: int = 0
-) -> Interval:
-    """Compute the mean and its bootstrap interval (bias-corrected and accelerated).
-
-    For twenty values or more of which none knows the distribution; for fewer see
-    :func:`mean_interval`.
-
-    Args:
-        values: one a seed.
-        level: the confidence level, between 0 and 1.
-        resamples: how often values are drawn anew.
-        seed: of the drawing; the same seed gives the same interval.
-
-    Raises:
-        ValueError: there are no values, or one is not finite.
-
-    Example:
-        >>> bootstrap_interval([1.0, 1.0, 1.0])
-        Interval(mean=1.0, low=1.0, high=1.0, n=3, sd=0.0)
-    """
-    numbers = finite(values)
-    n, mean = len(numbers), float(np.mean(numbers))
-    if n == 1:
-        return Interval(mean, math.nan, math.nan, 1)
-    if np.ptp(numbers) == 0:  # nothing to draw: BCa divides by zero
-        return Interval(mean, mean, mean, n, 0.0)
-    from scipy.stats import bootstrap  # noqa: PLC0415  (slow to import, and an extra)
-
-    rng = np.random.default_rng(seed)
-    found = bootstrap(
-        (numbers,), np.mean, confidence_level=level, n_resamples=resamples, rng=rng
-    ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high), n, float(np.std(numbers, ddof=1)))
 
 
 def paired_interval(

@@ -7,72 +7,20 @@ tasks must be comparable, such as accuracies, or scores normalised by a baseline
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
-from regrow.lab.records import Record, Records
 from regrow.lab.statistics import Interval, Values, finite
 
 __all__ = [
-    "by_setting",
     "interquartile_interval",
     "interquartile_mean",
     "mean_over_tasks",
-    "of_each",
     "probability_of_improvement",
 ]
 
 _RESAMPLES = 5000
-
-
-def by_setting(
-    records: Records, fields: Sequence[str], name: Callable[[Records], str]
-) -> dict[str, Records]:
-    """Group records that agree in some fields, by a name for readers.
-
-    Args:
-        records: in any order.
-        fields: that make a setting.
-        name: of a group; one that is taken gets a prime.
-
-    Returns:
-        Groups in the order of their names.
-    """
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(repr([record.get(field) for field in fields]), []).append(record)
-    named: dict[str, Records] = {}
-    for group in map(Records, groups.values()):
-        label = name(group)
-        while label in named:
-            label += "′"
-        named[label] = group
-    return dict(sorted(named.items()))
-
-
-def of_each(
-    tasks: Iterable[Any], value: Callable[[Any], Mapping[int, float]]
-) -> dict[str, Mapping[int, float]]:
-    """Return a value of every task that has it, by the task's name.
-
-    Args:
-        tasks: each with a ``name``.
-        value: of a task, by seed; a ValueError says that the task has none.
-
-    Raises:
-        ValueError: no task has it; the message is the last task's.
-    """
-    found, why = {}, "there are no records to judge by"
-    for task in tasks:
-        try:
-            found[task.name] = value(task)
-        except ValueError as error:
-            why = str(error)
-    if not found:
-        raise ValueError(why)
-    return found
 
 
 def mean_over_tasks(tasks: Mapping[str, Values], level: float = 0.95) -> Interval:
@@ -105,8 +53,9 @@ def mean_over_tasks(tasks: Mapping[str, Values], level: float = 0.95) -> Interva
     parts = np.array([run.var(ddof=1) / len(run) for run in runs])
     if not parts.any():
         return Interval(mean, mean, mean, n)
-    freedom = parts.sum() ** 2 / sum(
-        part**2 / (len(run) - 1) for part, run in zip(parts, runs, strict=True)
+    shares = parts / parts.max()  # squares of tiny variances would be 0
+    freedom = shares.sum() ** 2 / sum(
+        share**2 / (len(run) - 1) for share, run in zip(shares, runs, strict=True)
     )
     from scipy.special import stdtrit  # noqa: PLC0415 (an extra; scipy.stats is slow to import)
 

@@ -81,7 +81,7 @@ class View:
                 raise ValueError(f"seed {seed} occurs twice: say which {self._differing()}")
             values[seed] = measure(record)
         if not values:
-            raise ValueError("there are no such records")
+            raise ValueError("no records")
         return values
 
     def mean(self, measure: Callable[[Record], float]) -> Interval | None:
