@@ -199,7 +199,7 @@ def test_the_page_shows_everything_in_order_and_escaped(done):
         "<h2>All numbers</h2>",
         "<h2>Claims</h2>",
         'class="supported"',
-        "Rule: each of RigL, SET over Static (density 0.05)",
+        "Rule: for each of RigL, SET: it over Static (density 0.05)",
         "<b>Supported</b>: 2.59 points (95 % interval",
         "<b>Not supported</b>",
         "toy: GraNet over RigL: no records",

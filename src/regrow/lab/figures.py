@@ -82,7 +82,8 @@ def draw_curves(
     for i, (label, points) in enumerate(curves.items()):
         at = [float(places.index(place)) if even else place for place in sorted(points)]
         if even:  # error bars side by side can be told apart
-            at = [place + 0.08 * (i - (len(curves) - 1) / 2) for place in at]
+            apart = min(0.08, 0.5 / len(curves))
+            at = [place + apart * (i - (len(curves) - 1) / 2) for place in at]
         intervals = [points[place] for place in sorted(points)]
         axes.errorbar(
             at,
@@ -111,18 +112,17 @@ def draw_rows(
         x: what is shown, with its unit.
         zero: where to draw the line of "no difference".
     """
-    for i, interval in enumerate(rows.values()):
-        if interval is None:
-            continue
-        axes.errorbar(
-            interval.mean,
-            i,
-            xerr=[[e] for e in _errors(interval)],
-            fmt="o",
-            capsize=3,
-            color=COLOURS[6],
-            ms=5,
-        )
+    places = [i for i, interval in enumerate(rows.values()) if interval is not None]
+    shown = [interval for interval in rows.values() if interval is not None]
+    axes.errorbar(
+        [interval.mean for interval in shown],
+        places,
+        xerr=list(zip(*map(_errors, shown), strict=True)) or None,
+        fmt="o",
+        capsize=3,
+        color=COLOURS[6],
+        ms=5,
+    )
     if zero is not None:
         axes.axvline(zero, color="black", linewidth=0.8)
     axes.set_yticks(range(len(rows)), list(rows))

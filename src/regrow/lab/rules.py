@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Literal
 
 from regrow.lab.claims import Claim, Verdict, above, all_of, at_least, below, differs, within
@@ -64,7 +63,7 @@ class Rule:
         measure = next(iter(self.effects.values())).measure
         what = "ratio" if measure.ratio else "difference"
         how = f"{measure.name}, {what} paired by seed, mean over {self.over}"
-        return f"{_together(list(map(str, self.effects.values())))}: {how}. {self._interval()}."
+        return f"{_together({name: str(effect) for name, effect in self.effects.items()})}: {how}. {self._interval()}."
 
     def _interval(self) -> str:
         n = len(self.effects)
@@ -120,26 +119,15 @@ def each(names: Sequence[str], effect: Callable[[str], Effect]) -> dict[str, Eff
     return {name: effect(name) for name in names}
 
 
-def _together(words: Sequence[str]) -> str:
-    """Write phrases as one: what all begin and end with is said once.
+def _together(words: Mapping[str, str]) -> str:
+    """Write phrases as one where they differ only in what they are of.
 
     Example:
-        >>> _together(["SET over dense (density 0.1)", "RigL over dense (density 0.1)"])
-        'each of SET, RigL over dense (density 0.1)'
+        >>> _together({"SET": "SET over dense", "RigL": "RigL over dense"})
+        'for each of SET, RigL: it over dense'
     """
-    if len(words) == 1:
-        return words[0]
-    split = [phrase.split(" ") for phrase in words]
-    head = _alike(split)
-    tail = min(_alike([phrase[::-1] for phrase in split]), min(map(len, split)) - head)
-    middles = [" ".join(phrase[head : len(phrase) - tail]) for phrase in split]
-    if not all(middles):
-        return "; ".join(words)
-    first, *_ = split
-    start, end = first[:head], first[len(first) - tail :]
-    return " ".join([*start, "each of", ", ".join(middles), *end]).strip()
-
-
-def _alike(phrases: Sequence[Sequence[str]]) -> int:
-    """Count the words with which all phrases begin."""
-    return len(list(takewhile(lambda words: len(set(words)) == 1, zip(*phrases, strict=False))))
+    phrases = list(words.values())
+    alike = {phrase.replace(name, "it") for name, phrase in words.items()}
+    if len(phrases) > 1 and len(alike) == 1:
+        return f"for each of {', '.join(words)}: {alike.pop()}"
+    return "; ".join(phrases)

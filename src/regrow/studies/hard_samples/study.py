@@ -254,7 +254,17 @@ def _gain_curves(
     drawn = {name for lines in panels.values() for name in lines}
     drawn |= {name for lines in (levels or {}).values() for name in lines}
     text = " ".join([text, *(words for name, words in _EXPLAINED.items() if name in drawn)])
-    yield from curves(title, text, panels, x=x, y=_GAIN, colours=_COLOUR, levels=levels, zero=True)
+    yield from curves(
+        title,
+        text,
+        panels,
+        x=x,
+        y=_GAIN,
+        colours=_COLOUR,
+        levels=levels,
+        zero=True,
+        band="dense twice",
+    )
 
 
 def under_attack(view: View) -> Iterator[Section]:

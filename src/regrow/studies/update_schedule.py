@@ -1,0 +1,206 @@
+"""How often, and how much, should a sparse network exchange its connections?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
+from typing import Any
+
+import regrow
+from regrow.engine.schedules import Constant, Cosine
+from regrow.lab.charts import curves, curves_of, rows, rows_of, values_table
+from regrow.lab.design import Arm, Labelled, grid
+from regrow.lab.effects import ACCURACY, EVERY, HIGHEST, LOWEST, Effect, gain, level, percent
+from regrow.lab.rules import claim, each
+from regrow.lab.section import Section
+from regrow.lab.study import Preset, Study
+from regrow.lab.view import View
+from regrow.studies.training.trial import Classify
+
+__all__ = ["STUDY"]
+
+DENSITY = 0.1
+UPDATES = (5, 15, 50, 150, 500)  # in a run
+FRACTIONS = (0.1, 0.3, 0.5)
+DECAY = {"cosine": Cosine, "none": Constant}
+USUAL: dict[str, Any] = {"updates": 50, "fraction": 0.3, "decay": "cosine"}
+MARGIN = 0.5  # points of accuracy that matter
+
+
+def _moving(method: Callable[..., regrow.Method]) -> Arm:
+    def arm(updates: int, fraction: float, decay: str, steps: int) -> dict[str, Any]:
+        share, every = DECAY[decay](fraction), max(steps // updates, 1)
+        own = {"drop_fraction": share, "update_every": every, "stop_at": 1.0}
+        return {"method": method(density=DENSITY, **own)}
+
+    return arm
+
+
+CONTROLS: dict[str, Arm] = {
+    "dense": lambda: {"method": regrow.Dense()},
+    "small dense": lambda: {"method": regrow.Dense(), "narrow": DENSITY},
+    "static": lambda: {"method": regrow.Static(density=DENSITY)},
+}
+CHOOSING = {"SET": _moving(regrow.SET), "RigL": _moving(partial(regrow.RigL, replaces_step=False))}
+WALK = {"random walk": _moving(regrow.RandomWalk)}
+
+
+def _trials(train: int, seeds: int, updates: tuple[int, ...], **setting: Any) -> Iterator[Labelled]:
+    """Cross how often with how much; without decay, and at random, at the usual share only."""
+    base = Classify(seed=0, method=regrow.Dense(), **setting)
+    labels = {"task": f"{base.model} on {base.data}"}
+    yield from grid(base, CONTROLS, seeds=seeds, labels=labels)
+    steps = {"steps": base.epochs * (train // base.batch)}
+    made = partial(grid, base, seeds=seeds, labels=labels, given=steps, updates=updates)
+    yield from made(CHOOSING, fraction=FRACTIONS, decay=("cosine",))
+    yield from made(CHOOSING, fraction=(0.3,), decay=("none",))
+    yield from made(WALK, fraction=(0.3,), decay=("cosine",))
+
+
+_DIGITS = {"data": "digits", "model": "mlp-100-50", "epochs": 20, "batch": 32}
+_FASHION = {"data": "fashion-mnist", "model": "mlp-300-100", "epochs": 8, "schedule": "cosine"}
+_CIFAR = {"data": "cifar10", "model": "resnet20", "epochs": 12, "schedule": "cosine"}
+_RESIDUAL = {"weight_decay": 1e-4, "precision": "bfloat16", "warmup": 1.0}
+PRESETS = {
+    "smoke": Preset(
+        "half a minute on two CPU cores (digits)",
+        {"digits": partial(_trials, 898, 3, (5, 50, 150), **_DIGITS)},
+    ),
+    "quick": Preset(
+        "two hours on two CPU cores; with --data cifar10 half an hour on an H200 with --jobs 16",
+        {
+            "fashion-mnist": partial(_trials, 60_000, 5, UPDATES, learning_rate=0.05, **_FASHION),
+            "cifar10": partial(_trials, 50_000, 5, UPDATES, **_CIFAR, **_RESIDUAL),
+        },
+        default="fashion-mnist",
+    ),
+}
+
+_RIGL = "Evci et al. 2020, on update schedule and frequency (recalled; unverified)"
+_ITOP = "Liu et al. 2021, on the update interval (recalled; unverified)"
+_OURS = "a control of ours"
+
+
+def against_usual(arm: str, axis: str, place: Any) -> Effect:
+    """Ask what another place of one axis gains over the usual one, mean over the other axes."""
+    others: dict[str, Any] = {"updates": EVERY, "fraction": EVERY, "decay": "cosine"}
+    others.pop(axis)
+    return gain({"arm": arm, axis: place}, {"arm": arm, axis: USUAL[axis]}, **others)
+
+
+CLAIMS = (
+    claim(
+        "Updating too often hurts: new connections need time to grow.",
+        _ITOP,
+        each(CHOOSING, lambda arm: against_usual(arm, "updates", HIGHEST)),
+        below=0,
+    ),
+    claim(
+        "Updating too rarely wastes the exchange.",
+        _ITOP,
+        each(CHOOSING, lambda arm: against_usual(arm, "updates", LOWEST)),
+        below=0,
+    ),
+    claim(
+        "A first share of 0.3 is as good as 0.1 and 0.5.",
+        _RIGL,
+        {f"{a}, {n:g}": against_usual(a, "fraction", n) for a in CHOOSING for n in (0.1, 0.5)},
+        within=MARGIN,
+    ),
+    claim(
+        "The share should fall: without decay it is worse.",
+        _RIGL,
+        each(CHOOSING, lambda arm: against_usual(arm, "decay", "none")),
+        below=0,
+    ),
+    claim(
+        "Moving beats a static topology, whatever the schedule.",
+        _OURS,
+        {
+            f"{arm}, {n:g}": gain(arm, "static", updates=EVERY, fraction=n, decay="cosine")
+            for arm in CHOOSING
+            for n in FRACTIONS
+        },
+        above=0,
+    ),
+    claim(
+        "Which connections are exchanged matters: at random nothing is gained over a static one.",
+        _OURS,
+        gain("random walk", "static", updates=EVERY, fraction=0.3, decay="cosine"),
+        below=MARGIN,
+    ),
+    claim(
+        "At the usual schedule it beats a dense network with as many parameters.",
+        _OURS,
+        each(CHOOSING, lambda arm: gain(arm, "small dense", **USUAL)),
+        above=0,
+    ),
+)
+
+EXPLORED = percent("explored", "weights ever active")
+
+
+def how_often(view: View) -> Iterator[Section]:
+    """Draw accuracy and exploration by the number of updates, a panel a share."""
+    text = "The share exchanged falls to 0 along a cosine. Random walk exchanges at random."
+    for (task, here), measure in product(view.by("task").items(), (ACCURACY, EXPLORED)):
+        asked = partial(level, measure=measure, decay="cosine")
+        panels = {
+            f"first share {n:g}": curves_of(
+                here,
+                lambda arm, u, n=n, asked=asked: asked(arm, updates=u, fraction=n),  # type: ignore[misc]
+                (*CHOOSING, *WALK),
+                here.axis("updates"),
+            )
+            for n in FRACTIONS
+        }
+        controls = rows_of(here, {arm: level(arm) for arm in ("dense", "static")})
+        yield from curves(
+            f"{measure.name.capitalize()} by the number of updates: {task}",
+            text,
+            panels,
+            x="updates in a run",
+            y=f"{measure.name}, %",
+            levels=dict.fromkeys(panels, controls) if measure is ACCURACY else None,
+        )
+
+
+def what_each_choice_is_worth(view: View) -> Iterator[Section]:
+    """Draw what choices gain over the usual ones, over all tasks."""
+    places = {"updates": UPDATES, "fraction": FRACTIONS, "decay": DECAY}
+    asked = [(arm, axis, place) for arm in CHOOSING for axis in places for place in places[axis]]
+    effects = {
+        f"{arm}: {axis} {place}": against_usual(arm, axis, place)
+        for arm, axis, place in asked
+        if place != USUAL[axis]
+    }
+    text = "Against 50 updates, a first share of 0.3, a cosine; mean over the other axes and tasks."
+    title, panels = "What each choice is worth", {"": rows_of(view, effects)}
+    yield from rows(title, text, panels, x="points of accuracy", band=MARGIN)
+
+
+def accuracies(view: View) -> Iterator[Section]:
+    """Write all accuracies."""
+    for task, here in view.by("task").items():
+        updates = here.axis("updates")
+        lines = {arm: [here.where(arm=arm).mean(ACCURACY)] * len(updates) for arm in CONTROLS}
+        for arm, n, decay in product((*CHOOSING, *WALK), FRACTIONS, DECAY):
+            cell = partial(level, arm, fraction=n, decay=decay)
+            lines[f"{arm}, {n:g}, decay {decay}"] = [cell(updates=u).maybe(here) for u in updates]
+        table = values_table(lines, [f"{n} updates" for n in updates])
+        yield Section(f"All accuracies: {task}", "Test accuracy in per cent.", table=table)
+
+
+STUDY = Study(
+    name="update-schedule",
+    title="How often, and how much, should a sparse network exchange its connections?",
+    source="Evci et al. 2020, Rigging the Lottery (ICML, arXiv 1911.11134); Liu et al. 2021, Do We "
+    "Actually Need Dense Over-Parameterization? (ICML, arXiv 2102.02887)",
+    about="SET and RigL at density 0.1, with 5 to 500 updates in a run and a first share of 0.1, "
+    "0.3 or 0.5 exchanged, falling along a cosine or not. Controls: a static topology, random "
+    "exchange, dense training, a narrower dense network with no more parameters.",
+    presets=PRESETS,
+    claims=CLAIMS,
+    page=(how_often, what_each_choice_is_worth, accuracies),
+)
