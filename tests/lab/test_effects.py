@@ -141,8 +141,8 @@ def test_what_is_not_there_is_named(effect, said):
             each(("SET", "RigL"), lambda arm: gain(arm, "dense", RATIO, density=EVERY)),
             {"below": 0.5},
             (
-                "for each of SET, RigL: it over dense (mean over density): cost, ratio paired by seed, "
-                "mean over tasks. Both intervals must lie below 0.5."
+                "for each of SET, RigL: it over dense (mean over density): cost, ratio paired by "
+                "seed, mean over tasks. Both intervals must lie below 0.5."
             ),
         ),
         (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from regrow.lab.claims import Claim, Verdict, above, all_of, at_least, below, differs, within
-from regrow.lab.effects import Average, Effect
+from regrow.lab.effects import Average, Effect, Level
 from regrow.lab.statistics import Interval
 from regrow.lab.tasks import mean_over_tasks
 from regrow.lab.view import View
@@ -61,9 +61,11 @@ class Rule:
     def __str__(self) -> str:
         """Say it in words."""
         measure = next(iter(self.effects.values())).measure
-        what = "ratio" if measure.ratio else "difference"
-        how = f"{measure.name}, {what} paired by seed, mean over {self.over}"
-        return f"{_together({name: str(effect) for name, effect in self.effects.items()})}: {how}. {self._interval()}."
+        asked = _together({name: str(effect) for name, effect in self.effects.items()})
+        paired = ", ratio paired by seed" if measure.ratio else ", difference paired by seed"
+        if all(isinstance(effect, Level) for effect in self.effects.values()):
+            paired = ""
+        return f"{asked}: {measure.name}{paired}, mean over {self.over}. {self._interval()}."
 
     def _interval(self) -> str:
         n = len(self.effects)
