@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from regrow.engine.allocation import ERK, Allocation, check_density, explicit
+from regrow.engine.checks import check_choice, check_type
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.moments import OnGrow, check_policy
 from regrow.engine.patterns import NM, Element, Pattern
+from regrow.engine.planned import PlannedLayer
+from regrow.engine.saliency import Start
 from regrow.engine.schedules import Cosine, Cubic, Schedule, in_steps
-from regrow.engine.scores import Gradient, Magnitude, Score
-from regrow.engine.update import Moves, Role, UpdateView, propose
-
-if TYPE_CHECKING:
-    from regrow.engine.plan import PlannedLayer
-    from regrow.engine.saliency import Start
+from regrow.engine.scores import Gradient, Magnitude, Role, Score
+from regrow.engine.update import Moves, UpdateView, propose
 
 __all__ = ["Dense", "Dynamic", "Method", "Static"]
 
@@ -379,17 +378,3 @@ class Dynamic(Method):
     def propose(self, view: UpdateView) -> dict[str, Tensor]:
         """Return every layer's active units after an update."""
         return propose(self, view)
-
-
-def check_type(value: object, kind: type | tuple[type, ...], argument: str, example: str) -> None:
-    """Raise TypeError unless the value is of this kind; True and False are no numbers here."""
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        names = " or ".join(k.__name__ for k in kinds)
-        raise TypeError(f"{argument}={value!r}: {names} is needed, such as {example}")
-
-
-def check_choice(value: object, allowed: tuple[object, ...], argument: str) -> None:
-    """Raise ValueError unless the value is one of those allowed."""
-    if value not in allowed:
-        raise ValueError(f"{argument}={value!r}: must be one of {', '.join(map(repr, allowed))}")

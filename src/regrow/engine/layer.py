@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from regrow.engine.exchange import Role
 from regrow.engine.moments import OnGrow, write_moments_
 from regrow.engine.patterns import Pattern
+from regrow.engine.planned import PlannedLayer
 from regrow.engine.saved import check_running, check_tensor, pack, read_mask, unpack
-from regrow.engine.scores import Signals
+from regrow.engine.scores import Role, Signals
 from regrow.engine.sharding import device_of, laid_out_as, like, local, whole
 from regrow.engine.sparse_layer import SparseLayer
-
-if TYPE_CHECKING:
-    from regrow.engine.plan import PlannedLayer
 
 __all__ = ["MaskedLayer", "free_units", "pack", "unpack"]
 

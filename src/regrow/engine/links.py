@@ -18,7 +18,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from regrow.engine.dynamic import Dynamic, check_choice
+from regrow.engine.checks import check_choice
+from regrow.engine.dynamic import Dynamic
 from regrow.engine.patterns import Pattern
 from regrow.engine.schedules import Linear, Schedule
 from regrow.engine.scores import Score, Signals

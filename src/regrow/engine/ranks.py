@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from regrow.engine.plan import peel
+from regrow.engine.wrappers import peel
 
 __all__ = ["ALONE", "Ranks", "replicas"]
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.engine.patterns import Pattern
-from regrow.engine.plan import PlannedLayer
+from regrow.engine.planned import PlannedLayer
 from regrow.engine.ranks import ALONE, Ranks
 from regrow.engine.selection import random_k, seeded_generator, top_k
 

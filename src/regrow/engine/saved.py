@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from regrow.engine.patterns import Pattern
-
-if TYPE_CHECKING:
-    from regrow.engine.plan import PlannedLayer
+from regrow.engine.planned import PlannedLayer
 
 __all__ = [
     "PARTS",

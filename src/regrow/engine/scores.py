@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -24,11 +24,14 @@ __all__ = [
     "Magnitude",
     "Momentum",
     "Random",
+    "Role",
     "Score",
     "Signals",
     "SignedMagnitude",
     "Unfired",
 ]
+
+Role = Literal["drop", "grow"]
 
 NOTHING: frozenset[str] = frozenset()
 

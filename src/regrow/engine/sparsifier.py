@@ -23,12 +23,13 @@ from regrow.engine.gradients import Gradients
 from regrow.engine.history import VERSION, Progress, Update, read_progress
 from regrow.engine.idle import fills_state
 from regrow.engine.moments import remembers
-from regrow.engine.plan import Plan, unwrap
+from regrow.engine.planned import Plan
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sharding import device_of, like, local
 from regrow.engine.topology import Topology
 from regrow.engine.update import Moves
+from regrow.engine.wrappers import unwrap
 
 __all__ = ["Sparsifier", "Update"]
 

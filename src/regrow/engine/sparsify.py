@@ -17,13 +17,15 @@ from torch.optim import Optimizer
 from regrow.engine.dynamic import Dynamic, Method
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
-from regrow.engine.plan import Globs, Plan, make_plan, unwrap
+from regrow.engine.plan import Globs, make_plan
+from regrow.engine.planned import Plan
 from regrow.engine.ranks import replicas
 from regrow.engine.saved import read_counts
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.sparsifier import LIVE, Sparsifier
 from regrow.engine.topology import Topology, check_names
+from regrow.engine.wrappers import unwrap
 
 __all__ = ["driver", "sparsify"]
 

@@ -13,7 +13,7 @@ from regrow.engine.dynamic import Dynamic
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.moments import OnGrow
 from regrow.engine.patterns import Element
-from regrow.engine.plan import PlannedLayer
+from regrow.engine.planned import PlannedLayer
 from regrow.engine.saved import check_tensor
 from regrow.engine.schedules import Schedule
 from regrow.engine.scores import Magnitude, Score

@@ -20,10 +20,10 @@ from regrow.engine.dynamic import Dynamic, Method
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.moments import momentum, restart_, slots
 from regrow.engine.redistribution import share_out
-from regrow.engine.scores import Score, Signals
+from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sharding import agree_on, local, whole
 from regrow.engine.sparse_layer import SparseLayer
-from regrow.engine.update import Moves, Role, UpdateView
+from regrow.engine.update import Moves, UpdateView
 
 __all__ = ["LayerChange", "Topology", "check_finite", "check_names"]
 

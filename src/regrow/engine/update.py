@@ -10,20 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from regrow.engine.exchange import Exchange, Role
 from regrow.engine.redistribution import share_out
-from regrow.engine.scores import Signals
-from regrow.engine.sparse_layer import SparseLayer
+from regrow.engine.scores import Role, Score, Signals
+from regrow.engine.sparse_layer import Exchange, SparseLayer
 
-if TYPE_CHECKING:
-    from regrow.engine.dynamic import Dynamic
-
-__all__ = ["Moves", "Role", "UpdateView", "begin", "drop", "grow", "propose"]
+__all__ = ["Moves", "Rules", "UpdateView", "begin", "drop", "grow", "propose"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,37 @@ class Moves:
     def __bool__(self) -> bool:
         """Whether anything moves."""
         return bool(self.shrink or self.exchange or self.expand)
+
+
+class Rules(Protocol):
+    """What an update asks of a method."""
+
+    @property
+    def drop(self) -> Score:
+        """The score whose lowest units are dropped."""
+
+    @property
+    def grow(self) -> Score:
+        """The score whose highest units are grown."""
+
+    @property
+    def threshold(self) -> Literal["layer", "global"]:
+        """Whether exchanged units are the lowest of their layer, or of all layers together."""
+
+    @property
+    def shrink(self) -> Literal["layer", "global"]:
+        """Whether a falling density takes the lowest of each layer, or of all together."""
+
+    @property
+    def redistribute(self) -> Literal["momentum", "gradient"] | None:
+        """By which signal units move between layers."""
+
+    @property
+    def regrow_dropped(self) -> bool:
+        """Whether a unit just dropped may be grown."""
+
+    def moves(self, active: int, target: int, units: int, fraction: float) -> Moves:
+        """Return how many units to drop and to grow in a layer."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +97,7 @@ class UpdateView:
 Exchanges = dict[str, Exchange]
 
 
-def propose(method: Dynamic, view: UpdateView) -> dict[str, Tensor]:
+def propose(method: Rules, view: UpdateView) -> dict[str, Tensor]:
     """Compute every layer's active units after an update.
 
     Args:
@@ -92,7 +119,7 @@ def begin(view: UpdateView) -> Exchanges:
     }
 
 
-def drop(method: Dynamic, view: UpdateView, exchanges: Exchanges) -> dict[str, int]:
+def drop(method: Rules, view: UpdateView, exchanges: Exchanges) -> dict[str, int]:
     """Shrink and drop in all layers; return how many units each is to grow."""
     shrink = {name: move.shrink for name, move in view.moves.items()}
     if method.shrink == "global" and any(shrink.values()):
@@ -112,7 +139,7 @@ def drop(method: Dynamic, view: UpdateView, exchanges: Exchanges) -> dict[str, i
 
 
 def grow(
-    method: Dynamic, view: UpdateView, exchanges: Exchanges, to_grow: Mapping[str, int]
+    method: Rules, view: UpdateView, exchanges: Exchanges, to_grow: Mapping[str, int]
 ) -> dict[str, Tensor]:
     """Share among layers what is to be grown, and grow it; return who is active then."""
     if method.redistribute is not None:
@@ -127,7 +154,7 @@ def grow(
     return {name: one.kept for name, one in exchanges.items()}
 
 
-def _to_exchange(method: Dynamic, view: UpdateView, exchanges: Exchanges) -> dict[str, int]:
+def _to_exchange(method: Rules, view: UpdateView, exchanges: Exchanges) -> dict[str, int]:
     """Return how many units each layer is to exchange.
 
     Layers that shrank together are no longer as large as their moves were computed for. Where no
@@ -153,7 +180,7 @@ def _room_to_replace(view: UpdateView, one: Exchange) -> int:
 
 
 def _drop_over_all(
-    method: Dynamic, view: UpdateView, exchanges: Exchanges, k: int, *, replaced: bool
+    method: Rules, view: UpdateView, exchanges: Exchanges, k: int, *, replaced: bool
 ) -> dict[str, int]:
     """Drop the k lowest units of all layers together; return how many each lost.
 
@@ -179,7 +206,7 @@ def _drop_over_all(
 
 
 def _redistributed(
-    method: Dynamic, exchanges: Exchanges, to_grow: Mapping[str, int]
+    method: Rules, exchanges: Exchanges, to_grow: Mapping[str, int]
 ) -> dict[str, int]:
     """Share what all layers are to grow in proportion to the strength of a signal.
 

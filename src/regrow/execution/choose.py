@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from regrow.engine.dynamic import Method
 from regrow.engine.patterns import Block
-from regrow.engine.plan import Plan, PlannedLayer
+from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.selection import sample, seeded_generator
 from regrow.execution.convert import stored_copy, why_not, why_not_method
 from regrow.measure.timing import Timing, interleaved

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from regrow.engine.dynamic import Dynamic, Method
 from regrow.engine.moments import slots
 from regrow.engine.patterns import Block, Element, Pattern
-from regrow.engine.plan import Plan, PlannedLayer
+from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.scores import Gradient, Random
 from regrow.engine.selection import sample, seeded_generator
 from regrow.engine.sparse_layer import SparseLayer

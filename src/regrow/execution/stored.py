@@ -7,27 +7,24 @@ ever held: growth by gradient sees the dense gradient a tile at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from regrow.engine.exchange import Exchange, Role
 from regrow.engine.layer import pack, unpack
 from regrow.engine.moments import SQUARES, OnGrow
 from regrow.engine.patterns import Block, Element, Pattern
+from regrow.engine.planned import PlannedLayer
 from regrow.engine.saved import check_running, read_mask
-from regrow.engine.scores import Gradient, Score, Signals
+from regrow.engine.scores import Gradient, Role, Score, Signals
 from regrow.engine.selection import nth_allowed, sample
-from regrow.engine.sparse_layer import SparseLayer
+from regrow.engine.sparse_layer import Exchange, SparseLayer
 from regrow.execution.growth import highest
 from regrow.execution.heap import give_back
 from regrow.execution.positions import locate, mark, merge, narrow
-
-if TYPE_CHECKING:
-    from regrow.engine.plan import PlannedLayer
 
 __all__ = ["StoredExchange", "StoredLayer", "StoredModule"]
 

@@ -21,8 +21,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from regrow.engine.dynamic import Dynamic
-from regrow.engine.plan import unwrap
 from regrow.engine.sparsifier import Sparsifier
+from regrow.engine.wrappers import unwrap
 
 __all__ = ["LayerFlops", "ModelFlops", "count_flops", "training_flops"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from regrow.engine.plan import unwrap
 from regrow.engine.sparsifier import Sparsifier
+from regrow.engine.wrappers import unwrap
 
 __all__ = [
     "churn",
