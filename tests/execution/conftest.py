@@ -6,20 +6,20 @@ import itertools
 import pytest
 import torch
 
-from regrow.execution.csr import native
+from regrow.execution.csr import dispatch
 
 
 @contextlib.contextmanager
 def _instruction_set(name):
-    before = native.in_use()
-    native.use(name)
+    before = dispatch.in_use()
+    dispatch.use(name)
     try:
         yield
     finally:
-        native.use(before)
+        dispatch.use(before)
 
 
-@pytest.fixture(params=native.available())
+@pytest.fixture(params=dispatch.available())
 def kernels(request):
     """Every way this machine can compute, in turn."""
     with _instruction_set(request.param):

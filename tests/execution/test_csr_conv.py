@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from regrow.execution.csr import layout, native
+from regrow.execution.csr import dispatch, layout
 from regrow.execution.csr.conv import CsrConv1d, CsrConv2d, CsrConv3d
 from regrow.execution.csr.linear import CsrLinear
 from regrow.execution.csr.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, with_batch_last
@@ -65,7 +65,7 @@ def geometries(draw):
     geometry=geometries(),
     batch=st.sampled_from([1, 2, 15, 16, 17, 33]),
     channels_last=st.booleans(),
-    name=st.sampled_from(native.available()),
+    name=st.sampled_from(dispatch.available()),
     threads=st.sampled_from([1, 2, 3]),
     seed=st.integers(0, 2**16),
 )

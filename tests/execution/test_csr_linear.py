@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from regrow.execution.csr import native
+from regrow.execution.csr import dispatch
 from regrow.execution.csr.linear import CsrLinear
 
 TOLERANCE = 1e-5
@@ -30,7 +30,7 @@ def make(draw, inputs, outputs, density=0.3, *, bias=True, activation=None):
     density=st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]),
     bias=st.booleans(),
     activation=st.sampled_from([None, "relu"]),
-    name=st.sampled_from(native.available()),
+    name=st.sampled_from(dispatch.available()),
     threads=st.sampled_from([1, 2, 3]),
     seed=st.integers(0, 2**16),
 )

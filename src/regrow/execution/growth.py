@@ -16,14 +16,11 @@ import torch
 from torch import Tensor
 
 from regrow.engine.selection import top_k
-from regrow.execution.csr.native import kernels
-from regrow.execution.positions import locate
 
-__all__ = ["highest", "highest_of_product"]
+__all__ = ["highest", "require_finite"]
 
 _TILE = 1 << 20  # numbers in a tile
 _SLICES, _SLICE = 8, 8  # how many slices of how many rows are looked at first
-_SAMPLED, _LEAST = 256, 32  # rows, and columns, of the part of a product that is; its lowest rank
 
 Values = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.integer[Any]]
@@ -55,7 +52,7 @@ def highest(
 
     def without_taken(first: int, end: int) -> Values:
         values = worth(first, end).reshape(-1)
-        _require_finite(torch.tensor(values.max()))
+        require_finite(torch.tensor(values.max()))
         low, high = np.searchsorted(taken, [first * columns, end * columns])
         values[taken[low:high] - first * columns] = -1.0
         return values
@@ -78,48 +75,7 @@ def highest(
     return found
 
 
-def highest_of_product(y: Tensor, x: Tensor, k: int, taken: Tensor) -> Tensor | None:
-    """Return the k entries of yᵀ x largest in magnitude but those taken, ascending; ties as above.
-
-    A small part of the product gives a bound; only what exceeds it is ever written down.
-
-    Args:
-        y: [batch, rows], feature-major.
-        x: [batch, columns], feature-major.
-        k: how many, at most those not taken.
-        taken: ascending int32 flat positions that cannot be chosen.
-
-    Returns:
-        Int32 tensor of flat positions; None if no bound was found that leaves k but not many more.
-
-    Raises:
-        FloatingPointError: a value is NaN or infinite.
-    """
-    for margin in (1.3, 4.0):
-        bound = _likely_bound(y, x, margin * k / (y.shape[1] * x.shape[1]))
-        found, positions, values = kernels().above(y, x, bound, int(4 * margin * k) + _TILE)
-        if found and not len(values):
-            return None
-        free = (locate(taken, positions)[0] < 0).nonzero().squeeze(1)
-        if len(free) < k:
-            continue
-        values = values[free]
-        _require_finite(values.max())
-        chosen: Tensor = positions[free[top_k(values, k)]]
-        return chosen
-    return None
-
-
-def _likely_bound(y: Tensor, x: Tensor, share: float) -> float:
-    """Return a magnitude that about this share of the entries of yᵀ x exceeds."""
-    y, x = (t[:, :: -(-t.shape[1] // _SAMPLED)] for t in (y, x))
-    sample = torch.mm(y.t(), x).abs_().flatten()
-    _require_finite(sample.max())
-    rank = min(int(share * len(sample)) + _LEAST, len(sample))
-    return float(np.partition(sample.numpy(), -rank)[-rank])
-
-
-def _require_finite(largest: Tensor) -> None:
+def require_finite(largest: Tensor) -> None:
     """Raise FloatingPointError unless the largest of some magnitudes, NaN if one is, is finite."""
     if not bool(largest.isfinite()):
         raise FloatingPointError(

@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from regrow.execution.csr import fallback, native
+from regrow.execution.csr import dispatch, fallback
 
 __all__ = ["locate", "mark", "merge", "narrow"]
 
@@ -67,4 +67,4 @@ def mark(bits: Tensor, positions: Tensor) -> None:
 def _kernels(*lists: Tensor) -> ModuleType:
     few = sum(len(positions) for positions in lists) < _FEW
     wide = any(positions.dtype != torch.int32 for positions in lists)
-    return fallback if few or wide else native.kernels()
+    return fallback if few or wide else dispatch.kernels()

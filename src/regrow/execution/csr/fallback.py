@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from regrow.execution.csr.index import Compressed, Index
+from regrow.execution.csr.compressed import Compressed
 
 __all__ = [
     "above",
@@ -25,7 +23,6 @@ __all__ = [
     "pack",
     "positions_of",
     "rows_of",
-    "split",
     "transpose",
 ]
 
@@ -117,11 +114,6 @@ def transpose(
     return _pointers(key, key_count), rows[order].int(), order.int()
 
 
-def split(pointers: Tensor, index: Tensor, width: int, blocks: int) -> Tensor:
-    """Return the borders of whole rows: torch has no use for blocks."""
-    return torch.stack([pointers[:-1], *[pointers[1:]] * blocks])
-
-
 def pack(x: Tensor, out: Tensor) -> Tensor:
     """Copy [batch, features] of any strides into a feature-major tensor."""
     return out.copy_(x)
@@ -191,7 +183,8 @@ def linear(
 
 
 def linear_backward(
-    index: Index,
+    forward: Compressed,
+    transposed: Compressed | None,
     values: Tensor,
     x: Tensor,
     grad: Tensor,
@@ -204,6 +197,6 @@ def linear_backward(
     grad = grad if packed is None else pack(grad, packed)
     epilogue_backward(grad, None, None, for_bias)
     if for_values is not None:
-        for_values.copy_(dot(index.forward, x, grad))
-    if for_x is not None:
-        multiply(index.transposed, values, grad, for_x, None, relu=False)
+        for_values.copy_(dot(forward, x, grad))
+    if for_x is not None and transposed is not None:
+        multiply(transposed, values, grad, for_x, None, relu=False)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from regrow.execution.csr import native
+from regrow.execution.csr import dispatch
 from regrow.execution.csr.index import Index
 
 __all__ = ["CsrLayer", "checked"]
@@ -161,7 +161,7 @@ class CsrLayer(nn.Module):
 
     def computed_by(self) -> str:
         """Name the kernels in use: the C library's instruction set, or torch."""
-        name = native.in_use()
+        name = dispatch.in_use()
         return "torch (no C library)" if name == "torch" else f"C kernels ({name})"
 
     def topology_bytes(self) -> int:

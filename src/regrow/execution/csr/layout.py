@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from regrow.execution.csr.native import kernels
+from regrow.execution.csr.dispatch import kernels
 
 __all__ = [
     "batch_last",

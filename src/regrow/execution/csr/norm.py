@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from regrow.execution.csr.native import in_use, kernels
+from regrow.execution.csr.dispatch import in_use, kernels
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "with_batch_last"]
 

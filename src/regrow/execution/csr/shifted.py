@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from regrow.execution.csr import products
+from regrow.execution.csr.compressed import Compressed
 from regrow.execution.csr.geometry import Pass, Plan
-from regrow.execution.csr.index import Compressed, Index
+from regrow.execution.csr.index import Index
 
 __all__ = ["Shifted"]
 
