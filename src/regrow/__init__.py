@@ -10,6 +10,7 @@ The training loop stays as it was: ``optimizer.step()`` drives the topology.
 
 from importlib.metadata import PackageNotFoundError, version
 
+from regrow.engine.backends import register
 from regrow.engine.dynamic import Dense, Dynamic, Method, Static
 from regrow.engine.links import CHT, CHTs
 from regrow.engine.methods import (
@@ -36,6 +37,7 @@ from regrow.engine.srigl import SRigL
 from regrow.engine.structured import DynamicBlock, DynamicNM
 from regrow.engine.topkast import TopKAST
 from regrow.execution.advise import advise
+from regrow.execution.backends import BACKENDS
 
 __all__ = [
     "ACDC",
@@ -69,6 +71,8 @@ __all__ = [
     "advise",
     "sparsify",
 ]
+
+register(*BACKENDS)  # the engine cannot import what stands above it
 
 try:
     __version__ = version("regrow")

@@ -7,7 +7,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from regrow.engine.selection import top_k
-from regrow.execution import growth
 from regrow.execution.csr import dispatch, largest, layout
 from regrow.execution.csr.largest import highest_of_product
 from regrow.execution.growth import highest

@@ -6,7 +6,6 @@ import gc
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from regrow.engine.backends import MASKED, find_backend
 from regrow.engine.dynamic import Dynamic, Method
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
@@ -30,8 +30,6 @@ from regrow.engine.wrappers import unwrap
 __all__ = ["driver", "sparsify"]
 
 logger = logging.getLogger("regrow")
-
-EXECUTIONS = ("masked", "csr", "block", "auto")
 
 
 def sparsify(
@@ -101,7 +99,8 @@ def sparsify(
         >>> int(torch.count_nonzero(model.weight)), sparse.density
         (8, 0.25)
     """
-    total_steps, seed = _check_run(method, total_steps, execution, seed)
+    total_steps, seed = _check_run(method, total_steps, seed)
+    backend = find_backend(execution)
     inner, optimizer = unwrap(model), driver(optimizer)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
@@ -118,8 +117,8 @@ def sparsify(
     elif method.start is not None:
         first = _first_units(model, method, plan, seed, held)
         plan = _with_counts(plan, first)
-    if execution != "masked":
-        plan = _with_execution(plan, execution, model, optimizer, method, example_inputs)
+    if backend is not None:
+        plan = backend.assign(model, optimizer, method, plan, example_inputs)
     layers: dict[str, SparseLayer] = {
         layer.name: method.layer(
             layer,
@@ -129,7 +128,7 @@ def sparsify(
             held.get(layer.name),
         )
         for layer in plan.layers
-        if layer.execution == "masked"
+        if layer.execution == MASKED
     }
     for name, layer in layers.items():
         if name in fixed:
@@ -137,7 +136,11 @@ def sparsify(
     if state is not None:
         for name, layer in layers.items():
             layer.check_state(state["layers"][name])
-    layers |= _stored_layers(model, optimizer, method, plan, seed, first, held | fixed, state)
+    replaced = [layer.name for layer in plan.layers if layer.execution != MASKED]
+    if backend is not None and replaced:
+        _check_replaceable(model, replaced, held | fixed)
+        saved = state and state["layers"]
+        layers |= backend.convert(model, optimizer, method, plan, seed, first, saved)
     topology = Topology(inner, [layers[layer.name] for layer in plan.layers])
     logger.info("%s\n%s", method, plan)
     sparse = Sparsifier(topology, optimizer, method, plan, total_steps, seed, state)
@@ -189,47 +192,8 @@ def _not_on_meta(name: str, weight: Tensor) -> Tensor:
     return weight
 
 
-def _with_execution(
-    plan: Plan,
-    execution: str,
-    model: nn.Module,
-    optimizer: Optimizer,
-    method: Method,
-    example_inputs: Any,
-) -> Plan:
-    """Return the plan with how each layer is computed."""
-    chosen = dict.fromkeys((layer.name for layer in plan.layers), (execution, ""))
-    if execution == "auto":
-        if example_inputs is None:
-            raise ValueError(
-                "execution='auto' times layers as the model calls them: pass example_inputs, a "
-                "batch of the size that training will use"
-            )
-        # Execution stands on the engine, and is looked up only when asked for.
-        choose = import_module("regrow.execution.choose").choose
-        choices = choose(model, optimizer, method, plan, example_inputs)
-        chosen = {name: (choice.execution, choice.reason) for name, choice in choices.items()}
-    layers = []
-    for layer in plan.layers:
-        how, why = chosen[layer.name]
-        layers.append(replace(layer, execution=how, why=why))
-    return Plan(tuple(layers), plan.skipped)
-
-
-def _stored_layers(
-    model: nn.Module,
-    optimizer: Optimizer,
-    method: Method,
-    plan: Plan,
-    seed: int,
-    first: Mapping[str, Tensor],
-    held: Mapping[str, Tensor],
-    state: Mapping[str, Any] | None,
-) -> Mapping[str, SparseLayer]:
-    """Replace the layers that are to store active weights only."""
-    names = [layer.name for layer in plan.layers if layer.execution != "masked"]
-    if not names:
-        return {}
+def _check_replaceable(model: nn.Module, names: list[str], held: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless the layers of these weights may be replaced by a backend's own."""
     if any(name in held for name in names):
         raise ValueError(
             "available, frozen: stored layers cannot hold weights; use execution='masked'"
@@ -239,11 +203,6 @@ def _stored_layers(
             f"{', '.join(names)} would be replaced, which the {type(model).__name__} around the "
             "model would not see: call sparsify() first, then wrap the model"
         )
-    convert = import_module("regrow.execution.convert").convert
-    layers: Mapping[str, SparseLayer] = convert(
-        model, optimizer, method, plan, seed, first, state and state["layers"]
-    )
-    return layers
 
 
 def _with_counts(plan: Plan, units: Mapping[str, Tensor]) -> Plan:
@@ -284,7 +243,7 @@ def _with_saved_counts(plan: Plan, method: Method, saved: Mapping[str, Any]) -> 
     return Plan(tuple(layers), plan.skipped)
 
 
-def _check_run(method: Method, total_steps: int, execution: str, seed: int) -> tuple[int, int]:
+def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
     """Return the length of the run and the seed as Python's own numbers."""
     if not isinstance(method, Method):
         raise TypeError(f"method={method!r}: a method is needed, such as regrow.RigL(density=0.1)")
@@ -294,8 +253,6 @@ def _check_run(method: Method, total_steps: int, execution: str, seed: int) -> t
         raise TypeError(f"total_steps={total_steps!r}: a number of optimizer steps is needed")
     if total_steps < 1:
         raise ValueError(f"total_steps={total_steps}: must be at least 1")
-    if execution not in EXECUTIONS:
-        raise ValueError(f"execution={execution!r}: must be one of {', '.join(EXECUTIONS)}")
     return index(total_steps), index(seed)
 
 
