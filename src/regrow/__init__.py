@@ -11,8 +11,9 @@ The training loop stays as it was: ``optimizer.step()`` drives the topology.
 from importlib.metadata import PackageNotFoundError, version
 
 from regrow.engine.backends import register
-from regrow.engine.dynamic import Dense, Dynamic, Method, Static
+from regrow.engine.dynamic import Dynamic
 from regrow.engine.links import CHT, CHTs
+from regrow.engine.method import Dense, Method, Static
 from regrow.engine.methods import (
     ACDC,
     GMP,

@@ -20,8 +20,8 @@ from regrow.continual.saved import VERSION, check_state
 from regrow.continual.task import Task, check_classes, union
 from regrow.continual.views import View, find_head, new_head
 from regrow.engine.checks import check_choice
-from regrow.engine.dynamic import Method
 from regrow.engine.layer import free_units
+from regrow.engine.method import Method
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.saved import pack, unpack
 from regrow.engine.selection import seeded_generator

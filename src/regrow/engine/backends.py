@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.checks import check_choice
-from regrow.engine.dynamic import Method
+from regrow.engine.method import Method
 from regrow.engine.planned import Plan
 from regrow.engine.sparse_layer import SparseLayer
 

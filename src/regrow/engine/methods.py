@@ -15,8 +15,9 @@ from torch import Tensor
 from regrow.engine.allocation import Allocation, Uniform
 from regrow.engine.checks import check_type
 from regrow.engine.criteria import LegacySign, MagnitudePlusGradient
-from regrow.engine.dynamic import Dense, Dynamic, Method, Scope, Static
+from regrow.engine.dynamic import Dynamic, Scope
 from regrow.engine.links import CHT, CHTs
+from regrow.engine.method import Dense, Method, Static
 from regrow.engine.moments import OnGrow
 from regrow.engine.saliency import Grasp, LargestWeights, Loss, Snip, Start, SynapticFlow
 from regrow.engine.saliency import Scope as StartScope

@@ -10,7 +10,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.weight_norm import WeightNorm
 
 from regrow.engine.chains import follows
-from regrow.engine.dynamic import Dynamic, Method
+from regrow.engine.method import Method
 from regrow.engine.planned import Plan, PlannedLayer
 
 __all__ = ["make_plan"]
@@ -175,7 +175,7 @@ def _check_pattern(model: nn.Module, method: Method, shapes: dict[str, tuple[int
 
 def _check_tables(model: nn.Module, method: Method, shapes: dict[str, tuple[int, ...]]) -> None:
     """Refuse tables whose gradients have a sparse layout, if gradients are to be read."""
-    if not isinstance(method, Dynamic) or not ("gradient" in method.signals or method.reserves):
+    if not ("gradient" in method.signals or method.reserves):
         return
     for module_name, module in model.named_modules():
         name = f"{module_name}.weight".lstrip(".")

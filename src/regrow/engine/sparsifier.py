@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.dynamic import Dynamic, Method
+from regrow.engine.clock import Clock, skips
 from regrow.engine.gradients import Gradients
 from regrow.engine.history import VERSION, Progress, Update, read_progress
-from regrow.engine.idle import fills_state
+from regrow.engine.method import Method
 from regrow.engine.moments import remembers
 from regrow.engine.planned import Plan
 from regrow.engine.scores import Score
@@ -47,7 +47,6 @@ class Sparsifier:
     Attributes:
         plan: which weights are sparse, how dense, and why others are not.
         method: the method in force.
-        total_steps: the length of the run that schedules refer to.
         seed: fixes every random choice.
         history: every update so far.
     """
@@ -64,19 +63,14 @@ class Sparsifier:
     ) -> None:
         self.plan = plan
         self.method = method
-        self.total_steps = total_steps
         self.seed = seed
         self.history: list[Update] = []
         self._topology = topology
         self._optimizer = optimizer
-        self._calls = 0
-        self._skipped: Tensor | int = 0
-        self._next = method.next_update(0, total_steps)
-        self._due = False
+        self._clock = Clock(method, total_steps)
         self._moves: dict[str, Moves] = {}
         self._gradients = Gradients(topology, optimizer)
         self._read: dict[str, Tensor] = {}
-        self._armed = False
         self._expecting = False
         self._handles: list[Any] = []
         if state is None:
@@ -91,9 +85,12 @@ class Sparsifier:
     @property
     def steps(self) -> int:
         """Optimizer steps so far; a step that GradScaler skipped for infinite gradients is none."""
-        self._calls -= int(self._skipped)
-        self._skipped = 0
-        return self._calls
+        return self._clock.steps
+
+    @property
+    def total_steps(self) -> int:
+        """The length of the run that schedules refer to."""
+        return self._clock.total_steps
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -148,7 +145,7 @@ class Sparsifier:
         return (
             f"{self.method}\n{self.plan}\n{computed}"
             f"step {self.steps} of {self.total_steps}, {len(self.history)} updates so far, "
-            f"next at {self._next or 'no step'}, density now {self.density:.4f}"
+            f"next at {self._clock.next or 'no step'}, density now {self.density:.4f}"
         )
 
     # ------------------------------------------------------------------ what it does
@@ -222,13 +219,8 @@ class Sparsifier:
             RuntimeError: the method grows by momentum.
             TypeError: a gradient has a sparse layout.
         """
-        if isinstance(self.method, Dynamic) and "momentum" in self.method.grow.needs:
-            raise RuntimeError(
-                f"mask_gradients_() would starve grow={self.method.grow!r}, which lives on the "
-                "gradients of inactive weights: clip without it"
-            )
-        due = self._next is not None and self._calls + 1 >= self._next
-        self._gradients.mask_(keep_dense=due or self._observes_gradients)
+        self.method.check_masking()
+        self._gradients.mask_(keep_dense=self._clock.near or bool(self.method.observes))
 
     @torch.no_grad()
     def apply_to_(self, module: nn.Module) -> None:
@@ -276,10 +268,7 @@ class Sparsifier:
         saved = read_progress(state, self.method.name)
         self._topology.load_state_dict(state["layers"])
         self.history, self.seed = saved.history, saved.seed
-        self._calls, self._skipped = saved.steps, 0
-        self._next = self.method.next_update(self._calls, self.total_steps)
-        if self._next is None and self._topology.unsettled(self.method):
-            self._next = self._calls + 1  # the window ended before the density had
+        self._clock.set_(saved.steps, settled=not self._topology.unsettled(self.method))
         self._expect_()
         if saved.total_steps != self.total_steps:
             logger.warning(
@@ -304,9 +293,9 @@ class Sparsifier:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         self._gradients.begin()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        self._armed = not fills_state(optimizer, [*args[1:], *kwargs.values()])
-        self._due, self._moves = self._armed and self._is_due(), {}
-        if not self._armed or not (self._due or self._topology.prepares):
+        self._moves = {}
+        counts = self._clock.begin_(optimizer, [*args[1:], *kwargs.values()])
+        if not counts or not (self._clock.due or self._topology.prepares):
             return None
         if closure is None:
             self._prepare()
@@ -325,11 +314,11 @@ class Sparsifier:
         return run
 
     def _prepare(self) -> None:
-        if self._due:
-            self._moves = self._moves_at(self._next, self._taking_part())
+        if self._clock.due:
+            self._moves = self._moves_at(self._clock.next, self._taking_part())
             if self._moves:
                 self._read_gradients(self._moves)
-                if isinstance(self.method, Dynamic) and self.method.replaces_step:
+                if self.method.replaces_step:
                     self._gradients.hide()
         self._topology.before_step_(getattr(self._optimizer, "grad_scale", None))
 
@@ -338,46 +327,34 @@ class Sparsifier:
     ) -> None:
         self._gradients.restore()
         self._topology.apply_()
-        if not self._armed:  # the step of a parent class was counted already, or it was none
+        if not self._clock.end_(optimizer):
             return
-        self._armed = False
-        self._calls += 1
-        if (found_inf := _found_inf(optimizer)) is not None:
-            self._skipped = self._skipped + found_inf
-        self._observe(found_inf)
+        self._observe_()
         self._gradients.forget()
-        if self._due:
-            if self._moves and self._next is not None:
-                self._update_(self._moves, self._next)
-            self._due = False
-            self._next = self.method.next_update(self.steps, self.total_steps)
+        if self._clock.due:
+            if self._moves and self._clock.next is not None:
+                self._update_(self._moves, self._clock.next)
+            self._clock.advance_()
         self._expect_()
 
     def _expect_(self) -> None:
         """Tell the layers what the next step will read, should they have to gather it."""
-        method, due = self.method, self._next is not None and self._calls + 1 >= self._next
-        if not (due or self._expecting) or not isinstance(method, Dynamic):
+        near = self._clock.near
+        if not (near or self._expecting):
             return
-        moves = self._moves_at(self._next, self._trainable()) if due else {}
-        self._expecting = "gradient" in method.reads(moves.values())
+        moves = self._moves_at(self._clock.next, self._trainable()) if near else {}
+        self._expecting = "gradient" in self.method.reads(moves.values())
         self._topology.expect_(dense_gradients=self._expecting)
 
-    @property
-    def _observes_gradients(self) -> bool:
-        return isinstance(self.method, Dynamic) and bool(self.method.observes)
-
-    def _observe(self, found_inf: Tensor | None) -> None:
+    def _observe_(self) -> None:
         """Let scores that are running averages see this step."""
-        method = self.method
-        if not isinstance(method, Dynamic) or method.observes is None:
-            return
-        if found_inf is not None and bool(found_inf):
+        if self.method.observes is None or skips(self._optimizer):
             return
         sharing = self._sharing()
         gradients = self._gradients.dense(sharing=sharing)
         if any(other.replaced for other in sharing):
             gradients = self._unscaled(gradients)
-        self._topology.observe_(method, gradients)
+        self._topology.observe_(self.method, gradients)
 
     def _unscaled(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
         """Undo the scale of a loss: a fused optimizer does so in its step, and there was none."""
@@ -386,22 +363,11 @@ class Sparsifier:
             return gradients
         return {name: gradient / scale for name, gradient in gradients.items()}
 
-    def _is_due(self) -> bool:
-        """Whether the step about to be made is an update step.
-
-        Steps that a fused optimizer skips for infinite gradients are counted on the device; the
-        host asks for their number only when an update would otherwise be due.
-        """
-        if self._next is None or self._calls + 1 < self._next:
-            return False
-        found_inf = _found_inf(self._optimizer)
-        return self.steps + 1 >= self._next and not (found_inf is not None and bool(found_inf))
-
     # ------------------------------------------------------------------ an update
 
     def _moves_at(self, step: int | None, among: Collection[str]) -> dict[str, Moves]:
         """Return what an update at this step moves, by layer; empty when it moves nothing."""
-        if step is None or not isinstance(self.method, Dynamic):
+        if step is None:
             return {}
         progress = self.method.progress(step, self.total_steps)
         return self._topology.moves(self.method, progress, among)
@@ -413,7 +379,7 @@ class Sparsifier:
         unseen: all are returned.
         """
         names = self._gradients.current(self._sharing()).keys()
-        return names or (self._trainable() if self._reads(self._next, "gradient") else ())
+        return names or (self._trainable() if self._reads(self._clock.next, "gradient") else ())
 
     def _moves_by_hand(self) -> dict[str, Moves]:
         """Return what an update moves now, of the layers that have what it reads, if any has."""
@@ -429,7 +395,7 @@ class Sparsifier:
     def _reads(self, step: int | None, signal: str) -> bool:
         """Tell whether an update of all layers at this step reads a signal."""
         moves = self._moves_at(step, self._trainable())
-        return isinstance(self.method, Dynamic) and signal in self.method.reads(moves.values())
+        return signal in self.method.reads(moves.values())
 
     def _trainable(self) -> set[str]:
         return {layer.name for layer, weight in self._topology.pairs() if weight.requires_grad}
@@ -440,14 +406,12 @@ class Sparsifier:
 
     def _read_gradients(self, moves: dict[str, Moves]) -> None:
         """Take the dense gradients the update will read, and check them."""
-        assert isinstance(self.method, Dynamic)
         self._read = {}
         if "gradient" in self.method.reads(moves.values()):
             self._read = self._gradients.dense(moves, self._sharing())
 
     def _update_(self, moves: dict[str, Moves], step: int) -> Update | None:
         method = self.method
-        assert isinstance(method, Dynamic)
         gradients, self._read = self._read, {}
         moves = self._topology.followed(method, moves)
         if not moves:
@@ -477,9 +441,3 @@ class Sparsifier:
             self._hook_()
         else:
             self._handles = []
-
-
-def _found_inf(optimizer: Optimizer) -> Tensor | None:
-    """Return 1 on a step that a fused optimizer skips, which GradScaler leaves as an attribute."""
-    found_inf = getattr(optimizer, "found_inf", None)
-    return found_inf if isinstance(found_inf, Tensor) else None

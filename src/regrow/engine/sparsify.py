@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.backends import MASKED, find_backend
-from regrow.engine.dynamic import Dynamic, Method
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
+from regrow.engine.method import Method
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.planned import Plan
 from regrow.engine.ranks import replicas
@@ -108,7 +108,8 @@ def sparsify(
     _check_not_sparse(weights)
     held = _check_masks(available or {}, weights, "available")
     fixed = _check_masks(frozen or {}, weights, "frozen")
-    _warn_if_still(method, total_steps)
+    if reason := method.why_no_update(total_steps):
+        logger.warning("%s will make no update: %s", method.name, reason)
     first: dict[str, Tensor] = {}
     if state is not None:
         read_progress(state, method.name)
@@ -147,18 +148,6 @@ def sparsify(
     if rescale and state is None:
         topology.rescale_()
     return sparse
-
-
-def _warn_if_still(method: Method, total_steps: int) -> None:
-    if isinstance(method, Dynamic) and method.next_update(0, total_steps) is None:
-        logger.warning(
-            "%s will make no update: none falls before stop_at=%s of total_steps=%d with "
-            "update_every=%d",
-            method.name,
-            method.stop_at,
-            total_steps,
-            method.update_every,
-        )
 
 
 def _first_units(

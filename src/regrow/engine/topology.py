@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.dynamic import Dynamic, Method
 from regrow.engine.layer import MaskedLayer
+from regrow.engine.method import Method
 from regrow.engine.moments import momentum, restart_, slots
-from regrow.engine.redistribution import share_out
 from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sharding import agree_on, local, whole
 from regrow.engine.sparse_layer import SparseLayer
@@ -121,7 +120,7 @@ class Topology:
             layer.apply_(weight)
 
     @torch.no_grad()
-    def observe_(self, method: Dynamic, gradients: Mapping[str, Tensor]) -> None:
+    def observe_(self, method: Method, gradients: Mapping[str, Tensor]) -> None:
         """Take one more step of the running averages that the method's scores follow.
 
         Args:
@@ -129,9 +128,9 @@ class Topology:
             gradients: those of the layers that took part in the step; the others' averages stay.
         """
         for layer, weight in self.pairs():
-            for role, score in (("drop", method.drop), ("grow", method.grow)):
-                if score.observes is None or layer.name not in gradients:
-                    continue
+            if layer.name not in gradients:
+                continue
+            for role, score in method.followed.items():
                 signals = Signals(
                     weight=whole(layer.values(weight.detach())),
                     pattern=layer.pattern,
@@ -147,31 +146,19 @@ class Topology:
     # ------------------------------------------------------------------ an update
 
     def moves(
-        self, method: Dynamic, progress: float, among: Collection[str] | None = None
+        self, method: Method, progress: float, among: Collection[str] | None = None
     ) -> dict[str, Moves]:
         """Return what an update moves in each layer; empty when nothing moves in any.
 
         Args:
             method: says how many.
             progress: through the window of updates, from 0 to 1.
-            among: the layers that take part; None: all. The others neither move nor count: where
-                all layers decide together, these decide as if they were all.
+            among: the layers that take part; None: all.
         """
-        fraction = method.fraction_at(progress)
         layers = [layer for layer in self.layers if among is None or layer.name in among]
-        targets = {layer.name: self._target(method, layer, progress) for layer in layers}
-        if method.shrink == "global":
-            targets = _global_targets(layers, targets)
-        moves = {
-            layer.name: method.moves(layer.active, targets[layer.name], layer.n_free, fraction)
-            for layer in layers
-        }
-        if not any(moves.values()):
-            return {}
-        together = "global" in (method.shrink, method.threshold) or method.redistribute
-        return {name: move for name, move in moves.items() if move or together}
+        return method.moves_of(layers, progress)
 
-    def followed(self, method: Dynamic, moves: Mapping[str, Moves]) -> dict[str, Moves]:
+    def followed(self, method: Method, moves: Mapping[str, Moves]) -> dict[str, Moves]:
         """Return the moves of layers whose running averages, if scores follow any, saw a step.
 
         Raises:
@@ -189,7 +176,7 @@ class Topology:
     @torch.no_grad()
     def update_(
         self,
-        method: Dynamic,
+        method: Method,
         moves: Mapping[str, Moves],
         progress: float,
         optimizer: Optimizer,
@@ -268,18 +255,8 @@ class Topology:
             chosen[layer.name] = layer.expanded(one.active) & ~layer.expanded(one.kept)
         return chosen
 
-    def _target(self, method: Dynamic, layer: SparseLayer, progress: float) -> int:
-        """Return how many units of a layer are to be active."""
-        if method.initial_density is None:
-            return layer.active
-        planned = layer.planned
-        density = method.density_at(progress, planned.initial_density, planned.final_density)
-        return min(layer.pattern.kept(density, planned.shape), layer.n_free)
-
     def unsettled(self, method: Method) -> bool:
         """Tell whether a moving density has not come to its end."""
-        if not isinstance(method, Dynamic) or method.initial_density is None:
-            return False
         return any(move.shrink or move.expand for move in self.moves(method, 1.0).values())
 
     # ------------------------------------------------------------------ save and restore
@@ -347,23 +324,6 @@ def check_finite(
 
 def _sum(tensor: Tensor) -> Tensor:
     return tensor.sum(dtype=torch.float32 if tensor.element_size() < 4 else None)
-
-
-def _global_targets(layers: Sequence[SparseLayer], targets: dict[str, int]) -> dict[str, int]:
-    """Keep the sum of the targets but not how it is shared: that, all layers decide together.
-
-    A falling sum is spread over the layers only to be summed again; a rising one goes to where
-    the layers are furthest below what was planned.
-    """
-    active = [layer.active for layer in layers]
-    change = sum(targets.values()) - sum(active)
-    if change <= 0:
-        shares = share_out(-change, active, active)
-        return dict(zip(targets, [a - s for a, s in zip(active, shares, strict=True)], strict=True))
-    below = [max(t - a, 0) for t, a in zip(targets.values(), active, strict=True)]
-    room = [layer.n_free - layer.active for layer in layers]
-    shares = share_out(change, below, room)
-    return dict(zip(targets, [a + s for a, s in zip(active, shares, strict=True)], strict=True))
 
 
 def _count_changes(

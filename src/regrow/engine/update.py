@@ -19,7 +19,7 @@ from regrow.engine.redistribution import share_out
 from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sparse_layer import Exchange, SparseLayer
 
-__all__ = ["Moves", "Rules", "UpdateView", "begin", "drop", "grow", "propose"]
+__all__ = ["Moves", "Rules", "UpdateView", "begin", "drop", "grow", "plan_moves", "propose"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,16 @@ class Rules(Protocol):
     def regrow_dropped(self) -> bool:
         """Whether a unit just dropped may be grown."""
 
+    @property
+    def initial_density(self) -> float | None:
+        """The density at the start; None if it does not move."""
+
+    def density_at(self, progress: float, initial: float, final: float) -> float:
+        """Return a layer's density at some progress through the window."""
+
+    def fraction_at(self, progress: float) -> float:
+        """Return the share of active units exchanged at some progress."""
+
     def moves(self, active: int, target: int, units: int, fraction: float) -> Moves:
         """Return how many units to drop and to grow in a layer."""
 
@@ -95,6 +105,56 @@ class UpdateView:
 
 
 Exchanges = dict[str, Exchange]
+
+
+def plan_moves(method: Rules, layers: Sequence[SparseLayer], progress: float) -> dict[str, Moves]:
+    """Return what an update moves in each of these layers; empty when nothing moves in any.
+
+    Args:
+        method: says how many.
+        layers: those that take part. Others neither move nor count: where all layers decide
+            together, these decide as if they were all.
+        progress: through the window of updates, from 0 to 1.
+    """
+    fraction = method.fraction_at(progress)
+    targets = {layer.name: _target(method, layer, progress) for layer in layers}
+    if method.shrink == "global":
+        targets = _global_targets(layers, targets)
+    moves = {
+        layer.name: method.moves(layer.active, targets[layer.name], layer.n_free, fraction)
+        for layer in layers
+    }
+    if not any(moves.values()):
+        return {}
+    # Where layers decide together, one that moves nothing by itself may still give or get units.
+    together = "global" in (method.shrink, method.threshold) or method.redistribute
+    return {name: move for name, move in moves.items() if move or together}
+
+
+def _target(method: Rules, layer: SparseLayer, progress: float) -> int:
+    """Return how many units of a layer are to be active."""
+    if method.initial_density is None:
+        return layer.active
+    planned = layer.planned
+    density = method.density_at(progress, planned.initial_density, planned.final_density)
+    return min(layer.pattern.kept(density, planned.shape), layer.n_free)
+
+
+def _global_targets(layers: Sequence[SparseLayer], targets: dict[str, int]) -> dict[str, int]:
+    """Keep the sum of the targets but not how it is shared: that, all layers decide together.
+
+    A falling sum is spread over the layers only to be summed again; a rising one goes to where
+    the layers are furthest below what was planned.
+    """
+    active = [layer.active for layer in layers]
+    change = sum(targets.values()) - sum(active)
+    if change <= 0:
+        shares = share_out(-change, active, active)
+        return dict(zip(targets, [a - s for a, s in zip(active, shares, strict=True)], strict=True))
+    below = [max(t - a, 0) for t, a in zip(targets.values(), active, strict=True)]
+    room = [layer.n_free - layer.active for layer in layers]
+    shares = share_out(change, below, room)
+    return dict(zip(targets, [a + s for a, s in zip(active, shares, strict=True)], strict=True))
 
 
 def propose(method: Rules, view: UpdateView) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from regrow.engine.dynamic import Static
+from regrow.engine.method import Static
 from regrow.engine.patterns import Block, Element, Pattern
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.sparsifier import Sparsifier

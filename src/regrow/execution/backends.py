@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.backends import Backend
-from regrow.engine.dynamic import Method
+from regrow.engine.method import Method
 from regrow.engine.planned import Plan
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.execution.choose import choose

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.dynamic import Method
+from regrow.engine.method import Method
 from regrow.engine.patterns import Block
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.selection import sample, seeded_generator

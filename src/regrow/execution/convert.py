@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.dynamic import Dynamic, Method
+from regrow.engine.dynamic import Dynamic
+from regrow.engine.method import Method
 from regrow.engine.moments import slots
 from regrow.engine.patterns import Block, Element, Pattern
 from regrow.engine.planned import Plan, PlannedLayer

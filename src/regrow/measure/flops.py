@@ -20,7 +20,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from regrow.engine.dynamic import Dynamic
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.wrappers import unwrap
 
@@ -180,10 +179,7 @@ def training_flops(flops: ModelFlops, sparse: Sparsifier) -> float:
 
 def _shares(sparse: Sparsifier, density: Mapping[str, float]) -> dict[str, float]:
     """Return the share of each weight's positions whose gradients every step needs."""
-    method = sparse.method
-    if not isinstance(method, Dynamic):
-        return dict(density)
-    return {name: method.gradient_share(d) for name, d in density.items()}
+    return {name: sparse.method.gradient_share(d) for name, d in density.items()}
 
 
 class _Counter(TorchDispatchMode):
