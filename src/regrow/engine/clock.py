@@ -51,6 +51,10 @@ class Clock:
         """Whether the next step is an update, unless a step before it was skipped."""
         return self.next is not None and self._calls + 1 >= self.next
 
+    def progress(self, step: int | None) -> float:
+        """Return how far through the window of updates a step lies, 0 to 1; None is its end."""
+        return 1.0 if step is None else self.method.progress(step, self.total_steps)
+
     def begin_(self, optimizer: Optimizer, arguments: Sequence[Any]) -> bool:
         """Look at the step about to be made; return whether it is one of the run's.
 

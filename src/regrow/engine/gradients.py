@@ -7,7 +7,8 @@ may have hidden them already; and the user may have masked them in order to clip
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import weakref
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,11 @@ from regrow.engine.layer import MaskedLayer
 from regrow.engine.sharding import local
 from regrow.engine.topology import Topology, check_finite
 
-__all__ = ["Gradients"]
+__all__ = ["LIVE", "Gradients"]
+
+# The gradients of every sparsifier whose hooks are on an optimizer. Two of them may share one, and
+# what one hides from a step, the other still has to read.
+LIVE: weakref.WeakSet[Gradients] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -52,37 +57,31 @@ class Gradients:
 
     # ------------------------------------------------------------------ read
 
-    def current(self, sharing: Iterable[Gradients] = ()) -> dict[str, Tensor]:
+    def current(self) -> dict[str, Tensor]:
         """Return the gradients of the weights that take part in this step, hidden or not.
 
         A weight that is frozen, or through which no backward pass went, takes no part.
-
-        Args:
-            sharing: those of all sparsifiers of the same optimizer.
         """
-        hidden = {weight: g for other in sharing for weight, g in other.hidden.items()}
-        found = {
+        hidden = {weight: g for other in self._sharing() for weight, g in other.hidden.items()}
+        gradients = {
             layer.name: hidden.get(weight, weight.grad)
             for layer, weight in self.topology.pairs()
             if weight.requires_grad
         }
-        return {name: gradient for name, gradient in found.items() if gradient is not None}
+        return {name: gradient for name, gradient in gradients.items() if gradient is not None}
 
-    def dense(
-        self, wanted: Collection[str] | None = None, sharing: Iterable[Gradients] = ()
-    ) -> dict[str, Tensor]:
+    def dense(self, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """Return the dense gradients of layers; those that took no part in the step have none.
 
         Args:
             wanted: the layers an update will read, which must be finite, and at least one of which
                 must have a gradient; None takes all layers as they are.
-            sharing: those of all sparsifiers of the same optimizer.
 
         Raises:
             RuntimeError: no wanted layer has a gradient, or a wanted one was masked and not kept.
             FloatingPointError: a wanted gradient is NaN or infinite.
         """
-        gradients, lost = self.current(sharing), []
+        gradients, lost = self.current(), []
         for name, gradient in gradients.items():
             if (aside := self._aside_of(name, gradient)) is not None:
                 gradients[name] = gradient if aside.dense is None else aside.dense
@@ -92,6 +91,13 @@ class Gradients:
             _require_dense(gradients, [name for name in lost if name in wanted])
             check_finite(gradients, "gradient")
         return gradients
+
+    def replaced_by_any(self) -> bool:
+        """Whether any sparsifier of the same optimizer has hidden gradients from this step."""
+        return any(other.replaced for other in self._sharing())
+
+    def _sharing(self) -> list[Gradients]:
+        return [other for other in LIVE if other.optimizer is self.optimizer]
 
     # ------------------------------------------------------------------ hidden from a step
 

@@ -10,32 +10,28 @@ from __future__ import annotations
 
 import logging
 import math
-import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.clock import Clock, skips
-from regrow.engine.gradients import Gradients
+from regrow.engine.clock import Clock
+from regrow.engine.gradients import LIVE, Gradients
 from regrow.engine.history import VERSION, Progress, Update, read_progress
 from regrow.engine.method import Method
-from regrow.engine.moments import remembers
 from regrow.engine.planned import Plan
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sharding import device_of, like, local
 from regrow.engine.topology import Topology
-from regrow.engine.update import Moves
+from regrow.engine.updater import Updater
 from regrow.engine.wrappers import unwrap
 
 __all__ = ["Sparsifier", "Update"]
 
 logger = logging.getLogger("regrow")
-
-LIVE: weakref.WeakSet[Sparsifier] = weakref.WeakSet()
 
 
 class Sparsifier:
@@ -68,9 +64,8 @@ class Sparsifier:
         self._topology = topology
         self._optimizer = optimizer
         self._clock = Clock(method, total_steps)
-        self._moves: dict[str, Moves] = {}
         self._gradients = Gradients(topology, optimizer)
-        self._read: dict[str, Tensor] = {}
+        self._updater = Updater(method, topology, optimizer, self._gradients)
         self._expecting = False
         self._handles: list[Any] = []
         if state is None:
@@ -105,11 +100,6 @@ class Sparsifier:
     def weights(self) -> list[nn.Parameter]:
         """Return the parameters made sparse, in the plan's order."""
         return [weight for _, weight in self._topology.pairs()]
-
-    def present_weights(self) -> list[nn.Parameter]:
-        """Return those of the weights that the model still has, should parts have been replaced."""
-        present = dict(self._topology.model.named_parameters())
-        return [present[layer.name] for layer in self.plan.layers if layer.name in present]
 
     @property
     def density(self) -> float:
@@ -171,11 +161,9 @@ class Sparsifier:
                 "update_() after remove(): the weights are no longer this sparsifier's to move; "
                 "call sparsify() again"
             )
-        moves = self._moves_by_hand()
-        if not moves:
-            return None
-        self._read_gradients(moves)
-        return self._update_(moves, self.steps)
+        progress = self._clock.progress(self.steps)
+        self._updater.plan_by_hand_(progress)
+        return self._update_(progress)
 
     def would_drop(self, score: Score, fraction: float) -> dict[str, Tensor]:
         """Return the weights a drop score would choose in every layer now; changes nothing.
@@ -241,7 +229,7 @@ class Sparsifier:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        LIVE.discard(self)
+        LIVE.discard(self._gradients)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a resumed run needs: masks (one bit a weight), steps, seed, history.
@@ -286,14 +274,14 @@ class Sparsifier:
             self._optimizer.register_step_pre_hook(untraced(self._before_step)),
             self._optimizer.register_step_post_hook(untraced(self._after_step)),
         ]
-        LIVE.add(self)
+        LIVE.add(self._gradients)
 
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         self._gradients.begin()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        self._moves = {}
+        self._updater.clear_()
         counts = self._clock.begin_(optimizer, [*args[1:], *kwargs.values()])
         if not counts or not (self._clock.due or self._topology.prepares):
             return None
@@ -315,11 +303,7 @@ class Sparsifier:
 
     def _prepare(self) -> None:
         if self._clock.due:
-            self._moves = self._moves_at(self._clock.next, self._taking_part())
-            if self._moves:
-                self._read_gradients(self._moves)
-                if self.method.replaces_step:
-                    self._gradients.hide()
+            self._updater.plan_in_step_(self._clock.progress(self._clock.next))
         self._topology.before_step_(getattr(self._optimizer, "grad_scale", None))
 
     def _after_step(
@@ -329,106 +313,32 @@ class Sparsifier:
         self._topology.apply_()
         if not self._clock.end_(optimizer):
             return
-        self._observe_()
+        self._updater.observe_()
         self._gradients.forget()
         if self._clock.due:
-            if self._moves and self._clock.next is not None:
-                self._update_(self._moves, self._clock.next)
+            self._update_(self._clock.progress(self._clock.next))
             self._clock.advance_()
         self._expect_()
 
     def _expect_(self) -> None:
         """Tell the layers what the next step will read, should they have to gather it."""
-        near = self._clock.near
-        if not (near or self._expecting):
+        clock = self._clock
+        if not (clock.near or self._expecting):
             return
-        moves = self._moves_at(self._clock.next, self._trainable()) if near else {}
-        self._expecting = "gradient" in self.method.reads(moves.values())
+        progress = clock.progress(clock.next)
+        self._expecting = clock.near and self._updater.will_read_gradients(progress)
         self._topology.expect_(dense_gradients=self._expecting)
 
-    def _observe_(self) -> None:
-        """Let scores that are running averages see this step."""
-        if self.method.observes is None or skips(self._optimizer):
-            return
-        sharing = self._sharing()
-        gradients = self._gradients.dense(sharing=sharing)
-        if any(other.replaced for other in sharing):
-            gradients = self._unscaled(gradients)
-        self._topology.observe_(self.method, gradients)
-
-    def _unscaled(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Undo the scale of a loss: a fused optimizer does so in its step, and there was none."""
-        scale = getattr(self._optimizer, "grad_scale", None)
-        if scale is None:
-            return gradients
-        return {name: gradient / scale for name, gradient in gradients.items()}
-
-    # ------------------------------------------------------------------ an update
-
-    def _moves_at(self, step: int | None, among: Collection[str]) -> dict[str, Moves]:
-        """Return what an update at this step moves, by layer; empty when it moves nothing."""
-        if step is None:
-            return {}
-        progress = self.method.progress(step, self.total_steps)
-        return self._topology.moves(self.method, progress, among)
-
-    def _taking_part(self) -> Collection[str]:
-        """Return the layers that take part in the present step: the others stay as they are.
-
-        If the update reads gradients and there are none at all, it is to fail, and not to pass
-        unseen: all are returned.
-        """
-        names = self._gradients.current(self._sharing()).keys()
-        return names or (self._trainable() if self._reads(self._clock.next, "gradient") else ())
-
-    def _moves_by_hand(self) -> dict[str, Moves]:
-        """Return what an update moves now, of the layers that have what it reads, if any has."""
-        names, step = self._trainable(), self.steps
-        if self._reads(step, "gradient"):
-            names = names & self._gradients.current(self._sharing()).keys() or names
-        if self._reads(step, "momentum"):
-            pairs = self._topology.pairs()
-            remembered = {la.name for la, w in pairs if remembers(self._optimizer, w)}
-            names = names & remembered or names
-        return self._moves_at(step, names)
-
-    def _reads(self, step: int | None, signal: str) -> bool:
-        """Tell whether an update of all layers at this step reads a signal."""
-        moves = self._moves_at(step, self._trainable())
-        return signal in self.method.reads(moves.values())
-
-    def _trainable(self) -> set[str]:
-        return {layer.name for layer, weight in self._topology.pairs() if weight.requires_grad}
-
-    def _sharing(self) -> list[Gradients]:
-        """Return the gradients of all sparsifiers of the same optimizer, this one among them."""
-        return [other._gradients for other in LIVE if other._optimizer is self._optimizer]
-
-    def _read_gradients(self, moves: dict[str, Moves]) -> None:
-        """Take the dense gradients the update will read, and check them."""
-        self._read = {}
-        if "gradient" in self.method.reads(moves.values()):
-            self._read = self._gradients.dense(moves, self._sharing())
-
-    def _update_(self, moves: dict[str, Moves], step: int) -> Update | None:
-        method = self.method
-        gradients, self._read = self._read, {}
-        moves = self._topology.followed(method, moves)
-        if not moves:
-            return None
-        if method.replaces_step:
-            gradients = self._unscaled(gradients)
+    def _update_(self, progress: float) -> Update | None:
+        """Make the update that was planned, and record it."""
         number = len(self.history)
-        changes = self._topology.update_(
-            method,
-            moves,
-            method.progress(step, self.total_steps),
-            self._optimizer,
-            gradients,
+        update = self._updater.make_(
+            self.steps,
+            progress,
             lambda name, role: seeded_generator(self.seed, name, number, role),
         )
-        update = Update(self.steps, changes, read_gradients=method.reads_inactive(moves.values()))
-        self.history.append(update)
+        if update is not None:
+            self.history.append(update)
         return update
 
     def __getstate__(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.backends import MASKED, find_backend
+from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
 from regrow.engine.method import Method
@@ -23,7 +24,7 @@ from regrow.engine.ranks import replicas
 from regrow.engine.saved import read_counts
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
-from regrow.engine.sparsifier import LIVE, Sparsifier
+from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.topology import Topology, check_names
 from regrow.engine.wrappers import unwrap
 
@@ -267,7 +268,7 @@ def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> Non
 
 def _check_not_sparse(weights: Mapping[str, Tensor]) -> None:
     def taken() -> set[int]:
-        return {id(p) for sparse in LIVE for p in sparse.present_weights()}
+        return {id(p) for gradients in LIVE for p in gradients.topology.present()}
 
     again = [name for name, weight in weights.items() if id(weight) in taken()]
     if again:

@@ -59,6 +59,11 @@ class Topology:
         """Look the weights up by name: wrapping a model may have swapped its parameters."""
         return [(layer, self.model.get_parameter(layer.name)) for layer in self.layers]
 
+    def present(self) -> list[nn.Parameter]:
+        """Return those of the weights that the model still has, should parts have been replaced."""
+        parameters = dict(self.model.named_parameters())
+        return [parameters[layer.name] for layer in self.layers if layer.name in parameters]
+
     def kept(self) -> dict[str, Tensor]:
         """Return the weights that take part in the forward pass; bool tensors by name."""
         return {layer.name: layer.kept() for layer in self.layers}
