@@ -1,4 +1,4 @@
-"""How dense each layer is, when the whole model is to have a given density.
+"""Allocations: share the density of the whole model among its layers.
 
 The three rules differ only in a layer's raw density r_l; they share one solver, which finds ε with
 Σ_l min(1, ε·r_l)·N_l = d·Σ_l N_l, where N_l is the number of weights of layer l.

@@ -1,4 +1,4 @@
-"""Arguments that are refused, with what is allowed."""
+"""Checks of arguments: a bad one is refused with an error that says what is allowed."""
 
 from __future__ import annotations
 

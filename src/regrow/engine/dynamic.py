@@ -1,4 +1,4 @@
-"""What a method that moves its topology decides: a frozen dataclass of choices, without state."""
+"""The general dynamic method: a frozen dataclass of all choices about drop, grow and when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dense gradients: read for an update, hidden from a step, kept aside.
+"""Reads the dense gradients that an update needs, and hides them from an optimizer's step.
 
 An update wants gradients of weights that are not there, and three things come in its way: it may
 take the step's place, so the optimizer must not see them; another sparsifier of the same optimizer

@@ -1,4 +1,4 @@
-"""What a run has done so far, and how it is read back from a saved state."""
+"""The record of a run: its updates and step count, and how they are read from a saved state."""
 
 from __future__ import annotations
 

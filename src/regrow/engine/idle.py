@@ -1,4 +1,4 @@
-"""Steps that are none: those that fill an optimizer's state."""
+"""Detects dummy steps, made only to initialise the state of an optimizer."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from regrow.engine.scores import Role, Signals
 from regrow.engine.sharding import device_of, laid_out_as, like, local, whole
 from regrow.engine.sparse_layer import SparseLayer
 
-__all__ = ["MaskedLayer", "free_units", "pack", "unpack"]
+__all__ = ["MaskedLayer", "free_units"]
 
 
 class MaskedLayer(SparseLayer):

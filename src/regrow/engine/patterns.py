@@ -1,4 +1,4 @@
-"""What a unit is: the group of weights that is kept, dropped and grown together.
+"""Patterns: which weights form a unit, to be kept, dropped and grown together.
 
 A pattern maps a weight to a grid of units. Selection works on the grid and never learns what lies
 behind it, so every method runs on every pattern. Weights are laid out (out, in, *kernel).

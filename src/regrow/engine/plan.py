@@ -1,4 +1,4 @@
-"""Which weights become sparse, how dense each is to be, and why the others are left alone."""
+"""Makes the plan of a model: chooses the weights to be sparse and counts their units."""
 
 from __future__ import annotations
 

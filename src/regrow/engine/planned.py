@@ -1,4 +1,4 @@
-"""What is planned for a model: which weights become sparse, how dense each is to be, and why."""
+"""The plan of a model as data: which weights become sparse, how dense, and why others do not."""
 
 from __future__ import annotations
 

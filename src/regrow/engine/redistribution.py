@@ -1,4 +1,4 @@
-"""Sharing units among layers: exact whole numbers, in proportion, under caps."""
+"""Shares a whole number of units among layers, in proportion to weights and under caps."""
 
 from __future__ import annotations
 

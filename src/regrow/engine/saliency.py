@@ -1,4 +1,4 @@
-"""The first topology, chosen instead of drawn: one-shot scores, most of which need data.
+"""Starts: choose the first topology by one-shot scores, most of which need data.
 
 A start scores every weight of the model as it is when :func:`regrow.sparsify` is called, and keeps
 the best. Scores are computed on a copy: the model's gradients, statistics and training mode stay
@@ -98,7 +98,7 @@ class Start(ABC):
         }
 
     def highest(self, worth: Mapping[str, Tensor], counts: Mapping[str, int]) -> dict[str, Tensor]:
-        """Keep the highest units within each layer or over all, whoever is kept in the end."""
+        """Keep the highest units within each layer or over all; "ratios" uses only their counts."""
         if self.scope == "layer":
             return {name: top_k(value, counts[name]) for name, value in worth.items()}
         return _best_over_all(worth, sum(counts.values()))
@@ -293,9 +293,9 @@ class SynapticFlow(Start):
 
 def _gradients(value: Tensor, weights: Sequence[Tensor], **options: Any) -> tuple[Tensor, ...]:
     """Differentiate a scalar; weights that took no part have zero gradient."""
-    found = torch.autograd.grad(value, weights, allow_unused=True, **options)
+    gradients = torch.autograd.grad(value, weights, allow_unused=True, **options)
     return tuple(
-        torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)
+        torch.zeros_like(w) if g is None else g for w, g in zip(weights, gradients, strict=True)
     )
 
 

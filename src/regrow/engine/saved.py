@@ -1,4 +1,4 @@
-"""A layer's saved state: masks at one bit a weight, and everything checked before it is used."""
+"""Packs masks at one bit a weight, and checks the saved state of a layer before it is used."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def check_tensor(name: str, what: str, value: Any, shape: tuple[int, ...]) -> No
         >>> check_tensor("w", "held", torch.zeros(2), (2,))
     """
     if not isinstance(value, Tensor) or tuple(value.shape) != tuple(shape):
-        found = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise ValueError(f"state: the {what} of {name} is {found}, but {tuple(shape)} is needed")
+        given = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"state: the {what} of {name} is {given}, but {tuple(shape)} is needed")
 
 
 def read_counts(planned: PlannedLayer, state: Any) -> tuple[int, int]:

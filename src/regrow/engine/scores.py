@@ -1,4 +1,4 @@
-"""What a unit is worth: the base of all drop and grow scores, and the common ones.
+"""Scores that say which units to drop and to grow: their base class, and the common ones.
 
 A score is a small frozen object. Calling it on a layer's signals gives one number a weight; the
 higher the number, the sooner the weight is kept, or grown. A unit of several weights is worth the

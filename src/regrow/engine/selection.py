@@ -1,4 +1,4 @@
-"""Who is selected: exactly k of n by score, or at random, inside an allowed set.
+"""Selects exactly k of n, by score or at random, inside an allowed set.
 
 Every choice in the house (which weights to drop, which to grow, which samples or features to keep)
 ends here, so that a count is right everywhere or nowhere. Two rules hold for all functions:

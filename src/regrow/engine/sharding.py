@@ -1,4 +1,4 @@
-"""One language for weights sharded over ranks (FSDP2's DTensors) and those that are not."""
+"""Handles weights alike whether or not they are sharded over ranks (FSDP2's DTensors)."""
 
 from __future__ import annotations
 

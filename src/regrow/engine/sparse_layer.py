@@ -1,4 +1,4 @@
-"""What a topology asks of one of its layers, however that layer stores its weights."""
+"""One sparse layer as the topology sees it, however it stores its weights; moving its units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drives one method through an optimizer's own steps.
+"""The Sparsifier: moves the topology from hooks on the optimizer's own steps.
 
 An ordinary step costs one foreach multiply of the weights by their masks. At an update step
 

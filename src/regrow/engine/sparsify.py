@@ -1,4 +1,4 @@
-"""Make a model sparse: check everything, then change it."""
+"""`sparsify`: checks all arguments, then makes a model sparse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SRigL: constant fan-in, and neurons that have nothing to say are taken out."""
+"""SRigL: RigL with a constant fan-in and with ablation of non-salient neurons."""
 
 from __future__ import annotations
 

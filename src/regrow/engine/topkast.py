@@ -1,4 +1,4 @@
-"""Top-KAST: all weights are remembered, the largest take part, some more receive gradients."""
+"""Top-KAST: the largest weights compute, some more receive gradients, all others are stored."""
 
 from __future__ import annotations
 

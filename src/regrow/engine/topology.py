@@ -1,4 +1,4 @@
-"""The masks of a whole model: applied at every step, moved at an update, saved and restored.
+"""All sparse layers of a model: applied at every step, moved at an update, saved and restored.
 
 An update proposes new units for every layer, checks them, and only then commits any: a layer with
 bad numbers leaves the model untouched.
@@ -294,10 +294,10 @@ def check_names(state: Any, names: list[str]) -> None:
     Example:
         >>> check_names({"fc.weight": {}}, ["fc.weight"])
     """
-    found = list(state) if isinstance(state, Mapping) else state
-    if found != names:
+    saved = list(state) if isinstance(state, Mapping) else state
+    if saved != names:
         raise ValueError(
-            f"state: it has masks of {found}, but {names} are sparse here: "
+            f"state: it has masks of {saved}, but {names} are sparse here: "
             "use the same model, include and exclude"
         )
 

@@ -1,4 +1,4 @@
-"""One update of a topology: which units every layer has afterwards. Changes nothing itself.
+"""Computes one update: which units every layer has afterwards. Changes nothing itself.
 
 Up to four things happen, in this order: the density falls (*shrink*), the lowest units go
 (*exchange*), what went is shared among layers (*redistribute*), and the highest grow. Shrinking and

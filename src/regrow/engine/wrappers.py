@@ -1,4 +1,4 @@
-"""What others wrap around a model, and the user's own module inside."""
+"""Finds the user's own module inside DDP, DataParallel, averaged and compiled models."""
 
 from __future__ import annotations
 

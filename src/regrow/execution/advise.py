@@ -1,4 +1,4 @@
-"""Is sparse training faster here, and smaller? Asked before any training, answered by a clock."""
+"""Times sparse against dense training of a model on this machine, and gives advice."""
 
 from __future__ import annotations
 
@@ -181,11 +181,11 @@ def advise(
         if storable:
             ways |= {execution: storable, "auto": storable}
         ways = {way: names for way, names in ways.items() if names}
-        found = _time_steps(model, example_inputs, method, ways, optimizer, loss, seconds=seconds)
+        timings = _time_steps(model, example_inputs, method, ways, optimizer, loss, seconds=seconds)
         if not steps:
-            steps.append(found["dense"])
-        steps += [found[way] for way in ways]
-        if any(_clearly_faster(found[way], found["dense"]) for way in ways if way != "masked"):
+            steps.append(timings["dense"])
+        steps += [timings[way] for way in ways]
+        if any(_clearly_faster(timings[way], timings["dense"]) for way in ways if way != "masked"):
             best.append(density)
     return Advice(tuple(layers), tuple(steps), max(best, default=None))
 

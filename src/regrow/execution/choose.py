@@ -1,4 +1,4 @@
-"""Which layers are worth storing: each timed dense and stored, as the model really calls it."""
+"""Times every layer dense and stored, as the model really calls it, and chooses the faster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Swap dense layers for layers that store active weights only, in a model and its optimizer."""
+"""Replaces dense layers by stored ones in a model and its optimizer, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -144,8 +144,8 @@ def _refuse(model: nn.Module, method: Method, layers: Sequence[PlannedLayer]) ->
     for execution in {layer.execution for layer in layers}:
         if reason := why_not_method(method, execution):
             raise ValueError(f"execution={execution!r} with {method.name}: {reason}")
-    found = {layer.name: why_not(model, layer, layer.execution) for layer in layers}
-    if bad := [f"{name}: {reason}" for name, reason in found.items() if reason]:
+    reasons = {layer.name: why_not(model, layer, layer.execution) for layer in layers}
+    if bad := [f"{name}: {reason}" for name, reason in reasons.items() if reason]:
         raise ValueError(
             f"execution={layers[0].execution!r} cannot store {'; '.join(bad)}. Exclude these "
             "weights, or use execution='masked' or 'auto'"

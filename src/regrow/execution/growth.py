@@ -1,4 +1,4 @@
-"""The k largest entries of a dense gradient that is never stored whole.
+"""Finds the k largest entries of a dense gradient without ever storing it whole.
 
 The gradient is formed some rows at a time. A few rows, spread over all, are looked at first: they
 give a bound that a little more than k entries pass, so that what is kept aside stays small. Should
@@ -69,10 +69,10 @@ def highest(
         best = _Best(k, lowest)
         for first in range(0, rows, step):
             best.offer(without_taken(first, min(first + step, rows)), first * columns)
-        found = best.positions()
-        if len(found) == k:
+        positions = best.positions()
+        if len(positions) == k:
             break
-    return found
+    return positions
 
 
 def require_finite(largest: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Models made on the meta device: memory for what they really hold, and no more."""
+"""Gives memory and first values to a model made on the meta device, active weights only."""
 
 from __future__ import annotations
 

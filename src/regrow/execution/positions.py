@@ -1,4 +1,4 @@
-"""Ascending positions of active units: found in one another, merged, noted as bits.
+"""Operations on ascending lists of positions: locate, merge, write as bits.
 
 Everything takes time linear in the number of positions. Short lists do not need the C library.
 """
@@ -37,8 +37,8 @@ def locate(before: Tensor, after: Tensor) -> tuple[Tensor, int]:
         >>> locate(torch.tensor([1, 4]), torch.tensor([0, 4]))
         (tensor([-1,  1]), 1)
     """
-    found: tuple[Tensor, int] = _kernels(before, after).locate(before, after)
-    return found
+    places: tuple[Tensor, int] = _kernels(before, after).locate(before, after)
+    return places
 
 
 def merge(a: Tensor, b: Tensor) -> Tensor:

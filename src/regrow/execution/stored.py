@@ -1,4 +1,4 @@
-"""Layers that store active weights only: their topology, and how an update moves it.
+"""The topology of a layer that stores active weights only, and how an update moves it.
 
 Positions on the grid of units take the place of masks. Nothing as large as the dense weight is
 ever held: growth by gradient sees the dense gradient a tile at a time.
@@ -14,11 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from regrow.engine.layer import pack, unpack
 from regrow.engine.moments import SQUARES, OnGrow
 from regrow.engine.patterns import Block, Element, Pattern
 from regrow.engine.planned import PlannedLayer
-from regrow.engine.saved import check_running, read_mask
+from regrow.engine.saved import check_running, pack, read_mask, unpack
 from regrow.engine.scores import Gradient, Role, Score, Signals
 from regrow.engine.selection import nth_allowed, sample
 from regrow.engine.sparse_layer import Exchange, SparseLayer
@@ -229,9 +228,9 @@ class StoredLayer(SparseLayer):
             )
 
         if isinstance(score, Gradient):
-            found = self.module.highest_gradients(k, torch.from_numpy(taken))
-            if found is not None:
-                return found
+            positions = self.module.highest_gradients(k, torch.from_numpy(taken))
+            if positions is not None:
+                return positions
 
         def worth(first: int, end: int) -> npt.NDArray[np.float32]:
             rows = self.module.gradient_rows(first * side, min(end * side, shape[0]))

@@ -1,4 +1,4 @@
-"""What a topology does over a run: how it moves, what it has tried, what of it is of no use."""
+"""How a topology moves over a run: exploration, overlap, churn, and units that do nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seconds, side by side: what is compared runs in turns, so that a busy machine slows all alike."""
+"""Times several calls in turns, so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def interleaved(
     """
     if not calls:
         raise ValueError("calls is empty: name at least one thing to time")
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    seconds_of: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(warmup):
         for call in calls.values():
             _timed(call)
@@ -77,8 +77,8 @@ def interleaved(
         if round_ >= least and time.perf_counter() - started > seconds:
             break
         for name, call in calls.items():
-            found[name].append(_timed(call))
-    return {name: Timing(tuple(times)) for name, times in found.items()}
+            seconds_of[name].append(_timed(call))
+    return {name: Timing(tuple(times)) for name, times in seconds_of.items()}
 
 
 def _timed(call: Callable[[], object]) -> float:

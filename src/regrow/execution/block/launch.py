@@ -1,4 +1,4 @@
-"""From tensors to the GPU kernels: which tiles, how many programs, how memory is reached."""
+"""Launches the Triton kernels: chooses tiles, number of programs and tensor descriptors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiling the kernels; needs the standard library only, so that the build hook can use it too."""
+"""Compiles the C kernels, with the standard library only, so that the build hook can use it."""
 
 from __future__ import annotations
 

@@ -86,12 +86,12 @@ class CsrConv(CsrLayer):
         self.pads = self._pads()
 
     def _per_axis(self, name: str, value: _Size, least: int) -> tuple[int, ...]:
-        found = (value,) * self.dimensions if isinstance(value, int) else tuple(value)
-        if len(found) != self.dimensions or min(found) < least:
+        sizes = (value,) * self.dimensions if isinstance(value, int) else tuple(value)
+        if len(sizes) != self.dimensions or min(sizes) < least:
             raise ValueError(
                 f"{name}={value} must be one number or {self.dimensions}, each at least {least}"
             )
-        return found
+        return sizes
 
     def _pads(self) -> tuple[tuple[int, int], ...]:
         """Zeros before and after each axis."""

@@ -1,4 +1,4 @@
-"""One convolution over nonzeros: its autograd function, and the two ways to compute it."""
+"""The autograd function of a convolution over nonzeros, computed in C or through a dense weight."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ __all__ = ["available", "in_use", "kernels", "tile", "use"]
 
 def available() -> list[str]:
     """Return what this machine can compute with, the fastest first; the last is always "torch"."""
-    found = library()
-    sets = [found.regrow_set(number) for number in reversed(range(SETS))] if found else []
+    loaded = library()
+    sets = [loaded.regrow_set(number) for number in reversed(range(SETS))] if loaded else []
     return [name.decode() for name in sets if name] + ["torch"]
 
 
@@ -28,8 +28,8 @@ def in_use() -> str:
 
 def tile() -> tuple[int, int]:
     """Return the floats in a vector of the instruction set in use, and the vectors in its tile."""
-    found = library()
-    return (found.regrow_lanes(), found.regrow_largest()) if found else (1, 1)
+    loaded = library()
+    return (loaded.regrow_lanes(), loaded.regrow_largest()) if loaded else (1, 1)
 
 
 def use(name: str) -> None:
@@ -42,10 +42,10 @@ def use(name: str) -> None:
     names = available()
     if name not in names:
         raise ValueError(f"name={name!r} is not available here; allowed are {names}")
-    found = library()
+    loaded = library()
     for number in range(SETS):
-        if found and (found.regrow_set(number) or b"").decode() == name:
-            found.regrow_use(number)
+        if loaded and (loaded.regrow_set(number) or b"").decode() == name:
+            loaded.regrow_use(number)
     _chosen = name
     kernels.cache_clear()
 

@@ -54,8 +54,8 @@ def locate(before: Tensor, after: Tensor) -> tuple[Tensor, int]:
     if not len(before):
         return torch.full_like(after, -1), 0
     places = torch.searchsorted(before, after).clamp_(max=len(before) - 1)
-    found = before[places] == after
-    return torch.where(found, places, -1).to(after.dtype), int(torch.count_nonzero(found))
+    present = before[places] == after
+    return torch.where(present, places, -1).to(after.dtype), int(torch.count_nonzero(present))
 
 
 def merge(a: Tensor, b: Tensor) -> Tensor:
@@ -70,28 +70,28 @@ _BITS = np.left_shift(1, np.arange(8)).astype(np.uint8)
 
 def mark(bits: Tensor, positions: Tensor) -> None:
     """Set bits by ascending position in bytes, the lowest bit first."""
-    found = positions.numpy()
-    if not found.size:
+    numbers = positions.numpy()
+    if not numbers.size:
         return
-    byte = found >> 3
+    byte = numbers >> 3
     first = np.flatnonzero(np.diff(byte, prepend=-1))  # bytes come in runs
-    bits.numpy()[byte[first]] |= np.bitwise_or.reduceat(_BITS[found & 7], first)
+    bits.numpy()[byte[first]] |= np.bitwise_or.reduceat(_BITS[numbers & 7], first)
 
 
 def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tensor, Tensor]:
     """Find the entries of yᵀ x whose magnitude exceeds a bound, some rows at a time."""
     step = max(1, _CHUNK // max(1, x.shape[1]))
-    positions, values, found = [], [], 0
+    positions, values, count = [], [], 0
     for row in range(0, y.shape[1], step):
         tile = (y.t()[row : row + step] @ x).abs_().flatten()
         there = (~(tile <= bound)).nonzero().squeeze(1)
-        found += len(there)
-        if found <= capacity:
+        count += len(there)
+        if count <= capacity:
             positions.append((there + row * x.shape[1]).int())
             values.append(tile[there])
-    if found > capacity:
-        return found, torch.empty(0, dtype=torch.int32), torch.empty(0)
-    return found, torch.cat(positions), torch.cat(values)
+    if count > capacity:
+        return count, torch.empty(0, dtype=torch.int32), torch.empty(0)
+    return count, torch.cat(positions), torch.cat(values)
 
 
 def rows_at(pointers: Tensor) -> Tensor:

@@ -154,8 +154,8 @@ class Plan:
 
     def phase_of(self, tap: tuple[int, ...]) -> int:
         """Return the number of the phase that a tap reads."""
-        found = tuple(axis.phase(t) for axis, t in zip(self.axes, tap, strict=True))
-        return self.phase_list.index(found)
+        phase = tuple(axis.phase(t) for axis, t in zip(self.axes, tap, strict=True))
+        return self.phase_list.index(phase)
 
     def shift_of(self, tap: tuple[int, ...]) -> list[int]:
         """Return the shift of a tap on every axis."""

@@ -1,4 +1,4 @@
-"""The k largest entries of a product yᵀ x, most of which is never written down."""
+"""Finds the k largest entries of a product yᵀ x without writing the product down."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def highest_of_product(y: Tensor, x: Tensor, k: int, taken: Tensor) -> Tensor | 
     """
     for margin in (1.3, 4.0):
         bound = _likely_bound(y, x, margin * k / (y.shape[1] * x.shape[1]))
-        found, positions, values = kernels().above(y, x, bound, int(4 * margin * k) + _SPARE)
-        if found and not len(values):
+        count, positions, values = kernels().above(y, x, bound, int(4 * margin * k) + _SPARE)
+        if count and not len(values):
             return None
         free = (kernels().locate(taken, positions)[0] < 0).nonzero().squeeze(1)
         if len(free) < k:

@@ -1,4 +1,4 @@
-"""What sparse layers share: values and index, the dense view, gradients captured for later."""
+"""The base of csr layers: values and index, the dense view, gradients captured for an update."""
 
 from __future__ import annotations
 

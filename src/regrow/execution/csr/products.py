@@ -100,7 +100,7 @@ def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tenso
         if there are more than the capacity.
     """
     positions, values = torch.empty(capacity, dtype=torch.int32), torch.empty(capacity)
-    found = _C.regrow_above(
+    count = _C.regrow_above(
         y.shape[1],
         x.shape[1],
         len(x),
@@ -114,10 +114,10 @@ def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tenso
         values.data_ptr(),
         torch.get_num_threads(),
     )
-    if found < 0:
+    if count < 0:
         raise MemoryError("no memory for the scratch space of a topology update")
-    kept = found if found <= capacity else 0
-    return found, positions[:kept], values[:kept]
+    kept = count if count <= capacity else 0
+    return count, positions[:kept], values[:kept]
 
 
 def transpose(

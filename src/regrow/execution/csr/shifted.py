@@ -1,4 +1,4 @@
-"""The nonzeros of a convolution as constant offsets into scratch memory, for images of one size."""
+"""Turns a convolution's nonzeros into offsets into scratch memory, for images of one size."""
 
 from __future__ import annotations
 
