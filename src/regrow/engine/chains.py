@@ -52,6 +52,7 @@ def follows(model: nn.Module) -> dict[str, str]:
 def _in_chain(name: str, chain: nn.Module, uses: Counter[int]) -> dict[str, str]:
     preceding, before = {}, None
     for path, module in _flat(name, chain):
+        # A tied weight is used in more than one place.
         if _is_layer(module) and uses[id(module._parameters.get("weight"))] == 1:
             weight = f"{path}.weight"
             if before is not None:
@@ -73,6 +74,7 @@ def _flat(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _is_chain(module: nn.Module) -> bool:
+    # A subclass with a forward of its own may call its children in any order.
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 

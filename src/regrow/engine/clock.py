@@ -42,6 +42,8 @@ class Clock:
     @property
     def steps(self) -> int:
         """Steps so far; those that were skipped for infinite gradients are none."""
+        # int() waits for the device; from here on the host knows, so that nothing is subtracted
+        # twice.
         self._calls -= int(self._skipped)
         self._skipped = 0
         return self._calls
@@ -63,6 +65,8 @@ class Clock:
             arguments: what the step was given.
         """
         self._running = not fills_state(optimizer, arguments)
+        # Cheapest question first: only where the count of calls says "update" is the device asked
+        # how many steps it has really made.
         self.due = (
             self._running
             and self.near
@@ -80,6 +84,7 @@ class Clock:
             return False
         self._running = False
         self._calls += 1
+        # Added on the device, without asking for its value.
         if (found_inf := _found_inf(optimizer)) is not None:
             self._skipped = self._skipped + found_inf
         return True

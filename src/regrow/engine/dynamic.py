@@ -120,6 +120,8 @@ class Dynamic(Method):
             self.redistribute is not None or self.threshold == "global" or self.shrink == "global"
         )
         density_moves = self.initial_density is not None
+        # Combinations that would run, but not do what their words say, are refused together here: a
+        # message can then name both arguments.
         refused = {
             f"drop={self.drop!r}: active weights are all worth the same to this score; use "
             "Magnitude() or Random()": not self.drop.drops,
@@ -245,6 +247,7 @@ class Dynamic(Method):
 
     def fraction_at(self, progress: float) -> float:
         """Return the share of active units exchanged at some progress; at 1 nothing is any more."""
+        # A schedule need not come to zero by itself; the window's end does.
         if progress >= 1:
             return 0.0
         fraction = self.drop_fraction
@@ -270,8 +273,13 @@ class Dynamic(Method):
             >>> Dynamic(density=0.1).moves(active=10, target=10, units=100, fraction=0.3)
             Moves(shrink=0, exchange=3, expand=0)
         """
+        # Of the smaller of the two, so that units that shrink or expand anyway are not exchanged on
+        # top.
         exchange = math.floor(fraction * min(active, target))
         inactive = units - max(active, target)
+        # Grown units come from those inactive and, where that is allowed, from those just dropped.
+        # In a full layer there are only the latter: an exchange would grow back what it had
+        # dropped.
         if not self.regrow_dropped or inactive == 0:
             exchange = min(exchange, inactive)
         return Moves(max(active - target, 0), exchange, max(target - active, 0))

@@ -50,6 +50,7 @@ class Gradients:
     def __init__(self, topology: Topology, optimizer: Optimizer) -> None:
         self.topology = topology
         self.optimizer = optimizer
+        # Keyed by the parameter, not its name: also what is not sparse has to be hidden.
         self.hidden: dict[Tensor, Tensor] = {}
         self.replaced = False
         self._aside: dict[str, _Aside] = {}
@@ -62,6 +63,8 @@ class Gradients:
 
         A weight that is frozen, or through which no backward pass went, takes no part.
         """
+        # Two sparsifiers may share an optimizer (a backbone and a head, say). The one whose hook
+        # runs first may have hidden the gradients that the other is to read.
         hidden = {weight: g for other in self._sharing() for weight, g in other.hidden.items()}
         gradients = {
             layer.name: hidden.get(weight, weight.grad)
@@ -82,6 +85,7 @@ class Gradients:
             FloatingPointError: a wanted gradient is NaN or infinite.
         """
         gradients, lost = self.current(), []
+        # A gradient that the user masked for clipping is exchanged for the dense one kept aside.
         for name, gradient in gradients.items():
             if (aside := self._aside_of(name, gradient)) is not None:
                 gradients[name] = gradient if aside.dense is None else aside.dense
@@ -109,6 +113,8 @@ class Gradients:
     def hide(self) -> None:
         """Take all gradients away, so that the optimizer's step changes nothing."""
         self.replaced = True
+        # All parameters, dense ones too: the update takes the place of the whole step. A gradient
+        # of None is the one thing that every optimizer skips without touching its state.
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -153,11 +159,16 @@ class Gradients:
         self._watches = {}
 
     def _put_aside(self, layer: MaskedLayer, gradient: Tensor, keep_dense: bool) -> None:
+        # A clone costs as much memory as the weight: it is made only where an update is near.
         dense = gradient.clone() if keep_dense else None
         before = self._aside_of(layer.name, gradient)
+        # An earlier part of this accumulated gradient was masked without a copy: the sum can no
+        # longer be known, and to guess it would be silently wrong.
         if before is not None and before.dense is None:
             dense = None
         elif dense is not None and before is not None and before.dense is not None:
+            # Inside the mask the gradient holds the whole sum already; outside it was zeroed after
+            # the first part, so that the parts have to be added.
             learns, part = local(layer.learns) > 0, local(dense)
             part.copy_(torch.where(learns, part, part + local(before.dense)))
         self._aside[layer.name] = _Aside(gradient, dense)
@@ -165,10 +176,14 @@ class Gradients:
     def _aside_of(self, name: str, gradient: Tensor) -> _Aside | None:
         """Return what was put aside of this very gradient; nothing of it, if it was cleared."""
         aside = self._aside.get(name)
+        # zero_grad(set_to_none=True) makes a new gradient: what was kept belongs to a batch that is
+        # gone.
         if aside is None or aside.source is not gradient:
             return None
         if aside.dense is not None:
             part, now = local(aside.dense), local(gradient)
+            # zero_grad(set_to_none=False) clears the same tensor in place: then the copy has to be
+            # cleared, too. Decided on the device, so that the host does not wait.
             part.copy_(torch.where(_touched(now), part, now))
         return aside
 
@@ -185,6 +200,7 @@ class Gradients:
             ):
                 del self._aside[name]
 
+        # One hook for all parts of an accumulated gradient; forget() removes it after the step.
         if name not in self._watches:
             self._watches[name] = weight.register_hook(look)
 
@@ -195,6 +211,8 @@ class Gradients:
 
 def _touched(gradient: Tensor) -> Tensor:
     """Return whether a gradient is anything but plus zero; 0-d bool tensor."""
+    # Masking writes minus zero, clearing plus zero: the sign tells a masked gradient without a
+    # single nonzero from a cleared one.
     return gradient.any() | gradient.signbit().any()
 
 

@@ -32,6 +32,7 @@ def fills_state(optimizer: Optimizer, arguments: Sequence[Any]) -> bool:
         >>> fills_state(optimizer, [None]), fills_state(optimizer, [])
         (True, False)
     """
+    # Cheap questions first: nearly every real step ends here, before a tensor is looked at.
     if optimizer.state or len(arguments) != 1 or arguments[0] is not None:
         return False
     if not all(_is_zero(group.get("lr", 0.0)) for group in optimizer.param_groups):

@@ -54,6 +54,7 @@ class MaskedLayer(SparseLayer):
             self.free, self.n_free = free, int(free.sum())
             held = ~pattern.expand(free, planned.shape)
             self.held = weight.detach() * like(held, weight)
+        # A count equal to all units means "dense", which with held weights means all that is free.
         for asked in (planned.initial, planned.final):
             if self.n_free < asked < planned.units:
                 raise ValueError(
@@ -63,6 +64,8 @@ class MaskedLayer(SparseLayer):
         self.active = min(planned.initial, self.n_free)
         if units is None:
             units = pattern.draw(self.active, free, self.n_free, generator)
+        # A float mask, not a bool one: foreach multiplies tensors of one dtype and layout in one
+        # kernel, and falls back to a slow loop for any other.
         mask = pattern.expand(units & free, planned.shape).to(weight.dtype).contiguous()
         self.mask = laid_out_as(weight, like(mask, weight))
         self.fired = self.units()
@@ -97,6 +100,7 @@ class MaskedLayer(SparseLayer):
     def kept(self) -> Tensor:
         """Return the weights that take part in the forward pass: active ones and held ones."""
         kept = whole(self.mask) > 0
+        # A held weight takes part in the forward pass with its own value, unless that is zero.
         return kept if self.held is None else kept | (whole(self.held) != 0)
 
     def expanded(self, units: Tensor) -> Tensor:
@@ -125,10 +129,14 @@ class MaskedLayer(SparseLayer):
         """Set dropped weights to zero, held weights and active frozen ones to their own value."""
         part, mask = local(weight), local(self.mask)
         if self.frozen is not None and self._where is not None:
+            # A copy, not an added difference: momentum, weight decay and rounding can do nothing to
+            # a frozen weight.
             part.copy_(torch.where(local(self._where), local(self.frozen), part))
         if self.held is None:
             part.mul_(mask)
         else:
+            # torch.where and not a multiply: NaN times zero is NaN, and a bad value outside the
+            # mask would stay.
             part.copy_(torch.where(mask > 0, part, local(self.held)))
 
     def topology_bytes(self) -> int:
@@ -137,6 +145,7 @@ class MaskedLayer(SparseLayer):
 
     def rescale_(self, weight: Tensor, factor: float) -> None:
         """Multiply the active weights."""
+        # Frozen and held weights keep the value that an earlier task gave them.
         weight.mul_(1 + (factor - 1) * self.learns)
 
     # ------------------------------------------------------------------ an update
@@ -176,8 +185,10 @@ class MaskedLayer(SparseLayer):
             before = whole(self.mask) > 0
             grown, survivors = like(after & ~before, weight), like(after & before, weight)
             write_moments_(slots, grown, survivors, on_grow)
+        # In place: captured CUDA graphs and the topology's lists hold this tensor.
         local(self.mask).copy_(local(like(after, weight)))
         self.fired |= units
+        # An average over steps of the old topology says little about the new one.
         self.running = {}
         self.apply_(weight)
 

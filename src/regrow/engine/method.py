@@ -43,6 +43,7 @@ class Method:
 
     def __post_init__(self) -> None:
         if not isinstance(self.density, Mapping):
+            # As Python's own number: a NumPy one has another repr, and a trial another identity.
             object.__setattr__(self, "density", check_density(self.density))
         check_type(self.allocation, Allocation, "allocation", "ERK()")
         check_type(self.pattern, Pattern, "pattern", "Element()")
@@ -53,6 +54,8 @@ class Method:
                 f"density={self.density}: with pattern={self.pattern} it is "
                 f"{self.pattern.density} in every layer"
             )
+        # Any shape tells whether a pattern has groups; a start would choose unequal numbers in
+        # them.
         if self.pattern.group((1, 4)) is not None and self.start is not None:
             raise ValueError(f"start={self.start!r}: pattern={self.pattern} starts at random")
         if getattr(self.start, "scope", "layer") != "layer":

@@ -101,6 +101,8 @@ def restart_(optimizer: torch.optim.Optimizer, weight: Tensor) -> None:
     """
     for name in _FIRST.keys() & slots(optimizer, weight).keys():
         group = next(g for g in optimizer.param_groups if any(p is weight for p in g["params"]))
+        # Rprop multiplies its step sizes, so that a zero would stay zero; Adagrad's sums start
+        # where the user has said.
         if first := float(group[_FIRST[name]]):
             slot = local(optimizer.state[weight][name])
             slot.masked_fill_(slot == 0, first)

@@ -56,6 +56,7 @@ def make_plan(
     included, excluded = _globs(include, "include"), _globs(exclude, "exclude")
     for argument, globs in (("include", included), ("exclude", excluded)):
         for glob in globs:
+            # A misspelt glob would otherwise leave a layer dense, or sparse, without a word.
             if not any(fnmatchcase(name, glob) for name in parameters):
                 raise ValueError(
                     f"{argument}={glob!r} matches no parameter; "
@@ -116,6 +117,8 @@ def _connecting_ids(model: nn.Module) -> set[int]:
             if not name.startswith("bias")
         }
 
+    # An output layer tied to an embedding is a table of word vectors first: to zero its entries
+    # changes what words mean.
     return held_by(_CONNECTING) - held_by(_TABLES)
 
 

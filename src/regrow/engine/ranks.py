@@ -51,6 +51,7 @@ class Ranks:
         """
         if self.group is None:
             return dict(units)
+        # Not every backend can send bools.
         as_bytes = {name: chosen.to(torch.uint8) for name, chosen in units.items()}
         for tensor in as_bytes.values():
             dist.broadcast(tensor, dist.get_global_rank(self.group, 0), group=self.group)
@@ -81,6 +82,8 @@ def replicas(model: nn.Module, weights: Mapping[str, Tensor]) -> Ranks:
         return Ranks(wrappers[0].process_group)
     if dist.get_world_size() == 1:
         return ALONE
+    # Whoever wraps the module later, or handed over the module inside, still trains replicas: equal
+    # weights are the sign of it.
     prints: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(prints, _fingerprint(weights))
     if all(other == prints[0] for other in prints):

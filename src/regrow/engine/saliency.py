@@ -79,6 +79,8 @@ class Start(ABC):
         Returns:
             Bool tensors on the grids, by name.
         """
+        # On a copy: scoring runs the model, which would move its batch statistics and leave
+        # gradients.
         scores = self.scores_over(ranks, copy.deepcopy(model), [layer.name for layer in layers])
         worth = _of_free(_by_unit(scores, pattern), free or {})
         return self.best(worth, _counts(layers, free or {}), seed)
@@ -168,6 +170,8 @@ class Snip(Start):
     ) -> dict[str, Tensor]:
         """Return |w·g|, g being the gradient of the mean of all ranks' losses."""
         weights = [model.get_parameter(name) for name in names]
+        # The mean comes before the absolute value: the mean of |w g| over ranks would be another
+        # score.
         gradients = ranks.mean(_gradients(self.loss(model), weights))
         _check_finite(gradients, names)
         return {
@@ -206,6 +210,8 @@ class Grasp(Start):
     ) -> dict[str, Tensor]:
         """Return w·(Hg) of the mean of all ranks' losses."""
         weights = [model.get_parameter(name) for name in names]
+        # Hg is the gradient of the product of g with itself, the one factor held constant: no
+        # Hessian is formed.
         own = _gradients(self.loss(model), weights, create_graph=True)
         gradients = ranks.mean(own)
         product = sum((o * g).sum() for o, g in zip(own, gradients, strict=True))
@@ -245,6 +251,7 @@ class SynapticFlow(Start):
 
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         """Return the flow of a model whose weights are as they are."""
+        # A product over all layers of many magnitudes overflows float32 in deep networks.
         model = model.double().eval()
         with torch.no_grad():
             for name, value in model.state_dict().items():
@@ -271,6 +278,8 @@ class SynapticFlow(Start):
         twin = copy.deepcopy(model)
         flow = self.scores(twin, names)  # no data: all ranks see the same
         for round_ in range(1, self.rounds):
+            # Flow is scored anew for what is left: in one go SynFlow, too, would all but empty some
+            # layers.
             counts = _counts(layers, free, round_ / self.rounds)
             chosen = self.highest(_of_free(_by_unit(flow, pattern), free), counts)
             _prune_(twin, layers, pattern, chosen, free)
@@ -355,6 +364,8 @@ def _by_unit(scores: Mapping[str, Tensor], pattern: Pattern) -> dict[str, Tensor
 def _best_over_all(worth: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
     """Select the k highest of all layers together, at least one in each."""
     flat = torch.cat([value.reshape(-1) for value in worth.values()])
+    # Scored globally, a narrow layer can lose every unit (layer collapse): its best one is kept in
+    # any case.
     firsts = torch.cat([top_k(value.reshape(-1), 1) for value in worth.values()])
     chosen = firsts | top_k(flat, k - len(worth), ~firsts)
     parts = chosen.split([value.numel() for value in worth.values()])

@@ -53,6 +53,7 @@ def unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
         raise ValueError(
             f"{packed.numel()} entries of {packed.dtype} hold no mask of shape {shape}"
         )
+    # count cuts off the padding of the last byte.
     bits = np.unpackbits(packed.cpu().numpy(), count=count, bitorder="little")
     return torch.from_numpy(bits.view(np.bool_)).reshape(shape)
 
@@ -80,10 +81,12 @@ def read_mask(
     _check_counts(planned, state)
     _read_bits(name, "fired", state["fired"], pattern.grid(shape))
     mask = _read_bits(name, "mask", state["mask"], shape)
+    # A mask that keeps half a block fits by its shape, but belongs to another pattern.
     units = pattern.reduce(mask.float()) > 0
     if not torch.equal(pattern.expand(units, shape), mask) or not pattern.allows(units):
         raise ValueError(f"state: the mask of {name} has broken units of {pattern}")
     free = state["free"]
+    # A layer without a unit is damage, unless every unit of it is held by earlier tasks.
     if not units.any() and not (isinstance(free, Tensor) and not free.any()):
         raise ValueError(f"state: the mask of {name} keeps nothing")
     return mask

@@ -206,6 +206,7 @@ class SignedMagnitude(Score):
     ) -> Tensor:
         """Choose the k lowest, the same share of each sign."""
         positive = among & (worth > 0)
+        # Only the device knows how many are positive, and asking would make the host wait.
         if worth.device.type != "cpu":
             return _lowest_of_each_sign(worth.abs(), k, positive, among, n)
         k_positive = _share(k, int(torch.count_nonzero(positive)), n)
@@ -339,12 +340,14 @@ class Unfired(Score):
 
 def _uniform(reference: Tensor, generator: torch.Generator) -> Tensor:
     """Return uniform random numbers of a tensor's shape, drawn on the CPU."""
+    # Generators of different devices give different numbers.
     drawn = torch.rand(reference.shape, generator=generator, device="cpu")
     return drawn.to(reference.device, non_blocking=True)
 
 
 def _share(k: int, part: int, whole: int) -> int:
     """Return k·part/whole to the nearest integer, halves up."""
+    # In whole numbers: with floats, a half could fall on either side from machine to machine.
     return (2 * k * part + whole) // (2 * whole) if whole else 0
 
 
@@ -352,6 +355,7 @@ def _lowest_of_each_sign(
     magnitude: Tensor, k: int, positive: Tensor, among: Tensor, n: int
 ) -> Tensor:
     """Choose as SignedMagnitude does, without asking the device how many weights are positive."""
+    # Last in the order, so that they are reached only after all that may be chosen.
     flat = torch.where(among, magnitude, torch.inf).reshape(-1)
     order = flat.argsort(stable=True)
     positives = positive.reshape(-1)[order]

@@ -38,6 +38,7 @@ class Exchange:
     ) -> None:
         self.layer = layer
         self.active = active
+        # Never written in place: it is the caller's tensor until the first drop makes a new one.
         self.kept = active
         self.n = layer.active
         self.signals = signals
@@ -52,6 +53,8 @@ class Exchange:
         if k == 0:
             return 0
         kept, signals = self.kept, self.signals("drop", self.kept)
+        # Active weights are few: to score and rank them alone costs less than a pass over the
+        # weight.
         if score.elementwise and self.listable:
             positions = self._positions(kept)
             among = torch.ones_like(positions, dtype=torch.bool)
@@ -62,6 +65,7 @@ class Exchange:
         else:
             chosen = score.lowest(score.worth(signals), k, kept, self.n, generator)
             self.kept = kept & ~chosen
+        # Counting costs a pass, and on a GPU a wait: only inexact scores are counted.
         gone = k if score.exact else int(torch.count_nonzero(chosen))
         self.n -= gone
         return gone
@@ -95,7 +99,9 @@ class Exchange:
         """Grow the k highest units among those that may be grown."""
         if k == 0:
             return
+        # Public codes differ in this: a unit just dropped may come back at once, with its weight.
         excluded = self.kept if regrow_dropped else self.active
+        # type() and not isinstance(): a subclass may choose in another way.
         if type(score) is Random and self.listable and self.layer.free is None:
             ranks = sample(self.room(regrow_dropped=regrow_dropped), k, generator)
             self.kept = self.kept.clone()
@@ -111,6 +117,8 @@ class Exchange:
             n = self.room(regrow_dropped=regrow_dropped)
             grown = score.highest(worth, k, candidates, n, generator)
         else:
+            # Every group grows as many as it lost, so that n of m, or the fan-in, holds at every
+            # update.
             missing = (self.active & ~self.kept).reshape(-1, group).sum(1)
             keys = score.keys(worth, generator).reshape(-1, group)
             grown = top_per_group(keys, missing, candidates.reshape(-1, group))
@@ -123,6 +131,7 @@ class Exchange:
         signals = self.signals("grow", self.active)
         values = signals.momentum if signal == "momentum" else signals.gradient
         assert values is not None and signals.mask is not None
+        # Not values[mask]: the host would have to wait to learn how many entries that has.
         return torch.where(signals.mask, values.abs(), 0).sum() / signals.mask.sum().clamp(min=1)
 
 

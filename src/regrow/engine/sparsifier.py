@@ -66,8 +66,12 @@ class Sparsifier:
         self._clock = Clock(method, total_steps)
         self._gradients = Gradients(topology, optimizer)
         self._updater = Updater(method, topology, optimizer, self._gradients)
+        # Whether layers were last told to gather dense gradients; they are told only when it
+        # changes.
         self._expecting = False
         self._handles: list[Any] = []
+        # A resumed run must not be masked by a topology of its own first: weights loaded before
+        # would be lost under it.
         if state is None:
             topology.apply_()
             self._expect_()
@@ -207,6 +211,7 @@ class Sparsifier:
             RuntimeError: the method grows by momentum.
             TypeError: a gradient has a sparse layout.
         """
+        # Clipping comes before the step, and so before the hooks: only the user knows when to mask.
         self.method.check_masking()
         self._gradients.mask_(keep_dense=self._clock.near or bool(self.method.observes))
 
@@ -220,6 +225,8 @@ class Sparsifier:
             module: such as ``copy.deepcopy(model)`` or an ``AveragedModel`` of it.
         """
         inner = unwrap(module)
+        # By name, not by position: an averaged model has copies of the parameters, and may be
+        # sharded or on another device.
         for name, mask in self.masks.items():
             weight = inner.get_parameter(name)
             local(weight).mul_(local(like(mask.to(device_of(weight)), weight)))
@@ -253,7 +260,11 @@ class Sparsifier:
             ValueError: the state is of another version or method, has other layers, or its masks do
                 not fit. Nothing is then changed.
         """
+        # The method is compared by name alone: drop fractions or periods may be changed on purpose
+        # when a run is resumed.
         saved = read_progress(state, self.method.name)
+        # All reading and checking comes before the first change: a state that does not fit leaves
+        # this run as it was.
         self._topology.load_state_dict(state["layers"])
         self.history, self.seed = saved.history, saved.seed
         self._clock.set_(saved.steps, settled=not self._topology.unsettled(self.method))
@@ -279,7 +290,11 @@ class Sparsifier:
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        # A step that raised (a closure that failed, say) never came to the post-hook: what it had
+        # hidden is given back first.
         self._gradients.begin()
+        # The hook is called with the arguments of step(): args[0] is the optimizer, args[1] the
+        # closure.
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         self._updater.clear_()
         counts = self._clock.begin_(optimizer, [*args[1:], *kwargs.values()])
@@ -293,6 +308,8 @@ class Sparsifier:
 
     def _then_prepare(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         def run() -> Any:
+            # The closure calls zero_grad() and backward(), which must find the real gradients, and
+            # the weights as a forward pass sees them.
             self._gradients.restore()
             self._topology.separate_()
             loss = closure()
@@ -309,10 +326,14 @@ class Sparsifier:
     def _after_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        # Loggers and schedulers expect gradients after a step, whether or not it was replaced.
         self._gradients.restore()
+        # Momentum and weight decay have just moved weights outside the mask; so has the step of a
+        # parent class, which is not counted.
         self._topology.apply_()
         if not self._clock.end_(optimizer):
             return
+        # Running averages read what was kept aside, which forget() drops.
         self._updater.observe_()
         self._gradients.forget()
         if self._clock.due:
@@ -331,6 +352,8 @@ class Sparsifier:
 
     def _update_(self, progress: float) -> Update | None:
         """Make the update that was planned, and record it."""
+        # Random choices depend on seed, layer and number of the update: a resumed run and every
+        # rank draw what the uninterrupted run would have drawn, and no generator state is saved.
         number = len(self.history)
         update = self._updater.make_(
             self.steps,
@@ -343,6 +366,8 @@ class Sparsifier:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the hooks behind: they belong to one optimizer object."""
+        # A deep copy of model, optimizer and sparsifier together hooks the copied optimizer; hooks
+        # that were copied would drive the original.
         return self.__dict__ | {"_handles": bool(self._handles)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

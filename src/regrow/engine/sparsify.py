@@ -100,6 +100,8 @@ def sparsify(
         >>> int(torch.count_nonzero(model.weight)), sparse.density
         (8, 0.25)
     """
+    # Order matters: what can be refused without drawing anything comes first, what changes the
+    # model last, so that an error leaves the model as it was.
     total_steps, seed = _check_run(method, total_steps, seed)
     backend = find_backend(execution)
     inner, optimizer = unwrap(model), driver(optimizer)
@@ -115,6 +117,8 @@ def sparsify(
     if state is not None:
         read_progress(state, method.name)
         check_names(state["layers"], list(weights))
+        # A start may have chosen other counts than the allocation gives; those it chose are in the
+        # state.
         plan = _with_saved_counts(plan, method, state["layers"])
     elif method.start is not None:
         first = _first_units(model, method, plan, seed, held)
@@ -167,6 +171,8 @@ def _first_units(
     free = {name: free_units(method.pattern, mask) for name, mask in available.items()}
     if nothing := [name for name, units in free.items() if not units.any()]:
         raise ValueError(f"available: no unit of {', '.join(nothing)} is free: exclude it")
+    # Each rank scores its own data: without averaging and broadcasting, replicas would start with
+    # different masks and drift apart.
     ranks = replicas(model, weights)
     chosen = method.start.choose(inner, plan.layers, method.pattern, seed, free=free, ranks=ranks)
     return ranks.as_first(chosen)
@@ -257,6 +263,8 @@ def driver(optimizer: Optimizer) -> Optimizer:
 def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer={optimizer!r}: a torch.optim.Optimizer is needed")
+    # By identity: tensors compare entry by entry, and a model moved after its optimizer was built
+    # may hold other tensors under the same names.
     holds = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = [name for name, weight in weights.items() if id(weight) not in holds]
     if missing:

@@ -72,6 +72,8 @@ class ReservingLayer(MaskedLayer):
     @torch.no_grad()
     def before_step_(self, weight: Tensor, scale: Tensor | None) -> None:
         """Put all weights back and keep gradients from those outside the backward set."""
+        # Weights of the backward set learn without being active: the optimizer must see them, and
+        # the forward pass must not.
         if not self._together:
             weight.add_(self.reserve)
             self._together = True
@@ -85,6 +87,7 @@ class ReservingLayer(MaskedLayer):
     def apply_(self, weight: Tensor) -> None:
         """Put aside what is not active; weights outside the backward set as they were before."""
         if self._together:
+            # Only the backward set learns. What momentum and decay did to all others is undone.
             outside = (self.backward - self.mask) > 0
             self.reserve = torch.where(outside, weight, self.reserve)
             self._together = False

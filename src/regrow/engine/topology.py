@@ -75,6 +75,7 @@ class Topology:
         pairs = self.pairs()
         for layer, weight in pairs:
             layer.follow_(weight)
+        # Lists are built here once, so that an ordinary step is one call into torch for all layers.
         plain = [pair for pair in pairs if pair[0].multiplied]
         self._special = [pair for pair in pairs if not pair[0].multiplied]
         masked = [
@@ -89,6 +90,8 @@ class Topology:
     def apply_(self) -> None:
         """Multiply the weights by their masks: all that an ordinary step costs."""
         weights = [local(weight) for weight in self._weights]
+        # A model may have been moved by .to() or .half() since; to compare is far cheaper than to
+        # collect anew at every step.
         if any(
             weight.device != mask.device
             or weight.dtype != mask.dtype
@@ -206,6 +209,7 @@ class Topology:
         """
         weights = {layer.name: weight for layer, weight in self.pairs() if layer.name in moves}
         layers = [layer for layer in self.layers if layer.name in moves]
+        # A NaN has no place in an order: it would be kept or dropped by accident.
         check_finite(weights, "weight", "no mask was moved")
         read = method.reads(moves.values())
 
@@ -223,12 +227,15 @@ class Topology:
         fraction = method.fraction_at(progress)
         active = {layer.name: layer.units() for layer in layers}
         proposed = method.propose(UpdateView(layers, active, moves, fraction, signals, generator))
+        # Everything is proposed and counted before any layer is written: an error until here leaves
+        # the model as it was.
         changes = _count_changes(layers, active, proposed)
         for layer in layers:
             weight = weights[layer.name]
             layer.commit_(proposed[layer.name], weight, slots(optimizer, weight), method.on_grow)
             restart_(optimizer, weight)
             layer.active = changes[layer.name].active
+        # A mask that was full may hold zeros now, or the other way round.
         self.collect_()
         return changes
 
@@ -282,6 +289,7 @@ class Topology:
         Raises:
             ValueError: the layers differ, or one's state does not fit; nothing is then changed.
         """
+        # All layers are checked before the first is loaded.
         masks = self.check_state(state)
         for layer, weight in self.pairs():
             layer.load_state(state[layer.name], masks[layer.name], weight)
@@ -340,6 +348,7 @@ def _count_changes(
         counts += layer.counts(before[layer.name], after[layer.name])
     if not counts:
         return {}
+    # One transfer for all layers: to wait for a GPU once a layer would cost more than the update.
     rows = torch.stack([count.to(counts[0].device) for count in counts]).reshape(-1, 3).tolist()
     return {
         name: LayerChange(dropped=n - both, grown=m - both, active=m)

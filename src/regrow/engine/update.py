@@ -148,6 +148,8 @@ def _global_targets(layers: Sequence[SparseLayer], targets: dict[str, int]) -> d
     """
     active = [layer.active for layer in layers]
     change = sum(targets.values()) - sum(active)
+    # Where the lowest of all layers go, a target of its own means nothing for a layer. Any shares
+    # with the right sum will do; in proportion to size, none exceeds what the layer has.
     if change <= 0:
         shares = share_out(-change, active, active)
         return dict(zip(targets, [a - s for a, s in zip(active, shares, strict=True)], strict=True))
@@ -184,15 +186,18 @@ def drop(method: Rules, view: UpdateView, exchanges: Exchanges) -> dict[str, int
     shrink = {name: move.shrink for name, move in view.moves.items()}
     if method.shrink == "global" and any(shrink.values()):
         _drop_over_all(method, view, exchanges, sum(shrink.values()), replaced=False)
+        # Shrunk already: not again below, layer by layer.
         shrink = dict.fromkeys(shrink, 0)
     exchange = _to_exchange(method, view, exchanges)
     gone = {}
     if method.threshold == "global" and any(exchange.values()):
+        # What shrinks for good goes layer by layer; only what is replaced competes over all layers.
         for name, one in exchanges.items():
             one.drop(method.drop, shrink[name], view.generator(name, "drop"))
         gone = _drop_over_all(method, view, exchanges, sum(exchange.values()), replaced=True)
     else:
         for name, one in exchanges.items():
+            # In one go: what shrinks and what is exchanged are both the lowest.
             k = shrink[name] + exchange[name]
             gone[name] = one.drop(method.drop, k, view.generator(name, "drop")) - shrink[name]
     return {name: count + view.moves[name].expand for name, count in gone.items()}
@@ -250,15 +255,20 @@ def _drop_over_all(
     score, worths, among, n = method.drop, [], [], 0
     for name, one in exchanges.items():
         worth, there = one.worth(score)
+        # A layer that loses its last unit passes nothing on: the network would be cut, and no
+        # gradient could bring a unit back.
         most = max(one.n - 1, 0)
         if replaced and not method.regrow_dropped:
             most = min(most, _room_to_replace(view, one))
         worths.append(worth)
+        # Only this many of its own lowest units enter the contest, so that no layer can lose more,
+        # whatever the scores of the others are.
         among.append(score.lowest(worth, most, there, one.n, view.generator(name, "drop")))
         n += most
     generator = view.generator("all layers", "drop")
     chosen = score.lowest(torch.cat(worths), min(k, n), torch.cat(among), n, generator)
     parts = chosen.split([len(part) for part in among])
+    # One transfer for the counts of all layers.
     gone = dict(zip(exchanges, torch.stack([p.sum() for p in parts]).tolist(), strict=True))
     for (name, one), part in zip(exchanges.items(), parts, strict=True):
         one.strike(part, gone[name])
@@ -275,6 +285,7 @@ def _redistributed(
     assert method.redistribute is not None
     strengths = torch.stack([one.strength(method.redistribute) for one in exchanges.values()])
     room = [one.room(regrow_dropped=method.regrow_dropped) for one in exchanges.values()]
+    # Its strength is zero, so that no share would ever bring it back.
     first = [int(not one.n and r > 0) for one, r in zip(exchanges.values(), room, strict=True)]
     room = [r - f for r, f in zip(room, first, strict=True)]
     shares = share_out(sum(to_grow.values()) - sum(first), strengths.tolist(), room)

@@ -81,6 +81,7 @@ class Updater:
         return self._reads(progress, "gradient")
 
     def _plan_(self, progress: float, among: Collection[str]) -> None:
+        # Read before the step, which may unscale the gradients, or after which they may be gone.
         self._moves, self._read = self.topology.moves(self.method, progress, among), {}
         if "gradient" in self.method.reads(self._moves.values()):
             self._read = self.gradients.dense(self._moves)
@@ -99,6 +100,8 @@ class Updater:
         if self.method.observes is None or skips(self.optimizer):
             return
         gradients = self.gradients.dense()
+        # Fused optimizers unscale gradients inside the step. If another sparsifier took that step's
+        # place, nobody has, though this one's scores follow unscaled gradients.
         if self.gradients.replaced_by_any():
             gradients = self._unscaled(gradients)
         self.topology.observe_(self.method, gradients)
@@ -119,6 +122,7 @@ class Updater:
         gradients, self._read = self._read, {}
         if not self._moves:
             return None
+        # A layer whose running average has seen no step yet has nothing to choose by, and waits.
         moves = self.topology.followed(self.method, self._moves)
         if not moves:
             return None

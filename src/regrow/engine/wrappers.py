@@ -39,5 +39,7 @@ def peel(model: nn.Module) -> Iterator[nn.Module]:
     inside: Any = model
     while isinstance(inside, nn.Module):
         yield (model := inside)
+        # By class and not by the attribute `module` alone, which a user's own model may have; what
+        # torch.compile makes is known by its private attribute only.
         wrapped = isinstance(model, _WRAPPERS)
         inside = model.module if wrapped else getattr(model, "_orig_mod", None)

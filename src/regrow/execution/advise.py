@@ -167,6 +167,7 @@ def advise(
             times: Mapping[str, Timing | None] = {"masked": None, execution: None}
             if reason is None:
                 made = optimizer(model.parameters())
+                # A quarter of the time for single layers; whole steps decide.
                 share = seconds / 4 / len(plan.layers)
                 times = time_layer(
                     model, made, method, layer, execution, calls[layer.name], seconds=share
@@ -215,6 +216,7 @@ def _time_steps(
 ) -> dict[str, StepAdvice]:
     """Time the whole step of copies of the model in turns, dense among them."""
     held: dict[str, tuple[nn.Module, Optimizer, Sparsifier | None]] = {}
+    # All copies at once, timed in turns: what slows the machine slows them alike.
     for way in ("dense", *ways):
         twin = copy.deepcopy(model)
         made = optimizer(twin.parameters())

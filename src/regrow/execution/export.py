@@ -94,6 +94,8 @@ def save_packed(model: nn.Module, path: str | os.PathLike[str]) -> None:
         shapes[name] = ",".join(map(str, tensor.shape))
     _, save_file = _safetensors()
     path = Path(path)
+    # Written beside the target and then renamed: a process that is killed leaves the old file, not
+    # half a new one.
     part = path.with_name(f".{path.name}.part")
     try:
         save_file(tensors, str(part), metadata={"regrow": "1", **shapes})
@@ -166,6 +168,7 @@ def _places(nonzero: Tensor) -> Tensor:
     """Pack where the nonzeros are: bits (uint8), or gaps (uint16 or int32) that sum to places."""
     if float(nonzero.sum()) >= _BITS_FROM * len(nonzero):
         return pack(nonzero)
+    # Gaps are small numbers where positions are not: two bytes are nearly always enough.
     gaps = np.diff(np.flatnonzero(nonzero.numpy()) + 1, prepend=0)
     small = gaps.max(initial=0) <= np.iinfo(np.uint16).max
     return torch.from_numpy(gaps.astype(np.uint16 if small else np.int32))

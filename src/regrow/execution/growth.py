@@ -52,8 +52,10 @@ def highest(
 
     def without_taken(first: int, end: int) -> Values:
         values = worth(first, end).reshape(-1)
+        # max() passes NaN on, so that one pass finds both NaN and infinity.
         require_finite(torch.tensor(values.max()))
         low, high = np.searchsorted(taken, [first * columns, end * columns])
+        # Lower than any magnitude, so that they are never chosen.
         values[taken[low:high] - first * columns] = -1.0
         return values
 
@@ -61,10 +63,13 @@ def highest(
     if rows >= 4 * _SLICES * _SLICE:
         starts = np.linspace(0, rows - _SLICE, _SLICES).astype(int).tolist()
         sample = np.concatenate([without_taken(first, first + _SLICE) for first in starts])
+        # A fifth more than the share of k, and a few for small samples: a bound slightly too low
+        # costs memory, one too high a second pass.
         rank = int(1.2 * k * sample.size / (rows * columns)) + 32
         if rank < sample.size:
             bound = max(bound, float(np.partition(sample, -rank)[-rank]))
     step = max(1, _TILE // columns)
+    # The second time without the sampled bound, should too few values have passed it.
     for lowest in (bound, -0.5):
         best = _Best(k, lowest)
         for first in range(0, rows, step):

@@ -65,6 +65,7 @@ def mark(bits: Tensor, positions: Tensor) -> None:
 
 
 def _kernels(*lists: Tensor) -> ModuleType:
+    # Below this a call into C costs more than NumPy does; and the C code reads int32 only.
     few = sum(len(positions) for positions in lists) < _FEW
     wide = any(positions.dtype != torch.int32 for positions in lists)
     return fallback if few or wide else dispatch.kernels()

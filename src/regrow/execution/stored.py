@@ -183,6 +183,8 @@ class StoredLayer(SparseLayer):
 
     def expect_(self, *, dense_gradients: bool) -> None:
         """Let the next backward passes keep what dense gradients are made of, or forget it."""
+        # Inputs and output gradients are kept only in the steps before an update: they are as large
+        # as the activations.
         self.module.captures = dense_gradients
         self.module.release()
 
@@ -205,6 +207,7 @@ class StoredLayer(SparseLayer):
             momentum=momentum,
             running=self.running.get(role),
         )
+        # Nothing was dropped yet: no position has to be looked up.
         if len(kept) == self.active:
             return signals
         return signals.rows(locate(self.units(), kept)[0].to(weight.device))
@@ -233,6 +236,8 @@ class StoredLayer(SparseLayer):
                 return positions
 
         def worth(first: int, end: int) -> npt.NDArray[np.float32]:
+            # A tile of rows at a time: the whole dense gradient is what stored layers are there to
+            # avoid.
             rows = self.module.gradient_rows(first * side, min(end * side, shape[0]))
             values = score(Signals(weight=rows, pattern=self.pattern, gradient=rows))
             units = self.pattern.reduce(values) if side > 1 else values
@@ -244,6 +249,7 @@ class StoredLayer(SparseLayer):
         self, units: Tensor, weight: Tensor, slots: dict[str, Tensor], on_grow: OnGrow
     ) -> None:
         """Take over new active units: values and optimizer slots move along, grown ones at zero."""
+        # Positions are looked up once and used for the weight and every slot of the optimizer.
         move = _moving(self.units(), units)
         with torch.no_grad():
             _write_(weight, move(weight.detach(), 0.0))
@@ -259,6 +265,7 @@ class StoredLayer(SparseLayer):
         self.module.set_topology_(positions)
         self.module.release()
         mark(self._ever, positions)
+        # For small layers the call takes longer than the memory is worth.
         if len(positions) >= _MANY:
             give_back()
 
@@ -323,9 +330,11 @@ def _moving(before: Tensor, after: Tensor) -> Callable[[Tensor, float | None], T
     """
     source, shared = locate(before, after)
     grown = (source < 0).nonzero().squeeze(1)
+    # Grown units have no source: they read place 0 and are overwritten below.
     source.clamp_(min=0)
 
     def move(values: Tensor, fill: float | None) -> Tensor:
+        # There is no value to read, and no mean of those that stay.
         if not shared:
             return values.new_full((len(after), *values.shape[1:]), fill or 0.0)
         moved = values.index_select(0, source.to(values.device))
@@ -343,4 +352,5 @@ def _write_(tensor: Tensor, values: Tensor) -> None:
     if tensor.shape == values.shape:
         tensor.copy_(values)
     else:
+        # .data and not a new Parameter: the optimizer, a scheduler and the user hold this object.
         tensor.data = values

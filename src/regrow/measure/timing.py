@@ -76,12 +76,14 @@ def interleaved(
     for round_ in range(most):
         if round_ >= least and time.perf_counter() - started > seconds:
             break
+        # In turns, so that heat, other processes and clock speeds hit all alike.
         for name, call in calls.items():
             seconds_of[name].append(_timed(call))
     return {name: Timing(tuple(times)) for name, times in seconds_of.items()}
 
 
 def _timed(call: Callable[[], object]) -> float:
+    # Calls on a GPU return before they are done: work of the call before must not be counted here.
     _wait()
     started = time.perf_counter()
     call()

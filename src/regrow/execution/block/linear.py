@@ -272,4 +272,5 @@ def _append_at_backward(captured: list[tuple[Tensor, Tensor]], x: Tensor, y: Ten
     y.register_hook(lambda gradient: captured.append((inputs, gradient.detach())))
 
 
+# Appending to a list is a side effect that a compiled graph could not make.
 _capture = torch.compiler.disable(_append_at_backward)

@@ -125,6 +125,7 @@ class CsrConv(CsrLayer):
         return super().index_tensors() + ways
 
     def __getstate__(self) -> dict[str, Any]:
+        # Offsets are found again from the index; they hold C structures, which cannot be pickled.
         return self.__dict__ | {"_ways": {}}
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -152,9 +153,12 @@ class CsrConv(CsrLayer):
     def way(self, x: Tensor) -> WithOffsets | ThroughDense:
         """Return how images like x are computed; the offsets it holds are made once."""
         name = dispatch.in_use()
+        # Offsets depend on the vector width of the instruction set as well.
         key = (name, *x.shape)
         if key not in self._ways:
             axes = self._axes(x)
+            # The oldest goes: a model that meets many image sizes would otherwise gather offsets
+            # for all of them.
             if len(self._ways) >= _KEPT:
                 self._ways.pop(next(iter(self._ways)))
             if name == "torch":

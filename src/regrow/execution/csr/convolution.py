@@ -48,6 +48,8 @@ class Convolution(torch.autograd.Function):
         grad = layout.batch_last(grad)
         sums = torch.empty(grad.shape[1]) if needs_bias else None
         if output or needs_bias:
+            # Slices, and what was channels last, have the batch innermost, but not channel after
+            # channel.
             if not _is_dense(grad):
                 grad = layout.empty_images(*_sizes(grad)).copy_(grad)
             masked = torch.empty_like(grad) if output else None

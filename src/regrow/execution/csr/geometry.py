@@ -15,9 +15,7 @@ __all__ = ["Axis", "Pass", "Plan"]
 
 _AXES = ctypes.c_int64 * 3
 _SCRATCH = 1 << 20  # bytes that stay in the second-level cache
-_MIN_TASKS = (
-    8  # pieces that threads can share; a constant, so that results do not depend on threads
-)
+_MIN_TASKS = 8  # pieces for threads to share; fixed, so that results do not depend on threads
 
 
 class Pass(ctypes.Structure):

@@ -47,6 +47,7 @@ class Index:
                 f"ascending, at least 0 and below {math.prod(self.shape)}; sort them and drop "
                 "duplicates"
             )
+        # Made when first used: a first layer needs no transposed order, inference neither.
         self._forward: Compressed | None = None
         self._transposed: Compressed | None = None
 

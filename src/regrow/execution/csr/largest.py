@@ -37,9 +37,11 @@ def highest_of_product(y: Tensor, x: Tensor, k: int, taken: Tensor) -> Tensor | 
     Raises:
         FloatingPointError: a value is NaN or infinite.
     """
+    # A bound that lets a little more than k pass; if it was too high, one that is lower by far.
     for margin in (1.3, 4.0):
         bound = _likely_bound(y, x, margin * k / (y.shape[1] * x.shape[1]))
         count, positions, values = kernels().above(y, x, bound, int(4 * margin * k) + _SPARE)
+        # More than there is room for: the sample misled, and row by row is the safe way.
         if count and not len(values):
             return None
         free = (kernels().locate(taken, positions)[0] < 0).nonzero().squeeze(1)
@@ -54,6 +56,7 @@ def highest_of_product(y: Tensor, x: Tensor, k: int, taken: Tensor) -> Tensor | 
 
 def _likely_bound(y: Tensor, x: Tensor, share: float) -> float:
     """Return a magnitude that about this share of the entries of yᵀ x exceeds."""
+    # Spread over all rows and columns, since neighbours may be alike.
     y, x = (t[:, :: -(-t.shape[1] // _SAMPLED)] for t in (y, x))
     sample = torch.mm(y.t(), x).abs_().flatten()
     require_finite(sample.max())

@@ -167,6 +167,7 @@ class CsrLayer(nn.Module):
     def topology_bytes(self) -> int:
         """Count the bytes that say where the nonzeros are, in the orders used until now."""
         memory = [tensor.untyped_storage() for tensor in self.index_tensors()]
+        # By memory and not by tensor: several orders share their pointers.
         return sum({held.data_ptr(): held.nbytes() for held in memory}.values())
 
     def index_tensors(self) -> list[Tensor]:

@@ -28,6 +28,8 @@ def leading(batch: int) -> int:
         >>> leading(128), leading(512)
         (128, 528)
     """
+    # With a distance of a multiple of 128 bytes, the same samples of many features fall into few
+    # cache sets and push one another out.
     if batch < _SMALL or batch % (2 * _LINE):
         return batch
     return batch + _LINE

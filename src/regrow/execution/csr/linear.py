@@ -31,6 +31,7 @@ class _Linear(torch.autograd.Function):
         packed = layout.room_to_pack(x, len(index) / max(1, index.shape[1]))
         y = layout.empty(len(x), index.shape[0])
         kernels().linear(index.forward, values, x, packed, y, bias, relu)
+        # The packed copy is what the backward pass reads: the original need not be kept alive.
         ctx.save_for_backward(x if packed is None else packed, values, *([y] if relu else []))
         ctx.layer, ctx.index = layer, index
         return y

@@ -116,6 +116,7 @@ def with_batch_last(model: _Model) -> _Model:
         nn.BatchNorm2d: BatchNorm2d,
         nn.BatchNorm3d: BatchNorm3d,
     }
+    # The class is exchanged, not the module: hooks, references and state stay.
     for module in model.modules():
         for dense, turned in classes.items():
             if type(module) is dense:

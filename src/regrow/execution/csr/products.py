@@ -329,6 +329,8 @@ def convolve(
 
 def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Tensor:
     """Compute the gradient of a convolution's nonzeros."""
+    # A fixed number of partial sums, whatever the number of threads: the result is the same bit for
+    # bit.
     parts = max(1, min(_PARTS, _C.regrow_tasks(ctypes.byref(made))))
     out = torch.empty(parts, matrix.nonzeros)
     failed = _C.regrow_convolve_dot(

@@ -118,6 +118,7 @@ class Shifted:
     def input_gradient(self, grad: Tensor, values: Tensor, out: Tensor) -> Tensor:
         """Compute the gradient of the input from that of the output."""
         axes = self.plan.axes
+        # Some pixels are read by no output: no pass writes their gradient, which is zero.
         if any(axis.phases < axis.stride for axis in axes):
             out.zero_()
         for phase, made, matrix in self.backward:
@@ -138,6 +139,7 @@ class Shifted:
 
 
 def _with_strides(made: Pass, source: Tensor, target: Tensor) -> Pass:
+    # A copy: one plan serves images of any strides.
     made = Pass.from_buffer_copy(made)
     made.source_channel, made.row_stride = source.stride(1), target.stride(1)
     made.source_stride = (ctypes.c_int64 * 3)(*source.stride()[2:])
