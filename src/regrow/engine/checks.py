@@ -6,7 +6,7 @@ __all__ = ["check_choice", "check_type"]
 
 
 def check_type(value: object, kind: type | tuple[type, ...], argument: str, example: str) -> None:
-    """Raise TypeError unless the value is of this kind; True and False are no numbers here."""
+    """Raise TypeError unless the value is of this kind; a bool does not pass for a number."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         kinds = kind if isinstance(kind, tuple) else (kind,)
         names = " or ".join(k.__name__ for k in kinds)

@@ -15,7 +15,7 @@ __all__ = ["Clock"]
 
 
 class Clock:
-    """The steps of one run.
+    """Counts the steps of one run, and knows which one the next update falls on.
 
     Under GradScaler a fused optimizer decides on the device whether it skips a step for infinite
     gradients, and to ask the device is to wait for it. So calls are counted here and skipped steps

@@ -29,14 +29,14 @@ LIVE: weakref.WeakSet[Gradients] = weakref.WeakSet()
 
 @dataclass(frozen=True)
 class _Aside:
-    """What masking took away: from which gradient, and that one as it was, if it was kept."""
+    """A gradient that was masked, and a dense copy of it from before, if one was kept."""
 
     source: Tensor
     dense: Tensor | None
 
 
 class Gradients:
-    """What one sparsifier does with gradients.
+    """Reads, hides and masks the gradients of one sparsifier's layers.
 
     Args:
         topology: the layers whose gradients are read.

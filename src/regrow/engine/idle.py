@@ -46,7 +46,7 @@ def fills_state(optimizer: Optimizer, arguments: Sequence[Any]) -> bool:
 
 
 def _is_zero(rate: object) -> bool:
-    """Tell whether a learning rate is 0, without asking a device: there, none has to be awaited."""
+    """Tell whether a learning rate is surely 0; one on a GPU counts as not 0, without waiting."""
     if isinstance(rate, Tensor):
         return rate.device.type == "cpu" and float(rate) == 0
     return rate == 0

@@ -127,7 +127,7 @@ def remembers(optimizer: torch.optim.Optimizer, weight: Tensor) -> bool:
 
 
 def momentum(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
-    """Return where the optimizer is heading: its momentum buffer, or m₁/(√m₂ + 10⁻⁸).
+    """Return the optimizer's direction of movement: the momentum buffer, or m₁/(√m₂ + 10⁻⁸).
 
     For Adamax, whose second slot holds a maximum instead of squares, it is m₁/(u + 10⁻⁸).
 

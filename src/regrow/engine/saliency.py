@@ -329,7 +329,7 @@ def _counts(
 
 
 def _of_free(worth: Mapping[str, Tensor], free: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what units are worth; those that cannot be chosen less than any other."""
+    """Return what units are worth, -∞ where they cannot be chosen."""
     return {
         name: value.masked_fill(~free[name], -math.inf) if name in free else value
         for name, value in worth.items()
@@ -344,7 +344,7 @@ def _prune_(
     chosen: Mapping[str, Tensor],
     free: Mapping[str, Tensor],
 ) -> None:
-    """Set all weights to zero but those chosen and those that are not this topology's to drop."""
+    """Set all weights to zero, except those chosen and those held."""
     for layer in layers:
         units = chosen[layer.name]
         kept = units | ~free[layer.name] if layer.name in free else units

@@ -301,7 +301,7 @@ class Random(Score):
 
 @dataclass(frozen=True)
 class Unfired(Score):
-    """Never active before goes first; at random among those, and among the rest if they run out.
+    """Units never active before come first, in random order; then all others, in random order.
 
     Source: the released code of in-time over-parameterization (Liu et al. 2021, arXiv 2102.02887),
     growth ``random_unfired``.

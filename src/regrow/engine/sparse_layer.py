@@ -21,7 +21,7 @@ __all__ = ["Exchange", "SparseLayer"]
 
 
 class Exchange:
-    """The units one layer keeps as an update goes on, and their exact number.
+    """The units that one layer keeps while an update goes on, counted exactly.
 
     Args:
         layer: is not changed.
@@ -136,7 +136,7 @@ class Exchange:
 
 
 class SparseLayer(ABC):
-    """One sparse weight: who is active, and how that changes.
+    """One sparse weight: which units are active, and how that changes.
 
     *Units* are what a layer says they are: a bool tensor on the grid for weights under a mask,
     ascending positions on the grid for weights that are stored without the zeros. Only the layer

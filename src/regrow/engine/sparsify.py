@@ -253,7 +253,7 @@ def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
 
 
 def driver(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer to hook: Accelerate's has no hooks, and steps the one inside."""
+    """Return the optimizer whose hooks run: Accelerate's wrapper has none, and steps another."""
     inner = getattr(optimizer, "optimizer", None)
     if not isinstance(optimizer, Optimizer) or not isinstance(inner, Optimizer):
         return optimizer

@@ -324,7 +324,7 @@ def positions_of(planned: PlannedLayer, pattern: Pattern, state: dict[str, Any])
 
 
 def _moving(before: Tensor, after: Tensor) -> Callable[[Tensor, float | None], Tensor]:
-    """Return what carries values from one topology to another.
+    """Return a function that moves values from one topology to another.
 
     The second argument is what grown units get; None: the mean over those that stay.
     """

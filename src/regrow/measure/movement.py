@@ -142,7 +142,7 @@ def density_history(sparse: Sparsifier) -> list[tuple[int, dict[str, float]]]:
 
 
 def silent_units(masks: Masks) -> dict[str, tuple[int, int]]:
-    """Count, in every layer, outputs that read nothing and inputs that nobody reads.
+    """Count, in every layer, the outputs and the inputs that have no weight at all.
 
     Args:
         masks: bool tensors (out, in, *kernel) by layer.

@@ -21,7 +21,7 @@ def library_name() -> str:
 
 
 def source_hash(sources: Path = SOURCES) -> str:
-    """Return a hash of all kernel sources: another text, another library."""
+    """Return a hash of all kernel sources; a library is used only if it was made of these."""
     digest = hashlib.sha256(sys.platform.encode())
     # A library made of other sources may have other signatures: calling it could crash.
     for path in sorted(sources.iterdir()):

@@ -117,7 +117,7 @@ class WithOffsets:
 
 
 class ThroughDense:
-    """The same through a dense weight that lives for one call, where no library can be had."""
+    """A convolution through a dense weight made for each call, where there is no C library."""
 
     def __init__(self, index: Index, dense: DenseConvolution) -> None:
         self.index, self.dense = index, dense

@@ -1,4 +1,4 @@
-"""The operations of a sparse layer on torch's own sparse tensors, where no library can be had."""
+"""The operations of a sparse layer on torch's own sparse tensors, without the C library."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,6 @@ from regrow.execution.csr import dispatch
 from regrow.execution.csr.index import Index
 
 __all__ = ["CsrLayer", "checked"]
-
-_TILE = 1 << 20  # numbers in a tile of the dense gradient: 4 MiB
 
 
 def checked(x: Tensor, layer: nn.Module) -> Tensor:
@@ -114,26 +111,6 @@ class CsrLayer(nn.Module):
         """Return the weight as a new dense tensor of shape `dense_shape`."""
         dense = torch.zeros(math.prod(self.dense_shape), dtype=self.weight.dtype)
         return dense.index_put_((self.index.positions,), self.weight).view(self.dense_shape)
-
-    @torch.no_grad()
-    def dense_gradient_tiles(
-        self, rows_per_tile: int | None = None
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Yield the dense gradient of the captured backward passes, some rows at a time.
-
-        Args:
-            rows_per_tile: rows (output features or channels) of a tile; None: about 4 MiB.
-
-        Yields:
-            The first row, and a new float32 tensor [rows, the rest of the dense weight]. Nothing
-            if nothing was captured.
-        """
-        rows, columns = self.index.shape
-        if not self._captured:
-            return
-        step = rows_per_tile or max(1, _TILE // max(1, columns))
-        for row in range(0, rows, step):
-            yield row, self.gradient_rows(row, min(rows, row + step))
 
     @abstractmethod
     def gradient_rows(self, row: int, end: int) -> Tensor:

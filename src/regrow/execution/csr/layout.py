@@ -63,7 +63,7 @@ def feature_major(x: Tensor, reuse: float = 0) -> Tensor:
 
 
 def one_stride(x: Tensor) -> Tensor:
-    """Return x with strides that say what they mean, where a size of one leaves them open."""
+    """Return x with definite strides, where a size of one leaves them arbitrary."""
     if 1 not in x.shape:
         return x
     batch = x.shape[0]

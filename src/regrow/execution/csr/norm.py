@@ -60,7 +60,7 @@ class _Normalize(torch.autograd.Function):
 
 
 class _BatchLast(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over contiguous channels; anything else goes the way of `torch.nn`."""
+    """Batch norm over contiguous channels; anything else is left to `torch.nn`."""
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:

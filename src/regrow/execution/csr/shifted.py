@@ -25,7 +25,7 @@ def _offset(parts: list[int], extent: list[int]) -> int:
 
 
 class Shifted:
-    """An index and a plan, joined: what the C kernels need for one convolution.
+    """What the C kernels need for one convolution, made of an index and a plan.
 
     Args:
         index: the nonzeros of the weight [out_channels, in_channels / groups * taps].
