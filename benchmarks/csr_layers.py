@@ -22,7 +22,7 @@ from csr_models import ResNet20, mlp, sparse_conv, sparse_linear
 from torch import nn
 from torch.nn import functional
 
-from regrow.execution.csr import native
+from regrow.execution.csr import dispatch
 
 Calls = dict[str, Callable[[], object]]
 BATCH = 128
@@ -164,7 +164,7 @@ def main() -> None:
             "torch": torch.__version__,
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
-            "kernels": native.in_use(),
+            "kernels": dispatch.in_use(),
             "batch": BATCH,
         }
         content = {"environment": environment, "rows": rows}

@@ -10,8 +10,10 @@ The training loop stays as it was: ``optimizer.step()`` drives the topology.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from regrow.engine.dynamic import Dense, Dynamic, Method, Static
+from regrow.engine.backends import register
+from regrow.engine.dynamic import Dynamic
 from regrow.engine.links import CHT, CHTs
+from regrow.engine.method import Dense, Method, Static
 from regrow.engine.methods import (
     ACDC,
     GMP,
@@ -36,6 +38,7 @@ from regrow.engine.srigl import SRigL
 from regrow.engine.structured import DynamicBlock, DynamicNM
 from regrow.engine.topkast import TopKAST
 from regrow.execution.advise import advise
+from regrow.execution.backends import BACKENDS
 
 __all__ = [
     "ACDC",
@@ -69,6 +72,8 @@ __all__ = [
     "advise",
     "sparsify",
 ]
+
+register(*BACKENDS)  # the engine cannot import what stands above it
 
 try:
     __version__ = version("regrow")

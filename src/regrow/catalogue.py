@@ -7,7 +7,8 @@ import inspect
 import re
 import textwrap
 
-from regrow.engine.dynamic import Dynamic, Method
+from regrow.engine.dynamic import Dynamic
+from regrow.engine.method import Method
 from regrow.engine.methods import METHODS
 
 __all__ = ["brief", "defaults", "describe", "find_method", "listing", "signature", "source"]

@@ -20,7 +20,7 @@ from torch.nn import functional
 import regrow
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.patterns import Block, Element
-from regrow.engine.plan import PlannedLayer
+from regrow.engine.planned import PlannedLayer
 from regrow.engine.scores import Signals
 from regrow.engine.selection import seeded_generator
 from regrow.engine.update import Moves, UpdateView

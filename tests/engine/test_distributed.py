@@ -30,7 +30,7 @@ from torch.nn import functional
 import regrow
 from regrow.engine.criteria import AverageGradient, Running, WeightTimesGradient
 from regrow.engine.patterns import Block, Channel
-from regrow.engine.plan import unwrap
+from regrow.engine.wrappers import unwrap
 
 TOTAL, STOPPED, WORLD = 24, 11, 2  # updates every three steps: stopped in the middle of an interval
 LIMIT = 200  # seconds, for the ranks to say all they have to

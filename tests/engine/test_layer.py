@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.engine.layer import pack, unpack
 from regrow.engine.patterns import Block, Channel, Kernel
+from regrow.engine.saved import pack, unpack
 from regrow.engine.selection import random_k, seeded_generator
 
 fast = settings(max_examples=150, deadline=None)

@@ -10,7 +10,8 @@ from torch.optim.swa_utils import AveragedModel
 import regrow
 from regrow.engine.allocation import Uniform
 from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel
-from regrow.engine.plan import make_plan, unwrap
+from regrow.engine.plan import make_plan
+from regrow.engine.wrappers import unwrap
 
 HALF = regrow.Static(density=0.5, allocation=Uniform())
 

@@ -360,7 +360,7 @@ def test_a_density_settles_though_the_run_was_shortened_beyond_its_window(
     train(*resumed[:2], range(20, 24))
     assert resumed[2].density == whole[2].plan.layers[0].final_density == 0.2
     assert len(resumed[2].history) == len(state["history"]) + 1
-    assert resumed[2]._next is None
+    assert resumed[2]._clock.next is None
 
 
 def test_masks_of_another_density_are_refused(mlp, optimizers):

@@ -236,7 +236,7 @@ class TestTakingPart:
         optimizer.step()
         assert len(sparse.history) == n_updates
         assert all(mask.equal(masks[name]) for name, mask in sparse.masks.items())
-        assert (sparse.steps, sparse._next) == (4, 8)
+        assert (sparse.steps, sparse._clock.next) == (4, 8)
 
     @pytest.mark.parametrize(
         ("kind", "moved"),

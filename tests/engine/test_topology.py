@@ -10,9 +10,10 @@ from torch import nn
 
 import regrow
 from regrow.engine.allocation import Uniform
-from regrow.engine.layer import MaskedLayer, pack
+from regrow.engine.layer import MaskedLayer
 from regrow.engine.patterns import Element, Kernel
 from regrow.engine.plan import make_plan
+from regrow.engine.saved import pack
 from regrow.engine.selection import seeded_generator
 from regrow.engine.topology import LayerChange, Topology, check_finite
 from regrow.engine.update import Moves

@@ -1,25 +1,24 @@
 """Dense autograd in float64, beside which sparse layers must stand: fixtures return functions."""
 
 import contextlib
-import itertools
 
 import pytest
 import torch
 
-from regrow.execution.csr import native
+from regrow.execution.csr import dispatch
 
 
 @contextlib.contextmanager
 def _instruction_set(name):
-    before = native.in_use()
-    native.use(name)
+    before = dispatch.in_use()
+    dispatch.use(name)
     try:
         yield
     finally:
-        native.use(before)
+        dispatch.use(before)
 
 
-@pytest.fixture(params=native.available())
+@pytest.fixture(params=dispatch.available())
 def kernels(request):
     """Every way this machine can compute, in turn."""
     with _instruction_set(request.param):
@@ -64,6 +63,18 @@ def _dense(function, tensors, grad, kept):
     return [y.detach(), *torch.autograd.grad(y, leaves, grad.double() * kept)]
 
 
+def gradient_by_rows(layer, rows):
+    """Return the whole dense gradient of a csr layer, formed some rows at a time."""
+    end = layer.dense_shape[0]
+    firsts = range(0, end, rows)
+    return torch.cat([layer.gradient_rows(first, min(first + rows, end)) for first in firsts])
+
+
+@pytest.fixture
+def by_rows():
+    return gradient_by_rows
+
+
 def _check(layer, function, x, tolerance, grad=None):
     """Compare everything a layer computes with dense autograd."""
     x = x.detach().requires_grad_()
@@ -72,9 +83,9 @@ def _check(layer, function, x, tolerance, grad=None):
     grad = torch.randn_like(y) if grad is None else grad
     layer.zero_grad()
     y.backward(grad)
-    tiles = list(layer.dense_gradient_tiles(2))
+    gradient = gradient_by_rows(layer, 2)
     layer.release()
-    assert not list(layer.dense_gradient_tiles())
+    assert not layer.captured
     tensors = [x, layer.dense_weight(), *([] if layer.bias is None else [layer.bias])]
     # Near zero, rounding decides what ReLU lets through: the layer's own decision counts.
     kept = (y > 0).double() if layer.activation else torch.ones(())
@@ -82,7 +93,7 @@ def _check(layer, function, x, tolerance, grad=None):
     magnitude = _dense(function, [t.abs() for t in tensors], grad.abs(), kept)
     if layer.activation:
         expected[0] = expected[0].relu()
-    actual = [y, x.grad, torch.cat([tile for _, tile in tiles]).view(layer.dense_shape)]
+    actual = [y, x.grad, gradient.view(layer.dense_shape)]
     actual += [] if layer.bias is None else [layer.bias.grad]
     names = ("y", "dX", "dense dW", "db")
     for name, a, b, size in zip(names, actual, expected, magnitude, strict=False):
@@ -91,5 +102,3 @@ def _check(layer, function, x, tolerance, grad=None):
     at = layer.index.positions
     weight, size = expected[2].flatten()[at], magnitude[2].flatten()[at]
     assert _close(layer.weight.grad, weight, size, tolerance)
-    starts = list(itertools.accumulate([len(tile) for _, tile in tiles], initial=0))
-    assert [row for row, _ in tiles] == starts[:-1]

@@ -218,14 +218,10 @@ def test_captured_tiles_make_up_the_dense_gradient(topology, rows):
     for x in torch.randn(2, 3, layer.in_features, dtype=torch.float64):
         layer(x).square().sum().backward()
         functional.linear(x, weight, bias).square().sum().backward()
-    tiles = list(layer.dense_gradient_tiles(rows))
-    assert [first for first, _ in tiles] == list(range(0, layer.out_features, rows))
-    torch.testing.assert_close(torch.cat([tile for _, tile in tiles]), weight.grad)
-    torch.testing.assert_close(layer.dense_gradient(), weight.grad)
-    expected = Block(layer.block).reduce(weight.grad.abs())
-    torch.testing.assert_close(layer.block_scores(), expected)
-    expected = Block(layer.block).reduce(weight.grad.square())
-    torch.testing.assert_close(layer.block_scores(torch.square), expected)
+    end = layer.out_features
+    tiles = [layer.gradient_rows(row, min(row + rows, end)) for row in range(0, end, rows)]
+    torch.testing.assert_close(torch.cat(tiles), weight.grad)
+    torch.testing.assert_close(layer.gradient_rows(0, end), weight.grad)
 
 
 def test_nothing_is_kept_unless_asked_and_release_forgets():
@@ -240,7 +236,7 @@ def test_nothing_is_kept_unless_asked_and_release_forgets():
     layer(x).sum().backward()
     layer.release()
     with pytest.raises(RuntimeError, match="captures = True"):
-        next(layer.dense_gradient_tiles())
+        layer.gradient_rows(0, 4)
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
@@ -249,11 +245,11 @@ def test_checkpointed_passes_are_captured_once(reentrant):
     layer.captures = True
     x = torch.randn(3, 13, dtype=torch.float64, requires_grad=True)
     checkpoint(layer, x, use_reentrant=reentrant).square().sum().backward()
-    once, gradient = layer.dense_gradient(), layer.weight.grad
+    once, gradient = layer.gradient_rows(0, layer.out_features), layer.weight.grad
     layer.release()
     layer.weight.grad = None
     layer(x).square().sum().backward()
-    assert torch.equal(once, layer.dense_gradient())
+    assert torch.equal(once, layer.gradient_rows(0, layer.out_features))
     assert torch.equal(gradient, layer.weight.grad)
 
 
@@ -306,7 +302,9 @@ def test_copies_and_pickles_compute_the_same_and_leave_captures_behind():
 
 def test_a_dense_layer_with_all_blocks_stays_what_it_was():
     dense = nn.Linear(13, 10, bias=False)
-    layer = BlockLinear.from_dense(dense, torch.arange(12), block=4)
+    positions = torch.arange(12)
+    values = gather_blocks(dense.weight.detach(), positions, 4)
+    layer = BlockLinear.from_values(dense, positions, values, None)
     x = torch.randn(2, 13)
     torch.testing.assert_close(layer(x), dense(x))
     assert layer.bias is None
@@ -355,7 +353,7 @@ def test_compiled_passes_can_be_captured():
     compiled(x).sum().backward()
     weight, bias = twin(layer)
     functional.linear(x, weight, bias).sum().backward()
-    torch.testing.assert_close(layer.dense_gradient(), weight.grad)
+    torch.testing.assert_close(layer.gradient_rows(0, layer.out_features), weight.grad)
 
 
 # ---------------------------------------------------------------------- how work is split

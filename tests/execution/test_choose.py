@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import regrow
-from regrow.engine.dynamic import Static
+from regrow.engine.method import Static
 from regrow.engine.patterns import Kernel
 from regrow.engine.plan import make_plan
 from regrow.execution import choose as module

@@ -9,18 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.execution.csr import fallback, native
+from regrow.execution.csr import dispatch, fallback
 from regrow.execution.csr.index import Index
 
-BACKENDS = [name for name in ("native", "torch") if name == "torch" or len(native.available()) > 1]
+BACKENDS = [
+    name for name in ("native", "torch") if name == "torch" or len(dispatch.available()) > 1
+]
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request):
-    before = native.in_use()
-    native.use("torch" if request.param == "torch" else native.available()[0])
+    before = dispatch.in_use()
+    dispatch.use("torch" if request.param == "torch" else dispatch.available()[0])
     yield request.param
-    native.use(before)
+    dispatch.use(before)
 
 
 def draw(rows: int, columns: int, density: float, seed: int) -> torch.Tensor:
@@ -53,9 +55,9 @@ def test_both_views_are_scipys(backend, shape, density):
 def test_blocks_cut_rows_where_columns_do(rows, columns, width, density, seed):
     index = Index(draw(rows, columns, density, seed), (rows, columns))
     blocks = -(-columns // width)
-    split = native.kernels().split(index.pointers, index.columns, width, blocks)
-    if native.in_use() == "torch":
+    if dispatch.in_use() == "torch":  # which has no use for blocks
         return
+    split = dispatch.kernels().split(index.pointers, index.columns, width, blocks)
     for block in range(blocks):
         for row in range(rows):
             cut = index.columns[split[block][row] : split[block + 1][row]]
@@ -70,7 +72,7 @@ def test_keys_order_like_a_stable_sort(groups, rows, key_count, density, seed):
     index = Index(draw(rows, 11, density, seed), (rows, 11))
     keys = torch.arange(11, dtype=torch.int32) * 7 % key_count
     arguments = (index.pointers, index.columns, keys.int(), rows // groups, key_count)
-    made = native.kernels().transpose(*arguments, key_count * groups)
+    made = dispatch.kernels().transpose(*arguments, key_count * groups)
     expected = fallback.transpose(*arguments, key_count * groups)
     for a, b in zip(made, expected, strict=True):
         assert a.tolist() == b.tolist()

@@ -10,19 +10,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.execution.csr import build, fallback, layout, native
+from regrow.execution.csr import build, dispatch, fallback, layout
 from regrow.execution.csr.index import Index
 
-needs_library = pytest.mark.skipif(native.in_use() == "torch", reason="no kernel library here")
-SETS = [name for name in native.available() if name != "torch"]
+needs_library = pytest.mark.skipif(dispatch.in_use() == "torch", reason="no kernel library here")
+SETS = [name for name in dispatch.available() if name != "torch"]
 
 
 @pytest.fixture(params=SETS)
 def each_set(request):
-    before = native.in_use()
-    native.use(request.param)
+    before = dispatch.in_use()
+    dispatch.use(request.param)
     yield request.param
-    native.use(before)
+    dispatch.use(before)
 
 
 def run(code, **environment):
@@ -38,7 +38,7 @@ def run(code, **environment):
 def test_a_machine_with_a_compiler_has_a_library():
     if shutil.which("cc") is None:
         pytest.skip("no C compiler")
-    assert native.available()[0] != "torch"
+    assert dispatch.available()[0] != "torch"
 
 
 @pytest.mark.parametrize(
@@ -47,22 +47,22 @@ def test_a_machine_with_a_compiler_has_a_library():
 def test_the_environment_forces_one(value, expected):
     if value == "native" and not SETS:
         pytest.skip("no kernel library here")
-    code = "from regrow.execution.csr import native; print(native.in_use())"
+    code = "from regrow.execution.csr import dispatch; print(dispatch.in_use())"
     assert run(code, REGROW_KERNELS=value).stdout.strip() == expected
 
 
 def test_unknown_names_are_refused():
-    code = "from regrow.execution.csr import native; native.in_use()"
+    code = "from regrow.execution.csr import dispatch; dispatch.in_use()"
     assert "'native' and 'torch'" in run(code, REGROW_KERNELS="cuda").stderr
     with pytest.raises(ValueError, match="not available here"):
-        native.use("mmx")
+        dispatch.use("mmx")
 
 
 def test_without_compiler_or_library_torch_computes(tmp_path):
     code = (
-        "from regrow.execution.csr import build, native\n"
+        "from regrow.execution.csr import build, dispatch\n"
         "build.library_name = lambda: 'nothing.so'\n"
-        "print(native.in_use())"
+        "print(dispatch.in_use())"
     )
     empty = {"PATH": "", "CC": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}
     assert run(code, REGROW_KERNELS="", **empty).stdout.strip() == "torch"
@@ -110,8 +110,8 @@ def test_products_are_those_of_torch(rows, columns, batch, density, threads, see
     y = layout.feature_major(torch.randn(batch, rows))
     bias = torch.randn(rows)
     for name in SETS:
-        native.use(name)
-        ours = native.kernels()
+        dispatch.use(name)
+        ours = dispatch.kernels()
         for matrix, source, size in ((index.forward, x, rows), (index.transposed, y, columns)):
             some_bias = bias if size == rows else None
             for relu in (False, True):
@@ -124,7 +124,7 @@ def test_products_are_those_of_torch(rows, columns, batch, density, threads, see
                 torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
         made, expected = ours.dot(index.forward, x, y), fallback.dot(index.forward, x, y)
         torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
-    native.use(native.available()[0])
+    dispatch.use(dispatch.available()[0])
 
 
 @needs_library
@@ -132,7 +132,7 @@ def test_results_do_not_depend_on_threads(each_set):
     positions = (torch.rand(300 * 500) < 0.1).nonzero().flatten()
     index, values = Index(positions, (300, 500)), torch.randn(len(positions))
     x, y = layout.feature_major(torch.randn(150, 500)), layout.feature_major(torch.randn(150, 300))
-    kernels, found = native.kernels(), []
+    kernels, found = dispatch.kernels(), []
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
         out = kernels.multiply(index.forward, values, x, layout.empty(150, 300), None, False)
@@ -145,7 +145,7 @@ def test_results_do_not_depend_on_threads(each_set):
 def test_relu_keeps_what_is_not_a_number(each_set):
     index = Index(torch.tensor([0]), (1, 1))
     x = layout.feature_major(torch.full((19, 1), float("nan")))
-    out = native.kernels().multiply(
+    out = dispatch.kernels().multiply(
         index.forward, torch.ones(1), x, layout.empty(19, 1), None, True
     )
     assert out.isnan().all()
@@ -157,7 +157,7 @@ def test_relu_keeps_what_is_not_a_number(each_set):
 def test_epilogue_backward_is_that_of_torch(each_set, shape, relu):
     grad, y = layout.feature_major(torch.randn(shape)), layout.feature_major(torch.randn(shape))
     out, sums = layout.empty(*shape), torch.empty(shape[1])
-    native.kernels().epilogue_backward(grad, y if relu else None, out, sums)
+    dispatch.kernels().epilogue_backward(grad, y if relu else None, out, sums)
     expected = grad * (y > 0) if relu else grad
     assert torch.equal(out, expected)
     torch.testing.assert_close(sums, expected.sum(0), rtol=1e-4, atol=1e-4)

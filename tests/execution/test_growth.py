@@ -7,9 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from regrow.engine.selection import top_k
-from regrow.execution import growth
-from regrow.execution.csr import layout, native
-from regrow.execution.growth import highest, highest_of_product
+from regrow.execution.csr import dispatch, largest, layout
+from regrow.execution.csr.largest import highest_of_product
+from regrow.execution.growth import highest
 
 
 def feature_major(batch, features, seed=0):
@@ -30,9 +30,9 @@ def test_what_exceeds_a_bound_is_found_with_every_instruction_set(rows, columns,
     y, x = feature_major(batch, rows, seed), feature_major(batch, columns, seed + 1)
     expected = entries(y, x)
     bound = float(expected.quantile(0.8))
-    for name in native.available():
-        native.use(name)
-        count, positions, values = native.kernels().above(y, x, bound, rows * columns)
+    for name in dispatch.available():
+        dispatch.use(name)
+        count, positions, values = dispatch.kernels().above(y, x, bound, rows * columns)
         # Of what lies within rounding of the bound nothing is promised.
         sure, possible = (expected > bound * (1 + s * 1e-4) for s in (1, -1))
         found = torch.zeros_like(sure)
@@ -40,7 +40,7 @@ def test_what_exceeds_a_bound_is_found_with_every_instruction_set(rows, columns,
         assert count == len(positions) and positions.tolist() == sorted(positions.tolist())
         assert bool((found | ~sure).all()) and bool((possible | ~found).all())
         assert torch.allclose(values.double(), expected[positions.long()], rtol=1e-4)
-    native.use(native.available()[0])
+    dispatch.use(dispatch.available()[0])
 
 
 @pytest.mark.parametrize("rounds", range(3))
@@ -50,7 +50,7 @@ def test_rounding_to_bfloat16_hides_nothing(kernels, rounds):
     x.mul_(10.0 ** torch.linspace(-2, 1, 200))
     expected = (y.t() @ x).abs().flatten()
     bound = float(expected.sort().values[6000])
-    _, positions, _ = native.kernels().above(y, x, bound, 12_000)
+    _, positions, _ = dispatch.kernels().above(y, x, bound, 12_000)
     near = (expected / bound - 1).abs() < 1e-5
     found = torch.zeros_like(near)
     found[positions.long()] = True
@@ -59,7 +59,7 @@ def test_rounding_to_bfloat16_hides_nothing(kernels, rounds):
 
 def test_more_than_the_capacity_is_counted_and_not_written(kernels):
     y, x = feature_major(16, 100), feature_major(16, 100, 1)
-    count, positions, values = native.kernels().above(y, x, 0.0, 50)
+    count, positions, values = dispatch.kernels().above(y, x, 0.0, 50)
     assert count == 10_000
     assert len(positions) == len(values) == 0
 
@@ -125,4 +125,4 @@ def test_a_gradient_of_zeros_is_left_to_the_rows(kernels):
     y, x = torch.zeros(30, 4).t(), torch.zeros(40, 4).t()
     assert highest_of_product(y, x, 5, torch.empty(0, dtype=torch.int32)) is None
     assert by_rows(y, x, 3, np.array([1])).tolist() == [0, 2, 3]
-    assert growth._SAMPLED > 40
+    assert largest._SAMPLED > 40

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.execution import positions
-from regrow.execution.csr import fallback, native
+from regrow.execution.csr import dispatch, fallback
 
 
 @pytest.fixture(params=["short", "long"])
@@ -43,7 +43,7 @@ def test_they_agree_with_numpy(lists, sizes, dtype):
 def test_long_lists_that_int32_holds_go_to_the_library(monkeypatch):
     """Were it not so, everything above would test numpy against numpy."""
     called = []
-    monkeypatch.setattr(positions.native, "kernels", lambda: called.append(1) or fallback)
+    monkeypatch.setattr(positions.dispatch, "kernels", lambda: called.append(1) or fallback)
     monkeypatch.setattr(positions, "_FEW", 2)
     positions.merge(torch.tensor([1]), torch.tensor([2]))
     assert not called
@@ -59,7 +59,7 @@ def test_positions_are_narrow_while_they_fit(n):
 @given(st.sets(st.integers(0, 90)), st.sets(st.integers(0, 90)))
 def test_what_is_located_is_what_is_shared(one, other):
     a, b = (torch.tensor(sorted(s), dtype=torch.int32) for s in (one, other))
-    for kernels in (fallback, native.kernels()):
+    for kernels in (fallback, dispatch.kernels()):
         source, shared = kernels.locate(a, b)
         assert shared == len(one & other)
         assert [a.tolist()[i] for i in source.tolist() if i >= 0] == sorted(one & other)

@@ -364,7 +364,9 @@ class TestRefuses:
         self.check(mlp(), regrow.RigL(density=0.5), "example_inputs", execution="auto")
 
     def test_another_way(self):
-        self.check(mlp(), regrow.RigL(density=0.5), "masked, csr, block, auto", execution="fast")
+        self.check(
+            mlp(), regrow.RigL(density=0.5), "'masked', 'csr', 'block', 'auto'", execution="fast"
+        )
 
     def check(self, model, method, reason, execution="csr", **options):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

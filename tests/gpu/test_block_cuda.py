@@ -200,8 +200,7 @@ def test_captured_tiles_make_up_the_dense_gradient():
     for x in torch.randn(2, 50, 300, device="cuda"):
         layer(x).square().sum().backward()
         functional.linear(x, weight, layer.bias.detach()).square().sum().backward()
-    assert error(layer.dense_gradient(), weight.grad) < 1e-5
-    assert layer.block_scores().shape == (4, 5)
+    assert error(layer.gradient_rows(0, 200), weight.grad) < 1e-5
 
 
 def test_a_topology_is_built_without_waiting_for_the_device(waiting_is):

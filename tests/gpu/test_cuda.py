@@ -84,7 +84,7 @@ def test_the_host_waits_for_an_update_not_for_every_layer(name, host_waits):
                 weight.grad = torch.randn_like(weight)
             optimizer.step()
         assert len(sparse.history) >= 2
-        sparse._calls = 5  # so that a density that moves has somewhere to go
+        sparse._clock._calls = 5  # so that a density that moves has somewhere to go
         return host_waits(sparse.update_)
 
     few, many = waits(3), waits(30)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from regrow.engine.dynamic import Method
+from regrow.engine.method import Method
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.sparsify import sparsify
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from regrow.engine.dynamic import Method
+    from regrow.engine.method import Method
     from regrow.studies.training.trial import Classify
 
 __all__ = ["train"]

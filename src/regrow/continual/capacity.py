@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regrow.continual.task import count
 from regrow.engine.allocation import Allocation
-from regrow.engine.dynamic import Method
+from regrow.engine.method import Method
 
 __all__ = [
     "Capacity",

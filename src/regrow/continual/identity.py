@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from regrow.continual.network import TaskNetwork
 from regrow.continual.task import Prototypes
-from regrow.engine.dynamic import check_choice
+from regrow.engine.checks import check_choice
 
 __all__ = ["features", "infer_task", "measure_prototypes", "nearness", "sureness"]
 

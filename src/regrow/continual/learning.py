@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from regrow.continual.views import View
-from regrow.engine.dynamic import Method
+from regrow.engine.method import Method
 from regrow.engine.sparsifier import Sparsifier
 
 __all__ = ["Learning"]

@@ -16,16 +16,18 @@ from torch.optim import Optimizer
 from regrow.continual.capacity import Capacity, Reuse, Share, WhenFull, for_task, measure
 from regrow.continual.guard import guard_
 from regrow.continual.learning import Learning
-from regrow.continual.saved import check_state, network_state
+from regrow.continual.saved import VERSION, check_state
 from regrow.continual.task import Task, check_classes, union
 from regrow.continual.views import View, find_head, new_head
-from regrow.engine.dynamic import Method, check_choice
+from regrow.engine.checks import check_choice
 from regrow.engine.layer import free_units
-from regrow.engine.plan import Globs, make_plan, unwrap
+from regrow.engine.method import Method
+from regrow.engine.plan import Globs, make_plan
 from regrow.engine.saved import pack, unpack
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.sparsify import driver, sparsify
+from regrow.engine.wrappers import unwrap
 
 __all__ = ["TaskNetwork"]
 
@@ -351,7 +353,17 @@ class TaskNetwork:
 
         The model's own state need not be saved beside it; the optimizer's must, to resume.
         """
-        return network_state(self)
+        current = self.current
+        return {
+            "version": VERSION,
+            "settings": self._settings(),
+            "store": dict(self.view.store),
+            "fresh": dict(self.view.fresh.own),
+            "samples": dict(self.view.fresh.samples),
+            "tasks": [task.state_dict() for task in self.tasks],
+            "active": self.active,
+            "learning": None if current is None else current.state_dict(self.view),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a saved state. A half-learnt task goes on after :meth:`sparsify`.
@@ -363,7 +375,7 @@ class TaskNetwork:
             ValueError: the state is damaged, or of another model, method or setting. Nothing is
                 then changed.
         """
-        check_state(state, self)
+        check_state(state, self._settings(), self.view)
         if self.current is not None and self.current.sparse is not None:
             self.current.sparse.remove()
         self.current, self.active, self.optimizer = None, None, None
@@ -381,6 +393,17 @@ class TaskNetwork:
             self.activate(state["active"])
 
     # ------------------------------------------------------------------ inside
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what a saved state must have been made with."""
+        return {
+            "method": self.method.name,
+            "reuse": self.reuse,
+            "share": self.share,
+            "when_full": self.when_full,
+            "seed": self.seed,
+            "head": self.view.head_name,
+        }
 
     def _current(self) -> Learning:
         if self.current is None:

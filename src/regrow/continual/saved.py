@@ -1,20 +1,17 @@
-"""A network's saved state: written, and checked before anything is changed."""
+"""Checks the saved state of a network before anything is changed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from regrow.continual.views import own_tensors
-from regrow.engine.plan import unwrap
+from regrow.continual.views import View, own_tensors
 from regrow.engine.saved import unpack
+from regrow.engine.wrappers import unwrap
 
-if TYPE_CHECKING:
-    from regrow.continual.network import TaskNetwork
-
-__all__ = ["check_state", "network_state"]
+__all__ = ["VERSION", "check_state"]
 
 VERSION = 1
 Shapes = Mapping[str, tuple[int, ...] | None]
@@ -23,32 +20,23 @@ _PARTS = ("settings", "store", "fresh", "samples", "tasks", "active", "learning"
 _TASK_PARTS = {"name", "classes", "masks", "own", "means", "spread"}
 
 
-def network_state(network: TaskNetwork) -> dict[str, Any]:
-    """Return all that a network has learnt, as tensors, numbers, strings, lists and dicts."""
-    current = network.current
-    return {
-        "version": VERSION,
-        "settings": _settings(network),
-        "store": dict(network.view.store),
-        "fresh": dict(network.view.fresh.own),
-        "samples": dict(network.view.fresh.samples),
-        "tasks": [task.state_dict() for task in network.tasks],
-        "active": network.active,
-        "learning": None if current is None else current.state_dict(network.view),
-    }
+def check_state(state: Any, settings: Mapping[str, Any], view: View) -> None:
+    """Raise ValueError unless a state fits a network.
 
-
-def check_state(state: Any, network: TaskNetwork) -> None:
-    """Raise ValueError unless a state fits a network."""
+    Args:
+        state: what was saved.
+        settings: of the network, which the saved ones have to equal.
+        view: its model and store.
+    """
     if not isinstance(state, Mapping) or state.get("version") != VERSION:
         raise ValueError(f"state: it is no state of a TaskNetwork of version {VERSION}")
     if missing := [part for part in _PARTS if part not in state]:
         raise ValueError(f"state: {', '.join(missing)} is missing: it is damaged")
-    for key, value in _settings(network).items():
+    for key, value in settings.items():
         if (saved := state["settings"].get(key)) != value:
             raise ValueError(f"state: {key} was {saved!r}, but is {value!r} here: use the same")
-    view, tasks, learning = network.view, state["tasks"], state["learning"]
-    present = own_tensors(unwrap(network.model), view.shapes)
+    tasks, learning = state["tasks"], state["learning"]
+    present = own_tensors(unwrap(view.model), view.shapes)
     own: Shapes = {name: tuple(t.shape) for name, t in present.items() if not view.of_head(name)}
     heads = [name for name in present if view.of_head(name)]
     _check_tensors("store", state["store"], view.shapes)
@@ -66,17 +54,6 @@ def check_state(state: Any, network: TaskNetwork) -> None:
     active = state["active"]
     if active is not None and not (isinstance(active, int) and 0 <= active < len(tasks)):
         raise ValueError(f"state: active is {active!r}, of {len(tasks)} tasks: it is damaged")
-
-
-def _settings(network: TaskNetwork) -> dict[str, Any]:
-    return {
-        "method": network.method.name,
-        "reuse": network.reuse,
-        "share": network.share,
-        "when_full": network.when_full,
-        "seed": network.seed,
-        "head": network.view.head_name,
-    }
 
 
 def _head_shapes(names: Iterable[str], classes: int, features: int) -> Shapes:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from regrow.continual.fresh import copies, take_fresh
 from regrow.continual.task import Task
-from regrow.engine.plan import unwrap
 from regrow.engine.saved import unpack
+from regrow.engine.wrappers import unwrap
 
 __all__ = ["View", "find_head", "new_head", "own_tensors"]
 

@@ -1,4 +1,4 @@
-"""How dense each layer is, when the whole model is to have a given density.
+"""Allocations: share the density of the whole model among its layers.
 
 The three rules differ only in a layer's raw density r_l; they share one solver, which finds ε with
 Σ_l min(1, ε·r_l)·N_l = d·Σ_l N_l, where N_l is the number of weights of layer l.
@@ -75,12 +75,15 @@ class Allocation(ABC):
                 f"{spent} weights and the whole budget is {budget:.0f}: "
                 f"raise the density above {spent / sum(sizes.values()):.4g} or hold fewer dense"
             )
+        # Making a layer dense gives its surplus to the others, which may push the next one above 1.
         while sparse := [name for name in shapes if name not in dense]:
             left = budget - sum(sizes[name] for name in dense)
             epsilon = left / sum(raw[name] * sizes[name] for name in sparse)
             highest = max(raw[name] for name in sparse)
             if highest * epsilon < 1:
                 break
+            # Those of equal raw density at once: to pick one of them would make the result depend
+            # on the order of layers.
             dense |= {name for name in sparse if raw[name] == highest}
         return {name: 1.0 if name in dense else epsilon * raw[name] for name in shapes}
 
@@ -194,4 +197,6 @@ def units_kept(density: float, units: int) -> int:
         >>> units_kept(0.1, 25), units_kept(0.001, 10)
         (3, 1)
     """
+    # Halves go up, where round() would take the even number. At least one unit, since an empty
+    # layer cuts the network.
     return min(max(math.floor(density * units + 0.5), 1), units)

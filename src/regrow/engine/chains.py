@@ -1,4 +1,4 @@
-"""Which layers surely follow one another, so that the units of one are the inputs of the next."""
+"""Finds pairs of layers where the outputs of one are, unit by unit, the inputs of the next."""
 
 from __future__ import annotations
 
@@ -42,24 +42,25 @@ def follows(model: nn.Module) -> dict[str, str]:
     uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     chains = [module for module in model.modules() if _is_chain(module)]
     inside = {id(child) for chain in chains for child in chain.children()}
-    found: dict[str, str] = {}
+    preceding: dict[str, str] = {}
     for name, module in model.named_modules():
         if _is_chain(module) and id(module) not in inside:
-            found |= _in_chain(name, module, uses)
-    return found
+            preceding |= _in_chain(name, module, uses)
+    return preceding
 
 
 def _in_chain(name: str, chain: nn.Module, uses: Counter[int]) -> dict[str, str]:
-    found, before = {}, None
+    preceding, before = {}, None
     for path, module in _flat(name, chain):
+        # A tied weight is used in more than one place.
         if _is_layer(module) and uses[id(module._parameters.get("weight"))] == 1:
             weight = f"{path}.weight"
             if before is not None:
-                found[weight] = before
+                preceding[weight] = before
             before = weight
         elif not _is_unit_by_unit(module):
             before = None
-    return found
+    return preceding
 
 
 def _flat(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -73,6 +74,7 @@ def _flat(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _is_chain(module: nn.Module) -> bool:
+    # A subclass with a forward of its own may call its children in any order.
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from regrow.engine.dynamic import check_type
+from regrow.engine.checks import check_type
 from regrow.engine.scores import Score, Signals
 from regrow.engine.selection import bottom_k
 

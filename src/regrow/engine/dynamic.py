@@ -1,128 +1,27 @@
-"""What a method is: a frozen dataclass of choices, without state."""
+"""The general dynamic method: a frozen dataclass of all choices about drop, grow and when."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-import torch
 from torch import Tensor
 
-from regrow.engine.allocation import ERK, Allocation, check_density, explicit
-from regrow.engine.layer import MaskedLayer
+from regrow.engine.allocation import check_density
+from regrow.engine.checks import check_choice, check_type
+from regrow.engine.method import Method
 from regrow.engine.moments import OnGrow, check_policy
-from regrow.engine.patterns import NM, Element, Pattern
 from regrow.engine.schedules import Cosine, Cubic, Schedule, in_steps
-from regrow.engine.scores import Gradient, Magnitude, Score
-from regrow.engine.update import Moves, Role, UpdateView, propose
+from regrow.engine.scores import Gradient, Magnitude, Role, Score
+from regrow.engine.sparse_layer import SparseLayer
+from regrow.engine.update import Moves, UpdateView, plan_moves, propose
 
-if TYPE_CHECKING:
-    from regrow.engine.plan import PlannedLayer
-    from regrow.engine.saliency import Start
-
-__all__ = ["Dense", "Dynamic", "Method", "Static"]
+__all__ = ["Dynamic"]
 
 Shape = tuple[int, ...]
 Scope = Literal["layer", "global"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """What every method has: how dense, how shared among layers, what a unit is, where to start.
-
-    Args:
-        density: the fraction of weights kept, in (0, 1]; or densities by glob over parameter names,
-            tried in order, such as ``{"fc1.*": 0.5, "*": 0.1}``, which take the allocation's place.
-        allocation: how one density is shared among the layers.
-        pattern: what a unit is.
-        start: what the first topology is chosen by; None draws it at random.
-    """
-
-    density: float | Mapping[str, float]
-    allocation: Allocation = ERK()
-    pattern: Pattern = Element()
-    start: Start | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.density, Mapping):
-            object.__setattr__(self, "density", check_density(self.density))
-        check_type(self.allocation, Allocation, "allocation", "ERK()")
-        check_type(self.pattern, Pattern, "pattern", "Element()")
-        if self.start is not None and not callable(getattr(self.start, "choose", None)):
-            raise TypeError(f"start={self.start!r}: a start is needed, such as Snip(loss=...)")
-        if isinstance(self.pattern, NM) and self.density != self.pattern.density:
-            raise ValueError(
-                f"density={self.density}: with pattern={self.pattern} it is "
-                f"{self.pattern.density} in every layer"
-            )
-        if self.pattern.group((1, 4)) is not None and self.start is not None:
-            raise ValueError(f"start={self.start!r}: pattern={self.pattern} starts at random")
-        if getattr(self.start, "scope", "layer") != "layer":
-            self._refuse_by_glob(f"start with scope={getattr(self.start, 'scope', None)!r}")
-
-    @property
-    def name(self) -> str:
-        """The method's name."""
-        return type(self).__name__
-
-    def _refuse_by_glob(self, sharing: str) -> None:
-        """Raise ValueError if densities are given by glob, where units move between layers."""
-        if isinstance(self.density, Mapping):
-            raise ValueError(
-                f"density={dict(self.density)} says how dense each layer is, but {sharing} lets "
-                "all layers decide that together: use one density, or choose layer by layer"
-            )
-
-    def densities(self, shapes: Mapping[str, Shape]) -> dict[str, float]:
-        """Return each layer's density at the end of training."""
-        if isinstance(self.density, Mapping):
-            return explicit(list(shapes), self.density)
-        if isinstance(self.pattern, NM):
-            return dict.fromkeys(shapes, self.density)
-        return self.allocation(shapes, self.density)
-
-    def initial_densities(self, shapes: Mapping[str, Shape]) -> dict[str, float]:
-        """Return each layer's density at the start of training."""
-        return self.densities(shapes)
-
-    def next_update(self, step: int, total_steps: int) -> int | None:
-        """Return the first update after this step, or None when there is none left."""
-        return None
-
-    def layer(
-        self,
-        planned: PlannedLayer,
-        weight: Tensor,
-        generator: torch.Generator,
-        units: Tensor | None = None,
-        available: Tensor | None = None,
-    ) -> MaskedLayer:
-        """Make the mask of one weight; arguments as for the layer's class."""
-        return MaskedLayer(planned, self.pattern, weight, generator, units, available)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dense(Method):
-    """Keep every weight: the run all others are compared with.
-
-    Example:
-        >>> Dense().density
-        1.0
-    """
-
-    density: float | Mapping[str, float] = field(default=1.0, init=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Static(Method):
-    """Draw a random topology once and keep it: the control that shows what moving it is worth.
-
-    Example:
-        >>> Static(density=0.1).next_update(0, 1000) is None
-        True
-    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +120,8 @@ class Dynamic(Method):
             self.redistribute is not None or self.threshold == "global" or self.shrink == "global"
         )
         density_moves = self.initial_density is not None
+        # Combinations that would run, but not do what their words say, are refused together here: a
+        # message can then name both arguments.
         refused = {
             f"drop={self.drop!r}: active weights are all worth the same to this score; use "
             "Magnitude() or Random()": not self.drop.drops,
@@ -246,11 +147,6 @@ class Dynamic(Method):
             self._refuse_by_glob(f"redistribute={self.redistribute!r}")
         if self.shrink == "global" and density_moves:
             self._refuse_by_glob("shrink='global'")
-
-    @property
-    def reserves(self) -> bool:
-        """Whether dropped weights keep their values aside, so that scores can tell them apart."""
-        return False
 
     # ------------------------------------------------------------------ what it reads
 
@@ -295,10 +191,18 @@ class Dynamic(Method):
         return self.reads([Moves(exchange=1)]) | followed
 
     @property
-    def followed(self) -> tuple[Role, ...]:
-        """Which of "drop" and "grow" choose by a running average."""
-        roles: tuple[tuple[Role, Score], ...] = (("drop", self.drop), ("grow", self.grow))
-        return tuple(role for role, score in roles if score.observes is not None)
+    def followed(self) -> Mapping[Role, Score]:
+        """The scores that choose by a running average, by "drop" and "grow"."""
+        scores: dict[Role, Score] = {"drop": self.drop, "grow": self.grow}
+        return {role: score for role, score in scores.items() if score.observes is not None}
+
+    def check_masking(self) -> None:
+        """Raise RuntimeError if growth lives on momentum, which zeroed gradients would starve."""
+        if "momentum" in self.grow.needs:
+            raise RuntimeError(
+                f"mask_gradients_() would starve grow={self.grow!r}, which lives on the "
+                "gradients of inactive weights: clip without it"
+            )
 
     # ------------------------------------------------------------------ when, how dense, how many
 
@@ -343,6 +247,7 @@ class Dynamic(Method):
 
     def fraction_at(self, progress: float) -> float:
         """Return the share of active units exchanged at some progress; at 1 nothing is any more."""
+        # A schedule need not come to zero by itself; the window's end does.
         if progress >= 1:
             return 0.0
         fraction = self.drop_fraction
@@ -368,28 +273,32 @@ class Dynamic(Method):
             >>> Dynamic(density=0.1).moves(active=10, target=10, units=100, fraction=0.3)
             Moves(shrink=0, exchange=3, expand=0)
         """
+        # Of the smaller of the two, so that units that shrink or expand anyway are not exchanged on
+        # top.
         exchange = math.floor(fraction * min(active, target))
         inactive = units - max(active, target)
+        # Grown units come from those inactive and, where that is allowed, from those just dropped.
+        # In a full layer there are only the latter: an exchange would grow back what it had
+        # dropped.
         if not self.regrow_dropped or inactive == 0:
             exchange = min(exchange, inactive)
         return Moves(max(active - target, 0), exchange, max(target - active, 0))
 
+    def why_no_update(self, total_steps: int) -> str | None:
+        """Return why no update falls into this run; None if one does."""
+        if self.next_update(0, total_steps) is not None:
+            return None
+        return (
+            f"none falls before stop_at={self.stop_at} of total_steps={total_steps} with "
+            f"update_every={self.update_every}"
+        )
+
     # ------------------------------------------------------------------ an update
+
+    def moves_of(self, layers: Sequence[SparseLayer], progress: float) -> dict[str, Moves]:
+        """Return what an update moves in each of these layers; empty when it moves nothing."""
+        return plan_moves(self, layers, progress)
 
     def propose(self, view: UpdateView) -> dict[str, Tensor]:
         """Return every layer's active units after an update."""
         return propose(self, view)
-
-
-def check_type(value: object, kind: type | tuple[type, ...], argument: str, example: str) -> None:
-    """Raise TypeError unless the value is of this kind; True and False are no numbers here."""
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        names = " or ".join(k.__name__ for k in kinds)
-        raise TypeError(f"{argument}={value!r}: {names} is needed, such as {example}")
-
-
-def check_choice(value: object, allowed: tuple[object, ...], argument: str) -> None:
-    """Raise ValueError unless the value is one of those allowed."""
-    if value not in allowed:
-        raise ValueError(f"{argument}={value!r}: must be one of {', '.join(map(repr, allowed))}")

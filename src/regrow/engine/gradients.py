@@ -1,4 +1,4 @@
-"""Dense gradients: read for an update, hidden from a step, kept aside.
+"""Reads the dense gradients that an update needs, and hides them from an optimizer's step.
 
 An update wants gradients of weights that are not there, and three things come in its way: it may
 take the step's place, so the optimizer must not see them; another sparsifier of the same optimizer
@@ -7,7 +7,8 @@ may have hidden them already; and the user may have masked them in order to clip
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import weakref
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,19 +20,23 @@ from regrow.engine.layer import MaskedLayer
 from regrow.engine.sharding import local
 from regrow.engine.topology import Topology, check_finite
 
-__all__ = ["Gradients"]
+__all__ = ["LIVE", "Gradients"]
+
+# The gradients of every sparsifier whose hooks are on an optimizer. Two of them may share one, and
+# what one hides from a step, the other still has to read.
+LIVE: weakref.WeakSet[Gradients] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
 class _Aside:
-    """What masking took away: from which gradient, and that one as it was, if it was kept."""
+    """A gradient that was masked, and a dense copy of it from before, if one was kept."""
 
     source: Tensor
     dense: Tensor | None
 
 
 class Gradients:
-    """What one sparsifier does with gradients.
+    """Reads, hides and masks the gradients of one sparsifier's layers.
 
     Args:
         topology: the layers whose gradients are read.
@@ -45,6 +50,7 @@ class Gradients:
     def __init__(self, topology: Topology, optimizer: Optimizer) -> None:
         self.topology = topology
         self.optimizer = optimizer
+        # Keyed by the parameter, not its name: also what is not sparse has to be hidden.
         self.hidden: dict[Tensor, Tensor] = {}
         self.replaced = False
         self._aside: dict[str, _Aside] = {}
@@ -52,37 +58,34 @@ class Gradients:
 
     # ------------------------------------------------------------------ read
 
-    def current(self, sharing: Iterable[Gradients] = ()) -> dict[str, Tensor]:
+    def current(self) -> dict[str, Tensor]:
         """Return the gradients of the weights that take part in this step, hidden or not.
 
         A weight that is frozen, or through which no backward pass went, takes no part.
-
-        Args:
-            sharing: those of all sparsifiers of the same optimizer.
         """
-        hidden = {weight: g for other in sharing for weight, g in other.hidden.items()}
-        found = {
+        # Two sparsifiers may share an optimizer (a backbone and a head, say). The one whose hook
+        # runs first may have hidden the gradients that the other is to read.
+        hidden = {weight: g for other in self._sharing() for weight, g in other.hidden.items()}
+        gradients = {
             layer.name: hidden.get(weight, weight.grad)
             for layer, weight in self.topology.pairs()
             if weight.requires_grad
         }
-        return {name: gradient for name, gradient in found.items() if gradient is not None}
+        return {name: gradient for name, gradient in gradients.items() if gradient is not None}
 
-    def dense(
-        self, wanted: Collection[str] | None = None, sharing: Iterable[Gradients] = ()
-    ) -> dict[str, Tensor]:
+    def dense(self, wanted: Collection[str] | None = None) -> dict[str, Tensor]:
         """Return the dense gradients of layers; those that took no part in the step have none.
 
         Args:
             wanted: the layers an update will read, which must be finite, and at least one of which
                 must have a gradient; None takes all layers as they are.
-            sharing: those of all sparsifiers of the same optimizer.
 
         Raises:
             RuntimeError: no wanted layer has a gradient, or a wanted one was masked and not kept.
             FloatingPointError: a wanted gradient is NaN or infinite.
         """
-        gradients, lost = self.current(sharing), []
+        gradients, lost = self.current(), []
+        # A gradient that the user masked for clipping is exchanged for the dense one kept aside.
         for name, gradient in gradients.items():
             if (aside := self._aside_of(name, gradient)) is not None:
                 gradients[name] = gradient if aside.dense is None else aside.dense
@@ -92,6 +95,13 @@ class Gradients:
             _require_dense(gradients, [name for name in lost if name in wanted])
             check_finite(gradients, "gradient")
         return gradients
+
+    def replaced_by_any(self) -> bool:
+        """Whether any sparsifier of the same optimizer has hidden gradients from this step."""
+        return any(other.replaced for other in self._sharing())
+
+    def _sharing(self) -> list[Gradients]:
+        return [other for other in LIVE if other.optimizer is self.optimizer]
 
     # ------------------------------------------------------------------ hidden from a step
 
@@ -103,6 +113,8 @@ class Gradients:
     def hide(self) -> None:
         """Take all gradients away, so that the optimizer's step changes nothing."""
         self.replaced = True
+        # All parameters, dense ones too: the update takes the place of the whole step. A gradient
+        # of None is the one thing that every optimizer skips without touching its state.
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -147,11 +159,16 @@ class Gradients:
         self._watches = {}
 
     def _put_aside(self, layer: MaskedLayer, gradient: Tensor, keep_dense: bool) -> None:
+        # A clone costs as much memory as the weight: it is made only where an update is near.
         dense = gradient.clone() if keep_dense else None
         before = self._aside_of(layer.name, gradient)
+        # An earlier part of this accumulated gradient was masked without a copy: the sum can no
+        # longer be known, and to guess it would be silently wrong.
         if before is not None and before.dense is None:
             dense = None
         elif dense is not None and before is not None and before.dense is not None:
+            # Inside the mask the gradient holds the whole sum already; outside it was zeroed after
+            # the first part, so that the parts have to be added.
             learns, part = local(layer.learns) > 0, local(dense)
             part.copy_(torch.where(learns, part, part + local(before.dense)))
         self._aside[layer.name] = _Aside(gradient, dense)
@@ -159,10 +176,14 @@ class Gradients:
     def _aside_of(self, name: str, gradient: Tensor) -> _Aside | None:
         """Return what was put aside of this very gradient; nothing of it, if it was cleared."""
         aside = self._aside.get(name)
+        # zero_grad(set_to_none=True) makes a new gradient: what was kept belongs to a batch that is
+        # gone.
         if aside is None or aside.source is not gradient:
             return None
         if aside.dense is not None:
             part, now = local(aside.dense), local(gradient)
+            # zero_grad(set_to_none=False) clears the same tensor in place: then the copy has to be
+            # cleared, too. Decided on the device, so that the host does not wait.
             part.copy_(torch.where(_touched(now), part, now))
         return aside
 
@@ -179,6 +200,7 @@ class Gradients:
             ):
                 del self._aside[name]
 
+        # One hook for all parts of an accumulated gradient; forget() removes it after the step.
         if name not in self._watches:
             self._watches[name] = weight.register_hook(look)
 
@@ -189,6 +211,8 @@ class Gradients:
 
 def _touched(gradient: Tensor) -> Tensor:
     """Return whether a gradient is anything but plus zero; 0-d bool tensor."""
+    # Masking writes minus zero, clearing plus zero: the sign tells a masked gradient without a
+    # single nonzero from a cleared one.
     return gradient.any() | gradient.signbit().any()
 
 

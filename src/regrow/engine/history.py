@@ -1,4 +1,4 @@
-"""What a run has done so far, and how it is read back from a saved state."""
+"""The record of a run: its updates and step count, and how they are read from a saved state."""
 
 from __future__ import annotations
 
@@ -86,6 +86,7 @@ def read_progress(state: Mapping[str, Any], method: str) -> Progress:
 
 def _number(state: Mapping[str, Any], key: str) -> int:
     value = state[key]
+    # bool is an int in Python, and True would pass as a step count.
     if isinstance(value, bool) or not isinstance(value, int) or (key != "seed" and value < 0):
         raise ValueError(f"state: {key} is {value!r}, but a number is needed")
     return value
@@ -93,6 +94,8 @@ def _number(state: Mapping[str, Any], key: str) -> int:
 
 def _read_update(saved: Any) -> Update:
     try:
+        # An unknown field means a newer version, and a missing one damage: neither is to be read as
+        # far as it goes.
         _require_fields(saved, Update)
         layers = {name: _read_change(change) for name, change in saved["layers"].items()}
         return Update(_number(saved, "step"), layers, bool(saved["read_gradients"]))

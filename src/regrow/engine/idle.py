@@ -1,4 +1,4 @@
-"""Steps that are none: those that fill an optimizer's state."""
+"""Detects dummy steps, made only to initialise the state of an optimizer."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def fills_state(optimizer: Optimizer, arguments: Sequence[Any]) -> bool:
         >>> fills_state(optimizer, [None]), fills_state(optimizer, [])
         (True, False)
     """
+    # Cheap questions first: nearly every real step ends here, before a tensor is looked at.
     if optimizer.state or len(arguments) != 1 or arguments[0] is not None:
         return False
     if not all(_is_zero(group.get("lr", 0.0)) for group in optimizer.param_groups):
@@ -45,7 +46,7 @@ def fills_state(optimizer: Optimizer, arguments: Sequence[Any]) -> bool:
 
 
 def _is_zero(rate: object) -> bool:
-    """Tell whether a learning rate is 0, without asking a device: there, none has to be awaited."""
+    """Tell whether a learning rate is surely 0; one on a GPU counts as not 0, without waiting."""
     if isinstance(rate, Tensor):
         return rate.device.type == "cpu" and float(rate) == 0
     return rate == 0

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from regrow.engine.exchange import Role
 from regrow.engine.moments import OnGrow, write_moments_
 from regrow.engine.patterns import Pattern
+from regrow.engine.planned import PlannedLayer
 from regrow.engine.saved import check_running, check_tensor, pack, read_mask, unpack
-from regrow.engine.scores import Signals
+from regrow.engine.scores import Role, Signals
 from regrow.engine.sharding import device_of, laid_out_as, like, local, whole
 from regrow.engine.sparse_layer import SparseLayer
 
-if TYPE_CHECKING:
-    from regrow.engine.plan import PlannedLayer
-
-__all__ = ["MaskedLayer", "free_units", "pack", "unpack"]
+__all__ = ["MaskedLayer", "free_units"]
 
 
 class MaskedLayer(SparseLayer):
@@ -57,6 +54,7 @@ class MaskedLayer(SparseLayer):
             self.free, self.n_free = free, int(free.sum())
             held = ~pattern.expand(free, planned.shape)
             self.held = weight.detach() * like(held, weight)
+        # A count equal to all units means "dense", which with held weights means all that is free.
         for asked in (planned.initial, planned.final):
             if self.n_free < asked < planned.units:
                 raise ValueError(
@@ -66,6 +64,8 @@ class MaskedLayer(SparseLayer):
         self.active = min(planned.initial, self.n_free)
         if units is None:
             units = pattern.draw(self.active, free, self.n_free, generator)
+        # A float mask, not a bool one: foreach multiplies tensors of one dtype and layout in one
+        # kernel, and falls back to a slow loop for any other.
         mask = pattern.expand(units & free, planned.shape).to(weight.dtype).contiguous()
         self.mask = laid_out_as(weight, like(mask, weight))
         self.fired = self.units()
@@ -100,6 +100,7 @@ class MaskedLayer(SparseLayer):
     def kept(self) -> Tensor:
         """Return the weights that take part in the forward pass: active ones and held ones."""
         kept = whole(self.mask) > 0
+        # A held weight takes part in the forward pass with its own value, unless that is zero.
         return kept if self.held is None else kept | (whole(self.held) != 0)
 
     def expanded(self, units: Tensor) -> Tensor:
@@ -128,10 +129,14 @@ class MaskedLayer(SparseLayer):
         """Set dropped weights to zero, held weights and active frozen ones to their own value."""
         part, mask = local(weight), local(self.mask)
         if self.frozen is not None and self._where is not None:
+            # A copy, not an added difference: momentum, weight decay and rounding can do nothing to
+            # a frozen weight.
             part.copy_(torch.where(local(self._where), local(self.frozen), part))
         if self.held is None:
             part.mul_(mask)
         else:
+            # torch.where and not a multiply: NaN times zero is NaN, and a bad value outside the
+            # mask would stay.
             part.copy_(torch.where(mask > 0, part, local(self.held)))
 
     def topology_bytes(self) -> int:
@@ -140,6 +145,7 @@ class MaskedLayer(SparseLayer):
 
     def rescale_(self, weight: Tensor, factor: float) -> None:
         """Multiply the active weights."""
+        # Frozen and held weights keep the value that an earlier task gave them.
         weight.mul_(1 + (factor - 1) * self.learns)
 
     # ------------------------------------------------------------------ an update
@@ -179,8 +185,10 @@ class MaskedLayer(SparseLayer):
             before = whole(self.mask) > 0
             grown, survivors = like(after & ~before, weight), like(after & before, weight)
             write_moments_(slots, grown, survivors, on_grow)
+        # In place: captured CUDA graphs and the topology's lists hold this tensor.
         local(self.mask).copy_(local(like(after, weight)))
         self.fired |= units
+        # An average over steps of the old topology says little about the new one.
         self.running = {}
         self.apply_(weight)
 

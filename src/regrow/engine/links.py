@@ -18,7 +18,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from regrow.engine.dynamic import Dynamic, check_choice
+from regrow.engine.checks import check_choice
+from regrow.engine.dynamic import Dynamic
 from regrow.engine.patterns import Pattern
 from regrow.engine.schedules import Linear, Schedule
 from regrow.engine.scores import Score, Signals
@@ -98,6 +99,8 @@ class LinkPrediction(Score):
         """Return the scores; if soft, their logarithms with Gumbel noise: a draw without return."""
         if not self.soft:
             return worth
+        # The k highest of log p + Gumbel noise are a draw of k without replacement in proportion to
+        # p: one top-k instead of k draws.
         return (worth + _FLOOR).log() + _gumbel(worth, generator)
 
     def _inner(self, shared: Tensor, degree: Tensor) -> Tensor:
@@ -284,6 +287,8 @@ def _remove_chains(
         and kept[layer.name].ndim == kept[layer.planned.after].ndim == 2
         and len(kept[layer.planned.after]) == kept[layer.name].shape[1]
     ]
+    # Backwards for outputs that nobody reads, then forwards for inputs that nothing feeds: so each
+    # removal is seen by the next layer, and one pass either way is enough.
     for first, second in reversed(pairs):
         kept[first] = kept[first] & kept[second].any(0).unsqueeze(1)
     for first, second in pairs:

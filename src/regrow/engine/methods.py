@@ -13,9 +13,11 @@ from typing import Literal
 from torch import Tensor
 
 from regrow.engine.allocation import Allocation, Uniform
+from regrow.engine.checks import check_type
 from regrow.engine.criteria import LegacySign, MagnitudePlusGradient
-from regrow.engine.dynamic import Dense, Dynamic, Method, Scope, Static, check_type
+from regrow.engine.dynamic import Dynamic, Scope
 from regrow.engine.links import CHT, CHTs
+from regrow.engine.method import Dense, Method, Static
 from regrow.engine.moments import OnGrow
 from regrow.engine.saliency import Grasp, LargestWeights, Loss, Snip, Start, SynapticFlow
 from regrow.engine.saliency import Scope as StartScope
@@ -128,7 +130,7 @@ class RigL(Dynamic):
 
 @dataclass(frozen=True, kw_only=True)
 class SETITOP(Dynamic):
-    """SET with rare, large updates to the end of the run, so that each new weight can grow up.
+    """SET with rare, large updates to the end of the run, so that new weights have time to grow.
 
     Source: in-time over-parameterization (Liu et al. 2021, arXiv 2102.02887): magnitude, random
     growth, updates 1500 steps apart, half of the weights at first, along a cosine to 0.5 %.
@@ -148,7 +150,7 @@ class SETITOP(Dynamic):
 
 @dataclass(frozen=True, kw_only=True)
 class RigLITOP(Dynamic):
-    """RigL with rare, large updates to the end of the run, so that each new weight can grow up.
+    """RigL with rare, large updates to the end of the run, so that new weights have time to grow.
 
     Source: in-time over-parameterization (Liu et al. 2021, arXiv 2102.02887): updates 4000 steps
     apart at batch 128, half of the weights at first, along a cosine to 0.5 %.
@@ -167,7 +169,7 @@ class RigLITOP(Dynamic):
 
 @dataclass(frozen=True, kw_only=True)
 class SNFS(Dynamic):
-    """Sparse networks from scratch (sparse momentum): weights move to layers that want to move.
+    """Sparse networks from scratch (sparse momentum): units move between layers by their momentum.
 
     Drop by magnitude; what all layers dropped is shared in proportion to the mean momentum of
     their active weights and grown where momentum is largest. Momentum is gathered densely and
@@ -441,7 +443,7 @@ class OMP(_OneShot):
 
 @dataclass(frozen=True, kw_only=True)
 class LTH(_OneShot):
-    """Lottery ticket: the mask of the trained weights, on the weights one began with.
+    """Lottery ticket: the mask of the trained weights, on the initial weights.
 
     Load the weights to rewind to (those at initialisation or early in training) into the model,
     and pass the trained ones. For iterative pruning, train with the ticket, pass its trained

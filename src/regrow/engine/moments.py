@@ -1,4 +1,4 @@
-"""What an optimizer remembers of units that are grown.
+"""Reads and writes the optimizer's state (momentum, second moments) of grown weights.
 
 Every tensor of the weight's shape in the optimizer's state is a slot: momentum buffers, first and
 second moments, amsgrad's maxima, Adagrad's sums. A grown unit starts its life at weight 0; what it
@@ -101,6 +101,8 @@ def restart_(optimizer: torch.optim.Optimizer, weight: Tensor) -> None:
     """
     for name in _FIRST.keys() & slots(optimizer, weight).keys():
         group = next(g for g in optimizer.param_groups if any(p is weight for p in g["params"]))
+        # Rprop multiplies its step sizes, so that a zero would stay zero; Adagrad's sums start
+        # where the user has said.
         if first := float(group[_FIRST[name]]):
             slot = local(optimizer.state[weight][name])
             slot.masked_fill_(slot == 0, first)
@@ -120,12 +122,12 @@ def remembers(optimizer: torch.optim.Optimizer, weight: Tensor) -> bool:
         >>> remembers(torch.optim.Adam([weight]), weight)  # it has not made a step
         False
     """
-    found = slots(optimizer, weight).keys()
-    return "momentum_buffer" in found or bool("exp_avg" in found and found & _SECOND)
+    names = slots(optimizer, weight).keys()
+    return "momentum_buffer" in names or bool("exp_avg" in names and names & _SECOND)
 
 
 def momentum(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
-    """Return where the optimizer is heading: its momentum buffer, or m₁/(√m₂ + 10⁻⁸).
+    """Return the optimizer's direction of movement: the momentum buffer, or m₁/(√m₂ + 10⁻⁸).
 
     For Adamax, whose second slot holds a maximum instead of squares, it is m₁/(u + 10⁻⁸).
 
@@ -144,8 +146,8 @@ def momentum(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
             f"the method reads momentum, but {type(optimizer).__name__} keeps none of a sparse "
             "weight: use SGD with momentum, or Adam, and let it step once before an update"
         )
-    found = slots(optimizer, weight)
-    if "momentum_buffer" in found:
-        return found["momentum_buffer"]
-    size = found["exp_inf"] if "exp_inf" in found else found["exp_avg_sq"].sqrt()
-    return found["exp_avg"] / (size + 1e-8)
+    state = slots(optimizer, weight)
+    if "momentum_buffer" in state:
+        return state["momentum_buffer"]
+    size = state["exp_inf"] if "exp_inf" in state else state["exp_avg_sq"].sqrt()
+    return state["exp_avg"] / (size + 1e-8)

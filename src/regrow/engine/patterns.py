@@ -1,4 +1,4 @@
-"""What a unit is: the group of weights that is kept, dropped and grown together.
+"""Patterns: which weights form a unit, to be kept, dropped and grown together.
 
 A pattern maps a weight to a grid of units. Selection works on the grid and never learns what lies
 behind it, so every method runs on every pattern. Weights are laid out (out, in, *kernel).
@@ -193,6 +193,8 @@ class Block(Pattern):
         matrix = values.flatten(1)
         rows, columns = self.grid(tuple(values.shape))
         below, right = rows * self.size - matrix.shape[0], columns * self.size - matrix.shape[1]
+        # Padded with zeros, which add nothing to a sum, so that tiles at the edge need no case of
+        # their own.
         tiles = functional.pad(matrix, (0, right, 0, below))
         return tiles.reshape(rows, self.size, columns, self.size).sum((1, 3))
 
@@ -216,6 +218,8 @@ class _Grouped(Pattern):
             raise ValueError(
                 f"pattern={self}: weights cannot be held where groups keep equally many"
             )
+        # Random keys and the highest of each group: a draw in all groups at once, and on the CPU,
+        # so that every device and rank gets the same.
         keys = torch.rand(free.numel() // group, group, generator=generator, device="cpu")
         counts = torch.full((len(keys),), k // len(keys), device="cpu")
         chosen = top_per_group(keys, counts, torch.ones_like(keys, dtype=torch.bool))
@@ -224,6 +228,7 @@ class _Grouped(Pattern):
     def allows(self, units: Tensor) -> bool:
         """Tell whether all groups keep equally many, but for those that keep none."""
         counts = self._counts(units)
+        # An ablated neuron keeps none.
         return len(counts[counts > 0].unique()) <= 1
 
     def _counts(self, units: Tensor) -> Tensor:
@@ -283,6 +288,8 @@ class NM(_Grouped):
 
     def reduce(self, values: Tensor) -> Tensor:
         """Move the input channels to the end, so that those of a group follow one another."""
+        # Contiguous, because groups are then a reshape, and reshape of a view would copy every
+        # time.
         return values.movedim(1, -1).contiguous()
 
     def expand(self, units: Tensor, shape: Shape) -> Tensor:

@@ -1,22 +1,19 @@
-"""Which weights become sparse, how dense each is to be, and why the others are left alone."""
+"""Makes the plan of a model: chooses the weights to be sparse and counts their units."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.weight_norm import WeightNorm
 
 from regrow.engine.chains import follows
-from regrow.engine.dynamic import Dynamic, Method
-from regrow.engine.tables import draw
+from regrow.engine.method import Method
+from regrow.engine.planned import Plan, PlannedLayer
 
-__all__ = ["Plan", "PlannedLayer", "make_plan", "peel", "unwrap"]
+__all__ = ["make_plan"]
 
 Globs = str | Sequence[str] | None
 
@@ -24,73 +21,6 @@ Globs = str | Sequence[str] | None
 # no set of connections and is sparse only when included by name.
 _CONNECTING = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase)
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
-_WRAPPERS = (
-    nn.parallel.DistributedDataParallel,
-    nn.DataParallel,
-    torch.optim.swa_utils.AveragedModel,
-)
-
-
-@dataclass(frozen=True)
-class PlannedLayer:
-    """One weight that becomes sparse.
-
-    Args:
-        name: the parameter's name in the model.
-        shape: the weight's shape.
-        units: how many units the pattern makes of it.
-        initial: units active at the start of training.
-        final: units active at the end.
-        initial_density: the density asked for at the start, before rounding to units.
-        final_density: the density asked for at the end.
-        last: whether it is the last of the sparse weights, usually the outputs'.
-        after: the name of the weight, sparse or dense, whose outputs its inputs surely are, unit by
-            unit; None where that cannot be told (:func:`regrow.engine.chains.follows`).
-        execution: how the layer is computed: "masked", "csr" or "block".
-        why: what decided that, if it was not the caller.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    units: int
-    initial: int
-    final: int
-    initial_density: float
-    final_density: float
-    last: bool = False
-    after: str | None = None
-    execution: str = "masked"
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What :func:`regrow.sparsify` is about to do.
-
-    Args:
-        layers: the weights that become sparse, in the model's order.
-        skipped: why each other parameter stays dense, by name.
-    """
-
-    layers: tuple[PlannedLayer, ...]
-    skipped: dict[str, str]
-
-    def __str__(self) -> str:
-        """Draw the plan as a table."""
-        stored = any(layer.execution != "masked" or layer.why for layer in self.layers)
-        rows: list[tuple[str, ...]] = [("weight", "shape", "units", "start", "end", "density")]
-        if stored:
-            rows[0] += ("execution",)
-        for layer in self.layers:
-            shape = "×".join(map(str, layer.shape))
-            counts = (f"{n:,}" for n in (layer.units, layer.initial, layer.final))
-            row = (layer.name, shape, *counts, f"{layer.final / layer.units:.4f}")
-            rows.append((*row, layer.execution) if stored else row)
-        lines = [draw(rows)]
-        decided = [layer for layer in self.layers if layer.why]
-        lines += [f"{layer.execution}: {layer.name} ({layer.why})" for layer in decided]
-        lines += [f"dense: {name} ({why})" for name, why in self.skipped.items()]
-        return "\n".join(lines)
 
 
 def make_plan(
@@ -126,6 +56,7 @@ def make_plan(
     included, excluded = _globs(include, "include"), _globs(exclude, "exclude")
     for argument, globs in (("include", included), ("exclude", excluded)):
         for glob in globs:
+            # A misspelt glob would otherwise leave a layer dense, or sparse, without a word.
             if not any(fnmatchcase(name, glob) for name in parameters):
                 raise ValueError(
                     f"{argument}={glob!r} matches no parameter; "
@@ -150,32 +81,6 @@ def make_plan(
     _check_pattern(model, method, shapes)
     _check_tables(model, method, shapes)
     return Plan(tuple(_planned_layers(method, shapes, follows(model))), skipped)
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Return the user's own module inside DDP, DataParallel, AveragedModel or torch.compile.
-
-    Example:
-        >>> inner = nn.Linear(2, 2)
-        >>> unwrap(nn.DataParallel(inner)) is inner
-        True
-    """
-    *_, inner = peel(model)
-    return inner
-
-
-def peel(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield a model and what is inside of each wrapper, down to the user's own module.
-
-    Example:
-        >>> [type(module).__name__ for module in peel(nn.DataParallel(nn.Linear(2, 2)))]
-        ['DataParallel', 'Linear']
-    """
-    inside: Any = model
-    while isinstance(inside, nn.Module):
-        yield (model := inside)
-        wrapped = isinstance(model, _WRAPPERS)
-        inside = model.module if wrapped else getattr(model, "_orig_mod", None)
 
 
 def _planned_layers(
@@ -212,6 +117,8 @@ def _connecting_ids(model: nn.Module) -> set[int]:
             if not name.startswith("bias")
         }
 
+    # An output layer tied to an embedding is a table of word vectors first: to zero its entries
+    # changes what words mean.
     return held_by(_CONNECTING) - held_by(_TABLES)
 
 
@@ -271,7 +178,7 @@ def _check_pattern(model: nn.Module, method: Method, shapes: dict[str, tuple[int
 
 def _check_tables(model: nn.Module, method: Method, shapes: dict[str, tuple[int, ...]]) -> None:
     """Refuse tables whose gradients have a sparse layout, if gradients are to be read."""
-    if not isinstance(method, Dynamic) or not ("gradient" in method.signals or method.reserves):
+    if not ("gradient" in method.signals or method.reserves):
         return
     for module_name, module in model.named_modules():
         name = f"{module_name}.weight".lstrip(".")

@@ -1,4 +1,4 @@
-"""Processes that train replicas of one model: what one of them sees is not what all see."""
+"""Averages gradients and broadcasts choices among processes that train replicas of one model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from regrow.engine.plan import peel
+from regrow.engine.wrappers import peel
 
 __all__ = ["ALONE", "Ranks", "replicas"]
 
@@ -43,7 +43,7 @@ class Ranks:
         return tuple(tensor / dist.get_world_size(self.group) for tensor in sums)
 
     def as_first(self, units: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the first rank's bool tensors, whatever this one found.
+        """Return the first rank's bool tensors, whatever this one has chosen.
 
         Example:
             >>> ALONE.as_first({"w": torch.tensor([True])})
@@ -51,10 +51,11 @@ class Ranks:
         """
         if self.group is None:
             return dict(units)
-        found = {name: chosen.to(torch.uint8) for name, chosen in units.items()}
-        for tensor in found.values():
+        # Not every backend can send bools.
+        as_bytes = {name: chosen.to(torch.uint8) for name, chosen in units.items()}
+        for tensor in as_bytes.values():
             dist.broadcast(tensor, dist.get_global_rank(self.group, 0), group=self.group)
-        return {name: tensor.bool() for name, tensor in found.items()}
+        return {name: tensor.bool() for name, tensor in as_bytes.items()}
 
 
 ALONE = Ranks()
@@ -81,6 +82,8 @@ def replicas(model: nn.Module, weights: Mapping[str, Tensor]) -> Ranks:
         return Ranks(wrappers[0].process_group)
     if dist.get_world_size() == 1:
         return ALONE
+    # Whoever wraps the module later, or handed over the module inside, still trains replicas: equal
+    # weights are the sign of it.
     prints: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(prints, _fingerprint(weights))
     if all(other == prints[0] for other in prints):

@@ -1,4 +1,4 @@
-"""Sharing units among layers: exact whole numbers, in proportion, under caps."""
+"""Shares a whole number of units among layers, in proportion to weights and under caps."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def share_out(total: int, weights: Sequence[float], caps: Sequence[int]) -> list
         room = sum(caps[i] for i in open_)
         quota = {i: left * (weights[i] / sum_ if sum_ else caps[i] / room) for i in open_}
         filled = [i for i in open_ if quota[i] >= caps[i]]
+        # Nobody overflows: these are the final quotas, and only rounding is left.
         if not filled:
             return _largest_remainders(shares, quota, left)
         for i in filled:
@@ -62,6 +63,7 @@ def _largest_remainders(shares: list[int], quota: dict[int, float], left: int) -
     for i, share in quota.items():
         shares[i] = math.floor(share)
     missing = left - sum(shares[i] for i in quota)
+    # The index breaks ties, so that every process shares alike.
     by_remainder = sorted(quota, key=lambda i: (math.floor(quota[i]) - quota[i], i))
     for i in by_remainder[:missing]:
         shares[i] += 1

@@ -1,4 +1,4 @@
-"""The first topology, chosen instead of drawn: one-shot scores, most of which need data.
+"""Starts: choose the first topology by one-shot scores, most of which need data.
 
 A start scores every weight of the model as it is when :func:`regrow.sparsify` is called, and keeps
 the best. Scores are computed on a copy: the model's gradients, statistics and training mode stay
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.engine.patterns import Pattern
-from regrow.engine.plan import PlannedLayer
+from regrow.engine.planned import PlannedLayer
 from regrow.engine.ranks import ALONE, Ranks
 from regrow.engine.selection import random_k, seeded_generator, top_k
 
@@ -79,6 +79,8 @@ class Start(ABC):
         Returns:
             Bool tensors on the grids, by name.
         """
+        # On a copy: scoring runs the model, which would move its batch statistics and leave
+        # gradients.
         scores = self.scores_over(ranks, copy.deepcopy(model), [layer.name for layer in layers])
         worth = _of_free(_by_unit(scores, pattern), free or {})
         return self.best(worth, _counts(layers, free or {}), seed)
@@ -98,7 +100,7 @@ class Start(ABC):
         }
 
     def highest(self, worth: Mapping[str, Tensor], counts: Mapping[str, int]) -> dict[str, Tensor]:
-        """Keep the highest units within each layer or over all, whoever is kept in the end."""
+        """Keep the highest units within each layer or over all; "ratios" uses only their counts."""
         if self.scope == "layer":
             return {name: top_k(value, counts[name]) for name, value in worth.items()}
         return _best_over_all(worth, sum(counts.values()))
@@ -168,6 +170,8 @@ class Snip(Start):
     ) -> dict[str, Tensor]:
         """Return |w·g|, g being the gradient of the mean of all ranks' losses."""
         weights = [model.get_parameter(name) for name in names]
+        # The mean comes before the absolute value: the mean of |w g| over ranks would be another
+        # score.
         gradients = ranks.mean(_gradients(self.loss(model), weights))
         _check_finite(gradients, names)
         return {
@@ -206,6 +210,8 @@ class Grasp(Start):
     ) -> dict[str, Tensor]:
         """Return w·(Hg) of the mean of all ranks' losses."""
         weights = [model.get_parameter(name) for name in names]
+        # Hg is the gradient of the product of g with itself, the one factor held constant: no
+        # Hessian is formed.
         own = _gradients(self.loss(model), weights, create_graph=True)
         gradients = ranks.mean(own)
         product = sum((o * g).sum() for o, g in zip(own, gradients, strict=True))
@@ -245,6 +251,7 @@ class SynapticFlow(Start):
 
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         """Return the flow of a model whose weights are as they are."""
+        # A product over all layers of many magnitudes overflows float32 in deep networks.
         model = model.double().eval()
         with torch.no_grad():
             for name, value in model.state_dict().items():
@@ -271,6 +278,8 @@ class SynapticFlow(Start):
         twin = copy.deepcopy(model)
         flow = self.scores(twin, names)  # no data: all ranks see the same
         for round_ in range(1, self.rounds):
+            # Flow is scored anew for what is left: in one go SynFlow, too, would all but empty some
+            # layers.
             counts = _counts(layers, free, round_ / self.rounds)
             chosen = self.highest(_of_free(_by_unit(flow, pattern), free), counts)
             _prune_(twin, layers, pattern, chosen, free)
@@ -293,9 +302,9 @@ class SynapticFlow(Start):
 
 def _gradients(value: Tensor, weights: Sequence[Tensor], **options: Any) -> tuple[Tensor, ...]:
     """Differentiate a scalar; weights that took no part have zero gradient."""
-    found = torch.autograd.grad(value, weights, allow_unused=True, **options)
+    gradients = torch.autograd.grad(value, weights, allow_unused=True, **options)
     return tuple(
-        torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)
+        torch.zeros_like(w) if g is None else g for w, g in zip(weights, gradients, strict=True)
     )
 
 
@@ -320,7 +329,7 @@ def _counts(
 
 
 def _of_free(worth: Mapping[str, Tensor], free: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what units are worth; those that cannot be chosen less than any other."""
+    """Return what units are worth, -∞ where they cannot be chosen."""
     return {
         name: value.masked_fill(~free[name], -math.inf) if name in free else value
         for name, value in worth.items()
@@ -335,7 +344,7 @@ def _prune_(
     chosen: Mapping[str, Tensor],
     free: Mapping[str, Tensor],
 ) -> None:
-    """Set all weights to zero but those chosen and those that are not this topology's to drop."""
+    """Set all weights to zero, except those chosen and those held."""
     for layer in layers:
         units = chosen[layer.name]
         kept = units | ~free[layer.name] if layer.name in free else units
@@ -355,6 +364,8 @@ def _by_unit(scores: Mapping[str, Tensor], pattern: Pattern) -> dict[str, Tensor
 def _best_over_all(worth: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:
     """Select the k highest of all layers together, at least one in each."""
     flat = torch.cat([value.reshape(-1) for value in worth.values()])
+    # Scored globally, a narrow layer can lose every unit (layer collapse): its best one is kept in
+    # any case.
     firsts = torch.cat([top_k(value.reshape(-1), 1) for value in worth.values()])
     chosen = firsts | top_k(flat, k - len(worth), ~firsts)
     parts = chosen.split([value.numel() for value in worth.values()])

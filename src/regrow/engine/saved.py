@@ -1,19 +1,17 @@
-"""A layer's saved state: masks at one bit a weight, and everything checked before it is used."""
+"""Packs masks at one bit a weight, and checks the saved state of a layer before it is used."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from regrow.engine.patterns import Pattern
-
-if TYPE_CHECKING:
-    from regrow.engine.plan import PlannedLayer
+from regrow.engine.planned import PlannedLayer
 
 __all__ = [
     "PARTS",
@@ -55,6 +53,7 @@ def unpack(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
         raise ValueError(
             f"{packed.numel()} entries of {packed.dtype} hold no mask of shape {shape}"
         )
+    # count cuts off the padding of the last byte.
     bits = np.unpackbits(packed.cpu().numpy(), count=count, bitorder="little")
     return torch.from_numpy(bits.view(np.bool_)).reshape(shape)
 
@@ -82,10 +81,12 @@ def read_mask(
     _check_counts(planned, state)
     _read_bits(name, "fired", state["fired"], pattern.grid(shape))
     mask = _read_bits(name, "mask", state["mask"], shape)
+    # A mask that keeps half a block fits by its shape, but belongs to another pattern.
     units = pattern.reduce(mask.float()) > 0
     if not torch.equal(pattern.expand(units, shape), mask) or not pattern.allows(units):
         raise ValueError(f"state: the mask of {name} has broken units of {pattern}")
     free = state["free"]
+    # A layer without a unit is damage, unless every unit of it is held by earlier tasks.
     if not units.any() and not (isinstance(free, Tensor) and not free.any()):
         raise ValueError(f"state: the mask of {name} keeps nothing")
     return mask
@@ -110,8 +111,8 @@ def check_tensor(name: str, what: str, value: Any, shape: tuple[int, ...]) -> No
         >>> check_tensor("w", "held", torch.zeros(2), (2,))
     """
     if not isinstance(value, Tensor) or tuple(value.shape) != tuple(shape):
-        found = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise ValueError(f"state: the {what} of {name} is {found}, but {tuple(shape)} is needed")
+        given = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"state: the {what} of {name} is {given}, but {tuple(shape)} is needed")
 
 
 def read_counts(planned: PlannedLayer, state: Any) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""How a quantity moves over a run, and when things happen.
+"""Schedules: a quantity as a function of progress through a run, and times in steps or fractions.
 
 A schedule is a function of progress: 0 at the start of its window, 1 at the end. Windows are given
 in optimizer steps (int) or as a fraction of the run (float).

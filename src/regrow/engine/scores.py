@@ -1,4 +1,4 @@
-"""What a unit is worth: the base of all drop and grow scores, and the common ones.
+"""Scores that say which units to drop and to grow: their base class, and the common ones.
 
 A score is a small frozen object. Calling it on a layer's signals gives one number a weight; the
 higher the number, the sooner the weight is kept, or grown. A unit of several weights is worth the
@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -24,11 +24,14 @@ __all__ = [
     "Magnitude",
     "Momentum",
     "Random",
+    "Role",
     "Score",
     "Signals",
     "SignedMagnitude",
     "Unfired",
 ]
+
+Role = Literal["drop", "grow"]
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -203,6 +206,7 @@ class SignedMagnitude(Score):
     ) -> Tensor:
         """Choose the k lowest, the same share of each sign."""
         positive = among & (worth > 0)
+        # Only the device knows how many are positive, and asking would make the host wait.
         if worth.device.type != "cpu":
             return _lowest_of_each_sign(worth.abs(), k, positive, among, n)
         k_positive = _share(k, int(torch.count_nonzero(positive)), n)
@@ -297,7 +301,7 @@ class Random(Score):
 
 @dataclass(frozen=True)
 class Unfired(Score):
-    """Never active before goes first; at random among those, and among the rest if they run out.
+    """Units never active before come first, in random order; then all others, in random order.
 
     Source: the released code of in-time over-parameterization (Liu et al. 2021, arXiv 2102.02887),
     growth ``random_unfired``.
@@ -336,12 +340,14 @@ class Unfired(Score):
 
 def _uniform(reference: Tensor, generator: torch.Generator) -> Tensor:
     """Return uniform random numbers of a tensor's shape, drawn on the CPU."""
+    # Generators of different devices give different numbers.
     drawn = torch.rand(reference.shape, generator=generator, device="cpu")
     return drawn.to(reference.device, non_blocking=True)
 
 
 def _share(k: int, part: int, whole: int) -> int:
     """Return k·part/whole to the nearest integer, halves up."""
+    # In whole numbers: with floats, a half could fall on either side from machine to machine.
     return (2 * k * part + whole) // (2 * whole) if whole else 0
 
 
@@ -349,6 +355,7 @@ def _lowest_of_each_sign(
     magnitude: Tensor, k: int, positive: Tensor, among: Tensor, n: int
 ) -> Tensor:
     """Choose as SignedMagnitude does, without asking the device how many weights are positive."""
+    # Last in the order, so that they are reached only after all that may be chosen.
     flat = torch.where(among, magnitude, torch.inf).reshape(-1)
     order = flat.argsort(stable=True)
     positives = positive.reshape(-1)[order]

@@ -1,4 +1,4 @@
-"""Who is selected: exactly k of n by score, or at random, inside an allowed set.
+"""Selects exactly k of n, by score or at random, inside an allowed set.
 
 Every choice in the house (which weights to drop, which to grow, which samples or features to keep)
 ends here, so that a count is right everywhere or nowhere. Two rules hold for all functions:
@@ -104,6 +104,8 @@ def random_k(
     """
     flat = allowed.reshape(-1)
     n = int(np.count_nonzero(flat.cpu().numpy())) if n_allowed is None else n_allowed
+    # Ranks and not positions are drawn: they depend on how many are allowed, not on where a device
+    # finds them.
     ranks = sample(n, k, generator)
     if allowed.device.type == "cpu":
         selected = torch.zeros_like(flat)
@@ -184,6 +186,8 @@ def sample(n: int, k: int, generator: torch.Generator) -> Tensor:
     """
     if not 0 <= k <= n:
         raise ValueError(f"k={k}: must lie in 0..{n}, the number of positions to choose from")
+    # Redrawing duplicates slows down as the sample fills up: of the larger half, the complement is
+    # drawn.
     if 2 * k > n:
         left_out = sample(n, n - k, generator)
         kept = torch.ones(n, dtype=torch.bool, device="cpu")
@@ -210,6 +214,7 @@ def seeded_generator(*key: int | str) -> torch.Generator:
         >>> torch.rand(1, generator=a).equal(torch.rand(1, generator=b))
         True
     """
+    # Not hash(), which Python salts anew in every process.
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
 
@@ -290,6 +295,8 @@ def _candidates(
 def _select_values(values: Array, k: int, highest: bool) -> BoolArray:
     limit = _ranked(values, k, highest)
     selected = values > limit if highest else values < limit
+    # A threshold alone keeps too many or too few where scores tie, as all-zero gradients do: what
+    # is missing is filled up in order of position, so that the count is exact.
     missing = k - np.count_nonzero(selected)
     selected[np.flatnonzero(values == limit)[:missing]] = True
     return selected

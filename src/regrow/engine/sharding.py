@@ -1,4 +1,4 @@
-"""One language for weights sharded over ranks (FSDP2's DTensors) and those that are not."""
+"""Handles weights alike whether or not they are sharded over ranks (FSDP2's DTensors)."""
 
 from __future__ import annotations
 
@@ -89,6 +89,8 @@ def agree_on(tensors: Mapping[str, Tensor], flags: Mapping[str, Tensor]) -> list
     first = next(iter(tensors.values()))
     true = torch.ones((), dtype=torch.bool, device=device_of(first))
     stacked = torch.stack([flags.get(name, true).to(true.device) for name in tensors])
+    # A rank sees its own shard only. Were one to raise and the others go on, they would wait for it
+    # for ever.
     if hasattr(first, "device_mesh"):
         agreed = stacked.int()
         for group in first.device_mesh.get_all_groups():

@@ -1,4 +1,4 @@
-"""Drives one method through an optimizer's own steps.
+"""The Sparsifier: moves the topology from hooks on the optimizer's own steps.
 
 An ordinary step costs one foreach multiply of the weights by their masks. At an update step
 
@@ -10,31 +10,28 @@ from __future__ import annotations
 
 import logging
 import math
-import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.dynamic import Dynamic, Method
-from regrow.engine.gradients import Gradients
+from regrow.engine.clock import Clock
+from regrow.engine.gradients import LIVE, Gradients
 from regrow.engine.history import VERSION, Progress, Update, read_progress
-from regrow.engine.idle import fills_state
-from regrow.engine.moments import remembers
-from regrow.engine.plan import Plan, unwrap
+from regrow.engine.method import Method
+from regrow.engine.planned import Plan
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sharding import device_of, like, local
 from regrow.engine.topology import Topology
-from regrow.engine.update import Moves
+from regrow.engine.updater import Updater
+from regrow.engine.wrappers import unwrap
 
 __all__ = ["Sparsifier", "Update"]
 
 logger = logging.getLogger("regrow")
-
-LIVE: weakref.WeakSet[Sparsifier] = weakref.WeakSet()
 
 
 class Sparsifier:
@@ -46,7 +43,6 @@ class Sparsifier:
     Attributes:
         plan: which weights are sparse, how dense, and why others are not.
         method: the method in force.
-        total_steps: the length of the run that schedules refer to.
         seed: fixes every random choice.
         history: every update so far.
     """
@@ -63,21 +59,19 @@ class Sparsifier:
     ) -> None:
         self.plan = plan
         self.method = method
-        self.total_steps = total_steps
         self.seed = seed
         self.history: list[Update] = []
         self._topology = topology
         self._optimizer = optimizer
-        self._calls = 0
-        self._skipped: Tensor | int = 0
-        self._next = method.next_update(0, total_steps)
-        self._due = False
-        self._moves: dict[str, Moves] = {}
+        self._clock = Clock(method, total_steps)
         self._gradients = Gradients(topology, optimizer)
-        self._read: dict[str, Tensor] = {}
-        self._armed = False
+        self._updater = Updater(method, topology, optimizer, self._gradients)
+        # Whether layers were last told to gather dense gradients; they are told only when it
+        # changes.
         self._expecting = False
         self._handles: list[Any] = []
+        # A resumed run must not be masked by a topology of its own first: weights loaded before
+        # would be lost under it.
         if state is None:
             topology.apply_()
             self._expect_()
@@ -90,9 +84,12 @@ class Sparsifier:
     @property
     def steps(self) -> int:
         """Optimizer steps so far; a step that GradScaler skipped for infinite gradients is none."""
-        self._calls -= int(self._skipped)
-        self._skipped = 0
-        return self._calls
+        return self._clock.steps
+
+    @property
+    def total_steps(self) -> int:
+        """The length of the run that schedules refer to."""
+        return self._clock.total_steps
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -107,11 +104,6 @@ class Sparsifier:
     def weights(self) -> list[nn.Parameter]:
         """Return the parameters made sparse, in the plan's order."""
         return [weight for _, weight in self._topology.pairs()]
-
-    def present_weights(self) -> list[nn.Parameter]:
-        """Return those of the weights that the model still has, should parts have been replaced."""
-        present = dict(self._topology.model.named_parameters())
-        return [present[layer.name] for layer in self.plan.layers if layer.name in present]
 
     @property
     def density(self) -> float:
@@ -147,7 +139,7 @@ class Sparsifier:
         return (
             f"{self.method}\n{self.plan}\n{computed}"
             f"step {self.steps} of {self.total_steps}, {len(self.history)} updates so far, "
-            f"next at {self._next or 'no step'}, density now {self.density:.4f}"
+            f"next at {self._clock.next or 'no step'}, density now {self.density:.4f}"
         )
 
     # ------------------------------------------------------------------ what it does
@@ -173,11 +165,9 @@ class Sparsifier:
                 "update_() after remove(): the weights are no longer this sparsifier's to move; "
                 "call sparsify() again"
             )
-        moves = self._moves_by_hand()
-        if not moves:
-            return None
-        self._read_gradients(moves)
-        return self._update_(moves, self.steps)
+        progress = self._clock.progress(self.steps)
+        self._updater.plan_by_hand_(progress)
+        return self._update_(progress)
 
     def would_drop(self, score: Score, fraction: float) -> dict[str, Tensor]:
         """Return the weights a drop score would choose in every layer now; changes nothing.
@@ -221,13 +211,9 @@ class Sparsifier:
             RuntimeError: the method grows by momentum.
             TypeError: a gradient has a sparse layout.
         """
-        if isinstance(self.method, Dynamic) and "momentum" in self.method.grow.needs:
-            raise RuntimeError(
-                f"mask_gradients_() would starve grow={self.method.grow!r}, which lives on the "
-                "gradients of inactive weights: clip without it"
-            )
-        due = self._next is not None and self._calls + 1 >= self._next
-        self._gradients.mask_(keep_dense=due or self._observes_gradients)
+        # Clipping comes before the step, and so before the hooks: only the user knows when to mask.
+        self.method.check_masking()
+        self._gradients.mask_(keep_dense=self._clock.near or bool(self.method.observes))
 
     @torch.no_grad()
     def apply_to_(self, module: nn.Module) -> None:
@@ -239,6 +225,8 @@ class Sparsifier:
             module: such as ``copy.deepcopy(model)`` or an ``AveragedModel`` of it.
         """
         inner = unwrap(module)
+        # By name, not by position: an averaged model has copies of the parameters, and may be
+        # sharded or on another device.
         for name, mask in self.masks.items():
             weight = inner.get_parameter(name)
             local(weight).mul_(local(like(mask.to(device_of(weight)), weight)))
@@ -248,7 +236,7 @@ class Sparsifier:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        LIVE.discard(self)
+        LIVE.discard(self._gradients)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a resumed run needs: masks (one bit a weight), steps, seed, history.
@@ -272,13 +260,14 @@ class Sparsifier:
             ValueError: the state is of another version or method, has other layers, or its masks do
                 not fit. Nothing is then changed.
         """
+        # The method is compared by name alone: drop fractions or periods may be changed on purpose
+        # when a run is resumed.
         saved = read_progress(state, self.method.name)
+        # All reading and checking comes before the first change: a state that does not fit leaves
+        # this run as it was.
         self._topology.load_state_dict(state["layers"])
         self.history, self.seed = saved.history, saved.seed
-        self._calls, self._skipped = saved.steps, 0
-        self._next = self.method.next_update(self._calls, self.total_steps)
-        if self._next is None and self._topology.unsettled(self.method):
-            self._next = self._calls + 1  # the window ended before the density had
+        self._clock.set_(saved.steps, settled=not self._topology.unsettled(self.method))
         self._expect_()
         if saved.total_steps != self.total_steps:
             logger.warning(
@@ -296,16 +285,20 @@ class Sparsifier:
             self._optimizer.register_step_pre_hook(untraced(self._before_step)),
             self._optimizer.register_step_post_hook(untraced(self._after_step)),
         ]
-        LIVE.add(self)
+        LIVE.add(self._gradients)
 
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        # A step that raised (a closure that failed, say) never came to the post-hook: what it had
+        # hidden is given back first.
         self._gradients.begin()
+        # The hook is called with the arguments of step(): args[0] is the optimizer, args[1] the
+        # closure.
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        self._armed = not fills_state(optimizer, [*args[1:], *kwargs.values()])
-        self._due, self._moves = self._armed and self._is_due(), {}
-        if not self._armed or not (self._due or self._topology.prepares):
+        self._updater.clear_()
+        counts = self._clock.begin_(optimizer, [*args[1:], *kwargs.values()])
+        if not counts or not (self._clock.due or self._topology.prepares):
             return None
         if closure is None:
             self._prepare()
@@ -315,6 +308,8 @@ class Sparsifier:
 
     def _then_prepare(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         def run() -> Any:
+            # The closure calls zero_grad() and backward(), which must find the real gradients, and
+            # the weights as a forward pass sees them.
             self._gradients.restore()
             self._topology.separate_()
             loss = closure()
@@ -324,150 +319,55 @@ class Sparsifier:
         return run
 
     def _prepare(self) -> None:
-        if self._due:
-            self._moves = self._moves_at(self._next, self._taking_part())
-            if self._moves:
-                self._read_gradients(self._moves)
-                if isinstance(self.method, Dynamic) and self.method.replaces_step:
-                    self._gradients.hide()
+        if self._clock.due:
+            self._updater.plan_in_step_(self._clock.progress(self._clock.next))
         self._topology.before_step_(getattr(self._optimizer, "grad_scale", None))
 
     def _after_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        # Loggers and schedulers expect gradients after a step, whether or not it was replaced.
         self._gradients.restore()
+        # Momentum and weight decay have just moved weights outside the mask; so has the step of a
+        # parent class, which is not counted.
         self._topology.apply_()
-        if not self._armed:  # the step of a parent class was counted already, or it was none
+        if not self._clock.end_(optimizer):
             return
-        self._armed = False
-        self._calls += 1
-        if (found_inf := _found_inf(optimizer)) is not None:
-            self._skipped = self._skipped + found_inf
-        self._observe(found_inf)
+        # Running averages read what was kept aside, which forget() drops.
+        self._updater.observe_()
         self._gradients.forget()
-        if self._due:
-            if self._moves and self._next is not None:
-                self._update_(self._moves, self._next)
-            self._due = False
-            self._next = self.method.next_update(self.steps, self.total_steps)
+        if self._clock.due:
+            self._update_(self._clock.progress(self._clock.next))
+            self._clock.advance_()
         self._expect_()
 
     def _expect_(self) -> None:
         """Tell the layers what the next step will read, should they have to gather it."""
-        method, due = self.method, self._next is not None and self._calls + 1 >= self._next
-        if not (due or self._expecting) or not isinstance(method, Dynamic):
+        clock = self._clock
+        if not (clock.near or self._expecting):
             return
-        moves = self._moves_at(self._next, self._trainable()) if due else {}
-        self._expecting = "gradient" in method.reads(moves.values())
+        progress = clock.progress(clock.next)
+        self._expecting = clock.near and self._updater.will_read_gradients(progress)
         self._topology.expect_(dense_gradients=self._expecting)
 
-    @property
-    def _observes_gradients(self) -> bool:
-        return isinstance(self.method, Dynamic) and bool(self.method.observes)
-
-    def _observe(self, found_inf: Tensor | None) -> None:
-        """Let scores that are running averages see this step."""
-        method = self.method
-        if not isinstance(method, Dynamic) or method.observes is None:
-            return
-        if found_inf is not None and bool(found_inf):
-            return
-        sharing = self._sharing()
-        gradients = self._gradients.dense(sharing=sharing)
-        if any(other.replaced for other in sharing):
-            gradients = self._unscaled(gradients)
-        self._topology.observe_(method, gradients)
-
-    def _unscaled(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Undo the scale of a loss: a fused optimizer does so in its step, and there was none."""
-        scale = getattr(self._optimizer, "grad_scale", None)
-        if scale is None:
-            return gradients
-        return {name: gradient / scale for name, gradient in gradients.items()}
-
-    def _is_due(self) -> bool:
-        """Whether the step about to be made is an update step.
-
-        Steps that a fused optimizer skips for infinite gradients are counted on the device; the
-        host asks for their number only when an update would otherwise be due.
-        """
-        if self._next is None or self._calls + 1 < self._next:
-            return False
-        found_inf = _found_inf(self._optimizer)
-        return self.steps + 1 >= self._next and not (found_inf is not None and bool(found_inf))
-
-    # ------------------------------------------------------------------ an update
-
-    def _moves_at(self, step: int | None, among: Collection[str]) -> dict[str, Moves]:
-        """Return what an update at this step moves, by layer; empty when it moves nothing."""
-        if step is None or not isinstance(self.method, Dynamic):
-            return {}
-        progress = self.method.progress(step, self.total_steps)
-        return self._topology.moves(self.method, progress, among)
-
-    def _taking_part(self) -> Collection[str]:
-        """Return the layers that take part in the present step: the others stay as they are.
-
-        If the update reads gradients and there are none at all, it is to fail, and not to pass
-        unseen: all are returned.
-        """
-        names = self._gradients.current(self._sharing()).keys()
-        return names or (self._trainable() if self._reads(self._next, "gradient") else ())
-
-    def _moves_by_hand(self) -> dict[str, Moves]:
-        """Return what an update moves now, of the layers that have what it reads, if any has."""
-        names, step = self._trainable(), self.steps
-        if self._reads(step, "gradient"):
-            names = names & self._gradients.current(self._sharing()).keys() or names
-        if self._reads(step, "momentum"):
-            pairs = self._topology.pairs()
-            remembered = {la.name for la, w in pairs if remembers(self._optimizer, w)}
-            names = names & remembered or names
-        return self._moves_at(step, names)
-
-    def _reads(self, step: int | None, signal: str) -> bool:
-        """Tell whether an update of all layers at this step reads a signal."""
-        moves = self._moves_at(step, self._trainable())
-        return isinstance(self.method, Dynamic) and signal in self.method.reads(moves.values())
-
-    def _trainable(self) -> set[str]:
-        return {layer.name for layer, weight in self._topology.pairs() if weight.requires_grad}
-
-    def _sharing(self) -> list[Gradients]:
-        """Return the gradients of all sparsifiers of the same optimizer, this one among them."""
-        return [other._gradients for other in LIVE if other._optimizer is self._optimizer]
-
-    def _read_gradients(self, moves: dict[str, Moves]) -> None:
-        """Take the dense gradients the update will read, and check them."""
-        assert isinstance(self.method, Dynamic)
-        self._read = {}
-        if "gradient" in self.method.reads(moves.values()):
-            self._read = self._gradients.dense(moves, self._sharing())
-
-    def _update_(self, moves: dict[str, Moves], step: int) -> Update | None:
-        method = self.method
-        assert isinstance(method, Dynamic)
-        gradients, self._read = self._read, {}
-        moves = self._topology.followed(method, moves)
-        if not moves:
-            return None
-        if method.replaces_step:
-            gradients = self._unscaled(gradients)
+    def _update_(self, progress: float) -> Update | None:
+        """Make the update that was planned, and record it."""
+        # Random choices depend on seed, layer and number of the update: a resumed run and every
+        # rank draw what the uninterrupted run would have drawn, and no generator state is saved.
         number = len(self.history)
-        changes = self._topology.update_(
-            method,
-            moves,
-            method.progress(step, self.total_steps),
-            self._optimizer,
-            gradients,
+        update = self._updater.make_(
+            self.steps,
+            progress,
             lambda name, role: seeded_generator(self.seed, name, number, role),
         )
-        update = Update(self.steps, changes, read_gradients=method.reads_inactive(moves.values()))
-        self.history.append(update)
+        if update is not None:
+            self.history.append(update)
         return update
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the hooks behind: they belong to one optimizer object."""
+        # A deep copy of model, optimizer and sparsifier together hooks the copied optimizer; hooks
+        # that were copied would drive the original.
         return self.__dict__ | {"_handles": bool(self._handles)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -476,9 +376,3 @@ class Sparsifier:
             self._hook_()
         else:
             self._handles = []
-
-
-def _found_inf(optimizer: Optimizer) -> Tensor | None:
-    """Return 1 on a step that a fused optimizer skips, which GradScaler leaves as an attribute."""
-    found_inf = getattr(optimizer, "found_inf", None)
-    return found_inf if isinstance(found_inf, Tensor) else None

@@ -1,4 +1,4 @@
-"""Make a model sparse: check everything, then change it."""
+"""`sparsify`: checks all arguments, then makes a model sparse."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gc
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -14,22 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.dynamic import Dynamic, Method
+from regrow.engine.backends import MASKED, find_backend
+from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
-from regrow.engine.plan import Globs, Plan, make_plan, unwrap
+from regrow.engine.method import Method
+from regrow.engine.plan import Globs, make_plan
+from regrow.engine.planned import Plan
 from regrow.engine.ranks import replicas
 from regrow.engine.saved import read_counts
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
-from regrow.engine.sparsifier import LIVE, Sparsifier
+from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.topology import Topology, check_names
+from regrow.engine.wrappers import unwrap
 
 __all__ = ["driver", "sparsify"]
 
 logger = logging.getLogger("regrow")
-
-EXECUTIONS = ("masked", "csr", "block", "auto")
 
 
 def sparsify(
@@ -99,7 +100,10 @@ def sparsify(
         >>> int(torch.count_nonzero(model.weight)), sparse.density
         (8, 0.25)
     """
-    total_steps, seed = _check_run(method, total_steps, execution, seed)
+    # Order matters: what can be refused without drawing anything comes first, what changes the
+    # model last, so that an error leaves the model as it was.
+    total_steps, seed = _check_run(method, total_steps, seed)
+    backend = find_backend(execution)
     inner, optimizer = unwrap(model), driver(optimizer)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
@@ -107,17 +111,20 @@ def sparsify(
     _check_not_sparse(weights)
     held = _check_masks(available or {}, weights, "available")
     fixed = _check_masks(frozen or {}, weights, "frozen")
-    _warn_if_still(method, total_steps)
+    if reason := method.why_no_update(total_steps):
+        logger.warning("%s will make no update: %s", method.name, reason)
     first: dict[str, Tensor] = {}
     if state is not None:
         read_progress(state, method.name)
         check_names(state["layers"], list(weights))
+        # A start may have chosen other counts than the allocation gives; those it chose are in the
+        # state.
         plan = _with_saved_counts(plan, method, state["layers"])
     elif method.start is not None:
         first = _first_units(model, method, plan, seed, held)
         plan = _with_counts(plan, first)
-    if execution != "masked":
-        plan = _with_execution(plan, execution, model, optimizer, method, example_inputs)
+    if backend is not None:
+        plan = backend.assign(model, optimizer, method, plan, example_inputs)
     layers: dict[str, SparseLayer] = {
         layer.name: method.layer(
             layer,
@@ -127,7 +134,7 @@ def sparsify(
             held.get(layer.name),
         )
         for layer in plan.layers
-        if layer.execution == "masked"
+        if layer.execution == MASKED
     }
     for name, layer in layers.items():
         if name in fixed:
@@ -135,25 +142,17 @@ def sparsify(
     if state is not None:
         for name, layer in layers.items():
             layer.check_state(state["layers"][name])
-    layers |= _stored_layers(model, optimizer, method, plan, seed, first, held | fixed, state)
+    replaced = [layer.name for layer in plan.layers if layer.execution != MASKED]
+    if backend is not None and replaced:
+        _check_replaceable(model, replaced, held | fixed)
+        saved = state and state["layers"]
+        layers |= backend.convert(model, optimizer, method, plan, seed, first, saved)
     topology = Topology(inner, [layers[layer.name] for layer in plan.layers])
     logger.info("%s\n%s", method, plan)
     sparse = Sparsifier(topology, optimizer, method, plan, total_steps, seed, state)
     if rescale and state is None:
         topology.rescale_()
     return sparse
-
-
-def _warn_if_still(method: Method, total_steps: int) -> None:
-    if isinstance(method, Dynamic) and method.next_update(0, total_steps) is None:
-        logger.warning(
-            "%s will make no update: none falls before stop_at=%s of total_steps=%d with "
-            "update_every=%d",
-            method.name,
-            method.stop_at,
-            total_steps,
-            method.update_every,
-        )
 
 
 def _first_units(
@@ -172,6 +171,8 @@ def _first_units(
     free = {name: free_units(method.pattern, mask) for name, mask in available.items()}
     if nothing := [name for name, units in free.items() if not units.any()]:
         raise ValueError(f"available: no unit of {', '.join(nothing)} is free: exclude it")
+    # Each rank scores its own data: without averaging and broadcasting, replicas would start with
+    # different masks and drift apart.
     ranks = replicas(model, weights)
     chosen = method.start.choose(inner, plan.layers, method.pattern, seed, free=free, ranks=ranks)
     return ranks.as_first(chosen)
@@ -187,47 +188,8 @@ def _not_on_meta(name: str, weight: Tensor) -> Tensor:
     return weight
 
 
-def _with_execution(
-    plan: Plan,
-    execution: str,
-    model: nn.Module,
-    optimizer: Optimizer,
-    method: Method,
-    example_inputs: Any,
-) -> Plan:
-    """Return the plan with how each layer is computed."""
-    chosen = dict.fromkeys((layer.name for layer in plan.layers), (execution, ""))
-    if execution == "auto":
-        if example_inputs is None:
-            raise ValueError(
-                "execution='auto' times layers as the model calls them: pass example_inputs, a "
-                "batch of the size that training will use"
-            )
-        # Execution stands on the engine, and is looked up only when asked for.
-        choose = import_module("regrow.execution.choose").choose
-        choices = choose(model, optimizer, method, plan, example_inputs)
-        chosen = {name: (choice.execution, choice.reason) for name, choice in choices.items()}
-    layers = []
-    for layer in plan.layers:
-        how, why = chosen[layer.name]
-        layers.append(replace(layer, execution=how, why=why))
-    return Plan(tuple(layers), plan.skipped)
-
-
-def _stored_layers(
-    model: nn.Module,
-    optimizer: Optimizer,
-    method: Method,
-    plan: Plan,
-    seed: int,
-    first: Mapping[str, Tensor],
-    held: Mapping[str, Tensor],
-    state: Mapping[str, Any] | None,
-) -> Mapping[str, SparseLayer]:
-    """Replace the layers that are to store active weights only."""
-    names = [layer.name for layer in plan.layers if layer.execution != "masked"]
-    if not names:
-        return {}
+def _check_replaceable(model: nn.Module, names: list[str], held: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless the layers of these weights may be replaced by a backend's own."""
     if any(name in held for name in names):
         raise ValueError(
             "available, frozen: stored layers cannot hold weights; use execution='masked'"
@@ -237,11 +199,6 @@ def _stored_layers(
             f"{', '.join(names)} would be replaced, which the {type(model).__name__} around the "
             "model would not see: call sparsify() first, then wrap the model"
         )
-    convert = import_module("regrow.execution.convert").convert
-    layers: Mapping[str, SparseLayer] = convert(
-        model, optimizer, method, plan, seed, first, state and state["layers"]
-    )
-    return layers
 
 
 def _with_counts(plan: Plan, units: Mapping[str, Tensor]) -> Plan:
@@ -282,7 +239,7 @@ def _with_saved_counts(plan: Plan, method: Method, saved: Mapping[str, Any]) -> 
     return Plan(tuple(layers), plan.skipped)
 
 
-def _check_run(method: Method, total_steps: int, execution: str, seed: int) -> tuple[int, int]:
+def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
     """Return the length of the run and the seed as Python's own numbers."""
     if not isinstance(method, Method):
         raise TypeError(f"method={method!r}: a method is needed, such as regrow.RigL(density=0.1)")
@@ -292,13 +249,11 @@ def _check_run(method: Method, total_steps: int, execution: str, seed: int) -> t
         raise TypeError(f"total_steps={total_steps!r}: a number of optimizer steps is needed")
     if total_steps < 1:
         raise ValueError(f"total_steps={total_steps}: must be at least 1")
-    if execution not in EXECUTIONS:
-        raise ValueError(f"execution={execution!r}: must be one of {', '.join(EXECUTIONS)}")
     return index(total_steps), index(seed)
 
 
 def driver(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer to hook: Accelerate's has no hooks, and steps the one inside."""
+    """Return the optimizer whose hooks run: Accelerate's wrapper has none, and steps another."""
     inner = getattr(optimizer, "optimizer", None)
     if not isinstance(optimizer, Optimizer) or not isinstance(inner, Optimizer):
         return optimizer
@@ -308,6 +263,8 @@ def driver(optimizer: Optimizer) -> Optimizer:
 def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer={optimizer!r}: a torch.optim.Optimizer is needed")
+    # By identity: tensors compare entry by entry, and a model moved after its optimizer was built
+    # may hold other tensors under the same names.
     holds = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = [name for name, weight in weights.items() if id(weight) not in holds]
     if missing:
@@ -319,7 +276,7 @@ def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> Non
 
 def _check_not_sparse(weights: Mapping[str, Tensor]) -> None:
     def taken() -> set[int]:
-        return {id(p) for sparse in LIVE for p in sparse.present_weights()}
+        return {id(p) for gradients in LIVE for p in gradients.topology.present()}
 
     again = [name for name, weight in weights.items() if id(weight) in taken()]
     if again:

@@ -1,4 +1,4 @@
-"""SRigL: constant fan-in, and neurons that have nothing to say are taken out."""
+"""SRigL: RigL with a constant fan-in and with ablation of non-salient neurons."""
 
 from __future__ import annotations
 
@@ -76,6 +76,8 @@ class SRigL(Dynamic):
         drop = self.drop.worth(view.signals(layer, "drop", active)).reshape(rows, -1)
         grow = self.grow.worth(view.signals(layer, "grow", active)).reshape(rows, -1)
         kept = active.reshape(rows, -1) & ~bottom_k(drop, exchange, active.reshape(rows, -1))
+        # Of the plan, not of the active weights: rounding to a whole fan-in loses a few at an
+        # update, which would add up.
         budget = layer.planned.final
         left = torch.ones(rows, dtype=torch.bool, device=active.device)
         if self.ablate_last or not layer.planned.last:
@@ -90,6 +92,8 @@ class SRigL(Dynamic):
 
     def _not_ablated(self, salient: Tensor, fan_in: int, budget: int, inputs: int) -> Tensor:
         """Return which neurons stay: enough of them that the budget fits into their inputs."""
+        # Were too many neurons ablated, those left could not hold the layer's weights, however
+        # dense.
         needed = -(-budget // inputs)
         most = salient.sort(descending=True).values[needed - 1]
         threshold = most.clamp(max=max(1, int(self.gamma * fan_in)))

@@ -1,4 +1,4 @@
-"""Dynamic sparsity that machines can use: n of every m weights, and whole blocks."""
+"""Methods with structured sparsity that hardware can use: n of every m weights, and blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as text, the same everywhere."""
+"""Draws tables as plain text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Top-KAST: all weights are remembered, the largest take part, some more receive gradients."""
+"""Top-KAST: the largest weights compute, some more receive gradients, all others are stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from regrow.engine.dynamic import Dynamic
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.moments import OnGrow
 from regrow.engine.patterns import Element
-from regrow.engine.plan import PlannedLayer
+from regrow.engine.planned import PlannedLayer
 from regrow.engine.saved import check_tensor
 from regrow.engine.schedules import Schedule
 from regrow.engine.scores import Magnitude, Score
@@ -72,6 +72,8 @@ class ReservingLayer(MaskedLayer):
     @torch.no_grad()
     def before_step_(self, weight: Tensor, scale: Tensor | None) -> None:
         """Put all weights back and keep gradients from those outside the backward set."""
+        # Weights of the backward set learn without being active: the optimizer must see them, and
+        # the forward pass must not.
         if not self._together:
             weight.add_(self.reserve)
             self._together = True
@@ -85,6 +87,7 @@ class ReservingLayer(MaskedLayer):
     def apply_(self, weight: Tensor) -> None:
         """Put aside what is not active; weights outside the backward set as they were before."""
         if self._together:
+            # Only the backward set learns. What momentum and decay did to all others is undone.
             outside = (self.backward - self.mask) > 0
             self.reserve = torch.where(outside, weight, self.reserve)
             self._together = False

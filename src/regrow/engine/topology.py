@@ -1,4 +1,4 @@
-"""The masks of a whole model: applied at every step, moved at an update, saved and restored.
+"""All sparse layers of a model: applied at every step, moved at an update, saved and restored.
 
 An update proposes new units for every layer, checks them, and only then commits any: a layer with
 bad numbers leaves the model untouched.
@@ -16,14 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.dynamic import Dynamic, Method
 from regrow.engine.layer import MaskedLayer
+from regrow.engine.method import Method
 from regrow.engine.moments import momentum, restart_, slots
-from regrow.engine.redistribution import share_out
-from regrow.engine.scores import Score, Signals
+from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sharding import agree_on, local, whole
 from regrow.engine.sparse_layer import SparseLayer
-from regrow.engine.update import Moves, Role, UpdateView
+from regrow.engine.update import Moves, UpdateView
 
 __all__ = ["LayerChange", "Topology", "check_finite", "check_names"]
 
@@ -60,6 +59,11 @@ class Topology:
         """Look the weights up by name: wrapping a model may have swapped its parameters."""
         return [(layer, self.model.get_parameter(layer.name)) for layer in self.layers]
 
+    def present(self) -> list[nn.Parameter]:
+        """Return those of the weights that the model still has, should parts have been replaced."""
+        parameters = dict(self.model.named_parameters())
+        return [parameters[layer.name] for layer in self.layers if layer.name in parameters]
+
     def kept(self) -> dict[str, Tensor]:
         """Return the weights that take part in the forward pass; bool tensors by name."""
         return {layer.name: layer.kept() for layer in self.layers}
@@ -71,6 +75,7 @@ class Topology:
         pairs = self.pairs()
         for layer, weight in pairs:
             layer.follow_(weight)
+        # Lists are built here once, so that an ordinary step is one call into torch for all layers.
         plain = [pair for pair in pairs if pair[0].multiplied]
         self._special = [pair for pair in pairs if not pair[0].multiplied]
         masked = [
@@ -85,6 +90,8 @@ class Topology:
     def apply_(self) -> None:
         """Multiply the weights by their masks: all that an ordinary step costs."""
         weights = [local(weight) for weight in self._weights]
+        # A model may have been moved by .to() or .half() since; to compare is far cheaper than to
+        # collect anew at every step.
         if any(
             weight.device != mask.device
             or weight.dtype != mask.dtype
@@ -121,7 +128,7 @@ class Topology:
             layer.apply_(weight)
 
     @torch.no_grad()
-    def observe_(self, method: Dynamic, gradients: Mapping[str, Tensor]) -> None:
+    def observe_(self, method: Method, gradients: Mapping[str, Tensor]) -> None:
         """Take one more step of the running averages that the method's scores follow.
 
         Args:
@@ -129,9 +136,9 @@ class Topology:
             gradients: those of the layers that took part in the step; the others' averages stay.
         """
         for layer, weight in self.pairs():
-            for role, score in (("drop", method.drop), ("grow", method.grow)):
-                if score.observes is None or layer.name not in gradients:
-                    continue
+            if layer.name not in gradients:
+                continue
+            for role, score in method.followed.items():
                 signals = Signals(
                     weight=whole(layer.values(weight.detach())),
                     pattern=layer.pattern,
@@ -147,31 +154,19 @@ class Topology:
     # ------------------------------------------------------------------ an update
 
     def moves(
-        self, method: Dynamic, progress: float, among: Collection[str] | None = None
+        self, method: Method, progress: float, among: Collection[str] | None = None
     ) -> dict[str, Moves]:
         """Return what an update moves in each layer; empty when nothing moves in any.
 
         Args:
             method: says how many.
             progress: through the window of updates, from 0 to 1.
-            among: the layers that take part; None: all. The others neither move nor count: where
-                all layers decide together, these decide as if they were all.
+            among: the layers that take part; None: all.
         """
-        fraction = method.fraction_at(progress)
         layers = [layer for layer in self.layers if among is None or layer.name in among]
-        targets = {layer.name: self._target(method, layer, progress) for layer in layers}
-        if method.shrink == "global":
-            targets = _global_targets(layers, targets)
-        moves = {
-            layer.name: method.moves(layer.active, targets[layer.name], layer.n_free, fraction)
-            for layer in layers
-        }
-        if not any(moves.values()):
-            return {}
-        together = "global" in (method.shrink, method.threshold) or method.redistribute
-        return {name: move for name, move in moves.items() if move or together}
+        return method.moves_of(layers, progress)
 
-    def followed(self, method: Dynamic, moves: Mapping[str, Moves]) -> dict[str, Moves]:
+    def followed(self, method: Method, moves: Mapping[str, Moves]) -> dict[str, Moves]:
         """Return the moves of layers whose running averages, if scores follow any, saw a step.
 
         Raises:
@@ -189,7 +184,7 @@ class Topology:
     @torch.no_grad()
     def update_(
         self,
-        method: Dynamic,
+        method: Method,
         moves: Mapping[str, Moves],
         progress: float,
         optimizer: Optimizer,
@@ -214,6 +209,7 @@ class Topology:
         """
         weights = {layer.name: weight for layer, weight in self.pairs() if layer.name in moves}
         layers = [layer for layer in self.layers if layer.name in moves]
+        # A NaN has no place in an order: it would be kept or dropped by accident.
         check_finite(weights, "weight", "no mask was moved")
         read = method.reads(moves.values())
 
@@ -231,12 +227,15 @@ class Topology:
         fraction = method.fraction_at(progress)
         active = {layer.name: layer.units() for layer in layers}
         proposed = method.propose(UpdateView(layers, active, moves, fraction, signals, generator))
+        # Everything is proposed and counted before any layer is written: an error until here leaves
+        # the model as it was.
         changes = _count_changes(layers, active, proposed)
         for layer in layers:
             weight = weights[layer.name]
             layer.commit_(proposed[layer.name], weight, slots(optimizer, weight), method.on_grow)
             restart_(optimizer, weight)
             layer.active = changes[layer.name].active
+        # A mask that was full may hold zeros now, or the other way round.
         self.collect_()
         return changes
 
@@ -268,18 +267,8 @@ class Topology:
             chosen[layer.name] = layer.expanded(one.active) & ~layer.expanded(one.kept)
         return chosen
 
-    def _target(self, method: Dynamic, layer: SparseLayer, progress: float) -> int:
-        """Return how many units of a layer are to be active."""
-        if method.initial_density is None:
-            return layer.active
-        planned = layer.planned
-        density = method.density_at(progress, planned.initial_density, planned.final_density)
-        return min(layer.pattern.kept(density, planned.shape), layer.n_free)
-
     def unsettled(self, method: Method) -> bool:
         """Tell whether a moving density has not come to its end."""
-        if not isinstance(method, Dynamic) or method.initial_density is None:
-            return False
         return any(move.shrink or move.expand for move in self.moves(method, 1.0).values())
 
     # ------------------------------------------------------------------ save and restore
@@ -300,6 +289,7 @@ class Topology:
         Raises:
             ValueError: the layers differ, or one's state does not fit; nothing is then changed.
         """
+        # All layers are checked before the first is loaded.
         masks = self.check_state(state)
         for layer, weight in self.pairs():
             layer.load_state(state[layer.name], masks[layer.name], weight)
@@ -312,10 +302,10 @@ def check_names(state: Any, names: list[str]) -> None:
     Example:
         >>> check_names({"fc.weight": {}}, ["fc.weight"])
     """
-    found = list(state) if isinstance(state, Mapping) else state
-    if found != names:
+    saved = list(state) if isinstance(state, Mapping) else state
+    if saved != names:
         raise ValueError(
-            f"state: it has masks of {found}, but {names} are sparse here: "
+            f"state: it has masks of {saved}, but {names} are sparse here: "
             "use the same model, include and exclude"
         )
 
@@ -349,23 +339,6 @@ def _sum(tensor: Tensor) -> Tensor:
     return tensor.sum(dtype=torch.float32 if tensor.element_size() < 4 else None)
 
 
-def _global_targets(layers: Sequence[SparseLayer], targets: dict[str, int]) -> dict[str, int]:
-    """Keep the sum of the targets but not how it is shared: that, all layers decide together.
-
-    A falling sum is spread over the layers only to be summed again; a rising one goes to where
-    the layers are furthest below what was planned.
-    """
-    active = [layer.active for layer in layers]
-    change = sum(targets.values()) - sum(active)
-    if change <= 0:
-        shares = share_out(-change, active, active)
-        return dict(zip(targets, [a - s for a, s in zip(active, shares, strict=True)], strict=True))
-    below = [max(t - a, 0) for t, a in zip(targets.values(), active, strict=True)]
-    room = [layer.n_free - layer.active for layer in layers]
-    shares = share_out(change, below, room)
-    return dict(zip(targets, [a + s for a, s in zip(active, shares, strict=True)], strict=True))
-
-
 def _count_changes(
     layers: Sequence[SparseLayer], before: Mapping[str, Tensor], after: Mapping[str, Tensor]
 ) -> dict[str, LayerChange]:
@@ -375,6 +348,7 @@ def _count_changes(
         counts += layer.counts(before[layer.name], after[layer.name])
     if not counts:
         return {}
+    # One transfer for all layers: to wait for a GPU once a layer would cost more than the update.
     rows = torch.stack([count.to(counts[0].device) for count in counts]).reshape(-1, 3).tolist()
     return {
         name: LayerChange(dropped=n - both, grown=m - both, active=m)

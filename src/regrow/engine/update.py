@@ -1,4 +1,4 @@
-"""One update of a topology: which units every layer has afterwards. Changes nothing itself.
+"""Computes one update: which units every layer has afterwards. Changes nothing itself.
 
 Up to four things happen, in this order: the density falls (*shrink*), the lowest units go
 (*exchange*), what went is shared among layers (*redistribute*), and the highest grow. Shrinking and
@@ -10,20 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from regrow.engine.exchange import Exchange, Role
 from regrow.engine.redistribution import share_out
-from regrow.engine.scores import Signals
-from regrow.engine.sparse_layer import SparseLayer
+from regrow.engine.scores import Role, Score, Signals
+from regrow.engine.sparse_layer import Exchange, SparseLayer
 
-if TYPE_CHECKING:
-    from regrow.engine.dynamic import Dynamic
-
-__all__ = ["Moves", "Role", "UpdateView", "begin", "drop", "grow", "propose"]
+__all__ = ["Moves", "Rules", "UpdateView", "begin", "drop", "grow", "plan_moves", "propose"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,47 @@ class Moves:
     def __bool__(self) -> bool:
         """Whether anything moves."""
         return bool(self.shrink or self.exchange or self.expand)
+
+
+class Rules(Protocol):
+    """What an update asks of a method."""
+
+    @property
+    def drop(self) -> Score:
+        """The score whose lowest units are dropped."""
+
+    @property
+    def grow(self) -> Score:
+        """The score whose highest units are grown."""
+
+    @property
+    def threshold(self) -> Literal["layer", "global"]:
+        """Whether exchanged units are the lowest of their layer, or of all layers together."""
+
+    @property
+    def shrink(self) -> Literal["layer", "global"]:
+        """Whether a falling density takes the lowest of each layer, or of all together."""
+
+    @property
+    def redistribute(self) -> Literal["momentum", "gradient"] | None:
+        """By which signal units move between layers."""
+
+    @property
+    def regrow_dropped(self) -> bool:
+        """Whether a unit just dropped may be grown."""
+
+    @property
+    def initial_density(self) -> float | None:
+        """The density at the start; None if it does not move."""
+
+    def density_at(self, progress: float, initial: float, final: float) -> float:
+        """Return a layer's density at some progress through the window."""
+
+    def fraction_at(self, progress: float) -> float:
+        """Return the share of active units exchanged at some progress."""
+
+    def moves(self, active: int, target: int, units: int, fraction: float) -> Moves:
+        """Return how many units to drop and to grow in a layer."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +107,59 @@ class UpdateView:
 Exchanges = dict[str, Exchange]
 
 
-def propose(method: Dynamic, view: UpdateView) -> dict[str, Tensor]:
+def plan_moves(method: Rules, layers: Sequence[SparseLayer], progress: float) -> dict[str, Moves]:
+    """Return what an update moves in each of these layers; empty when nothing moves in any.
+
+    Args:
+        method: says how many.
+        layers: those that take part. Others neither move nor count: where all layers decide
+            together, these decide as if they were all.
+        progress: through the window of updates, from 0 to 1.
+    """
+    fraction = method.fraction_at(progress)
+    targets = {layer.name: _target(method, layer, progress) for layer in layers}
+    if method.shrink == "global":
+        targets = _global_targets(layers, targets)
+    moves = {
+        layer.name: method.moves(layer.active, targets[layer.name], layer.n_free, fraction)
+        for layer in layers
+    }
+    if not any(moves.values()):
+        return {}
+    # Where layers decide together, one that moves nothing by itself may still give or get units.
+    together = "global" in (method.shrink, method.threshold) or method.redistribute
+    return {name: move for name, move in moves.items() if move or together}
+
+
+def _target(method: Rules, layer: SparseLayer, progress: float) -> int:
+    """Return how many units of a layer are to be active."""
+    if method.initial_density is None:
+        return layer.active
+    planned = layer.planned
+    density = method.density_at(progress, planned.initial_density, planned.final_density)
+    return min(layer.pattern.kept(density, planned.shape), layer.n_free)
+
+
+def _global_targets(layers: Sequence[SparseLayer], targets: dict[str, int]) -> dict[str, int]:
+    """Keep the sum of the targets but not how it is shared: that, all layers decide together.
+
+    A falling sum is spread over the layers only to be summed again; a rising one goes to where
+    the layers are furthest below what was planned.
+    """
+    active = [layer.active for layer in layers]
+    change = sum(targets.values()) - sum(active)
+    # Where the lowest of all layers go, a target of its own means nothing for a layer. Any shares
+    # with the right sum will do; in proportion to size, none exceeds what the layer has.
+    if change <= 0:
+        shares = share_out(-change, active, active)
+        return dict(zip(targets, [a - s for a, s in zip(active, shares, strict=True)], strict=True))
+    below = [max(t - a, 0) for t, a in zip(targets.values(), active, strict=True)]
+    room = [layer.n_free - layer.active for layer in layers]
+    shares = share_out(change, below, room)
+    return dict(zip(targets, [a + s for a, s in zip(active, shares, strict=True)], strict=True))
+
+
+def propose(method: Rules, view: UpdateView) -> dict[str, Tensor]:
     """Compute every layer's active units after an update.
 
     Args:
@@ -92,27 +181,30 @@ def begin(view: UpdateView) -> Exchanges:
     }
 
 
-def drop(method: Dynamic, view: UpdateView, exchanges: Exchanges) -> dict[str, int]:
+def drop(method: Rules, view: UpdateView, exchanges: Exchanges) -> dict[str, int]:
     """Shrink and drop in all layers; return how many units each is to grow."""
     shrink = {name: move.shrink for name, move in view.moves.items()}
     if method.shrink == "global" and any(shrink.values()):
         _drop_over_all(method, view, exchanges, sum(shrink.values()), replaced=False)
+        # Shrunk already: not again below, layer by layer.
         shrink = dict.fromkeys(shrink, 0)
     exchange = _to_exchange(method, view, exchanges)
     gone = {}
     if method.threshold == "global" and any(exchange.values()):
+        # What shrinks for good goes layer by layer; only what is replaced competes over all layers.
         for name, one in exchanges.items():
             one.drop(method.drop, shrink[name], view.generator(name, "drop"))
         gone = _drop_over_all(method, view, exchanges, sum(exchange.values()), replaced=True)
     else:
         for name, one in exchanges.items():
+            # In one go: what shrinks and what is exchanged are both the lowest.
             k = shrink[name] + exchange[name]
             gone[name] = one.drop(method.drop, k, view.generator(name, "drop")) - shrink[name]
     return {name: count + view.moves[name].expand for name, count in gone.items()}
 
 
 def grow(
-    method: Dynamic, view: UpdateView, exchanges: Exchanges, to_grow: Mapping[str, int]
+    method: Rules, view: UpdateView, exchanges: Exchanges, to_grow: Mapping[str, int]
 ) -> dict[str, Tensor]:
     """Share among layers what is to be grown, and grow it; return who is active then."""
     if method.redistribute is not None:
@@ -127,7 +219,7 @@ def grow(
     return {name: one.kept for name, one in exchanges.items()}
 
 
-def _to_exchange(method: Dynamic, view: UpdateView, exchanges: Exchanges) -> dict[str, int]:
+def _to_exchange(method: Rules, view: UpdateView, exchanges: Exchanges) -> dict[str, int]:
     """Return how many units each layer is to exchange.
 
     Layers that shrank together are no longer as large as their moves were computed for. Where no
@@ -153,7 +245,7 @@ def _room_to_replace(view: UpdateView, one: Exchange) -> int:
 
 
 def _drop_over_all(
-    method: Dynamic, view: UpdateView, exchanges: Exchanges, k: int, *, replaced: bool
+    method: Rules, view: UpdateView, exchanges: Exchanges, k: int, *, replaced: bool
 ) -> dict[str, int]:
     """Drop the k lowest units of all layers together; return how many each lost.
 
@@ -163,15 +255,20 @@ def _drop_over_all(
     score, worths, among, n = method.drop, [], [], 0
     for name, one in exchanges.items():
         worth, there = one.worth(score)
+        # A layer that loses its last unit passes nothing on: the network would be cut, and no
+        # gradient could bring a unit back.
         most = max(one.n - 1, 0)
         if replaced and not method.regrow_dropped:
             most = min(most, _room_to_replace(view, one))
         worths.append(worth)
+        # Only this many of its own lowest units enter the contest, so that no layer can lose more,
+        # whatever the scores of the others are.
         among.append(score.lowest(worth, most, there, one.n, view.generator(name, "drop")))
         n += most
     generator = view.generator("all layers", "drop")
     chosen = score.lowest(torch.cat(worths), min(k, n), torch.cat(among), n, generator)
     parts = chosen.split([len(part) for part in among])
+    # One transfer for the counts of all layers.
     gone = dict(zip(exchanges, torch.stack([p.sum() for p in parts]).tolist(), strict=True))
     for (name, one), part in zip(exchanges.items(), parts, strict=True):
         one.strike(part, gone[name])
@@ -179,7 +276,7 @@ def _drop_over_all(
 
 
 def _redistributed(
-    method: Dynamic, exchanges: Exchanges, to_grow: Mapping[str, int]
+    method: Rules, exchanges: Exchanges, to_grow: Mapping[str, int]
 ) -> dict[str, int]:
     """Share what all layers are to grow in proportion to the strength of a signal.
 
@@ -188,6 +285,7 @@ def _redistributed(
     assert method.redistribute is not None
     strengths = torch.stack([one.strength(method.redistribute) for one in exchanges.values()])
     room = [one.room(regrow_dropped=method.regrow_dropped) for one in exchanges.values()]
+    # Its strength is zero, so that no share would ever bring it back.
     first = [int(not one.n and r > 0) for one, r in zip(exchanges.values(), room, strict=True)]
     room = [r - f for r, f in zip(room, first, strict=True)]
     shares = share_out(sum(to_grow.values()) - sum(first), strengths.tolist(), room)

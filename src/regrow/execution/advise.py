@@ -1,4 +1,4 @@
-"""Is sparse training faster here, and smaller? Asked before any training, answered by a clock."""
+"""Times sparse against dense training of a model on this machine, and gives advice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from regrow.engine.dynamic import Static
+from regrow.engine.method import Static
 from regrow.engine.patterns import Block, Element, Pattern
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.sparsifier import Sparsifier
@@ -167,6 +167,7 @@ def advise(
             times: Mapping[str, Timing | None] = {"masked": None, execution: None}
             if reason is None:
                 made = optimizer(model.parameters())
+                # A quarter of the time for single layers; whole steps decide.
                 share = seconds / 4 / len(plan.layers)
                 times = time_layer(
                     model, made, method, layer, execution, calls[layer.name], seconds=share
@@ -181,11 +182,11 @@ def advise(
         if storable:
             ways |= {execution: storable, "auto": storable}
         ways = {way: names for way, names in ways.items() if names}
-        found = _time_steps(model, example_inputs, method, ways, optimizer, loss, seconds=seconds)
+        timings = _time_steps(model, example_inputs, method, ways, optimizer, loss, seconds=seconds)
         if not steps:
-            steps.append(found["dense"])
-        steps += [found[way] for way in ways]
-        if any(_clearly_faster(found[way], found["dense"]) for way in ways if way != "masked"):
+            steps.append(timings["dense"])
+        steps += [timings[way] for way in ways]
+        if any(_clearly_faster(timings[way], timings["dense"]) for way in ways if way != "masked"):
             best.append(density)
     return Advice(tuple(layers), tuple(steps), max(best, default=None))
 
@@ -215,6 +216,7 @@ def _time_steps(
 ) -> dict[str, StepAdvice]:
     """Time the whole step of copies of the model in turns, dense among them."""
     held: dict[str, tuple[nn.Module, Optimizer, Sparsifier | None]] = {}
+    # All copies at once, timed in turns: what slows the machine slows them alike.
     for way in ("dense", *ways):
         twin = copy.deepcopy(model)
         made = optimizer(twin.parameters())

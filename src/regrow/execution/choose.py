@@ -1,4 +1,4 @@
-"""Which layers are worth storing: each timed dense and stored, as the model really calls it."""
+"""Times every layer dense and stored, as the model really calls it, and chooses the faster."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.dynamic import Method
+from regrow.engine.method import Method
 from regrow.engine.patterns import Block
-from regrow.engine.plan import Plan, PlannedLayer
+from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.selection import sample, seeded_generator
 from regrow.execution.convert import stored_copy, why_not, why_not_method
 from regrow.measure.timing import Timing, interleaved
@@ -84,6 +84,8 @@ def _choose_one(
         return Choice("masked", {}, "the example inputs do not reach it")
     times = time_layer(model, optimizer, method, planned, execution, calls)
     dense, stored = times["masked"].median, times[execution].median
+    # The middle halves must not touch: on a busy machine a difference of medians alone would choose
+    # at random.
     clearly = times[execution].quartiles[1] < times["masked"].quartiles[0]
     chosen = execution if clearly and stored < _GAIN * dense else "masked"
     return Choice(
@@ -133,6 +135,8 @@ def _step_of(
     ]
     gradients = [torch.randn_like(layer(x)) for x in inputs]
     try:
+        # The optimizer's step is part of what sparse layers save: its state has one entry a
+        # nonzero.
         own: Optimizer | None = type(optimizer)(layer.parameters(), **optimizer.defaults)
     except TypeError:  # an optimizer of another make: its step is left out on both sides
         own = None
@@ -170,7 +174,10 @@ def layer_calls(model: nn.Module, names: list[str], inputs: Any) -> dict[str, li
         handles.append(module.register_forward_pre_hook(note))
     modes = {module: module.training for module in model.modules()}
     try:
+        # Dropout draws numbers even in a trial run; the user's random state is to stay as it was.
         with torch.random.fork_rng(), torch.enable_grad():
+            # In evaluation mode, so that batch norms do not learn from a batch that is no training
+            # data.
             model.eval()
             model(*inputs) if isinstance(inputs, tuple) else model(inputs)
     finally:

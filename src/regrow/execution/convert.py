@@ -1,4 +1,4 @@
-"""Swap dense layers for layers that store active weights only, in a model and its optimizer."""
+"""Replaces dense layers by stored ones in a model and its optimizer, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.dynamic import Dynamic, Method
+from regrow.engine.dynamic import Dynamic
+from regrow.engine.method import Method
 from regrow.engine.moments import slots
 from regrow.engine.patterns import Block, Element, Pattern
-from regrow.engine.plan import Plan, PlannedLayer
+from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.scores import Gradient, Random
 from regrow.engine.selection import sample, seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
@@ -55,6 +56,7 @@ def convert(
         ValueError: a layer, or the method, cannot run this way; the message says why, and what can.
     """
     stored = [layer for layer in plan.layers if layer.execution != "masked"]
+    # Checked layer by layer before any is replaced: a model half converted could not be given back.
     _refuse(model, method, stored)
     if state is not None:
         for planned in stored:
@@ -67,10 +69,13 @@ def convert(
         dense = getattr(owner, name)
         module = stored_copy(dense, positions, method.pattern)
         _hand_over_all_(optimizer, dense, module, positions, method.pattern)
+        # Under the same name, so that the rest of the model, and its state_dict, find it.
         setattr(owner, name, module)
         layers[planned.name] = StoredLayer(planned, method.pattern, cast(StoredModule, module))
     materialize_(model, optimizer)
     give_back()
+    # Sparse convolutions put out images with the batch innermost; torch's batch norm would copy
+    # them into its own layout and back.
     if any(len(layer.planned.shape) > 2 for layer in layers.values()):
         from regrow.execution.csr.norm import with_batch_last  # noqa: PLC0415 no kernels for blocks
 
@@ -105,6 +110,7 @@ def why_not(model: nn.Module, planned: PlannedLayer, execution: str) -> str | No
     path, _, attribute = planned.name.rpartition(".")
     module = model.get_submodule(path)
     allowed = _ALLOWED[execution]
+    # type() and not isinstance(): a subclass may compute something else in its forward.
     if type(module) not in allowed or attribute != "weight":
         *names, last = (kind.__name__ for kind in allowed)
         listed = f"{', '.join(names)} and {last}" if names else last
@@ -127,6 +133,7 @@ _ALLOWED: dict[str, tuple[type[nn.Module], ...]] = {
 def _why_not_weight(model: nn.Module, module: nn.Module, execution: str) -> str | None:
     weight = cast(Tensor, module.weight)
     named = model.named_parameters(remove_duplicate=False)
+    # A stored copy would no longer move with the other place that uses the weight.
     if sum(parameter is weight for _, parameter in named) > 1:
         return "its weight is tied to another parameter, which stays dense"
     if getattr(module, "padding_mode", "zeros") != "zeros":
@@ -143,8 +150,8 @@ def _refuse(model: nn.Module, method: Method, layers: Sequence[PlannedLayer]) ->
     for execution in {layer.execution for layer in layers}:
         if reason := why_not_method(method, execution):
             raise ValueError(f"execution={execution!r} with {method.name}: {reason}")
-    found = {layer.name: why_not(model, layer, layer.execution) for layer in layers}
-    if bad := [f"{name}: {reason}" for name, reason in found.items() if reason]:
+    reasons = {layer.name: why_not(model, layer, layer.execution) for layer in layers}
+    if bad := [f"{name}: {reason}" for name, reason in reasons.items() if reason]:
         raise ValueError(
             f"execution={layers[0].execution!r} cannot store {'; '.join(bad)}. Exclude these "
             "weights, or use execution='masked' or 'auto'"
@@ -164,6 +171,8 @@ def why_not_method(method: Method, execution: str) -> str | None:
     )
     if type(method.pattern) is not kind:
         return f"pattern={method.pattern}: {execution} stores units of {needed}; change one of them"
+    # A method that makes layers of its own (Top-KAST) keeps something of weights that are not
+    # stored.
     if type(method).layer is not Method.layer:
         return "it keeps dropped weights, which stored layers forget; use execution='masked'"
     if not isinstance(method, Dynamic):
@@ -193,6 +202,7 @@ def _positions(
         return positions_of(planned, method.pattern, state[planned.name])
     if planned.name in first:
         return first[planned.name].flatten().nonzero().squeeze(1).cpu()
+    # The same key as for masks: both executions start with the same topology.
     generator = seeded_generator(seed, planned.name, "start")
     return narrow(sample(planned.units, planned.initial, generator), planned.units)
 
@@ -232,6 +242,7 @@ def hand_over_(
 ) -> None:
     """Put one parameter in the place of another, with the optimizer's state of it."""
     dense_slots = slots(optimizer, old)
+    # In place, within their groups: a scheduler holds these very dicts.
     for group in optimizer.param_groups:
         group["params"] = [new if p is old else p for p in group["params"]]
     if old in optimizer.state:

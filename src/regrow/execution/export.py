@@ -1,4 +1,4 @@
-"""Trained networks leave: as dense or CSR tensors, as a small file, as a module for inference."""
+"""Exports a trained network: dense or CSR tensors, a small file, a module for inference."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regrow.engine.layer import pack, unpack
 from regrow.engine.patterns import Element
+from regrow.engine.saved import pack, unpack
 from regrow.execution.convert import stored_copy
 
 __all__ = ["csr_state_dict", "dense_state_dict", "inference_module", "load_packed", "save_packed"]
@@ -56,12 +56,12 @@ def csr_state_dict(model: nn.Module) -> dict[str, Tensor]:
             state[name] = tensor
             continue
         matrix = tensor.flatten(1)
-        found = matrix != 0
+        nonzero = matrix != 0
         state[f"{name}.crow_indices"] = torch.cat(
-            [torch.zeros(1, dtype=torch.int64), found.sum(1).cumsum(0).cpu()]
+            [torch.zeros(1, dtype=torch.int64), nonzero.sum(1).cumsum(0).cpu()]
         )
-        state[f"{name}.col_indices"] = found.nonzero()[:, 1].contiguous()
-        state[f"{name}.values"] = matrix[found]
+        state[f"{name}.col_indices"] = nonzero.nonzero()[:, 1].contiguous()
+        state[f"{name}.values"] = matrix[nonzero]
         state[f"{name}.shape"] = torch.tensor(tensor.shape)
     return state
 
@@ -94,6 +94,8 @@ def save_packed(model: nn.Module, path: str | os.PathLike[str]) -> None:
         shapes[name] = ",".join(map(str, tensor.shape))
     _, save_file = _safetensors()
     path = Path(path)
+    # Written beside the target and then renamed: a process that is killed leaves the old file, not
+    # half a new one.
     part = path.with_name(f".{path.name}.part")
     try:
         save_file(tensors, str(part), metadata={"regrow": "1", **shapes})
@@ -119,11 +121,11 @@ def load_packed(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         shape = tuple(int(size) for size in text.split(","))
         values, places = tensors.pop(f"{name}.values"), tensors.pop(f"{name}.places")
         if places.dtype == torch.uint8:
-            found = unpack(places, shape).reshape(-1).nonzero().squeeze(1)
+            positions = unpack(places, shape).reshape(-1).nonzero().squeeze(1)
         else:
-            found = torch.from_numpy(places.numpy().astype(np.int64).cumsum() - 1)
+            positions = torch.from_numpy(places.numpy().astype(np.int64).cumsum() - 1)
         dense = torch.zeros(int(np.prod(shape)), dtype=values.dtype)
-        dense[found] = values
+        dense[positions] = values
         tensors[name] = dense.reshape(shape)
     return tensors
 
@@ -166,6 +168,7 @@ def _places(nonzero: Tensor) -> Tensor:
     """Pack where the nonzeros are: bits (uint8), or gaps (uint16 or int32) that sum to places."""
     if float(nonzero.sum()) >= _BITS_FROM * len(nonzero):
         return pack(nonzero)
+    # Gaps are small numbers where positions are not: two bytes are nearly always enough.
     gaps = np.diff(np.flatnonzero(nonzero.numpy()) + 1, prepend=0)
     small = gaps.max(initial=0) <= np.iinfo(np.uint16).max
     return torch.from_numpy(gaps.astype(np.uint16 if small else np.int32))

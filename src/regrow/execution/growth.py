@@ -1,4 +1,4 @@
-"""The k largest entries of a dense gradient that is never stored whole.
+"""Finds the k largest entries of a dense gradient without ever storing it whole.
 
 The gradient is formed some rows at a time. A few rows, spread over all, are looked at first: they
 give a bound that a little more than k entries pass, so that what is kept aside stays small. Should
@@ -16,14 +16,11 @@ import torch
 from torch import Tensor
 
 from regrow.engine.selection import top_k
-from regrow.execution.csr.native import kernels
-from regrow.execution.positions import locate
 
-__all__ = ["highest", "highest_of_product"]
+__all__ = ["highest", "require_finite"]
 
 _TILE = 1 << 20  # numbers in a tile
 _SLICES, _SLICE = 8, 8  # how many slices of how many rows are looked at first
-_SAMPLED, _LEAST = 256, 32  # rows, and columns, of the part of a product that is; its lowest rank
 
 Values = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.integer[Any]]
@@ -55,8 +52,10 @@ def highest(
 
     def without_taken(first: int, end: int) -> Values:
         values = worth(first, end).reshape(-1)
-        _require_finite(torch.tensor(values.max()))
+        # max() passes NaN on, so that one pass finds both NaN and infinity.
+        require_finite(torch.tensor(values.max()))
         low, high = np.searchsorted(taken, [first * columns, end * columns])
+        # Lower than any magnitude, so that they are never chosen.
         values[taken[low:high] - first * columns] = -1.0
         return values
 
@@ -64,62 +63,24 @@ def highest(
     if rows >= 4 * _SLICES * _SLICE:
         starts = np.linspace(0, rows - _SLICE, _SLICES).astype(int).tolist()
         sample = np.concatenate([without_taken(first, first + _SLICE) for first in starts])
+        # A fifth more than the share of k, and a few for small samples: a bound slightly too low
+        # costs memory, one too high a second pass.
         rank = int(1.2 * k * sample.size / (rows * columns)) + 32
         if rank < sample.size:
             bound = max(bound, float(np.partition(sample, -rank)[-rank]))
     step = max(1, _TILE // columns)
+    # The second time without the sampled bound, should too few values have passed it.
     for lowest in (bound, -0.5):
         best = _Best(k, lowest)
         for first in range(0, rows, step):
             best.offer(without_taken(first, min(first + step, rows)), first * columns)
-        found = best.positions()
-        if len(found) == k:
+        positions = best.positions()
+        if len(positions) == k:
             break
-    return found
+    return positions
 
 
-def highest_of_product(y: Tensor, x: Tensor, k: int, taken: Tensor) -> Tensor | None:
-    """Return the k entries of yᵀ x largest in magnitude but those taken, ascending; ties as above.
-
-    A small part of the product gives a bound; only what exceeds it is ever written down.
-
-    Args:
-        y: [batch, rows], feature-major.
-        x: [batch, columns], feature-major.
-        k: how many, at most those not taken.
-        taken: ascending int32 flat positions that cannot be chosen.
-
-    Returns:
-        Int32 tensor of flat positions; None if no bound was found that leaves k but not many more.
-
-    Raises:
-        FloatingPointError: a value is NaN or infinite.
-    """
-    for margin in (1.3, 4.0):
-        bound = _likely_bound(y, x, margin * k / (y.shape[1] * x.shape[1]))
-        found, positions, values = kernels().above(y, x, bound, int(4 * margin * k) + _TILE)
-        if found and not len(values):
-            return None
-        free = (locate(taken, positions)[0] < 0).nonzero().squeeze(1)
-        if len(free) < k:
-            continue
-        values = values[free]
-        _require_finite(values.max())
-        chosen: Tensor = positions[free[top_k(values, k)]]
-        return chosen
-    return None
-
-
-def _likely_bound(y: Tensor, x: Tensor, share: float) -> float:
-    """Return a magnitude that about this share of the entries of yᵀ x exceeds."""
-    y, x = (t[:, :: -(-t.shape[1] // _SAMPLED)] for t in (y, x))
-    sample = torch.mm(y.t(), x).abs_().flatten()
-    _require_finite(sample.max())
-    rank = min(int(share * len(sample)) + _LEAST, len(sample))
-    return float(np.partition(sample.numpy(), -rank)[-rank])
-
-
-def _require_finite(largest: Tensor) -> None:
+def require_finite(largest: Tensor) -> None:
     """Raise FloatingPointError unless the largest of some magnitudes, NaN if one is, is finite."""
     if not bool(largest.isfinite()):
         raise FloatingPointError(

@@ -1,4 +1,4 @@
-"""Models made on the meta device: memory for what they really hold, and no more."""
+"""Gives memory and first values to a model made on the meta device, active weights only."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def drawn_values(dense: nn.Module, positions: Tensor, pattern: Pattern) -> Tenso
     across = -(-columns // b)
     row = (positions // across * b)[:, None] + torch.arange(b)
     column = (positions % across * b)[:, None] + torch.arange(b)
+    # What a block holds beyond the edge of the weight must stay zero: it would count as an active
+    # weight.
     return values * (row < rows)[:, :, None] * (column < columns)[:, None, :]
 
 
@@ -62,6 +64,8 @@ def materialize_(model: nn.Module, optimizer: Optimizer) -> None:
                 "reset_parameters(): build this model on the CPU"
             )
         before = dict(module.named_parameters(recurse=False))
+        # recurse=False: children are visited by the loop themselves, and a stored child has memory
+        # already.
         module.to_empty(device="cpu", recurse=False)
         reset()
         for key, parameter in module.named_parameters(recurse=False):

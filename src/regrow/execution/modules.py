@@ -1,4 +1,4 @@
-"""The stored module that takes a dense layer's place."""
+"""Makes the stored module (csr or block) that takes a dense layer's place."""
 
 from __future__ import annotations
 

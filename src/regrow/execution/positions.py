@@ -1,4 +1,4 @@
-"""Ascending positions of active units: found in one another, merged, noted as bits.
+"""Operations on ascending lists of positions: locate, merge, write as bits.
 
 Everything takes time linear in the number of positions. Short lists do not need the C library.
 """
@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from regrow.execution.csr import fallback, native
+from regrow.execution.csr import dispatch, fallback
 
 __all__ = ["locate", "mark", "merge", "narrow"]
 
@@ -37,8 +37,8 @@ def locate(before: Tensor, after: Tensor) -> tuple[Tensor, int]:
         >>> locate(torch.tensor([1, 4]), torch.tensor([0, 4]))
         (tensor([-1,  1]), 1)
     """
-    found: tuple[Tensor, int] = _kernels(before, after).locate(before, after)
-    return found
+    places: tuple[Tensor, int] = _kernels(before, after).locate(before, after)
+    return places
 
 
 def merge(a: Tensor, b: Tensor) -> Tensor:
@@ -65,6 +65,7 @@ def mark(bits: Tensor, positions: Tensor) -> None:
 
 
 def _kernels(*lists: Tensor) -> ModuleType:
+    # Below this a call into C costs more than NumPy does; and the C code reads int32 only.
     few = sum(len(positions) for positions in lists) < _FEW
     wide = any(positions.dtype != torch.int32 for positions in lists)
-    return fallback if few or wide else native.kernels()
+    return fallback if few or wide else dispatch.kernels()

@@ -1,4 +1,4 @@
-"""Layers that store active weights only: their topology, and how an update moves it.
+"""The topology of a layer that stores active weights only, and how an update moves it.
 
 Positions on the grid of units take the place of masks. Nothing as large as the dense weight is
 ever held: growth by gradient sees the dense gradient a tile at a time.
@@ -7,27 +7,23 @@ ever held: growth by gradient sees the dense gradient a tile at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from regrow.engine.exchange import Exchange, Role
-from regrow.engine.layer import pack, unpack
 from regrow.engine.moments import SQUARES, OnGrow
 from regrow.engine.patterns import Block, Element, Pattern
-from regrow.engine.saved import check_running, read_mask
-from regrow.engine.scores import Gradient, Score, Signals
+from regrow.engine.planned import PlannedLayer
+from regrow.engine.saved import check_running, pack, read_mask, unpack
+from regrow.engine.scores import Gradient, Role, Score, Signals
 from regrow.engine.selection import nth_allowed, sample
-from regrow.engine.sparse_layer import SparseLayer
+from regrow.engine.sparse_layer import Exchange, SparseLayer
 from regrow.execution.growth import highest
 from regrow.execution.heap import give_back
 from regrow.execution.positions import locate, mark, merge, narrow
-
-if TYPE_CHECKING:
-    from regrow.engine.plan import PlannedLayer
 
 __all__ = ["StoredExchange", "StoredLayer", "StoredModule"]
 
@@ -187,6 +183,8 @@ class StoredLayer(SparseLayer):
 
     def expect_(self, *, dense_gradients: bool) -> None:
         """Let the next backward passes keep what dense gradients are made of, or forget it."""
+        # Inputs and output gradients are kept only in the steps before an update: they are as large
+        # as the activations.
         self.module.captures = dense_gradients
         self.module.release()
 
@@ -209,6 +207,7 @@ class StoredLayer(SparseLayer):
             momentum=momentum,
             running=self.running.get(role),
         )
+        # Nothing was dropped yet: no position has to be looked up.
         if len(kept) == self.active:
             return signals
         return signals.rows(locate(self.units(), kept)[0].to(weight.device))
@@ -232,11 +231,13 @@ class StoredLayer(SparseLayer):
             )
 
         if isinstance(score, Gradient):
-            found = self.module.highest_gradients(k, torch.from_numpy(taken))
-            if found is not None:
-                return found
+            positions = self.module.highest_gradients(k, torch.from_numpy(taken))
+            if positions is not None:
+                return positions
 
         def worth(first: int, end: int) -> npt.NDArray[np.float32]:
+            # A tile of rows at a time: the whole dense gradient is what stored layers are there to
+            # avoid.
             rows = self.module.gradient_rows(first * side, min(end * side, shape[0]))
             values = score(Signals(weight=rows, pattern=self.pattern, gradient=rows))
             units = self.pattern.reduce(values) if side > 1 else values
@@ -248,6 +249,7 @@ class StoredLayer(SparseLayer):
         self, units: Tensor, weight: Tensor, slots: dict[str, Tensor], on_grow: OnGrow
     ) -> None:
         """Take over new active units: values and optimizer slots move along, grown ones at zero."""
+        # Positions are looked up once and used for the weight and every slot of the optimizer.
         move = _moving(self.units(), units)
         with torch.no_grad():
             _write_(weight, move(weight.detach(), 0.0))
@@ -263,6 +265,7 @@ class StoredLayer(SparseLayer):
         self.module.set_topology_(positions)
         self.module.release()
         mark(self._ever, positions)
+        # For small layers the call takes longer than the memory is worth.
         if len(positions) >= _MANY:
             give_back()
 
@@ -321,15 +324,17 @@ def positions_of(planned: PlannedLayer, pattern: Pattern, state: dict[str, Any])
 
 
 def _moving(before: Tensor, after: Tensor) -> Callable[[Tensor, float | None], Tensor]:
-    """Return what carries values from one topology to another.
+    """Return a function that moves values from one topology to another.
 
     The second argument is what grown units get; None: the mean over those that stay.
     """
     source, shared = locate(before, after)
     grown = (source < 0).nonzero().squeeze(1)
+    # Grown units have no source: they read place 0 and are overwritten below.
     source.clamp_(min=0)
 
     def move(values: Tensor, fill: float | None) -> Tensor:
+        # There is no value to read, and no mean of those that stay.
         if not shared:
             return values.new_full((len(after), *values.shape[1:]), fill or 0.0)
         moved = values.index_select(0, source.to(values.device))
@@ -347,4 +352,5 @@ def _write_(tensor: Tensor, values: Tensor) -> None:
     if tensor.shape == values.shape:
         tensor.copy_(values)
     else:
+        # .data and not a new Parameter: the optimizer, a scheduler and the user hold this object.
         tensor.data = values

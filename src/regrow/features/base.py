@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor
 
-from regrow.engine.dynamic import Dense, Method
+from regrow.engine.method import Dense, Method
 from regrow.engine.methods import METHODS
 from regrow.engine.selection import top_k
 from regrow.features.elimination import Elimination

@@ -12,7 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from regrow.engine.dynamic import Dynamic, Method
+from regrow.engine.dynamic import Dynamic
+from regrow.engine.method import Method
 from regrow.engine.selection import top_k
 from regrow.engine.sparsify import sparsify
 from regrow.features.importance import attribution, sampled_attribution, strength

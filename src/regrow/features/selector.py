@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
-from regrow.engine.dynamic import Method
+from regrow.engine.method import Method
 from regrow.features.base import BaseSparseSelector
 from regrow.features.encoding import Encoding, Task, check_count, generator_of, threads
 from regrow.features.inputs import Inputs, scaling

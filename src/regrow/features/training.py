@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.engine.dynamic import Method
+from regrow.engine.method import Method
 from regrow.engine.selection import top_k
 from regrow.features.elimination import batches, held_out_loss, live_counts
 from regrow.features.inputs import Inputs

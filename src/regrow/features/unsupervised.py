@@ -11,7 +11,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
-from regrow.engine.dynamic import Method
+from regrow.engine.method import Method
 from regrow.features.base import BaseSparseSelector
 from regrow.features.encoding import check_count, generator_of, threads
 from regrow.features.inputs import Inputs, scaling

@@ -20,9 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from regrow.engine.dynamic import Dynamic
-from regrow.engine.plan import unwrap
 from regrow.engine.sparsifier import Sparsifier
+from regrow.engine.wrappers import unwrap
 
 __all__ = ["LayerFlops", "ModelFlops", "count_flops", "training_flops"]
 
@@ -118,6 +117,7 @@ def count_flops(model: nn.Module, *inputs: Any) -> ModelFlops:
     """
     twin = copy.deepcopy(unwrap(model))
     weights = {name: p for name, p in twin.named_parameters() if p.ndim >= 2}
+    # By memory: a weight reaches its product as a view, transposed or flattened, of the parameter.
     counter = _Counter({p.untyped_storage().data_ptr(): name for name, p in weights.items()})
     # Attention in its plain form: the fused kernels have no formula on every device.
     with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
@@ -137,6 +137,8 @@ def count_flops(model: nn.Module, *inputs: Any) -> ModelFlops:
         for name, p in weights.items()
         if counter.forward_of[name]
     }
+    # A linear layer's weight gradient multiplies two activations, so that the counter books it as
+    # "other": it is taken out there.
     linear = sum(f.weight_gradient for name, f in layers.items() if name not in counter.convolved)
     return ModelFlops(
         layers,
@@ -171,6 +173,8 @@ def training_flops(flops: ModelFlops, sparse: Sparsifier) -> float:
     total, done = 0.0, 0
     for update in sparse.history:
         shares = _shares(sparse, density)
+        # Up to the update at the density before it; the update's own step still runs at that
+        # density.
         total += (update.step - 1 - done) * flops.step(density, gradients=shares)
         total += flops.step(density, gradients=shares, dense_gradients=update.read_gradients)
         done = update.step
@@ -180,10 +184,7 @@ def training_flops(flops: ModelFlops, sparse: Sparsifier) -> float:
 
 def _shares(sparse: Sparsifier, density: Mapping[str, float]) -> dict[str, float]:
     """Return the share of each weight's positions whose gradients every step needs."""
-    method = sparse.method
-    if not isinstance(method, Dynamic):
-        return dict(density)
-    return {name: method.gradient_share(d) for name, d in density.items()}
+    return {name: sparse.method.gradient_share(d) for name, d in density.items()}
 
 
 class _Counter(TorchDispatchMode):

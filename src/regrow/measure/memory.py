@@ -68,6 +68,7 @@ def bytes_allocated(
     parameters = list(model.parameters())
     return Bytes(
         weights=sum(p.nbytes for p in parameters),
+        # Whether or not there is one now: the peak of a step is what has to fit.
         gradients=sum(p.nbytes for p in parameters if p.requires_grad),
         optimizer_state=sum(_state_bytes(optimizer, p) for p in parameters),
         topology=sparse.topology_bytes() if sparse else 0,

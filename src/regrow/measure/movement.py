@@ -1,4 +1,4 @@
-"""What a topology does over a run: how it moves, what it has tried, what of it is of no use."""
+"""How a topology moves over a run: exploration, overlap, churn, and units that do nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from regrow.engine.plan import unwrap
 from regrow.engine.sparsifier import Sparsifier
+from regrow.engine.wrappers import unwrap
 
 __all__ = [
     "churn",
@@ -142,7 +142,7 @@ def density_history(sparse: Sparsifier) -> list[tuple[int, dict[str, float]]]:
 
 
 def silent_units(masks: Masks) -> dict[str, tuple[int, int]]:
-    """Count, in every layer, outputs that read nothing and inputs that nobody reads.
+    """Count, in every layer, the outputs and the inputs that have no weight at all.
 
     Args:
         masks: bool tensors (out, in, *kernel) by layer.

@@ -1,4 +1,4 @@
-"""Seconds, side by side: what is compared runs in turns, so that a busy machine slows all alike."""
+"""Times several calls in turns, so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def interleaved(
     """
     if not calls:
         raise ValueError("calls is empty: name at least one thing to time")
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    seconds_of: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(warmup):
         for call in calls.values():
             _timed(call)
@@ -76,12 +76,14 @@ def interleaved(
     for round_ in range(most):
         if round_ >= least and time.perf_counter() - started > seconds:
             break
+        # In turns, so that heat, other processes and clock speeds hit all alike.
         for name, call in calls.items():
-            found[name].append(_timed(call))
-    return {name: Timing(tuple(times)) for name, times in found.items()}
+            seconds_of[name].append(_timed(call))
+    return {name: Timing(tuple(times)) for name, times in seconds_of.items()}
 
 
 def _timed(call: Callable[[], object]) -> float:
+    # Calls on a GPU return before they are done: work of the call before must not be counted here.
     _wait()
     started = time.perf_counter()
     call()

@@ -1,4 +1,4 @@
-"""Between a dense weight and its active blocks."""
+"""Gathers blocks out of a dense weight, and scatters them back."""
 
 from __future__ import annotations
 

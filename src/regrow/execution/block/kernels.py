@@ -39,6 +39,8 @@ def _load(
     TMA: tl.constexpr,
 ):
     """Load a tile of a row-major matrix, with zeros beyond its edges."""
+    # The copy engine fetches a tile by its corner and fills what lies outside with zeros; without
+    # it, addresses and edges are computed here.
     if TMA:
         tile = source.load([row, column])
     else:
@@ -47,6 +49,7 @@ def _load(
         # Only the tile's corner needs 64 bits.
         corner = source + tl.cast(row, tl.int64) * n_columns
         at = corner + i[:, None] * n_columns + j[None, :]
+        # Masks cost registers and time: left out where no tile reaches beyond the edge.
         if EVEN:
             tile = tl.load(at)
         else:
@@ -82,19 +85,25 @@ def product(
     outer = tl.program_id(0) % n_outer
     token = tl.program_id(0) // n_outer * TOKENS
     feature = outer * BLOCK + tl.arange(0, BLOCK)
+    # Sums in float32 whatever the inputs: thousands of terms in half precision would lose most
+    # digits.
     total = tl.zeros((TOKENS, BLOCK), tl.float32)
     if BIAS:
         total += tl.load(bias + feature, mask=feature < y_features, other=0.0).to(tl.float32)[None]
     first = tl.load(pointers + outer)
     last = tl.load(pointers + outer + 1)
+    # One loop over all pieces of all blocks, not two nested ones: Triton can then load the next
+    # piece while it multiplies this one, across the border of two blocks too.
     for step in range(first * (BLOCK // CHUNK), last * (BLOCK // CHUNK)):
         entry = step // (BLOCK // CHUNK)
         offset = step % (BLOCK // CHUNK) * CHUNK
         column = tl.load(inner + entry) * BLOCK + offset
         tile = _load(x, token, column, n_tokens, x_features, TOKENS, CHUNK, EVEN, TMA)
         if FORWARD:
+            # Blocks are stored one below another: block `entry` begins at row entry * BLOCK.
             values = _load(weight, entry * BLOCK, offset, 0, BLOCK, BLOCK, CHUNK, True, TMA).T
         else:
+            # Blocks are stored by block row; by column they are found through `order`.
             row = tl.load(order + entry) * BLOCK + offset
             values = _load(weight, row, 0, 0, BLOCK, CHUNK, BLOCK, True, TMA)
         total = tl.dot(tile, values, total, input_precision=PRECISION)
@@ -137,6 +146,7 @@ def outer(
         right = _load(x, token, column, n_tokens, in_features, TOKENS, BLOCK, EVEN, TMA)
         total = tl.dot(left.T, right, total, input_precision=PRECISION)
     i = tl.arange(0, BLOCK)
+    # 64 bits: parts times blocks times b² can exceed 2^31.
     number = tl.cast(part * tl.num_programs(0) + entry, tl.int64)
     at = out + number * BLOCK * BLOCK + i[:, None] * BLOCK + i[None, :]
     tl.store(at, total.to(out.dtype.element_ty))

@@ -1,4 +1,4 @@
-"""From tensors to the GPU kernels: which tiles, how many programs, how memory is reached."""
+"""Launches the Triton kernels: chooses tiles, number of programs and tensor descriptors."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ __all__ = ["forward", "input_gradient", "weight_gradient"]
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, index: BlockIndex) -> Tensor:
     """Compute Y = X·Wᵀ + bias: (tokens, in) → (tokens, out), all contiguous."""
     y = x.new_empty(len(x), index.shape[0])
+    # A grid of zero programs cannot be launched.
     if not len(weight):
         return y.copy_(bias) if bias is not None else y.zero_()
     _products("forward", x, weight, bias, y, index)
@@ -41,8 +42,12 @@ def weight_gradient(gradient: Tensor, x: Tensor, index: BlockIndex) -> Tensor:
     if not n or not n_tokens:
         return dw.zero_()
     arithmetic, tiles = _tiles("weight", x, b)
+    # Few blocks would leave most of the GPU idle: the tokens of one block are then shared among
+    # programs.
     n_parts = parts(n, n_tokens, _processors(x.device))
     share = -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
+    # Parts are added in a fixed order afterwards: atomic adds would come in another order in every
+    # run.
     out = dw if n_parts == 1 else x.new_empty(n_parts, n, b, b, dtype=torch.float32)
     tma = arithmetic != "ieee" and _tma(gradient, x)
     left, right = gradient, x
@@ -82,6 +87,7 @@ def _products(
         )
     with torch.cuda.device_of(x):
         kernels.product[(n_outer * -(-n_tokens // tiles.tokens),)](
+            # Triton wants a pointer even for a bias that is not read.
             given[0], given[1], pointers if bias is None else bias, given[2],
             pointers, inner, order, n_outer, n_tokens, x.shape[1], y.shape[1],
             BLOCK=b, TOKENS=tiles.tokens, CHUNK=tiles.chunk, FORWARD=ahead, BIAS=bias is not None,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from regrow.engine.patterns import Block
-from regrow.execution.block.dense import gather_blocks, scatter_blocks
+from regrow.execution.block.dense import scatter_blocks
 from regrow.execution.block.index import BlockIndex
 from regrow.execution.block.operations import block_linear
 
@@ -88,25 +86,6 @@ class BlockLinear(nn.Module):
             bias: (out,) or None.
         """
         return cls(dense.in_features, dense.out_features, positions, values, bias)
-
-    @classmethod
-    def from_dense(cls, dense: nn.Linear, positions: Tensor, block: int = 128) -> BlockLinear:
-        """Copy a dense layer's bias, and its weight at these blocks.
-
-        Args:
-            dense: the dense layer; it stays as it is.
-            positions: (n,), flat positions of the active blocks, ascending.
-            block: the side b of a block.
-
-        Example:
-            >>> dense = nn.Linear(4, 4)
-            >>> layer = BlockLinear.from_dense(dense, torch.arange(4), block=2)
-            >>> torch.equal(layer.dense_weight(), dense.weight)
-            True
-        """
-        values = gather_blocks(dense.weight.detach(), positions, block)
-        bias = None if dense.bias is None else dense.bias.detach().clone()
-        return cls.from_values(dense, positions, values, bias)
 
     @property
     def index(self) -> BlockIndex:
@@ -189,38 +168,6 @@ class BlockLinear(nn.Module):
             tile += gradient[:, first:end].mT @ x
         return tile
 
-    def dense_gradient_tiles(self, rows: int | None = None) -> Iterator[tuple[int, Tensor]]:
-        """Form the dense weight's gradient some rows at a time.
-
-        Args:
-            rows: rows of a tile; None: one block row.
-
-        Yields:
-            The tile's first row, and the tile.
-
-        Raises:
-            RuntimeError: nothing was captured.
-        """
-        rows = rows or self.block
-        for first in range(0, self.out_features, rows):
-            yield first, self.gradient_rows(first, min(first + rows, self.out_features))
-
-    def dense_gradient(self) -> Tensor:
-        """Form the gradient of the whole dense weight (out, in)."""
-        return self.gradient_rows(0, self.out_features)
-
-    def block_scores(self, score: Callable[[Tensor], Tensor] = torch.abs) -> Tensor:
-        """Sum a score of the dense weight's gradient over every block, active or not.
-
-        Args:
-            score: maps a tile of the gradient to scores, entry by entry.
-
-        Returns:
-            (⌈out/b⌉, ⌈in/b⌉); the dense gradient is never held as a whole.
-        """
-        reduce = Block(self.block).reduce
-        return torch.cat([reduce(score(tile)) for _, tile in self.dense_gradient_tiles()])
-
     @property
     def captured(self) -> bool:
         """Whether a backward pass was captured since the last release."""
@@ -272,4 +219,5 @@ def _append_at_backward(captured: list[tuple[Tensor, Tensor]], x: Tensor, y: Ten
     y.register_hook(lambda gradient: captured.append((inputs, gradient.detach())))
 
 
+# Appending to a list is a side effect that a compiled graph could not make.
 _capture = torch.compiler.disable(_append_at_backward)

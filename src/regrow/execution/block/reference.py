@@ -34,7 +34,7 @@ def weight_gradient(gradient: Tensor, x: Tensor, index: BlockIndex) -> Tensor:
 
 
 def _exact() -> torch.autocast:
-    """Keep autocast, which had its say before, from rounding sums that are meant in float32."""
+    """Switch autocast off: inputs were cast before, and sums are to stay in float32."""
     return torch.autocast("cpu", enabled=False)
 
 

@@ -1,4 +1,4 @@
-"""How the GPU kernels cut their work.
+"""The tile sizes of the GPU kernels, measured, and how long sums are split.
 
 The choices are fixed, not searched for at run time: start-up is short and results repeat.
 """

@@ -1,4 +1,4 @@
-"""Compiling the kernels; needs the standard library only, so that the build hook can use it too."""
+"""Compiles the C kernels, with the standard library only, so that the build hook can use it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def library_name() -> str:
 
 
 def source_hash(sources: Path = SOURCES) -> str:
-    """Return a hash of all kernel sources: another text, another library."""
+    """Return a hash of all kernel sources; a library is used only if it was made of these."""
     digest = hashlib.sha256(sys.platform.encode())
+    # A library made of other sources may have other signatures: calling it could crash.
     for path in sorted(sources.iterdir()):
         if path.suffix in (".c", ".h", ".inc"):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -50,6 +51,7 @@ def compile_library(target: Path, openmp: bool = True, sources: Path = SOURCES) 
     link = ["-shared"] + (["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else [])
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        # In the target's folder, so that the rename stays within one file system and is atomic.
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             unit, library = Path(folder) / "kernels.o", Path(folder) / target.name
             for command in (

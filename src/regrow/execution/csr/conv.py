@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
-from regrow.execution.csr import native
+from regrow.execution.csr import dispatch
 from regrow.execution.csr.convolution import Convolution, ThroughDense, WithOffsets
+from regrow.execution.csr.dense import DenseConvolution
 from regrow.execution.csr.geometry import Axis, Plan
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer, checked
@@ -18,8 +17,6 @@ from regrow.execution.csr.layer import CsrLayer, checked
 __all__ = ["CsrConv", "CsrConv1d", "CsrConv2d", "CsrConv3d"]
 
 _Size = int | tuple[int, ...]
-_CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
-_WEIGHT_GRADIENT = {1: conv1d_weight, 2: conv2d_weight, 3: conv3d_weight}
 _KEPT = 2  # input sizes whose offsets are remembered: usual batches, and the last of an epoch
 
 
@@ -89,12 +86,12 @@ class CsrConv(CsrLayer):
         self.pads = self._pads()
 
     def _per_axis(self, name: str, value: _Size, least: int) -> tuple[int, ...]:
-        found = (value,) * self.dimensions if isinstance(value, int) else tuple(value)
-        if len(found) != self.dimensions or min(found) < least:
+        sizes = (value,) * self.dimensions if isinstance(value, int) else tuple(value)
+        if len(sizes) != self.dimensions or min(sizes) < least:
             raise ValueError(
                 f"{name}={value} must be one number or {self.dimensions}, each at least {least}"
             )
-        return found
+        return sizes
 
     def _pads(self) -> tuple[tuple[int, int], ...]:
         """Zeros before and after each axis."""
@@ -128,6 +125,7 @@ class CsrConv(CsrLayer):
         return super().index_tensors() + ways
 
     def __getstate__(self) -> dict[str, Any]:
+        # Offsets are found again from the index; they hold C structures, which cannot be pickled.
         return self.__dict__ | {"_ways": {}}
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -148,25 +146,34 @@ class CsrConv(CsrLayer):
         if len(self.weight) != len(self.index):
             self._check_values()
         x = x if batched else x.unsqueeze(0)
-        y: Tensor = Convolution.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        way = self.way(x)
+        y: Tensor = Convolution.apply(x, self.weight, self.bias, self, way)  # type: ignore[no-untyped-call]
         return y if batched else y.squeeze(0)
 
     def way(self, x: Tensor) -> WithOffsets | ThroughDense:
         """Return how images like x are computed; the offsets it holds are made once."""
-        name = native.in_use()
+        name = dispatch.in_use()
+        # Offsets depend on the vector width of the instruction set as well.
         key = (name, *x.shape)
         if key not in self._ways:
             axes = self._axes(x)
+            # The oldest goes: a model that meets many image sizes would otherwise gather offsets
+            # for all of them.
             if len(self._ways) >= _KEPT:
                 self._ways.pop(next(iter(self._ways)))
             if name == "torch":
-                self._ways[key] = ThroughDense(self)
+                self._ways[key] = ThroughDense(self.index, self._dense())
             else:
                 channels = (self.in_channels, self.out_channels)
-                vectors = native.tile()
+                vectors = dispatch.tile()
                 plan = Plan(axes, len(x), channels, self.groups, *vectors)
                 self._ways[key] = WithOffsets(self.index, plan, self.dimensions)
         return self._ways[key]
+
+    def _dense(self) -> DenseConvolution:
+        return DenseConvolution(
+            self.dense_shape, self.stride, self.pads, self.dilation, self.groups
+        )
 
     def _axes(self, x: Tensor) -> tuple[Axis, Axis, Axis]:
         made = [
@@ -183,43 +190,10 @@ class CsrConv(CsrLayer):
         one, two, three = [Axis(1)] * (3 - self.dimensions) + made
         return one, two, three
 
-    def _padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Return x and the symmetric padding that remains to be done."""
-        if all(low == high for low, high in self.pads):
-            return x, tuple(low for low, _ in self.pads)
-        flat = [n for pad in reversed(self.pads) for n in pad]
-        return functional.pad(x, flat), (0,) * self.dimensions
-
-    def dense_convolution(self, x: Tensor, dense: Tensor, bias: Tensor | None) -> Tensor:
-        """Convolve with a dense weight."""
-        x, padding = self._padded(x)
-        y: Tensor = _CONVOLVE[self.dimensions](
-            x, dense, bias, self.stride, padding, self.dilation, self.groups
-        )
-        return y
-
-    def dense_weight_gradient(self, x: Tensor, grad: Tensor, rows: slice) -> Tensor:
-        """Compute the dense gradient of some output channels' weights."""
-        x, padding = self._padded(x)
-        first, last, _ = rows.indices(self.out_channels)
-        per_group, inputs = self.out_channels // self.groups, self.in_channels // self.groups
-        parts = []
-        for group in range(first // per_group, -(-last // per_group)):
-            low, high = max(first, group * per_group), min(last, (group + 1) * per_group)
-            shape = (high - low, inputs, *self.kernel_size)
-            images = x[:, group * inputs : (group + 1) * inputs]
-            parts.append(
-                _WEIGHT_GRADIENT[self.dimensions](  # type: ignore[no-untyped-call]
-                    images, shape, grad[:, low:high], self.stride, padding, self.dilation
-                )
-            )
-        return torch.cat(parts)
-
     def gradient_rows(self, row: int, end: int) -> Tensor:
         """Sum the dense gradient of rows [row, end) over all captured passes."""
-        total = sum(
-            self.dense_weight_gradient(x, grad, slice(row, end)) for x, grad in self._captured
-        )
+        dense = self._dense()
+        total = sum(dense.weight_gradient(x, grad, slice(row, end)) for x, grad in self._captured)
         return torch.as_tensor(total).flatten(1)
 
     def extra_repr(self) -> str:

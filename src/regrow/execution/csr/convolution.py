@@ -1,21 +1,20 @@
-"""One convolution over nonzeros: its autograd function, and the two ways to compute it."""
+"""The autograd function of a convolution over nonzeros, computed in C or through a dense weight."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from regrow.execution.csr import layout
+from regrow.execution.csr.dense import DenseConvolution
+from regrow.execution.csr.dispatch import kernels
 from regrow.execution.csr.geometry import Plan
 from regrow.execution.csr.index import Index
-from regrow.execution.csr.native import kernels
-
-if TYPE_CHECKING:
-    from regrow.execution.csr.conv import CsrConv
+from regrow.execution.csr.layer import CsrLayer
 
 __all__ = ["Convolution", "ThroughDense", "WithOffsets"]
 
@@ -24,14 +23,20 @@ class Convolution(torch.autograd.Function):
     """A sparse convolution of images, batch innermost, and its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrConv) -> Tensor:
-        """Compute the output."""
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        values: Tensor,
+        bias: Tensor | None,
+        layer: CsrLayer,
+        way: WithOffsets | ThroughDense,
+    ) -> Tensor:
+        """Compute the output the way that was chosen."""
         relu = layer.activation == "relu"
         x, values = layout.batch_last(x), values.contiguous()
-        ctx.way = way = layer.way(x)
         y = way.forward(x, values, bias, relu)
         ctx.save_for_backward(x, values, *([y] if relu else []))
-        ctx.layer = layer
+        ctx.layer, ctx.way = layer, way
         return y
 
     @staticmethod
@@ -39,10 +44,12 @@ class Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients of input, nonzeros and bias that are needed."""
         x, values, *output = ctx.saved_tensors
-        needs_x, needs_values, needs_bias, _ = ctx.needs_input_grad
+        needs_x, needs_values, needs_bias, *_ = ctx.needs_input_grad
         grad = layout.batch_last(grad)
         sums = torch.empty(grad.shape[1]) if needs_bias else None
         if output or needs_bias:
+            # Slices, and what was channels last, have the batch innermost, but not channel after
+            # channel.
             if not _is_dense(grad):
                 grad = layout.empty_images(*_sizes(grad)).copy_(grad)
             masked = torch.empty_like(grad) if output else None
@@ -55,6 +62,7 @@ class Convolution(torch.autograd.Function):
             ctx.way.input_gradient(x, grad, values) if needs_x else None,
             ctx.way.weight_gradient(x, grad) if needs_values else None,
             sums,
+            None,
             None,
         )
 
@@ -109,19 +117,19 @@ class WithOffsets:
 
 
 class ThroughDense:
-    """The same through a dense weight that lives for one call, where no library can be had."""
+    """A convolution through a dense weight made for each call, where there is no C library."""
 
-    def __init__(self, layer: CsrConv) -> None:
-        self.layer, self.index = layer, layer.index
+    def __init__(self, index: Index, dense: DenseConvolution) -> None:
+        self.index, self.dense = index, dense
 
-    def _dense(self, values: Tensor) -> Tensor:
-        dense = values.new_zeros(math.prod(self.layer.dense_shape))
-        return dense.index_put_((self.index.positions,), values).view(self.layer.dense_shape)
+    def _weight(self, values: Tensor) -> Tensor:
+        weight = values.new_zeros(math.prod(self.dense.shape))
+        return weight.index_put_((self.index.positions,), values).view(self.dense.shape)
 
     def forward(self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
         """Compute the output, batch innermost."""
         with torch.autocast("cpu", enabled=False):
-            y = self.layer.dense_convolution(x, self._dense(values), bias)
+            y = self.dense.forward(x, self._weight(values), bias)
         y = layout.empty_images(*_sizes(y)).copy_(y)
         return y.relu_() if relu else y
 
@@ -129,14 +137,14 @@ class ThroughDense:
         """Compute the gradient of the input."""
         with torch.enable_grad(), torch.autocast("cpu", enabled=False):
             x = x.detach().requires_grad_()
-            y = self.layer.dense_convolution(x, self._dense(values), None)
+            y = self.dense.forward(x, self._weight(values), None)
         return torch.autograd.grad(y, x, grad)[0]
 
     def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
         """Compute the gradient of the nonzeros."""
         with torch.autocast("cpu", enabled=False):
-            dense = self.layer.dense_weight_gradient(x, grad, slice(None))
-        return dense.flatten()[self.index.positions]
+            gradient = self.dense.weight_gradient(x, grad, slice(None))
+        return gradient.flatten()[self.index.positions]
 
     def index_tensors(self) -> list[Tensor]:
         """Return nothing: the index is all there is."""

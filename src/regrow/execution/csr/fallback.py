@@ -1,16 +1,14 @@
-"""The operations of a sparse layer on torch's own sparse tensors, where no library can be had."""
+"""The operations of a sparse layer on torch's own sparse tensors, without the C library."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from regrow.execution.csr.index import Compressed, Index
+from regrow.execution.csr.compressed import Compressed
 
 __all__ = [
     "above",
@@ -25,7 +23,6 @@ __all__ = [
     "pack",
     "positions_of",
     "rows_of",
-    "split",
     "transpose",
 ]
 
@@ -57,8 +54,8 @@ def locate(before: Tensor, after: Tensor) -> tuple[Tensor, int]:
     if not len(before):
         return torch.full_like(after, -1), 0
     places = torch.searchsorted(before, after).clamp_(max=len(before) - 1)
-    found = before[places] == after
-    return torch.where(found, places, -1).to(after.dtype), int(torch.count_nonzero(found))
+    present = before[places] == after
+    return torch.where(present, places, -1).to(after.dtype), int(torch.count_nonzero(present))
 
 
 def merge(a: Tensor, b: Tensor) -> Tensor:
@@ -73,28 +70,28 @@ _BITS = np.left_shift(1, np.arange(8)).astype(np.uint8)
 
 def mark(bits: Tensor, positions: Tensor) -> None:
     """Set bits by ascending position in bytes, the lowest bit first."""
-    found = positions.numpy()
-    if not found.size:
+    numbers = positions.numpy()
+    if not numbers.size:
         return
-    byte = found >> 3
+    byte = numbers >> 3
     first = np.flatnonzero(np.diff(byte, prepend=-1))  # bytes come in runs
-    bits.numpy()[byte[first]] |= np.bitwise_or.reduceat(_BITS[found & 7], first)
+    bits.numpy()[byte[first]] |= np.bitwise_or.reduceat(_BITS[numbers & 7], first)
 
 
 def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tensor, Tensor]:
     """Find the entries of yᵀ x whose magnitude exceeds a bound, some rows at a time."""
     step = max(1, _CHUNK // max(1, x.shape[1]))
-    positions, values, found = [], [], 0
+    positions, values, count = [], [], 0
     for row in range(0, y.shape[1], step):
         tile = (y.t()[row : row + step] @ x).abs_().flatten()
         there = (~(tile <= bound)).nonzero().squeeze(1)
-        found += len(there)
-        if found <= capacity:
+        count += len(there)
+        if count <= capacity:
             positions.append((there + row * x.shape[1]).int())
             values.append(tile[there])
-    if found > capacity:
-        return found, torch.empty(0, dtype=torch.int32), torch.empty(0)
-    return found, torch.cat(positions), torch.cat(values)
+    if count > capacity:
+        return count, torch.empty(0, dtype=torch.int32), torch.empty(0)
+    return count, torch.cat(positions), torch.cat(values)
 
 
 def rows_at(pointers: Tensor) -> Tensor:
@@ -115,11 +112,6 @@ def transpose(
     key = (columns if keys is None else keys[columns.long()]) + rows // group_rows * shift
     order = torch.argsort(key, stable=True)
     return _pointers(key, key_count), rows[order].int(), order.int()
-
-
-def split(pointers: Tensor, index: Tensor, width: int, blocks: int) -> Tensor:
-    """Return the borders of whole rows: torch has no use for blocks."""
-    return torch.stack([pointers[:-1], *[pointers[1:]] * blocks])
 
 
 def pack(x: Tensor, out: Tensor) -> Tensor:
@@ -191,7 +183,8 @@ def linear(
 
 
 def linear_backward(
-    index: Index,
+    forward: Compressed,
+    transposed: Compressed | None,
     values: Tensor,
     x: Tensor,
     grad: Tensor,
@@ -204,6 +197,6 @@ def linear_backward(
     grad = grad if packed is None else pack(grad, packed)
     epilogue_backward(grad, None, None, for_bias)
     if for_values is not None:
-        for_values.copy_(dot(index.forward, x, grad))
-    if for_x is not None:
-        multiply(index.transposed, values, grad, for_x, None, relu=False)
+        for_values.copy_(dot(forward, x, grad))
+    if for_x is not None and transposed is not None:
+        multiply(transposed, values, grad, for_x, None, relu=False)

@@ -15,9 +15,7 @@ __all__ = ["Axis", "Pass", "Plan"]
 
 _AXES = ctypes.c_int64 * 3
 _SCRATCH = 1 << 20  # bytes that stay in the second-level cache
-_MIN_TASKS = (
-    8  # pieces that threads can share; a constant, so that results do not depend on threads
-)
+_MIN_TASKS = 8  # pieces for threads to share; fixed, so that results do not depend on threads
 
 
 class Pass(ctypes.Structure):
@@ -154,8 +152,8 @@ class Plan:
 
     def phase_of(self, tap: tuple[int, ...]) -> int:
         """Return the number of the phase that a tap reads."""
-        found = tuple(axis.phase(t) for axis, t in zip(self.axes, tap, strict=True))
-        return self.phase_list.index(found)
+        phase = tuple(axis.phase(t) for axis, t in zip(self.axes, tap, strict=True))
+        return self.phase_list.index(phase)
 
     def shift_of(self, tap: tuple[int, ...]) -> list[int]:
         """Return the shift of a tap on every axis."""

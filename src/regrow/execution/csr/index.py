@@ -3,79 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from regrow.execution.csr.native import kernels
+from regrow.execution.csr.compressed import Compressed
+from regrow.execution.csr.dispatch import kernels
 
-if TYPE_CHECKING:
-    from regrow.execution.csr.native import Matrix
-
-__all__ = ["Compressed", "Index"]
-
-# Columns that are read together. A narrow block keeps what is read close, and costs each row a pass
-# over its sums: it pays for rows with many nonzeros in it.
-_NARROW, _WIDE = 256, 1024
-_WORTH = 20
-
-
-class Compressed:
-    """The structure of one sparse matrix, as the kernels read it.
-
-    Args:
-        pointers: int32 [rows + 1], the nonzeros of row r are pointers[r] up to pointers[r + 1].
-        index: int32 [nonzeros], the column of each, ascending within a row.
-        columns: how many columns there are.
-        order: int32 [nonzeros], where the value of each nonzero lies; None: in its own place.
-        width: columns that are read together, so that they stay in a cache; None chooses.
-    """
-
-    def __init__(
-        self,
-        pointers: Tensor,
-        index: Tensor,
-        columns: int,
-        order: Tensor | None = None,
-        width: int | None = None,
-    ) -> None:
-        self.pointers, self.index, self.columns, self.order = pointers, index, columns, order
-        self.rows, self.nonzeros = len(pointers) - 1, len(index)
-        self.width = width
-        self._native: Matrix | None = None
-        self._split: Tensor | None = None
-
-    def block_width(self) -> int:
-        """Return how many columns a block has, so that what it reads of x stays in a cache."""
-        if self.width is not None:
-            return self.width
-        in_narrow = self.nonzeros / max(1, self.rows * self.columns) * _NARROW
-        return _NARROW if in_narrow >= _WORTH else _WIDE
-
-    def tensors(self) -> list[Tensor]:
-        """Return all that is held."""
-        held = (self.pointers, self.index, self.order, self._split)
-        return [tensor for tensor in held if tensor is not None]
-
-    def native(self, kind: type[Matrix]) -> Matrix:
-        """Return the structure that the C kernels take; made once."""
-        if self._native is None:
-            width = self.block_width()
-            blocks = max(1, math.ceil(self.columns / width))
-            if blocks > 1:
-                self._split = kernels().split(self.pointers, self.index, width, blocks)
-            split = self.pointers if self._split is None else self._split
-            self._native = kind(
-                self.rows,
-                blocks,
-                1 if self._split is None else self.rows,
-                self.pointers.data_ptr(),
-                split.data_ptr(),
-                self.index.data_ptr(),
-                None if self.order is None else self.order.data_ptr(),
-            )
-        return self._native
+__all__ = ["Index"]
 
 
 class Index:
@@ -111,6 +47,7 @@ class Index:
                 f"ascending, at least 0 and below {math.prod(self.shape)}; sort them and drop "
                 "duplicates"
             )
+        # Made when first used: a first layer needs no transposed order, inference neither.
         self._forward: Compressed | None = None
         self._transposed: Compressed | None = None
 

@@ -1,20 +1,17 @@
-"""What sparse layers share: values and index, the dense view, gradients captured for later."""
+"""The base of csr layers: values and index, the dense view, gradients captured for an update."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from regrow.execution.csr import native
+from regrow.execution.csr import dispatch
 from regrow.execution.csr.index import Index
 
 __all__ = ["CsrLayer", "checked"]
-
-_TILE = 1 << 20  # numbers in a tile of the dense gradient: 4 MiB
 
 
 def checked(x: Tensor, layer: nn.Module) -> Tensor:
@@ -115,26 +112,6 @@ class CsrLayer(nn.Module):
         dense = torch.zeros(math.prod(self.dense_shape), dtype=self.weight.dtype)
         return dense.index_put_((self.index.positions,), self.weight).view(self.dense_shape)
 
-    @torch.no_grad()
-    def dense_gradient_tiles(
-        self, rows_per_tile: int | None = None
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Yield the dense gradient of the captured backward passes, some rows at a time.
-
-        Args:
-            rows_per_tile: rows (output features or channels) of a tile; None: about 4 MiB.
-
-        Yields:
-            The first row, and a new float32 tensor [rows, the rest of the dense weight]. Nothing
-            if nothing was captured.
-        """
-        rows, columns = self.index.shape
-        if not self._captured:
-            return
-        step = rows_per_tile or max(1, _TILE // max(1, columns))
-        for row in range(0, rows, step):
-            yield row, self.gradient_rows(row, min(rows, row + step))
-
     @abstractmethod
     def gradient_rows(self, row: int, end: int) -> Tensor:
         """Sum the dense gradient of rows [row, end) over all captured passes."""
@@ -161,12 +138,13 @@ class CsrLayer(nn.Module):
 
     def computed_by(self) -> str:
         """Name the kernels in use: the C library's instruction set, or torch."""
-        name = native.in_use()
+        name = dispatch.in_use()
         return "torch (no C library)" if name == "torch" else f"C kernels ({name})"
 
     def topology_bytes(self) -> int:
         """Count the bytes that say where the nonzeros are, in the orders used until now."""
         memory = [tensor.untyped_storage() for tensor in self.index_tensors()]
+        # By memory and not by tensor: several orders share their pointers.
         return sum({held.data_ptr(): held.nbytes() for held in memory}.values())
 
     def index_tensors(self) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from regrow.execution.csr.native import kernels
+from regrow.execution.csr.dispatch import kernels
 
 __all__ = [
     "batch_last",
@@ -28,6 +28,8 @@ def leading(batch: int) -> int:
         >>> leading(128), leading(512)
         (128, 528)
     """
+    # With a distance of a multiple of 128 bytes, the same samples of many features fall into few
+    # cache sets and push one another out.
     if batch < _SMALL or batch % (2 * _LINE):
         return batch
     return batch + _LINE
@@ -61,7 +63,7 @@ def feature_major(x: Tensor, reuse: float = 0) -> Tensor:
 
 
 def one_stride(x: Tensor) -> Tensor:
-    """Return x with strides that say what they mean, where a size of one leaves them open."""
+    """Return x with definite strides, where a size of one leaves them arbitrary."""
     if 1 not in x.shape:
         return x
     batch = x.shape[0]

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from regrow.execution.csr import layout
+from regrow.execution.csr.dispatch import kernels
 from regrow.execution.csr.index import Index
+from regrow.execution.csr.largest import highest_of_product
 from regrow.execution.csr.layer import CsrLayer, checked
-from regrow.execution.csr.native import kernels
-from regrow.execution.growth import highest_of_product
 
 __all__ = ["CsrLinear"]
 
@@ -31,6 +31,7 @@ class _Linear(torch.autograd.Function):
         packed = layout.room_to_pack(x, len(index) / max(1, index.shape[1]))
         y = layout.empty(len(x), index.shape[0])
         kernels().linear(index.forward, values, x, packed, y, bias, relu)
+        # The packed copy is what the backward pass reads: the original need not be kept alive.
         ctx.save_for_backward(x if packed is None else packed, values, *([y] if relu else []))
         ctx.layer, ctx.index = layer, index
         return y
@@ -52,7 +53,10 @@ class _Linear(torch.autograd.Function):
         grad_x = None
         if needs_x:  # in the layout of x: autograd would otherwise copy it into that, slowly
             grad_x = torch.empty(x.shape) if ctx.batch_major else layout.empty(*x.shape)
-        kernels().linear_backward(index, values, x, grad, packed, grad_values, grad_x, sums)
+        transposed = index.transposed if needs_x else None
+        kernels().linear_backward(
+            index.forward, transposed, values, x, grad, packed, grad_values, grad_x, sums
+        )
         if ctx.layer.captures:
             ctx.layer.capture(x, grad if packed is None else packed)
         return grad_x, grad_values, sums, None

@@ -1,4 +1,4 @@
-"""The C kernels: finding, loading and calling them.
+"""Finds, compiles if need be, and loads the library of C kernels.
 
 Looked for in this order: the file shipped beside the sources, a copy in the user's cache folder, a
 compiler to make that copy with. Without any of them `fallback` takes over. The environment variable
@@ -11,22 +11,13 @@ import ctypes
 import functools
 import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from regrow.execution.csr import build
 
-__all__ = [
-    "Matrix",
-    "available",
-    "in_use",
-    "kernels",
-    "library",
-    "tile",
-    "use",
-]
+__all__ = ["SETS", "Matrix", "library"]
 
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -98,7 +89,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         [_LONG, _LONG, *[_POINTER] * 5, _INT, *[_POINTER] * 3, _INT],
     ),
 }
-_SETS = 4
+SETS = 4  # instruction sets that the library was compiled for, the slowest first
 
 
 class Matrix(ctypes.Structure):
@@ -184,54 +175,7 @@ def library() -> ctypes.CDLL | None:
                 "compiled; install a C compiler, or unset the variable to compute with torch"
             )
         return None
-    for number in reversed(range(_SETS)):
+    for number in reversed(range(SETS)):
         if found.regrow_use(number):
             break
     return found
-
-
-def available() -> list[str]:
-    """Return what this machine can compute with, the fastest first; the last is always "torch"."""
-    found = library()
-    sets = [found.regrow_set(number) for number in reversed(range(_SETS))] if found else []
-    return [name.decode() for name in sets if name] + ["torch"]
-
-
-_chosen: str | None = None
-
-
-def in_use() -> str:
-    """Return what computes now: "avx512", "avx2", "neon", "portable" or "torch"."""
-    return _chosen or available()[0]
-
-
-def tile() -> tuple[int, int]:
-    """Return the floats in a vector of the instruction set in use, and the vectors in its tile."""
-    found = library()
-    return (found.regrow_lanes(), found.regrow_largest()) if found else (1, 1)
-
-
-def use(name: str) -> None:
-    """Compute with `name` from now on; tests and benchmarks ask for what is not the fastest.
-
-    Raises:
-        ValueError: this machine does not have it.
-    """
-    global _chosen  # noqa: PLW0603
-    names = available()
-    if name not in names:
-        raise ValueError(f"name={name!r} is not available here; allowed are {names}")
-    found = library()
-    for number in range(_SETS):
-        if found and (found.regrow_set(number) or b"").decode() == name:
-            found.regrow_use(number)
-    _chosen = name
-    kernels.cache_clear()
-
-
-@functools.cache
-def kernels() -> ModuleType:
-    """Return the module that computes: `products` over the C library, or `fallback`."""
-    from regrow.execution.csr import fallback, products  # noqa: PLC0415
-
-    return fallback if in_use() == "torch" else products

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from regrow.execution.csr.native import in_use, kernels
+from regrow.execution.csr.dispatch import in_use, kernels
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "with_batch_last"]
 
@@ -60,7 +60,7 @@ class _Normalize(torch.autograd.Function):
 
 
 class _BatchLast(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over contiguous channels; anything else goes the way of `torch.nn`."""
+    """Batch norm over contiguous channels; anything else is left to `torch.nn`."""
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
@@ -116,6 +116,7 @@ def with_batch_last(model: _Model) -> _Model:
         nn.BatchNorm2d: BatchNorm2d,
         nn.BatchNorm3d: BatchNorm3d,
     }
+    # The class is exchanged, not the module: hooks, references and state stay.
     for module in model.modules():
         for dense, turned in classes.items():
             if type(module) is dense:

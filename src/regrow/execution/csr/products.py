@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, cast
+import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from regrow.execution.csr.compressed import Compressed
+from regrow.execution.csr.geometry import Pass
 from regrow.execution.csr.native import Matrix, library
-
-if TYPE_CHECKING:
-    from regrow.execution.csr.geometry import Pass
-    from regrow.execution.csr.index import Compressed, Index
 
 __all__ = [
     "above",
@@ -101,7 +100,7 @@ def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tenso
         if there are more than the capacity.
     """
     positions, values = torch.empty(capacity, dtype=torch.int32), torch.empty(capacity)
-    found = _C.regrow_above(
+    count = _C.regrow_above(
         y.shape[1],
         x.shape[1],
         len(x),
@@ -115,10 +114,10 @@ def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tenso
         values.data_ptr(),
         torch.get_num_threads(),
     )
-    if found < 0:
+    if count < 0:
         raise MemoryError("no memory for the scratch space of a topology update")
-    kept = found if found <= capacity else 0
-    return found, positions[:kept], values[:kept]
+    kept = count if count <= capacity else 0
+    return count, positions[:kept], values[:kept]
 
 
 def transpose(
@@ -155,6 +154,26 @@ def split(pointers: Tensor, index: Tensor, width: int, blocks: int) -> Tensor:
     return out
 
 
+def _by_reference(matrix: Compressed) -> Any:
+    """Return the structure that the C kernels take, by reference; it is made once."""
+    if matrix.struct is None:
+        width = matrix.block_width()
+        blocks = max(1, math.ceil(matrix.columns / width))
+        if blocks > 1:
+            matrix.split = split(matrix.pointers, matrix.index, width, blocks)
+        borders = matrix.pointers if matrix.split is None else matrix.split
+        matrix.struct = Matrix(
+            matrix.rows,
+            blocks,
+            1 if matrix.split is None else matrix.rows,
+            matrix.pointers.data_ptr(),
+            borders.data_ptr(),
+            matrix.index.data_ptr(),
+            None if matrix.order is None else matrix.order.data_ptr(),
+        )
+    return ctypes.byref(matrix.struct)
+
+
 def pack(x: Tensor, out: Tensor) -> Tensor:
     """Copy [batch, features] of any strides into a feature-major tensor."""
     _C.regrow_pack(
@@ -174,7 +193,7 @@ def multiply(
     """Compute out = x matrixᵀ + bias, with a ReLU on request; x feature-major, out either way."""
     turned = out.stride(0) != 1
     _C.regrow_multiply(
-        ctypes.byref(matrix.native(Matrix)),
+        _by_reference(matrix),
         values.data_ptr(),
         x.data_ptr(),
         x.stride(1),
@@ -200,7 +219,7 @@ def linear(
 ) -> None:
     """Compute a layer as :func:`multiply` does, x packed on the way if there is room for it."""
     _C.regrow_linear(
-        ctypes.byref(matrix.native(Matrix)),
+        _by_reference(matrix),
         values.data_ptr(),
         x.data_ptr(),
         *x.stride(),
@@ -217,7 +236,8 @@ def linear(
 
 
 def linear_backward(
-    index: Index,
+    forward: Compressed,
+    transposed: Compressed | None,
     values: Tensor,
     x: Tensor,
     grad: Tensor,
@@ -227,10 +247,11 @@ def linear_backward(
     for_bias: Tensor | None,
 ) -> None:
     """Compute the gradients of a layer that there is room for, its own packed on the way."""
+    assert (transposed is None) == (for_x is None)
     turned = for_x is not None and for_x.stride(0) != 1
     _C.regrow_linear_backward(
-        ctypes.byref(index.forward.native(Matrix)),
-        None if for_x is None else ctypes.byref(index.transposed.native(Matrix)),
+        _by_reference(forward),
+        None if transposed is None else _by_reference(transposed),
         values.data_ptr(),
         x.data_ptr(),
         x.stride(1),
@@ -252,7 +273,7 @@ def dot(matrix: Compressed, x: Tensor, y: Tensor) -> Tensor:
     """Compute yᵀ x at the nonzeros of the matrix only; x and y feature-major."""
     out = torch.empty(matrix.nonzeros)
     _C.regrow_dot(
-        ctypes.byref(matrix.native(Matrix)),
+        _by_reference(matrix),
         out.data_ptr(),
         x.data_ptr(),
         x.stride(1),
@@ -294,7 +315,7 @@ def convolve(
     """Compute one pass of a convolution, batch innermost."""
     failed = _C.regrow_convolve(
         ctypes.byref(made),
-        ctypes.byref(matrix.native(Matrix)),
+        _by_reference(matrix),
         values.data_ptr(),
         x.data_ptr(),
         out.data_ptr(),
@@ -308,11 +329,13 @@ def convolve(
 
 def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Tensor:
     """Compute the gradient of a convolution's nonzeros."""
+    # A fixed number of partial sums, whatever the number of threads: the result is the same bit for
+    # bit.
     parts = max(1, min(_PARTS, _C.regrow_tasks(ctypes.byref(made))))
     out = torch.empty(parts, matrix.nonzeros)
     failed = _C.regrow_convolve_dot(
         ctypes.byref(made),
-        ctypes.byref(matrix.native(Matrix)),
+        _by_reference(matrix),
         out.data_ptr(),
         parts,
         x.data_ptr(),

@@ -1,4 +1,4 @@
-"""The nonzeros of a convolution as constant offsets into scratch memory, for images of one size."""
+"""Turns a convolution's nonzeros into offsets into scratch memory, for images of one size."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from regrow.execution.csr import products
+from regrow.execution.csr.compressed import Compressed
 from regrow.execution.csr.geometry import Pass, Plan
-from regrow.execution.csr.index import Compressed, Index
+from regrow.execution.csr.index import Index
 
 __all__ = ["Shifted"]
 
@@ -24,7 +25,7 @@ def _offset(parts: list[int], extent: list[int]) -> int:
 
 
 class Shifted:
-    """An index and a plan, joined: what the C kernels need for one convolution.
+    """What the C kernels need for one convolution, made of an index and a plan.
 
     Args:
         index: the nonzeros of the weight [out_channels, in_channels / groups * taps].
@@ -117,6 +118,7 @@ class Shifted:
     def input_gradient(self, grad: Tensor, values: Tensor, out: Tensor) -> Tensor:
         """Compute the gradient of the input from that of the output."""
         axes = self.plan.axes
+        # Some pixels are read by no output: no pass writes their gradient, which is zero.
         if any(axis.phases < axis.stride for axis in axes):
             out.zero_()
         for phase, made, matrix in self.backward:
@@ -137,6 +139,7 @@ class Shifted:
 
 
 def _with_strides(made: Pass, source: Tensor, target: Tensor) -> Pass:
+    # A copy: one plan serves images of any strides.
     made = Pass.from_buffer_copy(made)
     made.source_channel, made.row_stride = source.stride(1), target.stride(1)
     made.source_stride = (ctypes.c_int64 * 3)(*source.stride()[2:])

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from regrow.execution.csr.native import in_use
+from regrow.execution.csr.dispatch import in_use
 from regrow.lab.environment import environment
 from regrow.measure.timing import Timing
 from regrow.studies.execution.layers import WIDTHS, compare_layers

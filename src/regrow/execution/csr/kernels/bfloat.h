@@ -49,11 +49,13 @@ static INLINE __attribute__((target("avx512f,avx512bf16,avx2,fma"))) void bfloat
     const __m512bh left = (__m512bh)_mm512_loadu_ps(panel + b * 32);
     const __m512bh right = (__m512bh)_mm512_loadu_ps(panel + b * 32 + 16);
     UNROLL for (int r = 0; r < height; r++) {
+      /* Two neighbouring samples of one row, for all columns. */
       const __m512bh factor = (__m512bh)_mm512_set1_epi32((int)y[r * pairs + b]);
       sum[r][0] = _mm512_dpbf16_ps(sum[r][0], left, factor);
       sum[r][1] = _mm512_dpbf16_ps(sum[r][1], right, factor);
     }
   }
+  /* The largest error that rounding can have made of any product with this panel. */
   const float margin = panel[o->panel - 1] / SLACK;
   UNROLL for (int r = 0; r < height; r++)
     for (int half = 0; half < 2; half++) {

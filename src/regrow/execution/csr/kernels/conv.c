@@ -38,6 +38,7 @@ static struct piece piece_of(const struct conv *c, int64_t task) {
     p.to[axis] = smaller(p.from[axis] + c->band[axis], c->size[axis]);
     task /= bands;
   }
+  /* Rows are never cut: positions side by side share what they read. */
   p.from[2] = 0;
   p.to[2] = c->size[2];
   p.sample = task * c->chunk;
@@ -51,6 +52,7 @@ static int64_t scratch_size(const struct conv *c) {
 }
 
 static void copy_samples(float *to, const float *from, int64_t samples, int64_t chunk) {
+  /* The usual case with a constant length, which compilers turn into one vector move. */
   if (samples == 16 && chunk == 16) {
     memcpy(to, from, 16 * sizeof *to);
     return;
@@ -131,6 +133,7 @@ static void compute_tile(const struct work *k, struct tile *t, const struct piec
   t->y = partial ? edge : target;
   t->ldy = partial ? positions * c->chunk : c->row_stride;
   t->at = partial ? side_by_side[set->lanes / 8] : at;
+  /* The unused lanes are zeros, which add nothing to a dot product. */
   if (partial && k->dots) copy_lanes(c, t, target, p->samples, row, end, positions, 1);
   for (int64_t block = 0; block < k->m->blocks; block++) {
     set_block(t, k->m, block);
@@ -155,6 +158,7 @@ static void compute_piece(const struct work *k, const struct piece *p, const flo
       float *target = k->target + p->sample + d * c->stride[0] + h * c->stride[1];
       int64_t positions = widest;
       for (int64_t w = 0; w < c->size[2]; w += positions) {
+        /* The end of a row in ever narrower tiles: kernels exist for powers of two only. */
         while (positions > c->size[2] - w) positions /= 2;
         t.x = source + w * c->chunk;
         compute_tile(k, &t, p, target + w * c->stride[2], row, end, positions, edge);
@@ -173,6 +177,7 @@ EXPORT int regrow_convolve(const struct conv *c, const struct sparse *m, const f
                            const float *x, float *y, const float *bias, int relu, int threads) {
   const struct work k = {c, m, values, bias, y, relu, 0};
   const int64_t tasks = regrow_tasks(c), size = thread_size(&k);
+  /* One allocation for all threads, not one a task. */
   float *memory = aligned_alloc(64, (size_t)(size * threads) * sizeof *memory);
   if (!memory) return 1;
   PARALLEL(omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1))
@@ -199,6 +204,7 @@ EXPORT int regrow_convolve_dot(const struct conv *c, const struct sparse *m, flo
     float *scratch = memory + THREAD * size, *edge = scratch + scratch_size(c);
     float *values = out + part * nonzeros;
     memset(values, 0, (size_t)nonzeros * sizeof *values);
+    /* Which tasks a part adds up depends on the number of parts alone. */
     for (int64_t task = tasks * part / parts; task < tasks * (part + 1) / parts; task++) {
       const struct piece p = piece_of(c, task);
       pack_piece(c, &p, x, scratch);

@@ -8,6 +8,7 @@ EXPORT int64_t regrow_rows(int64_t nonzeros, const void *positions, int wide, in
   pointers[0] = 0;
   for (int64_t k = 0; k < nonzeros; k++) {
     const int64_t p = wide ? ((const int64_t *)positions)[k] : ((const int32_t *)positions)[k];
+    /* Checked on the way, since the loop reads every position in any case. */
     if (p <= before || p >= rows * columns) return k;
     while (p >= start + columns) {
       pointers[++row] = (int32_t)k;
@@ -36,6 +37,7 @@ EXPORT void regrow_transpose(int64_t rows, const int32_t *pointers, const int32_
   for (int64_t r = 0; r < rows; r++) {
     const int64_t base = r / group_rows * shift;
     for (int32_t k = pointers[r]; k < pointers[r + 1]; k++) {
+      /* Counting sort: rows are visited in order, so that they stay in order within a key. */
       const int32_t place = key_pointers[base + (keys ? keys[columns[k]] : columns[k])]++;
       row_of[place] = (int32_t)r;
       order[place] = k;

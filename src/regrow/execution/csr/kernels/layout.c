@@ -12,6 +12,8 @@ static void copy_square(const float *x, int64_t batch_stride, int64_t feature_st
 static void pack_features(int64_t batch, int64_t f, int64_t end, const float *x,
                           int64_t batch_stride, int64_t feature_stride, float *y, int64_t ldy) {
   const struct tiles *set = in_use;
+  /* Squares of one vector's side: rows are read and columns written a whole vector at a time,
+   * while both stay in the cache. */
   const int64_t side = set->lanes;
   for (; f < end; f += side) {
     const int64_t n = f + side < end ? side : end - f;
@@ -42,6 +44,8 @@ EXPORT void regrow_epilogue_backward(int64_t rows, int64_t columns, const float 
                                      float *sums, int threads) {
   PARALLEL(omp parallel for num_threads(threads) schedule(static) if (threads > 1))
   for (int64_t r = 0; r < rows; r++) {
+    /* Float32 sums of a stretch are added in double: over a long row, float32 alone would lose
+     * small terms. */
     double sum = 0;
     for (int64_t i = 0; i < columns; i += STRETCH) {
       const int64_t n = i + STRETCH < columns ? STRETCH : columns - i;

@@ -16,6 +16,8 @@ static const int64_t side_by_side[3][LARGEST_TILE] = {
 
 /* The first row of part `part` of `parts` with equally many nonzeros; a row itself counts as one. */
 static int64_t first_row(const struct sparse *m, int64_t part, int64_t parts) {
+  /* Rows differ in their nonzeros: equally many rows would leave threads waiting. The row itself
+   * counts because its y is loaded and stored even when it is empty. */
   const int64_t wanted = (m->pointers[m->rows] + m->rows) * part / parts;
   int64_t low = 0, high = m->rows;
   while (low < high) {
@@ -70,6 +72,8 @@ static void multiply_rows(struct tile t, const struct sparse *m, int64_t row, in
   const struct tiles *set = in_use;
   for (int64_t block = 0; block < m->blocks; block++) {
     set_block(&t, m, block);
+    /* The first block starts from the bias and the last one ends with the ReLU: no separate pass
+     * over y. */
     t.first = block == 0;
     t.relu = relu && block == m->blocks - 1;
     if (width >= set->lanes) set->multiply(&t, row, end, (int)(width / set->lanes));
@@ -100,6 +104,7 @@ EXPORT void regrow_multiply(const struct sparse *m, const float *values, const f
     t.ldy = width;
     for (int64_t r = row; r < end; r += some) {
       const int64_t last = r + some < end ? r + some : end;
+      /* Kernels address y by the number of the row, which does not begin at 0 here. */
       t.y = scratch - r * width;
       multiply_rows(t, m, r, last, width, relu);
       pack_features(last - r, 0, width, scratch, width, 1, y + start * ldy + r, ldy);
@@ -114,10 +119,13 @@ EXPORT void regrow_dot(const struct sparse *m, float *out, const float *x, int64
   const struct tiles *set = in_use;
   const int64_t pieces = piece_count(batch);
   const int64_t parts = larger(4 * threads, (m->rows + 255) / 256);
+  /* An empty batch has no piece that would write the zeros. */
   if (!pieces) memset(out, 0, (size_t)m->pointers[m->rows] * sizeof *out);
   PARALLEL(omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1))
   for (int64_t part = 0; part < parts; part++) {
     const int64_t row = first_row(m, part, parts), end = first_row(m, part + 1, parts);
+    /* A part's rows go through the batch one piece after the other, so that sums are added in
+     * one order, however many threads there are. */
     for (int64_t piece = 0; piece < pieces; piece++) {
       const int64_t start = piece_start(batch, piece), width = piece_width(batch - start);
       struct tile t = tile_of(m, out, x + start, ldx, y + start, ldy);

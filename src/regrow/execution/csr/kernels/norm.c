@@ -13,6 +13,8 @@ EXPORT void regrow_moments(int64_t rows, int64_t n, const float *x, float *mean,
   PARALLEL(omp parallel for num_threads(threads) schedule(static) if (threads > 1))
   for (int64_t r = 0; r < rows; r++) {
     const float *row = x + r * n;
+    /* Two passes, the second over differences from the mean: the sum of squares minus the
+     * squared mean would lose all digits where the mean is large. */
     mean[r] = (float)(row_sum(row, n) / n);
     double sum = 0;
     for (int64_t i = 0; i < n; i += STRETCH)
@@ -48,6 +50,8 @@ EXPORT void regrow_normalize_backward(int64_t rows, int64_t n, const float *g, c
     products[r] = (float)product;
     if (!out) continue;
     const double a = scale[r];
+    /* Written as a g + b (x - mean) + c: one pass, whose three factors are known once the sums
+     * are. */
     const float factors[4] = {(float)a, fixed ? 0 : (float)(-a * product / n * inverse_variance[r]),
                               fixed ? 0 : (float)(-a * sum / n), mean[r]};
     in_use->combine(grad, row, out + r * n, factors, n);

@@ -60,6 +60,8 @@ EXPORT int64_t regrow_above(int64_t rows, int64_t columns, int64_t batch, const 
   PARALLEL(omp parallel num_threads(threads) if (threads > 1))
   {
     const size_t size = (size_t)(BAND * columns + 1);
+    /* Room for every entry of a band, so that the kernels need no check, and for one more: an
+     * entry is written before it is known whether it counts. */
     struct found found = {malloc(size * sizeof(int32_t)), malloc(size * sizeof(int32_t)),
                           malloc(size * sizeof(float)),
                           malloc((size_t)(12 * (batch + 1)) * sizeof(float)), 0};
@@ -73,11 +75,14 @@ EXPORT int64_t regrow_above(int64_t rows, int64_t columns, int64_t batch, const 
       int64_t at;
       found.count = 0;
       if (!lacking) set->above(&o, row, end, &found);
+      /* Bands end in any order, but their place in the output is given out in the order of rows:
+       * positions come out ascending without a sort over all. */
       PARALLEL(omp ordered)
       {
         at = total;
         total += found.count;
       }
+      /* Counted on, though nothing more is written: the caller learns how many there are. */
       if (at + found.count > capacity) continue;
       int64_t next[BAND] = {0}; /* sort by row; columns ascend already */
       for (int64_t k = 0; k < found.count; k++) next[found.row[k] - row]++;

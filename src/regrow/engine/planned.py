@@ -1,0 +1,71 @@
+"""The plan of a model as data: which weights become sparse, how dense, and why others do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regrow.engine.tables import draw
+
+__all__ = ["Plan", "PlannedLayer"]
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """One weight that becomes sparse.
+
+    Args:
+        name: the parameter's name in the model.
+        shape: the weight's shape.
+        units: how many units the pattern makes of it.
+        initial: units active at the start of training.
+        final: units active at the end.
+        initial_density: the density asked for at the start, before rounding to units.
+        final_density: the density asked for at the end.
+        last: whether it is the last of the sparse weights, usually the outputs'.
+        after: the name of the weight, sparse or dense, whose outputs its inputs surely are, unit by
+            unit; None where that cannot be told (:func:`regrow.engine.chains.follows`).
+        execution: how the layer is computed: "masked", "csr" or "block".
+        why: what decided that, if it was not the caller.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    units: int
+    initial: int
+    final: int
+    initial_density: float
+    final_density: float
+    last: bool = False
+    after: str | None = None
+    execution: str = "masked"
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`regrow.sparsify` is about to do.
+
+    Args:
+        layers: the weights that become sparse, in the model's order.
+        skipped: why each other parameter stays dense, by name.
+    """
+
+    layers: tuple[PlannedLayer, ...]
+    skipped: dict[str, str]
+
+    def __str__(self) -> str:
+        """Draw the plan as a table."""
+        stored = any(layer.execution != "masked" or layer.why for layer in self.layers)
+        rows: list[tuple[str, ...]] = [("weight", "shape", "units", "start", "end", "density")]
+        if stored:
+            rows[0] += ("execution",)
+        for layer in self.layers:
+            shape = "×".join(map(str, layer.shape))
+            counts = (f"{n:,}" for n in (layer.units, layer.initial, layer.final))
+            row = (layer.name, shape, *counts, f"{layer.final / layer.units:.4f}")
+            rows.append((*row, layer.execution) if stored else row)
+        lines = [draw(rows)]
+        decided = [layer for layer in self.layers if layer.why]
+        lines += [f"{layer.execution}: {layer.name} ({layer.why})" for layer in decided]
+        lines += [f"dense: {name} ({why})" for name, why in self.skipped.items()]
+        return "\n".join(lines)

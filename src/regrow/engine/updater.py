@@ -1,0 +1,141 @@
+"""Makes the updates of one run: which layers take part, what is read, what is moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from regrow.engine.clock import skips
+from regrow.engine.gradients import Gradients
+from regrow.engine.history import Update
+from regrow.engine.method import Method
+from regrow.engine.moments import remembers
+from regrow.engine.scores import Role
+from regrow.engine.topology import Topology
+from regrow.engine.update import Moves
+
+__all__ = ["Updater"]
+
+
+class Updater:
+    """Plans an update before an optimizer's step and makes it afterwards.
+
+    Args:
+        method: says what moves, and by which scores.
+        topology: what is moved.
+        optimizer: holds the state of the weights.
+        gradients: those of the topology's weights.
+    """
+
+    def __init__(
+        self, method: Method, topology: Topology, optimizer: Optimizer, gradients: Gradients
+    ) -> None:
+        self.method = method
+        self.topology = topology
+        self.optimizer = optimizer
+        self.gradients = gradients
+        self._moves: dict[str, Moves] = {}
+        self._read: dict[str, Tensor] = {}
+
+    # ------------------------------------------------------------------ before a step
+
+    def clear_(self) -> None:
+        """Forget what was planned for a step that failed."""
+        self._moves = {}
+
+    def plan_in_step_(self, progress: float) -> None:
+        """Plan the update of the step now going on, and hide gradients if it takes its place.
+
+        Args:
+            progress: through the window of updates, from 0 to 1.
+
+        Raises:
+            FloatingPointError: a gradient that the update reads is NaN or infinite.
+            RuntimeError: there is none, or it was masked.
+        """
+        # Layers without a gradient stay as they are. But if the update reads gradients and there
+        # are none at all, it has to fail, not to pass unseen: then all layers are asked for.
+        names: Collection[str] = self.gradients.current().keys()
+        if not names and self._reads(progress, "gradient"):
+            names = self._trainable()
+        self._plan_(progress, names)
+        if self._moves and self.method.replaces_step:
+            self.gradients.hide()
+
+    def plan_by_hand_(self, progress: float) -> None:
+        """Plan an update outside a step, of the layers that have what it reads, if any has."""
+        names = self._trainable()
+        if self._reads(progress, "gradient"):
+            names = names & self.gradients.current().keys() or names
+        if self._reads(progress, "momentum"):
+            pairs = self.topology.pairs()
+            remembered = {layer.name for layer, w in pairs if remembers(self.optimizer, w)}
+            names = names & remembered or names
+        self._plan_(progress, names)
+
+    def will_read_gradients(self, progress: float) -> bool:
+        """Tell whether an update of all layers reads gradients."""
+        return self._reads(progress, "gradient")
+
+    def _plan_(self, progress: float, among: Collection[str]) -> None:
+        # Read before the step, which may unscale the gradients, or after which they may be gone.
+        self._moves, self._read = self.topology.moves(self.method, progress, among), {}
+        if "gradient" in self.method.reads(self._moves.values()):
+            self._read = self.gradients.dense(self._moves)
+
+    def _reads(self, progress: float, signal: str) -> bool:
+        moves = self.topology.moves(self.method, progress, self._trainable())
+        return signal in self.method.reads(moves.values())
+
+    def _trainable(self) -> set[str]:
+        return {layer.name for layer, weight in self.topology.pairs() if weight.requires_grad}
+
+    # ------------------------------------------------------------------ after it
+
+    def observe_(self) -> None:
+        """Let scores that are running averages see the step just made."""
+        if self.method.observes is None or skips(self.optimizer):
+            return
+        gradients = self.gradients.dense()
+        # Fused optimizers unscale gradients inside the step. If another sparsifier took that step's
+        # place, nobody has, though this one's scores follow unscaled gradients.
+        if self.gradients.replaced_by_any():
+            gradients = self._unscaled(gradients)
+        self.topology.observe_(self.method, gradients)
+
+    def make_(
+        self, step: int, progress: float, generator: Callable[[str, Role], torch.Generator]
+    ) -> Update | None:
+        """Make the update that was planned.
+
+        Args:
+            step: to be recorded.
+            progress: as it was planned for.
+            generator: makes the CPU generator for choices at random, from a key.
+
+        Returns:
+            What happened; None when nothing was to be moved.
+        """
+        gradients, self._read = self._read, {}
+        if not self._moves:
+            return None
+        # A layer whose running average has seen no step yet has nothing to choose by, and waits.
+        moves = self.topology.followed(self.method, self._moves)
+        if not moves:
+            return None
+        if self.method.replaces_step:
+            gradients = self._unscaled(gradients)
+        changes = self.topology.update_(
+            self.method, moves, progress, self.optimizer, gradients, generator
+        )
+        return Update(step, changes, read_gradients=self.method.reads_inactive(moves.values()))
+
+    def _unscaled(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Undo the scale of a loss: a fused optimizer does so in its step, and there was none."""
+        scale = getattr(self.optimizer, "grad_scale", None)
+        if scale is None:
+            return gradients
+        return {name: gradient / scale for name, gradient in gradients.items()}
