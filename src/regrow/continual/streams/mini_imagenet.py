@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regrow.data.pictures import open_rgb
 from regrow.engine.selection import sample, seeded_generator
 
 __all__ = ["FolderArrays", "load_mini_imagenet"]
 
 _ENDINGS = (".jpeg", ".jpg", ".png")
 _SPLITS = ("train", "val", "test")
+_BILINEAR = 2  # Pillow's Image.Resampling.BILINEAR
 
 
 @dataclass(frozen=True)
@@ -125,16 +127,11 @@ def _in_folders(root: Path) -> dict[str, list[Path]]:
 
 
 def _read(files: list[tuple[Path, int]], size: int) -> tuple[Tensor, Tensor]:
-    try:
-        from PIL import Image  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise ImportError("images need Pillow: pip install 'regrow[vision]'") from error
     pixels = np.empty((len(files), 3, size, size), dtype=np.uint8)
     for i, (path, _) in enumerate(files):
         if not path.exists():
             raise FileNotFoundError(f"{path}: is listed and not there; get miniImageNet again")
-        with Image.open(path) as image:
-            small = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+        small = open_rgb(path, str(path)).resize((size, size), _BILINEAR)
         pixels[i] = np.asarray(small).transpose(2, 0, 1)
     labels = torch.tensor([label for _, label in files], dtype=torch.int64)
     return torch.from_numpy(pixels), labels

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regrow.data.errors import decoding
+from regrow.data.labels import check_labels
+from regrow.data.pictures import open_rgb
+from regrow.data.places import Places
 from regrow.vision.corruptions.catalogue import CORRUPTIONS, EXTRA, check_severity
-from regrow.vision.data.dataset import check_labels
-from regrow.vision.data.pictures import open_rgb
-from regrow.vision.data.places import Places
 
 __all__ = ["CorruptedFolder", "load_corrupted"]
 
@@ -174,24 +175,20 @@ def _check(name: str, known: Mapping[str, object] | None, corruption: str, sever
 
 
 def _find(name: str, archive: str, inside: str, home: str, data_dir: str | Path | None) -> Path:
-    places = Places(name, None if data_dir is None else Path(data_dir))
-    for folder in places.folders:
-        for where in (folder, folder / archive, folder.parent / archive):
-            if (where / inside).exists():
-                return where
-    return places.fetched(
-        None, inside, f"unpack the archive of {home} there, or beside it as {archive}"
-    )
+    def look(folder: Path) -> Path | None:
+        places = (folder, folder / archive, folder.parent / archive)
+        return next((where for where in places if (where / inside).exists()), None)
+
+    advice = f"unpack the archive of {home} there, or beside it as {archive}"
+    return Places(name, data_dir).find(look, inside, advice)
 
 
 def _mapped(path: Path, shape: tuple[int | None, ...]) -> npt.NDArray[np.uint8]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: get it where the others are from")
-    try:
+    with decoding(path):
         # Copy on write: torch warns of arrays that cannot be written to.
         array: npt.NDArray[np.uint8] = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error}): get it again") from error
     sides = zip(shape, array.shape, strict=False)
     fits = array.ndim == len(shape) and all(want in (None, found) for want, found in sides)
     if array.dtype != np.uint8 or not fits:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from regrow.data.order import Order
 from regrow.engine.selection import seeded_generator
-from regrow.vision.data.order import Order
 
 __all__ = ["Augment", "Batches", "augmented"]
 

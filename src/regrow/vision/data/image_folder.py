@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regrow.data.pictures import open_rgb, shorter_side
+from regrow.data.places import Places
 from regrow.engine.selection import seeded_generator
 from regrow.vision.data.boxes import random_boxes
-from regrow.vision.data.pictures import open_rgb, shorter_side
-from regrow.vision.data.places import Places
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -88,10 +88,8 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         Raises:
             FileNotFoundError: there is none; the message says where it was looked for.
         """
-        places = Places(name, None if data_dir is None else Path(data_dir))
-        root = next((folder for folder in places.folders if (folder / "train").is_dir()), None)
-        root = root or places.fetched(
-            None,
+        root = Places(name, data_dir).find(
+            lambda folder: folder if (folder / "train").is_dir() else None,
             "a folder 'train'",
             "put the training images into train/CLASS/ there, and those to test on into "
             "val/CLASS/; ImageNet is given out at image-net.org to those who register",

@@ -8,12 +8,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from regrow.vision.data.dataset import DataSet, check_labels
-from regrow.vision.data.download import Remote
-from regrow.vision.data.kept import Arrays, kept
-from regrow.vision.data.pictures import decode
-from regrow.vision.data.places import Places
-from regrow.vision.data.trees import Tree, open_tree
+from regrow.data.download import Remote
+from regrow.data.kept import Arrays, kept
+from regrow.data.labels import check_labels
+from regrow.data.pictures import decode
+from regrow.data.places import Places
+from regrow.data.trees import Tree, open_tree
+from regrow.vision.data.dataset import DataSet
 
 __all__ = ["TINY_IMAGENET", "load_tiny_imagenet"]
 
@@ -38,15 +39,8 @@ def load_tiny_imagenet(places: Places) -> DataSet:
     Args:
         places: where to look.
     """
-    where = next(
-        (path for folder in places.folders for path in _candidates(folder) if path.exists()), None
-    )
-    if where is None:
-        where = places.fetched(
-            TINY_IMAGENET,
-            TINY_IMAGENET.name,
-            f"put {TINY_IMAGENET.name} of {TINY_IMAGENET.url} there, packed or unpacked",
-        )
+    advice = f"put {TINY_IMAGENET.name} of {TINY_IMAGENET.url} there, packed or unpacked"
+    where = places.find(_look, TINY_IMAGENET.name, advice, TINY_IMAGENET)
     tree = open_tree(where.parent if where.name == "wnids.txt" else where, _INSIDE)
     arrays = kept("tiny-imagenet", tree.stamps(), partial(_decode, tree))
     classes = int(arrays["classes"][0])
@@ -68,8 +62,9 @@ def load_tiny_imagenet(places: Places) -> DataSet:
     )
 
 
-def _candidates(folder: Path) -> list[Path]:
-    return [folder / "wnids.txt", folder / _INSIDE / "wnids.txt", folder / TINY_IMAGENET.name]
+def _look(folder: Path) -> Path | None:
+    names = ("wnids.txt", f"{_INSIDE}/wnids.txt", TINY_IMAGENET.name)
+    return next((folder / name for name in names if (folder / name).exists()), None)
 
 
 def _decode(tree: Tree) -> Arrays:

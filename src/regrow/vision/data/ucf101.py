@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regrow.data.errors import damaged
+from regrow.data.pictures import shorter_side
+from regrow.data.places import Places
 from regrow.engine.selection import seeded_generator
-from regrow.vision.data.pictures import shorter_side
-from regrow.vision.data.places import Places
 from regrow.vision.data.video_file import find_video, read_frames
 
 if TYPE_CHECKING:
@@ -140,9 +141,11 @@ class UCF101(Dataset[tuple[Tensor, int]]):
         Raises:
             FileNotFoundError: there is none; the message says where it was looked for.
         """
-        places = Places("ucf101", None if data_dir is None else Path(data_dir))
-        root = next((folder for folder in places.folders if (folder / _VIDEOS).is_dir()), None)
-        root = root or places.fetched(None, f"a folder {_VIDEOS!r}", _ADVICE)
+        root = Places("ucf101", data_dir).find(
+            lambda folder: folder if (folder / _VIDEOS).is_dir() else None,
+            f"a folder {_VIDEOS!r}",
+            _ADVICE,
+        )
         sizes = {"frames": frames, "step": step, "size": size, "resize": resize, "clips": clips}
         return cls(root, split, fold=fold, seed=seed, **sizes)
 
@@ -202,7 +205,7 @@ def _lines(path: Path) -> list[str]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: {_ADVICE}") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}): get it again") from error
+        raise damaged(path, error) from error
 
 
 def _read_classes(path: Path) -> list[str]:
@@ -210,7 +213,7 @@ def _read_classes(path: Path) -> list[str]:
     found = [re.fullmatch(r"(\d+)\s+([\w-]+)", line) for line in _lines(path)]
     numbers = [int(line[1]) if line else None for line in found]
     if not found or numbers != list(range(1, len(found) + 1)):
-        raise ValueError(f"{path} is damaged (no list of numbered classes): get it again")
+        raise damaged(path, "no list of numbered classes")
     return [line[2] for line in found if line]
 
 
@@ -222,11 +225,11 @@ def _read_list(path: Path, classes: list[str]) -> tuple[list[str], list[int]]:
         found = re.fullmatch(r"(([\w-]+)/[\w-]+\.avi)(?:\s+(\d+))?", line)
         label = number.get(found[2]) if found else None
         if found is None or label is None or found[3] not in (None, str(label + 1)):
-            raise ValueError(f"{path} is damaged (line {line!r}): get it again")
+            raise damaged(path, f"line {line!r}")
         videos.append(found[1])
         labels.append(label)
     if not videos:
-        raise ValueError(f"{path} is damaged (no video): get it again")
+        raise damaged(path, "no video")
     return videos, labels
 
 

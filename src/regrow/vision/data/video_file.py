@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regrow.vision.data.pictures import open_rgb
+from regrow.data.errors import damaged, decoding
+from regrow.data.pictures import open_rgb
+from regrow.machine import needed
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,20 +78,13 @@ def _of_file(where: Path, choose: Callable[[int], Sequence[int]]) -> list[Image.
 
 
 def _decode(where: Path) -> list[Any]:
-    try:
+    with needed("av", "video"):
         import av  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError(f"{where} needs PyAV: pip install 'regrow[video]'") from error
-    try:
-        with av.open(str(where)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "NONE"  # other processes read beside this one
-            promised = stream.frames
-            frames = list(container.decode(stream))
-    except (OSError, ValueError, IndexError, av.FFmpegError) as error:
-        raise ValueError(f"{where} is damaged ({error}): get it again") from error
+    with decoding(where, av.FFmpegError), av.open(str(where)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"  # other processes read beside this one
+        promised = stream.frames
+        frames = list(container.decode(stream))
     if not frames or len(frames) < _WHOLE * promised:
-        raise ValueError(
-            f"{where} is damaged ({len(frames)} frames, its header says {promised}): get it again"
-        )
+        raise damaged(where, f"{len(frames)} frames, its header says {promised}")
     return frames

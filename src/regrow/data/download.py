@@ -70,17 +70,19 @@ def fetch(remote: Remote, folder: Path, advice: str) -> Path:
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            found = _copy(remote, file)
-        if found != remote.checksum:
+            checksum = _copy(remote, file)
+        if checksum != remote.checksum:
             raise ValueError(
-                f"{remote.url} is not the file that was published: {remote.algorithm} is {found}, "
-                f"must be {remote.checksum}; {target} was not written. {by_hand}"
+                f"{remote.url} is not the file that was published: {remote.algorithm} is "
+                f"{checksum}, must be {remote.checksum}; {target} was not written. {by_hand}"
             )
         part.replace(target)
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it holds the connection
-        raise OSError(f"{remote.url} could not be had as {target} ({error}). {by_hand}") from error
+        raise OSError(
+            f"{remote.url} could not be downloaded to {target} ({error}). {by_hand}"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     return target

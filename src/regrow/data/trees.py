@@ -8,6 +8,8 @@ import zipfile
 import zlib
 from pathlib import Path, PureWindowsPath
 
+from regrow.data.errors import damaged
+
 __all__ = ["Folder", "Tar", "Tree", "Zip", "open_tree", "stamp"]
 
 _BROKEN = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
@@ -103,7 +105,7 @@ class Zip(Tree):
         try:
             self._archive = zipfile.ZipFile(where)
         except _BROKEN as error:
-            raise _damaged(where, error) from error
+            raise damaged(where, error) from error
         files = [info.filename for info in self._archive.infolist() if not info.is_dir()]
         self._names = {_inside(where, file, inside): file for file in files}
 
@@ -118,7 +120,7 @@ class Zip(Tree):
         try:
             return self._archive.read(self._names[name])
         except _BROKEN as error:
-            raise _damaged(self.at(name), error) from error
+            raise damaged(self.at(name), error) from error
 
 
 class Tar(Tree):
@@ -137,7 +139,7 @@ class Tar(Tree):
         try:
             self._files = dict(self._contents(inside))
         except _BROKEN as error:
-            raise _damaged(where, error) from error
+            raise damaged(where, error) from error
 
     def names(self) -> list[str]:
         """Return the names of all files, sorted."""
@@ -150,17 +152,17 @@ class Tar(Tree):
         return self._files[name]
 
     def _contents(self, inside: str) -> list[tuple[str, bytes]]:
-        found = []
+        files = []
         with tarfile.open(self.where) as archive:
             for member in archive:
                 name = _inside(self.where, member.name, inside)
                 file = archive.extractfile(member) if member.isfile() else None
                 if file is not None:
-                    found.append((name, file.read()))
+                    files.append((name, file.read()))
                 elif not member.isdir():
                     raise _foreign(self.where, member.name)
             _read_to_the_end(archive)
-        return found
+        return files
 
 
 def open_tree(where: Path, inside: str = "") -> Tree:
@@ -205,7 +207,3 @@ def _foreign(where: Path, name: str) -> ValueError:
         f"{where} holds {name!r}, a link or a name that leads out of it, as no published data set "
         "does: nothing was read; get it again from its publisher"
     )
-
-
-def _damaged(what: object, error: BaseException) -> ValueError:
-    return ValueError(f"{what} is damaged ({error}): get it again")
