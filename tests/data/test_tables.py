@@ -70,14 +70,14 @@ def test_what_is_not_there_or_empty_is_said(tmp_path, read):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a,b\n", "no rows|Empty"),
+        ("a,b\n", "no rows"),
         ("a,a\n1,2\n", "column 'a' is there twice"),
-        ("a\n1,2\n", "damaged"),
+        ("a\n1,2\n", "columns"),
     ],
 )
 def test_a_csv_file_that_is_no_table_is_refused(tmp_path, text, said):
     (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(ValueError, match=rf"t\.csv is damaged.*({said})|t\.csv is {said}"):
+    with pytest.raises(ValueError, match=rf"t\.csv is damaged.*{said}"):
         read_csv(tmp_path / "t.csv")
 
 
