@@ -4,7 +4,6 @@ from regrow.vision.analysis.filters import (
     effective_filter_sizes,
     remaining_kernels,
     singular_value_entropy,
-    small_kernels,
 )
 from regrow.vision.analysis.robustness import (
     gains,
@@ -31,5 +30,4 @@ __all__ = [
     "remaining_kernels",
     "robustness_accuracy",
     "singular_value_entropy",
-    "small_kernels",
 ]
