@@ -1,4 +1,4 @@
-"""What continual learning is measured by: accuracies after each task, and the masks of tasks.
+"""Metrics of continual learning, of accuracies after each task and of the tasks' masks.
 
 An accuracy matrix R has a row a task: R[i][j] is the accuracy on task j right after task i was
 learnt. Rows may end at their diagonal: what lies right of it is asked for by

@@ -1,1 +1,1 @@
-"""Data files, whatever they are of: where they are looked for, downloads, caches and formats."""
+"""Data files of any domain: where they are looked for, downloads, caches, file formats."""

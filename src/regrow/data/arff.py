@@ -1,4 +1,4 @@
-"""ARFF: lines of attributes, then rows of values, or of index and value where most are zero."""
+"""Reads ARFF: attributes, then rows of values, or of index and value where most are zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files from their publishers, taken only if they are what was published."""
+"""Downloads, accepted only if their checksum is the published one."""
 
 from __future__ import annotations
 

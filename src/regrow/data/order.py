@@ -15,7 +15,7 @@ __all__ = ["Order"]
 
 @dataclass(frozen=True)
 class Order:
-    """The order of samples: a function of seed and epoch alone, shared out evenly over the ranks.
+    """The order of samples in every epoch, shared out evenly over the ranks.
 
     Every rank has equally many batches of equally many samples, and no sample comes twice in an
     epoch. So if the last batch is kept, up to ranks - 1 samples of it are left out.

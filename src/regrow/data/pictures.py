@@ -1,4 +1,4 @@
-"""Encoded images, alone and in Parquet, become arrays of bytes."""
+"""Decodes images, alone or in Parquet files, into arrays of bytes."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Places:
         advice: str,
         remote: Remote | None = None,
     ) -> Path:
-        """Return what lies in the first folder that holds it; else download it.
+        """Return the first match, folder by folder; else download it.
 
         Args:
             look: returns the path of what is wanted in a folder, or None.
@@ -70,7 +70,7 @@ class Places:
         return next(paths, None) or self.fetch(remote, what, advice)
 
     def file(self, names: Sequence[str], advice: str, remote: Remote | None = None) -> Path:
-        """Return a file of one of some names from the first folder that holds one; else download.
+        """Return the first file of one of these names, folder by folder; else download it.
 
         Args:
             names: of the file, the likeliest first.

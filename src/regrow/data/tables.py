@@ -1,4 +1,4 @@
-"""Tables by column: CSV and Parquet."""
+"""Reads tables column by column: CSV and Parquet."""
 
 from __future__ import annotations
 

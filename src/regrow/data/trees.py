@@ -1,4 +1,4 @@
-"""Folders and archives, read alike: nothing of an archive is ever written anywhere."""
+"""Folders, tar and zip archives, read alike and without unpacking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what scikit-learn is given (labels, weights, seeds, counts) to what training needs."""
+"""Converts what scikit-learn is given (labels, weights, seeds, counts) for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an input is worth to a network: strength and attribution.
+"""Importance of a network's inputs: strength and attribution.
 
 Pure functions of weights and activations; higher is worth more.
 """

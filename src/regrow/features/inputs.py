@@ -1,4 +1,4 @@
-"""A table as a network sees it: standardised, clipped, centred; by batches, live columns only."""
+"""Prepares tables for networks: standardised, clipped, centred; in batches, live columns only."""
 
 from __future__ import annotations
 

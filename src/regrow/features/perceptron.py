@@ -1,4 +1,4 @@
-"""One perceptron, trained as the papers train theirs, that takes down what its inputs are worth."""
+"""A sparse perceptron, trained as in the papers, that measures its inputs' importance."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Perceptron:
     def step_(
         self, x: Tensor, targets: Targets, rows: Tensor, weights: Tensor, wanted: tuple[str, ...]
     ) -> dict[str, Tensor]:
-        """Learn from one batch; return what the inputs were worth to it before.
+        """Learn from one batch; return the importance of the inputs before the step.
 
         Args:
             x: rows of shape (B, d).

@@ -1,4 +1,4 @@
-"""How alike sets of selected features are, over splits of the data and seeds."""
+"""Stability of feature selection: how similar the sets chosen on several splits or seeds are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning from a table that comes in parts: no input leaves, since nobody knows what will come."""
+"""Learns from a table that comes in parts: inputs are scored after each, and none is eliminated."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def merged(a: Scaling, b: Scaling, share: float) -> Scaling:
 
 
 class Stream:
-    """An ensemble that goes through each part once, and what it has found so far.
+    """An ensemble trained on each part once, with the scores of all parts so far.
 
     Args:
         keep: K, for the number of links.

@@ -1,4 +1,4 @@
-"""A perceptron's run: epochs, scores summed over it, a stop when nothing is learned any more."""
+"""Trains a perceptron: epochs, scores summed over the run, early stopping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams whose tasks have the same classes and other pictures: permuted, rotated."""
+"""Streams of tasks with the same classes and changed images: pixels permuted, images rotated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures of robustness, of frequencies, and of the filters that sparsity leaves."""
+"""Measures of robustness to corruptions, of image frequencies, and of convolution kernels."""
 
 from regrow.vision.analysis.filters import (
     effective_filter_sizes,

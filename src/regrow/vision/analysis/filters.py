@@ -1,4 +1,4 @@
-"""What sparsity leaves of a network's filters: kernels, their sizes, their variety.
+"""Measures of convolution kernels: how many remain, how large, how varied.
 
 A kernel is what joins one input channel to one output channel: one of out × in parts of a
 convolution's weight, of any number of dimensions.

@@ -1,4 +1,4 @@
-"""Noise: each value of an image changes by itself."""
+"""Noise: Gaussian, shot, impulse, speckle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mini-batches of what lies in memory, or on the GPU."""
+"""Mini-batches of a data set in memory, on the CPU or a GPU."""
 
 from __future__ import annotations
 

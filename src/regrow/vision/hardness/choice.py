@@ -1,4 +1,4 @@
-"""Which share of the samples is kept."""
+"""Chooses the samples to keep: the hardest, the easiest, or a random share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of hardness by the gradients that single samples give."""
+"""Hardness scores from the gradients of single samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of hardness that need a model's outputs only: pure functions of logits and labels."""
+"""Hardness scores from a model's outputs: pure functions of logits and labels."""
 
 from __future__ import annotations
 
