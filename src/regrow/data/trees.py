@@ -6,28 +6,31 @@ import os
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path, PureWindowsPath
 
 from regrow.data.errors import damaged
 
-__all__ = ["Folder", "Tar", "Tree", "Zip", "open_tree", "stamp"]
+__all__ = ["Tree", "open_tree", "stamp"]
 
 _BROKEN = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
 
 class Tree:
-    """Files under one root, named with slashes.
+    """Files under one root, named with slashes; made by :func:`open_tree`.
 
     Args:
         where: the folder or archive.
+        files: reads each file, by its name.
     """
 
-    def __init__(self, where: Path) -> None:
-        self.where = where
+    def __init__(self, where: Path, files: Mapping[str, Callable[[], bytes]]) -> None:
+        self.where, self._files = where, files
 
     def names(self) -> list[str]:
         """Return the names of all files, sorted."""
-        raise NotImplementedError
+        return sorted(self._files)
 
     def read(self, name: str) -> bytes:
         """Return a file's content.
@@ -36,133 +39,28 @@ class Tree:
             FileNotFoundError: there is none of this name.
             ValueError: it is damaged.
         """
-        raise NotImplementedError
+        if name not in self._files:
+            raise self.missing(name)
+        try:
+            return self._files[name]()
+        except FileNotFoundError:
+            raise self.missing(name) from None
+        except _BROKEN as error:
+            raise damaged(self.at(name), error) from error
 
     def stamps(self) -> list[tuple[str, int, int]]:
         """Return name, size and time of change of what this reads: if they stay, so did it."""
+        if self.where.is_dir():
+            return [stamp(self.where / name) for name in self.names()]
         return [stamp(self.where)]
 
     def at(self, name: str) -> str:
         """Return what to call a file in a message."""
-        return f"{self.where}: {name}"
+        return str(self.where / name) if self.where.is_dir() else f"{self.where}: {name}"
 
     def missing(self, name: str) -> FileNotFoundError:
         """Return the error that says a file is not there."""
         return FileNotFoundError(f"{self.at(name)} is missing: get {self.where} again")
-
-
-class Folder(Tree):
-    """A folder.
-
-    Args:
-        where: its path.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as name:
-        ...     _ = (Path(name) / "a.txt").write_bytes(b"hi")
-        ...     Folder(Path(name)).read("a.txt")
-        b'hi'
-    """
-
-    def names(self) -> list[str]:
-        """Return the names of all files, sorted."""
-        return sorted(
-            (Path(folder) / file).relative_to(self.where).as_posix()
-            for folder, _, files in os.walk(self.where)
-            for file in files
-        )
-
-    def read(self, name: str) -> bytes:
-        """Return a file's content."""
-        try:
-            return (self.where / name).read_bytes()
-        except FileNotFoundError:
-            raise self.missing(name) from None
-
-    def stamps(self) -> list[tuple[str, int, int]]:
-        """Return name, size and time of change of every file."""
-        return [stamp(self.where / name) for name in self.names()]
-
-    def at(self, name: str) -> str:
-        """Return what to call a file in a message."""
-        return str(self.where / name)
-
-
-class Zip(Tree):
-    """A zip archive.
-
-    Args:
-        where: its path.
-        inside: the folder of the archive that is the root.
-
-    Raises:
-        ValueError: it is damaged, or a name leads out of it.
-    """
-
-    def __init__(self, where: Path, inside: str) -> None:
-        super().__init__(where)
-        try:
-            self._archive = zipfile.ZipFile(where)
-        except _BROKEN as error:
-            raise damaged(where, error) from error
-        files = [info.filename for info in self._archive.infolist() if not info.is_dir()]
-        self._names = {_inside(where, file, inside): file for file in files}
-
-    def names(self) -> list[str]:
-        """Return the names of all files, sorted."""
-        return sorted(self._names)
-
-    def read(self, name: str) -> bytes:
-        """Return a file's content."""
-        if name not in self._names:
-            raise self.missing(name)
-        try:
-            return self._archive.read(self._names[name])
-        except _BROKEN as error:
-            raise damaged(self.at(name), error) from error
-
-
-class Tar(Tree):
-    """A tar archive, compressed or not; it is held in memory, for a tar can only be read through.
-
-    Args:
-        where: its path.
-        inside: the folder of the archive that is the root.
-
-    Raises:
-        ValueError: it is damaged, a name leads out of it, or it holds what is no plain file.
-    """
-
-    def __init__(self, where: Path, inside: str) -> None:
-        super().__init__(where)
-        try:
-            self._files = dict(self._contents(inside))
-        except _BROKEN as error:
-            raise damaged(where, error) from error
-
-    def names(self) -> list[str]:
-        """Return the names of all files, sorted."""
-        return sorted(self._files)
-
-    def read(self, name: str) -> bytes:
-        """Return a file's content."""
-        if name not in self._files:
-            raise self.missing(name)
-        return self._files[name]
-
-    def _contents(self, inside: str) -> list[tuple[str, bytes]]:
-        files = []
-        with tarfile.open(self.where) as archive:
-            for member in archive:
-                name = _inside(self.where, member.name, inside)
-                file = archive.extractfile(member) if member.isfile() else None
-                if file is not None:
-                    files.append((name, file.read()))
-                elif not member.isdir():
-                    raise _foreign(self.where, member.name)
-            _read_to_the_end(archive)
-        return files
 
 
 def open_tree(where: Path, inside: str = "") -> Tree:
@@ -173,11 +71,23 @@ def open_tree(where: Path, inside: str = "") -> Tree:
         inside: the folder of an archive that is the root.
 
     Raises:
-        ValueError: an archive is damaged, or holds what no data set does.
+        ValueError: an archive is damaged, or holds what no data set does: what is no plain file, or
+            a name that leads out of it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     _ = (Path(name) / "a.txt").write_bytes(b"hi")
+        ...     open_tree(Path(name)).read("a.txt")
+        b'hi'
     """
     if where.is_dir():
-        return Folder(where)
-    return Zip(where, inside) if where.suffix == ".zip" else Tar(where, inside)
+        return Tree(where, _of_folder(where))
+    try:
+        files = _of_zip(where) if where.suffix == ".zip" else _of_tar(where)
+    except _BROKEN as error:
+        raise damaged(where, error) from error
+    return Tree(where, {name.removeprefix(f"{inside}/"): read for name, read in files.items()})
 
 
 def stamp(path: Path) -> tuple[str, int, int]:
@@ -186,11 +96,37 @@ def stamp(path: Path) -> tuple[str, int, int]:
     return str(path.absolute()), stat.st_size, stat.st_mtime_ns
 
 
-def _inside(where: Path, name: str, inside: str) -> str:
+def _of_folder(where: Path) -> dict[str, Callable[[], bytes]]:
+    paths = (Path(folder) / file for folder, _, files in os.walk(where) for file in files)
+    return {path.relative_to(where).as_posix(): path.read_bytes for path in paths}
+
+
+def _of_zip(where: Path) -> dict[str, Callable[[], bytes]]:
+    archive = zipfile.ZipFile(where)
+    files = [info.filename for info in archive.infolist() if not info.is_dir()]
+    return {_checked(where, file): partial(archive.read, file) for file in files}
+
+
+def _of_tar(where: Path) -> dict[str, Callable[[], bytes]]:
+    """Hold all files in memory, for a tar archive can only be read through."""
+    files: dict[str, Callable[[], bytes]] = {}
+    with tarfile.open(where) as archive:
+        for member in archive:
+            name = _checked(where, member.name)
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is not None:
+                files[name] = partial(bytes, file.read())
+            elif not member.isdir():
+                raise _foreign(where, member.name)
+        _read_to_the_end(archive)
+    return files
+
+
+def _checked(where: Path, name: str) -> str:
     path = PureWindowsPath(name)  # which knows both slashes, and drives
     if path.drive or path.root or ".." in path.parts:
         raise _foreign(where, name)
-    return path.as_posix().removeprefix(f"{inside}/")
+    return path.as_posix()
 
 
 def _read_to_the_end(archive: tarfile.TarFile) -> None:

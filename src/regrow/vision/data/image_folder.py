@@ -70,10 +70,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         name: str = "imagenet",
         split: Literal["train", "val"] = "train",
         data_dir: str | Path | None = None,
-        *,
-        size: int = 224,
-        resize: int = 256,
-        seed: int = 0,
+        **options: int,
     ) -> ImageFolder:
         """Make one of the first folder of a name that :func:`load_data` would look in.
 
@@ -81,9 +78,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
             name: of the data set, and of its folder.
             split: ``"train"`` or ``"val"``.
             data_dir: the folder that holds a folder of this name; None: only the usual places do.
-            size: as of the class.
-            resize: as of the class.
-            seed: as of the class.
+            **options: as of the class: ``size``, ``resize``, ``seed``.
 
         Raises:
             FileNotFoundError: there is none; the message says where it was looked for.
@@ -94,7 +89,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
             "put the training images into train/CLASS/ there, and those to test on into "
             "val/CLASS/; ImageNet is given out at image-net.org to those who register",
         )
-        return cls(root, split, size=size, resize=resize, seed=seed)
+        return cls(root, split, **options)
 
     def __len__(self) -> int:
         """Return how many images there are."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from regrow.data.download import Remote
+from regrow.data.errors import damaged
 from regrow.data.kept import Arrays, kept
 from regrow.data.labels import check_labels
 from regrow.data.pictures import decode
@@ -107,7 +108,7 @@ def _annotated(tree: Tree, names: list[str], number: dict[str, int]) -> Labelled
         wnid = rest.partition("\t")[0]  # then a box, which is not read
         if wnid not in number:
             of = tree.at("val/val_annotations.txt")
-            raise ValueError(f"{of} is damaged (line {line!r}): get it again")
+            raise damaged(of, f"line {line!r}")
         if f"val/images/{image}" not in images:
             raise tree.missing(f"val/images/{image}")
         found.append((f"val/images/{image}", number[wnid]))

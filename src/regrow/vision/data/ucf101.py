@@ -116,27 +116,14 @@ class UCF101(Dataset[tuple[Tensor, int]]):
         cls,
         split: Literal["train", "test"] = "train",
         data_dir: str | Path | None = None,
-        *,
-        fold: int = 1,
-        frames: int = 16,
-        step: int = 1,
-        size: int = 112,
-        resize: int = 128,
-        clips: int = 1,
-        seed: int = 0,
+        **options: int,
     ) -> UCF101:
         """Make one of the first folder ``ucf101`` that :func:`load_data` would look in.
 
         Args:
             split: as of the class.
             data_dir: the folder that holds ``ucf101``; None: only the usual places do.
-            fold: as of the class.
-            frames: as of the class.
-            step: as of the class.
-            size: as of the class.
-            resize: as of the class.
-            clips: as of the class.
-            seed: as of the class.
+            **options: as of the class: ``fold``, ``frames``, ``size`` and so on.
 
         Raises:
             FileNotFoundError: there is none; the message says where it was looked for.
@@ -146,8 +133,7 @@ class UCF101(Dataset[tuple[Tensor, int]]):
             f"a folder {_VIDEOS!r}",
             _ADVICE,
         )
-        sizes = {"frames": frames, "step": step, "size": size, "resize": resize, "clips": clips}
-        return cls(root, split, fold=fold, seed=seed, **sizes)
+        return cls(root, split, **options)
 
     def __len__(self) -> int:
         """Return how many clips there are."""
