@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +17,22 @@ from regrow.machine import needed
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Bytes", "decode", "open_rgb", "read_image_parquet", "shorter_side"]
+__all__ = ["Bytes", "decode", "is_image", "open_rgb", "read_image_parquet", "shorter_side"]
 
 Bytes = npt.NDArray[np.uint8]
+
+_ENDINGS = (".jpeg", ".jpg", ".png")
+
+
+def is_image(name: str) -> bool:
+    """Tell whether a file's name is that of a JPEG or PNG image, and not of a hidden file.
+
+    Example:
+        >>> is_image("n01/a.JPEG"), is_image("n01/._a.JPEG"), is_image("n01/boxes.txt")
+        (True, False, False)
+    """
+    path = PurePosixPath(name)
+    return path.suffix.lower() in _ENDINGS and not path.name.startswith(".")
 
 
 def open_rgb(content: bytes | Path, of: str) -> Image.Image:

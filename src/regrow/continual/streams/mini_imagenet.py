@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.data.pictures import open_rgb
+from regrow.data.pictures import is_image, open_rgb
 from regrow.engine.selection import sample, seeded_generator
 
 __all__ = ["FolderArrays", "load_mini_imagenet"]
 
-_ENDINGS = (".jpeg", ".jpg", ".png")
 _SPLITS = ("train", "val", "test")
 _BILINEAR = 2  # Pillow's Image.Resampling.BILINEAR
 
@@ -78,7 +77,7 @@ def load_mini_imagenet(
     if not by_class:
         raise FileNotFoundError(
             f"{root}: holds no miniImageNet; expected train.csv, val.csv, test.csv and images/, or "
-            f"a folder of {', '.join(_ENDINGS)} files a class"
+            "a folder of JPEG or PNG files a class"
         )
     names = sorted(by_class)
     parts: dict[bool, list[tuple[Path, int]]] = {True: [], False: []}
@@ -120,7 +119,7 @@ def _in_folders(root: Path) -> dict[str, list[Path]]:
     splits = [root / split for split in _SPLITS if (root / split).is_dir()] or [root]
     by_class: dict[str, list[Path]] = {}
     for folder in (one for split in splits for one in sorted(split.iterdir()) if one.is_dir()):
-        files = [f for f in folder.rglob("*") if f.suffix.lower() in _ENDINGS]
+        files = [f for f in folder.rglob("*") if is_image(f.name)]
         if files:
             by_class.setdefault(folder.name, []).extend(files)
     return by_class

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regrow.data.pictures import open_rgb, shorter_side
+from regrow.data.pictures import is_image, open_rgb, shorter_side
 from regrow.data.places import Places
 from regrow.engine.selection import seeded_generator
 from regrow.vision.data.boxes import random_boxes
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["ImageFolder"]
-
-_ENDINGS = (b".jpeg", b".jpg", b".png")
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
@@ -135,8 +133,8 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 def _folders(where: Path) -> list[str]:
     if not where.is_dir():
         raise FileNotFoundError(f"{where} is missing: it must hold a folder of images a class")
-    found = sorted(entry.name for entry in os.scandir(where) if entry.is_dir())
-    return [name for name in found if not name.startswith(".")]
+    names = sorted(entry.name for entry in os.scandir(where) if entry.is_dir())
+    return [name for name in names if not name.startswith(".")]
 
 
 def _files(where: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -147,10 +145,10 @@ def _files(where: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
         if name not in number:
             raise ValueError(f"{where / name} is no class: there is no such folder under train")
         inside = os.fsencode(name)
-        found = sorted(os.fsencode(entry.name) for entry in os.scandir(where / name))
-        found = [file for file in found if file.lower().endswith(_ENDINGS) and file[:1] != b"."]
-        files += [os.path.join(inside, file) for file in found]  # noqa: PTH118 (bytes)
-        labels += [number[name]] * len(found)
+        entries = [entry.name for entry in os.scandir(where / name) if is_image(entry.name)]
+        images = sorted(map(os.fsencode, entries))
+        files += [os.path.join(inside, image) for image in images]  # noqa: PTH118 (bytes)
+        labels += [number[name]] * len(images)
     if not files:
         raise FileNotFoundError(
             f"{where} holds no image: put JPEG or PNG files into {where}/CLASS/"

@@ -12,7 +12,7 @@ from regrow.data.download import Remote
 from regrow.data.errors import damaged
 from regrow.data.kept import Arrays, kept
 from regrow.data.labels import check_labels
-from regrow.data.pictures import decode
+from regrow.data.pictures import decode, is_image
 from regrow.data.places import Places
 from regrow.data.trees import Tree, open_tree
 from regrow.vision.data.dataset import DataSet
@@ -24,7 +24,6 @@ TINY_IMAGENET = Remote(
 )
 
 _INSIDE = "tiny-imagenet-200"
-_ENDINGS = (".jpeg", ".jpg", ".png")
 
 Labelled = list[tuple[str, int]]  # name of an image in the tree, class
 
@@ -88,20 +87,20 @@ def _decode(tree: Tree) -> Arrays:
 
 def _by_class(names: list[str], part: str, number: dict[str, int]) -> Labelled:
     """Return the images of ``part/wnid/images`` or ``part/wnid``."""
-    found = []
+    images = []
     for name in names:
         folders = PurePosixPath(name).parts[:-1]
-        if _is_image(name) and folders[:1] == (part,) and folders[2:] in ((), ("images",)):
+        if is_image(name) and folders[:1] == (part,) and folders[2:] in ((), ("images",)):
             wnid = folders[1] if len(folders) > 1 else ""
             if wnid in number:
-                found.append((name, number[wnid]))
-    return found
+                images.append((name, number[wnid]))
+    return images
 
 
 def _annotated(tree: Tree, names: list[str], number: dict[str, int]) -> Labelled:
     """Return the images of ``val/images``, if they are there."""
-    images = {name for name in names if name.startswith("val/images/") and _is_image(name)}
-    found = []
+    images = {name for name in names if name.startswith("val/images/") and is_image(name)}
+    labelled = []
     annotations = tree.read("val/val_annotations.txt") if images else b""
     for line in annotations.decode("ascii", "replace").splitlines():
         image, _, rest = line.partition("\t")
@@ -111,10 +110,5 @@ def _annotated(tree: Tree, names: list[str], number: dict[str, int]) -> Labelled
             raise damaged(of, f"line {line!r}")
         if f"val/images/{image}" not in images:
             raise tree.missing(f"val/images/{image}")
-        found.append((f"val/images/{image}", number[wnid]))
-    return found
-
-
-def _is_image(name: str) -> bool:
-    file = PurePosixPath(name).name
-    return file.lower().endswith(_ENDINGS) and not file.startswith(".")
+        labelled.append((f"val/images/{image}", number[wnid]))
+    return labelled

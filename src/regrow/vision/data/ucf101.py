@@ -196,11 +196,11 @@ def _lines(path: Path) -> list[str]:
 
 def _read_classes(path: Path) -> list[str]:
     """Read lines ``NUMBER NAME``, numbered from 1."""
-    found = [re.fullmatch(r"(\d+)\s+([\w-]+)", line) for line in _lines(path)]
-    numbers = [int(line[1]) if line else None for line in found]
-    if not found or numbers != list(range(1, len(found) + 1)):
+    matches = [re.fullmatch(r"(\d+)\s+([\w-]+)", line) for line in _lines(path)]
+    numbers = [int(match[1]) if match else None for match in matches]
+    if not matches or numbers != list(range(1, len(matches) + 1)):
         raise damaged(path, "no list of numbered classes")
-    return [line[2] for line in found if line]
+    return [match[2] for match in matches if match]
 
 
 def _read_list(path: Path, classes: list[str]) -> tuple[list[str], list[int]]:
@@ -208,11 +208,11 @@ def _read_list(path: Path, classes: list[str]) -> tuple[list[str], list[int]]:
     number = {name: i for i, name in enumerate(classes)}
     videos, labels = [], []
     for line in _lines(path):
-        found = re.fullmatch(r"(([\w-]+)/[\w-]+\.avi)(?:\s+(\d+))?", line)
-        label = number.get(found[2]) if found else None
-        if found is None or label is None or found[3] not in (None, str(label + 1)):
+        match = re.fullmatch(r"(([\w-]+)/[\w-]+\.avi)(?:\s+(\d+))?", line)
+        label = number.get(match[2]) if match else None
+        if match is None or label is None or match[3] not in (None, str(label + 1)):
             raise damaged(path, f"line {line!r}")
-        videos.append(found[1])
+        videos.append(match[1])
         labels.append(label)
     if not videos:
         raise damaged(path, "no video")

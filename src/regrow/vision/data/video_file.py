@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regrow.data.errors import damaged, decoding
-from regrow.data.pictures import open_rgb
+from regrow.data.pictures import is_image, open_rgb
 from regrow.machine import needed
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["find_video", "read_frames"]
 
-_IMAGES = (".jpg", ".jpeg", ".png")
 _WHOLE = 0.9  # the share of the frames a header promises that must be there
 
 
@@ -56,8 +55,7 @@ def read_frames(where: Path, choose: Callable[[int], Sequence[int]]) -> list[Ima
 
 
 def _of_folder(where: Path, choose: Callable[[int], Sequence[int]]) -> list[Image.Image]:
-    files = [file for file in where.iterdir() if file.suffix.lower() in _IMAGES]
-    files = sorted((f for f in files if not f.name.startswith(".")), key=_number)
+    files = sorted((file for file in where.iterdir() if is_image(file.name)), key=_number)
     if not files:
         raise ValueError(f"{where} holds no frame: extract the video's frames again")
     chosen = choose(len(files))
