@@ -26,7 +26,7 @@ class Remote:
     Args:
         url: where it is.
         checksum: hexadecimal, as published.
-        algorithm: what the checksum is, a name of :mod:`hashlib`.
+        algorithm: what the checksum is, a name in ``hashlib``.
 
     Example:
         >>> Remote("https://example.org/a/b.gz", "d41d8cd98f00b204e9800998ecf8427e").name

@@ -44,9 +44,9 @@ def fashion_mnist_files(places: Places, split: Split) -> tuple[Path, Path]:
         split: ``"train"`` (60,000 images) or ``"t10k"`` (10,000 images to test on).
 
     Raises:
-        FileNotFoundError: as of :meth:`Places.find`.
-        OSError: as of :meth:`Places.find`.
-        ValueError: as of :meth:`Places.find`.
+        FileNotFoundError: as of :meth:`~regrow.data.places.Places.find`.
+        OSError: as of :meth:`~regrow.data.places.Places.find`.
+        ValueError: as of :meth:`~regrow.data.places.Places.find`.
     """
     stems = (f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte")
     images, labels = (places.file((f"{stem}.gz", stem), _ADVICE, FILES[stem]) for stem in stems)
@@ -64,8 +64,8 @@ def read_fashion_mnist(places: Places, split: Split) -> tuple[Tensor, Tensor]:
         Images, uint8 of shape (n, 28, 28), and labels, int64 of 0 to 9.
 
     Raises:
-        FileNotFoundError: as of :meth:`Places.find`.
-        OSError: as of :meth:`Places.find`.
+        FileNotFoundError: as of :meth:`~regrow.data.places.Places.find`.
+        OSError: as of :meth:`~regrow.data.places.Places.find`.
         ValueError: a file is damaged, or labels do not fit the images; the file is named.
 
     Source: Xiao et al. 2017 (arXiv 1708.07747).
