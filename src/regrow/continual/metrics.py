@@ -242,12 +242,12 @@ def mask_overlap(masks: Sequence[Masks]) -> list[list[float]]:
     """
     flat = _flat(masks)
     sizes = [_count(mask) for mask in flat]
-    found = [[1.0] * len(flat) for _ in flat]
+    overlaps = [[1.0] * len(flat) for _ in flat]
     for i, one in enumerate(flat):
         for j in range(i):
             both = int((one & flat[j]).sum())
-            found[i][j] = found[j][i] = both / (sizes[i] + sizes[j] - both)
-    return found
+            overlaps[i][j] = overlaps[j][i] = both / (sizes[i] + sizes[j] - both)
+    return overlaps
 
 
 def _checked(matrix: Matrix, *, least: int = 1, beyond: int = 0) -> list[list[float]]:

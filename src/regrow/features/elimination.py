@@ -225,10 +225,10 @@ def held_out_loss(
         rows: which to measure on.
         live: bool, shape (d,): all other inputs are set to their means; None: none are.
     """
-    found = []
+    per_part = []
     for part in rows.split(_EVALUATED):
         x = inputs.batch(part)
-        found.append(targets.loss(predict(x if live is None else x * live), part))
-    losses = torch.cat(found)
+        per_part.append(targets.loss(predict(x if live is None else x * live), part))
+    losses = torch.cat(per_part)
     error = float(losses.std(correction=0)) / len(losses) ** 0.5
     return {"loss": float(losses.mean()), "loss_error": error}

@@ -129,7 +129,7 @@ def gram_attribution(
     return torch.bmm(gram, first).mul_(first).sum(1).clamp_(min=0).sqrt_()
 
 
-def _pushed_down(found: Tensor, hidden: Sequence[Tensor], active: Sequence[Tensor]) -> Tensor:
+def _pushed_down(slopes: Tensor, hidden: Sequence[Tensor], active: Sequence[Tensor]) -> Tensor:
     for weight, pattern in zip(reversed(hidden), reversed(active), strict=True):
-        found = (found * pattern.unsqueeze(1)) @ weight
-    return found
+        slopes = (slopes * pattern.unsqueeze(1)) @ weight
+    return slopes

@@ -138,15 +138,15 @@ def _normalizer(n: int) -> float:
 
 
 def _convolutions(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = {name: weight for name, weight in weights.items() if weight.ndim >= 3}
-    if not found:
+    convolutions = {name: weight for name, weight in weights.items() if weight.ndim >= 3}
+    if not convolutions:
         raise ValueError(
             f"weights of {', '.join(weights) or 'nothing'}: none is of a convolution, which has "
             "three dimensions at least (out, in, *kernel)"
         )
-    for name, weight in found.items():
+    for name, weight in convolutions.items():
         _check_filled(f"weights[{name!r}]", weight)
-    return found
+    return convolutions
 
 
 def _active(weight: Tensor) -> Tensor:
