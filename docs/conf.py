@@ -33,7 +33,7 @@ nitpick_ignore_regex = [
         r"(torch|nn|os|pathlib|Tensor|Optimizer|numpy|collections|typing|lightning|transformers)\b.*",
     ),
     (r"py:.*", r"(contextlib|matplotlib)\b.*"),
-    (r"py:.*", r"Exchanges|Role|Scope|OnGrow"),
+    (r"py:.*", r"Exchanges|Role|Scope|OnGrow|Path|Columns"),
     (r"py:.*", r"(np|npt|sklearn|BaseSparseSelector)\b.*"),
     (r"py:.*", r"Floats|Indices|Importance|Report|Task|ACTIVATIONS|regrow.lab.report.T"),
 ]

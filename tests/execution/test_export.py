@@ -204,4 +204,4 @@ def test_without_the_extra_the_error_names_it(tmp_path):
         f"save_packed(torch.nn.Linear(2, 2), {str(tmp_path / 'x')!r})"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "regrow[export]" in ran.stderr
+    assert "pip install '.[export]'" in ran.stderr

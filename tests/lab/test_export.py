@@ -117,6 +117,6 @@ def test_a_run_that_cannot_be_exported_is_not_there(records, tmp_path):
 )
 def test_without_the_extra_the_error_names_it(records, tmp_path, monkeypatch, write, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf"regrow\[{extra}\]"):
+    with pytest.raises(ImportError, match=rf"pip install {module}, or pip install '\.\[{extra}\]'"):
         write(records, tmp_path / "x")
     assert not (tmp_path / "x").exists()

@@ -20,11 +20,11 @@ from scipy import stats
 from regrow.features.data import FEATURE_SETS, load_features, make_madelon
 from regrow.lab.attempt import attempt
 from regrow.lab.records import Record, Records
+from regrow.lab.run import Run
 from regrow.studies.feature_selection import STUDY
 from regrow.studies.feature_selection.claims import CLAIMS
 from regrow.studies.feature_selection.columns import (
     ALL,
-    BASELINES,
     MASKED,
     OURS,
     RANDOM,
@@ -49,7 +49,13 @@ from regrow.studies.feature_selection.view import (
 )
 
 COLUMNS = columns(short=True)
-EVERY = {**dict.fromkeys(BASELINES, Everything()), **COLUMNS}  # whatever is installed here
+PACKAGES = {
+    "fastcan": "fastcan",
+    "LightGBM": "lightgbm",
+    "Boruta": "boruta",
+    "STG": "stg",
+    "LassoNet": "lassonet",
+}
 FAST = {RANDOM: Chance(), ALL: Everything(), "f_classif": Univariate(), "L1": L1()}
 
 
@@ -130,6 +136,8 @@ def test_constant_features_are_never_preferred():
 def test_every_column_finds_what_decides(name):
     if name in ("Boruta", "LassoNet", "STG"):
         pytest.skip("takes too long for a test")
+    if name in PACKAGES:
+        pytest.importorskip(PACKAGES[name], reason="needs the extra regrow[selectors]")
     made = make_madelon(300, 30, n_informative=2, n_redundant=0, separation=3, seed=3)
     labels = made.X[:, made.relevant[0]] > 0  # one feature decides, so that each can find it
     column = COLUMNS[name]
@@ -146,10 +154,15 @@ def test_every_column_finds_what_decides(name):
         assert one.more["flops"] > 0
 
 
-def test_a_missing_package_leaves_its_column_out(monkeypatch):
-    monkeypatch.setattr(type(BASELINES["LightGBM"]), "package", "no_such_package")
-    assert "LightGBM" not in columns(short=True)
-    assert "LightGBM" not in {trial.selector for trial in STUDY.trials("quick")}
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_missing_package_is_named_when_the_trial_runs(monkeypatch, tmp_path, name):
+    monkeypatch.setitem(sys.modules, PACKAGES[name], None)
+    assert columns(short=True) == COLUMNS
+    trial = next(trials(["digits"], {name: COLUMNS[name]}, splits=1, seeds=1))
+    install = rf"pip install {PACKAGES[name]}, or pip install '\.\[selectors\]'"
+    with pytest.raises(ImportError, match=install):
+        trial.run(Run(tmp_path, {}))
+    assert name in {trial.selector for trial in STUDY.trials("quick")}
 
 
 def test_peak_memory_is_what_a_fit_allocates():
@@ -270,11 +283,11 @@ NAMES = (
     *("best", "rank", "logistic", "mean", "madelon", "fashion", "published", "dense", "rigl"),
     *("attribution", "flops", "masks", "stored", "memory", "time"),
 )
-QUICK = list(trials((*SETS, "fashion-mnist"), EVERY, splits=3, seeds=1))
+QUICK = list(trials((*SETS, "fashion-mnist"), COLUMNS, splits=3, seeds=1))
 PAPER = [
     trial
     for k in (100,)
-    for trial in trials(SETS, EVERY, splits=1, seeds=4, k=k, protocol="paper", judges=("svc",))
+    for trial in trials(SETS, COLUMNS, splits=1, seeds=4, k=k, protocol="paper", judges=("svc",))
 ]
 
 

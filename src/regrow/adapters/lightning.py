@@ -6,11 +6,10 @@ from typing import Any
 
 import regrow
 from regrow.adapters.adapter import Adapter
+from regrow.machine import needed
 
-try:
+with needed("lightning", "lightning"):
     from lightning.pytorch import Callback, LightningModule, Trainer
-except ImportError as error:
-    raise ImportError("this adapter needs Lightning: pip install 'regrow[lightning]'") from error
 
 __all__ = ["SparseTraining"]
 

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from regrow.adapters.adapter import Adapter
+from regrow.machine import needed
 
-try:
+with needed("transformers", "transformers"):
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-except ImportError as error:
-    raise ImportError("this adapter needs pip install 'regrow[transformers]'") from error
 
 __all__ = ["SparseTraining"]
 

@@ -14,6 +14,7 @@ from regrow.cli.methods import methods
 from regrow.cli.study import report, study_list, study_run
 from regrow.cli.train import train
 from regrow.lab.ranks import all_ranks
+from regrow.machine import how_to_install
 
 __all__ = ["main"]
 
@@ -25,7 +26,7 @@ def main() -> None:
             if first:
                 _call()
     except ModuleNotFoundError as error:
-        sys.exit(f"regrow: {error.name} is missing; install it with: pip install 'regrow[all]'")
+        sys.exit(f"regrow: {error.name} is missing: {how_to_install(str(error.name), 'all')}")
     except BrokenPipeError:  # what reads our output, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:

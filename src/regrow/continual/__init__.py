@@ -1,4 +1,4 @@
-"""Task after task in one network, each answered for ever as it was when it was learnt."""
+"""Continual learning: one network learns task after task and forgets none of them."""
 
 from regrow.continual.capacity import Capacity, CapacityError
 from regrow.continual.identity import infer_task, measure_prototypes

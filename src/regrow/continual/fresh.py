@@ -1,4 +1,4 @@
-"""Fresh values for the weights a task begins with."""
+"""Draws initial values for the free weights that a new task begins with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAMPLE = 1024
 
 @dataclass(frozen=True)
 class Fresh:
-    """What is needed to begin anew, without a second copy of the network.
+    """First values of a network, from which fresh ones are drawn, without a second copy of it.
 
     Args:
         own: the first values of all that belongs to one task: norms, biases, statistics.

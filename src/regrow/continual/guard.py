@@ -1,4 +1,4 @@
-"""An optimizer steps only while the task that it is to learn is shown."""
+"""Refuses optimizer steps while another task than the one being learnt is active."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Learner", "guard_"]
 
 
 class Learner(Protocol):
-    """What is asked at every step."""
+    """What the guard looks at before every step."""
 
     @property
     def optimizer(self) -> Optimizer | None:

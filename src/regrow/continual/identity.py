@@ -1,4 +1,4 @@
-"""Which task an input belongs to, when nobody says."""
+"""Task inference: which task an input belongs to, when that is not given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task that is being learnt: what stays with it while others are looked at."""
+"""The state of the task being learnt, put aside while another task is active."""
 
 from __future__ import annotations
 

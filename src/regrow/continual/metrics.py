@@ -1,4 +1,4 @@
-"""What continual learning is measured by: accuracies after each task, and the masks of tasks.
+"""Metrics of continual learning, of accuracies after each task and of the tasks' masks.
 
 An accuracy matrix R has a row a task: R[i][j] is the accuracy on task j right after task i was
 learnt. Rows may end at their diagonal: what lies right of it is asked for by
@@ -242,12 +242,12 @@ def mask_overlap(masks: Sequence[Masks]) -> list[list[float]]:
     """
     flat = _flat(masks)
     sizes = [_count(mask) for mask in flat]
-    found = [[1.0] * len(flat) for _ in flat]
+    overlaps = [[1.0] * len(flat) for _ in flat]
     for i, one in enumerate(flat):
         for j in range(i):
             both = int((one & flat[j]).sum())
-            found[i][j] = found[j][i] = both / (sizes[i] + sizes[j] - both)
-    return found
+            overlaps[i][j] = overlaps[j][i] = both / (sizes[i] + sizes[j] - both)
+    return overlaps
 
 
 def _checked(matrix: Matrix, *, least: int = 1, beyond: int = 0) -> list[list[float]]:

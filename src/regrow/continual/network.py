@@ -1,4 +1,4 @@
-"""One network that learns task after task, and answers earlier ones bit for bit as before."""
+"""A network that learns task after task; outputs of earlier tasks stay the same, bit for bit."""
 
 from __future__ import annotations
 

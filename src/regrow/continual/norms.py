@@ -1,4 +1,4 @@
-"""Norms without statistics, in place of batch norms."""
+"""Replaces batch norms by group norms, which keep no statistics."""
 
 from __future__ import annotations
 

@@ -74,11 +74,11 @@ def _check_tensors(what: str, tensors: Any, shapes: Shapes) -> None:
     for name, shape in shapes.items():
         value = tensors[name]
         if not isinstance(value, Tensor) or (shape is not None and tuple(value.shape) != shape):
-            found = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
-            raise ValueError(f"state: {what}: {name} is {found}, but {shape} is needed")
+            given = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
+            raise ValueError(f"state: {what}: {name} is {given}, but {shape} is needed")
 
 
-def _check_names(what: str, found: Any, needed: Iterable[str]) -> None:
-    names = set(found) if isinstance(found, Mapping) else set()
+def _check_names(what: str, given: Any, needed: Iterable[str]) -> None:
+    names = set(given) if isinstance(given, Mapping) else set()
     if odd := sorted(names ^ set(needed)):
         raise ValueError(f"state: {what} does not fit this model: see {', '.join(odd[:5])}")

@@ -1,4 +1,4 @@
-"""What one task has learnt, and what is shared: packed masks and what is counted in them."""
+"""What one task has learnt, kept with packed masks; packed masks counted and joined."""
 
 from __future__ import annotations
 

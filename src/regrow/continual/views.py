@@ -1,4 +1,4 @@
-"""The model as the place where one task is shown, and the store that it is written from."""
+"""Writes one task's weights into the model, from a store that holds those of all tasks."""
 
 from __future__ import annotations
 

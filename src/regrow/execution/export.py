@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from regrow.engine.patterns import Element
 from regrow.engine.saved import pack, unpack
 from regrow.execution.convert import stored_copy
+from regrow.machine import needed
 
 __all__ = ["csr_state_dict", "dense_state_dict", "inference_module", "load_packed", "save_packed"]
 
@@ -176,9 +177,7 @@ def _places(nonzero: Tensor) -> Tensor:
 
 def _safetensors() -> tuple[Any, Any]:
     """Return safetensors' functions that open and save a file."""
-    try:
+    with needed("safetensors", "export"):
         from safetensors import safe_open  # noqa: PLC0415
         from safetensors.torch import save_file  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError("packed files need pip install 'regrow[export]'") from error
     return safe_open, save_file

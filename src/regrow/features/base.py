@@ -1,4 +1,4 @@
-"""What both selectors share: parameters, how features are ranked, the answer's attributes."""
+"""The base of both selectors: parameters, ranking, fitted attributes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         wanted: int | None,
         generator: torch.Generator,
     ) -> None:
-        """Train, and answer; K=None is found by the loss on rows held out.
+        """Train, and set the fitted attributes; K=None is chosen by the loss on rows held out.
 
         Args:
             inputs: the table.
@@ -109,7 +109,7 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         rank = self._ranked_by_ensemble if self.method == "ensemble" else self._ranked_by_perceptron
         shares = torch.from_numpy(weights.astype(np.float32))
         scores[live], self.n_iter_ = rank(inputs, targets, shares, held_out, wanted, generator)
-        self._answer_(scores, smallest_good(self.history_) if wanted is None else wanted)
+        self._set_fitted_(scores, smallest_good(self.history_) if wanted is None else wanted)
 
     def _ranked_by_ensemble(
         self,
@@ -132,7 +132,7 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
             importance=self.importance,
             setting=self._setting(),
             generator=generator,
-            report=self._say_,
+            report=self._record_,
             patience=self.n_iter_no_change if self.early_stopping else None,
         ).run()
 
@@ -155,7 +155,7 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
             importance=self.importance,
             patience=self.n_iter_no_change if self.early_stopping else None,
             generator=generator,
-            report=self._say_,
+            report=self._record_,
             keep=wanted or 1,
             curve=wanted is None,
         )
@@ -182,16 +182,16 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
                 "'mixed', 'attribution' or 'strength', or name another method"
             )
 
-    def _answer_(self, scores: Floats, wanted: int) -> None:
-        """Set what a fitted selector tells; among equal scores the lower index is better."""
+    def _set_fitted_(self, scores: Floats, wanted: int) -> None:
+        """Set the fitted attributes; among equal scores the lower index is better."""
         self.scores_ = scores
         self.support_ = top_k(torch.from_numpy(scores), wanted).numpy()
         self.ranking_ = np.empty(len(scores), dtype=np.int64)
         self.ranking_[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
         self.n_features_ = wanted
 
-    def _say_(self, record: dict[str, Any]) -> None:
-        """Take down what was measured, and print it where that is wanted."""
+    def _record_(self, record: dict[str, Any]) -> None:
+        """Record what was measured, and print it if ``verbose``."""
         self.history_.append(record)
         if self.verbose:
             told = (

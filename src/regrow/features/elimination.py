@@ -1,4 +1,4 @@
-"""Score inputs, keep the best, let the rest go, round by round, while an ensemble learns."""
+"""Trains an ensemble while its least important inputs are eliminated, round by round."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class InputScores:
 
 
 class Elimination:
-    """An ensemble learns while inputs leave it, until K are live; all are ranked by when they left.
+    """Train an ensemble, eliminate inputs until K are live, and rank all by when they left.
 
     Rounds fall at equal distances between 20 % and 85 % of the run. In each, the inputs of the
     lowest scores leave all networks: their columns are removed, and so are their weights. Every
@@ -225,10 +225,10 @@ def held_out_loss(
         rows: which to measure on.
         live: bool, shape (d,): all other inputs are set to their means; None: none are.
     """
-    found = []
+    per_part = []
     for part in rows.split(_EVALUATED):
         x = inputs.batch(part)
-        found.append(targets.loss(predict(x if live is None else x * live), part))
-    losses = torch.cat(found)
+        per_part.append(targets.loss(predict(x if live is None else x * live), part))
+    losses = torch.cat(per_part)
     error = float(losses.std(correction=0)) / len(losses) ** 0.5
     return {"loss": float(losses.mean()), "loss_error": error}

@@ -1,4 +1,4 @@
-"""From what scikit-learn is given (labels, weights, seeds, counts) to what training needs."""
+"""Converts what scikit-learn is given (labels, weights, seeds, counts) for training."""
 
 from __future__ import annotations
 
@@ -183,13 +183,13 @@ def split(groups: Tensor, weights: Floats, share: float, generator: torch.Genera
         rows = (usable & (groups == group)).nonzero().squeeze(1)
         count = round(share * len(rows)) if len(rows) > 1 else 0
         held_out.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
-    found = torch.cat(held_out).sort().values
-    if not len(found):
+    drawn = torch.cat(held_out).sort().values
+    if not len(drawn):
         raise ValueError(
             f"validation_fraction={share} of {int(usable.sum())} rows is none: give more rows, an "
             "int for n_features_to_select, and early_stopping=False"
         )
-    return found
+    return drawn
 
 
 def generator_of(random_state: int | np.random.RandomState | None) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""Many small sparse networks trained as one: the first layer is one product, the second a batch."""
+"""Many small sparse networks trained as one, by one product a layer."""
 
 from __future__ import annotations
 

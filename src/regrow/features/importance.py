@@ -1,4 +1,4 @@
-"""What an input is worth to a network: strength and attribution.
+"""Importance of a network's inputs: strength and attribution.
 
 Pure functions of weights and activations; higher is worth more.
 """
@@ -13,7 +13,6 @@ from torch import Tensor
 __all__ = [
     "attribution",
     "gram_attribution",
-    "jacobian",
     "sampled_attribution",
     "strength",
 ]
@@ -35,31 +34,6 @@ def strength(weight: Tensor) -> Tensor:
         [3.0, 0.5]
     """
     return weight.abs().sum(0)
-
-
-def jacobian(weights: Sequence[Tensor], active: Sequence[Tensor]) -> Tensor:
-    """∂f_c/∂x_j of a ReLU perceptron for each row, exact, by one product a layer.
-
-    G ← W_L; G ← (G ∘ D_l) W_l for l = L-1 … 1, where D_l says which hidden units are active. It
-    costs 2·C·nnz operations a row, without a graph.
-
-    Args:
-        weights: of the linear layers from input to output, each of shape (out, in).
-        active: for each hidden layer, shape (B, units): 1 where a unit is active, else 0.
-
-    Returns:
-        Shape (B, C, d).
-
-    Source: follows from the chain rule; eq. 2 of Atashgahi et al. 2024 (arXiv 2408.04583).
-
-    Example:
-        >>> w1, w2 = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 1.0]])
-        >>> jacobian([w1, w2], [torch.tensor([[1.0, 0.0]])]).tolist()
-        [[[1.0, 2.0]]]
-    """
-    *hidden, last = weights
-    rows = active[0].shape[0] if active else 1
-    return _pushed_down(last.expand(rows, *last.shape), hidden, active)
 
 
 def attribution(
@@ -155,7 +129,7 @@ def gram_attribution(
     return torch.bmm(gram, first).mul_(first).sum(1).clamp_(min=0).sqrt_()
 
 
-def _pushed_down(found: Tensor, hidden: Sequence[Tensor], active: Sequence[Tensor]) -> Tensor:
+def _pushed_down(slopes: Tensor, hidden: Sequence[Tensor], active: Sequence[Tensor]) -> Tensor:
     for weight, pattern in zip(reversed(hidden), reversed(active), strict=True):
-        found = (found * pattern.unsqueeze(1)) @ weight
-    return found
+        slopes = (slopes * pattern.unsqueeze(1)) @ weight
+    return slopes

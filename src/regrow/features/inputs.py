@@ -1,4 +1,4 @@
-"""A table as a network sees it: standardised, clipped, centred; by batches, live columns only."""
+"""Prepares tables for networks: standardised, clipped, centred; in batches, live columns only."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def scaling(table: Any, weights: Floats, clip: float | None) -> Scaling:
         clip: c, in standard deviations; None does not clip.
 
     Example:
-        >>> found = scaling(np.array([[0.0, 5.0], [2.0, 5.0]]), np.ones(2), clip=3.0)
-        >>> found.mean.tolist(), found.std.tolist(), found.constant.tolist()
+        >>> measured = scaling(np.array([[0.0, 5.0], [2.0, 5.0]]), np.ones(2), clip=3.0)
+        >>> measured.mean.tolist(), measured.std.tolist(), measured.constant.tolist()
         ([1.0, 5.0], [1.0, 1.0], [False, True])
     """
     measure = _measure_sparse if hasattr(table, "tocsr") else _measure_dense
@@ -65,7 +65,7 @@ class Inputs:
 
     Args:
         table: array or CSR of shape (n, d).
-        found: the table's :func:`scaling`.
+        scales: the table's :func:`scaling`.
         clip: as given to :func:`scaling`.
 
     Attributes:
@@ -81,11 +81,11 @@ class Inputs:
         ([2], [[-1.0]])
     """
 
-    def __init__(self, table: Any, found: Scaling, clip: float | None) -> None:
-        self._table, self._found = table, found
+    def __init__(self, table: Any, scales: Scaling, clip: float | None) -> None:
+        self._table, self._scales = table, scales
         self._clip = np.inf if clip is None else clip
         self._prepared: Tensor | None = None
-        self.live: Indices = np.flatnonzero(~found.constant)
+        self.live: Indices = np.flatnonzero(~scales.constant)
         if not len(self.live):
             raise ValueError("No feature in X varies: all columns are constant")
         if not hasattr(table, "tocsr"):
@@ -117,8 +117,8 @@ class Inputs:
 
     def _scaled(self, rows: Any) -> Tensor:
         values = _dense(rows[:, self.live])
-        values = (values - self._found.mean[self.live]) / self._found.std[self.live]
-        values = values.clip(-self._clip, self._clip) - self._found.shift[self.live]
+        values = (values - self._scales.mean[self.live]) / self._scales.std[self.live]
+        values = values.clip(-self._clip, self._clip) - self._scales.shift[self.live]
         return torch.from_numpy(values.astype(np.float32))
 
 
@@ -134,10 +134,10 @@ def _dense(rows: Any) -> Floats:
 
 def _measure_dense(table: Any, share: Floats, clip: float) -> Scaling:
     def total(term: Callable[[Floats], Floats]) -> Floats:
-        found = np.zeros(table.shape[1])
+        sums = np.zeros(table.shape[1])
         for rows in _pieces(*table.shape):
-            found += share[rows] @ term(_dense(table[rows]))
-        return found
+            sums += share[rows] @ term(_dense(table[rows]))
+        return sums
 
     mean = total(lambda x: x)
     std, constant = _deviation(mean, total(lambda x: (x - mean) ** 2))

@@ -1,4 +1,4 @@
-"""One perceptron, trained as the papers train theirs, that takes down what its inputs are worth."""
+"""A sparse perceptron, trained as in the papers, that measures its inputs' importance."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Perceptron:
     def step_(
         self, x: Tensor, targets: Targets, rows: Tensor, weights: Tensor, wanted: tuple[str, ...]
     ) -> dict[str, Tensor]:
-        """Learn from one batch; return what the inputs were worth to it before.
+        """Learn from one batch; return the importance of the inputs before the step.
 
         Args:
             x: rows of shape (B, d).
@@ -103,15 +103,15 @@ class Perceptron:
             x = x + self._recipe.noise * torch.randn(x.shape, generator=self._generator)
         x.requires_grad_("sensitivity" in wanted)
         hidden = self._forward(x)
-        found = self._worth(x, hidden, wanted)
+        worth = self._worth(x, hidden, wanted)
         losses = targets.loss(hidden[-1], rows)
         loss = (losses * weights).sum() / weights.sum().clamp(min=1e-12)
         self._optimizer.zero_grad()
         loss.backward()
         if "sensitivity" in wanted:
-            found["sensitivity"] = cast(Tensor, x.grad).abs().mean(0) * len(x)
+            worth["sensitivity"] = cast(Tensor, x.grad).abs().mean(0) * len(x)
         self._optimizer.step()
-        return found
+        return worth
 
     def strength(self) -> Tensor:
         """Return Σ|w| of each input, shape (d,); stored layers are not made dense."""
@@ -141,32 +141,32 @@ class Perceptron:
 
     def _forward(self, x: Tensor) -> list[Tensor]:
         """Return the activations of hidden layers, before dropout, and the outputs."""
-        found, share = [], 1 - self._recipe.dropout
+        activations, share = [], 1 - self._recipe.dropout
         for layer in self.model:
             x = layer(x)
             if isinstance(layer, self._activation):
-                found.append(x)
+                activations.append(x)
                 if share < 1:
                     kept = torch.rand(x.shape, generator=self._generator) < share
                     x = x * kept / share
-        return [*found, x]
+        return [*activations, x]
 
     def _worth(self, x: Tensor, hidden: list[Tensor], wanted: tuple[str, ...]) -> dict[str, Tensor]:
         """Return what can be told before the backward pass."""
-        found = {}
+        worth = {}
         if "strength" in wanted:
-            found["strength"] = self.strength()
+            worth["strength"] = self.strength()
         if not {"attribution", "sampled"} & set(wanted):
-            return found
+            return worth
         weights = [layer.weight.detach() for layer in self._linears()]
         if any(weight.ndim < 2 for weight in weights):
-            return found | self._traced(x, wanted, hidden[-1].shape[1])
+            return worth | self._traced(x, wanted, hidden[-1].shape[1])
         slopes = [self._slope(h.detach()) for h in hidden[:-1]]
         if "attribution" in wanted:
-            found["attribution"] = attribution(weights, slopes)
+            worth["attribution"] = attribution(weights, slopes)
         if "sampled" in wanted:
-            found["sampled"] = sampled_attribution(weights, slopes, self._generator)
-        return found
+            worth["sampled"] = sampled_attribution(weights, slopes, self._generator)
+        return worth
 
     def _linears(self) -> list[Any]:
         return [layer for layer in self.model if hasattr(layer, "weight")]
@@ -180,16 +180,16 @@ class Perceptron:
             def slope(directions: Tensor) -> Tensor:
                 return torch.autograd.grad(outputs, x, directions, retain_graph=True)[0]
 
-            found = {}
+            attributions = {}
             if "attribution" in wanted:
                 each = torch.eye(n_outputs).unsqueeze(1).expand(n_outputs, *outputs.shape)
-                found["attribution"] = sum(
+                attributions["attribution"] = sum(
                     (slope(one).abs().mean(0) for one in each), start=torch.zeros(())
                 )
             if "sampled" in wanted:
                 signs = torch.randint(2, outputs.shape, generator=self._generator) * 2.0 - 1
-                found["sampled"] = slope(signs).square().mean(0)
-        return found
+                attributions["sampled"] = slope(signs).square().mean(0)
+        return attributions
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The family of the literature, each with its paper's settings.
+"""Feature selectors of the literature, each with its paper's settings.
 
 All return an estimator whose parameters may still be changed (``set_params``). They train one
 network for as many epochs as the papers do, and rank all inputs at once, which costs more than the

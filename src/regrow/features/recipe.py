@@ -1,4 +1,4 @@
-"""How one perceptron is trained and read: what the papers of the family differ in."""
+"""What published selectors differ in: network, training, and measure of importance."""
 
 from __future__ import annotations
 

@@ -222,8 +222,8 @@ class SparseFeatureSelector(BaseSparseSelector):
         with threads(self.n_jobs):
             scores = stream.learn_(X, targets, weights)
         self.n_iter_ = stream.steps
-        self._say_({"step": self.n_iter_, "n_features": X.shape[1]})
-        self._answer_(scores, keep)
+        self._record_({"step": self.n_iter_, "n_features": X.shape[1]})
+        self._set_fitted_(scores, keep)
         return self
 
     def _started(self, keep: int) -> Stream:

@@ -1,11 +1,10 @@
-"""How alike sets of selected features are, over splits of the data and seeds."""
+"""Stability of feature selection: how similar the sets chosen on several splits or seeds are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from itertools import combinations
+from collections.abc import Collection
 
-__all__ = ["jaccard", "kuncheva", "mean_similarity"]
+__all__ = ["jaccard", "kuncheva"]
 
 Chosen = Collection[int]
 
@@ -60,23 +59,3 @@ def kuncheva(one: Chosen, other: Chosen, n_features: int) -> float:
     if k in (0, n_features):
         return 0.0
     return (len(a & b) * n_features - k * k) / (k * (n_features - k))
-
-
-def mean_similarity(sets: Sequence[Chosen], similarity: Callable[[Chosen, Chosen], float]) -> float:
-    """Average a similarity over all pairs of sets.
-
-    Args:
-        sets: two or more.
-        similarity: of two sets, such as :func:`jaccard`.
-
-    Raises:
-        ValueError: there are fewer than two sets.
-
-    Example:
-        >>> mean_similarity([[0, 1], [0, 1], [0, 2]], jaccard)
-        0.5555555555555555
-    """
-    if len(sets) < 2:
-        raise ValueError(f"{len(sets)} sets: there is no pair to compare")
-    found = [similarity(a, b) for a, b in combinations(sets, 2)]
-    return sum(found) / len(found)

@@ -1,4 +1,4 @@
-"""Learning from a table that comes in parts: no input leaves, since nobody knows what will come."""
+"""Learns from a table that comes in parts: inputs are scored after each, and none is eliminated."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def merged(a: Scaling, b: Scaling, share: float) -> Scaling:
 
 
 class Stream:
-    """An ensemble that goes through each part once, and what it has found so far.
+    """An ensemble trained on each part once, with the scores of all parts so far.
 
     Args:
         keep: K, for the number of links.
@@ -67,7 +67,7 @@ class Stream:
         self._setting, self._generator = setting, generator
         self._scores = InputScores(importance)
         self._ensemble: Ensemble | None = None
-        self._found: Scaling | None = None
+        self._scaling: Scaling | None = None
         self._weight = 0.0
         self.steps = 0
 
@@ -84,8 +84,8 @@ class Stream:
             its mean over inputs; 0 for columns that never changed.
         """
         self._measure_(table, weights)
-        assert self._found is not None
-        all_columns = self._found._replace(constant=np.zeros_like(self._found.constant))
+        assert self._scaling is not None
+        all_columns = self._scaling._replace(constant=np.zeros_like(self._scaling.constant))
         inputs = Inputs(table, all_columns, self._clip)
         ensemble = self._ensemble = self._ensemble or self._started(len(inputs.live), targets)
         shares = torch.from_numpy(weights.astype(np.float32))
@@ -101,14 +101,14 @@ class Stream:
             ensemble.step_(x, error, shares[:, chosen], self._setting.learning_rate)
             self.steps += 1
         scores: npt.NDArray[np.float64] = self._scores.mean().exp().double().numpy()
-        return np.where(self._found.constant, 0.0, scores)
+        return np.where(self._scaling.constant, 0.0, scores)
 
     def _measure_(self, table: Any, weights: Floats) -> None:
         part, weight = scaling(table, weights, self._clip), float(weights.sum())
         self._weight += weight
-        if self._found is not None:
-            part = merged(self._found, part, weight / self._weight)
-        self._found = part
+        if self._scaling is not None:
+            part = merged(self._scaling, part, weight / self._weight)
+        self._scaling = part
 
     def _started(self, inputs: int, targets: Targets) -> Ensemble:
         links = max(round(self._setting.density * inputs), min(inputs, self._keep))

@@ -1,4 +1,4 @@
-"""A perceptron's run: epochs, scores summed over it, a stop when nothing is learned any more."""
+"""Trains a perceptron: epochs, scores summed over the run, early stopping."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def train(
             chosen = next(stream)
             scored = step == epoch or not (last or step % recipe.score_every)
             x = inputs.batch(chosen)
-            found = net.step_(x, targets, chosen, weights[chosen], wanted if scored else ())
-            if found:
-                sums = found if last else {name: sums[name] + found[name] for name in wanted}
+            worth = net.step_(x, targets, chosen, weights[chosen], wanted if scored else ())
+            if worth:
+                sums = worth if last else {name: sums[name] + worth[name] for name in wanted}
         record: dict[str, Any] = {"epoch": number, "step": number * epoch}
         if len(held_out):
             record |= held_out_loss(net.outputs, inputs, targets, held_out)

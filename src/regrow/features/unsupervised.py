@@ -162,8 +162,8 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         generator = generator_of(self.random_state)
         recipe = self._recipe()
         with threads(self.n_jobs):
-            found = scaling(X, weights, self.clip)
-            inputs, whole = (Inputs(X, found, self.clip) for _ in range(2))
+            scales = scaling(X, weights, self.clip)
+            inputs, whole = (Inputs(X, scales, self.clip) for _ in range(2))
             sketch = self.n_outputs if self.method == "ensemble" else None
             targets = Reconstruction(whole, sketch, generator, mean=recipe.mean_error)
             groups = torch.zeros(X.shape[0], dtype=torch.int64)

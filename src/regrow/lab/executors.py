@@ -12,6 +12,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from regrow.lab.attempt import Outcome, attempt
 from regrow.lab.trial import Trial
+from regrow.machine import needed
 
 __all__ = ["EXECUTORS", "Executor", "ProcessDied", "run_side_by_side"]
 
@@ -66,10 +67,8 @@ def _on_ray(
     trials: Sequence[Trial], out: Path, options: Mapping[str, Any], jobs: int
 ) -> Iterator[Outcome]:
     """Run a Ray task for each trial; joblib's Ray backend cannot yield outcomes as they come."""
-    try:
+    with needed("ray", "ray"):
         import ray  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise ImportError("executor='ray' needs Ray: pip install 'regrow[ray]'") from error
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False)
     task = ray.remote(max_retries=0)(attempt)

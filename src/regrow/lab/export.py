@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 import json
 import shutil
@@ -13,6 +12,7 @@ from typing import Any
 
 from regrow.lab.files import write_bytes
 from regrow.lab.records import Record, Records, flat
+from regrow.machine import needed
 
 __all__ = ["to_csv", "to_parquet", "to_tensorboard"]
 
@@ -42,8 +42,9 @@ def to_parquet(records: Records, path: Path) -> None:
     Raises:
         ImportError: pyarrow is not installed.
     """
-    pyarrow = _needed("pyarrow", "parquet")
-    parquet = importlib.import_module("pyarrow.parquet")
+    with needed("pyarrow", "parquet"):
+        import pyarrow  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415
     rows = records.rows()
     columns = {}
     for name in _columns(rows):
@@ -69,7 +70,8 @@ def to_tensorboard(records: Records, folder: Path) -> None:
     Raises:
         ImportError: TensorBoard is not installed.
     """
-    _needed("tensorboard", "tensorboard")
+    with needed("tensorboard", "tensorboard"):
+        import tensorboard  # noqa: F401, PLC0415
     folder.mkdir(parents=True, exist_ok=True)
     for record in records:
         if (folder / record.identity).exists():
@@ -101,10 +103,3 @@ def _write_run(record: Record, folder: Path) -> None:
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def _needed(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{module} is missing: pip install 'regrow[{extra}]'") from error

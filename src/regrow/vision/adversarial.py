@@ -1,4 +1,4 @@
-"""Images changed against a model, within a bound that the eye forgives; accuracy on them."""
+"""Adversarial attacks by projected gradient descent, and accuracy under attack."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from regrow.vision.analysis import (
     effective_filter_sizes,
     remaining_kernels,
     singular_value_entropy,
-    small_kernels,
 )
 
 KERNELS = [(1,), (5,), (1, 1), (3, 3), (2, 5), (3, 3, 3)]
@@ -62,19 +61,6 @@ def test_a_sparse_run_is_looked_at_as_it_is():
     assert active == int(sparse.masks["0.weight"].sum())
     whole = remaining_kernels({"w": torch.ones(2, 2, 3, 3)})
     assert whole == {"w": 1, "total": 1}
-
-
-@given(shapes, st.sampled_from([0.0, 0.01, 0.5, 1.0]), st.sampled_from([0.0, 0.3, 1.0]))
-def test_small_kernels_are_those_of_the_rule(shape, eps, density):
-    weight = drawn(shape, 1, density) ** 5
-    flat = weight.reshape(shape[0] * shape[1], -1).numpy()
-    limit = np.float32(eps) * np.abs(flat).max()
-    small = [(np.abs(row) < limit).all() or not row.any() for row in flat]
-    assert small_kernels(weight, eps) == pytest.approx(np.mean(small))
-
-
-def test_a_weight_of_zeros_has_small_kernels_only():
-    assert small_kernels(torch.zeros(2, 3, 3, 3)) == 1
 
 
 def by_scipy(weight):
@@ -143,11 +129,12 @@ def test_normalized_is_the_quotient_by_the_published_curve(n):
         (lambda: remaining_kernels({"a": torch.ones(2, 2)}), "weights of a: none is of a conv"),
         (lambda: effective_filter_sizes({}), "weights of nothing"),
         (lambda: remaining_kernels({"a": torch.ones(2, 0, 3, 3)}), r"weights\['a'\] of shape"),
-        (lambda: small_kernels(torch.ones(2, 2)), r"shape \(2, 2\): must be a convolution's"),
-        (lambda: small_kernels(torch.ones(0, 2, 3, 3)), "must hold some weights"),
-        (lambda: small_kernels(torch.full((1, 1, 3, 3), torch.nan)), "NaN"),
-        (lambda: small_kernels(torch.ones(1, 1, 3), eps=-1), "eps=-1: must be from 0 to 1"),
-        (lambda: small_kernels(torch.ones(1, 1, 3), eps=math.nan), "eps=nan"),
+        (
+            lambda: singular_value_entropy(torch.ones(2, 2)),
+            r"shape \(2, 2\): must be a convolution's",
+        ),
+        (lambda: singular_value_entropy(torch.ones(0, 2, 3, 3)), "must hold some weights"),
+        (lambda: singular_value_entropy(torch.full((1, 1, 3, 3), torch.nan)), "NaN"),
         (lambda: singular_value_entropy(torch.ones(4)), "must be a convolution's"),
         (lambda: singular_value_entropy(torch.full((1, 1, 3), torch.inf)), "infinity"),
         (

@@ -13,7 +13,7 @@ from regrow.vision.corruptions import CorruptedFolder, load_corrupted
 def _alone(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.delenv("REGROW_DATA", raising=False)
-    monkeypatch.setattr("regrow.vision.data.places._SYSTEM", "/nowhere")
+    monkeypatch.setattr("regrow.data.places._SYSTEM", "/nowhere")
 
 
 def write_arrays(folder, corruption="fog", per_severity=3):

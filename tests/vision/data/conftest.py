@@ -1,85 +1,8 @@
-"""What the tests of data share: no network, no cache of the user's, small files in real formats."""
+"""The tests of data: nothing outside them is read or written."""
 
-import io
-import socket
-import struct
-import tarfile
-from pathlib import Path
-
-import numpy as np
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch, tmp_path_factory):
-    """Nothing outside the test is read or written, and nobody but this machine is asked."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.delenv("REGROW_DATA", raising=False)
-    monkeypatch.setattr("regrow.vision.data.places._SYSTEM", "/nowhere")
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    connect = socket.create_connection
-
-    def only_here(address, *args, **kwargs):
-        assert address[0] == "127.0.0.1", f"a test asks {address[0]}"
-        return connect(address, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "create_connection", only_here)
-
-
-def _picture(pixels, kind="PNG", mode="RGB") -> bytes:
-    """Encode an image; pixels of shape (h, w, 3), or one colour for 32×32."""
-    from PIL import Image
-
-    image = (
-        Image.new("RGB", (32, 32), pixels) if isinstance(pixels, tuple) else Image.fromarray(pixels)
-    )
-    out = io.BytesIO()
-    image.convert(mode).save(out, kind)
-    return out.getvalue()
-
-
-def _python2_pickle(content: dict) -> bytes:
-    """Write a dictionary as Python 2's cPickle did, protocol 2: what the published files are."""
-    return b"\x80\x02" + _py2(content) + b"."
-
-
-def _py2(value) -> bytes:
-    if isinstance(value, np.ndarray):
-        dtype = b"cnumpy\ndtype\n" + _py2("u1") + b"K\x00K\x01\x87R"
-        dtype += b"(K\x03" + _py2("|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-        made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + _py2("b")
-        state = b"(K\x01" + b"".join(map(_py2, value.shape))
-        state += {1: b"\x85", 2: b"\x86"}[value.ndim] + dtype + b"\x89" + _py2(value.tobytes())
-        return made + b"\x87R" + state + b"tb"
-    if isinstance(value, dict):
-        return b"}(" + b"".join(_py2(k) + _py2(v) for k, v in value.items()) + b"u"
-    if isinstance(value, list):
-        return b"](" + b"".join(map(_py2, value)) + b"e"
-    if isinstance(value, int):
-        return b"J" + struct.pack("<i", value)
-    text = value.encode() if isinstance(value, str) else value
-    return b"T" + struct.pack("<i", len(text)) + text
-
-
-def _pack_tar(path: Path, files: dict[str, bytes], folder: str = "") -> None:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(f"{folder}/{name}" if folder else name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-
-
-@pytest.fixture
-def picture():
-    return _picture
-
-
-@pytest.fixture
-def python2_pickle():
-    return _python2_pickle
-
-
-@pytest.fixture
-def pack_tar():
-    return _pack_tar
+def _alone(alone):
+    pass

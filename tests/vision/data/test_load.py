@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from regrow.vision.data import DataSet, load_data, read_idx
+from regrow.vision.data import DataSet, load_data
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -45,24 +45,6 @@ def test_a_missing_file_is_named_with_where_and_how(tmp_path):
     message = str(error.value)
     for part in ("train-images", str(tmp_path / "fashion-mnist"), "cache", "Debian"):
         assert part in message
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: content[: len(content) // 2],
-        lambda content: b"",
-        lambda content: b"not gzip at all",
-        lambda content: gzip.compress(b"\0\0\x0d\x01" + struct.pack(">I", 1) + b"1234"),
-        lambda content: gzip.compress(gzip.decompress(content)[:-1]),
-    ],
-    ids=["truncated", "empty", "no gzip", "floats", "a byte short"],
-)
-def test_a_damaged_idx_file_is_named(fashion, damage):
-    path = fashion / "fashion-mnist" / "train-images-idx3-ubyte.gz"
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=path.name):
-        read_idx(path)
 
 
 def test_an_unknown_name_lists_the_known_ones():

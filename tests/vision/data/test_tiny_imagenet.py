@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from regrow.machine import cache_folder
 from regrow.vision.data import load_data, tiny_imagenet
-from regrow.vision.data.places import cache_folder
 
 pytest.importorskip("PIL")
 

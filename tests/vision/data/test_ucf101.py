@@ -217,7 +217,7 @@ def test_what_cannot_be_is_refused(root, wrong):
 
 
 def write_video(path, count, codec="mpeg4"):
-    av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'regrow[video]'")
+    av = pytest.importorskip("av", reason="PyAV is not installed: pip install av")
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 40, 30, "yuv420p"
@@ -266,5 +266,5 @@ def test_without_pyav_the_extra_is_named(root, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"regrow\[video\]"):
+    with pytest.raises(ImportError, match=r"pip install av, or pip install '\.\[video\]'"):
         small(root, "test")[0]

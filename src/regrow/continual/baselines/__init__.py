@@ -1,4 +1,4 @@
-"""Learners to compare with: each learns a stream's tasks in turn and answers them all."""
+"""Learners to compare with: each learns a stream's tasks one after another."""
 
 from regrow.continual.baselines.independent import Independent
 from regrow.continual.baselines.joint import Joint

@@ -1,4 +1,4 @@
-"""Joint training: what could be learnt if all tasks were there at once."""
+"""Joint training: a network trained anew on all tasks so far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What learners that give whole units to tasks have in common."""
+"""The base of learners that reserve whole units for tasks."""
 
 from __future__ import annotations
 

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regrow.data.pictures import is_image, open_rgb
 from regrow.engine.selection import sample, seeded_generator
 
 __all__ = ["FolderArrays", "load_mini_imagenet"]
 
-_ENDINGS = (".jpeg", ".jpg", ".png")
 _SPLITS = ("train", "val", "test")
+_BILINEAR = 2  # Pillow's Image.Resampling.BILINEAR
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,16 @@ def load_mini_imagenet(
     """
     if size < 1 or test_per_class < 1:
         raise ValueError(f"size={size}, test_per_class={test_per_class}: must be at least 1")
-    found = _listed(Path(root)) or _in_folders(Path(root))
-    if not found:
+    by_class = _listed(Path(root)) or _in_folders(Path(root))
+    if not by_class:
         raise FileNotFoundError(
             f"{root}: holds no miniImageNet; expected train.csv, val.csv, test.csv and images/, or "
-            f"a folder of {', '.join(_ENDINGS)} files a class"
+            "a folder of JPEG or PNG files a class"
         )
-    names = sorted(found)
+    names = sorted(by_class)
     parts: dict[bool, list[tuple[Path, int]]] = {True: [], False: []}
     for label, name in enumerate(names):
-        files = sorted(found[name])
+        files = sorted(by_class[name])
         if len(files) <= test_per_class:
             raise ValueError(
                 f"class {name} has {len(files)} images, and test_per_class={test_per_class} leaves "
@@ -96,7 +97,7 @@ def load_mini_imagenet(
 
 def _listed(root: Path) -> dict[str, list[Path]]:
     """Return the files of the lists by class; nothing if there are no lists."""
-    found: dict[str, list[Path]] = {}
+    by_class: dict[str, list[Path]] = {}
     for path in (root / f"{split}.csv" for split in _SPLITS):
         if not path.exists():
             continue
@@ -106,35 +107,30 @@ def _listed(root: Path) -> dict[str, list[Path]]:
                 raise ValueError(f"{path} has columns {rows.fieldnames}: filename, label needed")
             for row in rows:
                 # A name alone: a list must not lead out of its folder.
-                found.setdefault(row["label"], []).append(
+                by_class.setdefault(row["label"], []).append(
                     root / "images" / Path(row["filename"]).name
                 )
-    return found
+    return by_class
 
 
 def _in_folders(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: there is no such folder")
     splits = [root / split for split in _SPLITS if (root / split).is_dir()] or [root]
-    found: dict[str, list[Path]] = {}
+    by_class: dict[str, list[Path]] = {}
     for folder in (one for split in splits for one in sorted(split.iterdir()) if one.is_dir()):
-        files = [f for f in folder.rglob("*") if f.suffix.lower() in _ENDINGS]
+        files = [f for f in folder.rglob("*") if is_image(f.name)]
         if files:
-            found.setdefault(folder.name, []).extend(files)
-    return found
+            by_class.setdefault(folder.name, []).extend(files)
+    return by_class
 
 
 def _read(files: list[tuple[Path, int]], size: int) -> tuple[Tensor, Tensor]:
-    try:
-        from PIL import Image  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise ImportError("images need Pillow: pip install 'regrow[vision]'") from error
     pixels = np.empty((len(files), 3, size, size), dtype=np.uint8)
     for i, (path, _) in enumerate(files):
         if not path.exists():
             raise FileNotFoundError(f"{path}: is listed and not there; get miniImageNet again")
-        with Image.open(path) as image:
-            small = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+        small = open_rgb(path, str(path)).resize((size, size), _BILINEAR)
         pixels[i] = np.asarray(small).transpose(2, 0, 1)
     labels = torch.tensor([label for _, label in files], dtype=torch.int64)
     return torch.from_numpy(pixels), labels

@@ -1,4 +1,4 @@
-"""Streams whose tasks have the same classes and other pictures: permuted, rotated."""
+"""Streams of tasks with the same classes and changed images: pixels permuted, images rotated."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def _rotate(images: Tensor, degrees: float) -> Tensor:
         grid = functional.affine_grid(
             matrix.to(part.device).expand(len(part), 2, 3), list(part.shape), align_corners=False
         )
-        found = functional.grid_sample(part.float(), grid, align_corners=False)
-        parts.append(found if part.is_floating_point() else found.round().to(part.dtype))
+        turned = functional.grid_sample(part.float(), grid, align_corners=False)
+        parts.append(turned if part.is_floating_point() else turned.round().to(part.dtype))
     return torch.cat(parts)
 
 

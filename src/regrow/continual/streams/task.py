@@ -1,4 +1,4 @@
-"""A task, and tasks one after another: data only."""
+"""The data of one task, and of a stream of tasks."""
 
 from __future__ import annotations
 

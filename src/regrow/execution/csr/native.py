@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from regrow.execution.csr import build
+from regrow.machine import cache_folder
 
 __all__ = ["SETS", "Matrix", "library"]
 
@@ -131,18 +132,13 @@ def _load(path: Path) -> ctypes.CDLL | None:
     return found if found.regrow_sources().decode() == build.source_hash() else None
 
 
-def _cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "regrow"
-
-
 def _find() -> ctypes.CDLL | None:
     _load_openmp()
     shipped = build.SOURCES / build.library_name()
     if shipped.exists() and (found := _load(shipped)):
         return found
     try:
-        folder = _cache_folder() / build.source_hash()
+        folder = cache_folder() / build.source_hash()
     except (OSError, RuntimeError):
         return None
     for openmp in (True, False):

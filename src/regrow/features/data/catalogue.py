@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from regrow.data.fashion_mnist import read_fashion_mnist
+from regrow.data.places import Places
 from regrow.features.data.feature_set import FeatureSet, make_feature_set
-from regrow.features.data.images import load_fashion_mnist
 from regrow.features.data.madelon import make_madelon
 from regrow.features.data.mat import read_mat
 
 __all__ = ["FEATURE_SETS", "MatFile", "load_features"]
 
 _MADE = {"made-madelon": (2600, 500), "small-madelon": (1000, 100)}
+_GARMENTS = 10_000
 _FOLDER = "feature-selection"
 _ADVICE = "github.com/jundongl/scikit-feature, folder skfeature/data"
 
@@ -48,7 +49,9 @@ FEATURE_SETS: Mapping[str, MatFile] = {
 """The eleven sets of the field that are files of MATLAB, smallest training part first."""
 
 
-def load_features(name: str, data_dir: Path | str | None = None) -> FeatureSet:
+def load_features(
+    name: str, data_dir: Path | str | None = None, download: bool = True
+) -> FeatureSet:
     """Load a data set by its name.
 
     Args:
@@ -57,10 +60,13 @@ def load_features(name: str, data_dir: Path | str | None = None) -> FeatureSet:
             "small-madelon" (:func:`make_madelon` with seed 0, of 2600 × 500, and 1000 × 100).
         data_dir: folder that holds the folder ``feature-selection`` with the MATLAB files, and
             ``fashion-mnist``; else ``$REGROW_DATA``, the user's cache and the system's folder.
+        download: whether missing files of Fashion-MNIST may be downloaded into the user's cache;
+            the MATLAB files have no published checksum, and are not.
 
     Raises:
         ValueError: the name is unknown, or a file is damaged.
         FileNotFoundError: a file is nowhere; the message says where it was looked for.
+        OSError: a download failed; the message says which, and how to get the file by hand.
 
     Example:
         >>> digits = load_features("digits")
@@ -68,10 +74,10 @@ def load_features(name: str, data_dir: Path | str | None = None) -> FeatureSet:
         ((1797, 64), (8, 8))
     """
     if name in FEATURE_SETS:
-        path = _find(f"{_FOLDER}/{name}.mat", data_dir, _ADVICE)
+        path = Places(_FOLDER, data_dir).file((f"{name}.mat",), _ADVICE)
         return read_mat(path, name=name, shape=FEATURE_SETS[name].shape)
     if name == "fashion-mnist":
-        return load_fashion_mnist(lambda file, advice: _find(file, data_dir, advice))
+        return _fashion_mnist(Places(name, data_dir, download))
     if name in _MADE:
         return replace(make_madelon(*_MADE[name]), name=name)
     if name == "digits":
@@ -88,13 +94,13 @@ def _digits() -> FeatureSet:
     return make_feature_set("digits", X, y, where="digits", shape=(8, 8), source=source)
 
 
-def _find(file: str, data_dir: Path | str | None, advice: str) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "regrow"
-    roots = [data_dir, os.environ.get("REGROW_DATA"), cache, "/usr/share/datasets"]
-    places = [Path(root).expanduser() / file for root in roots if root]
-    for place in places:
-        if place.is_file():
-            return place
-    looked = ", ".join(str(place.parent) for place in places)
-    name = places[0].name
-    raise FileNotFoundError(f"{name} not found; looked in {looked}. To get it: {advice}")
+def _fashion_mnist(places: Places) -> FeatureSet:
+    images, labels = (part[:_GARMENTS].numpy() for part in read_fashion_mnist(places, "train"))
+    return make_feature_set(
+        "fashion-mnist",
+        images.reshape(len(images), -1),
+        labels,
+        where="fashion-mnist",
+        shape=(28, 28),
+        source=f"Fashion-MNIST (Xiao et al. 2017), the first {len(images)} training images",
+    )

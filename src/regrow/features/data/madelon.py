@@ -1,4 +1,4 @@
-"""Madelon: a few features decide, but only together, among many that say nothing."""
+"""Generates Madelon: a few features decide the label, but only together, among noise."""
 
 from __future__ import annotations
 

@@ -67,11 +67,11 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        found: dict[str, Any] = loadmat(path)
+        content: dict[str, Any] = loadmat(path)
     except (*_BROKEN, NotImplementedError, MatReadError) as error:
         said = str(error) or type(error).__name__
         raise ValueError(f"{path} is damaged, or no MATLAB file of version 5 ({said})") from error
-    return found
+    return content
 
 
 def _labels(values: Any, path: Path) -> np.ndarray:

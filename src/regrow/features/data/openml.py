@@ -40,30 +40,30 @@ def load_openml(
         raise ValueError(f"data={data!r}: say version= as well, or names change under your feet")
     from sklearn.datasets import fetch_openml  # noqa: PLC0415 (slow to import)
 
-    found = fetch_openml(
+    bunch = fetch_openml(
         **({"data_id": data} if isinstance(data, int) else {"name": data, "version": version}),
         target_column=target or "default-target",
         data_home=str(cache) if cache else None,
         as_frame=False,
         parser="liac-arff",
     )
-    return of_bunch(found, f"OpenML {data}", regression=regression)
+    return of_bunch(bunch, f"OpenML {data}", regression=regression)
 
 
-def of_bunch(found: Any, where: str, *, regression: bool = False) -> FeatureSet:
+def of_bunch(bunch: Any, where: str, *, regression: bool = False) -> FeatureSet:
     """Make a feature set of what ``fetch_openml(as_frame=False)`` returns."""
-    if found.target is None:
+    if bunch.target is None:
         raise ValueError(f"{where}: it has no target; say target=, one of its columns")
-    if text := [name for name in found.feature_names if (found.categories or {}).get(name)]:
+    if text := [name for name in bunch.feature_names if (bunch.categories or {}).get(name)]:
         # scikit-learn codes such columns by the order of their values, which means nothing
         raise ValueError(f"{where}: feature {text[0]!r} is nominal; encode it first")
-    X = found.data if sparse.issparse(found.data) else np.asarray(found.data, dtype=np.float64)
+    X = bunch.data if sparse.issparse(bunch.data) else np.asarray(bunch.data, dtype=np.float64)
     return make_feature_set(
-        str(found.details.get("name", where)) if found.details else where,
+        str(bunch.details.get("name", where)) if bunch.details else where,
         X,
-        found.target,
+        bunch.target,
         where=where,
         regression=regression,
-        feature_names=tuple(found.feature_names),
+        feature_names=tuple(bunch.feature_names),
         source=where,
     )

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from regrow.features.data.arff import ArffError, read_arff_columns
+from regrow.data import arff, tables
 from regrow.features.data.feature_set import FeatureSet, make_feature_set
 
 __all__ = ["read_arff", "read_csv", "read_parquet"]
 
 TARGETS = ("class", "target", "label", "y")
-_BROKEN = (OSError, EOFError, ValueError, KeyError, IndexError, zlib.error)  # and pyarrow's own
 _SHOWN = 8  # names in an error
-
-Columns = dict[str, Any]
-"""One-dimensional arrays by name: numbers, or objects where a column holds text."""
 
 
 def read_csv(
@@ -54,16 +48,8 @@ def read_csv(
         >>> found.feature_names, found.labels, found.y.tolist()
         (('heat', 'steep'), ('black', 'green'), [1, 0])
     """
-
-    def read() -> Columns:
-        from pyarrow import csv  # noqa: PLC0415
-
-        options = csv.ReadOptions(autogenerate_column_names=not header)
-        table = csv.read_csv(path, options, csv.ParseOptions(delimiter=delimiter))
-        names = table.column_names if header else [f"x{i}" for i in range(table.num_columns)]
-        return _of_arrow(table.rename_columns(names))
-
-    return _read(path, read, target, regression)
+    columns = tables.read_csv(path, header=header, delimiter=delimiter)
+    return _feature_set(path, columns, target, regression)
 
 
 def read_parquet(
@@ -81,13 +67,7 @@ def read_parquet(
         ValueError: it is damaged, has no such column, or a feature is text; the message names it.
         ImportError: pyarrow is missing.
     """
-
-    def read() -> Columns:
-        from pyarrow import parquet  # noqa: PLC0415
-
-        return _of_arrow(parquet.read_table(path))
-
-    return _read(path, read, target, regression)
+    return _feature_set(path, tables.read_parquet(path), target, regression)
 
 
 def read_arff(
@@ -108,40 +88,26 @@ def read_arff(
 
     Source: ARFF, as of Weka and OpenML.
     """
-    return _read(path, lambda: read_arff_columns(path), target, regression)
+    return _feature_set(path, arff.read_arff(path), target, regression)
 
 
-def _read(
-    path: Path, read: Callable[[], Columns], target: str | int | None, regression: bool
+def _feature_set(
+    path: Path, columns: tables.Columns, target: str | int | None, regression: bool
 ) -> FeatureSet:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        columns = read()
-    except ImportError as error:
-        raise ImportError(f"{path.suffix} needs pyarrow: pip install 'regrow[features]'") from error
-    except (*_BROKEN, ArffError) as error:
-        raise ValueError(f"{path} is damaged ({error}): get it again") from error
-    return from_columns(path.name.split(".")[0], columns, target, str(path), regression=regression)
-
-
-def from_columns(
-    name: str, columns: Columns, target: str | int | None, where: str, *, regression: bool = False
-) -> FeatureSet:
-    """Make a feature set of named columns, one of which holds the labels."""
+    where = str(path)
     label = _target(list(columns), target, where)
     features = {key: column for key, column in columns.items() if key != label}
     if not features:
         raise ValueError(f"{where}: {label!r} is its only column; there are no features")
     matrix = np.column_stack([_feature(key, col, where) for key, col in features.items()])
     return make_feature_set(
-        name,
+        path.name.split(".")[0],
         matrix,
         columns[label],
         where=where,
         regression=regression,
         feature_names=tuple(features),
-        source=where.rpartition("/")[2],
+        source=path.name,
     )
 
 
@@ -155,29 +121,17 @@ def _target(names: list[str], target: str | int | None, where: str) -> str:
         if -len(names) <= target < len(names):
             return names[target]
         raise ValueError(f"{where}: target={target}, but it has {len(names)} columns")
-    found = [name for name in names if name.lower() in TARGETS]
-    if len(found) == 1:
-        return found[0]
-    what = "several columns" if found else "no column"
+    labels = [name for name in names if name.lower() in TARGETS]
+    if len(labels) == 1:
+        return labels[0]
+    what = "several columns" if labels else "no column"
     raise ValueError(f"{where}: {what} called {', '.join(TARGETS)}; say target=, one of {shown}")
 
 
 def _feature(name: str, column: Any, where: str) -> Any:
-    if column.dtype.kind in "fiub":
-        return column
     try:
-        filled = [np.nan if value is None else value for value in column]
-        return np.asarray(filled).astype(np.float64)
-    except (TypeError, ValueError) as error:
+        return tables.as_numbers(column)
+    except ValueError as error:
         raise ValueError(
             f"{where}: feature {name!r} holds text ({error}); encode it first, or say target="
         ) from error
-
-
-def _of_arrow(table: Any) -> Columns:
-    names = list(table.column_names)
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"column {min(twice)!r} is there twice")
-    return {
-        name: column.to_numpy() for name, column in zip(names, table.itercolumns(), strict=True)
-    }

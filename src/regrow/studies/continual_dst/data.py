@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from regrow.continual.streams import STREAMS, Stream, load_mini_imagenet, make_stream
+from regrow.data.places import Places
 from regrow.engine.selection import sample, seeded_generator
 from regrow.vision.data import DataSet, load_data
-from regrow.vision.data.places import Places
 
 __all__ = ["open_stream"]
 
@@ -78,20 +77,19 @@ def _loaded(
 
 
 def _mini_imagenet(data_dir: str | None) -> DataSet:
-    folders = Places(_MINI, None if data_dir is None else Path(data_dir)).folders
-    if (root := next((folder for folder in folders if folder.is_dir()), None)) is None:
-        looked = ", ".join(map(str, folders))
-        raise FileNotFoundError(
-            f"miniImageNet was looked for in {looked}: put train.csv, val.csv, test.csv and "
-            "images/, or a folder a class, into one of them; it cannot be downloaded"
-        )
-    found = load_mini_imagenet(root)
+    root = Places(_MINI, data_dir).find(
+        lambda folder: folder if folder.is_dir() else None,
+        "a folder of images",
+        "put train.csv, val.csv, test.csv and images/, or a folder a class, into one of them; it "
+        "cannot be downloaded",
+    )
+    arrays = load_mini_imagenet(root)
     return DataSet(
         _MINI,
-        found.train_inputs,
-        found.train_labels,
-        found.test_inputs,
-        found.test_labels,
-        found.classes,
+        arrays.train_inputs,
+        arrays.train_labels,
+        arrays.test_inputs,
+        arrays.test_labels,
+        arrays.classes,
         str(root),
     )

@@ -120,6 +120,8 @@ class Select(Trial):
         few = part.X_train[rows, : min(8, part.X_train.shape[1])]
         try:
             self.column.choose(few, part.y_train[rows], 2, self.seed)
+        except ImportError:
+            raise  # a package is missing, and will be when it is measured
         except Exception:
             return
 

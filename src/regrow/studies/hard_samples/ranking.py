@@ -16,13 +16,13 @@ from torch import Tensor, nn
 import regrow
 from regrow.lab.ranks import rank_and_ranks
 from regrow.lab.run import Run
+from regrow.machine import cache_folder
 from regrow.studies.hard_samples.kept_scores import kept_scores
 from regrow.studies.training.loop import Training
 from regrow.studies.training.setting import Setting
 from regrow.studies.training.source import Change
 from regrow.studies.training.trial import Classify, device_of, open_for, start
 from regrow.vision.data import Batches, load_data
-from regrow.vision.data.places import cache_folder
 from regrow.vision.hardness import (
     el2n,
     forgetting,

@@ -1,10 +1,9 @@
-"""Measures of robustness, of frequencies, and of the filters that sparsity leaves."""
+"""Measures of robustness to corruptions, of image frequencies, and of convolution kernels."""
 
 from regrow.vision.analysis.filters import (
     effective_filter_sizes,
     remaining_kernels,
     singular_value_entropy,
-    small_kernels,
 )
 from regrow.vision.analysis.robustness import (
     gains,
@@ -31,5 +30,4 @@ __all__ = [
     "remaining_kernels",
     "robustness_accuracy",
     "singular_value_entropy",
-    "small_kernels",
 ]

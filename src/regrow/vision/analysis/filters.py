@@ -1,4 +1,4 @@
-"""What sparsity leaves of a network's filters: kernels, their sizes, their variety.
+"""Measures of convolution kernels: how many remain, how large, how varied.
 
 A kernel is what joins one input channel to one output channel: one of out × in parts of a
 convolution's weight, of any number of dimensions.
@@ -16,7 +16,6 @@ __all__ = [
     "effective_filter_sizes",
     "remaining_kernels",
     "singular_value_entropy",
-    "small_kernels",
 ]
 
 
@@ -81,36 +80,6 @@ def effective_filter_sizes(weights: Mapping[str, Tensor]) -> dict[str, list[int]
     return {name: counts.tolist() for name, counts in sizes.items()} | {"total": total.tolist()}
 
 
-def small_kernels(weight: Tensor, eps: float = 0.01) -> float:
-    """Return the share of kernels all of whose weights are near 0.
-
-    share = |{(o, i): |w[o, i, k]| < eps · max |w| for all k}| / (out · in)
-
-    Source: what Gavrikov and Keuper, CVPR 2022 (arXiv 2203.15331) call sparsity, as read in public
-    code that follows them; the paper itself was not read.
-
-    Differs from the source: a kernel of zeros counts always, also in a weight of zeros.
-
-    Args:
-        weight: of a convolution, shape (out, in, *kernel).
-        eps: from 0 to 1.
-
-    Raises:
-        ValueError: it is no convolution's, is empty or not finite, or eps is out of range.
-
-    Example:
-        >>> weight = torch.ones(1, 4, 3, 3)
-        >>> weight[0, 0], weight[0, 1, 0, 0] = 0.001, 0.001
-        >>> small_kernels(weight)
-        0.25
-    """
-    if not 0 <= eps <= 1:
-        raise ValueError(f"eps={eps}: must be from 0 to 1, a share of the largest weight")
-    largest = _kernels(weight).abs().amax(1)
-    small = (largest < eps * largest.max()) | (largest == 0)
-    return int(small.sum()) / len(small)
-
-
 def singular_value_entropy(weight: Tensor, *, normalized: bool = False) -> float:
     """Return the entropy of what the principal patterns of a layer's kernels explain.
 
@@ -169,15 +138,15 @@ def _normalizer(n: int) -> float:
 
 
 def _convolutions(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = {name: weight for name, weight in weights.items() if weight.ndim >= 3}
-    if not found:
+    convolutions = {name: weight for name, weight in weights.items() if weight.ndim >= 3}
+    if not convolutions:
         raise ValueError(
             f"weights of {', '.join(weights) or 'nothing'}: none is of a convolution, which has "
             "three dimensions at least (out, in, *kernel)"
         )
-    for name, weight in found.items():
+    for name, weight in convolutions.items():
         _check_filled(f"weights[{name!r}]", weight)
-    return found
+    return convolutions
 
 
 def _active(weight: Tensor) -> Tensor:

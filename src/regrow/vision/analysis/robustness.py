@@ -1,4 +1,4 @@
-"""What accuracies on corrupted images say: their mean, mean corruption errors, gains."""
+"""Robustness to corruptions: mean accuracy, mean corruption errors, gains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images by frequency: what a corruption changes, and what a network needs.
+"""Frequencies of images: which a corruption changes, and which a network needs.
 
 Frequencies are radii of the centred two-dimensional spectrum, √(u² + v²), where u and v are cycles
 a pixel along rows and columns in units of the highest that a row can hold (half a cycle a pixel).

@@ -1,4 +1,4 @@
-"""Blur: light of one place spreads to others."""
+"""Blur: Gaussian, defocus, zoom, motion, glass."""
 
 from __future__ import annotations
 

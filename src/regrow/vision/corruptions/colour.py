@@ -1,4 +1,4 @@
-"""Colours: how light they are, how saturated."""
+"""Lightness and saturation of colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digital: what cameras, resizing and files do to an image."""
+"""Digital corruptions: contrast, elastic transform, pixelation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JPEG: what its quantization leaves of an image, without making a file."""
+"""JPEG compression and decompression in tensor code, without making a file."""
 
 from __future__ import annotations
 

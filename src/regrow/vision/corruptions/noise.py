@@ -1,4 +1,4 @@
-"""Noise: each value of an image changes by itself."""
+"""Noise: Gaussian, shot, impulse, speckle."""
 
 from __future__ import annotations
 
@@ -91,5 +91,5 @@ def poisson_quantiles(photons: float, device: torch.device) -> Tensor:
     logarithms = torch.xlogy(counts, rates) - rates - torch.lgamma(counts + 1)
     below = logarithms.exp().cumsum(1)
     steps = (torch.arange(_STEPS, dtype=torch.float64) + 0.5) / _STEPS
-    found = torch.searchsorted(below, steps.expand(_RATES, -1).contiguous())
-    return (found.double() / photons).float().flatten().to(device)
+    quantiles = torch.searchsorted(below, steps.expand(_RATES, -1).contiguous())
+    return (quantiles.double() / photons).float().flatten().to(device)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regrow.data.errors import decoding
+from regrow.data.labels import check_labels
+from regrow.data.pictures import is_image, open_rgb
+from regrow.data.places import Places
 from regrow.vision.corruptions.catalogue import CORRUPTIONS, EXTRA, check_severity
-from regrow.vision.data.dataset import check_labels
-from regrow.vision.data.pictures import open_rgb
-from regrow.vision.data.places import Places
 
 __all__ = ["CorruptedFolder", "load_corrupted"]
 
@@ -27,7 +28,6 @@ _FOLDERS = {
     "imagenet-c": ("ImageNet-C", "https://zenodo.org/records/2235448"),
 }
 _SEVERITIES = 5
-_ENDINGS = (".jpeg", ".jpg", ".png")
 
 
 def load_corrupted(
@@ -98,15 +98,17 @@ class CorruptedFolder(Dataset[tuple[Tensor, int]]):
         where = Path(root) / corruption / str(severity)
         if not where.is_dir():
             raise FileNotFoundError(f"{where} is missing: it must hold a folder of images a class")
-        found = sorted(entry.name for entry in where.iterdir() if entry.is_dir())
-        self.classes = list(found if classes is None else classes)
+        folders = sorted(entry.name for entry in where.iterdir() if entry.is_dir())
+        self.classes = list(folders if classes is None else classes)
         number = {name: i for i, name in enumerate(self.classes)}
-        if unknown := [name for name in found if name not in number]:
+        if unknown := [name for name in folders if name not in number]:
             raise ValueError(f"{where / unknown[0]} is none of the {len(number)} classes given")
-        files = [
-            (path, number[name]) for name in found for path in sorted((where / name).iterdir())
+        self.files = [
+            (path, number[name])
+            for name in folders
+            for path in sorted((where / name).iterdir())
+            if is_image(path.name)
         ]
-        self.files = [(path, i) for path, i in files if path.suffix.lower() in _ENDINGS]
         if not self.files:
             raise FileNotFoundError(f"{where} holds no image in a folder of a class")
 
@@ -174,26 +176,22 @@ def _check(name: str, known: Mapping[str, object] | None, corruption: str, sever
 
 
 def _find(name: str, archive: str, inside: str, home: str, data_dir: str | Path | None) -> Path:
-    places = Places(name, None if data_dir is None else Path(data_dir))
-    for folder in places.folders:
-        for where in (folder, folder / archive, folder.parent / archive):
-            if (where / inside).exists():
-                return where
-    return places.fetched(
-        None, inside, f"unpack the archive of {home} there, or beside it as {archive}"
-    )
+    def look(folder: Path) -> Path | None:
+        places = (folder, folder / archive, folder.parent / archive)
+        return next((where for where in places if (where / inside).exists()), None)
+
+    advice = f"unpack the archive of {home} there, or beside it as {archive}"
+    return Places(name, data_dir).find(look, inside, advice)
 
 
 def _mapped(path: Path, shape: tuple[int | None, ...]) -> npt.NDArray[np.uint8]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: get it where the others are from")
-    try:
+    with decoding(path):
         # Copy on write: torch warns of arrays that cannot be written to.
         array: npt.NDArray[np.uint8] = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error}): get it again") from error
     sides = zip(shape, array.shape, strict=False)
-    fits = array.ndim == len(shape) and all(want in (None, found) for want, found in sides)
+    fits = array.ndim == len(shape) and all(want in (None, side) for want, side in sides)
     if array.dtype != np.uint8 or not fits:
         raise ValueError(
             f"{path} holds {array.dtype} of shape {array.shape}, not uint8 of "

@@ -1,14 +1,15 @@
 """Data sets in their published formats, their splits and their mini-batches."""
 
+from regrow.data.idx import read_idx
+from regrow.data.labels import split_off
+from regrow.data.order import Order
 from regrow.vision.data.actions import ACTIONS
 from regrow.vision.data.augment import standard
 from regrow.vision.data.batches import Batches
 from regrow.vision.data.catalogue import load_data, names
 from regrow.vision.data.dataset import DataSet
 from regrow.vision.data.folder_batches import FolderBatches, Samples
-from regrow.vision.data.idx import read_idx
 from regrow.vision.data.image_folder import ImageFolder
-from regrow.vision.data.order import Order, split_off
 from regrow.vision.data.ucf101 import UCF101
 
 __all__ = [

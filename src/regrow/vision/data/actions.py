@@ -1,4 +1,4 @@
-"""Clips of one picture that moves: what it does is the label, and no single frame tells it."""
+"""Clips of one picture that moves: the motion is the label, and no single frame tells it."""
 
 from __future__ import annotations
 

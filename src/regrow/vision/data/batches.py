@@ -1,4 +1,4 @@
-"""Mini-batches of what lies in memory, or on the GPU."""
+"""Mini-batches of a data set in memory, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from regrow.data.order import Order
 from regrow.engine.selection import seeded_generator
-from regrow.vision.data.order import Order
 
 __all__ = ["Augment", "Batches", "augmented"]
 

@@ -1,4 +1,4 @@
-"""Boxes to cut out of images, at random."""
+"""Random boxes to cut out of images."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from regrow.data.places import Places
 from regrow.vision.data.cifar import CIFAR10, CIFAR100, load_cifar
 from regrow.vision.data.dataset import DataSet
 from regrow.vision.data.higgs import load_higgs
 from regrow.vision.data.moving_fashion import load_moving_fashion
-from regrow.vision.data.places import Places
 from regrow.vision.data.small import load_digits, load_fashion_mnist
 from regrow.vision.data.tiny_imagenet import load_tiny_imagenet
 
@@ -67,4 +67,4 @@ def load_data(name: str, data_dir: str | Path | None = None, download: bool = Tr
     """
     if name not in _LOADERS:
         raise ValueError(f"data={name!r}: must be one of {', '.join(_LOADERS)}")
-    return _LOADERS[name](Places(name, None if data_dir is None else Path(data_dir), download))
+    return _LOADERS[name](Places(name, data_dir, download))

@@ -13,13 +13,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from regrow.vision.data.dataset import DataSet, check_labels
-from regrow.vision.data.download import Remote
-from regrow.vision.data.kept import Arrays, kept
-from regrow.vision.data.pickles import read_pickle
-from regrow.vision.data.pictures import read_image_parquet
-from regrow.vision.data.places import Places
-from regrow.vision.data.trees import Tree, open_tree, stamp
+from regrow.data.download import Remote
+from regrow.data.errors import damaged
+from regrow.data.kept import Arrays, kept
+from regrow.data.labels import check_labels
+from regrow.data.pickles import read_pickle
+from regrow.data.pictures import read_image_parquet
+from regrow.data.places import Places
+from regrow.data.trees import Tree, open_tree, stamp
+from regrow.vision.data.dataset import DataSet
 
 __all__ = ["CIFAR10", "CIFAR100", "Cifar", "load_cifar"]
 
@@ -96,18 +98,18 @@ def load_cifar(cifar: Cifar, places: Places) -> DataSet:
         cifar: which.
         places: where to look.
     """
-    found = next((read for folder in places.folders for read in _versions(cifar, folder)), None)
-    if found is None:
+    read = next((read for folder in places.folders for read in _versions(cifar, folder)), None)
+    if read is None:
         remote = cifar.remotes[0]
-        path = places.fetched(
+        path = places.fetch(
             remote,
             remote.name,
             f"put {remote.name} or {cifar.remotes[1].name} of {_HOME}/cifar.html there, packed or "
             f"unpacked, or the Parquet files of Hugging Face's {places.name} (columns img, "
             f"{cifar.column})",
         )
-        found = next(_versions(cifar, path.parent))
-    train, test, stored = found()
+        read = next(_versions(cifar, path.parent))
+    train, test, stored = read()
     return DataSet(
         name=places.name,
         train_inputs=train[0],
@@ -149,9 +151,9 @@ def _read_python(cifar: Cifar, tree: Tree, name: str) -> Split:
     content = read_pickle(tree.read(name), of)
     data, listed = content.get("data"), content.get(cifar.key)
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != _PIXELS:
-        raise ValueError(f"{of} is damaged (no data of shape (n, {_PIXELS})): get it again")
+        raise damaged(of, f"no data of shape (n, {_PIXELS})")
     if not isinstance(listed, list) or not all(type(label) is int for label in listed):
-        raise ValueError(f"{of} is damaged (no list {cifar.key!r} of integers): get it again")
+        raise damaged(of, f"no list {cifar.key!r} of integers")
     return _checked(cifar, torch.from_numpy(data.copy()), torch.tensor(listed).long(), of)
 
 
@@ -160,9 +162,7 @@ def _read_binary(cifar: Cifar, tree: Tree, name: str) -> Split:
     content = np.frombuffer(tree.read(name), np.uint8)
     width = cifar.label_bytes + _PIXELS
     if not content.size or content.size % width:
-        raise ValueError(
-            f"{of} is damaged ({content.size} bytes, no multiple of {width}): get it again"
-        )
+        raise damaged(of, f"{content.size} bytes, no multiple of {width}")
     rows = torch.from_numpy(content.reshape(-1, width).copy())
     labels = rows[:, cifar.label_bytes - 1].long()
     return _checked(cifar, rows[:, cifar.label_bytes :], labels, of)
@@ -204,8 +204,8 @@ def _decode_parquet(train: list[Path], test: list[Path], column: str) -> Arrays:
 
 def _shards(folder: Path, split: str) -> list[Path]:
     """Return the files of a split: NAME-00000-of-00002.parquet and so on, all of them."""
-    found = sorted(folder.glob(f"{split}-*-of-*.parquet"))
-    total = int(found[0].stem.rpartition("-")[2]) if found else 1
+    shards = sorted(folder.glob(f"{split}-*-of-*.parquet"))
+    total = int(shards[0].stem.rpartition("-")[2]) if shards else 1
     wanted = [folder / f"{split}-{i:05d}-of-{total:05d}.parquet" for i in range(total)]
     for path in wanted:
         if not path.is_file():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["DataSet", "check_labels"]
+__all__ = ["DataSet"]
 
 
 @dataclass(frozen=True)
@@ -70,22 +69,3 @@ def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
     dim = [d for d in range(inputs.ndim) if d != 1]
     deviation, mean = torch.std_mean(inputs, dim=dim, keepdim=True)
     return mean, torch.where(deviation > 0, deviation, torch.ones_like(deviation))
-
-
-def check_labels(labels: Tensor, inputs: Sequence[object] | Tensor, classes: int, of: str) -> None:
-    """Refuse labels that do not fit their inputs.
-
-    Args:
-        labels: int64, shape (n,).
-        inputs: what they belong to, one a label.
-        classes: how many classes there are.
-        of: the file they were read from.
-
-    Raises:
-        ValueError: the counts differ, or a label lies outside 0..classes-1; the file is named.
-    """
-    if labels.ndim != 1 or len(labels) != len(inputs):
-        raise ValueError(f"{of} is damaged ({len(labels)} labels for {len(inputs)}): get it again")
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        found = f"{int(labels.min())}..{int(labels.max())}"
-        raise ValueError(f"{of} is damaged (labels {found}, not 0..{classes - 1}): get it again")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from regrow.data.order import Order
 from regrow.vision.data.batches import Augment, augmented
-from regrow.vision.data.order import Order
 
 __all__ = ["FolderBatches", "Samples"]
 

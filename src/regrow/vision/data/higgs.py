@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from regrow.data.arff import read_arff
+from regrow.data.errors import damaged, decoding
+from regrow.data.kept import Arrays, kept
+from regrow.data.places import Places
+from regrow.data.tables import as_numbers, has_header, read_csv, read_parquet
+from regrow.data.trees import stamp
 from regrow.engine.selection import seeded_generator
 from regrow.vision.data.dataset import DataSet
-from regrow.vision.data.kept import Arrays, kept
-from regrow.vision.data.places import Places
-from regrow.vision.data.tables import read_table
-from regrow.vision.data.trees import stamp
 
 __all__ = ["load_higgs"]
 
@@ -22,6 +24,10 @@ _FILES = ("higgs.csv.gz", "higgs.csv", "higgs.parquet", "higgs.pq", "higgs.arff"
 _LABELS = ("target", "class", "label")
 _FEATURES = (24, 28)
 _TEST, _SEED = 0.15, 0
+_ADVICE = (
+    "put HIGGS.csv.gz of archive.ics.uci.edu/dataset/280/higgs there, or the data of openml.org's "
+    "task 361069 as higgs.csv, higgs.parquet or higgs.arff"
+)
 
 
 def load_higgs(places: Places) -> DataSet:
@@ -39,14 +45,7 @@ def load_higgs(places: Places) -> DataSet:
     Args:
         places: where to look.
     """
-    path = next((path for folder in places.folders if (path := _file(folder))), None)
-    if path is None:
-        path = places.fetched(
-            None,
-            _FILES[0],
-            "put HIGGS.csv.gz of archive.ics.uci.edu/dataset/280/higgs there, or the data of "
-            "openml.org's task 361069 as higgs.csv, higgs.parquet or higgs.arff",
-        )
+    path = places.find(_file, _FILES[0], _ADVICE)
     arrays = kept("higgs", [stamp(path), ("test", int(100 * _TEST), _SEED)], partial(_read, path))
     parts = {name: torch.from_numpy(array) for name, array in arrays.items()}
     features = parts["train-inputs"].shape[1]
@@ -67,14 +66,14 @@ def _file(folder: Path) -> Path | None:
 
 
 def _read(path: Path) -> Arrays:
-    names, table = read_table(path)
+    names, table = _table(path)
     column = _label_column(path, names, table.shape[1])
     keep = [i for i in range(table.shape[1]) if i != column and not _is_index(names, i)]
     if len(keep) not in _FEATURES:
         raise ValueError(f"{path} has {len(keep)} features beside the label, not 24 or 28")
     labels = table[:, column]
     if not np.isin(labels, (0, 1)).all() or not np.isfinite(table).all():
-        raise ValueError(f"{path} is damaged (labels besides 0 and 1, or no numbers): get it again")
+        raise damaged(path, "labels besides 0 and 1, or missing values")
     order = torch.randperm(len(table), generator=seeded_generator(_SEED, "higgs")).numpy()
     test = round(_TEST * len(table))
     parts: dict[str, npt.NDArray[np.intp]] = {"test": order[:test], "train": order[test:]}
@@ -85,12 +84,27 @@ def _read(path: Path) -> Arrays:
     return arrays
 
 
+def _table(path: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
+    """Return the columns' names, empty if there are none, and float32 of shape (rows, columns)."""
+    ending = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    header = ending != "csv" or has_header(path)
+    if ending == "csv":
+        columns = read_csv(path, header=header, float32=True)
+    else:
+        columns = read_arff(path) if ending == "arff" else read_parquet(path)
+    table = np.empty((len(next(iter(columns.values()))), len(columns)), np.float32)
+    with decoding(path):
+        for i, column in enumerate(columns.values()):
+            table[:, i] = as_numbers(column)
+    return [name.strip() for name in columns] if header else [], table
+
+
 def _label_column(path: Path, names: list[str], columns: int) -> int:
     if not names:
         return 0
     lower = [name.lower() for name in names]
-    if found := [lower.index(name) for name in _LABELS if name in lower]:
-        return found[0]
+    if labels := [lower.index(name) for name in _LABELS if name in lower]:
+        return labels[0]
     raise ValueError(f"{path} has no column {', '.join(_LABELS)} among its {columns}: name it so")
 
 

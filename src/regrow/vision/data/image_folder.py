@@ -11,17 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regrow.data.pictures import is_image, open_rgb, shorter_side
+from regrow.data.places import Places
 from regrow.engine.selection import seeded_generator
 from regrow.vision.data.boxes import random_boxes
-from regrow.vision.data.pictures import open_rgb, shorter_side
-from regrow.vision.data.places import Places
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["ImageFolder"]
-
-_ENDINGS = (b".jpeg", b".jpg", b".png")
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
@@ -70,10 +68,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         name: str = "imagenet",
         split: Literal["train", "val"] = "train",
         data_dir: str | Path | None = None,
-        *,
-        size: int = 224,
-        resize: int = 256,
-        seed: int = 0,
+        **options: int,
     ) -> ImageFolder:
         """Make one of the first folder of a name that :func:`load_data` would look in.
 
@@ -81,22 +76,18 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
             name: of the data set, and of its folder.
             split: ``"train"`` or ``"val"``.
             data_dir: the folder that holds a folder of this name; None: only the usual places do.
-            size: as of the class.
-            resize: as of the class.
-            seed: as of the class.
+            **options: as of the class: ``size``, ``resize``, ``seed``.
 
         Raises:
             FileNotFoundError: there is none; the message says where it was looked for.
         """
-        places = Places(name, None if data_dir is None else Path(data_dir))
-        root = next((folder for folder in places.folders if (folder / "train").is_dir()), None)
-        root = root or places.fetched(
-            None,
+        root = Places(name, data_dir).find(
+            lambda folder: folder if (folder / "train").is_dir() else None,
             "a folder 'train'",
             "put the training images into train/CLASS/ there, and those to test on into "
             "val/CLASS/; ImageNet is given out at image-net.org to those who register",
         )
-        return cls(root, split, size=size, resize=resize, seed=seed)
+        return cls(root, split, **options)
 
     def __len__(self) -> int:
         """Return how many images there are."""
@@ -142,8 +133,8 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 def _folders(where: Path) -> list[str]:
     if not where.is_dir():
         raise FileNotFoundError(f"{where} is missing: it must hold a folder of images a class")
-    found = sorted(entry.name for entry in os.scandir(where) if entry.is_dir())
-    return [name for name in found if not name.startswith(".")]
+    names = sorted(entry.name for entry in os.scandir(where) if entry.is_dir())
+    return [name for name in names if not name.startswith(".")]
 
 
 def _files(where: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -154,10 +145,10 @@ def _files(where: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
         if name not in number:
             raise ValueError(f"{where / name} is no class: there is no such folder under train")
         inside = os.fsencode(name)
-        found = sorted(os.fsencode(entry.name) for entry in os.scandir(where / name))
-        found = [file for file in found if file.lower().endswith(_ENDINGS) and file[:1] != b"."]
-        files += [os.path.join(inside, file) for file in found]  # noqa: PTH118 (bytes)
-        labels += [number[name]] * len(found)
+        entries = [entry.name for entry in os.scandir(where / name) if is_image(entry.name)]
+        images = sorted(map(os.fsencode, entries))
+        files += [os.path.join(inside, image) for image in images]  # noqa: PTH118 (bytes)
+        labels += [number[name]] * len(images)
     if not files:
         raise FileNotFoundError(
             f"{where} holds no image: put JPEG or PNG files into {where}/CLASS/"

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regrow.data.fashion_mnist import fashion_mnist_files, read_fashion_mnist
+from regrow.data.kept import Arrays, kept
+from regrow.data.places import Places
+from regrow.data.trees import stamp
 from regrow.engine.selection import seeded_generator
 from regrow.vision.data.actions import ACTIONS, draw_poses, render
 from regrow.vision.data.dataset import DataSet
-from regrow.vision.data.kept import Arrays, kept
-from regrow.vision.data.places import Places
-from regrow.vision.data.small import fashion_mnist_files, load_fashion_mnist
-from regrow.vision.data.trees import stamp
 
 __all__ = ["load_moving_fashion", "make_clips"]
 
@@ -39,9 +39,9 @@ def load_moving_fashion(places: Places) -> DataSet:
         places: where to look; Fashion-MNIST is looked for in its own folder beside it.
     """
     fashion = Places("fashion-mnist", places.data_dir, places.download)
-    sources = [stamp(path) for path in fashion_mnist_files(fashion).values()]
-    found = kept(f"moving-fashion-{_RULE}", sources, lambda: _make(fashion))
-    parts = {name: torch.from_numpy(array) for name, array in found.items()}
+    files = (*fashion_mnist_files(fashion, "train"), *fashion_mnist_files(fashion, "t10k"))
+    clips = kept(f"moving-fashion-{_RULE}", [stamp(path) for path in files], lambda: _make(fashion))
+    parts = {name: torch.from_numpy(array) for name, array in clips.items()}
     return DataSet(
         name="moving-fashion",
         train_inputs=parts["train"],
@@ -88,8 +88,7 @@ def make_clips(
 
 
 def _make(fashion: Places) -> Arrays:
-    data = load_fashion_mnist(fashion)
-    train = make_clips(data.train_inputs.squeeze(1), _TRAIN, seed=0)
-    test = make_clips(data.test_inputs.squeeze(1), _TEST, seed=1)
+    train = make_clips(read_fashion_mnist(fashion, "train")[0], _TRAIN, seed=0)
+    test = make_clips(read_fashion_mnist(fashion, "t10k")[0], _TEST, seed=1)
     names = ("train", "train_labels", "test", "test_labels")
     return {name: np.asarray(part) for name, part in zip(names, (*train, *test), strict=True)}

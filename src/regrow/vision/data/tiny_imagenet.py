@@ -8,12 +8,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from regrow.vision.data.dataset import DataSet, check_labels
-from regrow.vision.data.download import Remote
-from regrow.vision.data.kept import Arrays, kept
-from regrow.vision.data.pictures import decode
-from regrow.vision.data.places import Places
-from regrow.vision.data.trees import Tree, open_tree
+from regrow.data.download import Remote
+from regrow.data.errors import damaged
+from regrow.data.kept import Arrays, kept
+from regrow.data.labels import check_labels
+from regrow.data.pictures import decode, is_image
+from regrow.data.places import Places
+from regrow.data.trees import Tree, open_tree
+from regrow.vision.data.dataset import DataSet
 
 __all__ = ["TINY_IMAGENET", "load_tiny_imagenet"]
 
@@ -22,7 +24,6 @@ TINY_IMAGENET = Remote(
 )
 
 _INSIDE = "tiny-imagenet-200"
-_ENDINGS = (".jpeg", ".jpg", ".png")
 
 Labelled = list[tuple[str, int]]  # name of an image in the tree, class
 
@@ -38,15 +39,8 @@ def load_tiny_imagenet(places: Places) -> DataSet:
     Args:
         places: where to look.
     """
-    where = next(
-        (path for folder in places.folders for path in _candidates(folder) if path.exists()), None
-    )
-    if where is None:
-        where = places.fetched(
-            TINY_IMAGENET,
-            TINY_IMAGENET.name,
-            f"put {TINY_IMAGENET.name} of {TINY_IMAGENET.url} there, packed or unpacked",
-        )
+    advice = f"put {TINY_IMAGENET.name} of {TINY_IMAGENET.url} there, packed or unpacked"
+    where = places.find(_look, TINY_IMAGENET.name, advice, TINY_IMAGENET)
     tree = open_tree(where.parent if where.name == "wnids.txt" else where, _INSIDE)
     arrays = kept("tiny-imagenet", tree.stamps(), partial(_decode, tree))
     classes = int(arrays["classes"][0])
@@ -68,8 +62,9 @@ def load_tiny_imagenet(places: Places) -> DataSet:
     )
 
 
-def _candidates(folder: Path) -> list[Path]:
-    return [folder / "wnids.txt", folder / _INSIDE / "wnids.txt", folder / TINY_IMAGENET.name]
+def _look(folder: Path) -> Path | None:
+    names = ("wnids.txt", f"{_INSIDE}/wnids.txt", TINY_IMAGENET.name)
+    return next((folder / name for name in names if (folder / name).exists()), None)
 
 
 def _decode(tree: Tree) -> Arrays:
@@ -92,33 +87,28 @@ def _decode(tree: Tree) -> Arrays:
 
 def _by_class(names: list[str], part: str, number: dict[str, int]) -> Labelled:
     """Return the images of ``part/wnid/images`` or ``part/wnid``."""
-    found = []
+    images = []
     for name in names:
         folders = PurePosixPath(name).parts[:-1]
-        if _is_image(name) and folders[:1] == (part,) and folders[2:] in ((), ("images",)):
+        if is_image(name) and folders[:1] == (part,) and folders[2:] in ((), ("images",)):
             wnid = folders[1] if len(folders) > 1 else ""
             if wnid in number:
-                found.append((name, number[wnid]))
-    return found
+                images.append((name, number[wnid]))
+    return images
 
 
 def _annotated(tree: Tree, names: list[str], number: dict[str, int]) -> Labelled:
     """Return the images of ``val/images``, if they are there."""
-    images = {name for name in names if name.startswith("val/images/") and _is_image(name)}
-    found = []
+    images = {name for name in names if name.startswith("val/images/") and is_image(name)}
+    labelled = []
     annotations = tree.read("val/val_annotations.txt") if images else b""
     for line in annotations.decode("ascii", "replace").splitlines():
         image, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0]  # then a box, which is not read
         if wnid not in number:
             of = tree.at("val/val_annotations.txt")
-            raise ValueError(f"{of} is damaged (line {line!r}): get it again")
+            raise damaged(of, f"line {line!r}")
         if f"val/images/{image}" not in images:
             raise tree.missing(f"val/images/{image}")
-        found.append((f"val/images/{image}", number[wnid]))
-    return found
-
-
-def _is_image(name: str) -> bool:
-    file = PurePosixPath(name).name
-    return file.lower().endswith(_ENDINGS) and not file.startswith(".")
+        labelled.append((f"val/images/{image}", number[wnid]))
+    return labelled

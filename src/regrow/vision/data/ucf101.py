@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regrow.data.errors import damaged
+from regrow.data.pictures import shorter_side
+from regrow.data.places import Places
 from regrow.engine.selection import seeded_generator
-from regrow.vision.data.pictures import shorter_side
-from regrow.vision.data.places import Places
 from regrow.vision.data.video_file import find_video, read_frames
 
 if TYPE_CHECKING:
@@ -115,36 +116,24 @@ class UCF101(Dataset[tuple[Tensor, int]]):
         cls,
         split: Literal["train", "test"] = "train",
         data_dir: str | Path | None = None,
-        *,
-        fold: int = 1,
-        frames: int = 16,
-        step: int = 1,
-        size: int = 112,
-        resize: int = 128,
-        clips: int = 1,
-        seed: int = 0,
+        **options: int,
     ) -> UCF101:
         """Make one of the first folder ``ucf101`` that :func:`load_data` would look in.
 
         Args:
             split: as of the class.
             data_dir: the folder that holds ``ucf101``; None: only the usual places do.
-            fold: as of the class.
-            frames: as of the class.
-            step: as of the class.
-            size: as of the class.
-            resize: as of the class.
-            clips: as of the class.
-            seed: as of the class.
+            **options: as of the class: ``fold``, ``frames``, ``size`` and so on.
 
         Raises:
             FileNotFoundError: there is none; the message says where it was looked for.
         """
-        places = Places("ucf101", None if data_dir is None else Path(data_dir))
-        root = next((folder for folder in places.folders if (folder / _VIDEOS).is_dir()), None)
-        root = root or places.fetched(None, f"a folder {_VIDEOS!r}", _ADVICE)
-        sizes = {"frames": frames, "step": step, "size": size, "resize": resize, "clips": clips}
-        return cls(root, split, fold=fold, seed=seed, **sizes)
+        root = Places("ucf101", data_dir).find(
+            lambda folder: folder if (folder / _VIDEOS).is_dir() else None,
+            f"a folder {_VIDEOS!r}",
+            _ADVICE,
+        )
+        return cls(root, split, **options)
 
     def __len__(self) -> int:
         """Return how many clips there are."""
@@ -202,16 +191,16 @@ def _lines(path: Path) -> list[str]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: {_ADVICE}") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}): get it again") from error
+        raise damaged(path, error) from error
 
 
 def _read_classes(path: Path) -> list[str]:
     """Read lines ``NUMBER NAME``, numbered from 1."""
-    found = [re.fullmatch(r"(\d+)\s+([\w-]+)", line) for line in _lines(path)]
-    numbers = [int(line[1]) if line else None for line in found]
-    if not found or numbers != list(range(1, len(found) + 1)):
-        raise ValueError(f"{path} is damaged (no list of numbered classes): get it again")
-    return [line[2] for line in found if line]
+    matches = [re.fullmatch(r"(\d+)\s+([\w-]+)", line) for line in _lines(path)]
+    numbers = [int(match[1]) if match else None for match in matches]
+    if not matches or numbers != list(range(1, len(matches) + 1)):
+        raise damaged(path, "no list of numbered classes")
+    return [match[2] for match in matches if match]
 
 
 def _read_list(path: Path, classes: list[str]) -> tuple[list[str], list[int]]:
@@ -219,14 +208,14 @@ def _read_list(path: Path, classes: list[str]) -> tuple[list[str], list[int]]:
     number = {name: i for i, name in enumerate(classes)}
     videos, labels = [], []
     for line in _lines(path):
-        found = re.fullmatch(r"(([\w-]+)/[\w-]+\.avi)(?:\s+(\d+))?", line)
-        label = number.get(found[2]) if found else None
-        if found is None or label is None or found[3] not in (None, str(label + 1)):
-            raise ValueError(f"{path} is damaged (line {line!r}): get it again")
-        videos.append(found[1])
+        match = re.fullmatch(r"(([\w-]+)/[\w-]+\.avi)(?:\s+(\d+))?", line)
+        label = number.get(match[2]) if match else None
+        if match is None or label is None or match[3] not in (None, str(label + 1)):
+            raise damaged(path, f"line {line!r}")
+        videos.append(match[1])
         labels.append(label)
     if not videos:
-        raise ValueError(f"{path} is damaged (no video): get it again")
+        raise damaged(path, "no video")
     return videos, labels
 
 

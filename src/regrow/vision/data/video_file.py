@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regrow.vision.data.pictures import open_rgb
+from regrow.data.errors import damaged, decoding
+from regrow.data.pictures import is_image, open_rgb
+from regrow.machine import needed
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["find_video", "read_frames"]
 
-_IMAGES = (".jpg", ".jpeg", ".png")
 _WHOLE = 0.9  # the share of the frames a header promises that must be there
 
 
@@ -54,8 +55,7 @@ def read_frames(where: Path, choose: Callable[[int], Sequence[int]]) -> list[Ima
 
 
 def _of_folder(where: Path, choose: Callable[[int], Sequence[int]]) -> list[Image.Image]:
-    files = [file for file in where.iterdir() if file.suffix.lower() in _IMAGES]
-    files = sorted((f for f in files if not f.name.startswith(".")), key=_number)
+    files = sorted((file for file in where.iterdir() if is_image(file.name)), key=_number)
     if not files:
         raise ValueError(f"{where} holds no frame: extract the video's frames again")
     chosen = choose(len(files))
@@ -76,20 +76,13 @@ def _of_file(where: Path, choose: Callable[[int], Sequence[int]]) -> list[Image.
 
 
 def _decode(where: Path) -> list[Any]:
-    try:
+    with needed("av", "video"):
         import av  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError(f"{where} needs PyAV: pip install 'regrow[video]'") from error
-    try:
-        with av.open(str(where)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "NONE"  # other processes read beside this one
-            promised = stream.frames
-            frames = list(container.decode(stream))
-    except (OSError, ValueError, IndexError, av.FFmpegError) as error:
-        raise ValueError(f"{where} is damaged ({error}): get it again") from error
+    with decoding(where, av.FFmpegError), av.open(str(where)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"  # other processes read beside this one
+        promised = stream.frames
+        frames = list(container.decode(stream))
     if not frames or len(frames) < _WHOLE * promised:
-        raise ValueError(
-            f"{where} is damaged ({len(frames)} frames, its header says {promised}): get it again"
-        )
+        raise damaged(where, f"{len(frames)} frames, its header says {promised}")
     return frames

@@ -1,4 +1,4 @@
-"""Which share of the samples is kept."""
+"""Chooses the samples to keep: the hardest, the easiest, or a random share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from regrow.data.labels import quotas
 from regrow.engine.selection import bottom_k, random_k, seeded_generator, top_k
-from regrow.vision.data.order import quotas
 
 __all__ = ["Pick", "choose"]
 

@@ -1,4 +1,4 @@
-"""Scores of hardness by the gradients that single samples give."""
+"""Hardness scores from the gradients of single samples."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def grand(model: nn.Module, inputs: Tensor, labels: Tensor, *, chunk: int | None
         return cross_entropy(logits, y.unsqueeze(0))
 
     per_sample = vmap(grad(sample_loss), in_dims=(None, 0, 0))
-    found = [
+    norms = [
         sum(
             (g.flatten(1).square().sum(1) for g in per_sample(parameters, x, y).values()),
             torch.zeros(len(y), device=inputs.device),
         ).sqrt()
         for x, y in zip(inputs.split(size), labels.split(size), strict=True)
     ]
-    return torch.cat(found) if found else inputs.new_zeros(0)
+    return torch.cat(norms) if norms else inputs.new_zeros(0)
 
 
 def grand_last(logits: Tensor, labels: Tensor, features: Tensor, *, bias: bool = True) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scores of hardness that need a model's outputs only: pure functions of logits and labels."""
+"""Hardness scores from a model's outputs: pure functions of logits and labels."""
 
 from __future__ import annotations
 
@@ -145,5 +145,5 @@ def _check(logits: Tensor, labels: Tensor) -> None:
             "must be (n, classes) and (n,)"
         )
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
-        found = f"{int(labels.min())}..{int(labels.max())}"
-        raise ValueError(f"labels {found}: must lie in 0..{logits.shape[1] - 1}")
+        span = f"{int(labels.min())}..{int(labels.max())}"
+        raise ValueError(f"labels {span}: must lie in 0..{logits.shape[1] - 1}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,16 +35,9 @@ class Column(ABC):
 
     Attributes:
         seeded: whether the choice depends on the seed; else one seed is run.
-        package: what must be installed besides regrow's own, if anything.
     """
 
     seeded: ClassVar[bool] = False
-    package: ClassVar[str | None] = None
-
-    @property
-    def installed(self) -> bool:
-        """Whether what it needs is there."""
-        return self.package is None or find_spec(self.package) is not None
 
     @abstractmethod
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
@@ -56,6 +48,9 @@ class Column(ABC):
             y: labels 0 to C - 1.
             k: how many are wanted.
             seed: of everything random.
+
+        Raises:
+            ImportError: the selector's package is not installed; the message says how it is.
         """
 
 

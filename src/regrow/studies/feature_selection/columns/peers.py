@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from regrow.machine import needed
 from regrow.studies.feature_selection.columns.column import Choice, Column, Floats, Ints, best
 from regrow.studies.feature_selection.columns.filters import Univariate
 
@@ -21,14 +22,13 @@ __all__ = ["FastCan", "LassoNet", "StochasticGates"]
 class FastCan(Column):
     """Greedy choice by canonical correlation with the labels, one column of zeros and ones each."""
 
-    package: ClassVar[str | None] = "fastcan"
-
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Choose one by one; of features that are linear combinations of others it takes none.
 
         More than the rows span it cannot order: what is missing is filled by its first scores.
         """
-        from fastcan import FastCan as Selector  # noqa: PLC0415
+        with needed("fastcan", "selectors"):
+            from fastcan import FastCan as Selector  # noqa: PLC0415
 
         each = np.eye(int(y.max()) + 1)[y][:, 1:]  # the first column follows from the others
         varied = np.flatnonzero(X.std(0) > 0)
@@ -64,11 +64,11 @@ class LassoNet(Column):
     batch: int = 256
 
     seeded: ClassVar[bool] = True
-    package: ClassVar[str | None] = "lassonet"
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Follow the path."""
-        from lassonet import LassoNetClassifier  # noqa: PLC0415
+        with needed("lassonet", "selectors"):
+            from lassonet import LassoNetClassifier  # noqa: PLC0415
 
         model = LassoNetClassifier(
             hidden_dims=(self.hidden,),
@@ -120,12 +120,13 @@ class StochasticGates(Column):
     learning_rate: float = 0.1
 
     seeded: ClassVar[bool] = True
-    package: ClassVar[str | None] = "stg"
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Train the gates; those that are equally open are ordered by their parameter."""
         import torch  # noqa: PLC0415
-        from stg import STG  # noqa: PLC0415
+
+        with needed("stg", "selectors"):
+            from stg import STG  # noqa: PLC0415
 
         with torch.random.fork_rng(devices=[]), _names_of_python_3_9():
             torch.manual_seed(seed)

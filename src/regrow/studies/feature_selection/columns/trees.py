@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from regrow.machine import needed
 from regrow.studies.feature_selection.columns.column import Choice, Column, Floats, Ints, best
 
 __all__ = ["Boruta", "Forest", "LightGBM", "discounted"]
@@ -78,11 +79,11 @@ class LightGBM(Column):
     share: float = 0.5
 
     seeded: ClassVar[bool] = True
-    package: ClassVar[str | None] = "lightgbm"
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Boost."""
-        from lightgbm import LGBMClassifier  # noqa: PLC0415
+        with needed("lightgbm", "selectors"):
+            from lightgbm import LGBMClassifier  # noqa: PLC0415
 
         model = LGBMClassifier(
             n_estimators=self.rounds,
@@ -113,11 +114,11 @@ class Boruta(Column):
     depth: int = 5
 
     seeded: ClassVar[bool] = True
-    package: ClassVar[str | None] = "boruta"
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Grow the forests."""
-        from boruta import BorutaPy  # noqa: PLC0415
+        with needed("boruta", "selectors"):
+            from boruta import BorutaPy  # noqa: PLC0415
         from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415
 
         forest = RandomForestClassifier(max_depth=self.depth, class_weight="balanced", n_jobs=1)

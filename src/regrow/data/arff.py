@@ -1,10 +1,11 @@
-"""ARFF: lines of attributes, then rows of values, or of index and value where most are zero."""
+"""Reads ARFF: attributes, then rows of values, or of index and value where most are zero."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ArffError", "read_arff_columns"]
+from regrow.data.errors import decoding
+from regrow.data.tables import Columns
+
+__all__ = ["read_arff"]
 
 _ATTRIBUTE = re.compile(
     r"""@attribute\s+(?:'(?P<single>(?:\\.|[^'])*)'|"(?P<double>(?:\\.|[^"])*)"|(?P<plain>\S+))
@@ -20,10 +24,6 @@ _ATTRIBUTE = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _NUMBERS = ("numeric", "real", "integer")
-
-
-class ArffError(ValueError):
-    """A line that is no ARFF."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class _Attribute:
         return 0.0 if self.numeric else (self.values[0] if self.values else "")
 
 
-def read_arff_columns(path: Path) -> dict[str, Any]:
-    """Read an ARFF file.
+def read_arff(path: Path) -> Columns:
+    """Read an ARFF file, of the dense or the sparse kind; ``?`` is a missing value.
 
     Args:
         path: the file, gzipped if it ends in ``.gz``.
@@ -49,22 +49,30 @@ def read_arff_columns(path: Path) -> dict[str, Any]:
         missing number.
 
     Raises:
-        ArffError: a line is no ARFF; the message says which.
-        OSError: the file cannot be read.
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged; the message names the file and the line.
+
+    Source: ARFF, as of Weka and OpenML.
     """
     opener = gzip.open if path.suffix == ".gz" else Path.open
-    with opener(path, "rt", encoding="utf-8") as file:
-        lines = _lines(file)
-        attributes = list(_head(lines))
-        rows = [_row(number, line, attributes) for number, line in lines]
+    with decoding(path), opener(path, "rt", encoding="utf-8") as file:
+        return _read(_lines(file))
+
+
+def _read(lines: Iterator[tuple[int, str]]) -> Columns:
+    attributes = list(_head(lines))
     names = [attribute.name for attribute in attributes]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ArffError(f"attribute {min(twice)!r} is there twice")
-    if not rows:
-        raise ArffError("no rows of data")
+        raise ValueError(f"attribute {min(twice)!r} is there twice")
+    columns: list[Any] = [array("d") if one.numeric else [] for one in attributes]
+    for number, line in lines:
+        for column, value in zip(columns, _row(number, line, attributes), strict=True):
+            column.append(value)
+    if not columns or not len(columns[0]):
+        raise ValueError("no rows of data")
     return {
-        attribute.name: np.array([row[i] for row in rows], float if attribute.numeric else object)
-        for i, attribute in enumerate(attributes)
+        one.name: np.array(column, float if one.numeric else object)
+        for one, column in zip(attributes, columns, strict=True)
     }
 
 
@@ -84,17 +92,17 @@ def _head(lines: Iterator[tuple[int, str]]) -> Iterator[_Attribute]:
         if keyword == "@attribute":
             yield _attribute(number, line)
         elif keyword != "@relation":
-            raise ArffError(f"line {number}: {line[:40]!r} is neither @attribute nor @data")
-    raise ArffError("no line @data")
+            raise ValueError(f"line {number}: {line[:40]!r} is neither @attribute nor @data")
+    raise ValueError("no line @data")
 
 
 def _attribute(number: int, line: str) -> _Attribute:
-    found = _ATTRIBUTE.fullmatch(line)
-    if found is None:
-        raise ArffError(f"line {number}: {line[:40]!r} has no name and type")
-    quoted = found["single"] if found["single"] is not None else found["double"]
-    name = found["plain"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-    kind = found["kind"].strip()
+    match = _ATTRIBUTE.fullmatch(line)
+    if match is None:
+        raise ValueError(f"line {number}: {line[:40]!r} has no name and type")
+    quoted = match["single"] if match["single"] is not None else match["double"]
+    name = match["plain"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    kind = match["kind"].strip()
     if kind.startswith("{") and kind.endswith("}"):
         return _Attribute(name, False, tuple(_fields(kind[1:-1])))
     return _Attribute(name, kind.lower().split()[0] in _NUMBERS)
@@ -109,7 +117,7 @@ def _row(number: int, line: str, attributes: Sequence[_Attribute]) -> list[Any]:
             raise ValueError(f"{len(fields)} values for {len(attributes)} attributes")
         return [_value(field, one) for field, one in zip(fields, attributes, strict=True)]
     except (ValueError, IndexError) as error:
-        raise ArffError(f"line {number}: {error}") from error
+        raise ValueError(f"line {number}: {error}") from error
 
 
 def _sparse(line: str, attributes: Sequence[_Attribute]) -> list[Any]:

@@ -1,26 +1,38 @@
-"""Encoded images, alone and in Parquet, become arrays of bytes."""
+"""Decodes images, alone or in Parquet files, into arrays of bytes."""
 
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from regrow.data.errors import decoding
+from regrow.machine import needed
+
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Bytes", "decode", "open_rgb", "read_image_parquet", "shorter_side"]
+__all__ = ["Bytes", "decode", "is_image", "open_rgb", "read_image_parquet", "shorter_side"]
 
 Bytes = npt.NDArray[np.uint8]
 
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, TypeError, struct.error, zlib.error)
+_ENDINGS = (".jpeg", ".jpg", ".png")
+
+
+def is_image(name: str) -> bool:
+    """Tell whether a file's name is that of a JPEG or PNG image, and not of a hidden file.
+
+    Example:
+        >>> is_image("n01/a.JPEG"), is_image("n01/._a.JPEG"), is_image("n01/boxes.txt")
+        (True, False, False)
+    """
+    path = PurePosixPath(name)
+    return path.suffix.lower() in _ENDINGS and not path.name.startswith(".")
 
 
 def open_rgb(content: bytes | Path, of: str) -> Image.Image:
@@ -34,20 +46,16 @@ def open_rgb(content: bytes | Path, of: str) -> Image.Image:
         ValueError: it is damaged.
         ImportError: Pillow is missing.
     """
-    try:
+    with needed("pillow", "vision"):
         from PIL import Image  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError("images need Pillow: pip install 'regrow[vision]'") from error
-    try:
-        with (
-            warnings.catch_warnings(),
-            Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture,
-        ):
-            warnings.simplefilter("ignore")  # odd metadata, which are not read
-            stored = picture.format
-            rgb = picture.convert("RGB")
-    except (*_BROKEN, Image.DecompressionBombError) as error:
-        raise ValueError(f"{of} is damaged ({error}): get it again") from error
+    with (
+        decoding(of, Image.DecompressionBombError),
+        warnings.catch_warnings(),
+        Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture,
+    ):
+        warnings.simplefilter("ignore")  # odd metadata, which are not read
+        stored = picture.format
+        rgb = picture.convert("RGB")
     rgb.format = stored
     return rgb
 
@@ -111,19 +119,15 @@ def read_image_parquet(
         ValueError: a file is damaged or lacks a column.
         ImportError: a package of the extra ``regrow[vision]`` is missing.
     """
-    try:
+    with needed("pyarrow", "vision"):
         from pyarrow import parquet  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError("Parquet needs pyarrow: pip install 'regrow[vision]'") from error
     rows: list[tuple[str, bytes]] = []
     labels: list[int] = []
     for path in paths:
-        try:
+        with decoding(path):
             table = parquet.read_table(path, columns=[image, label])
             columns = table[image].to_pylist(), table[label].to_pylist()
             rows += [(f"{path}, image {i}", row["bytes"]) for i, row in enumerate(columns[0])]
             labels += [int(entry) for entry in columns[1]]
-        except (*_BROKEN, KeyError) as error:
-            raise ValueError(f"{path} is damaged ({error}): get it again") from error
     images, stored = decode(rows, len(rows))
     return images, np.array(labels, np.int64), stored

@@ -9,9 +9,10 @@ import threading
 import numpy as np
 import pytest
 
-from regrow.vision.data import cifar, load_data, small
-from regrow.vision.data.download import Remote, fetch
-from regrow.vision.data.places import cache_folder
+from regrow.data import fashion_mnist
+from regrow.data.download import Remote, fetch
+from regrow.machine import cache_folder
+from regrow.vision.data import cifar, load_data
 
 
 @pytest.fixture
@@ -148,10 +149,10 @@ def test_of_several_files_only_the_missing_are_downloaded(server, monkeypatch, t
         return gzip.compress(head + array.astype(np.uint8).tobytes())
 
     remotes = {}
-    for stem in small.FASHION_MNIST:
+    for stem in fashion_mnist.FILES:
         array = np.zeros((2, 28, 28)) if "images" in stem else np.array([1, 2])
         remotes[stem] = remote(server, f"/{stem}.gz", idx(array))
-    monkeypatch.setattr(small, "FASHION_MNIST", remotes)
+    monkeypatch.setattr(fashion_mnist, "FILES", remotes)
     here = "train-images-idx3-ubyte.gz"
     (tmp_path / "fashion-mnist").mkdir()
     (tmp_path / "fashion-mnist" / here).write_bytes(server.files[f"/{here}"])

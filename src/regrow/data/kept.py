@@ -1,4 +1,4 @@
-"""What took long to decode is kept in the user's cache, and mapped into memory the next time."""
+"""Decoded arrays, kept in the user's cache and mapped into memory the next time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.vision.data.places import cache_folder
+from regrow.machine import cache_folder
 
 __all__ = ["Arrays", "kept"]
 
@@ -40,8 +40,8 @@ def kept(name: str, sources: Sequence[tuple[str, int, int]], make: Callable[[], 
     """
     digest = hashlib.blake2b(repr((_LAYOUT, name, list(sources))).encode(), digest_size=10)
     folder = cache_folder() / "decoded" / f"{name}-{digest.hexdigest()}"
-    if (found := _load(folder)) is not None:
-        return found
+    if (cached := _load(folder)) is not None:
+        return cached
     made = make()
     with contextlib.suppress(OSError):
         _save(folder, made)
@@ -51,11 +51,11 @@ def kept(name: str, sources: Sequence[tuple[str, int, int]], make: Callable[[], 
 def _load(folder: Path) -> Arrays | None:
     try:
         files = sorted(folder.glob("*.npy"))
-        found = {file.stem: np.load(file, mmap_mode="c", allow_pickle=False) for file in files}
+        arrays = {file.stem: np.load(file, mmap_mode="c", allow_pickle=False) for file in files}
     except (OSError, ValueError, EOFError):
         return None
-    listed = found.pop(_LIST, np.array([""]))
-    return found if sorted(listed) == sorted(found) else None
+    listed = arrays.pop(_LIST, np.array([""]))
+    return arrays if sorted(listed) == sorted(arrays) else None
 
 
 def _save(folder: Path, arrays: Arrays) -> None:

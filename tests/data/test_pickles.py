@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from regrow.vision.data.pickles import read_pickle
+from regrow.data.pickles import read_pickle
 
 DATA = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
@@ -55,7 +55,7 @@ def test_a_call_is_refused_and_not_made(tmp_path, protocol, deep):
         ("numpy", "ndarray.tofile"),
         ("numpy.core.multiarray", "scalar"),
         ("_codecs", "decode"),
-        ("regrow.vision.data.pickles", "pickle.loads"),
+        ("regrow.data.pickles", "pickle.loads"),
     ],
 )
 def test_nothing_else_can_be_named(module, name):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from regrow.data.errors import damaged, decoding
 
 __all__ = ["read_idx"]
 
@@ -25,18 +26,14 @@ def read_idx(path: Path) -> Tensor:
         uint8 tensor of the shape the file states.
 
     Raises:
-        ValueError: the file is damaged or no IDX file of unsigned bytes.
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or no IDX file of unsigned bytes.
     """
-    try:
+    with decoding(path):
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         zeros, kind, dimensions = struct.unpack(">HBB", content[:4])
         shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
-    except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise ValueError(f"{path} is damaged ({error}): get it again") from error
-    body = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
+        body = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
     if zeros != 0 or kind != 8 or body.size != math.prod(shape):
-        raise ValueError(
-            f"{path} is no IDX file of {shape} bytes (type {kind}, {body.size} entries): "
-            "get it again"
-        )
+        raise damaged(path, f"no IDX file of {shape} bytes: type {kind}, {body.size} entries")
     return torch.from_numpy(body.reshape(shape).copy())

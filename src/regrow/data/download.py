@@ -1,4 +1,4 @@
-"""Files from their publishers, taken only if they are what was published."""
+"""Downloads, accepted only if their checksum is the published one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Remote:
     Args:
         url: where it is.
         checksum: hexadecimal, as published.
-        algorithm: what the checksum is, a name of :mod:`hashlib`.
+        algorithm: what the checksum is, a name in ``hashlib``.
 
     Example:
         >>> Remote("https://example.org/a/b.gz", "d41d8cd98f00b204e9800998ecf8427e").name
@@ -70,17 +70,19 @@ def fetch(remote: Remote, folder: Path, advice: str) -> Path:
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            found = _copy(remote, file)
-        if found != remote.checksum:
+            checksum = _copy(remote, file)
+        if checksum != remote.checksum:
             raise ValueError(
-                f"{remote.url} is not the file that was published: {remote.algorithm} is {found}, "
-                f"must be {remote.checksum}; {target} was not written. {by_hand}"
+                f"{remote.url} is not the file that was published: {remote.algorithm} is "
+                f"{checksum}, must be {remote.checksum}; {target} was not written. {by_hand}"
             )
         part.replace(target)
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it holds the connection
-        raise OSError(f"{remote.url} could not be had as {target} ({error}). {by_hand}") from error
+        raise OSError(
+            f"{remote.url} could not be downloaded to {target} ({error}). {by_hand}"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     return target

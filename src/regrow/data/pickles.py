@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regrow.data.errors import damaged
+
 __all__ = ["read_pickle"]
 
 _CORES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
@@ -42,14 +44,14 @@ def read_pickle(content: bytes, of: str) -> dict[str, Any]:
 run; get it again from its publisher
     """
     try:
-        found = _Reader(io.BytesIO(content), of).load()
+        read = _Reader(io.BytesIO(content), of).load()
     except _RefusedError as error:
         raise ValueError(str(error)) from None
     except Exception as error:  # a damaged pickle may raise anything
-        raise ValueError(f"{of} is damaged ({type(error).__name__}: {error})") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{of} is damaged (it holds no dictionary): get it again")
-    return {_text(key): _value(value, of) for key, value in found.items()}
+        raise damaged(of, f"{type(error).__name__}: {error}") from error
+    if not isinstance(read, dict):
+        raise damaged(of, "it holds no dictionary")
+    return {_text(key): _value(value, of) for key, value in read.items()}
 
 
 class _RefusedError(Exception):
@@ -119,7 +121,7 @@ def _value(value: Any, of: str) -> Any:
         try:
             return value.array()
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{of} is damaged ({error}): get it again") from error
+            raise damaged(of, error) from error
     if not isinstance(value, _PLAIN):
-        raise ValueError(f"{of} is damaged (it holds a {type(value).__name__}): get it again")
+        raise damaged(of, f"it holds a {type(value).__name__}")
     return value

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from regrow.vision.data.trees import open_tree
+from regrow.data.trees import open_tree
 
 FILES = {"a.txt": b"one", "in/b.bin": bytes(1000), "in/deep/c": b""}
 PATHS_OUT = ["../out", "in/../../out", "/out", "..\\out", "c:\\out", "C:/out"]

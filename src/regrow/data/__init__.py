@@ -1,0 +1,1 @@
+"""Data files of any domain: where they are looked for, downloads, caches, file formats."""

@@ -1,0 +1,58 @@
+"""The user's machine: its cache folder, and packages that need not be installed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["cache_folder", "how_to_install", "needed"]
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder; it need not exist.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+
+    Example:
+        >>> cache_folder().name
+        'regrow'
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "regrow"
+
+
+@contextlib.contextmanager
+def needed(package: str, extra: str) -> Iterator[None]:
+    """Import an optional package inside; if it cannot be, say how it is installed.
+
+    Args:
+        package: as ``pip`` knows it.
+        extra: of regrow, which brings it along.
+
+    Raises:
+        ImportError: the package, or one that it imports, is missing.
+
+    Example:
+        >>> with needed("lightgbm", "selectors"):
+        ...     import no_such_module
+        Traceback (most recent call last):
+        ImportError: lightgbm cannot be imported (No module named 'no_such_module'): \
+pip install lightgbm, or pip install '.[selectors]' in a checkout of regrow
+    """
+    try:
+        yield
+    except ImportError as error:
+        said = f"{package} cannot be imported ({error}): {how_to_install(package, extra)}"
+        raise ImportError(said) from error
+
+
+def how_to_install(package: str, extra: str) -> str:
+    """Return the commands that install a package, as a part of a sentence.
+
+    Args:
+        package: as ``pip`` knows it.
+        extra: of regrow, which brings it along.
+    """
+    return f"pip install {package}, or pip install '.[{extra}]' in a checkout of regrow"
