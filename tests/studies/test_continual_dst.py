@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,16 +11,18 @@ from pathlib import Path
 import pytest
 
 from regrow.continual.baselines import Training
+from regrow.lab.design import Labelled, labels_by_identity
 from regrow.lab.records import Record, Records
 from regrow.lab.run import Run
 from regrow.lab.sweep import sweep
-from regrow.studies.continual_dst import STUDY
-from regrow.studies.continual_dst.claims import CLAIMS
+from regrow.lab.view import View
 from regrow.studies.continual_dst.data import open_stream
+from regrow.studies.continual_dst.design import ARMS, trials
 from regrow.studies.continual_dst.learners import (
     Consolidated,
     FineTuned,
     Joined,
+    LearnerSpec,
     Packed,
     Rehearsed,
     Separate,
@@ -27,14 +30,19 @@ from regrow.studies.continual_dst.learners import (
     Stabilised,
     Subnetworks,
 )
+from regrow.studies.continual_dst.study import CLAIMS, CONTROLS, LEARNERS, STUDY
 from regrow.studies.continual_dst.trial import LearnStream
-from regrow.studies.continual_dst.trials import Setting, controls, grid
-from regrow.studies.continual_dst.view import CELLS, CONTROLS, courses, density_of, learner_of
 from regrow.studies.registry import load_study
 
-SETTING = Setting("split-digits", "mlp-20", Training(epochs=1, batch=32), updates=2, buffer=10)
+BASE = LearnStream(
+    seed=0,
+    stream="split-digits",
+    model="mlp-20",
+    learner=FineTuned(),
+    training=Training(epochs=1, batch=32),
+)
 DENSITIES = (0.05, 0.1, 0.2)
-LEARNERS = (
+SPECS = (
     Subnetworks(0.2, "ERK", "gradient", 2),
     FineTuned(),
     Joined(),
@@ -55,31 +63,38 @@ VERDICT = {
 }
 
 
-def everything(seeds: int = 4) -> list[LearnStream]:
-    return [*grid(SETTING, seeds, DENSITIES), *controls(SETTING, seeds, DENSITIES)]
+def trial(seed: int, learner: LearnerSpec) -> LearnStream:
+    return replace(BASE, seed=seed, learner=learner)
 
 
-def record(trial: LearnStream, accuracy: float, bwt: float = 0.0) -> Record:
+def everything(seeds: int = 4) -> list[Labelled]:
+    return trials(BASE, seeds, DENSITIES, updates=2, buffer=10)
+
+
+def record(one: Labelled, accuracy: float, bwt: float = 0.0) -> Record:
     rows = [[accuracy], [accuracy, accuracy]]
     result = {"ACC": accuracy, "BWT": bwt, "accuracies": rows, "weights": 10}
     result["weights_used"] = [4, 5]
-    if isinstance(trial.learner, Subnetworks | Packed | SpaceReserved | Stabilised):
+    if isinstance(one.trial.learner, Subnetworks | Packed | SpaceReserved | Stabilised):
         masks = {"capacity": [0.1, 0.2], "reused": [0.0, 0.1], "overlap": [[1, 0.1], [0.1, 1]]}
         result |= masks
-    return Record(trial.identity, trial.content, result, {}, Path())
+    identity = one.trial.identity
+    return Record(identity, one.trial.content, result, {}, Path(), labels=[one.labels])
 
 
-def name_of(trial: LearnStream) -> str:
-    return learner_of(record(trial, 0.5))
+def name_of(one: Labelled) -> str:
+    """Name a learner as pages do."""
+    (name,) = (name for name, labels in LEARNERS.items() if labels.items() <= one.labels.items())
+    return name
 
 
-def judged(accuracy_of: Callable[[LearnStream], float], claim: str, seeds: int = 4):
+def judged(accuracy_of: Callable[[Labelled], float], claim: str, seeds: int = 4):
     """Judge a claim by records whose accuracies a function gives, with a little noise."""
-    found = []
-    for trial in everything(seeds):
-        noise = random.Random(trial.identity).uniform(-0.0005, 0.0005)
-        found.append(record(trial, accuracy_of(trial) + noise + 0.01 * trial.seed))
-    return CLAIMS[VERDICT[claim]].judge(Records(found))
+    made = []
+    for one in everything(seeds):
+        noise = random.Random(one.trial.identity).uniform(-0.0005, 0.0005)
+        made.append(record(one, accuracy_of(one) + noise + 0.01 * one.trial.seed))
+    return CLAIMS[VERDICT[claim]].judge(View.of(made))
 
 
 # ---------------------------------------------------------------------- what is run
@@ -91,13 +106,36 @@ def test_the_study_is_known_by_name():
 
 
 def test_every_cell_and_control_is_there_once():
-    trials = everything(2)
-    assert len({trial.identity for trial in trials}) == len(trials) == 2 * (3 * 2 * 5 + 6 + 3 * 4)
-    seen = {(name_of(t), density_of(record(t, 0.5))) for t in trials}
-    for density in DENSITIES:
-        for name in (*CELLS, "independent, sparse", "PackNet", "SpaceNet-like", "NISPA-like"):
-            assert (name, density) in seen
-    assert {name for name, density in seen if density is None} == set(CONTROLS[:6])
+    made = everything(2)
+    assert len({one.trial.identity for one in made}) == len(made) == 2 * (3 * 2 * 5 + 6 + 3 * 4)
+    assert len({json.dumps([one.labels, one.trial.seed]) for one in made}) == len(made)
+    assert {one.labels["arm"] for one in made} == set(ARMS)
+    seen = {(name_of(one), one.labels.get("density")) for one in made}
+    controls = (*CONTROLS[:6], *((n, d) for n in CONTROLS[6:] for d in DENSITIES))
+    cells = ((name, d) for name in LEARNERS if name not in CONTROLS for d in DENSITIES)
+    assert seen == {*cells, *((c, None) if isinstance(c, str) else c for c in controls)}
+
+
+def test_labels_say_what_a_learner_is():
+    controls = (
+        *(FineTuned, Consolidated, Rehearsed, Joined, Separate, Separate, Separate),
+        *(Packed, SpaceReserved, Stabilised),
+    )
+    classes = {
+        "DST": Subnetworks,
+        "static": Subnetworks,
+        **dict(zip(CONTROLS, controls, strict=True)),
+    }
+    for labels, one in everything(1):
+        learner, arm = one.learner, labels["arm"]
+        assert type(learner) is classes[arm]
+        assert getattr(learner, "density", 1.0) == labels.get("density", 1.0)
+        assert getattr(learner, "same_total", False) == (arm == "independent, same size")
+        if isinstance(learner, Subnetworks):
+            assert learner.allocation == labels["allocation"]
+            assert learner.growth == labels.get("growth", "static")
+        if "density" in labels and not isinstance(learner, Packed):
+            assert learner.updates == 2
 
 
 @pytest.mark.parametrize(
@@ -112,21 +150,38 @@ def test_every_cell_and_control_is_there_once():
     ],
 )
 def test_presets(preset, data, streams):
-    trials = STUDY.trials(preset, data)
-    assert {trial.stream for trial in trials} == streams
+    made = STUDY.trials(preset, data)
+    assert {one.trial.stream for one in made} == streams
     for seed in range(3):
-        here = Records([record(t, 0.5) for t in trials if t.seed == seed])
-        for course in courses(here):
-            assert set(course.densities) >= {0.05, 0.2}
-            assert {learner_of(one) for one in course.records} == {*CELLS, *CONTROLS}
+        view = View.of([record(one, 0.5) for one in made if one.trial.seed == seed])
+        assert len(view.axis("task")) == len(streams)
+        for stream in view.by("task").values():
+            assert set(stream.axis("density")) >= {0.05, 0.2}
+            assert all(stream.where(**labels) for labels in LEARNERS.values())
+
+
+def test_settings_do_not_share_a_name():
+    """Records of two settings in one folder must never be taken for one setting's."""
+    settings: dict[str, set[LearnStream]] = {}
+    for preset, data in (
+        ("smoke", None),
+        ("quick", "fashion-mnist"),
+        ("quick", "cifar10"),
+        ("paper", None),
+    ):
+        for labels, one in STUDY.trials(preset, data):
+            setting = replace(one, seed=0, learner=FineTuned())
+            settings.setdefault(str(labels["task"]), set()).add(setting)
+    assert len(settings) == 9
+    assert all(len(alike) == 1 for alike in settings.values())
 
 
 def test_the_papers_updates_fall_every_so_many_steps():
-    for trial in STUDY.trials("paper", "cifar100"):
-        if isinstance(trial.learner, Subnetworks) and trial.learner.growth != "static":
-            samples = 50_000 // int(trial.stream.rsplit("-", 1)[1])
-            method = trial.learner.method(trial.training.steps(samples))
-            wanted = {5: 100, 10: 400, 20: 100}[int(trial.stream.rsplit("-", 1)[1])]
+    for labels, one in STUDY.trials("paper", "cifar100"):
+        if labels["arm"] == "DST":
+            tasks = int(one.stream.rsplit("-", 1)[1])
+            method = one.learner.method(one.training.steps(50_000 // tasks))
+            wanted = {5: 100, 10: 400, 20: 100}[tasks]
             assert method.update_every == pytest.approx(wanted, rel=0.1)
 
 
@@ -157,11 +212,11 @@ def test_mini_imagenet_that_is_nowhere_says_where_it_was_looked_for(tmp_path, mo
 # ---------------------------------------------------------------------- a trial
 
 
-@pytest.mark.parametrize("learner", LEARNERS, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("learner", SPECS, ids=lambda one: type(one).__name__)
 def test_a_trial_cut_off_between_tasks_finds_what_the_whole_one_finds(tmp_path, learner):
-    trial = SETTING.trial(3, learner)
+    one = trial(3, learner)
     (tmp_path / "whole").mkdir()
-    whole = trial.run(Run(tmp_path / "whole", {"device": "cpu"}))
+    whole = one.run(Run(tmp_path / "whole", {"device": "cpu"}))
 
     class Cut(RuntimeError):
         pass
@@ -175,24 +230,23 @@ def test_a_trial_cut_off_between_tasks_finds_what_the_whole_one_finds(tmp_path, 
 
     (tmp_path / "cut").mkdir()
     with pytest.raises(Cut):
-        trial.run(Run(tmp_path / "cut", {"device": "cpu"}, save_every=0.0, show=cut))
+        one.run(Run(tmp_path / "cut", {"device": "cpu"}, save_every=0.0, show=cut))
     resumed = Run(tmp_path / "cut", {"device": "cpu"})
-    found = trial.run(resumed)
+    result = one.run(resumed)
     for field in whole.keys() - {"train_seconds"}:
-        assert found[field] == whole[field], field
+        assert result[field] == whole[field], field
     metrics = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
     assert len(metrics) == 5
 
 
-def test_what_a_trial_finds_fits_together(tmp_path):
-    trial = SETTING.trial(0, Subnetworks(0.2, updates=2))
-    found = trial.run(Run(tmp_path, {"device": "cpu"}))
-    assert [len(row) for row in found["accuracies"]] == [1, 2, 3, 4, 5]
-    assert found["BWT"] == 0.0
-    assert found["ACC"] == pytest.approx(sum(found["accuracies"][-1]) / 5)
-    assert found["weights"] == 64 * 20
-    assert found["capacity"][-1] == found["weights_used"][-1] / found["weights"]
-    assert found["capacity"][0] == pytest.approx(0.2, abs=0.01) and found["reused"][0] == 0.0
+def test_what_a_trial_returns_fits_together(tmp_path):
+    result = trial(0, Subnetworks(0.2, updates=2)).run(Run(tmp_path, {"device": "cpu"}))
+    assert [len(row) for row in result["accuracies"]] == [1, 2, 3, 4, 5]
+    assert result["BWT"] == 0.0
+    assert result["ACC"] == pytest.approx(sum(result["accuracies"][-1]) / 5)
+    assert result["weights"] == 64 * 20
+    assert result["capacity"][-1] == result["weights_used"][-1] / result["weights"]
+    assert result["capacity"][0] == pytest.approx(0.2, abs=0.01) and result["reused"][0] == 0.0
 
 
 def test_seeds_draw_other_samples_and_learners_with_one_seed_the_same():
@@ -215,11 +269,15 @@ def test_seeds_draw_other_samples_and_learners_with_one_seed_the_same():
 
 
 def test_trials_run_in_other_processes_and_their_page_is_made(tmp_path):
-    trials = [SETTING.trial(0, learner) for learner in LEARNERS[:2]]
-    found = sweep(trials, tmp_path, options={"device": "cpu"}, executor="inline")
-    assert not found.failed
-    sections = STUDY.sections(Records.read(tmp_path))
-    assert any("Accuracy on each task" in section.title for section in sections)
+    chosen = [one for one in everything(1) if name_of(one) in ("ERK, gradient", "naive")][-2:]
+    done = sweep(
+        [one.trial for one in chosen], tmp_path, options={"device": "cpu"}, executor="inline"
+    )
+    assert not done.failed
+    records = Records.read(tmp_path).labelled(labels_by_identity(chosen))
+    titles = [section.title for section in STUDY.sections(View.of(records))]
+    assert any("Accuracy on each task" in title for title in titles)
+    assert not [title for title in titles if title.startswith("Not shown")]
 
 
 # ---------------------------------------------------------------------- how rules decide
@@ -228,9 +286,9 @@ def test_trials_run_in_other_processes_and_their_page_is_made(tmp_path):
 def better(name: str, by: float = 0.03, density: float | None = None):
     """Give learners whose name begins so a better accuracy."""
 
-    def of(trial: LearnStream) -> float:
-        fits = name_of(trial).startswith(name)
-        here = density is None or getattr(trial.learner, "density", None) == density
+    def of(one: Labelled) -> float:
+        fits = name_of(one).startswith(name)
+        here = density is None or one.labels.get("density") == density
         return 0.7 + by * (fits and here)
 
     return of
@@ -246,9 +304,9 @@ def test_allocation_by_density():
 
 
 def test_growth_that_depends_on_density_and_allocation():
-    def both(trial):
-        gradient = name_of(trial) == "ERK, gradient"
-        return 0.7 + 0.04 * gradient * (getattr(trial.learner, "density", 0) == 0.05)
+    def both(one):
+        gradient = name_of(one) == "ERK, gradient"
+        return 0.7 + 0.04 * gradient * (one.labels.get("density") == 0.05)
 
     assert judged(both, "growth").outcome == "supported"
     everywhere = judged(lambda t: 0.7 + 0.04 * ("gradient" in name_of(t)), "growth")
@@ -279,23 +337,25 @@ def test_against_each_control(claim, name):
 
 
 def test_a_single_run_that_forgets_in_the_last_bit_decides():
-    trials = everything(3)
-    still = [record(trial, 0.5) for trial in trials]
-    verdict = CLAIMS[VERDICT["BWT"]].judge(Records(still))
-    assert verdict.outcome == "supported" and verdict.effect.mean == 0.0
-    forgets = [
-        record(t, 0.5, -1e-16 if t.learner == Packed(0.1) and t.seed == 1 else 0.0) for t in trials
-    ]
-    assert CLAIMS[VERDICT["BWT"]].judge(Records(forgets)).outcome == "not supported"
-    naive = [record(t, 0.5, -0.3 if t.learner == FineTuned() else 0.0) for t in trials]
-    assert CLAIMS[VERDICT["BWT"]].judge(Records(naive)).outcome == "supported"
-    few = [one for one in still if one.config["seed"] < 2]
-    assert CLAIMS[VERDICT["BWT"]].judge(Records(few)).outcome == "inconclusive"
+    made = everything(3)
+
+    def outcome(bwt_of, chosen=made):
+        records = [record(one, 0.5, bwt_of(one.trial)) for one in chosen]
+        return CLAIMS[VERDICT["BWT"]].judge(View.of(records))
+
+    still = outcome(lambda _: 0.0)
+    assert still.outcome == "supported" and still.effect.mean == 0.0
+    once = outcome(lambda t: -1e-16 if t.learner == Packed(0.1) and t.seed == 1 else 0.0)
+    assert once.outcome == "not supported"
+    naive = outcome(lambda t: -0.3 if t.learner == FineTuned() else 0.0)
+    assert naive.outcome == "supported"
+    few = [one for one in made if one.trial.seed < 2]
+    assert outcome(lambda _: 0.0, few).outcome == "inconclusive"
 
 
 def test_without_records_every_claim_says_what_is_missing():
     for claim in CLAIMS:
-        verdict = claim.judge(Records([]))
+        verdict = claim.judge(View([]))
         assert verdict.outcome == "inconclusive" and verdict.why
 
 
@@ -303,31 +363,34 @@ def test_without_records_every_claim_says_what_is_missing():
 
 
 def test_the_page_shows_every_learner_and_stays_whole_with_holes():
-    trials = everything(3)
-    found = [record(trial, 0.5 + 0.01 * trial.seed) for trial in trials]
-    sections = list(STUDY.sections(Records(found)))
+    made = everything(3)
+    records = [record(one, 0.5 + 0.01 * one.trial.seed) for one in made]
+    sections = list(STUDY.sections(View.of(records)))
     titles = " ".join(section.title for section in sections)
     for words in ("after the last task", "All learners", "What each choice", "each task after"):
         assert words in titles
-    assert "Capacity" in titles and "Overlap" in titles
+    assert "Capacity" in titles and "Overlap" in titles and "Not shown" not in titles
     matrices = next(one for one in sections if "each task after" in one.title)
     table = next(one for one in sections if one.title.startswith("All numbers")).table
-    for name in (*CELLS, *CONTROLS):
+    for name in LEARNERS:
         assert f">{name}<" in matrices.figure or name in matrices.figure
         assert any(row[0] == name for row in table.rows)
-    for kept in (found[:1], [r for r in found if learner_of(r) == "naive"], found[::5]):
-        assert list(STUDY.sections(Records(kept)))
+    naive = [record(one, 0.5) for one in made if name_of(one) == "naive"]
+    for kept in (records[:1], naive, records[::5]):
+        titles = [section.title for section in STUDY.sections(View.of(kept))]
+        assert titles and not [title for title in titles if title.startswith("Not shown")]
 
 
 def test_forward_transfer_is_against_the_dense_network_alone():
-    trials = [SETTING.trial(s, k) for s in range(3) for k in (Separate(), Packed(0.2))]
-    found = [record(t, 0.8 if isinstance(t.learner, Separate) else 0.7) for t in trials]
-    (course,) = courses(Records(found))
-    assert course.values("PackNet", 0.2, "FWT") == pytest.approx({0: -10, 1: -10, 2: -10})
-    assert course.values("independent", None, "FWT") == {0: 0.0, 1: 0.0, 2: 0.0}
+    chosen = [one for one in everything(3) if name_of(one) in ("independent", "PackNet")]
+    records = [record(one, 0.8 if name_of(one) == "independent" else 0.7) for one in chosen]
 
+    def told(records):
+        sections = STUDY.sections(View.of(records))
+        rows = next(one for one in sections if one.title.startswith("All numbers")).table.rows
+        return {row[:2]: row[4] for row in rows}
 
-def test_settings_are_told_apart():
-    other = replace(SETTING, training=Training(epochs=2, batch=32))
-    trials = [s.trial(0, FineTuned()) for s in (SETTING, other)]
-    assert len(courses(Records([record(t, 0.5) for t in trials]))) == 2
+    wanted = {("PackNet", f"{density}"): "−10.00 ± 0.00 (3)" for density in DENSITIES}
+    assert told(records) == wanted | {("independent", "–"): "0.00 ± 0.00 (3)"}
+    alone = [one for one in records if one.labels[0]["arm"] == "PackNet"]
+    assert set(told(alone).values()) == {"–"}

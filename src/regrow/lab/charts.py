@@ -24,8 +24,8 @@ __all__ = [
     "verdicts_by_task",
 ]
 
-Levels = Mapping[str, Interval]
-"""Horizontal lines by label."""
+Levels = Mapping[str, Interval | Mapping[float, float]]
+"""Black lines by label: horizontal ones, or values by place, such as what theory expects."""
 
 _STYLES = (":", "--", "-.")
 _COLUMNS = 3
@@ -86,7 +86,7 @@ def curves(
     zero: bool = False,
     even: bool = True,
     same_y: bool = True,
-    limits: tuple[float, float] | None = None,
+    limits: tuple[float, float | None] | None = None,
     log_x: bool = False,
     note: str = "",
 ) -> Iterator[Section]:
@@ -100,7 +100,7 @@ def curves(
         x: what the x axis shows, with its unit.
         y: what the y axis shows, with its unit.
         colours: by label.
-        levels: horizontal lines by panel, with their labels.
+        levels: black lines by panel, with their labels.
         band: the label of the level whose interval is shaded.
         zero: draw the line of "no difference".
         even: set places at equal distances.
@@ -122,16 +122,15 @@ def curves(
     for axes, (name, lines) in zip(grid, panels.items(), strict=False):
         shown += [interval for points in lines.values() for interval in points.values()]
         draw_curves(axes, lines, x=x, y=y, colours=colours, even=even and not log_x)
-        across = (levels or {}).get(name, {}).items()
-        for style, (label, level) in zip(_STYLES, across, strict=False):
-            axes.axhline(level.mean, color="black", linewidth=1, linestyle=style, label=label)
-            if label == band:
-                axes.axhspan(level.low, level.high, color="#e8e8e8", zorder=0)
-                shown.append(level)
+        places = sorted({float(place) for points in lines.values() for place in points})
+        at = {place: float(i) if even and not log_x else place for i, place in enumerate(places)}
+        shown += _draw_levels(axes, (levels or {}).get(name, {}), at, band)
         if zero:
             axes.axhline(0.0, color="black", linewidth=0.8)
         if log_x:
             _log_places(axes, lines)
+        elif not even and all(place.is_integer() for place in places):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         if limits:
             axes.set_ylim(*limits)
         if len(panels) > 1 or name:
@@ -152,7 +151,7 @@ def rows(
     panels: Mapping[str, Mapping[str, Interval]],
     *,
     x: str,
-    zero: float | None = 0.0,
+    zero: float | Mapping[str, float] | None = 0.0,
     band: float | None = None,
     cut: float | None = None,
     caption: str | None = None,
@@ -166,7 +165,7 @@ def rows(
         text: a paragraph.
         panels: rows by the panel's heading; without any row there is no section.
         x: what is shown, with its unit.
-        zero: where to draw the line of "no difference"; None: nowhere.
+        zero: where to draw the line of "no difference", in all panels or by panel; None: nowhere.
         band: half the width of a band of differences that do not matter.
         cut: the x axis ends at ± this.
         caption: below the figure; else of how many runs the means are.
@@ -182,7 +181,8 @@ def rows(
     figure = Figure(figsize=(7.2, 0.9 + 0.26 * len(names)))
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (name, estimates) in zip(grid, panels.items(), strict=True):
-        draw_rows(axes, {row: estimates.get(row) for row in names}, x=x, zero=zero)
+        here = zero.get(name) if isinstance(zero, Mapping) else zero
+        draw_rows(axes, {row: estimates.get(row) for row in names}, x=x, zero=here)
         if band:
             axes.axvspan(-band, band, color="#e8e8e8", zorder=0)
         if cut:
@@ -198,6 +198,21 @@ def rows(
         caption = about_runs(shown)
         caption += f" What lies beyond ±{cut:g} is cut off." if cut else ""
     yield Section(title, text, svg(figure, title), caption=caption, details=details)
+
+
+def _draw_levels(
+    axes: Any, levels: Levels, at: Mapping[float, float], band: str | None
+) -> Iterator[Interval]:
+    """Draw black lines, places at their coordinates; yield the one whose interval is shaded."""
+    for style, (label, level) in zip(_STYLES, levels.items(), strict=False):
+        line: dict[str, Any] = {"color": "black", "lw": 1, "ls": style, "label": label}
+        if not isinstance(level, Interval):
+            axes.plot([at[place] for place in level], list(level.values()), **line)
+            continue
+        axes.axhline(level.mean, **line)
+        if label == band:
+            axes.axhspan(level.low, level.high, color="#e8e8e8", zorder=0)
+            yield level
 
 
 def _legend(figure: Any, grid: Iterable[Any]) -> None:

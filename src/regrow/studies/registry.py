@@ -10,7 +10,7 @@ __all__ = ["STUDIES", "load_study"]
 
 # "module:attribute" by name.
 STUDIES: dict[str, str] = {
-    "continual-dst": "regrow.studies.continual_dst:STUDY",
+    "continual-dst": "regrow.studies.continual_dst.study:STUDY",
     "corruption-robustness": "regrow.studies.corruption_robustness:STUDY",
     "feature-selection": "regrow.studies.feature_selection:STUDY",
     "hard-samples": "regrow.studies.hard_samples.study:STUDY",

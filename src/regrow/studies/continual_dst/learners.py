@@ -30,12 +30,12 @@ from regrow.engine.scores import Gradient, Magnitude, Momentum, Random, Score, U
 __all__ = [
     "ALLOCATIONS",
     "GROWTH",
+    "BuildContext",
     "Consolidated",
     "FineTuned",
     "Joined",
-    "Kind",
+    "LearnerSpec",
     "Packed",
-    "Place",
     "Rehearsed",
     "Separate",
     "SpaceReserved",
@@ -54,8 +54,8 @@ _FRACTION = Cosine(0.5, 0.005)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a learner is made.
+class BuildContext:
+    """What a learner is built from.
 
     Args:
         setup: network, training, seed.
@@ -70,16 +70,16 @@ class Place:
     steps: int
 
 
-class Kind(ABC):
-    """What decides a learner: a frozen dataclass, part of a trial."""
+class LearnerSpec(ABC):
+    """Says which learner to build: a frozen dataclass, part of a trial."""
 
     @abstractmethod
-    def make(self, place: Place) -> Learner:
+    def make(self, context: BuildContext) -> Learner:
         """Make the learner."""
 
 
 @dataclass(frozen=True)
-class Subnetworks(Kind):
+class Subnetworks(LearnerSpec):
     """A sparse network a task in one store, found by dynamic sparse training.
 
     Args:
@@ -99,9 +99,9 @@ class Subnetworks(Kind):
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name}={value!r}: must be one of {', '.join(known)}")
 
-    def make(self, place: Place) -> Learner:
+    def make(self, context: BuildContext) -> Learner:
         """Make the learner."""
-        return SubNetworks(place.setup, self.method(place.steps))
+        return SubNetworks(context.setup, self.method(context.steps))
 
     def method(self, steps: int) -> regrow.Method:
         """Make what finds the network of a task of so many steps."""
@@ -120,25 +120,25 @@ class Subnetworks(Kind):
 
 
 @dataclass(frozen=True)
-class FineTuned(Kind):
+class FineTuned(LearnerSpec):
     """One network, trained on each task in turn."""
 
-    def make(self, place: Place) -> Learner:
+    def make(self, context: BuildContext) -> Learner:
         """Make the learner."""
-        return FineTuning(place.setup)
+        return FineTuning(context.setup)
 
 
 @dataclass(frozen=True)
-class Joined(Kind):
+class Joined(LearnerSpec):
     """One network, trained on all tasks so far at once."""
 
-    def make(self, place: Place) -> Learner:
+    def make(self, context: BuildContext) -> Learner:
         """Make the learner."""
-        return Joint(place.setup, place.stream)
+        return Joint(context.setup, context.stream)
 
 
 @dataclass(frozen=True)
-class Separate(Kind):
+class Separate(LearnerSpec):
     """A network a task.
 
     Args:
@@ -151,20 +151,20 @@ class Separate(Kind):
     same_total: bool = False
     updates: int = 20
 
-    def make(self, place: Place) -> Learner:
+    def make(self, context: BuildContext) -> Learner:
         """Make the learner."""
         if self.same_total:
-            build = place.narrow(1 / len(place.stream))
-            return Independent(replace(place.setup, build=build))
+            build = context.narrow(1 / len(context.stream))
+            return Independent(replace(context.setup, build=build))
         if self.density == 1:
-            return Independent(place.setup)
+            return Independent(context.setup)
         return Independent(
-            place.setup, Subnetworks(self.density, updates=self.updates).method(place.steps)
+            context.setup, Subnetworks(self.density, updates=self.updates).method(context.steps)
         )
 
 
 @dataclass(frozen=True)
-class Packed(Kind):
+class Packed(LearnerSpec):
     """PackNet.
 
     Args:
@@ -173,13 +173,13 @@ class Packed(Kind):
 
     density: float
 
-    def make(self, place: Place) -> Learner:
+    def make(self, context: BuildContext) -> Learner:
         """Make the learner."""
-        return PackNet(place.setup, self.density)
+        return PackNet(context.setup, self.density)
 
 
 @dataclass(frozen=True)
-class SpaceReserved(Kind):
+class SpaceReserved(LearnerSpec):
     """Units reserved in the manner of SpaceNet.
 
     Args:
@@ -190,13 +190,13 @@ class SpaceReserved(Kind):
     density: float
     updates: int = 20
 
-    def make(self, place: Place) -> Learner:
+    def make(self, context: BuildContext) -> Learner:
         """Make the learner."""
-        return SpaceNetLike(place.setup, self.density, updates=self.updates)
+        return SpaceNetLike(context.setup, self.density, updates=self.updates)
 
 
 @dataclass(frozen=True)
-class Stabilised(Kind):
+class Stabilised(LearnerSpec):
     """Units made stable in the manner of NISPA.
 
     Args:
@@ -207,13 +207,13 @@ class Stabilised(Kind):
     density: float
     updates: int = 20
 
-    def make(self, place: Place) -> Learner:
+    def make(self, context: BuildContext) -> Learner:
         """Make the learner."""
-        return NISPALike(place.setup, self.density, updates=self.updates)
+        return NISPALike(context.setup, self.density, updates=self.updates)
 
 
 @dataclass(frozen=True)
-class Consolidated(Kind):
+class Consolidated(LearnerSpec):
     """EWC.
 
     Args:
@@ -222,13 +222,13 @@ class Consolidated(Kind):
 
     strength: float = 1000.0
 
-    def make(self, place: Place) -> Learner:
+    def make(self, context: BuildContext) -> Learner:
         """Make the learner."""
-        return EWC(place.setup, self.strength)
+        return EWC(context.setup, self.strength)
 
 
 @dataclass(frozen=True)
-class Rehearsed(Kind):
+class Rehearsed(LearnerSpec):
     """Experience replay.
 
     Args:
@@ -237,6 +237,6 @@ class Rehearsed(Kind):
 
     capacity: int = 500
 
-    def make(self, place: Place) -> Learner:
+    def make(self, context: BuildContext) -> Learner:
         """Make the learner."""
-        return Replay(place.setup, self.capacity)
+        return Replay(context.setup, self.capacity)

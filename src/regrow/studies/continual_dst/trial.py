@@ -23,7 +23,7 @@ from regrow.continual.streams import STREAMS, Stream
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.studies.continual_dst.data import open_stream
-from regrow.studies.continual_dst.learners import Kind, Place
+from regrow.studies.continual_dst.learners import BuildContext, LearnerSpec
 from regrow.studies.training.trial import device_of
 from regrow.vision.data import standard
 from regrow.vision.models import build_model, narrowed
@@ -50,7 +50,7 @@ class LearnStream(Trial):
 
     stream: str
     model: str
-    learner: Kind
+    learner: LearnerSpec
     training: Training
     samples: int | None = None
     tests: int | None = None
@@ -110,7 +110,7 @@ class LearnStream(Trial):
         augment = standard(STREAMS[self.stream].data) if self.augment else None
         setup = Setup(network(), self.training, self.seed, device, augment)
         steps = self.training.steps(len(first.train))
-        learner = self.learner.make(Place(setup, tasks, network, steps))
+        learner = self.learner.make(BuildContext(setup, tasks, network, steps))
         return tasks, learner, _weights(network())
 
     def _tell(self, run: Run, number: int, tasks: int) -> Callable[[float], None]:

@@ -1,0 +1,73 @@
+"""Square matrices drawn as colours, panels side by side under one scale, as a section of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regrow.lab.figures import svg
+from regrow.lab.section import Section
+
+__all__ = ["Matrix", "heatmaps"]
+
+Matrix = npt.NDArray[np.floating[Any]]
+
+_WRITTEN = 6  # in a matrix of at most so many rows each cell says its value
+
+
+def heatmaps(
+    title: str,
+    text: str,
+    panels: Mapping[str, Matrix],
+    *,
+    scale: str,
+    low: float | None = None,
+    columns: int = 4,
+    caption: str = "Means over seeds.",
+) -> Iterator[Section]:
+    """Draw square matrices whose rows and columns are numbered from 1.
+
+    Args:
+        title: of the section.
+        text: a paragraph.
+        panels: matrices by the panel's heading; NaN leaves a cell empty. Without any there is no
+            section.
+        scale: what colours show, with its unit.
+        low: where colours begin; else at the lowest value of all.
+        columns: how many panels stand side by side.
+        caption: below the figure.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
+
+    if not panels:
+        return
+    limits = (
+        min(float(np.nanmin(one)) for one in panels.values()) if low is None else low,
+        max(float(np.nanmax(one)) for one in panels.values()),
+    )
+    down = -(-len(panels) // columns)
+    figure = Figure(figsize=(7.2, 0.6 + 7.9 / (columns + 0.4) * down))
+    grid = figure.subplots(down, columns, squeeze=False).ravel()
+    for axes, (name, matrix) in zip(grid, panels.items(), strict=False):
+        axes.set_title(name, fontsize=8)
+        _draw(axes, matrix, *limits)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)  # it keeps its room, so that panels are of one size
+    figure.colorbar(grid[0].images[0], ax=list(grid), shrink=0.5, label=scale)
+    yield Section(title, text, svg(figure, title), caption=caption)
+
+
+def _draw(axes: Any, matrix: Matrix, low: float, high: float) -> None:
+    axes.imshow(matrix, vmin=low, vmax=high, cmap="cividis")
+    few = len(matrix) <= _WRITTEN
+    ticks = range(0, len(matrix), 1 if few else 3)
+    axes.set_xticks(ticks, [str(i + 1) for i in ticks], fontsize=7)
+    axes.set_yticks(ticks, [str(i + 1) for i in ticks], fontsize=7)
+    axes.grid(visible=False)
+    for (i, j), value in np.ndenumerate(matrix):
+        if few and not np.isnan(value):
+            colour = "white" if value < (low + high) / 2 else "black"
+            axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=6)
