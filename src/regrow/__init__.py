@@ -17,21 +17,17 @@ from regrow.engine.method import Dense, Method, Static
 from regrow.engine.methods import (
     ACDC,
     GMP,
-    LTH,
     MEST,
     METHODS,
-    OMP,
     SET,
     SETITOP,
     SNFS,
-    SNIP,
     GraNet,
-    GraSP,
     RandomWalk,
     RigL,
     RigLITOP,
-    SynFlow,
 )
+from regrow.engine.oneshot import LTH, OMP, SNIP, GraSP, SynFlow
 from regrow.engine.sparsifier import Sparsifier, Update
 from regrow.engine.sparsify import sparsify
 from regrow.engine.srigl import SRigL

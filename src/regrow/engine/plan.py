@@ -46,7 +46,7 @@ def make_plan(
             shape yet, or the pattern does not fit a layer.
 
     Example:
-        >>> from regrow.engine.methods import Static
+        >>> from regrow.engine.method import Static
         >>> print(make_plan(nn.Sequential(nn.Linear(8, 4)), Static(density=0.25)))
         weight    shape  units  start  end  density
         0.weight    4×8     32      8    8   0.2500

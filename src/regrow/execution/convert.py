@@ -100,7 +100,7 @@ def why_not(model: nn.Module, planned: PlannedLayer, execution: str) -> str | No
     """Return why a layer cannot be stored this way, or None if it can.
 
     Example:
-        >>> from regrow.engine.methods import Static
+        >>> from regrow.engine.method import Static
         >>> from regrow.engine.plan import make_plan
         >>> method, model = Static(density=0.5), nn.Sequential(nn.Bilinear(2, 2, 2))
         >>> layer = make_plan(model, method, include="0.weight").layers[0]
