@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from regrow.engine.dynamic import Method
-    from regrow.studies.training.trial import Classify
+    from regrow.studies.vision.classify import Classify
 
 __all__ = ["train"]
 
@@ -87,7 +87,7 @@ def train(
         threads: Of torch; else as torch has it.
         out: Folder for the records of runs.
     """
-    from regrow.studies.training.trial import Classify  # noqa: PLC0415  (keeps --help fast)
+    from regrow.studies.vision.classify import Classify  # noqa: PLC0415  (keeps --help fast)
 
     trial = Classify(
         data=data,
@@ -171,7 +171,7 @@ def _run(trial: Classify, out: Path, options: Mapping[str, Any], threads: int | 
     from regrow.lab.files import read_json  # noqa: PLC0415
     from regrow.lab.progress import follow  # noqa: PLC0415
     from regrow.lab.records import TRIALS  # noqa: PLC0415
-    from regrow.studies.training.words import epoch_words, result_words  # noqa: PLC0415
+    from regrow.training.words import epoch_words, result_words  # noqa: PLC0415
 
     console = Console()
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
@@ -189,13 +189,13 @@ def _run(trial: Classify, out: Path, options: Mapping[str, Any], threads: int | 
             kept = failure_file(trial, out)
             sys.exit(f"regrow: {headline(outcome.error)}; traceback in {kept}")
     folder = out / TRIALS / trial.identity
-    say(result_words(read_json(folder / "result.json"), folder))
+    say(result_words(read_json(folder / "result.json"), folder, ["accuracy"]))
 
 
 @contextmanager
 def _hear(say: Callable[[str], None]) -> Iterator[None]:
     """Let what the training logs be said, too."""
-    handler, logger = logging.Handler(logging.INFO), logging.getLogger("regrow.studies.training")
+    handler, logger = logging.Handler(logging.INFO), logging.getLogger("regrow.training")
     handler.emit = lambda record: say(record.getMessage())  # type: ignore[method-assign]
     before = logger.level
     logger.addHandler(handler)

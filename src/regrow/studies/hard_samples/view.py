@@ -10,7 +10,7 @@ from regrow.lab.statistics import averaged, differences
 from regrow.lab.tasks import by_setting
 from regrow.studies.hard_samples.conditions import Condition, condition_of
 from regrow.studies.hard_samples.methods import METHODS, WHOLE, density_of, method_of
-from regrow.studies.training.words import model_on_data
+from regrow.studies.vision.words import model_on_data
 
 __all__ = ["BySeed", "Task", "tasks"]
 
