@@ -24,56 +24,29 @@ from regrow.training.setting import Setting
 from regrow.training.train import start, train
 from regrow.vision.models import build_model, narrowed
 
-__all__ = ["Classification", "Classifier", "Classify", "accuracy", "open_for"]
+__all__ = ["Classifier", "Classify", "accuracy", "open_for"]
 
 Classifier = Trainer[LabelledSource]
 """Trains a classifier."""
 
 
-class Classification(Problem[LabelledSource]):
-    """Learn which class a sample is of, by cross-entropy.
-
-    Attributes:
-        label_smoothing: from 0 to 1.
-    """
-
-    label_smoothing: float = 0.0
-
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Compute the mean cross-entropy.
-
-        Args:
-            outputs: logits, shape (n, classes).
-            batch: with labels as targets, shape (n,).
-        """
-        return cross_entropy(outputs, batch.targets, label_smoothing=self.label_smoothing)
-
-    def counts(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
-        """Count the samples classified right, as ``accuracy``."""
-        return {"accuracy": (outputs.argmax(1) == batch.targets).sum()}
-
-    def test(self, trainer: Classifier, run: RunLike) -> Mapping[str, Any]:
-        """Return ``accuracy`` on the test part."""
-        return {"accuracy": accuracy(trainer, trainer.source.test())}
-
-
 @dataclass(frozen=True, kw_only=True)
-class Classify(Setting, Classification, Trial):
+class Classify(Setting, Problem[LabelledSource], Trial):
     """Train a classifier and test it once, after the last epoch.
 
     Args:
-        data: A data set: digits, fashion-mnist, cifar10, cifar100, tiny-imagenet, higgs; clips of
+        data: a data set: digits, fashion-mnist, cifar10, cifar100, tiny-imagenet, higgs; clips of
             moving-fashion; imagenet, a folder of images by class in train and val; or ucf101.
-        model: A model: mlp-300-100 with any widths, small-conv, lenet5, resnet20 (32, 44, 56),
+        model: a model: mlp-300-100 with any widths, small-conv, lenet5, resnet20 (32, 44, 56),
             resnet18 (34, 50), vgg16, efficientnet-b0, deit-tiny (small, base); for clips
             small-conv3d, resnet3d-50, i3d.
-        label_smoothing: From 0 to 1.
-        dropout: Of a perceptron's hidden units.
-        narrow: Below 1: all widths are scaled down until the model has no more parameters than one
+        label_smoothing: from 0 to 1.
+        dropout: of a perceptron's hidden units.
+        narrow: below 1: all widths are scaled down until the model has no more parameters than one
             of this density: the control of equal size. Goes with the dense method.
-        augment: Change training images at random, as is usual for the data set.
-        samples: Train on so many samples only, the same share of each class; None is all.
-        validation: The share of them kept for validation.
+        augment: change training images at random, as is usual for the data set.
+        samples: train on so many samples only, the same share of each class; None is all.
+        validation: the share of them kept for validation.
 
     Raises:
         ValueError: a choice is unknown or a number out of its range; the message says which.
@@ -117,11 +90,28 @@ class Classify(Setting, Classification, Trial):
         scale = 1.0 if self.narrow >= 1 else narrowed(self.model, shape, classes, self.narrow)
         return build_model(self.model, shape, classes, scale=scale, dropout=self.dropout)
 
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Compute the mean cross-entropy.
+
+        Args:
+            outputs: logits, shape (n, classes).
+            batch: with labels as targets, shape (n,).
+        """
+        return cross_entropy(outputs, batch.targets, label_smoothing=self.label_smoothing)
+
+    def counts(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        """Count the samples classified right, as ``accuracy``."""
+        return {"accuracy": (outputs.argmax(1) == batch.targets).sum()}
+
     def validate(self, trainer: Classifier) -> Mapping[str, float]:
         """Return ``accuracy`` on what was kept for validation, if anything was."""
         if not self.validation:
             return {}
         return {"accuracy": accuracy(trainer, trainer.source.validation())}
+
+    def test(self, trainer: Classifier, run: RunLike) -> Mapping[str, Any]:
+        """Return ``accuracy`` on the test part."""
+        return {"accuracy": accuracy(trainer, trainer.source.test())}
 
     def describe(self, source: LabelledSource) -> str:
         """Name model, shape of inputs and number of classes."""
