@@ -36,12 +36,12 @@ class Setting:
         momentum: for "sgd".
         nesterov: for "sgd".
         weight_decay: as the optimizer takes it.
-        schedule: "steps" divides the learning rate by 10 at the milestones, "cosine" lets it fall
-            to 0.
+        schedule: "steps" divides the learning rate by 10 at the milestones (1/2 and 3/4 of the run
+            unless others are given), "cosine" lets it fall to 0.
         milestones: for "steps": shares of the run.
         warmup: epochs in which the learning rate rises from 0.
-        exclude: globs over parameter names that stay dense, such as "head.*".
-        rescale: enlarge the weights kept at the start, see :func:`regrow.sparsify`.
+        exclude: weights that stay dense, as patterns such as "head.*".
+        rescale: enlarge the weights kept at the start by 1/√density.
         precision: of the passes; weights are float32.
 
     Raises:
