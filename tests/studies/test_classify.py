@@ -1,6 +1,4 @@
-"""A trial of training: repeated, resumed, stored, its data split, its test part left alone."""
-
-import math
+"""Classify: repeated, resumed, stored, its data split, its test part left alone."""
 
 import pytest
 import torch
@@ -17,7 +15,6 @@ from regrow.lab.run import METRICS, Run
 from regrow.studies.vision import source as sources
 from regrow.studies.vision.classify import Classify, accuracy
 from regrow.studies.vision.source import open_source
-from regrow.training.setting import learning_rate_factor
 from regrow.training.train import WEIGHTS
 from regrow.vision.data import load_data, names
 from regrow.vision.models import MODELS, build_model, narrowed
@@ -183,32 +180,6 @@ def test_stored_execution_learns_and_is_measured(tmp_path):
 
 def test_the_fastest_execution_can_be_asked_for(tmp_path):
     assert run(classify(epochs=1), tmp_path / "run", execution="auto")[0]["updates"] == 1
-
-
-# ---------------------------------------------------------------------- the learning rate
-
-
-@pytest.mark.parametrize(
-    ("progress", "schedule", "warmup", "factor"),
-    [
-        (0.0, "steps", 0.0, 1.0),
-        (0.49, "steps", 0.0, 1.0),
-        (0.5, "steps", 0.0, 0.1),
-        (0.75, "steps", 0.0, 0.01),
-        (1.0, "steps", 0.0, 0.01),
-        (0.0, "steps", 0.1, 0.0),
-        (0.05, "steps", 0.1, 0.5),
-        (0.1, "steps", 0.1, 1.0),
-        (0.0, "cosine", 0.0, 1.0),
-        (0.5, "cosine", 0.0, 0.5),
-        (1.0, "cosine", 0.0, 0.0),
-        (1.5, "cosine", 0.0, 0.0),
-        (0.25, "cosine", 0.5, 0.5 * (1 + math.sqrt(0.5)) / 2),
-    ],
-)
-def test_learning_rate_factor(progress, schedule, warmup, factor):
-    found = learning_rate_factor(progress, schedule, warmup, (0.5, 0.75))
-    assert found == pytest.approx(factor, abs=1e-12)
 
 
 # ---------------------------------------------------------------------- data
