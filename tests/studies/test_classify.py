@@ -280,7 +280,7 @@ def test_a_device_that_is_not_there_is_named(tmp_path, monkeypatch):
 
 
 def test_several_ranks_do_not_store_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr("regrow.training.loop.rank_and_ranks", lambda: (0, 2))
+    monkeypatch.setattr("regrow.training.trainer.rank_and_ranks", lambda: (0, 2))
     with pytest.raises(ValueError, match="execution='csr' trains on one rank, and these are 2"):
         classify().start(Run(tmp_path, CPU | {"execution": "csr"}))
 

@@ -1,10 +1,11 @@
 """Trains any problem: one loop, free of what is learnt."""
 
 from regrow.training.batch import Batch, Batches, Source
-from regrow.training.loop import Trainer, take_steps
+from regrow.training.loop import take_steps
 from regrow.training.problem import Problem
 from regrow.training.setting import Setting
 from regrow.training.train import start, train
+from regrow.training.trainer import Trainer
 
 __all__ = [
     "Batch",

@@ -12,7 +12,7 @@ from regrow.measure.flops import count_flops, training_flops
 from regrow.measure.memory import bytes_allocated, bytes_of_nonzeros, nonzeros
 from regrow.measure.movement import distance, exploration
 from regrow.training.batch import arguments
-from regrow.training.loop import Trainer
+from regrow.training.trainer import Trainer
 
 __all__ = ["costs", "movement"]
 

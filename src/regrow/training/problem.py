@@ -9,9 +9,9 @@ from typing import Any, Generic
 from torch import Tensor, nn
 
 from regrow.training.batch import Batch, SourceT
-from regrow.training.loop import Trainer
 from regrow.training.run import RunLike
 from regrow.training.setting import Setting
+from regrow.training.trainer import Trainer
 
 __all__ = ["Problem"]
 

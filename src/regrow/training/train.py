@@ -11,10 +11,10 @@ import torch
 from regrow.engine.patterns import Element
 from regrow.training.batch import SourceT
 from regrow.training.costs import costs, movement
-from regrow.training.loop import Trainer
 from regrow.training.problem import Problem
 from regrow.training.run import RunLike, device_of
 from regrow.training.setting import Setting
+from regrow.training.trainer import Trainer
 
 __all__ = ["WEIGHTS", "start", "train"]
 

@@ -21,8 +21,9 @@ from regrow.studies.vision.classify import Classifier, accuracy
 from regrow.studies.vision.source import LabelledSource
 from regrow.training.batch import Batch
 from regrow.training.costs import costs
-from regrow.training.loop import Step, Trainer
+from regrow.training.loop import Step
 from regrow.training.setting import Setting
+from regrow.training.trainer import Trainer
 from regrow.vision.data import load_data
 from regrow.vision.models import conv_net, mlp, widest_within
 

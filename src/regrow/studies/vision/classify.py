@@ -17,11 +17,11 @@ from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.studies.vision.source import Change, Keep, LabelledSource, open_source
 from regrow.training.batch import Batch
-from regrow.training.loop import Trainer
 from regrow.training.problem import Problem
 from regrow.training.run import RunLike, device_of
 from regrow.training.setting import Setting
 from regrow.training.train import start, train
+from regrow.training.trainer import Trainer
 from regrow.vision.models import build_model, narrowed
 
 __all__ = ["Classifier", "Classify", "accuracy", "open_for"]
