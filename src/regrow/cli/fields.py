@@ -16,24 +16,21 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def takes_fields(
     kind: type, leave_out: Collection[str], defaults: Mapping[str, Any]
 ) -> Callable[[Command], Command]:
-    """Decorate a command: its ``**fields`` become the fields of a dataclass, for tyro to read.
+    """Decorate a command: ``**fields``, its last parameter, becomes the fields of a dataclass.
 
     Types and help texts are the dataclass's, the latter from the "Args" of its docstring and those
-    of its bases. In the command's docstring ``**fields`` comes last.
+    of its bases. tyro reads them like parameters that were written down.
 
     Args:
         kind: the dataclass.
         leave_out: fields that are no options.
         defaults: of fields, where they are not the dataclass's own.
     """
-    own = vars(kind)["__annotations__"]
     fields = [f for f in dataclasses.fields(kind) if f.init and f.name not in leave_out]
-    fields.sort(key=lambda field: field.name not in own)  # before those of its bases
+    fields.sort(key=lambda field: field.name not in vars(kind)["__annotations__"])  # bases last
     types, texts = get_type_hints(kind), _argument_texts(kind)
 
     def decorate(command: Command) -> Command:
-        signature = inspect.signature(command)
-        *given, _ = signature.parameters.values()
         options = [
             inspect.Parameter(
                 field.name,
@@ -43,13 +40,11 @@ def takes_fields(
             )
             for field in fields
         ]
-        lines = [f"    {field.name}: {texts[field.name]}" for field in fields]
-        doc = (inspect.getdoc(command) or "").partition("    **fields:")[0].rstrip()
-        command.__doc__ = "\n".join([doc, *lines])
-        hints = get_type_hints(command)
-        del hints["fields"]
-        command.__annotations__ = {o.name: o.annotation for o in options} | hints
-        command.__signature__ = signature.replace(parameters=options + given)  # type: ignore[attr-defined]
+        own = [*inspect.signature(command, eval_str=True).parameters.values()][:-1]
+        doc = (inspect.getdoc(command) or "").partition("    **fields:")[0]
+        command.__doc__ = doc + "\n".join(f"    {f.name}: {texts[f.name]}" for f in fields)
+        command.__annotations__ = {option.name: option.annotation for option in options + own}
+        command.__signature__ = inspect.Signature(options + own)  # type: ignore[attr-defined]
         return command
 
     return decorate

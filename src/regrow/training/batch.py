@@ -83,4 +83,6 @@ def map_tensors(function: Callable[[Tensor], Tensor], values: Any) -> Any:
         >>> map_tensors(lambda x: x + 1, {"a": torch.zeros(1), "b": (torch.ones(1), "word")})
         {'a': tensor([1.]), 'b': (tensor([2.]), 'word')}
     """
+    if isinstance(values, Tensor):  # the usual case, and walking a tree costs 15 µs
+        return function(values)
     return tree_map_only(Tensor, function, values)

@@ -57,7 +57,7 @@ def take_steps(
     for batch in batches:
         with autocast():
             losses, counts = evaluate(batch)
-            loss = losses.mean()
+            loss = losses.mean() if losses.ndim else losses  # small models feel every operation
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         before_step()

@@ -1,4 +1,4 @@
-"""What is learnt: data, a model, a loss, a test."""
+"""A problem to learn: its data, model, loss and test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ __all__ = ["Problem"]
 
 
 class Problem(ABC, Generic[SourceT]):
-    """What is learnt: a subclass opens the data, builds the model, and says loss and test."""
+    """Defines what is learnt. A domain makes a subclass, often a frozen dataclass.
+
+    :func:`regrow.training.train.train` learns it.
+    """
 
     @abstractmethod
     def open(self, setting: Setting, run: RunLike) -> SourceT:

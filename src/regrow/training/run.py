@@ -1,4 +1,4 @@
-"""What training asks of the run that it is a part of."""
+"""The interface of a run: metrics, progress, checkpoints, options; and which device these name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run of training: started or resumed, logged, checkpointed, tested once at the end."""
+"""Runs a training: starts or resumes it, logs it, saves checkpoints, tests once at the end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def start(
     setting: Setting, problem: Problem[SourceT], run: RunLike, source: SourceT | None = None
 ) -> Trainer[SourceT]:
-    """Build what is trained, as the run's options say.
+    """Open the data, build the model and its trainer, as the run's options say.
 
     Args:
         setting: how it is trained.
@@ -54,7 +54,7 @@ def start(
 
 
 def train(problem: Problem[SourceT], trainer: Trainer[SourceT], run: RunLike) -> dict[str, Any]:
-    """Train, from the run's checkpoint if there is one, and test.
+    """Train, resuming from the run's checkpoint if there is one, and test.
 
     Args:
         problem: what is learnt.

@@ -75,7 +75,7 @@ class Trainer(Generic[SourceT]):
             )
         self.steps = setting.epochs * len(source.batches)
         self.model = model.to(device)
-        for dimensions in {x.ndim for x in self._tensors(source.example(1))}:
+        for dimensions in {x.ndim for x in tree_leaves(source.example(1)) if isinstance(x, Tensor)}:
             if (layout := self._layout(dimensions)) != torch.contiguous_format:
                 self.model.to(memory_format=layout)  # type: ignore[call-overload]
         self.optimizer = _optimizer(setting, self.model, fused=device.type == "cuda")
@@ -125,7 +125,7 @@ class Trainer(Generic[SourceT]):
         for number, step in enumerate(self.epoch_steps(before_step)):
             counts = {f"train_{name}": count for name, count in step.counts.items()}
             for name, value in {"loss": step.loss * len(step.batch), **counts}.items():
-                sums[name] = sums[name] + value if name in sums else value
+                sums[name] = sums.get(name, 0) + value
             n += len(step.batch)
             tell((self.epoch + (number + 1) / len(self.source.batches)) / self.setting.epochs)
         self.epoch += 1
@@ -140,7 +140,7 @@ class Trainer(Generic[SourceT]):
     def epoch_steps(self, before_step: Callable[[], None] = lambda: None) -> Iterator[Step]:
         """Take the steps of one epoch, each when it is asked for; the epoch is not counted."""
         self.model.train()
-        self._part_ranks()
+        self._seed_rank()
         yield from take_steps(
             map(self._prepared, self.source.batches.epoch(self.epoch)),
             self._evaluate,
@@ -161,7 +161,7 @@ class Trainer(Generic[SourceT]):
         with torch.no_grad():
             return losses, self.counts(outputs, batch)
 
-    def _part_ranks(self) -> None:
+    def _seed_rank(self) -> None:
         """Let each rank draw its own random numbers; a checkpoint holds those of the first."""
         if self.ranks > 1:
             key = self.setting.seed, "rank", self.rank, self.epoch
@@ -173,19 +173,16 @@ class Trainer(Generic[SourceT]):
 
     @torch.no_grad()
     def outputs(self, inputs: Any) -> Any:
-        """Return what the model says of inputs that are ready for it, in evaluation mode."""
+        """Return the model's outputs for ready inputs, in evaluation mode and without gradients."""
         self.model.eval()
         return self.predict(inputs)
 
     def predict(self, inputs: Any) -> Any:
-        """Return what the model says of ready inputs, in the mode it is in, with gradients."""
+        """Return the model's outputs for ready inputs, in its present mode and with gradients."""
         with self._autocast():
             return self.model(*arguments(self._placed(inputs)))
 
     # ------------------------------------------------------------------ where tensors lie
-
-    def _tensors(self, values: Any) -> list[Tensor]:
-        return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
     def _layout(self, dimensions: int) -> torch.memory_format:
         if self.device.type != "cuda":

@@ -38,7 +38,7 @@ class Attack:
 
 
 def attacked(trainer: Classifier, attack: Attack, data: str) -> Classifier:
-    """Let a run train on attacked batches; returns it.
+    """Make a trainer learn attacked batches; return it.
 
     Images are attacked after augmentation, each batch anew against the network as it is, in
     training mode: batch norm takes the statistics of the attacked batch.
@@ -61,10 +61,10 @@ def attacked(trainer: Classifier, attack: Attack, data: str) -> Classifier:
 
 
 def robustness(trainer: Classifier, attack: Attack, tell: Callable[[int], None]) -> RobustAccuracy:
-    """Test a run on the test images, clean and attacked, in evaluation mode.
+    """Test a network on the test images, clean and attacked, in evaluation mode.
 
     Args:
-        trainer: the run.
+        trainer: of the trained network.
         attack: which.
         tell: is told how many images are done.
     """
@@ -117,7 +117,7 @@ class Attacked:
     """Batches that are attacked when they are asked for: by then the step before is taken.
 
     Args:
-        trainer: the run that learns them.
+        trainer: learns them.
         batches: before the attack.
         attack: which.
     """
