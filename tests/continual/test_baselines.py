@@ -354,12 +354,27 @@ def test_a_network_without_a_linear_layer_inside_has_no_head():
             MultiHead(build, seed=0)
 
 
-def test_learning_rates_and_steps():
-    training = Training(epochs=2, batch=4, learning_rate=1.0, schedule="steps")
-    assert [training.rate(p) for p in (0, 0.5, 0.75)] == pytest.approx([1.0, 0.1, 0.01])
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("steps", [1.0, 1.0, 0.1, 0.01]),
+        ("cosine", [1.0, 0.853553, 0.5, 0.146447]),
+        ("constant", [1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_the_learning_rate_moves_within_a_task(schedule, rates):
+    weight, seen = nn.Parameter(torch.zeros(1)), []
+    training = Training(epochs=2, batch=2, learning_rate=1.0, schedule=schedule)
+    optimizer = training.make_optimizer([weight])
+    part = Part(torch.arange(4.0), torch.zeros(4, dtype=torch.int64))
+    look = lambda: seen.append(optimizer.param_groups[0]["lr"])  # noqa: E731
+    fit(lambda _: weight.sum(), optimizer, part, training, 0, before_step=look)
+    assert seen == pytest.approx(rates, abs=1e-6)
+
+
+def test_settings_of_training_are_checked_and_steps_counted():
+    training = Training(epochs=2, batch=4)
     assert [training.steps(n) for n in (1, 4, 11)] == [2, 2, 4]
-    cosine = Training(epochs=1, learning_rate=1.0)
-    assert [cosine.rate(p) for p in (0, 0.5, 1)] == pytest.approx([1.0, 0.5, 0.0])
     for bad in ({"epochs": 0}, {"batch": 0}, {"optimizer": "lion"}, {"schedule": "x"}):
         with pytest.raises(ValueError, match=f"{next(iter(bad))}="):
             Training(**({"epochs": 1} | bad))
@@ -370,9 +385,10 @@ def test_fit_takes_as_many_steps_as_it_says_and_each_sample_once_an_epoch():
     weight = nn.Parameter(torch.zeros(1))
     training = Training(epochs=3, batch=4)
 
-    def loss(inputs, targets):
-        seen.append(inputs)
-        return (weight * inputs).sum() * 0
+    def loss(batch):
+        seen.append(batch.inputs)
+        assert batch.inputs.equal(part.inputs[batch.ids])
+        return (weight * batch.inputs).sum() * 0
 
     part = Part(torch.arange(10.0), torch.zeros(10, dtype=torch.int64))
     told: list[float] = []
@@ -389,10 +405,10 @@ def test_a_loss_that_is_no_number_and_no_samples_are_errors():
     optimizer = torch.optim.SGD([weight], 0.1)
     part = Part(torch.arange(4.0), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        fit(lambda x, _: weight.sum() * torch.inf, optimizer, part, Training(epochs=1), 0)
+        fit(lambda _: weight.sum() * torch.inf, optimizer, part, Training(epochs=1), 0)
     empty = Part(part.inputs[:0], part.targets[:0])
     with pytest.raises(ValueError, match="no sample to train on"):
-        fit(lambda x, _: weight.sum(), optimizer, empty, Training(epochs=1), 0)
+        fit(lambda _: weight.sum(), optimizer, empty, Training(epochs=1), 0)
     learner = FineTuning(setup_of(epochs=1))
     learner.learn(PIXELS[0])
     with pytest.raises(ValueError, match="no sample to test on"):

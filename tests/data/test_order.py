@@ -9,7 +9,7 @@ from regrow.vision.data import Batches, Order, split_off
 
 
 def joined(batches):
-    return torch.cat([labels for _, labels in batches])
+    return torch.cat([batch.targets for batch in batches])
 
 
 @st.composite
@@ -34,13 +34,14 @@ def test_ranks_together_have_the_batches_of_one_process(order, drop_last, epoch,
     assert len({n for _, n in shares}) == 1
     for of_rank, n in shares:
         assert len(of_rank) == n
-        assert all(torch.equal(x, 10 * y) for x, y in of_rank)
+        assert all(torch.equal(b.inputs, 10 * b.targets) for b in of_rank)
+        assert all(torch.equal(b.ids, b.targets) for b in of_rank)
     for step in range(shares[0][1]):
-        parts = [of_rank[step][1] for of_rank, _ in shares]
+        parts = [of_rank[step].targets for of_rank, _ in shares]
         assert len({len(part) for part in parts}) == 1
         union = torch.cat(parts)
-        assert torch.equal(union, whole[step][1][: len(union)])
-        assert len(whole[step][1]) - len(union) < ranks
+        assert torch.equal(union, whole[step].targets[: len(union)])
+        assert len(whole[step]) - len(union) < ranks
     assert 0 <= length - shares[0][1] <= 1
     seen = joined([batch for of_rank, _ in shares for batch in of_rank])
     assert len(seen.unique()) == len(seen)
@@ -58,8 +59,9 @@ def test_an_epoch_is_the_same_whatever_came_before(order, epoch):
         list(straight.epoch(number))
     resumed = Batches(inputs, inputs, size, seed=1, augment=noise)
     for a, b in zip(straight.epoch(epoch), resumed.epoch(epoch), strict=True):
-        assert torch.equal(a[0], b[0])
-        assert torch.equal(a[1], b[1])
+        assert torch.equal(a.inputs, b.inputs)
+        assert torch.equal(a.targets, b.targets)
+        assert torch.equal(a.ids, b.ids)
 
 
 def test_epochs_seeds_steps_and_ranks_differ_in_order_and_augmentation():
@@ -72,10 +74,10 @@ def test_epochs_seeds_steps_and_ranks_differ_in_order_and_augmentation():
 
     first, second = epoch()
     others = [second, epoch(seed=1)[0], epoch(number=1)[0]]
-    for x, y in others:
-        assert not torch.equal(x, first[0])
-        assert not torch.equal(y, first[1])
-    one, two = (epoch(rank=rank, ranks=2)[0][0] for rank in (0, 1))
+    for other in others:
+        assert not torch.equal(other.inputs, first.inputs)
+        assert not torch.equal(other.targets, first.targets)
+    one, two = (epoch(rank=rank, ranks=2)[0].inputs for rank in (0, 1))
     assert not torch.equal(one, two)
 
 

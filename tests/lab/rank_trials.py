@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from regrow.lab.ranks import all_ranks, rank_and_ranks, ranks_at_hand, run_on_all
+from regrow.engine.ranks import rank_and_ranks
+from regrow.lab.ranks import all_ranks, ranks_at_hand, run_on_all
 from regrow.lab.run import Run
 from regrow.lab.sweep import sweep
 from regrow.lab.trial import Trial

@@ -21,9 +21,9 @@ from regrow.studies.corruption_robustness.claims import CLAIMS
 from regrow.studies.corruption_robustness.methods import METHODS, MOVING, density_of, method_of
 from regrow.studies.corruption_robustness.presets import RADII, Setup
 from regrow.studies.corruption_robustness.trial import Robust
-from regrow.studies.training.corrupted import SEED, corrupted_test
-from regrow.studies.training.source import open_source
-from regrow.studies.training.trial import start
+from regrow.studies.vision.corrupted import SEED, corrupted_test
+from regrow.studies.vision.source import open_source
+from regrow.training.train import start
 from regrow.vision.corruptions import CORRUPTIONS, FAMILIES, corrupt
 from regrow.vision.data import load_data
 

@@ -9,17 +9,17 @@ from rich.console import Console
 
 from regrow.lab.statistics import Interval
 from regrow.studies.demo.run import run_demo
-from regrow.studies.demo.trial import CELLS, Cell, Setting, run_trial
+from regrow.studies.demo.trial import CELLS, Cell, Hyperparameters, run_trial
 from regrow.studies.demo.words import _judge
 
-TINY = Setting(width=16, epochs=4, batch=64, images=512)
+TINY = Hyperparameters(width=16, epochs=4, batch=64, images=512)
 
 
 @pytest.fixture(scope="module")
 def run():
     out = io.StringIO()
     console = Console(file=out, width=80)
-    return run_demo("digits", [0, 1, 2], jobs=1, console=console, setting=TINY), out.getvalue()
+    return run_demo("digits", [0, 1, 2], jobs=1, console=console, chosen=TINY), out.getvalue()
 
 
 def test_every_cell_has_every_seed(run):
@@ -34,7 +34,7 @@ def test_the_table_fits_80_columns(run):
 
 @pytest.mark.parametrize("cell", [Cell("Dense"), Cell("SET", 0.1), Cell("RigL", 0.05)], ids=str)
 def test_the_same_seed_gives_the_same_numbers(run, cell):
-    again = run_trial("digits", cell, 1, setting=TINY)
+    again = run_trial("digits", cell, 1, chosen=TINY)
     assert dataclasses.asdict(again) == dataclasses.asdict(run[0].results[cell][1])
 
 

@@ -20,7 +20,7 @@ from regrow.studies.pruning_criteria.criteria import CRITERIA, GROWTH, PAPER, cr
 from regrow.studies.pruning_criteria.overlaps import ASKED, FRACTIONS
 from regrow.studies.pruning_criteria.trials import Setup, few_samples, grid, overlaps, periods
 from regrow.studies.pruning_criteria.view import tasks
-from regrow.studies.training.trial import Classify
+from regrow.studies.vision.classify import Classify
 
 SETUP = Setup.of(898, data="digits", model="mlp-30", epochs=2, batch=64, learning_rate=0.05)
 VERDICT = {

@@ -11,43 +11,38 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from regrow.engine.method import Method
-    from regrow.studies.training.trial import Classify
+from regrow.cli.fields import takes_fields
+from regrow.engine.method import Method
+from regrow.studies.vision.classify import Classify
 
 __all__ = ["train"]
 
 
+_NO_OPTIONS = ("method", "nesterov", "milestones", "narrow")
+_DEFAULTS: dict[str, Any] = {
+    "data": "digits",
+    "model": "mlp-300-100",
+    "epochs": 30,
+    "batch": 32,
+    "schedule": "cosine",
+    "seed": 0,
+}
+
+
+@takes_fields(Classify, leave_out=_NO_OPTIONS, defaults=_DEFAULTS)
 def train(
-    data: str = "digits",
-    model: str = "mlp-300-100",
+    *,
     method: str = "RigL",
     density: float | None = None,
     option: tuple[str, ...] = (),
-    epochs: int = 30,
-    batch: int = 32,
-    optimizer: Literal["sgd", "adamw"] = "sgd",
-    learning_rate: float = 0.1,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    schedule: Literal["steps", "cosine"] = "cosine",
-    warmup: float = 0.0,
-    label_smoothing: float = 0.0,
-    dropout: float = 0.0,
-    exclude: tuple[str, ...] = (),
-    rescale: bool = False,
-    precision: Literal["float32", "bfloat16", "float16"] = "float32",
-    augment: bool = True,
-    samples: int | None = None,
-    validation: float = 0.0,
-    seed: int = 0,
     data_dir: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     execution: Literal["masked", "csr", "block", "auto"] = "masked",
     threads: int | None = None,
     out: Path = Path("train-results"),
+    **fields: Any,
 ) -> None:
     """Train one network, sparse or dense, and test it once at the end.
 
@@ -56,61 +51,17 @@ def train(
     several GPUs, or machines: torchrun --nproc-per-node N -m regrow train ...
 
     Args:
-        data: A data set: digits, fashion-mnist, cifar10, cifar100, tiny-imagenet, higgs; clips of
-            moving-fashion; imagenet, a folder of images by class in train and val; or ucf101.
-        model: A model: mlp-300-100 with any widths, small-conv, lenet5, resnet20 (32, 44, 56),
-            resnet18 (34, 50), vgg16, efficientnet-b0, deit-tiny (small, base); for clips
-            small-conv3d, resnet3d-50, i3d.
         method: How it is kept sparse: a name from "regrow methods", or how one begins.
         density: The share of weights kept; else 0.1, or as the method has it.
         option: More arguments of the method: update_every=50 drop_fraction=0.3 ...
-        epochs: Passes over the training samples.
-        batch: Samples in a step, over all ranks.
-        optimizer: What takes the steps.
-        learning_rate: At its highest.
-        momentum: For sgd.
-        weight_decay: As the optimizer takes it.
-        schedule: The learning rate is divided by 10 at 1/2 and 3/4 of the run, or falls to 0.
-        warmup: Epochs in which the learning rate rises from 0.
-        label_smoothing: From 0 to 1.
-        dropout: Of a perceptron's hidden units.
-        exclude: Weights that stay dense, as patterns such as "head.*".
-        rescale: Enlarge the weights kept at the start by 1/√density.
-        precision: Of the passes; weights are float32.
-        augment: Change training images at random, as is usual for the data set.
-        samples: Train on so many samples only, the same share of each class.
-        validation: The share of them kept for validation.
-        seed: Of everything random.
         data_dir: Folder that holds the data set's folder; else $REGROW_DATA and the user's cache.
         device: Where to train; "auto" takes a GPU if there is one.
         execution: How sparse layers are computed; all but "masked" store active weights only.
         threads: Of torch; else as torch has it.
         out: Folder for the records of runs.
+        **fields: Of the trial.
     """
-    from regrow.studies.training.trial import Classify  # noqa: PLC0415  (keeps --help fast)
-
-    trial = Classify(
-        data=data,
-        model=model,
-        method=_method(method, density, option),
-        epochs=epochs,
-        batch=batch,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        warmup=warmup,
-        label_smoothing=label_smoothing,
-        dropout=dropout,
-        exclude=exclude,
-        rescale=rescale,
-        precision=precision,
-        augment=augment,
-        samples=samples,
-        validation=validation,
-        seed=seed,
-    )
+    trial = Classify(**_DEFAULTS | fields, method=_method(method, density, option))
     options = {
         "data_dir": str(data_dir) if data_dir else None,
         "device": device,
@@ -162,7 +113,7 @@ def _argument(text: str) -> tuple[str, Any]:
 
 
 def _run(trial: Classify, out: Path, options: Mapping[str, Any], threads: int | None) -> None:
-    """Run a trial in this process, tell how it goes and what came of it."""
+    """Run a trial in this process; print progress and the result."""
     import torch  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
 
@@ -171,7 +122,7 @@ def _run(trial: Classify, out: Path, options: Mapping[str, Any], threads: int | 
     from regrow.lab.files import read_json  # noqa: PLC0415
     from regrow.lab.progress import follow  # noqa: PLC0415
     from regrow.lab.records import TRIALS  # noqa: PLC0415
-    from regrow.studies.training.words import epoch_words, result_words  # noqa: PLC0415
+    from regrow.training.words import epoch_words, result_words  # noqa: PLC0415
 
     console = Console()
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
@@ -180,7 +131,7 @@ def _run(trial: Classify, out: Path, options: Mapping[str, Any], threads: int | 
         say("it was finished before:")
     else:
         look = functools.partial(shares, [trial], out, time.time())
-        with _hear(say), follow("training", 1, console, shares=look):
+        with echo_log(say), follow("training", 1, console, shares=look):
             show = lambda values: say(epoch_words(values, trial.epochs))  # noqa: E731
             outcome = attempt(trial, out, options, threads or torch.get_num_threads(), show)
         if outcome.status == "busy":
@@ -189,13 +140,13 @@ def _run(trial: Classify, out: Path, options: Mapping[str, Any], threads: int | 
             kept = failure_file(trial, out)
             sys.exit(f"regrow: {headline(outcome.error)}; traceback in {kept}")
     folder = out / TRIALS / trial.identity
-    say(result_words(read_json(folder / "result.json"), folder))
+    say(result_words(read_json(folder / "result.json"), folder, ["accuracy"]))
 
 
 @contextmanager
-def _hear(say: Callable[[str], None]) -> Iterator[None]:
-    """Let what the training logs be said, too."""
-    handler, logger = logging.Handler(logging.INFO), logging.getLogger("regrow.studies.training")
+def echo_log(say: Callable[[str], None]) -> Iterator[None]:
+    """Also print log messages of training."""
+    handler, logger = logging.Handler(logging.INFO), logging.getLogger("regrow.training")
     handler.emit = lambda record: say(record.getMessage())  # type: ignore[method-assign]
     before = logger.level
     logger.addHandler(handler)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from regrow.engine.wrappers import peel
 
-__all__ = ["ALONE", "Ranks", "replicas"]
+__all__ = ["ALONE", "Ranks", "rank_and_ranks", "replicas"]
 
 logger = logging.getLogger("regrow")
 
@@ -59,6 +59,18 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def rank_and_ranks() -> tuple[int, int]:
+    """Return which process this is, and how many train together.
+
+    Example:
+        >>> rank_and_ranks()
+        (0, 1)
+    """
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
 
 
 def replicas(model: nn.Module, weights: Mapping[str, Tensor]) -> Ranks:

@@ -24,22 +24,10 @@ from torch import distributed
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 
-__all__ = ["all_ranks", "rank_and_ranks", "ranks_at_hand", "run_on_all"]
+__all__ = ["all_ranks", "ranks_at_hand", "run_on_all"]
 
 _TIMEOUT = timedelta(minutes=10)  # a rank that failed alone must not hold the others for ever
 _ANY_TIME = timedelta(days=365)
-
-
-def rank_and_ranks() -> tuple[int, int]:
-    """Return which process this is, and how many train together.
-
-    Example:
-        >>> rank_and_ranks()
-        (0, 1)
-    """
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
 
 
 def ranks_at_hand() -> int:

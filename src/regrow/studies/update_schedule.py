@@ -16,7 +16,7 @@ from regrow.lab.rules import claim, each
 from regrow.lab.section import Section
 from regrow.lab.study import Preset, Study
 from regrow.lab.view import View
-from regrow.studies.training.trial import Classify
+from regrow.studies.vision.classify import Classify
 
 __all__ = ["STUDY"]
 

@@ -159,7 +159,7 @@ def test_it_is_loaded_by_name_and_garments_keep_to_their_part(fashion):
     assert float(train.mean()) == pytest.approx(0, abs=1e-5)
     assert test.shape == (20, 1, 16, 32, 32)
     batches = Batches(train, data.train_labels, 8, seed=0, augment=standard("moving-fashion"))
-    assert [x.shape for x, _ in batches.epoch(0)] == [(8, 1, 16, 32, 32)] * 5
+    assert [batch.inputs.shape for batch in batches.epoch(0)] == [(8, 1, 16, 32, 32)] * 5
 
 
 def test_clips_are_rendered_once_and_again_for_other_garments(fashion, monkeypatch):

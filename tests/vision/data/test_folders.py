@@ -108,7 +108,7 @@ def test_a_damaged_image_is_named(root, damage, workers):
 
 def joined(batches, epoch):
     parts = list(batches.epoch(epoch))
-    return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+    return torch.cat([b.inputs for b in parts]), torch.cat([b.targets for b in parts])
 
 
 def noise(images, generator):
@@ -121,8 +121,9 @@ def test_batches_do_not_depend_on_workers_or_on_what_came_before(root):
         list(alone.epoch(epoch))
     helped = FolderBatches(small(root), 4, seed=3, augment=noise, workers=2)
     for a, b in zip(alone.epoch(2), helped.epoch(2), strict=True):
-        assert torch.equal(a[0], b[0])
-        assert torch.equal(a[1], b[1])
+        assert torch.equal(a.inputs, b.inputs)
+        assert torch.equal(a.targets, b.targets)
+        assert torch.equal(a.ids, b.ids)
     assert not torch.equal(joined(alone, 2)[0], joined(alone, 3)[0])
 
 
@@ -132,8 +133,9 @@ def test_ranks_share_the_batches_of_one_process(root):
     ranks = [FolderBatches(folder, 4, seed=0, rank=r, ranks=2, workers=0) for r in (0, 1)]
     assert len(whole) == len(ranks[0]) == 3
     for one, first, second in zip(whole.epoch(1), *(r.epoch(1) for r in ranks), strict=True):
-        assert torch.equal(one[0], torch.cat([first[0], second[0]]))
-        assert torch.equal(one[1], torch.cat([first[1], second[1]]))
+        for part in ("inputs", "targets", "ids"):
+            shares = [getattr(batch, part) for batch in (first, second)]
+            assert torch.equal(getattr(one, part), torch.cat(shares))
 
 
 def test_every_image_comes_once_an_epoch(root):

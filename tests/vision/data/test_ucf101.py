@@ -132,10 +132,10 @@ def test_frames_of_a_clip_lie_in_the_video_a_step_apart(total, frames, step, sta
 def test_batches_are_read_by_workers(root, workers):
     batches = FolderBatches(small(root), 2, seed=0, workers=workers)
     alone = FolderBatches(small(root), 2, seed=0, workers=0)
-    for (clips, labels), (same, _) in zip(batches.epoch(1), alone.epoch(1), strict=True):
-        assert clips.shape == (2, 3, 4, 12, 12)
-        assert sorted(labels.tolist()) == [0, 1]
-        assert torch.equal(clips, same)
+    for batch, same in zip(batches.epoch(1), alone.epoch(1), strict=True):
+        assert batch.inputs.shape == (2, 3, 4, 12, 12)
+        assert sorted(batch.targets.tolist()) == [0, 1]
+        assert torch.equal(batch.inputs, same.inputs)
 
 
 def test_folders_of_frames_may_lie_side_by_side(root):

@@ -13,6 +13,7 @@ from regrow.continual.baselines.learner import Learner, Setup, hash_seed
 from regrow.continual.baselines.network import MultiHead
 from regrow.continual.baselines.training import Tell, predict_in_parts
 from regrow.continual.streams.task import TaskData
+from regrow.training.batch import Batch
 
 __all__ = ["Independent"]
 
@@ -57,8 +58,8 @@ class Independent(Learner):
         )
         network.train()
 
-        def loss(inputs: Tensor, targets: Tensor) -> Tensor:
-            return cross_entropy(network(inputs, 0), targets)
+        def loss(batch: Batch) -> Tensor:
+            return cross_entropy(network(batch.inputs, 0), batch.targets)
 
         self._fit(loss, optimizer, task.train, "task", number, tell=tell)
         size = sum(weight.numel() for weight in network.weights)

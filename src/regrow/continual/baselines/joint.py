@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from regrow.continual.baselines.learner import Setup
 from regrow.continual.baselines.shared import OneBody, joined
 from regrow.continual.baselines.training import Tell
 from regrow.continual.streams.task import Part, Stream, TaskData
+from regrow.training.batch import Batch
 
 __all__ = ["Joint"]
 
@@ -36,14 +36,12 @@ class Joint(OneBody):
         network = self._new()
         for i, one in enumerate(tasks):
             network.add_head(one.classes, i)
-        # A batch's "targets" are its samples' numbers: both targets and tasks are looked up.
         inputs, targets, owners = joined([one.train for one in tasks])
-        samples = Part(inputs, torch.arange(len(targets), device=targets.device))
         network.train()
 
-        def loss(inputs: Tensor, index: Tensor) -> Tensor:
-            return network.mixed_loss(inputs, targets[index], owners[index])
+        def loss(batch: Batch) -> Tensor:
+            return network.mixed_loss(batch.inputs, batch.targets, owners[batch.ids])
 
         optimizer = self.setup.training.make_optimizer(network.parameters())
-        self._fit(loss, optimizer, samples, "joint", number, tell=tell)
+        self._fit(loss, optimizer, Part(inputs, targets), "joint", number, tell=tell)
         self.network = network

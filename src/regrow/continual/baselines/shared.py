@@ -15,6 +15,7 @@ from regrow.continual.baselines.network import MultiHead
 from regrow.continual.baselines.training import Loss, Tell, predict_in_parts
 from regrow.continual.streams.task import Part, TaskData
 from regrow.engine.selection import seeded_generator
+from regrow.training.batch import Batch
 
 __all__ = ["EWC", "FineTuning", "OneBody", "Replay", "joined"]
 
@@ -91,7 +92,7 @@ class FineTuning(OneBody):
     def _loss(self, number: int) -> Loss:
         """Return the loss of a batch of a task."""
         network = self.network
-        return lambda inputs, targets: cross_entropy(network(inputs, number), targets)
+        return lambda batch: cross_entropy(network(batch.inputs, number), batch.targets)
 
     def _trained(self, number: int) -> list[nn.Parameter]:
         """Return what a task changes."""
@@ -213,7 +214,8 @@ class Replay(FineTuning):
         memory = joined(self.buffer) if self.buffer else None
         drawn = seeded_generator(self.setup.seed, "replay", number)
 
-        def loss(inputs: Tensor, targets: Tensor) -> Tensor:
+        def loss(batch: Batch) -> Tensor:
+            inputs, targets = batch.inputs, batch.targets
             tasks = torch.full_like(targets, number)
             if memory is not None:
                 index = torch.randint(len(memory[1]), (len(targets),), generator=drawn)

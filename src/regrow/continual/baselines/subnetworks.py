@@ -16,6 +16,7 @@ from regrow.continual.capacity import Reuse, Share, WhenFull
 from regrow.continual.network import TaskNetwork
 from regrow.continual.streams.task import TaskData
 from regrow.engine.allocation import Uniform
+from regrow.training.batch import Batch
 
 __all__ = ["PackNet", "SubNetworks"]
 
@@ -72,8 +73,8 @@ class SubNetworks(Learner):
         optimizer = training.make_optimizer(network.parameters())
         network.sparsify(optimizer, total_steps=training.steps(len(task.train)))
 
-        def loss(inputs: Tensor, targets: Tensor) -> Tensor:
-            return cross_entropy(network.model(inputs), targets)
+        def loss(batch: Batch) -> Tensor:
+            return cross_entropy(network.model(batch.inputs), batch.targets)
 
         self._fit(loss, optimizer, task.train, "task", number, tell=tell)
         network.finish_task()

@@ -1,26 +1,29 @@
-"""How one task is trained: the loop that all learners share."""
+"""Trains on one task, for all learners."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from regrow.continual.streams.task import Part
 from regrow.engine.selection import seeded_generator
+from regrow.training.batch import Batch
+from regrow.training.loop import check_finite, take_steps
+from regrow.training.setting import autocast, learning_rate_factor, make_optimizer
 
 __all__ = ["Augment", "Loss", "Tell", "Training", "fit", "predict_in_parts"]
 
 Augment: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 """Changes a batch of inputs at random: takes them and a CPU generator."""
 
-Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""Of a batch of inputs and targets."""
+Loss: TypeAlias = Callable[[Batch], Tensor]
+"""Of a batch, whose ids are places among the task's samples."""
 
 Tell: TypeAlias = Callable[[float], None]
 """Is told the share of the task that is done."""
@@ -74,31 +77,18 @@ class Training:
 
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Make an optimizer of parameters."""
-        held = list(parameters)
-        if self.optimizer == "adamw":
-            return torch.optim.AdamW(
-                held, self.learning_rate, weight_decay=self.weight_decay, foreach=True
-            )
-        return torch.optim.SGD(
-            held,
-            self.learning_rate,
-            momentum=self.momentum,
+        return make_optimizer(
+            self.optimizer,
+            parameters,
+            learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
+            momentum=self.momentum,
             foreach=True,
         )
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Make the context in which passes run."""
-        half = self.precision == "bfloat16"
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False)
-
-    def rate(self, progress: float) -> float:
-        """Return the learning rate at some progress through the task, from 0 to 1."""
-        if self.schedule == "constant":
-            return self.learning_rate
-        if self.schedule == "steps":
-            return self.learning_rate * 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
-        return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+        return autocast(device, self.precision)
 
 
 _CHOICES = {
@@ -121,7 +111,7 @@ def fit(
     """Train on samples, in an order that depends on the key and the epoch alone.
 
     Args:
-        loss: of a batch of inputs and targets.
+        loss: of a batch.
         optimizer: steps once a batch.
         part: the samples.
         training: how long, how fast.
@@ -136,29 +126,48 @@ def fit(
     """
     if not len(part):
         raise ValueError("the task has no sample to train on")
-    device, n = part.inputs.device, len(part)
-    steps, done = training.steps(n), 0
-    total = torch.zeros((), device=device)
+    batches = _TaskBatches(part, training.batch, key, augment)
+    steps, done = training.epochs * len(batches), 0
+    schedule = LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step / steps, training.schedule)
+    )
     for epoch in range(training.epochs):
-        generator = seeded_generator(*key, epoch)
-        order = torch.randperm(n, generator=generator).to(device)
-        for index in order.split(training.batch)[: steps // training.epochs]:
-            inputs = part.inputs[index]
-            if augment is not None:
-                inputs = augment(inputs, generator)
-            for group in optimizer.param_groups:
-                group["lr"] = training.rate(done / steps)
-            optimizer.zero_grad()
-            with training.autocast(device):
-                value = loss(inputs, part.targets[index])
-            value.backward()
-            before_step()
-            optimizer.step()
-            total += value.detach()
+        total = torch.zeros((), device=part.inputs.device)
+        taken = take_steps(
+            batches.epoch(epoch),
+            lambda batch: (loss(batch), {}),
+            optimizer,
+            schedule,
+            autocast=lambda: training.autocast(part.inputs.device),
+            before_step=before_step,
+        )
+        for step in taken:
+            total += step.loss
             done += 1
             tell(done / steps)
-    if not math.isfinite(float(total)):
-        raise FloatingPointError("the loss is no longer a number: lower the learning rate")
+        check_finite(float(total) / len(batches), epoch + 1)
+
+
+@dataclass(frozen=True)
+class _TaskBatches:
+    """Batches of one task, in an order that follows from a key and the epoch."""
+
+    part: Part
+    size: int
+    key: tuple[int | str, ...]
+    augment: Augment | None
+
+    def __len__(self) -> int:
+        return max(len(self.part) // self.size, 1)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        generator = seeded_generator(*self.key, number)
+        order = torch.randperm(len(self.part), generator=generator)
+        for index in order.to(self.part.inputs.device).split(self.size)[: len(self)]:
+            inputs = self.part.inputs[index]
+            if self.augment is not None:
+                inputs = self.augment(inputs, generator)
+            yield Batch(inputs, self.part.targets[index], index)
 
 
 @torch.no_grad()

@@ -157,7 +157,7 @@ class UnitLearner(Learner):
         )
         network.train()
         self._fit(
-            lambda inputs, targets: cross_entropy(network(inputs, number), targets),
+            lambda batch: cross_entropy(network(batch.inputs, number), batch.targets),
             optimizer,
             task.train,
             "task",

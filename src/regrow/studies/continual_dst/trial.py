@@ -24,7 +24,7 @@ from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.studies.continual_dst.data import open_stream
 from regrow.studies.continual_dst.learners import BuildContext, LearnerSpec
-from regrow.studies.training.trial import device_of
+from regrow.training.run import device_of
 from regrow.vision.data import standard
 from regrow.vision.models import build_model, narrowed
 

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.lab.run import Run
-from regrow.studies.training.corrupted import clean_test, corrupted_test, standardized
-from regrow.studies.training.loop import Training
-from regrow.studies.training.source import Pairs
-from regrow.studies.training.trial import Classify
+from regrow.studies.vision.classify import Classifier, Classify, accuracy
+from regrow.studies.vision.corrupted import clean_test, corrupted_test, standardized
+from regrow.studies.vision.source import Pairs
+from regrow.training.run import RunLike
 from regrow.vision.analysis import (
     effective_filter_sizes,
     radius_accuracy,
@@ -45,7 +44,7 @@ class Robust(Classify):
     published: bool = False
     radii: tuple[float, ...] = ()
 
-    def test(self, training: Training, run: Run) -> Mapping[str, Any]:
+    def test(self, trainer: Classifier, run: RunLike) -> Mapping[str, Any]:
         """Test what was trained.
 
         Returns:
@@ -58,7 +57,7 @@ class Robust(Classify):
         for i, corruption in enumerate(self.corruptions):
             run.tell(i / len(self.corruptions), f"testing under {corruption}")
             found[corruption] = {
-                str(severity): training.accuracy(self._pairs(training, run, corruption, severity))
+                str(severity): accuracy(trainer, self._pairs(trainer, run, corruption, severity))
                 for severity in self.severities
             }
         by_severity = {
@@ -66,16 +65,16 @@ class Robust(Classify):
             for name, each in found.items()
         }
         return {
-            **super().test(training, run),
+            **super().test(trainer, run),
             "corrupted": found,
             "robustness": robustness_accuracy(by_severity, severities=self.severities),
-            **self._by_radius(training, run),
-            **_filters(training),
+            **self._by_radius(trainer, run),
+            **_filters(trainer),
         }
 
-    def _pairs(self, training: Training, run: Run, corruption: str, severity: int) -> Pairs:
+    def _pairs(self, trainer: Classifier, run: RunLike, corruption: str, severity: int) -> Pairs:
         return corrupted_test(
-            training.source,
+            trainer.source,
             self.data,
             corruption,
             severity,
@@ -84,33 +83,34 @@ class Robust(Classify):
             data_dir=run.options.get("data_dir"),
         )
 
-    def _by_radius(self, training: Training, run: Run) -> dict[str, dict[str, float]]:
+    def _by_radius(self, trainer: Classifier, run: RunLike) -> dict[str, dict[str, float]]:
         if not self.radii:
             return {}
-        source, n = training.source, 0
+        source, n = trainer.source, 0
         passes: tuple[Pass, ...] = ("low", "high")
         right = {pass_: dict.fromkeys(self.radii, 0.0) for pass_ in passes}
 
         def predict(images: Tensor) -> Tensor:
-            return training.outputs(source.ready(standardized(255 * images, source)))
+            outputs: Tensor = trainer.outputs(source.ready(standardized(255 * images, source)))
+            return outputs
 
         where = run.options.get("data_dir")
         for images, labels in clean_test(source, self.data, count=self.tested, data_dir=where):
             run.tell(1.0, "testing with some frequencies only")
-            pixels, numbers = images.to(training.device), labels.to(training.device)
+            pixels, numbers = images.to(trainer.device), labels.to(trainer.device)
             n += len(labels)
             for pass_, counts in right.items():
                 found = radius_accuracy(predict, pixels, numbers, self.radii, pass_, batch_size=n)
-                for radius, accuracy in found.items():
-                    counts[radius] += accuracy * len(labels)
+                for radius, share in found.items():
+                    counts[radius] += share * len(labels)
         return {
             f"{pass_}_pass": {str(radius): count / n for radius, count in counts.items()}
             for pass_, counts in right.items()
         }
 
 
-def _filters(training: Training) -> dict[str, Any]:
-    named = training.model.named_parameters()
+def _filters(trainer: Classifier) -> dict[str, Any]:
+    named = trainer.model.named_parameters()
     weights = {name: weight.detach() for name, weight in named if weight.ndim > 3}
     if not weights:
         return {}

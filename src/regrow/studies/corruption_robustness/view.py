@@ -9,7 +9,7 @@ from regrow.lab.records import Record, Records
 from regrow.lab.statistics import Interval, averaged, differences
 from regrow.lab.tasks import by_setting, mean_over_tasks, of_each
 from regrow.studies.corruption_robustness.methods import MOVING, density_of, method_of
-from regrow.studies.training.words import model_on_data
+from regrow.studies.vision.words import model_on_data
 
 __all__ = ["BySeed", "Measure", "Task", "clean", "effect", "gain", "robustness", "tasks", "under"]
 

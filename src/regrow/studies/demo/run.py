@@ -15,7 +15,14 @@ from rich.table import Table as RichTable
 from regrow.lab.environment import environment
 from regrow.lab.progress import follow
 from regrow.studies.demo.page import demo_page
-from regrow.studies.demo.trial import CELLS, Cell, Setting, TrialResult, run_trial, step_ratios
+from regrow.studies.demo.trial import (
+    CELLS,
+    Cell,
+    Hyperparameters,
+    TrialResult,
+    run_trial,
+    step_ratios,
+)
 from regrow.studies.demo.words import demo_table, findings
 from regrow.vision.data import load_data
 
@@ -64,7 +71,7 @@ def run_demo(
     data_dir: str | None = None,
     jobs: int = -1,
     console: Console | None = None,
-    setting: Setting | None = None,
+    chosen: Hyperparameters | None = None,
 ) -> DemoRun:
     """Train every network of the demo, time their steps, and print what was found.
 
@@ -74,7 +81,7 @@ def run_demo(
         data_dir: where the data lies, if not in the usual places.
         jobs: networks trained side by side; -1 is one a core.
         console: where to print.
-        setting: how to train; None is the data set's own.
+        chosen: how to train; None is the data set's own.
     """
     console = console or Console()
     source = load_data(data, data_dir, download=False).source  # fails before a process starts
@@ -83,7 +90,7 @@ def run_demo(
     jobs = min(jobs if jobs > 0 else os.cpu_count() or 1, len(wanted))
     train = delayed(run_trial)
     finished = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-        train(data, cell, seed, data_dir, setting) for cell, seed in wanted
+        train(data, cell, seed, data_dir, chosen) for cell, seed in wanted
     )
     found = {}
     with follow("training", len(wanted), console) as tell:
@@ -92,7 +99,7 @@ def run_demo(
             tell(_in_words(result))
     results = {cell: [found[cell, seed] for seed in seeds] for cell in CELLS}
     console.print("timing steps of all methods in turn …")
-    ratios = step_ratios(data, _TIMED, data_dir, setting)
+    ratios = step_ratios(data, _TIMED, data_dir, chosen)
     run = DemoRun(_command(data, seeds, data_dir), source, results, ratios)
     _print_results(run, console)
     return run

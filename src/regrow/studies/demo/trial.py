@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import regrow
-from regrow.measure.flops import count_flops, training_flops
-from regrow.measure.memory import bytes_allocated, bytes_of_nonzeros
+from regrow.studies.vision.classify import Classifier, accuracy
+from regrow.studies.vision.source import LabelledSource
+from regrow.training.batch import Batch
+from regrow.training.costs import costs
+from regrow.training.loop import Step
+from regrow.training.setting import Setting
+from regrow.training.trainer import Trainer
 from regrow.vision.data import load_data
 from regrow.vision.models import conv_net, mlp, widest_within
 
 __all__ = [
     "CELLS",
     "DENSE",
-    "SETTINGS",
+    "HYPERPARAMETERS",
     "Cell",
-    "Setting",
+    "Hyperparameters",
     "TrialResult",
     "run_trial",
     "step_ratios",
@@ -60,7 +65,7 @@ CELLS = (
 
 
 @dataclass(frozen=True)
-class Setting:
+class Hyperparameters:
     """How a data set is learnt.
 
     Args:
@@ -79,10 +84,10 @@ class Setting:
 
 
 # Widths and epochs are chosen for the running time; nothing was tuned on test images.
-SETTINGS = {
-    "digits": Setting(width=256, epochs=60, batch=64),
-    "fashion-mnist": Setting(width=256, epochs=6, batch=128, images=20_000),
-    "cifar10": Setting(width=16, epochs=8, batch=128, images=10_000, convolutional=True),
+HYPERPARAMETERS = {
+    "digits": Hyperparameters(width=256, epochs=60, batch=64),
+    "fashion-mnist": Hyperparameters(width=256, epochs=6, batch=128, images=20_000),
+    "cifar10": Hyperparameters(width=16, epochs=8, batch=128, images=10_000, convolutional=True),
 }
 _UPDATES = 40  # topology updates in a run, were they to go on to its end
 
@@ -120,7 +125,11 @@ class TrialResult:
 
 
 def run_trial(
-    data: str, cell: Cell, seed: int, data_dir: str | None = None, setting: Setting | None = None
+    data: str,
+    cell: Cell,
+    seed: int,
+    data_dir: str | None = None,
+    chosen: Hyperparameters | None = None,
 ) -> TrialResult:
     """Train one network, on one thread: its numbers do not depend on how many run side by side.
 
@@ -129,43 +138,40 @@ def run_trial(
         cell: what to train.
         seed: of initialisation, topology and batches.
         data_dir: where the data lies, if not in the usual places.
-        setting: how to train; None is the data set's own.
+        chosen: how to train; None is the data set's own.
 
     Returns:
         What it did and cost; the same arguments give the same numbers.
     """
     with _one_thread():
-        return _train(_Run(data, cell, seed, data_dir, setting or SETTINGS[data]))
+        trainer = _trainer(data, cell, seed, data_dir, chosen or HYPERPARAMETERS[data])
+        return _train(trainer, cell)
 
 
-def _train(run: _Run) -> TrialResult:
-    sparse, first = run.sparse, run.sparse.masks
-    connections = sum(int(mask.sum()) for mask in first.values())
+def _train(trainer: Classifier, cell: Cell) -> TrialResult:
+    sparse, first = trainer.sparse, trainer.sparse.masks
     overlap = [(0, 1.0)]
-    for step in range(1, run.steps + 1):
-        run.step()
-        if sparse.history and sparse.history[-1].step == step:
+
+    def look(_done: float) -> None:
+        if sparse.history and sparse.history[-1].step == sparse.steps > overlap[-1][0]:
             still = sum(int((first[name] & mask).sum()) for name, mask in sparse.masks.items())
-            overlap.append((step, still / connections))
-    last = sparse.masks
-    density = {name: float(mask.float().mean()) for name, mask in last.items()}
+            overlap.append((sparse.steps, still / _count(first)))
+
+    while trainer.epoch < trainer.setting.epochs:
+        trainer.run_epoch(tell=look)
+    last, found = sparse.masks, costs(trainer)
     weights = sum(mask.numel() for mask in last.values())
-    kept = sum(int(mask.sum()) for mask in last.values())
-    flops = count_flops(run.model, run.train_images[: run.setting.batch])
-    dense = kept == weights
-    allocated = bytes_allocated(run.model, run.optimizer, None if dense else sparse)
-    needed = allocated if dense else bytes_of_nonzeros(run.model, run.optimizer, sparse)
     return TrialResult(
-        cell=run.cell,
-        seed=run.seed,
-        accuracy=run.accuracy(),
-        parameters=sum(p.numel() for p in run.model.parameters()) - weights + kept,
-        inference_flops=flops.forward(density) / run.setting.batch,
-        training_flops=training_flops(flops, sparse),
-        bytes_allocated=allocated.total,
-        bytes_needed=needed.total,
-        densities={name: (float(first[name].float().mean()), density[name]) for name in last},
-        overlap=[*overlap, (run.steps, overlap[-1][1])],
+        cell=cell,
+        seed=trainer.setting.seed,
+        accuracy=accuracy(trainer, trainer.source.test()),
+        parameters=found["parameters"] - weights + _count(last),
+        inference_flops=found["inference_flops"],
+        training_flops=found["training_flops"],
+        bytes_allocated=found["bytes_allocated"],
+        bytes_needed=found["bytes_needed"],
+        densities={name: (_density(first[name]), _density(mask)) for name, mask in last.items()},
+        overlap=[*overlap, (trainer.steps, overlap[-1][1])],
         inputs=_input_connections(first, last),
     )
 
@@ -174,7 +180,7 @@ def step_ratios(
     data: str,
     cells: tuple[Cell, ...],
     data_dir: str | None = None,
-    setting: Setting | None = None,
+    chosen: Hyperparameters | None = None,
     rounds: int = 15,
 ) -> dict[str, list[float]]:
     """Time training steps of several cells in turn and compare each round with the first cell's.
@@ -183,22 +189,22 @@ def step_ratios(
         data: a data set's name.
         cells: what to time; the first is what the others are compared with.
         data_dir: where the data lies, if not in the usual places.
-        setting: how to train; None is the data set's own.
+        chosen: how to train; None is the data set's own.
         rounds: how many times the turn goes round.
 
     Returns:
         By cell, one ratio a round: seconds a step over the first cell's seconds a step.
     """
-    setting = setting or SETTINGS[data]
+    chosen = replace(chosen or HYPERPARAMETERS[data], epochs=10**4)
     with _one_thread():
-        runs = [_Run(data, cell, 0, data_dir, replace(setting, epochs=10**4)) for cell in cells]
+        runs = [_endless(_trainer(data, cell, 0, data_dir, chosen)) for cell in cells]
         block = _UPDATES  # so that every round holds its share of updates
         seconds: list[list[float]] = [[] for _ in runs]
         for _ in range(rounds + 1):
             for run, times in zip(runs, seconds, strict=True):
                 begin = time.perf_counter()
                 for _ in range(block):
-                    run.step()
+                    next(run)
                 times.append((time.perf_counter() - begin) / block)
     warm = [times[1:] for times in seconds]
     return {
@@ -207,89 +213,96 @@ def step_ratios(
     }
 
 
-class _Run:
-    """One network, its optimizer and its endless batches."""
-
-    def __init__(
-        self, data: str, cell: Cell, seed: int, data_dir: str | None, setting: Setting
-    ) -> None:
-        self.cell, self.seed, self.setting = cell, seed, setting
-        self.train_images, self.train_labels, self.test_images, self.test_labels = _arrays(
-            data, data_dir, setting.images
-        )
-        classes = int(self.train_labels.max()) + 1
-        self.steps = setting.epochs * (len(self.train_labels) // setting.batch)
-        torch.manual_seed(seed)
-        self.model = self._build(classes)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4
-        )
-        self.schedule = CosineAnnealingLR(self.optimizer, self.steps)
-        self.sparse = regrow.sparsify(
-            self.model,
-            self.optimizer,
-            self._method(),
-            total_steps=self.steps,
-            rescale=True,
-            seed=seed,
-        )
-        self.batches = self._batches()
-
-    def step(self) -> None:
-        images, labels = next(self.batches)
-        self.optimizer.zero_grad()
-        cross_entropy(self.model(images), labels).backward()
-        self.optimizer.step()
-        self.schedule.step()
-
-    @torch.no_grad()
-    def accuracy(self) -> float:
-        self.model.eval()
-        outputs = [self.model(batch) for batch in self.test_images.split(1000)]
-        return float((torch.cat(outputs).argmax(1) == self.test_labels).double().mean())
-
-    def _build(self, classes: int) -> nn.Module:
-        shape = tuple(self.train_images.shape[1:])
-
-        def build(width: int) -> nn.Module:
-            if self.setting.convolutional:
-                return conv_net(shape[0], width, classes)
-            return mlp(torch.Size(shape).numel(), width, classes)
-
-        if self.cell.method != "Small dense":
-            return build(self.setting.width)
-        large = build(self.setting.width)
-        weights = sum(p.numel() for p in large.parameters() if p.ndim > 1)
-        others = sum(p.numel() for p in large.parameters()) - weights
-        return build(widest_within(round(self.cell.density * weights) + others, build))
-
-    def _method(self) -> regrow.Method:
-        method, density = self.cell.method, self.cell.density
-        every = max(self.steps // _UPDATES, 1)
-        if method == "Static":
-            return regrow.Static(density=density)
-        if method == "SET":
-            return regrow.SET(density=density, update_every=every)
-        if method == "RigL":
-            return regrow.RigL(density=density, update_every=every)
-        return regrow.Dense()
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed)
-        while True:
-            order = torch.randperm(len(self.train_labels), generator=generator)
-            whole = len(order) // self.setting.batch * self.setting.batch
-            for index in order[:whole].split(self.setting.batch):
-                yield self.train_images[index], self.train_labels[index]
+def _endless(trainer: Classifier) -> Iterator[Step]:
+    while True:
+        yield from trainer.epoch_steps()
 
 
-class _one_thread:
-    def __enter__(self) -> None:
-        self.threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+def _trainer(
+    data: str, cell: Cell, seed: int, data_dir: str | None, chosen: Hyperparameters
+) -> Classifier:
+    """Build one network, and what trains it."""
+    inputs, labels, test, test_labels = _arrays(data, data_dir, chosen.images)
+    batches = _Shuffled(inputs, labels, chosen.batch, seed)
+    shape, classes = tuple(inputs.shape[1:]), int(labels.max()) + 1
+    source = LabelledSource(
+        batches=batches,
+        example=lambda n: torch.zeros(n, *shape),
+        shape=shape,
+        classes=classes,
+        validation=lambda: iter(()),
+        test=lambda: zip(test.split(1000), test_labels.split(1000), strict=True),
+    )
+    setting = Setting(
+        seed=seed,
+        method=_method(cell, chosen.epochs * len(batches)),
+        epochs=chosen.epochs,
+        batch=chosen.batch,
+        learning_rate=0.05,
+        nesterov=False,
+        schedule="cosine",
+        rescale=True,
+    )
+    torch.manual_seed(seed)
+    return Trainer(
+        setting,
+        _build(cell, chosen, shape, classes),
+        source,
+        lambda outputs, batch: cross_entropy(outputs, batch.targets),
+        lambda outputs, batch: {},
+        torch.device("cpu"),
+    )
 
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.threads)
+
+def _build(cell: Cell, chosen: Hyperparameters, shape: Sequence[int], classes: int) -> nn.Module:
+    def build(width: int) -> nn.Module:
+        if chosen.convolutional:
+            return conv_net(shape[0], width, classes)
+        return mlp(torch.Size(shape).numel(), width, classes)
+
+    if cell.method != "Small dense":
+        return build(chosen.width)
+    large = build(chosen.width)
+    weights = sum(p.numel() for p in large.parameters() if p.ndim > 1)
+    others = sum(p.numel() for p in large.parameters()) - weights
+    return build(widest_within(round(cell.density * weights) + others, build))
+
+
+def _method(cell: Cell, steps: int) -> regrow.Method:
+    every = max(steps // _UPDATES, 1)
+    if cell.method == "Static":
+        return regrow.Static(density=cell.density)
+    if cell.method == "SET":
+        return regrow.SET(density=cell.density, update_every=every)
+    if cell.method == "RigL":
+        return regrow.RigL(density=cell.density, update_every=every)
+    return regrow.Dense()
+
+
+class _Shuffled:
+    """Batches of arrays, shuffled anew an epoch by one generator; epochs are asked for in turn."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor, size: int, seed: int) -> None:
+        self.inputs, self.labels, self.size = inputs, labels, size
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return len(self.labels) // self.size
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        order = torch.randperm(len(self.labels), generator=self.generator)
+        for index in order.split(self.size)[: len(self)]:
+            yield Batch(self.inputs[index], self.labels[index], index)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @functools.lru_cache(maxsize=1)
@@ -299,6 +312,14 @@ def _arrays(
     loaded = load_data(data, data_dir, download=False)
     train, test = loaded.standardized()
     return train[:images], loaded.train_labels[:images], test, loaded.test_labels
+
+
+def _count(masks: dict[str, Tensor]) -> int:
+    return sum(int(mask.sum()) for mask in masks.values())
+
+
+def _density(mask: Tensor) -> float:
+    return float(mask.float().mean())
 
 
 def _input_connections(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from regrow.measure.flops import count_flops, training_flops
-from regrow.studies.training.loop import Training
-from regrow.studies.training.source import Epochs, Pairs
+from regrow.studies.vision.classify import Classifier
+from regrow.training.batch import Batch, Batches
 from regrow.vision.adversarial import RobustAccuracy, pgd, robust_accuracy
 
 __all__ = ["Attack", "Attacked", "attack_flops", "attacked", "robustness"]
@@ -37,39 +37,43 @@ class Attack:
     test_steps: int = 20
 
 
-def attacked(training: Training, attack: Attack) -> Training:
-    """Let a run train on attacked batches; returns it.
+def attacked(trainer: Classifier, attack: Attack, data: str) -> Classifier:
+    """Make a trainer learn attacked batches; return it.
 
     Images are attacked after augmentation, each batch anew against the network as it is, in
     training mode: batch norm takes the statistics of the attacked batch.
 
+    Args:
+        trainer: not yet trained.
+        attack: which.
+        data: the name of the data set.
+
     Raises:
         ValueError: the data set's samples are no images in memory.
     """
-    if training.source.moments is None or len(training.source.shape) != 3:
+    if trainer.source.moments is None or len(trainer.source.shape) != 3:
         raise ValueError(
-            f"attack={attack}: it is on images in memory, and data={training.setting.data!r} "
-            "holds none"
+            f"attack={attack}: it is on images in memory, and data={data!r} holds none"
         )
-    batches = Attacked(training, training.source.batches, attack)
-    training.source = replace(training.source, batches=batches)
-    return training
+    batches = Attacked(trainer, trainer.source.batches, attack)
+    trainer.source = replace(trainer.source, batches=batches)
+    return trainer
 
 
-def robustness(training: Training, attack: Attack, tell: Callable[[int], None]) -> RobustAccuracy:
-    """Test a run on the test images, clean and attacked, in evaluation mode.
+def robustness(trainer: Classifier, attack: Attack, tell: Callable[[int], None]) -> RobustAccuracy:
+    """Test a network on the test images, clean and attacked, in evaluation mode.
 
     Args:
-        training: the run.
+        trainer: of the trained network.
         attack: which.
         tell: is told how many images are done.
     """
-    scale = _Scale(training)
-    batches = ((scale.pixels(inputs), labels) for inputs, labels in training.source.test())
+    scale = _Scale(trainer)
+    batches = ((scale.pixels(inputs), labels) for inputs, labels in trainer.source.test())
     return robust_accuracy(
         scale.predict,
         batches,
-        model=training.model,
+        model=trainer.model,
         radius=attack.radius,
         step=attack.step,
         steps=attack.test_steps,
@@ -78,25 +82,25 @@ def robustness(training: Training, attack: Attack, tell: Callable[[int], None]) 
     )
 
 
-def attack_flops(training: Training, attack: Attack) -> float:
+def attack_flops(trainer: Classifier, attack: Attack) -> float:
     """Count the operations of all attacks of a finished run, at the densities it went through.
 
     A step is a forward pass and the gradient of all inputs, those of the first layer included.
     """
-    inputs = torch.zeros(2, *training.source.shape, device=training.device, requires_grad=True)
-    flops = count_flops(training.model, inputs)
+    inputs = torch.zeros(2, *trainer.source.shape, device=trainer.device, requires_grad=True)
+    flops = count_flops(trainer.model, inputs)
     layers = {n: replace(layer, weight_gradient=0) for n, layer in flops.layers.items()}
-    a_step = training_flops(replace(flops, layers=layers), training.sparse)
-    return attack.steps * a_step * training.setting.batch / 2
+    a_step = training_flops(replace(flops, layers=layers), trainer.sparse)
+    return attack.steps * a_step * trainer.setting.batch / 2
 
 
 class _Scale:
     """Turns what a model takes into pixels in [0, 1], and back."""
 
-    def __init__(self, training: Training) -> None:
-        assert training.source.moments is not None
-        self.training = training
-        self.mean, self.deviation = (moment / 255 for moment in training.source.moments)
+    def __init__(self, trainer: Classifier) -> None:
+        assert trainer.source.moments is not None
+        self.trainer = trainer
+        self.mean, self.deviation = (moment / 255 for moment in trainer.source.moments)
 
     def pixels(self, inputs: Tensor) -> Tensor:
         return (inputs * self.deviation + self.mean).clamp_(0, 1)
@@ -105,40 +109,41 @@ class _Scale:
         return (pixels - self.mean) / self.deviation
 
     def predict(self, pixels: Tensor) -> Tensor:
-        return self.training.predict(self.standard(pixels))
+        outputs: Tensor = self.trainer.predict(self.standard(pixels))
+        return outputs
 
 
 class Attacked:
     """Batches that are attacked when they are asked for: by then the step before is taken.
 
     Args:
-        training: the run that learns them.
+        trainer: learns them.
         batches: before the attack.
         attack: which.
     """
 
-    def __init__(self, training: Training, batches: Epochs, attack: Attack) -> None:
-        self.training, self.batches, self.attack = training, batches, attack
-        self.scale = _Scale(training)
+    def __init__(self, trainer: Classifier, batches: Batches, attack: Attack) -> None:
+        self.trainer, self.batches, self.attack = trainer, batches, attack
+        self.scale = _Scale(trainer)
 
     def __len__(self) -> int:
         """Return how many batches an epoch has."""
         return len(self.batches)
 
-    def epoch(self, number: int, /) -> Pairs:
-        """Yield inputs and labels, batch by batch; starts differ from epoch to epoch."""
-        run, attack = self.training, self.attack
-        for step, (inputs, labels) in enumerate(self.batches.epoch(number)):
+    def epoch(self, number: int, /) -> Iterator[Batch]:
+        """Yield attacked batches; where attacks start differs from epoch to epoch."""
+        run, attack = self.trainer, self.attack
+        for step, batch in enumerate(self.batches.epoch(number)):
             place = (number * len(self) + step) * run.ranks + run.rank
             changed = pgd(
                 self.scale.predict,
-                self.scale.pixels(inputs),
-                labels,
+                self.scale.pixels(batch.inputs),
+                batch.targets,
                 model=run.model,
                 radius=attack.radius,
                 step=attack.step,
                 steps=attack.steps,
                 seed=run.setting.seed,
-                first=place * len(labels),
+                first=place * len(batch),
             )
-            yield self.scale.standard(changed), labels
+            yield replace(batch, inputs=self.scale.standard(changed))

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 import regrow
-from regrow.lab.ranks import rank_and_ranks
+from regrow.engine.ranks import rank_and_ranks
 from regrow.lab.run import Run
 from regrow.machine import cache_folder
 from regrow.studies.hard_samples.kept_scores import kept_scores
-from regrow.studies.training.loop import Training
-from regrow.studies.training.setting import Setting
-from regrow.studies.training.source import Change
-from regrow.studies.training.trial import Classify, device_of, open_for, start
+from regrow.studies.vision.classify import Classifier, Classify, open_for
+from regrow.studies.vision.source import Change
+from regrow.training.run import device_of
+from regrow.training.train import start
 from regrow.vision.data import Batches, load_data
 from regrow.vision.hardness import (
     el2n,
@@ -90,7 +90,7 @@ class Ranking:
         return range(self.seed, self.seed + self.runs)
 
 
-def scores_of(ranking: Ranking, setting: Setting, run: Run, change: Change | None) -> Tensor:
+def scores_of(ranking: Ranking, trial: Classify, run: Run, change: Change | None) -> Tensor:
     """Return how hard each training sample of a data set is, from the cache or by training.
 
     Each run of the ensemble is kept by itself, under a hash of all that decides it: its setting,
@@ -98,7 +98,7 @@ def scores_of(ranking: Ranking, setting: Setting, run: Run, change: Change | Non
 
     Args:
         ranking: by which score, of which ensemble.
-        setting: of the trial that asks.
+        trial: that asks.
         run: whose options say where to train; is told how far it is.
         change: what is done to the data set first; its ``repr`` is a part of the hash.
 
@@ -108,8 +108,8 @@ def scores_of(ranking: Ranking, setting: Setting, run: Run, change: Change | Non
     Raises:
         ValueError: several ranks ask for scores that are not in the cache.
     """
-    fields = {name: getattr(setting, name) for name in _SHARED}
-    fields["warmup"] = min(setting.warmup, 1.0)
+    fields = {name: getattr(trial, name) for name in _SHARED}
+    fields["warmup"] = min(trial.warmup, 1.0)
     found = []
     for number, seed in enumerate(ranking.seeds):
         member = Classify(
@@ -141,29 +141,29 @@ def _computed(score: str, member: Classify, run: Run, change: Change | None) -> 
             f"samples are scored on one rank, and these are {ranks}: run a trial once without "
             "torchrun; its scores are kept for all"
         )
-    training = start(member, run, open_for(member, run, change=change))
-    batches = training.source.batches
+    trainer = start(member, member, run, open_for(member, run, change=change))
+    batches = trainer.source.batches
     assert isinstance(batches, Batches)
     inputs, labels = batches.inputs, batches.labels
     predictions = []
-    while training.epoch < member.epochs:
-        training.run_epoch(tell=lambda done: run.tell(0.0, f"scoring samples, {done:.0%}"))
+    while trainer.epoch < member.epochs:
+        trainer.run_epoch(tell=lambda done: run.tell(0.0, f"scoring samples, {done:.0%}"))
         if score == "forgetting":
-            predictions.append(_outputs(training, inputs).argmax(1))
+            predictions.append(_outputs(trainer, inputs).argmax(1))
     if score == "forgetting":
         return forgetting(torch.stack(predictions), labels)
     if score == "grand":
-        training.model.eval()
-        return grand(training.model, inputs, labels)
+        trainer.model.eval()
+        return grand(trainer.model, inputs, labels)
     if score == "grand last":
-        with _Features(training.model) as features:
-            logits = _outputs(training, inputs)
+        with _Features(trainer.model) as features:
+            logits = _outputs(trainer, inputs)
             return grand_last(logits, labels, torch.cat(features.seen), bias=features.has_bias)
-    return _OF_OUTPUTS[score](_outputs(training, inputs), labels).float()
+    return _OF_OUTPUTS[score](_outputs(trainer, inputs), labels).float()
 
 
-def _outputs(training: Training, inputs: Tensor) -> Tensor:
-    return torch.cat([training.outputs(part).float() for part in inputs.split(_AT_ONCE)])
+def _outputs(trainer: Classifier, inputs: Tensor) -> Tensor:
+    return torch.cat([trainer.outputs(part).float() for part in inputs.split(_AT_ONCE)])
 
 
 class _Features:

@@ -12,9 +12,9 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import cross_entropy
 
 import regrow
+from regrow.engine.ranks import rank_and_ranks
 from regrow.engine.saliency import Loss
 from regrow.lab.files import read_json, write_json
-from regrow.lab.ranks import rank_and_ranks
 from regrow.lab.run import Run
 from regrow.studies.hard_samples.attacks import (
     Attack,
@@ -25,10 +25,11 @@ from regrow.studies.hard_samples.attacks import (
 )
 from regrow.studies.hard_samples.corrupted import OneOfEach
 from regrow.studies.hard_samples.ranking import Ranking, scores_of
-from regrow.studies.training.corrupted import clean_test, standardized
-from regrow.studies.training.loop import Training
-from regrow.studies.training.source import Pairs, Source
-from regrow.studies.training.trial import WEIGHTS, Classify, open_for, start
+from regrow.studies.vision.classify import Classifier, Classify, accuracy, open_for
+from regrow.studies.vision.corrupted import clean_test, standardized
+from regrow.studies.vision.source import LabelledSource, Pairs
+from regrow.training.run import RunLike
+from regrow.training.train import WEIGHTS, start
 from regrow.vision.data import Batches
 from regrow.vision.hardness import Pick, choose
 
@@ -97,7 +98,7 @@ class HardSamples(Classify):
         """Train, after a dense network if the topology needs one, and test.
 
         Returns:
-            What :class:`~regrow.studies.training.trial.Classify` does; of the dense network before
+            What :class:`~regrow.studies.vision.classify.Classify` does; of the dense network before
             it ``pretraining_flops`` and ``pretraining_seconds``.
         """
         found = dict(super().run(run))
@@ -109,18 +110,18 @@ class HardSamples(Classify):
                 shutil.rmtree(before)
         return found
 
-    def start(self, run: Run) -> Training:
+    def start(self, run: Run) -> Classifier:
         """Choose samples and first topology, and build what is trained."""
         trained = self._trained(run) if self.chosen in _TRAINED else {}
         change = self._change
         source = open_for(self, run, change=change, keep=lambda *of: self._keep(run, *of))
         setting = replace(self, method=self._method(source, trained))
-        training = start(setting, run, source)
+        trainer = start(setting, self, run, source)
         if self.chosen == "OMP":
-            _load_under_masks(training, trained)
-        return attacked(training, self.attack) if self.attack else training
+            _load_under_masks(trainer, trained)
+        return attacked(trainer, self.attack, self.data) if self.attack else trainer
 
-    def test(self, training: Training, run: Run) -> Mapping[str, Any]:
+    def test(self, trainer: Classifier, run: RunLike) -> Mapping[str, Any]:
         """Test what was trained, in its own setting and on clean images.
 
         Returns:
@@ -128,17 +129,17 @@ class HardSamples(Classify):
             with an attack ``robust_accuracy`` and ``attack_flops``, of training, which are no part
             of ``training_flops``. And ``train_samples``, ``class_counts``.
         """
-        found = dict(super().test(training, run))
+        found = dict(super().test(trainer, run))
         if self.severity:
-            found["clean_accuracy"] = training.accuracy(self._clean(training, run))
+            found["clean_accuracy"] = accuracy(trainer, self._clean(trainer, run))
         if self.attack:
             found["robust_accuracy"] = robustness(
-                training, self.attack, lambda n: run.tell(1.0, f"attacking, {n} images done")
+                trainer, self.attack, lambda n: run.tell(1.0, f"attacking, {n} images done")
             ).adversarial
-            if training.execution == "masked":
-                found["attack_flops"] = attack_flops(training, self.attack)
-        labels = _labels(training)
-        counts = labels.bincount(minlength=training.source.classes).tolist()
+            if trainer.execution == "masked":
+                found["attack_flops"] = attack_flops(trainer, self.attack)
+        labels = _labels(trainer)
+        counts = labels.bincount(minlength=trainer.source.classes).tolist()
         return found | {"train_samples": len(labels), "class_counts": counts}
 
     # ------------------------------------------------------------------ data
@@ -154,14 +155,14 @@ class HardSamples(Classify):
         kept = choose(scores, labels, self.share, self.pick, self.seed, balanced=self.balanced)
         return index[kept]
 
-    def _clean(self, training: Training, run: Run) -> Pairs:
-        source, where = training.source, run.options.get("data_dir")
+    def _clean(self, trainer: Classifier, run: RunLike) -> Pairs:
+        source, where = trainer.source, run.options.get("data_dir")
         for images, labels in clean_test(source, self.data, data_dir=where):
             yield standardized(images, source), labels
 
     # ------------------------------------------------------------------ the first topology
 
-    def _method(self, source: Source, trained: Mapping[str, Tensor]) -> regrow.Method:
+    def _method(self, source: LabelledSource, trained: Mapping[str, Tensor]) -> regrow.Method:
         density = self.method.density
         if trained:
             return regrow.LTH(density=density, trained=trained)
@@ -207,21 +208,21 @@ class _Part(Run):
         self.whole.tell(0.0, f"dense network first: {done:.0%}, {words}")
 
 
-def _loss_on_first(source: Source) -> Loss:
+def _loss_on_first(source: LabelledSource) -> Loss:
     """Return the loss on the first batch of the first epoch, as a function of the model."""
 
     def loss(model: nn.Module) -> Tensor:
-        inputs, labels = next(iter(source.batches.epoch(0)))
-        ready = source.ready(inputs)
-        return cross_entropy(model(ready), labels.to(ready.device))
+        batch = next(iter(source.batches.epoch(0)))
+        ready = source.ready(batch.inputs)
+        return cross_entropy(model(ready), batch.targets.to(ready.device))
 
     return loss
 
 
 @torch.no_grad()
-def _load_under_masks(training: Training, trained: Mapping[str, Tensor]) -> None:
-    masks = training.sparse.masks
-    training.model.load_state_dict(
+def _load_under_masks(trainer: Classifier, trained: Mapping[str, Tensor]) -> None:
+    masks = trainer.sparse.masks
+    trainer.model.load_state_dict(
         {
             name: tensor * masks[name].to(tensor.device) if name in masks else tensor
             for name, tensor in trained.items()
@@ -229,8 +230,8 @@ def _load_under_masks(training: Training, trained: Mapping[str, Tensor]) -> None
     )
 
 
-def _labels(training: Training) -> Tensor:
-    batches = training.source.batches
+def _labels(trainer: Classifier) -> Tensor:
+    batches = trainer.source.batches
     if isinstance(batches, Attacked):
         batches = batches.batches
     assert isinstance(batches, Batches)

@@ -11,8 +11,7 @@ from regrow.engine.dynamic import Dynamic
 from regrow.lab.run import Run
 from regrow.measure.movement import jaccard
 from regrow.studies.pruning_criteria.criteria import CRITERIA
-from regrow.studies.training.loop import Training
-from regrow.studies.training.trial import Classify, start
+from regrow.studies.vision.classify import Classifier, Classify
 
 __all__ = ["ASKED", "FRACTIONS", "Overlaps"]
 
@@ -39,7 +38,7 @@ class Overlaps(Classify):
         """
         method = self.method
         assert isinstance(method, Dynamic)
-        training = start(self, run)
+        trainer = self.start(run)
         found: dict[str, Any] = {"first": {}, "during": []}
         step = 0
 
@@ -50,22 +49,22 @@ class Overlaps(Classify):
             if rest:
                 return
             if update == 1:
-                found["first"] = {str(share): _pairs(training, share) for share in FRACTIONS}
+                found["first"] = {str(share): _pairs(trainer, share) for share in FRACTIONS}
             if update % self.every == 1:
                 share = FRACTIONS[0]
-                found["during"].append({"step": step, "pairs": _pairs(training, share)})
+                found["during"].append({"step": step, "pairs": _pairs(trainer, share)})
 
-        while training.epoch < self.epochs:
-            logged = training.run_epoch(
+        while trainer.epoch < self.epochs:
+            logged = trainer.run_epoch(
                 before_step=compare, tell=lambda done: run.tell(done, "comparing criteria")
             )
-            run.log(epoch=training.epoch, **logged)
-        return {**self.test(training, run), "steps": step, **found}
+            run.log(epoch=trainer.epoch, **logged)
+        return {**self.test(trainer, run), "steps": step, **found}
 
 
-def _pairs(training: Training, share: float) -> dict[str, float]:
+def _pairs(trainer: Classifier, share: float) -> dict[str, float]:
     """Return the Jaccard index of what each two criteria would drop, over all layers."""
-    chosen = {name: training.sparse.would_drop(score, share) for name, score in ASKED.items()}
+    chosen = {name: trainer.sparse.would_drop(score, share) for name, score in ASKED.items()}
     return {
         f"{one} | {other}": jaccard(chosen[one], chosen[other])["total"]
         for one, other in combinations(chosen, 2)

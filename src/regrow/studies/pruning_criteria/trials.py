@@ -10,7 +10,7 @@ import regrow
 from regrow.engine.schedules import Cosine
 from regrow.studies.pruning_criteria.criteria import CRITERIA, GROWTH, PAPER
 from regrow.studies.pruning_criteria.overlaps import Overlaps
-from regrow.studies.training.trial import Classify
+from regrow.studies.vision.classify import Classify
 
 __all__ = ["Setup", "few_samples", "grid", "overlaps", "periods"]
 

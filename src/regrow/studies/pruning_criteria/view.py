@@ -10,7 +10,7 @@ from regrow.lab.records import Record, Records
 from regrow.lab.statistics import averaged, differences
 from regrow.lab.tasks import by_setting
 from regrow.studies.pruning_criteria.criteria import GROWTH, criterion_of, growth_of
-from regrow.studies.training.words import model_on_data
+from regrow.studies.vision.words import model_on_data
 
 __all__ = [
     "BySeed",

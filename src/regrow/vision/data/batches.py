@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regrow.data.order import Order
 from regrow.engine.selection import seeded_generator
+from regrow.training.batch import Batch
 
 __all__ = ["Augment", "Batches", "augmented"]
 
@@ -39,7 +40,7 @@ class Batches:
 
     Example:
         >>> batches = Batches(torch.arange(6.0), torch.arange(6), 4, seed=0, drop_last=False)
-        >>> [len(labels) for inputs, labels in batches.epoch(0)]
+        >>> [len(batch) for batch in batches.epoch(0)]
         [4, 2]
     """
 
@@ -68,8 +69,8 @@ class Batches:
         """Return how many batches an epoch has."""
         return len(self.order)
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs and labels of this rank, batch by batch.
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield the batches of this rank; ids are places in ``inputs``.
 
         Args:
             number: of the epoch, at least 0; no earlier one need have been asked for.
@@ -80,10 +81,10 @@ class Batches:
         indices = self.order.epoch(number)
         return (self._batch(number, step, index) for step, index in enumerate(indices))
 
-    def _batch(self, epoch: int, step: int, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _batch(self, epoch: int, step: int, index: Tensor) -> Batch:
         index = index.to(self.inputs.device)
         inputs = augmented(self.inputs[index], self.augment, self.order, epoch, step)
-        return inputs, self.labels[index]
+        return Batch(inputs, self.labels[index], index)
 
 
 def augmented(

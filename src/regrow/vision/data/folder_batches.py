@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from regrow.data.order import Order
+from regrow.training.batch import Batch
 from regrow.vision.data.batches import Augment, augmented
 
 __all__ = ["FolderBatches", "Samples"]
@@ -71,8 +72,8 @@ class FolderBatches:
         """Return how many batches an epoch has."""
         return len(self.order)
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images or clips (uint8) and labels (int64) of this rank, batch by batch.
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield batches of this rank: images or clips (uint8), labels (int64), their ids.
 
         Args:
             number: of the epoch, at least 0; no earlier one need have been asked for.
@@ -80,19 +81,21 @@ class FolderBatches:
         Raises:
             ValueError: the number is negative; later on, a file is damaged.
         """
+        ids = list(self.order.epoch(number))
         loader = DataLoader(
             _Epoch(self.folder, number),
-            batch_sampler=[index.tolist() for index in self.order.epoch(number)],
+            batch_sampler=[index.tolist() for index in ids],
             num_workers=self.workers,
             pin_memory=self.pin_memory,
             generator=torch.Generator(),  # else it would draw from torch's own
         )
-        return self._batches(loader, number)
+        return self._batches(loader, number, ids)
 
-    def _batches(self, loader: Loader, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, loader: Loader, epoch: int, ids: list[Tensor]) -> Iterator[Batch]:
         try:
             for step, (images, labels) in enumerate(loader):
-                yield augmented(images, self.augment, self.order, epoch, step), labels
+                changed = augmented(images, self.augment, self.order, epoch, step)
+                yield Batch(changed, labels, ids[step])
         except Exception as error:
             # Else the error keeps the workers, until some collection tears them down in any order.
             traceback.clear_frames(error.__traceback__)

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 import regrow
-from regrow.lab.ranks import all_ranks, rank_and_ranks
+from regrow.engine.ranks import rank_and_ranks
+from regrow.lab.ranks import all_ranks
 from regrow.lab.sweep import sweep
-from regrow.studies.training.trial import Classify, start
+from regrow.studies.vision.classify import Classify
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class Told(Classify):
     """Trains, and leaves weights and masks of every rank in a folder."""
 
     def run(self, run):
-        training = start(self, run)
+        training = self.start(run)
         losses = [training.run_epoch()["loss"] for _ in range(self.epochs)]
         rank, ranks = rank_and_ranks()
         found = {"weights": training.model.state_dict(), "masks": training.sparse.masks}

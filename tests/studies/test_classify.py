@@ -1,6 +1,4 @@
-"""A trial of training: repeated, resumed, stored, its data split, its test part left alone."""
-
-import math
+"""Classify: repeated, resumed, stored, its data split, its test part left alone."""
 
 import pytest
 import torch
@@ -14,10 +12,10 @@ from regrow.lab.attempt import attempt
 from regrow.lab.failures import headline
 from regrow.lab.files import read_lines
 from regrow.lab.run import METRICS, Run
-from regrow.studies.training import source as sources
-from regrow.studies.training.loop import Training, learning_rate_factor
-from regrow.studies.training.source import open_source
-from regrow.studies.training.trial import WEIGHTS, Classify, start
+from regrow.studies.vision import source as sources
+from regrow.studies.vision.classify import Classify, accuracy
+from regrow.studies.vision.source import open_source
+from regrow.training.train import WEIGHTS
 from regrow.vision.data import load_data, names
 from regrow.vision.models import MODELS, build_model, narrowed
 
@@ -147,9 +145,9 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path, changes, epoch):
 
 def test_what_was_kept_is_what_was_tested(tmp_path):
     result, metrics, saved = run(classify(), tmp_path / "run")
-    training = start(classify(), Run(tmp_path, CPU))
-    training.model.load_state_dict(saved["model"])
-    assert training.accuracy(training.source.test()) == result["accuracy"]
+    trainer = classify().start(Run(tmp_path, CPU))
+    trainer.model.load_state_dict(saved["model"])
+    assert accuracy(trainer, trainer.source.test()) == result["accuracy"]
     assert result["nonzeros"] < 0.35 * result["parameters"]
     assert metrics[-1]["density"] == pytest.approx(0.2, abs=0.01)
     assert result["training_flops"] < 0.4 * result["dense_training_flops"]
@@ -182,32 +180,6 @@ def test_stored_execution_learns_and_is_measured(tmp_path):
 
 def test_the_fastest_execution_can_be_asked_for(tmp_path):
     assert run(classify(epochs=1), tmp_path / "run", execution="auto")[0]["updates"] == 1
-
-
-# ---------------------------------------------------------------------- the learning rate
-
-
-@pytest.mark.parametrize(
-    ("progress", "schedule", "warmup", "factor"),
-    [
-        (0.0, "steps", 0.0, 1.0),
-        (0.49, "steps", 0.0, 1.0),
-        (0.5, "steps", 0.0, 0.1),
-        (0.75, "steps", 0.0, 0.01),
-        (1.0, "steps", 0.0, 0.01),
-        (0.0, "steps", 0.1, 0.0),
-        (0.05, "steps", 0.1, 0.5),
-        (0.1, "steps", 0.1, 1.0),
-        (0.0, "cosine", 0.0, 1.0),
-        (0.5, "cosine", 0.0, 0.5),
-        (1.0, "cosine", 0.0, 0.0),
-        (1.5, "cosine", 0.0, 0.0),
-        (0.25, "cosine", 0.5, 0.5 * (1 + math.sqrt(0.5)) / 2),
-    ],
-)
-def test_learning_rate_factor(progress, schedule, warmup, factor):
-    found = learning_rate_factor(progress, schedule, warmup, (0.5, 0.75))
-    assert found == pytest.approx(factor, abs=1e-12)
 
 
 # ---------------------------------------------------------------------- data
@@ -307,10 +279,10 @@ def test_a_device_that_is_not_there_is_named(tmp_path, monkeypatch):
         classify().run(Run(tmp_path, {"device": "cuda"}))
 
 
-def test_several_ranks_do_not_store_weights(monkeypatch):
-    monkeypatch.setattr("regrow.studies.training.loop.rank_and_ranks", lambda: (0, 2))
+def test_several_ranks_do_not_store_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr("regrow.training.trainer.rank_and_ranks", lambda: (0, 2))
     with pytest.raises(ValueError, match="execution='csr' trains on one rank, and these are 2"):
-        Training(classify(), opened(), torch.device("cpu"), execution="csr")
+        classify().start(Run(tmp_path, CPU | {"execution": "csr"}))
 
 
 def test_the_command_names_every_data_set():

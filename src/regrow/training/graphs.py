@@ -1,4 +1,4 @@
-"""Forward and backward passes as CUDA graphs: for small models launches take most of a step."""
+"""Captures passes as CUDA graphs: for small models, launching kernels takes most of a step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ __all__ = ["graphed"]
 
 
 def graphed(
-    model: nn.Module, example: Tensor, autocast: Callable[[], AbstractContextManager[Any]]
-) -> Callable[[Tensor], Tensor]:
+    model: nn.Module,
+    example: tuple[Tensor, ...],
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Callable[..., Any]:
     """Capture a model's training passes for inputs of one shape.
 
     Args:
         model: on a GPU; its state and its own ``forward`` stay as they are.
-        example: inputs of the shape that all batches have.
+        example: its arguments, of the shapes that those of all batches have.
         autocast: the context it will be called in, without a cache.
 
     Returns:
@@ -29,7 +31,7 @@ def graphed(
     before = copy.deepcopy(model.state_dict())  # warming up moves the batch norms' averages
     model.train()
     with autocast():
-        torch.cuda.make_graphed_callables(model, (example,))
-    forward: Callable[[Tensor], Tensor] = model.__dict__.pop("forward")
+        torch.cuda.make_graphed_callables(model, example)
+    forward: Callable[..., Any] = model.__dict__.pop("forward")
     model.load_state_dict(before)
     return forward

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from regrow.studies.training.source import Pairs, Source
+from regrow.studies.vision.source import LabelledSource, Pairs
 from regrow.vision.corruptions import CorruptedFolder, corrupt, corrupt_video, load_corrupted
 from regrow.vision.data import load_data
 
@@ -21,7 +21,7 @@ _ARRAYS, _FOLDERS = ("cifar10", "cifar100"), ("tiny-imagenet", "imagenet")
 
 
 def clean_test(
-    source: Source, data: str, *, count: int | None = None, data_dir: str | None = None
+    source: LabelledSource, data: str, *, count: int | None = None, data_dir: str | None = None
 ) -> Pairs:
     """Yield the test part of a data set as bytes, batch by batch.
 
@@ -43,7 +43,7 @@ def clean_test(
 
 
 def corrupted_test(
-    source: Source,
+    source: LabelledSource,
     data: str,
     corruption: str,
     severity: int,
@@ -82,7 +82,7 @@ def corrupted_test(
         yield standardized(images, source), labels
 
 
-def standardized(images: Tensor, source: Source) -> Tensor:
+def standardized(images: Tensor, source: LabelledSource) -> Tensor:
     """Standardize bytes, or floats on their scale 0 to 255, as the training images were.
 
     Args:

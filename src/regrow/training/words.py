@@ -1,49 +1,45 @@
-"""What a training run says of itself: a line an epoch, and what came of it."""
+"""Formats progress lines and the result table of a training run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from regrow.lab.records import Records
-from regrow.studies.training.trial import WEIGHTS
+from regrow.training.train import WEIGHTS
 
-__all__ = ["epoch_words", "model_on_data", "result_words"]
+__all__ = ["epoch_words", "result_words"]
 
 _UNITS = ("", " k", " M", " G", " T", " P", " E", " Z")
 
 
-def epoch_words(values: Mapping[str, Any], epochs: int) -> str:
-    """Write what an epoch found as a line.
+def epoch_words(metrics: Mapping[str, Any], epochs: int) -> str:
+    """Write an epoch's metrics as a line.
 
     Args:
-        values: the line of metrics.
+        metrics: of the epoch, its number among them.
         epochs: how many there will be.
 
     Example:
         >>> epoch_words({"epoch": 3, "loss": 0.5, "train_accuracy": 0.75, "density": 0.1}, 20)
         'epoch  3 of 20: loss 0.5000, train accuracy 75.00 %, density 0.1000'
     """
-    said = [f"loss {values['loss']:.4f}"]
-    for part in ("train", "validation"):
-        if (accuracy := values.get(f"{part}_accuracy")) is not None:
-            said.append(f"{part} accuracy {accuracy:.2%}".replace("%", " %"))
-    said.append(f"density {values['density']:.4f}")
-    return f"epoch {values['epoch']:{len(str(epochs))}} of {epochs}: {', '.join(said)}"
+    words = [_measured(name, value) for name, value in metrics.items() if name != "epoch"]
+    return f"epoch {metrics['epoch']:{len(str(epochs))}} of {epochs}: {', '.join(words)}"
 
 
-def result_words(result: Mapping[str, Any], folder: Path) -> str:
-    """Write what a run found as a small table.
+def result_words(result: Mapping[str, Any], folder: Path, tested: Iterable[str]) -> str:
+    """Write a run's result as a small table.
 
     Args:
-        result: of :class:`regrow.studies.training.trial.Classify`.
+        result: of :func:`regrow.training.train.train`.
         folder: the run's record.
+        tested: names of what the test found that are shown.
 
     Example:
         >>> found = {"accuracy": 0.9, "density": 0.1, "nonzeros": 30, "parameters": 200}
         >>> found |= {"bytes_allocated": 2400, "bytes_needed": 500, "train_seconds": 2.0}
-        >>> print(result_words(found, Path("runs/1")))
+        >>> print(result_words(found, Path("runs/1"), ["accuracy"]))
         test accuracy    90.00 %
         density          0.1000 of the sparse weights
         nonzeros         30 of 200 parameters
@@ -51,11 +47,9 @@ def result_words(result: Mapping[str, Any], folder: Path) -> str:
         training         2.0 seconds
         record           runs/1
     """
-    rows = {
-        "test accuracy": f"{100 * result['accuracy']:.2f} %",
-        "density": f"{result['density']:.4f} of the sparse weights",
-        "nonzeros": f"{result['nonzeros']:,} of {result['parameters']:,} parameters",
-    }
+    rows = {f"test {name}": _number(name, result[name]) for name in tested}
+    rows["density"] = f"{result['density']:.4f} of the sparse weights"
+    rows["nonzeros"] = f"{result['nonzeros']:,} of {result['parameters']:,} parameters"
     for what, name in (("inference", "inference FLOPs"), ("training", "training FLOPs")):
         if (dense := result.get(f"dense_{what}_flops")) is not None:
             own = result[f"{what}_flops"]
@@ -69,6 +63,14 @@ def result_words(result: Mapping[str, Any], folder: Path) -> str:
     return "\n".join(f"{name:16} {words}" for name, words in rows.items())
 
 
+def _measured(name: str, value: float) -> str:
+    return f"{name.replace('_', ' ')} {_number(name, value)}"
+
+
+def _number(name: str, value: float) -> str:
+    return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"
+
+
 def _short(number: float) -> str:
     """Write a number to three digits with a unit: thousands, millions and so on.
 
@@ -80,8 +82,3 @@ def _short(number: float) -> str:
     while number >= 999.5 and power < len(_UNITS) - 1:
         number, power = number / 1000, power + 1
     return f"{number:.3g}{_UNITS[power] or ' '}"
-
-
-def model_on_data(group: Records) -> str:
-    """Name a group of runs of one model on one data set."""
-    return f"{group.all[0].get('model')} on {group.all[0].get('data')}"

@@ -1,4 +1,4 @@
-"""Where a training run's batches come from: memory, the GPU, or a folder of images."""
+"""Opens data sets for training: in memory, on the GPU, or read from a folder of images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from regrow.training.batch import Source
 from regrow.vision.data import (
     UCF101,
     Batches,
@@ -25,10 +26,9 @@ from regrow.vision.data import (
 
 __all__ = [
     "Change",
-    "Epochs",
     "Keep",
+    "LabelledSource",
     "Pairs",
-    "Source",
     "open_source",
 ]
 
@@ -46,16 +46,6 @@ Keep = Callable[[Tensor, Tensor], Tensor]
 """Keeps some samples; takes their labels and their indices, and returns the indices that stay."""
 
 
-class Epochs(Protocol):
-    """Batches for training, epoch by epoch."""
-
-    def __len__(self) -> int:
-        """Return how many batches an epoch has."""
-
-    def epoch(self, number: int, /) -> Pairs:
-        """Yield inputs and labels, batch by batch."""
-
-
 _FOLDERS: dict[str, Callable[[str | None, int], tuple[Any, Any]]] = {
     "imagenet": lambda where, seed: (
         ImageFolder.find("imagenet", "train", where, seed=seed),
@@ -68,26 +58,22 @@ _FOLDERS: dict[str, Callable[[str | None, int], tuple[Any, Any]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Source:
-    """Batches of one data set, ready for a model.
+@dataclass(frozen=True, kw_only=True)
+class LabelledSource(Source):
+    """A data set of labelled samples, opened for training and testing.
 
     Args:
         shape: of one input.
         classes: how many labels there are.
-        batches: for training.
         validation: yields what was split off for validation, batch by batch.
         test: yields the test part, batch by batch.
-        ready: turns a batch of inputs into what the model takes, on its device.
         moments: mean and deviation by which inputs were standardized; None: ``ready`` does it.
     """
 
     shape: tuple[int, ...]
     classes: int
-    batches: Epochs
     validation: Callable[[], Pairs]
     test: Callable[[], Pairs]
-    ready: Callable[[Tensor], Tensor]
     moments: tuple[Tensor, Tensor] | None = None
 
 
@@ -105,7 +91,7 @@ def open_source(
     ranks: int = 1,
     change: Change | None = None,
     keep: Keep | None = None,
-) -> Source:
+) -> LabelledSource:
     """Open a data set for training.
 
     Args:
@@ -150,13 +136,13 @@ def open_source(
     whole = len(kept) == len(labels)
     inputs, targets = (train, labels) if whole else (train[kept], labels[kept])
     augmented = standard(name) if augment else None
-    return Source(
+    return LabelledSource(
         shape=tuple(train.shape[1:]),
         classes=classes,
         batches=Batches(inputs, targets, batch, augment=augmented, **common),
         validation=lambda: _in_parts(train, labels, held_out),
         test=lambda: zip(test.split(_many(test)), test_labels.split(_many(test)), strict=True),
-        ready=lambda inputs: inputs,
+        example=lambda n: torch.zeros(n, *train.shape[1:]),
         moments=moments,
     )
 
@@ -192,7 +178,7 @@ def _open_folder(
     device: torch.device,
     batch: int,
     common: dict[str, Any],
-) -> Source:
+) -> LabelledSource:
     """Read in worker processes what does not fit into memory; bytes turn floats on the device."""
     pin = device.type == "cuda"
     workers = max(1, min(_READERS, os.cpu_count() or 1) // common["ranks"])
@@ -205,11 +191,12 @@ def _open_folder(
         255 * torch.tensor(v, device=device).view(-1, *(1 for _ in shape[1:]))
         for v in (_IMAGENET_MEAN, _IMAGENET_DEVIATION)
     )
-    return Source(
+    return LabelledSource(
         shape=tuple(shape),
         classes=len(train.classes),
         batches=FolderBatches(train, batch, workers=workers, pin_memory=pin, **common),
         validation=lambda: iter(()),
-        test=lambda: tests.epoch(0),
+        test=lambda: ((batch.inputs, batch.targets) for batch in tests.epoch(0)),
+        example=lambda n: torch.zeros(n, *shape),
         ready=lambda pixels: (pixels.to(device, non_blocking=True).float() - mean) / deviation,
     )

@@ -1,1 +1,0 @@
-"""Training a classifier: the trial that studies and `regrow train` share."""
