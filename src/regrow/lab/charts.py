@@ -14,6 +14,7 @@ from regrow.lab.statistics import Interval
 from regrow.lab.view import View
 
 __all__ = [
+    "COSTS",
     "costs",
     "curves",
     "curves_of",
@@ -26,6 +27,13 @@ __all__ = [
 
 Levels = Mapping[str, Interval]
 """Horizontal lines by label."""
+
+COSTS: Mapping[str, Callable[[Record], float | None]] = {
+    "training FLOPs": lambda record: record.get("training_flops"),
+    "inference FLOPs": lambda record: record.get("inference_flops"),
+    "bytes": lambda record: record.get("bytes_needed"),
+}
+"""What a trained network costs, by the heading of a table's column."""
 
 _STYLES = (":", "--", "-.")
 _COLUMNS = 3
@@ -232,7 +240,7 @@ def values_table(
 
 def costs(
     compared: Mapping[str, tuple[Record | None, Record | None]],
-    fields: Mapping[str, Callable[[Record], float | None]],
+    fields: Mapping[str, Callable[[Record], float | None]] = COSTS,
 ) -> Table | None:
     """Write what records cost, as fractions of what others cost.
 

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Literal
 
 from regrow.lab.claims import Claim, Verdict, above, all_of, at_least, below, differs, within
-from regrow.lab.effects import Average, Effect
+from regrow.lab.effects import Average, Effect, Level
 from regrow.lab.statistics import Interval
 from regrow.lab.tasks import mean_over_tasks
 from regrow.lab.view import View
@@ -62,8 +62,10 @@ class Rule:
     def __str__(self) -> str:
         """Say it in words."""
         measure = next(iter(self.effects.values())).measure
-        what = "ratio" if measure.ratio else "difference"
-        how = f"{measure.name}, {what} paired by seed, mean over {self.over}"
+        what = f"{'ratio' if measure.ratio else 'difference'} paired by seed, "
+        if all(isinstance(effect, Level) for effect in self.effects.values()):
+            what = ""
+        how = f"{measure.name}, {what}mean over {self.over}"
         return f"{_together(list(map(str, self.effects.values())))}: {how}. {self._interval()}."
 
     def _interval(self) -> str:
@@ -137,7 +139,8 @@ def _together(words: Sequence[str]) -> str:
         return "; ".join(words)
     first, *_ = split
     start, end = first[:head], first[len(first) - tail :]
-    return " ".join([*start, "each of", ", ".join(middles), *end]).strip()
+    between = "; " if any(", " in words for words in middles) else ", "
+    return " ".join([*start, "each of", between.join(middles), *end]).strip()
 
 
 def _alike(phrases: Sequence[Sequence[str]]) -> int:
