@@ -14,7 +14,7 @@ STUDIES: dict[str, str] = {
     "corruption-robustness": "regrow.studies.corruption_robustness:STUDY",
     "feature-selection": "regrow.studies.feature_selection:STUDY",
     "hard-samples": "regrow.studies.hard_samples.study:STUDY",
-    "pruning-criteria": "regrow.studies.pruning_criteria:STUDY",
+    "pruning-criteria": "regrow.studies.pruning_criteria.study:STUDY",
 }
 
 
