@@ -147,6 +147,8 @@ def curves(
         if same_y:
             axes.label_outer(remove_inner_ticks=False)
             axes.set_xlabel(x)
+        elif axes not in grid[::columns]:
+            axes.set_ylabel("")
     for axes in grid[len(panels) :]:
         axes.remove()
     _legend(figure, grid[: len(panels)])
@@ -214,7 +216,8 @@ def _legend(figure: Any, grid: Iterable[Any]) -> None:
     for axes in grid:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    columns = 2 if any(len(label) > 22 for label in handles) else 4
+    longest = max(map(len, handles), default=0)
+    columns = 4 if longest <= 22 else 3 if longest <= 28 else 2
     figure.legend(
         list(handles.values()), list(handles), loc="outside upper left", ncols=columns, fontsize=9
     )

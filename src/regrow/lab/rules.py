@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Literal
 
 from regrow.lab.claims import Claim, Verdict, above, all_of, at_least, below, differs, within
-from regrow.lab.effects import Average, Effect, Level
+from regrow.lab.effects import Average, Effect, Level, together
 from regrow.lab.statistics import Interval
 from regrow.lab.tasks import mean_over_tasks
 from regrow.lab.view import View
@@ -66,7 +65,7 @@ class Rule:
         if all(isinstance(effect, Level) for effect in self.effects.values()):
             what = ""
         how = f"{measure.name}, {what}mean over {self.over}"
-        return f"{_together(list(map(str, self.effects.values())))}: {how}. {self._interval()}."
+        return f"{together(list(map(str, self.effects.values())))}: {how}. {self._interval()}."
 
     def _interval(self) -> str:
         n = len(self.effects)
@@ -120,29 +119,3 @@ def claim(
 def each(names: Sequence[str], effect: Callable[[str], Effect]) -> dict[str, Effect]:
     """Ask the same of several arms."""
     return {name: effect(name) for name in names}
-
-
-def _together(words: Sequence[str]) -> str:
-    """Write phrases as one: what all begin and end with is said once.
-
-    Example:
-        >>> _together(["SET over dense (density 0.1)", "RigL over dense (density 0.1)"])
-        'each of SET, RigL over dense (density 0.1)'
-    """
-    if len(words) == 1:
-        return words[0]
-    split = [phrase.split(" ") for phrase in words]
-    head = _alike(split)
-    tail = min(_alike([phrase[::-1] for phrase in split]), min(map(len, split)) - head)
-    middles = [" ".join(phrase[head : len(phrase) - tail]) for phrase in split]
-    if not all(middles):
-        return "; ".join(words)
-    first, *_ = split
-    start, end = first[:head], first[len(first) - tail :]
-    between = "; " if any(", " in words for words in middles) else ", "
-    return " ".join([*start, "each of", between.join(middles), *end]).strip()
-
-
-def _alike(phrases: Sequence[Sequence[str]]) -> int:
-    """Count the words with which all phrases begin."""
-    return len(list(takewhile(lambda words: len(set(words)) == 1, zip(*phrases, strict=False))))
