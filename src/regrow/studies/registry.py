@@ -11,7 +11,7 @@ __all__ = ["STUDIES", "load_study"]
 # "module:attribute" by name.
 STUDIES: dict[str, str] = {
     "continual-dst": "regrow.studies.continual_dst:STUDY",
-    "corruption-robustness": "regrow.studies.corruption_robustness:STUDY",
+    "corruption-robustness": "regrow.studies.corruption_robustness.study:STUDY",
     "feature-selection": "regrow.studies.feature_selection:STUDY",
     "hard-samples": "regrow.studies.hard_samples.study:STUDY",
     "pruning-criteria": "regrow.studies.pruning_criteria.study:STUDY",
