@@ -149,7 +149,7 @@ def test_what_is_not_there_is_named(effect, said):
             gain("SET", "dense", VALUE) - gain("SET", "static", VALUE),
             {"within": 1},
             (
-                "[SET over dense] less [SET over static]: value, difference paired by seed, "
+                "SET over dense less static: value, difference paired by seed, "
                 "mean over tasks. The interval must lie within ±1."
             ),
         ),

@@ -14,12 +14,12 @@ import torch
 from markupsafe import escape
 
 import regrow
-from regrow.lab.records import Record, Records
+from regrow.lab.design import Labelled
+from regrow.lab.records import Record
 from regrow.lab.run import Run
-from regrow.studies.corruption_robustness import STUDY
-from regrow.studies.corruption_robustness.claims import CLAIMS
-from regrow.studies.corruption_robustness.methods import METHODS, MOVING, density_of, method_of
-from regrow.studies.corruption_robustness.presets import RADII, Setup
+from regrow.lab.view import View
+from regrow.studies.corruption_robustness.design import ARMS, MOVING, RADII, Task
+from regrow.studies.corruption_robustness.study import CLAIMS, STUDY
 from regrow.studies.corruption_robustness.trial import Robust
 from regrow.studies.vision.corrupted import SEED, corrupted_test
 from regrow.studies.vision.source import open_source
@@ -27,7 +27,19 @@ from regrow.training.train import start
 from regrow.vision.corruptions import CORRUPTIONS, FAMILIES, corrupt
 from regrow.vision.data import load_data
 
-SETUP = Setup.of(898, data="digits", model="conv-net", epochs=2, batch=64, tested=50)
+TASK = Task(
+    Robust(
+        seed=0,
+        method=regrow.Dense(),
+        data="digits",
+        model="conv-net",
+        epochs=2,
+        batch=64,
+        tested=50,
+        radii=RADII,
+    ),
+    898,
+)
 DENSITIES = (0.9, 0.5, 0.3)
 NAMES = (
     "more robust",
@@ -45,8 +57,9 @@ NAMES = (
 CPU = torch.device("cpu")
 
 
-def found(trial: Robust, gain: float = 0.0, **more: object) -> Record:
+def found(one: Labelled, gain: float = 0.0, **more: object) -> Record:
     """Make a record in which a network is this much better under everything, clean images too."""
+    labels, trial = one
     noise = random.Random(trial.identity).uniform(-0.0005, 0.0005) + 0.01 * trial.seed
     value = 0.5 + gain + noise
     curve = {str(radius): value - 0.1 for radius in RADII}
@@ -59,41 +72,48 @@ def found(trial: Robust, gain: float = 0.0, **more: object) -> Record:
         "remaining_kernels": 0.9 + noise,
         **more,
     }
-    return Record(trial.identity, trial.content, result, {}, Path())
+    return Record(trial.identity, trial.content, result, {}, Path(), labels=[labels])
 
 
-def grid(seeds: int = 5) -> list[Robust]:
-    return [t for s in range(seeds) for t in SETUP.trials(s, DENSITIES, tuple(MOVING))]
+def grid(seeds: int = 5) -> list[Labelled]:
+    return TASK.trials(seeds, DENSITIES, tuple(ARMS))
 
 
-def name_of(trial: Robust) -> str:
-    return method_of(found(trial))
+def moves(one: Labelled) -> bool:
+    return one.labels["arm"] in MOVING
 
 
-def judged(name: str, record_of) -> str:
-    return CLAIMS[NAMES.index(name)].judge(Records([record_of(t) for t in grid()])).outcome
+def judged(name: str, record_of, trials: list[Labelled] | None = None) -> str:
+    records = [record_of(one) for one in trials or grid()]
+    return CLAIMS[NAMES.index(name)].judge(View.of(records)).outcome
 
 
 # ---------------------------------------------------------------------- what is run
 
 
-def test_every_cell_is_run_once_and_named_as_it_was_made():
+def test_every_cell_is_run_once():
     trials = grid(2)
-    assert len({trial.identity for trial in trials}) == len(trials) == 2 * (1 + 3 * (2 + 6))
-    cells = {(name_of(t), density_of(found(t))) for t in trials}
-    assert cells == {("dense", 1.0)} | {(n, d) for n in METHODS[1:] for d in DENSITIES}
+    assert len({one.trial.identity for one in trials}) == len(trials) == 2 * (1 + 3 * (2 + 6))
+    cells = {(one.labels["arm"], one.labels.get("density")) for one in trials}
+    assert cells == {("dense", None)} | {(n, d) for n in ARMS if n != "dense" for d in DENSITIES}
 
 
 def test_all_methods_of_the_paper_drop_by_magnitude_and_end_at_their_density():
     for density in (0.9, 0.3):
         for name, make in MOVING.items():
-            method = make(density, 10)
+            method = make(density=density, every=10)["method"]
             drop = method.drop
             assert type(drop).__name__ == "Magnitude" or drop.gamma == 0, name
             assert method.density == density
             assert ("gradient" in name or name == "RigL") == (
                 type(method.grow).__name__ == "Gradient"
             )
+
+
+def test_topologies_move_fifty_times():
+    task = replace(TASK, train=50_000)
+    for one in task.trials(1, (0.5,), ("SET", "GraNet, random growth")):
+        assert 50 <= 2 * (50_000 // 64) // one.trial.method.update_every <= 52
 
 
 @pytest.mark.parametrize("preset", ["smoke", "quick", "paper"])
@@ -103,17 +123,26 @@ def test_data_that_a_preset_does_not_know_are_refused(preset):
 
 
 def test_the_papers_preset_is_on_the_published_sets():
-    trials = STUDY.trials("paper", "cifar100")
+    trials = [trial for _, trial in STUDY.trials("paper", "cifar100")]
     assert {t.model for t in trials} == {"resnet34"} and all(t.published for t in trials)
     assert {len(t.corruptions) for t in trials} == {19}
-    assert {t.data for t in STUDY.trials("paper")} >= {"imagenet", "ucf101", "tiny-imagenet"}
+    data = {trial.data for _, trial in STUDY.trials("paper")}
+    assert data >= {"imagenet", "ucf101", "tiny-imagenet"}
+
+
+def test_presets_share_no_task():
+    tasks = [
+        {one.labels["task"] for data in preset.designs for one in preset.trials(data)}
+        for preset in STUDY.presets.values()
+    ]
+    assert sum(map(len, tasks)) == len(set.union(*tasks))
 
 
 # ---------------------------------------------------------------------- what is tested
 
 
 def test_a_trial_reports_what_plain_loops_find(tmp_path):
-    trial = replace(SETUP.base, epochs=1, radii=(1.5,), corruptions=("fog", "shot_noise"))
+    trial = replace(TASK.base, epochs=1, radii=(1.5,), corruptions=("fog", "shot_noise"))
     training = start(trial, Run(tmp_path, {"device": "cpu"}))
     training.run_epoch()
     result = trial.test(training, Run(tmp_path, {"device": "cpu"}))
@@ -185,17 +214,27 @@ def test_nothing_is_gained_where_nothing_is():
 
 
 def test_a_method_that_is_worse_decides():
-    def record_of(trial):
+    def record_of(one):
         gain = {"SET": 0.05, "RigL": 0.05, "GraNet, random growth": -0.05}
-        return found(trial, gain.get(name_of(trial), 0.05 * (name_of(trial) in MOVING)))
+        return found(one, gain.get(one.labels["arm"], 0.05 * moves(one)))
 
     assert judged("more robust", record_of) == "not supported"
     assert judged("moving", record_of) == "supported"
 
 
+def test_a_method_that_is_not_run_at_all_densities_does_not_decide():
+    trials = TASK.trials(5, DENSITIES, ("dense", "SET", "RigL"))
+    trials += TASK.trials(5, DENSITIES[:1], ("GraNet, random growth",), "others")
+
+    def record_of(one):
+        return found(one, 0.05 if one.labels["arm"] in ("SET", "RigL") else 0.0)
+
+    assert judged("more robust", record_of, trials) == "supported"
+
+
 def test_a_gain_on_clean_images_too_is_no_robustness():
-    def record_of(trial):
-        return found(trial, 0.05 * (name_of(trial) in MOVING))
+    def record_of(one):
+        return found(one, 0.05 * moves(one))
 
     for name in ("more robust", "still is", "moving", "smaller number", "not paid"):
         assert judged(name, record_of) == "supported"
@@ -204,11 +243,11 @@ def test_a_gain_on_clean_images_too_is_no_robustness():
 
 
 def test_where_the_gain_is():
-    def under_noise(trial):
-        plain = found(trial)
+    def under_noise(one):
+        plain = found(one)
         corrupted = {
             name: {
-                s: v + 0.02 * int(s) * (name in FAMILIES["noise"]) * (name_of(trial) in MOVING)
+                s: v + 0.02 * int(s) * (name in FAMILIES["noise"]) * moves(one)
                 for s, v in each.items()
             }
             for name, each in plain.result["corrupted"].items()
@@ -220,19 +259,30 @@ def test_where_the_gain_is():
         assert judged(name, under_noise) == "supported"
 
 
+def test_frequencies_are_taken_away():
+    def record_of(one):
+        value = found(one).result["accuracy"]
+        curve = {str(radius): value - 0.2 + 0.05 * moves(one) for radius in RADII}
+        return found(one, low_pass=curve, high_pass=curve)
+
+    assert judged("high frequencies", record_of) == "supported"
+    assert judged("low frequencies", record_of) == "not supported"
+
+
 def test_kernels_are_counted_against_the_static_topology():
-    def record_of(trial):
-        return found(trial, remaining_kernels=0.9 - 0.1 * (name_of(trial) in MOVING))
+    def record_of(one):
+        return found(one, remaining_kernels=0.9 - 0.1 * moves(one))
 
     assert judged("whole kernels", record_of) == "supported"
 
 
 def test_a_page_is_made_of_any_part_of_the_records():
     trials = grid(3)
-    assert len(STUDY.sections(Records([found(t) for t in trials]))) >= 7
-    bare = [found(t, low_pass={}, remaining_kernels=None) for t in trials[:1]]
-    assert STUDY.sections(Records(bare))
-    assert not STUDY.sections(Records([]))
+    titles = [one.title for one in STUDY.sections(View.of([found(one) for one in trials]))]
+    assert len(titles) >= 7 and not [t for t in titles if t.startswith("Not shown")]
+    bare = [found(one, low_pass={}, remaining_kernels=None) for one in trials[:1]]
+    assert STUDY.sections(View.of(bare))
+    assert not STUDY.sections(View([]))
 
 
 @pytest.mark.slow
@@ -248,8 +298,9 @@ def test_the_smoke_preset_ends_with_a_page(tmp_path):
 
 
 def test_dense_controls_are_dense():
-    small = [t for t in grid(1) if t.narrow < 1]
-    assert all(isinstance(t.method, regrow.Dense) for t in small) and len(small) == len(DENSITIES)
+    small = {labels["density"]: t for labels, t in grid(1) if labels["arm"] == "small dense"}
+    assert all(isinstance(t.method, regrow.Dense) for t in small.values())
+    assert [t.narrow for t in small.values()] == list(small) == list(DENSITIES)
 
 
 @pytest.fixture

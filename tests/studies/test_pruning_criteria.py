@@ -2,66 +2,70 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from markupsafe import escape
 
 import regrow
+from regrow.lab.design import Labelled, labels_by_identity
 from regrow.lab.records import Record, Records
 from regrow.lab.run import Run
 from regrow.lab.sweep import sweep
-from regrow.studies.pruning_criteria import STUDY
-from regrow.studies.pruning_criteria.claims import CLAIMS
-from regrow.studies.pruning_criteria.criteria import CRITERIA, GROWTH, PAPER, criterion_of
+from regrow.lab.view import View
+from regrow.studies.pruning_criteria.criteria import CRITERIA, GROWTH, PAPER
+from regrow.studies.pruning_criteria.design import (
+    Task,
+    criteria_grid,
+    few_samples,
+    overlaps,
+    periods,
+)
 from regrow.studies.pruning_criteria.overlaps import ASKED, FRACTIONS
-from regrow.studies.pruning_criteria.trials import Setup, few_samples, grid, overlaps, periods
-from regrow.studies.pruning_criteria.view import tasks
+from regrow.studies.pruning_criteria.study import CLAIMS, STUDY
 from regrow.studies.vision.classify import Classify
 
-SETUP = Setup.of(898, data="digits", model="mlp-30", epochs=2, batch=64, learning_rate=0.05)
-VERDICT = {
-    claim: i
-    for i, claim in enumerate(
-        (
-            "similar",
-            "low density",
-            "magnitude",
-            "static",
-            "different",
-            "often",
-            "regularises",
-            "matters",
-            "small dense",
-            "shipped",
-        )
-    )
-}
+TASK = Task(
+    Classify(
+        seed=0,
+        method=regrow.Dense(),
+        data="digits",
+        model="mlp-30",
+        epochs=2,
+        batch=64,
+        learning_rate=0.05,
+    ),
+    898,
+)
+NAMES = (
+    *("similar", "low density", "magnitude", "static", "different"),
+    *("often", "regularises", "matters", "small dense", "shipped"),
+)
 
 
-def record(trial: Classify, accuracy: float, **more: object) -> Record:
-    return Record(trial.identity, trial.content, {"accuracy": accuracy, **more}, {}, Path())
+def record(trial: Classify, labels: list, accuracy: float) -> Record:
+    content = json.loads(json.dumps(trial.content))
+    return Record(trial.identity, content, {"accuracy": accuracy}, {}, Path(), labels=labels)
 
 
-def judged(accuracy_of, trials, name: str):
-    """Judge a claim by records whose accuracies a function gives, with a little noise by seed."""
-    found = [record(trial, accuracy_of(trial) + noise(trial)) for trial in trials]
-    return CLAIMS[VERDICT[name]].judge(Records(found))
+def judged(name: str, gain, trials: list[Labelled]):
+    """Judge a claim by records whose gains a function gives, with a little noise by seed."""
+    by_identity = labels_by_identity(trials)
+    records = []
+    for labels, trial in {one.trial.identity: one for one in trials}.values():
+        noise = random.Random(trial.identity).uniform(-0.0005, 0.0005) + 0.01 * trial.seed
+        accuracy = 0.7 + gain(labels | {"seed": trial.seed}) + noise
+        records.append(record(trial, by_identity[trial.identity], accuracy))
+    return CLAIMS[NAMES.index(name)].judge(View.of(records))
 
 
-def noise(trial: Classify) -> float:
-    return random.Random(f"{trial.identity}").uniform(-0.0005, 0.0005) + 0.01 * trial.seed
-
-
-def name_of(trial: Classify) -> str:
-    return criterion_of(record(trial, 0.0))
-
-
-def full_grid(seeds: int = 5) -> list[Classify]:
-    return list(grid(SETUP, seeds, (0.05, 0.1, 0.2)))
+def full_grid(seeds: int = 5) -> list[Labelled]:
+    return list(criteria_grid(TASK, seeds, (0.05, 0.1, 0.2)))
 
 
 # ---------------------------------------------------------------------- what is run
@@ -69,25 +73,46 @@ def full_grid(seeds: int = 5) -> list[Classify]:
 
 def test_the_grid_holds_every_cell_and_control_once():
     trials = full_grid(2)
-    assert len({trial.identity for trial in trials}) == len(trials) == 2 * (1 + 3 * (3 + 6 * 2))
-    cells = {(name_of(t), getattr(t.method, "grow", None), t.method.density) for t in trials}
+    assert len({one.trial.identity for one in trials}) == len(trials) == 2 * (1 + 3 * (3 + 6 * 2))
+    cells = {
+        (one.labels["arm"], one.labels.get("growth"), one.labels.get("density")) for one in trials
+    }
     for criterion in (*PAPER, "random"):
-        for growth in GROWTH.values():
+        for growth in GROWTH:
             assert (criterion, growth, 0.05) in cells
-    assert ("static", None, 0.1) in cells
-    assert sum(t.narrow < 1 for t in trials) == 6
+    assert {
+        ("static", None, 0.1),
+        ("dense", None, None),
+        ("SET as shipped", "random", 0.1),
+    } <= cells
+    assert ("SET as shipped", "gradient", 0.1) not in cells
+    assert sum(one.trial.narrow < 1 for one in trials) == 6
+
+
+def test_labels_say_what_a_trial_does():
+    for labels, trial in full_grid(1):
+        method = trial.method
+        if labels["arm"] in CRITERIA:
+            assert method.drop == CRITERIA[labels["arm"]]
+            assert method.grow == GROWTH[labels["growth"]]
+            assert method.update_every == labels["period"]
+        if labels["arm"] == "small dense":
+            assert trial.narrow == labels["density"]
+        elif "density" in labels:
+            assert method.density == labels["density"]
 
 
 def test_every_run_has_as_many_updates_whatever_its_length():
     for epochs in (20, 200):
-        setup = Setup.of(50_000, data="cifar10", model="resnet20", epochs=epochs)
-        method = setup.moving("magnitude", "random", 0.1)
-        assert 44 <= setup.steps // method.update_every <= 46
+        base = replace(TASK.base, data="cifar10", model="resnet20", epochs=epochs, batch=128)
+        (one,) = Task(base, 50_000).trials("grid", ["SET"], 1, density=[0.1], growth=["random"])
+        method = one.trial.method
+        assert 44 <= epochs * (50_000 // 128) // method.update_every <= 46
         assert method.drop_fraction(0.0) == 0.5 and method.drop_fraction(1.0) == 0.005
 
 
 def test_the_papers_preset_is_its_grid():
-    trials = STUDY.trials("paper", "cifar10")
+    trials = [trial for _, trial in STUDY.trials("paper", "cifar10")]
     here = [t for t in trials if t.model == "resnet56" and t.method.name == "Dynamic"]
     assert {t.method.density for t in here} >= {0.05, 0.06, 0.07, 0.08, 0.09, 0.15, 0.3, 0.4, 0.5}
     assert {t.method.update_every for t in here} >= {25, 50, 100, 200, 400, 1600, 3200, 6400}
@@ -101,103 +126,129 @@ def test_data_that_a_preset_does_not_know_are_refused(preset):
         STUDY.trials(preset, "mnist")
 
 
+def test_presets_share_no_task():
+    tasks = [
+        {one.labels["task"] for data in preset.designs for one in preset.trials(data)}
+        for preset in STUDY.presets.values()
+    ]
+    assert sum(map(len, tasks)) == len(set.union(*tasks))
+
+
 def test_grid_and_periods_are_told_apart_in_one_folder():
-    trials = [*full_grid(3), *periods(SETUP, 3, (1, 14), (0.1,))]
-    (task,) = tasks(Records([record(trial, trial.seed / 10) for trial in trials]))
-    assert task.period == max(SETUP.steps // 44, 1) or len(task.periods) == 2
-    assert task.densities == [0.05, 0.1, 0.2]
-    assert task.accuracy("static", 0.05) == {0: 0.0, 1: 10.0, 2: 20.0}
+    assert TASK.period == 1
+    trials = [*full_grid(3), *periods(TASK, 3, (1, 14), (0.1,))]
+    by_identity = labels_by_identity(trials)
+    both = [labels for labels in by_identity.values() if len(labels) == 2]
+    assert len(both) == 3 * (1 + 3 * 2)  # the static network, and criteria with the grid's period
+    view = View.of(
+        record(trial, by_identity[trial.identity], trial.seed / 10)
+        for trial in {one.trial.identity: one.trial for one in trials}.values()
+    )
+    assert len(view.axis("task")) == 1
+    grid = view.where(part="grid", arm="static")
+    assert grid.axis("density") == [0.05, 0.1, 0.2]
+    assert grid.where(density=0.1).values(lambda r: r.result["accuracy"]) == {0: 0, 1: 0.1, 2: 0.2}
+    assert view.where(part="periods").axis("period") == [1, 14]
+    shared = view.where(arm="SNIP", growth="random", density=0.1, period=1)
+    assert shared.axis("part") == ["grid", "periods"]
+    assert shared.values(lambda r: r.result["accuracy"]) == {0: 0, 1: 0.1, 2: 0.2}
 
 
 # ---------------------------------------------------------------------- how rules decide
 
 
-def test_alike_and_different():
-    assert judged(lambda t: 0.7, full_grid(), "similar").outcome == "supported"
-
-    def two_worse(trial):
-        return 0.7 - 0.03 * (name_of(trial) in ("SNIP", "MEST") and trial.method.density == 0.2)
-
-    assert judged(two_worse, full_grid(), "similar").outcome == "not supported"
-
-    def one_worse(trial):
-        return 0.7 - 0.03 * (name_of(trial) == "SNIP")
-
-    assert judged(one_worse, full_grid(), "similar").outcome == "supported"
+YES, NO, OPEN = "supported", "not supported", "inconclusive"
 
 
-def test_differences_that_grow():
-    def spread(trial):
-        return (
-            0.7 + PAPER.index(name_of(trial)) * 0.01 * (trial.method.density == 0.05)
-            if (name_of(trial) in PAPER)
-            else 0.7
-        )
+@pytest.mark.parametrize(
+    ("name", "gain", "outcome"),
+    [
+        ("similar", lambda one: 0.0, YES),
+        ("similar", lambda one: -0.03 * (one["arm"] == "SNIP"), YES),
+        (
+            "similar",
+            lambda one: -0.03 * (one["arm"] in ("SNIP", "MEST") and one["density"] == 0.2),
+            NO,
+        ),
+        (
+            "low density",
+            lambda one: (
+                0.01 * PAPER.index(one["arm"]) * (one["density"] == 0.05)
+                if one["arm"] in PAPER
+                else 0.0
+            ),
+            YES,
+        ),
+        ("magnitude", lambda one: 0.02 * (one["arm"] == "magnitude"), YES),
+        (
+            "magnitude",
+            lambda one: 0.02 * (one["arm"] == "magnitude") + 0.04 * (one["arm"] == "SNIP"),
+            NO,
+        ),
+        ("matters", lambda one: 0.02 * (one["arm"] == "magnitude"), YES),
+        ("static", lambda one: -0.02 * (one["arm"] == "static"), YES),
+        (
+            "static",
+            lambda one: -0.02 * (one["arm"] == "static") - 0.05 * (one["arm"] == "SNIP"),
+            NO,
+        ),
+        ("shipped", lambda one: -0.1 * (one["arm"] == "SET as shipped"), YES),
+        ("small dense", lambda one: -0.1 * (one["arm"] == "small dense"), YES),
+    ],
+)
+def test_rules_of_the_grid(name, gain, outcome):
+    assert judged(name, gain, full_grid()).outcome == outcome
 
-    assert judged(spread, full_grid(), "low density").outcome == "supported"
+
+def test_two_seeds_decide_nothing():
+    verdict = judged("magnitude", lambda one: 0.02 * (one["arm"] == "magnitude"), full_grid(2))
+    assert verdict.outcome == OPEN and "fewer than 3 seeds" in verdict.why
 
 
-def test_magnitude_first_and_not_first():
-    def best(trial):
-        return 0.7 + 0.02 * (name_of(trial) == "magnitude")
-
-    def beaten(trial):
-        return best(trial) + 0.04 * (name_of(trial) == "SNIP")
-
-    assert judged(best, full_grid(), "magnitude").outcome == "supported"
-    assert judged(beaten, full_grid(), "magnitude").outcome == "not supported"
-    assert judged(best, full_grid(), "matters").outcome == "supported"
-    assert judged(best, full_grid(2), "magnitude").outcome == "inconclusive"
-
-
-def test_every_criterion_must_beat_static():
-    def all_beat(trial):
-        return 0.7 - 0.02 * (name_of(trial) == "static")
-
-    def one_does_not(trial):
-        return all_beat(trial) - 0.05 * (name_of(trial) == "SNIP")
-
-    assert judged(all_beat, full_grid(), "static").outcome == "supported"
-    assert judged(one_does_not, full_grid(), "static").outcome == "not supported"
-
-
-def test_the_shipped_rule_and_the_small_network():
-    def worse(trial):
-        return 0.7 - 0.1 * (name_of(trial) == "SET as shipped") - 0.1 * (trial.narrow < 1)
-
-    assert judged(worse, full_grid(), "shipped").outcome == "supported"
-    assert judged(worse, full_grid(), "small dense").outcome == "supported"
+def test_three_of_four_must_be_similar():
+    verdict = judged("similar", lambda one: -0.03 * (one["arm"] == "SNIP"), full_grid())
+    assert verdict.why == "the third closest of four; 3 supported, 1 not supported"
+    assert abs(verdict.effect.mean) < 0.1
 
 
 def test_updates_too_often():
-    setup = Setup.of(8980, data="digits", model="mlp-30", epochs=2, batch=64)
-    trials = [*grid(setup, 3, (0.1,)), *periods(setup, 3, (1,), (0.1,))]
-    grids = setup.moving("magnitude", "random", 0.1).update_every
-    assert grids > 1
+    task = replace(TASK, train=8980)
+    assert task.period > 1
+    trials = [*criteria_grid(task, 3, (0.1,)), *periods(task, 3, (1, 20), (0.1,))]
+    verdict = judged("often", lambda one: -0.05 * (one.get("period") == 1), trials)
+    assert verdict.outcome == YES
+    assert verdict.effect.mean == pytest.approx(-5, abs=0.1)
 
-    def often(trial):
-        return 0.7 - 0.05 * (getattr(trial.method, "update_every", 0) == 1)
 
-    assert judged(often, trials, "often").outcome == "supported"
+@pytest.mark.parametrize(
+    ("alike", "outcome"), [(0.4, YES), (0.6, NO)], ids=["different", "the same"]
+)
+def test_criteria_choose_differently(alike, outcome):
+    pairs = {"magnitude | SNIP": alike - 0.1, "magnitude | reciprocal sensitivity": alike + 0.1}
+    records = [
+        replace(record(trial, [labels], 0.0), result={"first": {"0.25": pairs}})
+        for labels, trial in overlaps(TASK, 3, 0.2)
+    ]
+    verdict = CLAIMS[NAMES.index("different")].judge(View.of(records))
+    assert verdict.outcome == outcome and verdict.effect.mean == pytest.approx(alike)
 
 
 def test_few_samples_against_both_controls():
-    trials = [*few_samples(SETUP, 3, (0.95, 0.5), (0.2,))]
+    trials = [*few_samples(TASK, 3, (0.95, 0.5), (0.2,))]
 
-    def better(trial):
-        return 0.7 + 0.02 * (trial.method.name == "Dynamic")
+    def as_static(one):
+        up_and_down = 0.005 * (one["seed"] - 1) * (one["arm"] == "magnitude")
+        return 0.02 * (one["arm"] in ("static", "magnitude")) + up_and_down
 
-    def as_static(trial):
-        up_and_down = 0.01 * (trial.seed - 1) * (trial.method.name == "Dynamic")
-        return 0.7 + 0.02 * (trial.method.name != "Dense") + up_and_down
-
-    assert judged(better, trials, "regularises").outcome == "supported"
-    assert judged(as_static, trials, "regularises").outcome == "inconclusive"
+    better = judged("regularises", lambda one: 0.02 * (one["arm"] == "magnitude"), trials)
+    assert better.outcome == YES
+    same = judged("regularises", as_static, trials)
+    assert same.outcome == OPEN and same.why.startswith("as for against static")
 
 
 def test_without_records_nothing_is_decided():
     for claim in CLAIMS:
-        verdict = claim.judge(Records([]))
+        verdict = claim.judge(View([]))
         assert verdict.outcome == "inconclusive" and verdict.why
 
 
@@ -205,8 +256,8 @@ def test_without_records_nothing_is_decided():
 
 
 def test_overlaps_compare_one_state(tmp_path):
-    setup = Setup.of(898, data="digits", model="mlp-30", epochs=6, batch=64, learning_rate=0.05)
-    (trial,) = overlaps(setup, 1, 0.5, every=10)
+    task = replace(TASK, base=replace(TASK.base, epochs=6))
+    ((_, trial),) = overlaps(task, 1, 0.5, every=10)
     found = trial.run(Run(tmp_path, {"device": "cpu"}))
     assert list(found["first"]) == [str(share) for share in FRACTIONS]
     for share in FRACTIONS:
@@ -221,10 +272,8 @@ def test_overlaps_compare_one_state(tmp_path):
 
 def test_ray_finds_what_this_process_finds(tmp_path):
     pytest.importorskip("ray")
-    trials = [
-        Classify(seed=1, data="digits", model="mlp-30", method=method, epochs=2, batch=64)
-        for method in (regrow.Dense(), SETUP.moving("SNIP", "gradient", 0.1))
-    ] + list(overlaps(SETUP, 1, 0.2))
+    arms = TASK.trials("grid", ["dense", "SNIP"], 1, density=[0.1], growth=["gradient"])
+    trials = [one.trial for one in (*arms, *overlaps(TASK, 1, 0.2))]
     options = {"device": "cpu"}
     assert not sweep(trials, tmp_path / "here", options=options, executor="inline").failed
     assert not sweep(trials, tmp_path / "ray", options=options, executor="ray", jobs=2).failed

@@ -14,6 +14,7 @@ from regrow.lab.statistics import Interval
 from regrow.lab.view import View
 
 __all__ = [
+    "COSTS",
     "costs",
     "curves",
     "curves_of",
@@ -26,6 +27,13 @@ __all__ = [
 
 Levels = Mapping[str, Interval | Mapping[float, float]]
 """Black lines by label: horizontal ones, or values by place, such as what theory expects."""
+
+COSTS: Mapping[str, Callable[[Record], float | None]] = {
+    "training FLOPs": lambda record: record.get("training_flops"),
+    "inference FLOPs": lambda record: record.get("inference_flops"),
+    "bytes": lambda record: record.get("bytes_needed"),
+}
+"""What a trained network costs, by the heading of a table's column."""
 
 _STYLES = (":", "--", "-.")
 _COLUMNS = 3
@@ -138,6 +146,8 @@ def curves(
         if same_y:
             axes.label_outer(remove_inner_ticks=False)
             axes.set_xlabel(x)
+        elif axes not in grid[::columns]:
+            axes.set_ylabel("")
     for axes in grid[len(panels) :]:
         axes.remove()
     _legend(figure, grid[: len(panels)])
@@ -221,7 +231,8 @@ def _legend(figure: Any, grid: Iterable[Any]) -> None:
     for axes in grid:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    columns = 2 if any(len(label) > 22 for label in handles) else 4
+    longest = max(map(len, handles), default=0)
+    columns = 4 if longest <= 22 else 3 if longest <= 28 else 2
     figure.legend(
         list(handles.values()), list(handles), loc="outside upper left", ncols=columns, fontsize=9
     )
@@ -247,7 +258,7 @@ def values_table(
 
 def costs(
     compared: Mapping[str, tuple[Record | None, Record | None]],
-    fields: Mapping[str, Callable[[Record], float | None]],
+    fields: Mapping[str, Callable[[Record], float | None]] = COSTS,
 ) -> Table | None:
     """Write what records cost, as fractions of what others cost.
 

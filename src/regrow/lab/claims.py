@@ -24,6 +24,8 @@ __all__ = [
 
 Outcome = Literal["supported", "not supported", "inconclusive"]
 SEEDS_NEEDED = 3
+_NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
+_ORDINALS = {1: "closest", 2: "second closest", 3: "third closest"}
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,8 @@ def at_least(count: int, parts: Mapping[str, Verdict]) -> Verdict:
         outcome = "not supported"
     each = ", ".join(f"{outcomes.count(o)} {o}" for o in dict.fromkeys(outcomes))
     deciding = ordered[count - 1]
-    why = f"number {count} of {len(parts)}, from the closest to 0; {each}"
+    place = _ORDINALS.get(count, f"{count}th closest")
+    why = f"the {place} of {_NUMBERS.get(len(parts), len(parts))}; {each}"
     return Verdict(outcome, deciding.effect, deciding.unit, why)
 
 

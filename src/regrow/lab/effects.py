@@ -7,10 +7,11 @@ they are, so that the rule a reader sees is the rule that ran.
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from itertools import product, takewhile
 from typing import Any, TypeAlias
 
 from regrow.lab.records import Record
@@ -33,6 +34,7 @@ __all__ = [
     "level",
     "mean_of",
     "percent",
+    "together",
 ]
 
 BySeed: TypeAlias = Mapping[int, float]
@@ -189,13 +191,15 @@ class _Less(Effect):
 
     @property
     def measure(self) -> Measure:  # type: ignore[override]
-        return self.one.measure
+        one, other = self.one.measure, self.other.measure
+        return one if one.name == other.name else replace(one, name=f"{one.name} less {other.name}")
 
     def by_seed(self, task: View) -> BySeed:
         return differences(self.one.by_seed(task), self.other.by_seed(task), common=True)
 
     def __str__(self) -> str:
-        return f"[{self.one}] less [{self.other}]"
+        one, other = str(self.one), str(self.other)
+        return one if one == other else together([one, other], "", " less ")
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ class _Mean(Effect):
         return averaged([part.by_seed(task) for part in self.parts])
 
     def __str__(self) -> str:
-        return f"the mean of {' and '.join(f'[{part}]' for part in self.parts)}"
+        return together(list(map(str, self.parts)), "the mean of", " and ")
 
 
 def mean_of(*parts: Effect) -> Effect:
@@ -310,3 +314,37 @@ def _value(value: Any) -> str:
         *most, last = map(_value, value)
         return f"{', '.join(most)} and {last}" if most else last
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def together(phrases: Sequence[str], lead: str = "each of", between: str = ", ") -> str:
+    """Write phrases as one: what all begin and end with is said once.
+
+    Example:
+        >>> together(["SET over dense (density 0.1)", "RigL over dense (density 0.1)"])
+        'each of SET, RigL over dense (density 0.1)'
+        >>> together(["SET over dense (density 0.1)", "SET over dense (density 0.2)"], "", " less ")
+        'SET over dense (density 0.1 less 0.2)'
+    """
+    if len(phrases) == 1:
+        return phrases[0]
+    split = [re.findall(r"[()\[\],]|[^\s()\[\],]+", phrase) for phrase in phrases]
+    head = _alike(split)
+    tail = min(_alike([words[::-1] for words in split]), min(map(len, split)) - head)
+    first, *_ = split
+    middles = [words[head : len(words) - tail] for words in split]
+    if not all(words and _closed(words) for words in middles) or head + tail == 0:
+        return f"{lead} {between.join(f'[{phrase}]' for phrase in phrases)}".strip()
+    if any("," in words for words in middles):
+        between = between.replace(", ", "; ")
+    said = [*first[:head], lead, between.join(map(" ".join, middles)), *first[len(first) - tail :]]
+    return re.sub(r"(?<=[(\[]) | (?=[)\],])", "", " ".join(filter(None, said)))
+
+
+def _alike(phrases: Sequence[Sequence[str]]) -> int:
+    """Count the words with which all phrases begin."""
+    return len(list(takewhile(lambda words: len(set(words)) == 1, zip(*phrases, strict=False))))
+
+
+def _closed(words: Sequence[str]) -> bool:
+    """Whether each bracket that is opened is closed."""
+    return words.count("(") == words.count(")") and words.count("[") == words.count("]")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from regrow.lab.claims import Claim, Verdict, above, all_of, at_least, below, differs, within
-from regrow.lab.effects import Average, Effect, Level
+from regrow.lab.effects import Average, Effect, Level, together
 from regrow.lab.statistics import Interval
 from regrow.lab.tasks import mean_over_tasks
 from regrow.lab.view import View
@@ -132,4 +132,4 @@ def _together(words: Mapping[str, str]) -> str:
     alike = {phrase.replace(name, "it") for name, phrase in words.items()}
     if len(phrases) > 1 and len(alike) == 1:
         return f"for each of {', '.join(words)}: {alike.pop()}"
-    return "; ".join(phrases)
+    return together(phrases)

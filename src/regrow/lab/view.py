@@ -40,6 +40,11 @@ class View:
         """The records, each once, in the order of their identities."""
         return sorted({r.identity: r for _, r in self.rows}.values(), key=lambda r: r.identity)
 
+    @property
+    def first(self) -> Record | None:
+        """The record with the lowest seed; None if there are no records."""
+        return min(self.records, key=lambda record: record.config["seed"], default=None)
+
     def where(self, **wanted: Any) -> View:
         """Keep the records that have these labels.
 
@@ -69,14 +74,14 @@ class View:
         return {place: self.where(**{name: place}) for place in self.axis(name)}
 
     def values(self, measure: Callable[[Record], float]) -> dict[int, float]:
-        """Return a measure by seed.
+        """Return a measure by seed; a record with two sets of labels counts once.
 
         Raises:
             ValueError: there are no records, or a seed occurs twice: these are records of more than
                 one cell, and the message names the axes in which they differ.
         """
         values: dict[int, float] = {}
-        for _, record in self.rows:
+        for record in {id(record): record for _, record in self.rows}.values():
             if (seed := record.config["seed"]) in values:
                 raise ValueError(f"seed {seed} occurs twice: say which {self._differing()}")
             values[seed] = measure(record)

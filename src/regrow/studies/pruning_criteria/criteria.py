@@ -11,9 +11,8 @@ from regrow.engine.criteria import (
     WeightTimesGradient,
 )
 from regrow.engine.scores import Gradient, Magnitude, Random, Score, SignedMagnitude
-from regrow.lab.records import Record
 
-__all__ = ["CRITERIA", "GROWTH", "PAPER", "criterion_of", "growth_of"]
+__all__ = ["CRITERIA", "GROWTH", "PAPER"]
 
 CRITERIA: Mapping[str, Score] = {
     "magnitude": Magnitude(),
@@ -26,17 +25,3 @@ CRITERIA: Mapping[str, Score] = {
 }
 PAPER = ("magnitude", "SET", "MEST", "SNIP", "reciprocal sensitivity")
 GROWTH: Mapping[str, Score] = {"random": Random(), "gradient": Gradient()}
-
-
-def criterion_of(record: Record) -> str:
-    """Name what a record's method dropped by; "static" or "dense" if it dropped nothing."""
-    kind = record.get("method.drop.kind")
-    named = {type(score).__name__: name for name, score in CRITERIA.items()}
-    return named[kind] if kind else str(record.get("method.kind")).lower()
-
-
-def growth_of(record: Record) -> str:
-    """Name what a record's method grew by; "" if nothing."""
-    kind = record.get("method.grow.kind")
-    named = {type(score).__name__: name for name, score in GROWTH.items()}
-    return named[kind] if kind else ""
