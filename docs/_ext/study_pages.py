@@ -8,7 +8,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from regrow.lab.report import claims_html, figure_style, section_html
+from regrow.lab.report import claims_html, section_html
 from regrow.lab.study_page import find
 from regrow.studies.registry import load_study
 
@@ -25,9 +25,7 @@ class Study(SphinxDirective):
         name = self.arguments[0]
         found = find((RESULTS / name,), load_study)
         made: list[nodes.Node] = [self._raw(claims_html(found.verdicts))]
-        with figure_style():
-            contents = found.study.sections(found.records)
-        for content in contents:
+        for content in found.sections():
             section = nodes.section(ids=[nodes.make_id(content.title)])
             section += nodes.title(text=content.title)
             section += self._raw(section_html(content))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,7 +116,7 @@ def claim(
     return Claim(sentence, source, " ".join(part for part in (str(rule), note) if part), rule)
 
 
-def each(names: Sequence[str], effect: Callable[[str], Effect]) -> dict[str, Effect]:
+def each(names: Iterable[str], effect: Callable[[str], Effect]) -> dict[str, Effect]:
     """Ask the same of several arms."""
     return {name: effect(name) for name in names}
 

@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from regrow.lab.report import COLOURS, Section, figure_style, page, svg
+from regrow.lab.figures import COLOURS, figure_style, svg
+from regrow.lab.report import page
+from regrow.lab.section import Section
 from regrow.lab.statistics import mean_interval
 from regrow.studies.demo.trial import DENSE, Cell, TrialResult
 from regrow.studies.demo.words import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from regrow.lab.report import Table
+from regrow.lab.section import Table
 from regrow.lab.statistics import Interval, mean_interval, paired_interval
 from regrow.studies.demo.trial import DENSE, Cell, TrialResult
 
