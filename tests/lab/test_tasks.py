@@ -14,6 +14,7 @@ from regrow.lab.tasks import (
     by_setting,
     interquartile_interval,
     interquartile_mean,
+    mean_over_tasks,
     of_each,
     probability_of_improvement,
 )
@@ -104,6 +105,39 @@ def test_a_task_without_the_value_is_left_out_and_none_is_an_error():
         of_each([b], value)
     with pytest.raises(ValueError, match="no records"):
         of_each([], value)
+
+
+def test_without_overlap_it_is_students_interval_and_with_it_wider():
+    values = {0: 1.0, 1: 2.5, 2: 2.0, 3: 4.0, 4: 1.5}
+    plain = mean_over_tasks({"a": values})
+    numbers = list(values.values())
+    expected = stats.t.interval(0.95, 4, np.mean(numbers), stats.sem(numbers))
+    assert (plain.low, plain.high) == pytest.approx(expected)
+    wider = mean_over_tasks({"a": values}, overlap=3 / 7)
+    assert wider.half_width / plain.half_width == pytest.approx(np.sqrt((1 / 5 + 3 / 7) * 5))
+    assert wider.mean == plain.mean and wider.n == 5
+
+
+def test_intervals_of_resampled_splits_cover_the_truth_only_when_corrected():
+    """Nadeau and Bengio's setting: accuracies of overlapping halves of one sample."""
+    rng = np.random.default_rng(0)
+    covered = {0.0: 0, 3 / 7: 0}
+    for _ in range(150):
+        X = np.sort(rng.normal(size=60)) + 0.0
+        splits = {}
+        for split in range(5):
+            order = rng.permutation(60)
+            test = X[order[:18]]  # an estimate of the mean of X's distribution, 0
+            splits[split] = float(test.mean())
+        for overlap in covered:
+            found = mean_over_tasks({"a": splits}, overlap=overlap)
+            covered[overlap] += found.low <= 0 <= found.high
+    assert covered[0.0] < covered[3 / 7] and covered[3 / 7] / 150 > 0.85
+
+
+def test_tasks_weigh_the_same_however_many_runs():
+    found = mean_over_tasks({"a": {0: 0.0, 1: 0.0}, "b": dict.fromkeys(range(9), 3.0)})
+    assert (found.mean, found.low, found.high, found.n) == (1.5, 1.5, 1.5, 2)
 
 
 def test_records_of_one_setting_are_a_group_and_a_taken_name_gets_a_prime():

@@ -65,7 +65,7 @@ class Measure:
 
 
 def percent(field: str, name: str, unit: str = "points of accuracy") -> Measure:
-    """Read a share from the results, in per cent.
+    """Read a share from the results, in per cent; inner fields by dots.
 
     Example:
         >>> from pathlib import Path
@@ -75,7 +75,7 @@ def percent(field: str, name: str, unit: str = "points of accuracy") -> Measure:
     """
 
     def read(record: Record) -> float:
-        if (share := record.result.get(field)) is None:
+        if (share := record.get(field)) is None:
             raise ValueError(f"no {name}")
         return 100 * float(share)
 
@@ -111,6 +111,20 @@ class Effect(ABC):
         Raises:
             ValueError: no task has it; the message is the last task's.
         """
+        mean = average(self.by_task(view))
+        if not self.measure.ratio:
+            return mean
+        return Interval(math.exp(mean.mean), math.exp(mean.low), math.exp(mean.high), mean.n)
+
+    def by_task(self, view: View) -> dict[str, BySeed]:
+        """Compute it for each task that has it.
+
+        Args:
+            view: records, labelled by ``task``.
+
+        Raises:
+            ValueError: no task has it; the message is the last task's.
+        """
         values, why = {}, "there are no records to judge by"
         for name, task in view.by("task").items():
             try:
@@ -119,10 +133,7 @@ class Effect(ABC):
                 why = f"{name}: {error}"
         if not values:
             raise ValueError(why)
-        mean = average(values)
-        if not self.measure.ratio:
-            return mean
-        return Interval(math.exp(mean.mean), math.exp(mean.low), math.exp(mean.high), mean.n)
+        return values
 
     def maybe(self, view: View, average: Average = mean_over_tasks) -> Interval | None:
         """Return :meth:`interval`; None where no task has it."""
@@ -170,7 +181,7 @@ class Gain(Effect):
 
     def by_seed(self, task: View) -> BySeed:
         """Average the differences over the places, seed by seed."""
-        one, over = (task.where(**_own(side, task)) for side in (self.one, self.over))
+        one, over = (_narrowed(side, task) for side in (self.one, self.over))
         parts = []
         for at in _places(self.at, one, over):
             pair = (side.at(**at).values(self.measure) for side in (one, over))
@@ -251,6 +262,12 @@ def _side(side: str | Mapping[str, Any]) -> Mapping[str, Any]:
     return {"arm": side} if isinstance(side, str) else side
 
 
+def _narrowed(side: Mapping[str, Any], task: View) -> View:
+    if not (view := task.where(**_own(side, task))):
+        raise ValueError(f"no records of {_words(side)}")
+    return view
+
+
 def _own(side: Mapping[str, Any], task: View) -> dict[str, Any]:
     """Resolve the lowest and highest place of a side by itself."""
     fixed = {axis: value for axis, value in side.items() if value not in (LOWEST, HIGHEST)}
@@ -269,6 +286,8 @@ def _places(at: Mapping[str, Any], *sides: View) -> Iterator[dict[str, Any]]:
             raise ValueError(f"no such records have {axis}")
     fixed = {axis: value for axis, value in at.items() if not _open(value)}
     here = [side.at(**fixed) for side in sides]
+    if not all(here):
+        raise ValueError(f"no records of {_words(fixed)}")
     open_axes = {axis: _shared(axis, value, here) for axis, value in at.items() if _open(value)}
     for axis, places in open_axes.items():
         if not places:

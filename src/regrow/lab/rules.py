@@ -35,6 +35,7 @@ class Rule:
         count: how many effects must lie there; None is all of them.
         average: makes an interval of numbers by task and seed.
         over: what is averaged over, in words.
+        by: what is paired, in words.
     """
 
     effects: Mapping[str, Effect]
@@ -43,17 +44,21 @@ class Rule:
     count: int | None = None
     average: Average = mean_over_tasks
     over: str = "tasks"
+    by: str = "seed"
 
     def __call__(self, view: View) -> Verdict:
         """Decide it by the records."""
-        judge = _JUDGES[self.side]
-        parts = {
-            name: judge(effect.interval(view, self.average), self.bar, self._unit)
-            for name, effect in self.effects.items()
-        }
+        parts = {name: self._judged(name, view) for name in self.effects}
         if self.count is not None:
             return at_least(self.count, parts)
         return parts[""] if "" in parts else all_of(parts)
+
+    def _judged(self, name: str, view: View) -> Verdict:
+        try:
+            interval = self.effects[name].interval(view, self.average)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}" if name else str(error)) from error
+        return _JUDGES[self.side](interval, self.bar, self._unit)
 
     @property
     def _unit(self) -> str:
@@ -62,8 +67,8 @@ class Rule:
     def __str__(self) -> str:
         """Say it in words."""
         measure = next(iter(self.effects.values())).measure
-        what = "ratio" if measure.ratio else "difference"
-        how = f"{measure.name}, {what} paired by seed, mean over {self.over}"
+        what, mean = ("ratio", "geometric mean") if measure.ratio else ("difference", "mean")
+        how = f"{measure.name}, {what} paired by {self.by}, {mean} over {self.over}"
         return f"{_together(list(map(str, self.effects.values())))}: {how}. {self._interval()}."
 
     def _interval(self) -> str:
@@ -86,6 +91,7 @@ def claim(
     count: int | None = None,
     average: Average = mean_over_tasks,
     over: str = "tasks",
+    by: str = "seed",
     **bar: float,
 ) -> Claim:
     r"""Make a claim that is decided by effects.
@@ -98,6 +104,7 @@ def claim(
         count: how many effects must lie on the side; None is all of them.
         average: makes an interval of numbers by task and seed.
         over: what is averaged over, in words.
+        by: what is paired, in words.
         bar: exactly one of ``above=``, ``below=``, ``within=``, ``differs=``.
 
     Example:
@@ -111,7 +118,7 @@ def claim(
         raise ValueError(f"bar={bar}: give one of {', '.join(_JUDGES)}")
     ((side, place),) = bar.items()
     named = {"": effects} if isinstance(effects, Effect) else dict(effects)
-    rule = Rule(named, side, place, count, average, over)  # type: ignore[arg-type]
+    rule = Rule(named, side, place, count, average, over, by)  # type: ignore[arg-type]
     return Claim(sentence, source, " ".join(part for part in (str(rule), note) if part), rule)
 
 

@@ -1,4 +1,4 @@
-"""What a column of the study is: a rule that chooses k features of a training part."""
+"""A selector: chooses k features of a training part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Choice", "Column", "best"]
+__all__ = ["Choice", "Selector", "best"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -31,21 +31,32 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Column(ABC):
+class Selector(ABC):
     """A selector with its settings, which are its fields: they decide what a trial is.
 
     Attributes:
         seeded: whether the choice depends on the seed; else one seed is run.
-        package: what must be installed besides regrow's own, if anything.
+        package: what must be installed besides regrow's own, if anything; its trials are part of a
+            study all the same, and fail by its name where it is missing.
     """
 
     seeded: ClassVar[bool] = False
     package: ClassVar[str | None] = None
 
-    @property
-    def installed(self) -> bool:
-        """Whether what it needs is there."""
-        return self.package is None or find_spec(self.package) is not None
+    def check_installed(self, name: str) -> None:
+        """Check that the package that it needs is there.
+
+        Args:
+            name: of the selector, for the message.
+
+        Raises:
+            ImportError: it is not; the message names the command that installs it.
+        """
+        if self.package is not None and find_spec(self.package) is None:
+            raise ImportError(
+                f"selector {name!r} needs the package {self.package}, which is not installed: "
+                f"pip install {self.package}, or pip install '.[selectors]' in a checkout of regrow"
+            )
 
     @abstractmethod
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:

@@ -1,4 +1,4 @@
-"""Columns made of trees."""
+"""Selectors made of trees."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from regrow.studies.feature_selection.columns.column import Choice, Column, Floats, Ints, best
+from regrow.studies.feature_selection.selectors.selector import Choice, Floats, Ints, Selector, best
 
 __all__ = ["Boruta", "Forest", "LightGBM", "discounted"]
 
 
 @dataclass(frozen=True)
-class Forest(Column):
+class Forest(Selector):
     """Impurity importance of extremely randomised trees.
 
     Args:
@@ -64,7 +64,7 @@ def discounted(scores: Floats, X: Floats, k: int) -> Ints:
 
 
 @dataclass(frozen=True)
-class LightGBM(Column):
+class LightGBM(Selector):
     """What splits on a feature gain, summed over the trees of LightGBM.
 
     Args:
@@ -97,7 +97,7 @@ class LightGBM(Column):
 
 
 @dataclass(frozen=True)
-class Boruta(Column):
+class Boruta(Selector):
     """Features that beat shuffled copies of themselves in random forests.
 
     It chooses no number of features: they are taken by its rank, within a rank by mean importance.

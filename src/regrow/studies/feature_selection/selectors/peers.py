@@ -1,4 +1,4 @@
-"""Columns of other packages that select features: fastcan, LassoNet, STG."""
+"""Selectors of other packages: fastcan, LassoNet, STG."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from regrow.studies.feature_selection.columns.column import Choice, Column, Floats, Ints, best
-from regrow.studies.feature_selection.columns.filters import Univariate
+from regrow.studies.feature_selection.selectors.filters import Univariate
+from regrow.studies.feature_selection.selectors.selector import Choice, Floats, Ints, Selector, best
 
 __all__ = ["FastCan", "LassoNet", "StochasticGates"]
 
 
 @dataclass(frozen=True)
-class FastCan(Column):
+class FastCan(Selector):
     """Greedy choice by canonical correlation with the labels, one column of zeros and ones each."""
 
     package: ClassVar[str | None] = "fastcan"
@@ -28,12 +28,12 @@ class FastCan(Column):
 
         More than the rows span it cannot order: what is missing is filled by its first scores.
         """
-        from fastcan import FastCan as Selector  # noqa: PLC0415
+        import fastcan  # noqa: PLC0415
 
         each = np.eye(int(y.max()) + 1)[y][:, 1:]  # the first column follows from the others
         varied = np.flatnonzero(X.std(0) > 0)
         most = min(k, len(varied), len(X) - 1 - each.shape[1])
-        found = Selector(most, verbose=0).fit(X[:, varied], each)
+        found = fastcan.FastCan(most, verbose=0).fit(X[:, varied], each)
         chosen = varied[found.indices_]
         if len(chosen) < k:
             one = Univariate().choose(X, y, X.shape[1], seed).features
@@ -43,7 +43,7 @@ class FastCan(Column):
 
 
 @dataclass(frozen=True)
-class LassoNet(Column):
+class LassoNet(Selector):
     """A network with a skip connection and a penalty that lets features go one after another.
 
     The score is how many penalties a feature survives; those that go together are ordered by |skip
@@ -104,7 +104,7 @@ class _EnoughError(Exception):
 
 
 @dataclass(frozen=True)
-class StochasticGates(Column):
+class StochasticGates(Selector):
     """A network whose inputs pass gates that open at random; the score is a gate's probability.
 
     Args:
