@@ -101,39 +101,46 @@ class Effect(ABC):
     def __sub__(self, other: Effect) -> Effect:
         return _Less(self, other)
 
-    def interval(self, view: View, average: Average = mean_over_tasks) -> Interval:
-        """Average the effect over all tasks that have it, each weighing the same.
+    def interval(
+        self, view: View, average: Average = mean_over_tasks, tasks: Sequence[str] = ()
+    ) -> Interval:
+        """Average the effect over tasks, each weighing the same.
 
         Args:
             view: records, labelled by ``task``.
             average: makes an interval of numbers by task and seed.
+            tasks: see :meth:`by_task`.
 
         Raises:
-            ValueError: no task has it; the message is the last task's.
+            ValueError: see :meth:`by_task`.
         """
-        mean = average(self.by_task(view))
+        mean = average(self.by_task(view, tasks))
         if not self.measure.ratio:
             return mean
         return Interval(math.exp(mean.mean), math.exp(mean.low), math.exp(mean.high), mean.n)
 
-    def by_task(self, view: View) -> dict[str, BySeed]:
-        """Compute it for each task that has it.
+    def by_task(self, view: View, tasks: Sequence[str] = ()) -> dict[str, BySeed]:
+        """Compute it task by task.
 
         Args:
             view: records, labelled by ``task``.
+            tasks: those that must have it, and no others; else all that have it.
 
         Raises:
-            ValueError: no task has it; the message is the last task's.
+            ValueError: no task has it, the message being the last one's; or one that must has not.
         """
-        values, why = {}, "there are no records to judge by"
+        values, why, last = {}, {}, "there are no records to judge by"
         for name, task in view.by("task").items():
             try:
                 values[str(name)] = self.by_seed(task)
             except ValueError as error:
-                why = f"{name}: {error}"
+                why[str(name)], last = str(error), f"{name}: {self}: {error}"
+        if missing := [name for name in tasks if name not in values]:
+            said = why.get(missing[0], "no records")
+            raise ValueError(f"{self}: {said} on {', '.join(missing)}")
         if not values:
-            raise ValueError(why)
-        return values
+            raise ValueError(last)
+        return {name: values[name] for name in tasks or values}
 
     def maybe(self, view: View, average: Average = mean_over_tasks) -> Interval | None:
         """Return :meth:`interval`; None where no task has it."""
@@ -181,7 +188,7 @@ class Gain(Effect):
 
     def by_seed(self, task: View) -> BySeed:
         """Average the differences over the places, seed by seed."""
-        one, over = (_narrowed(side, task) for side in (self.one, self.over))
+        one, over = (task.where(**_own(side, task)) for side in (self.one, self.over))
         parts = []
         for at in _places(self.at, one, over):
             pair = (side.at(**at).values(self.measure) for side in (one, over))
@@ -262,12 +269,6 @@ def _side(side: str | Mapping[str, Any]) -> Mapping[str, Any]:
     return {"arm": side} if isinstance(side, str) else side
 
 
-def _narrowed(side: Mapping[str, Any], task: View) -> View:
-    if not (view := task.where(**_own(side, task))):
-        raise ValueError(f"no records of {_words(side)}")
-    return view
-
-
 def _own(side: Mapping[str, Any], task: View) -> dict[str, Any]:
     """Resolve the lowest and highest place of a side by itself."""
     fixed = {axis: value for axis, value in side.items() if value not in (LOWEST, HIGHEST)}
@@ -286,8 +287,6 @@ def _places(at: Mapping[str, Any], *sides: View) -> Iterator[dict[str, Any]]:
             raise ValueError(f"no such records have {axis}")
     fixed = {axis: value for axis, value in at.items() if not _open(value)}
     here = [side.at(**fixed) for side in sides]
-    if not all(here):
-        raise ValueError(f"no records of {_words(fixed)}")
     open_axes = {axis: _shared(axis, value, here) for axis, value in at.items() if _open(value)}
     for axis, places in open_axes.items():
         if not places:

@@ -36,6 +36,7 @@ class Rule:
         average: makes an interval of numbers by task and seed.
         over: what is averaged over, in words.
         by: what is paired, in words.
+        tasks: those that must have the effects, and no others; else all that have them.
     """
 
     effects: Mapping[str, Effect]
@@ -45,20 +46,18 @@ class Rule:
     average: Average = mean_over_tasks
     over: str = "tasks"
     by: str = "seed"
+    tasks: Sequence[str] = ()
 
     def __call__(self, view: View) -> Verdict:
         """Decide it by the records."""
-        parts = {name: self._judged(name, view) for name in self.effects}
+        judge = _JUDGES[self.side]
+        parts = {
+            name: judge(effect.interval(view, self.average, self.tasks), self.bar, self._unit)
+            for name, effect in self.effects.items()
+        }
         if self.count is not None:
             return at_least(self.count, parts)
         return parts[""] if "" in parts else all_of(parts)
-
-    def _judged(self, name: str, view: View) -> Verdict:
-        try:
-            interval = self.effects[name].interval(view, self.average)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}" if name else str(error)) from error
-        return _JUDGES[self.side](interval, self.bar, self._unit)
 
     @property
     def _unit(self) -> str:
@@ -92,6 +91,7 @@ def claim(
     average: Average = mean_over_tasks,
     over: str = "tasks",
     by: str = "seed",
+    tasks: Sequence[str] = (),
     **bar: float,
 ) -> Claim:
     r"""Make a claim that is decided by effects.
@@ -105,6 +105,7 @@ def claim(
         average: makes an interval of numbers by task and seed.
         over: what is averaged over, in words.
         by: what is paired, in words.
+        tasks: those that must have the effects, and no others; else all that have them.
         bar: exactly one of ``above=``, ``below=``, ``within=``, ``differs=``.
 
     Example:
@@ -118,7 +119,7 @@ def claim(
         raise ValueError(f"bar={bar}: give one of {', '.join(_JUDGES)}")
     ((side, place),) = bar.items()
     named = {"": effects} if isinstance(effects, Effect) else dict(effects)
-    rule = Rule(named, side, place, count, average, over, by)  # type: ignore[arg-type]
+    rule = Rule(named, side, place, count, average, over, by, tasks)  # type: ignore[arg-type]
     return Claim(sentence, source, " ".join(part for part in (str(rule), note) if part), rule)
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "OVER_SPLITS",
     "SVM",
     "Cells",
+    "average",
     "cells",
     "complete",
     "in_order",
@@ -78,8 +79,13 @@ def complete(found: Cells) -> Cells:
 
 
 def mean(cell: Mapping[str, BySeed]) -> float:
-    """Average the means of data sets."""
-    return float(np.mean([np.mean(list(units.values())) for units in cell.values()]))
+    """Average a selector's means over data sets."""
+    return float(np.mean([average(units) for units in cell.values()]))
+
+
+def average(units: BySeed) -> float:
+    """Average over splits, or seeds."""
+    return float(np.mean(list(units.values())))
 
 
 def ranks(found: Cells) -> Cells:

@@ -15,6 +15,7 @@ from regrow.lab.section import Section, Table
 from regrow.lab.view import View
 from regrow.studies.feature_selection.cells import (
     SVM,
+    average,
     cells,
     complete,
     mean,
@@ -55,7 +56,7 @@ def costs(view: View) -> Iterator[Section]:
     )
     lines = []
     for name, (seconds, _) in places.items():
-        peak = [mean({"": units}) / 1e6 for units in _on(peaks.get(name, {}), sets).values()]
+        peak = [average(units) / 1e6 for units in _on(peaks.get(name, {}), sets).values()]
         count = f"{_geometric(_on(flops[name], sets)) / 1e9:,.1f}" if name in flops else "–"
         of_peaks = (f"{np.mean(peak):.0f}", f"{max(peak):.0f}") if peak else ("–", "–")
         own = _geometric(_on(wall[name], sets))
@@ -76,7 +77,7 @@ def _on(cell: Mapping[str, BySeed], sets: Sequence[str]) -> dict[str, BySeed]:
 
 def _geometric(cell: Mapping[str, BySeed]) -> float:
     """Average the means of data sets, geometrically."""
-    means = [mean({"": units}) for units in cell.values()]
+    means = [average(units) for units in cell.values()]
     return math.exp(sum(math.log(max(one, 1e-9)) for one in means) / len(means))
 
 

@@ -34,7 +34,7 @@ FASHION = "fashion-mnist"  # beside the eleven
 K = 100  # features, in the paper's tables
 COUNTS = (25, 50, 75, K, 200)
 _SMOKE = (RANDOM, ALL, "f_classif", "L1", "ExtraTrees", OURS, "SET-Attr")
-_SLOW = ("Boruta", "STG", "LassoNet", MASKED, STORED)
+_ONE_SEED = ("Boruta", "STG", "LassoNet", MASKED, STORED)
 
 
 def count_of(data: str, k: int) -> int:
@@ -70,7 +70,7 @@ def trials(
     """
     protocol: Protocol = "fair" if splits else "paper"
     for name, selector in chosen.items():
-        one_seed = not selector.seeded or (splits and name in _SLOW)
+        one_seed = not selector.seeded or (splits and name in _ONE_SEED)
         base = Select(
             seed=0,
             data=data,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from regrow.studies.feature_selection.cells import (
     OVER_SPLITS,
     SVM,
     Cells,
+    average,
     cells,
     complete,
     in_order,
@@ -44,32 +45,30 @@ from regrow.studies.feature_selection.selectors import (
     STORED,
 )
 
-__all__ = ["CLAIMS", "STUDY", "OverPublished", "RanksAhead"]
+__all__ = ["CLAIMS", "STUDY"]
 
 OTHERS = (*BASELINES, RANDOM)
 FAIR: dict[str, Any] = {"protocol": "fair"}
-PAPER: dict[str, Any] = {
-    "protocol": "paper",
-    "k": (K, count_of("madelon", K)),
-    "task": tuple(PUBLISHED),
-}
 
 # ---------------------------------------------------------------------- effects and rules
-
-_RANK = replace(SVM, name="rank by the accuracy of an SVM", unit="ranks")
 
 
 @dataclass(frozen=True)
 class RanksAhead(Effect):
-    """By how many ranks ours is ahead of another selector, all being ranked in each split."""
+    """By how many ranks ours is ahead of another selector, all being ranked in each split.
+
+    Args:
+        over: the other selector.
+        measure: by what they are ranked, the highest first.
+    """
 
     over: str
-    measure: Measure = _RANK
+    measure: Measure
 
     def by_seed(self, task: View) -> BySeed:
         """Rank them."""
         (data,) = task.axis("task")
-        found = cells(task.where(**FAIR, arm=(OURS, *OTHERS)), SVM)
+        found = cells(task.where(**FAIR, arm=(OURS, *OTHERS)), self.measure)
         if missing := [name for name in (OURS, *OTHERS) if name not in found]:
             raise ValueError(f"no records of {', '.join(missing)}")
         placed = ranks(found)
@@ -81,39 +80,41 @@ class RanksAhead(Effect):
 
 @dataclass(frozen=True)
 class OverPublished(Effect):
-    """By how much ours is above what the paper printed of another selector."""
+    """By how much ours is above what the paper printed of another selector.
+
+    Args:
+        other: the other selector.
+        measure: what is compared.
+    """
 
     other: str
     measure: Measure = SVM
 
     def by_seed(self, task: View) -> BySeed:
         """Subtract what was printed of this data set."""
-        own = level(OURS, self.measure, **PAPER).by_seed(task)
+        own = level(OURS, self.measure).by_seed(task)
         (data,) = task.axis("task")
         return {seed: value - PUBLISHED[data][self.other] for seed, value in own.items()}
 
     def __str__(self) -> str:
-        return f"{OURS} over {self.other} as published (protocol paper, K = {K}, Madelon 20)"
+        return f"{OURS} over {self.other} as published"
 
 
-def _on(*sets: str) -> Callable[[Mapping[str, BySeed]], Interval]:
-    """Average over these data sets, all of which must be there."""
-
-    def average(tasks: Mapping[str, BySeed]) -> Interval:
-        if missing := [data for data in sets if data not in tasks]:
-            raise ValueError(f"no records on {', '.join(missing)}")
-        return OVER_SPLITS({data: tasks[data] for data in sets})
-
-    return average
+def _as_printed(view: View) -> View:
+    """Narrow to the paper's protocol and the sets whose numbers it printed."""
+    k = (K, count_of("madelon", K))
+    return view.where(protocol="paper", k=k, task=tuple(PUBLISHED))
 
 
-def _beside(made: Claim, say: Callable[[View], str]) -> Claim:
-    """Say more beside a claim's verdict."""
+def _of(
+    narrow: Callable[[View], View], made: Claim, beside: Callable[[View], str] = lambda _: ""
+) -> Claim:
+    """Judge a claim by some of the records, and say more beside its verdict."""
 
     def decide(view: View) -> Verdict:
-        verdict = made.decide(view)
-        why = "; ".join(part for part in (verdict.why, say(view)) if part)
-        return replace(verdict, why=why)
+        verdict = made.decide(narrow(view))
+        said = (verdict.why, beside(narrow(view)))
+        return replace(verdict, why="; ".join(part for part in said if part))
 
     return replace(made, decide=decide)
 
@@ -128,19 +129,20 @@ def better(sentence: str, effect: Callable[[str], Effect], note: str) -> Claim:
         "a claim of ours",
         each(OTHERS, effect),
         above=0,
-        average=_on(*SETS),
+        average=OVER_SPLITS,
         over="the eleven sets",
         by="split",
+        tasks=SETS,
         note=note,
     )
 
 
 def reaches(sentence: str, bar: float, sets: Sequence[str], what: str) -> Claim:
     """Set a target to our mean accuracy: the mean decides, whatever its interval."""
-    average = _on(*sets)
+    effect = level(OURS, SVM, **FAIR)
 
     def decide(view: View) -> Verdict:
-        interval = level(OURS, SVM, **FAIR).interval(view, average)
+        interval = effect.interval(view, OVER_SPLITS, sets)
         outcome: Outcome = "supported" if interval.mean >= bar else "not supported"
         few = undecided(interval, "%")
         return few or Verdict(outcome, interval, "%", f"the target is {bar:g} %")
@@ -152,37 +154,43 @@ def reaches(sentence: str, bar: float, sets: Sequence[str], what: str) -> Claim:
     return Claim(sentence, "a target of ours", rule, decide)
 
 
-def as_published(sentence: str, source: str, one: str, over: str, bar: float = 0.0) -> Claim:
+def as_published(sentence: str, source: str, arms: tuple[str, str], bar: float = 0.0) -> Claim:
     """Claim a gain at the paper's protocol; the published one is told beside it."""
-    effect = gain(one, over, SVM, **PAPER)
+    effect = gain(*arms, SVM)
 
-    def say(view: View) -> str:
-        gains = effect.by_task(view)
-        printed = published_mean(one, list(gains)) - published_mean(over, list(gains))
-        wins = sum(sum(units.values()) > 0 for units in gains.values())
-        return (
-            f"the paper's tables say {printed:+.2f} on the same {len(gains)} sets; more on {wins}"
-        )
+    def beside(view: View) -> str:
+        sets = effect.by_task(view)
+        one, over = (published_mean(arm, list(sets)) for arm in arms)
+        wins = sum(sum(units.values()) > 0 for units in sets.values())
+        printed = f"the paper's tables say {one - over:+.2f} on the same {len(sets)} sets"
+        return f"{printed}; more on {wins}"
 
-    return _beside(claim(sentence, source, effect, above=bar), say)
+    made = claim(sentence, source, effect, above=bar, over=_PRINTED, note=_PAPER)
+    return _of(_as_printed, made, beside)
 
 
 def cheaper(
-    sentence: str, source: str, one: str, over: str, field: str, bar: float, note: str = ""
+    sentence: str, source: str, cost: Effect, bar: float, note: str = "", beside: str = ""
 ) -> Claim:
     """Claim that a cost is less than so many times another's, on one machine."""
-    measure = Measure(_COSTS[field], number(field), f"times that of {over}", ratio=True)
     made = claim(
         sentence,
         source,
-        gain(one, over, measure, **FAIR),
+        cost,
         below=bar,
         average=OVER_SPLITS,
         over="data sets",
         by="split",
         note=note,
     )
-    return replace(made, decide=lambda view: made.decide(on_one_machine(view)))
+    return _of(lambda view: on_one_machine(view).where(**FAIR), made, lambda _: beside)
+
+
+def ratio(field: str, one: str, over: str) -> Effect:
+    """Ask how many times another's cost one is."""
+    return gain(
+        one, over, Measure(_COSTS[field], number(field), f"times that of {over}", ratio=True)
+    )
 
 
 _COSTS = {
@@ -190,6 +198,8 @@ _COSTS = {
     "fit_cpu_seconds": "CPU seconds of a fit on one thread",
     "fit_peak_bytes": "peak of resident memory above what there was before the fit",
 }
+_PRINTED = "the sets with published numbers"
+_PAPER = f"At the paper's split, K = {K} (Madelon 20)."
 _SOURCE = "Atashgahi et al. 2024"
 _SPLITS = (
     "K = 50 (Madelon 20); seeds of a split are averaged, and intervals know that splits overlap "
@@ -202,7 +212,11 @@ CLAIMS = (
         lambda name: gain(OURS, name, SVM, **FAIR),
         f"Random choice is among them. {_SPLITS}",
     ),
-    better("It is so in mean rank.", RanksAhead, "All are ranked in each split of each set."),
+    better(
+        "It is so in mean rank.",
+        lambda name: RanksAhead(name, replace(SVM, name=f"rank by the {SVM.name}", unit="ranks")),
+        "All are ranked in each split of each set.",
+    ),
     better(
         "It is so when logistic regression learns from the chosen features.",
         lambda name: gain(OURS, name, LOGISTIC, **FAIR),
@@ -211,49 +225,45 @@ CLAIMS = (
     reaches("Our selector reaches 87.0 % on the mean.", 87.0, SETS, "The eleven sets, K = 50"),
     reaches("It reaches 85 % on Madelon.", 85.0, ("madelon",), "K = 20"),
     reaches("It reaches 82.5 % on Fashion-MNIST.", 82.5, (FASHION,), "10,000 rows, K = 50"),
-    claim(
-        "At the paper's protocol it is above SET-Attr, SET-QS and LassoNet as published.",
-        "a claim of ours",
-        each(("SET-Attr", "SET-QS", "LassoNet"), OverPublished),
-        above=0,
-        over="the sets with published numbers",
+    _of(
+        _as_printed,
+        claim(
+            "At the paper's protocol it is above SET-Attr, SET-QS and LassoNet as published.",
+            "a claim of ours",
+            each(("SET-Attr", "SET-QS", "LassoNet"), OverPublished),
+            above=0,
+            over=_PRINTED,
+            note=_PAPER,
+        ),
     ),
     as_published(
         "Sparse networks choose features at least as well as dense ones.",
         f"{_SOURCE}, section 5",
-        "SET-Attr",
-        "Dense-Attr",
-        -0.5,
+        ("SET-Attr", "Dense-Attr"),
+        bar=-0.5,
     ),
     as_published(
-        "SET chooses better features than RigL.", f"{_SOURCE}, section 5", "SET-Attr", "RigL-Attr"
+        "SET chooses better features than RigL.",
+        f"{_SOURCE}, section 5",
+        ("SET-Attr", "RigL-Attr"),
     ),
     as_published(
         "Neuron attribution is a better score than the strength of QuickSelection.",
         f"{_SOURCE}, abstract and table 6",
-        "SET-Attr",
-        "SET-QS",
+        ("SET-Attr", "SET-QS"),
     ),
-    _beside(
-        cheaper(
-            "Sparse networks take less than half of a dense network's FLOPs.",
-            f"{_SOURCE}, abstract and table 5 (55 % are saved)",
-            MASKED,
-            "Dense-Attr",
-            "flops",
-            0.5,
-        ),
-        lambda _: (
-            f"the paper's table 5 has {published_ratio(list(PUBLISHED)):.2f}, on the sets at hand "
-            "and at densities it chose"
-        ),
+    cheaper(
+        "Sparse networks take less than half of a dense network's FLOPs.",
+        f"{_SOURCE}, abstract and table 5 (55 % are saved)",
+        ratio("flops", MASKED, "Dense-Attr"),
+        0.5,
+        beside=f"the paper's table 5 has {published_ratio(list(PUBLISHED)):.2f}, on the sets at "
+        "hand and at densities it chose",
     ),
     cheaper(
         "That saving is real: masks make the fit twice as fast.",
         "a control of ours",
-        MASKED,
-        "Dense-Attr",
-        "fit_cpu_seconds",
+        ratio("fit_cpu_seconds", MASKED, "Dense-Attr"),
         0.5,
         "Other work on the machine hardly changes CPU seconds; they are of the one processor that "
         "made most records. Masks are on dense tensors, as in the paper's code.",
@@ -261,26 +271,20 @@ CLAIMS = (
     cheaper(
         "Stored sparsely, it is twice as fast.",
         "a control of ours",
-        STORED,
-        "Dense-Attr",
-        "fit_cpu_seconds",
+        ratio("fit_cpu_seconds", STORED, "Dense-Attr"),
         0.5,
         "As before, of a network that stores and computes active weights only (csr).",
     ),
     cheaper(
         "Stored sparsely, it needs half of the memory.",
         f"{_SOURCE}, abstract (50 % are saved, counted)",
-        STORED,
-        "Dense-Attr",
-        "fit_peak_bytes",
+        ratio("fit_peak_bytes", STORED, "Dense-Attr"),
         0.5,
     ),
     cheaper(
         "Our selector takes less than a fifth of LassoNet's time.",
         "a claim of ours",
-        OURS,
-        "LassoNet",
-        "fit_cpu_seconds",
+        ratio("fit_cpu_seconds", OURS, "LassoNet"),
         0.2,
         "LassoNet's path is ten times coarser than its default.",
     ),
@@ -366,8 +370,8 @@ def _table(
     lines = []
     for name, cell in found.items():
         own = {data: cell[data] for data in over if data in cell}
-        average = f"{mean(own):.1f}" if len(own) == len(over) else "–"
-        lines.append((name, average, *(_value(cell.get(data), spread) for data in sets)))
+        overall = f"{mean(own):.1f}" if len(own) == len(over) else "–"
+        lines.append((name, overall, *(_value(cell.get(data), spread) for data in sets)))
     return Table(("", "mean", *sets), lines, note)
 
 
@@ -376,7 +380,7 @@ def _value(units: BySeed | None, spread: bool) -> str:
         return "–"
     values = list(units.values())
     sd = f" ± {np.std(values, ddof=1):.1f}" if spread and len(values) > 1 else ""
-    return f"{np.mean(values):.1f}{sd}"
+    return f"{average(units):.1f}{sd}"
 
 
 def comparisons(view: View) -> Iterator[Section]:
@@ -401,7 +405,7 @@ def comparisons(view: View) -> Iterator[Section]:
 
 def _comparison(view: View, name: str) -> tuple[str, ...]:
     units = gain(OURS, name, SVM).by_task(view)
-    means = [mean({"": one}) for one in units.values()]
+    means = [average(one) for one in units.values()]
     won = f"{sum(one > 0 for one in means)} / {sum(one < 0 for one in means)}"
     svm, *more = (
         _signed(gain(OURS, name, measure).maybe(view, OVER_SPLITS)) for measure in JUDGES.values()
