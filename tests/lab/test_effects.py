@@ -142,7 +142,7 @@ def test_what_is_not_there_is_named(effect, said):
             {"below": 0.5},
             (
                 "for each of SET, RigL: it over dense (mean over density): cost, ratio paired by "
-                "seed, mean over tasks. Both intervals must lie below 0.5."
+                "seed, geometric mean over tasks. Both intervals must lie below 0.5."
             ),
         ),
         (

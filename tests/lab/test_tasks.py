@@ -9,6 +9,7 @@ from scipy import stats
 from regrow.lab.tasks import (
     interquartile_interval,
     interquartile_mean,
+    mean_over_tasks,
     probability_of_improvement,
 )
 
@@ -84,3 +85,36 @@ def test_the_seed_decides_the_draw():
 def test_bad_input_is_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_without_overlap_it_is_students_interval_and_with_it_wider():
+    values = {0: 1.0, 1: 2.5, 2: 2.0, 3: 4.0, 4: 1.5}
+    plain = mean_over_tasks({"a": values})
+    numbers = list(values.values())
+    expected = stats.t.interval(0.95, 4, np.mean(numbers), stats.sem(numbers))
+    assert (plain.low, plain.high) == pytest.approx(expected)
+    wider = mean_over_tasks({"a": values}, overlap=3 / 7)
+    assert wider.half_width / plain.half_width == pytest.approx(np.sqrt((1 / 5 + 3 / 7) * 5))
+    assert wider.mean == plain.mean and wider.n == 5
+
+
+def test_intervals_of_resampled_splits_cover_the_truth_only_when_corrected():
+    """Nadeau and Bengio's setting: accuracies of overlapping halves of one sample."""
+    rng = np.random.default_rng(0)
+    covered = {0.0: 0, 3 / 7: 0}
+    for _ in range(150):
+        X = np.sort(rng.normal(size=60)) + 0.0
+        splits = {}
+        for split in range(5):
+            order = rng.permutation(60)
+            test = X[order[:18]]  # an estimate of the mean of X's distribution, 0
+            splits[split] = float(test.mean())
+        for overlap in covered:
+            found = mean_over_tasks({"a": splits}, overlap=overlap)
+            covered[overlap] += found.low <= 0 <= found.high
+    assert covered[0.0] < covered[3 / 7] and covered[3 / 7] / 150 > 0.85
+
+
+def test_tasks_weigh_the_same_however_many_runs():
+    found = mean_over_tasks({"a": {0: 0.0, 1: 0.0}, "b": dict.fromkeys(range(9), 3.0)})
+    assert (found.mean, found.low, found.high, found.n) == (1.5, 1.5, 1.5, 2)

@@ -19,47 +19,39 @@ from scipy import stats
 
 from regrow.features.data import FEATURE_SETS, load_features, make_madelon
 from regrow.lab.attempt import attempt
+from regrow.lab.effects import gain, level
 from regrow.lab.records import Record, Records
 from regrow.lab.run import Run
-from regrow.studies.feature_selection import STUDY
-from regrow.studies.feature_selection.claims import CLAIMS
-from regrow.studies.feature_selection.columns import (
+from regrow.lab.study_run import run_study
+from regrow.lab.view import View
+from regrow.studies.feature_selection.cells import SVM, complete, ranks
+from regrow.studies.feature_selection.cost import measured
+from regrow.studies.feature_selection.design import COUNTS, SETS, trials
+from regrow.studies.feature_selection.protocol import parts
+from regrow.studies.feature_selection.published import PUBLISHED, published_mean
+from regrow.studies.feature_selection.selectors import (
     ALL,
+    BASELINES,
     MASKED,
     OURS,
     RANDOM,
     STORED,
+    all_selectors,
     best,
-    columns,
 )
-from regrow.studies.feature_selection.columns.filters import L1, Chance, Everything, Univariate
-from regrow.studies.feature_selection.columns.trees import Forest, discounted
-from regrow.studies.feature_selection.cost import measured
-from regrow.studies.feature_selection.page import sections
-from regrow.studies.feature_selection.presets import COUNTS, SETS, trials
-from regrow.studies.feature_selection.protocol import parts
-from regrow.studies.feature_selection.published import PUBLISHED, published_mean
+from regrow.studies.feature_selection.selectors.filters import L1, Chance, Everything, Univariate
+from regrow.studies.feature_selection.selectors.trees import Forest, discounted
+from regrow.studies.feature_selection.study import CLAIMS, STUDY
 from regrow.studies.feature_selection.trial import Select
-from regrow.studies.feature_selection.view import (
-    cells,
-    difference,
-    mean_ranks,
-    over_sets,
-    resampled_mean,
-)
 
-COLUMNS = columns(short=True)
-PACKAGES = {
-    "fastcan": "fastcan",
-    "LightGBM": "lightgbm",
-    "Boruta": "boruta",
-    "STG": "stg",
-    "LassoNet": "lassonet",
-}
+SELECTORS = all_selectors(short=True)
+PACKAGES = {name: one.package for name, one in BASELINES.items() if one.package}
 FAST = {RANDOM: Chance(), ALL: Everything(), "f_classif": Univariate(), "L1": L1()}
 
 
-def record(trial: Select, accuracy: float, **more: object) -> Record:
+def record(labelled, accuracy, cpu="", **more):
+    """Make up what a labelled trial found."""
+    trial = labelled.trial
     selected = np.random.default_rng(trial.seed).permutation(64)[: trial.k].tolist()
     result = {
         "accuracy": dict.fromkeys(trial.judges, accuracy),
@@ -71,7 +63,10 @@ def record(trial: Select, accuracy: float, **more: object) -> Record:
         "shape": [8, 8],
         **more,
     }
-    return Record(trial.identity, trial.content, result, {}, Path())
+    environment = {"cpu": cpu}
+    return Record(
+        trial.identity, trial.content, result, environment, Path(), labels=[labelled.labels]
+    )
 
 
 # ---------------------------------------------------------------------- protocol
@@ -100,7 +95,7 @@ def test_the_papers_split_is_one_and_madelons_is_official():
     assert scaled.min() == 0 and scaled.max() == 1
 
 
-# ---------------------------------------------------------------------- columns
+# ---------------------------------------------------------------------- selectors
 
 
 @given(st.lists(st.one_of(st.floats(allow_infinity=False), st.integers(0, 2)), min_size=1))
@@ -127,25 +122,25 @@ def test_constant_features_are_never_preferred():
     part = parts(load_features("digits"), "fair")
     constant = set(np.flatnonzero(part.X_train.std(0) == 0))
     assert constant
-    for column in (Univariate(), L1(), Forest(20), Forest(20, discount=True)):
-        chosen = column.choose(part.X_train, part.y_train, 30, 0).features
+    for selector in (Univariate(), L1(), Forest(20), Forest(20, discount=True)):
+        chosen = selector.choose(part.X_train, part.y_train, 30, 0).features
         assert len(set(chosen)) == 30 and not constant & set(chosen)
 
 
-@pytest.mark.parametrize("name", COLUMNS)
-def test_every_column_finds_what_decides(name):
+@pytest.mark.parametrize("name", SELECTORS)
+def test_every_selector_finds_what_decides(name):
     if name in ("Boruta", "LassoNet", "STG"):
         pytest.skip("takes too long for a test")
     if name in PACKAGES:
-        pytest.importorskip(PACKAGES[name], reason="needs the extra regrow[selectors]")
+        pytest.importorskip(PACKAGES[name], reason="needs the extra selectors")
     made = make_madelon(300, 30, n_informative=2, n_redundant=0, separation=3, seed=3)
     labels = made.X[:, made.relevant[0]] > 0  # one feature decides, so that each can find it
-    column = COLUMNS[name]
-    if hasattr(column, "epochs"):
-        column = replace(column, epochs=20)
+    selector = SELECTORS[name]
+    if hasattr(selector, "epochs"):
+        selector = replace(selector, epochs=20)
     X = (made.X - made.X.mean(0)) / made.X.std(0)
     k = 30 if name == ALL else 6
-    one, other = (column.choose(X.astype(float), labels.astype(int), k, 1) for _ in range(2))
+    one, other = (selector.choose(X.astype(float), labels.astype(int), k, 1) for _ in range(2))
     assert one.features.tolist() == other.features.tolist()
     assert len(set(one.features.tolist())) == k
     if name not in (RANDOM, "QuickSelection", "WAST"):  # that see no labels
@@ -154,15 +149,30 @@ def test_every_column_finds_what_decides(name):
         assert one.more["flops"] > 0
 
 
-@pytest.mark.parametrize("name", PACKAGES)
-def test_a_missing_package_is_named_when_the_trial_runs(monkeypatch, tmp_path, name):
-    monkeypatch.setitem(sys.modules, PACKAGES[name], None)
-    assert columns(short=True) == COLUMNS
-    trial = next(trials(["digits"], {name: COLUMNS[name]}, splits=1, seeds=1))
-    install = rf"pip install {PACKAGES[name]}, or pip install '\.\[selectors\]'"
-    with pytest.raises(ImportError, match=install):
-        trial.run(Run(tmp_path, {}))
-    assert name in {trial.selector for trial in STUDY.trials("quick")}
+@pytest.mark.parametrize(("name", "package"), PACKAGES.items())
+def test_a_missing_package_is_named_when_its_trial_runs(monkeypatch, tmp_path, name, package):
+    before = {one.trial.identity for one in STUDY.trials("quick", "Yale")}
+    monkeypatch.setitem(sys.modules, package, None)
+    assert {one.trial.identity for one in STUDY.trials("quick", "Yale")} == before
+    (labelled,) = trials("digits", {name: SELECTORS[name]}, splits=1, seeds=1)
+    said = rf"selector '{name}' .*{package}.*pip install {package}, or .*\.\[selectors\]"
+    with pytest.raises(ImportError, match=said):
+        labelled.trial.run(Run(tmp_path, {}))
+
+
+def test_a_study_goes_on_without_a_package_and_keeps_what_failed(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    some = {"LightGBM": SELECTORS["LightGBM"], "f_classif": Univariate()}
+    preset = replace(
+        STUDY.presets["smoke"],
+        designs={"digits": lambda: trials("digits", some, splits=1, seeds=1)},
+    )
+    found = run_study(
+        replace(STUDY, presets={"smoke": preset}), "smoke", tmp_path, options={}, jobs=1
+    )
+    assert [one.trial.selector for one in found.finished] == ["f_classif"]
+    (failed,) = found.failed
+    assert "pip install lightgbm" in failed.error
 
 
 def test_peak_memory_is_what_a_fit_allocates():
@@ -190,7 +200,8 @@ def test_the_study_is_listed_without_scikit_learn():
 
 def test_presets():
     assert set(SETS) == set(FEATURE_SETS)
-    quick = STUDY.trials("quick")
+    assert {one.trial.selector for one in STUDY.trials("quick")} == {*SELECTORS}
+    quick = [one.trial for one in STUDY.trials("quick")]
     assert len({trial.identity for trial in quick}) == len(quick)
     assert {trial.data for trial in quick} == {*SETS, "fashion-mnist"}
     for trial in quick:
@@ -199,19 +210,36 @@ def test_presets():
     ours = [trial for trial in quick if trial.selector == OURS and trial.data == "Yale"]
     assert {(t.split, t.seed) for t in ours} == {(i, j) for i in range(5) for j in range(3)}
     assert {trial.seed for trial in quick if trial.selector == "f_classif"} == {0}
-    paper = STUDY.trials("paper", "Yale")
+    paper = [one.trial for one in STUDY.trials("paper", "Yale")]
     assert {trial.k for trial in paper} == set(COUNTS) and paper[0].k == 100
     assert {t.seed for t in paper if t.selector == OURS} == set(range(10))
     assert len({trial.identity for trial in paper}) == len(paper)
     densities = {t.selector: t.column.density for t in paper if t.selector.endswith("-Attr")}
     assert densities == {"SET-Attr": 0.75, "RigL-Attr": 0.5, "Dense-Attr": 0.2}
-    assert {trial.k for trial in STUDY.trials("paper", "madelon")} == {20}
+    assert {one.trial.k for one in STUDY.trials("paper", "madelon")} == {20}
     with pytest.raises(ValueError, match="data='mnist': this preset knows lymphoma"):
         STUDY.trials("quick", "mnist")
 
 
+def test_labels_say_what_a_trial_is():
+    for preset in STUDY.presets:
+        for labels, trial in STUDY.trials(preset):
+            told = {"task": trial.data, "arm": trial.selector, "k": trial.k}
+            told["protocol"] = "paper" if preset == "paper" else "fair"
+            if preset != "paper":
+                told["split"] = trial.split
+            assert labels == told and trial.protocol == told["protocol"]
+
+
+def test_the_committed_records_are_of_the_presets():
+    records = Records.read(Path(__file__).parents[2] / "results" / "feature-selection")
+    known = {one.trial.identity for name in STUDY.presets for one in STUDY.trials(name)}
+    assert {one.identity for one in records} <= known
+    assert all(one.labels for one in records)
+
+
 def test_other_defaults_are_another_trial():
-    ours = COLUMNS[OURS]
+    ours = SELECTORS[OURS]
     other = replace(ours, settings=(*ours.settings[:-1], ("width", 33)))
     one, two = (
         Select(seed=0, data="Yale", selector=OURS, column=c, k=50).identity for c in (ours, other)
@@ -219,62 +247,55 @@ def test_other_defaults_are_another_trial():
     assert one != two
 
 
-# ---------------------------------------------------------------------- statistics
-
-
-def test_without_overlap_it_is_students_interval_and_with_it_wider():
-    values = {0: 1.0, 1: 2.5, 2: 2.0, 3: 4.0, 4: 1.5}
-    plain = resampled_mean({"a": values}, ratio=0.0)
-    numbers = list(values.values())
-    expected = stats.t.interval(0.95, 4, np.mean(numbers), stats.sem(numbers))
-    assert (plain.low, plain.high) == pytest.approx(expected)
-    wider = resampled_mean({"a": values}, ratio=3 / 7)
-    assert wider.half_width / plain.half_width == pytest.approx(np.sqrt((1 / 5 + 3 / 7) * 5))
-    assert wider.mean == plain.mean and wider.n == 5
-
-
-def test_intervals_of_resampled_splits_cover_the_truth_only_when_corrected():
-    """Nadeau and Bengio's setting: accuracies of overlapping halves of one sample."""
-    rng = np.random.default_rng(0)
-    covered = {0.0: 0, 3 / 7: 0}
-    for _ in range(150):
-        X = np.sort(rng.normal(size=60)) + 0.0
-        splits = {}
-        for split in range(5):
-            order = rng.permutation(60)
-            test = X[order[:18]]  # an estimate of the mean of X's distribution, 0
-            splits[split] = float(test.mean())
-        for ratio in covered:
-            found = resampled_mean({"a": splits}, ratio=ratio)
-            covered[ratio] += found.low <= 0 <= found.high
-    assert covered[0.0] < covered[3 / 7] and covered[3 / 7] / 150 > 0.85
-
-
-def test_data_sets_weigh_the_same_however_many_splits():
-    found = resampled_mean({"a": {0: 0.0, 1: 0.0}, "b": dict.fromkeys(range(9), 3.0)})
-    assert (found.mean, found.low, found.high, found.n) == (1.5, 1.5, 1.5, 2)
-    assert over_sets({"a": {0: 0.0}, "b": {0: 3.0, 1: 3.0}}).n == 2
+# ---------------------------------------------------------------------- values
 
 
 def test_seeds_of_a_split_are_averaged_and_pairs_are_of_the_same_split():
-    made = [
-        record(trial, {"L1": 0.5, RANDOM: 0.1 * trial.seed}[trial.selector] + 0.01 * trial.split)
-        for trial in trials(("digits",), {n: FAST[n] for n in ("L1", RANDOM)}, splits=2, seeds=3)
-    ]
-    found = cells(Records(made), lambda r: 100 * r.result["accuracy"]["svc"])
-    assert found[RANDOM]["digits"] == pytest.approx({0: 10.0, 1: 11.0})
-    assert difference(found, "L1", RANDOM)["digits"] == pytest.approx({0: 40.0, 1: 40.0})
-    with pytest.raises(ValueError, match="no records of ours"):
-        difference(found, OURS, "L1")
+    some = {name: FAST[name] for name in ("L1", RANDOM)}
+    view = View.of(
+        record(
+            one,
+            {"L1": 0.5, RANDOM: 0.1 * one.trial.seed}[one.trial.selector] + 0.01 * one.trial.split,
+        )
+        for one in trials("digits", some, splits=2, seeds=3)
+    )
+    assert level(RANDOM, SVM).by_seed(view) == pytest.approx({0: 10.0, 1: 11.0})
+    assert gain("L1", RANDOM, SVM).by_seed(view) == pytest.approx({0: 40.0, 1: 40.0})
+    with pytest.raises(ValueError, match=r"no (such )?records"):
+        gain(OURS, "L1", SVM).by_seed(view)
+
+
+def test_a_split_is_never_mixed_with_a_seed_nor_two_counts_of_features():
+    some = {RANDOM: FAST[RANDOM]}
+    fair = [record(one, 0.5) for one in trials("Yale", some, splits=2, seeds=2)]
+    paper = [record(one, 0.5) for one in trials("Yale", some, seeds=2, k=100)]
+    other = [record(one, 0.5) for one in trials("Yale", some, splits=2, seeds=2, k=25)]
+    for both, axes in ((fair + paper, "protocol, k"), (fair + other, "k")):
+        with pytest.raises(ValueError, match=f"say which {axes}$"):
+            View.of(both).values(SVM)
+    assert set(View.of(paper).values(SVM)) == set(View.of(fair).values(SVM)) == {0, 1}
 
 
 def test_ranks_are_those_of_scipy_whatever_the_order():
     rng = np.random.default_rng(1)
-    values = {name: {"s": {u: float(rng.integers(5)) for u in range(6)}} for name in "abcd"}
-    ranks = mean_ranks(values, list("cadb"))
+    values = {name: {"s": {u: float(rng.integers(5)) for u in range(6)}} for name in "cadb"}
+    placed = ranks(values)
     for unit in range(6):
         expected = stats.rankdata([-values[name]["s"][unit] for name in "abcd"])
-        assert [ranks[name]["s"][unit] for name in "abcd"] == expected.tolist()
+        assert [placed[name]["s"][unit] for name in "abcd"] == expected.tolist()
+
+
+def test_those_are_compared_that_have_most_sets_on_the_sets_they_share():
+    values = {
+        "a": {"Yale": {0: 1.0}, "ORL": {0: 1.0}, "fashion-mnist": {0: 9.0}},
+        "b": {"Yale": {0: 2.0}, "ORL": {0: 2.0}},
+        "c": {"Yale": {0: 9.0}, "fashion-mnist": {0: 9.0}},
+    }
+    whole = complete(values)
+    assert list(whole) == ["b", "a"] and {tuple(cell) for cell in whole.values()} == {
+        ("Yale", "ORL")
+    }
+    assert list(complete({"a": {"fashion-mnist": {0: 1.0}}})["a"]) == ["fashion-mnist"]
 
 
 # ---------------------------------------------------------------------- rules
@@ -283,21 +304,24 @@ NAMES = (
     *("best", "rank", "logistic", "mean", "madelon", "fashion", "published", "dense", "rigl"),
     *("attribution", "flops", "masks", "stored", "memory", "time"),
 )
-QUICK = list(trials((*SETS, "fashion-mnist"), COLUMNS, splits=3, seeds=1))
-PAPER = [
-    trial
-    for k in (100,)
-    for trial in trials(SETS, COLUMNS, splits=1, seeds=4, k=k, protocol="paper", judges=("svc",))
+QUICK = [
+    one for data in (*SETS, "fashion-mnist") for one in trials(data, SELECTORS, splits=3, seeds=1)
 ]
+PAPER = [one for data in SETS for one in trials(data, SELECTORS, seeds=4, k=100, judges=("svc",))]
 
 
 def judged(name, accuracy_of, what=QUICK, more=lambda trial: {}):
     """Judge a claim by records whose accuracies a function gives, with a little noise."""
     found = []
-    for trial in what:
-        noise = randoms.Random(trial.identity).uniform(-0.002, 0.002)
-        found.append(record(trial, accuracy_of(trial) + noise, **more(trial)))
-    return CLAIMS[NAMES.index(name)].judge(Records(found))
+    for one in what:
+        noise = randoms.Random(one.trial.identity).uniform(-0.002, 0.002)
+        found.append(record(one, accuracy_of(one.trial) + noise, **more(one.trial)))
+    return CLAIMS[NAMES.index(name)].judge(View.of(found))
+
+
+def without(what, selector, data):
+    """Leave a selector's records of a data set out."""
+    return [one for one in what if (one.trial.selector, one.trial.data) != (selector, data)]
 
 
 def ours(gain):
@@ -320,19 +344,25 @@ def test_ours_must_be_above_each_baseline(name):
     assert beaten.outcome == NO and "as for L1" in beaten.why
 
 
-def test_a_baseline_that_lacks_a_set_decides_nothing():
-    part = [t for t in QUICK if (t.selector, t.data) != ("L1", "Yale")]
-    verdict = judged("best", ours(0.03), part)
-    assert verdict.outcome == OPEN and "no records of L1 on Yale" in verdict.why
-    without_ours = [t for t in QUICK if (t.selector, t.data) != (OURS, "Yale")]
-    assert judged("mean", ours(0.03), without_ours).why == "no records of ours on Yale"
+@pytest.mark.parametrize("name", ["best", "rank", "logistic"])
+def test_a_baseline_that_lacks_a_set_or_was_not_run_leaves_it_open(name):
+    verdict = judged(name, ours(0.03), without(QUICK, "L1", "Yale"))
+    assert verdict.outcome == OPEN and verdict.why.endswith(" on Yale")
+    assert {"best": "ours over L1", "logistic": "ours over L1", "rank": "L1"}[name] in verdict.why
+    verdict = judged(name, ours(0.03), [one for one in QUICK if one.trial.selector != "Boruta"])
+    assert verdict.outcome == OPEN and "Boruta" in verdict.why
+
+
+def test_a_target_needs_all_sets():
+    verdict = judged("mean", ours(0.03), without(QUICK, OURS, "Yale"))
+    assert verdict.outcome == OPEN and verdict.why.endswith(" on Yale")
 
 
 def test_targets():
     for name in ("mean", "madelon", "fashion"):
         assert judged(name, ours(0.03)).outcome == YES
         assert judged(name, ours(-0.05)).outcome == NO
-        assert judged(name, ours(0.03), [t for t in QUICK if t.split < 2]).outcome == OPEN
+        assert judged(name, ours(0.03), [t for t in QUICK if t.trial.split < 2]).outcome == OPEN
 
 
 def test_the_mean_of_eleven_sets_leaves_fashion_mnist_out():
@@ -375,21 +405,25 @@ def test_costs_are_ratios(name, field, cheap):
 
 
 def test_seconds_of_another_processor_are_left_out():
-    def made(trial, cpu):
-        one = record(trial, 0.8, fit_cpu_seconds=1.0 if cpu == "fast" else 10.0)
-        return replace(one, environment={"cpu": cpu})
-
-    few = [t for t in QUICK if t.selector == OURS and t.data == "Yale"]
-    most = [t for t in QUICK if t.selector in (OURS, "LassoNet") and t not in few]
-    records = Records([made(t, "fast") for t in few] + [made(t, "slow") for t in most])
-    verdict = CLAIMS[NAMES.index("time")].judge(records)
+    few = [one for one in QUICK if (one.trial.selector, one.trial.data) == (OURS, "Yale")]
+    pair = [one for one in QUICK if one.trial.selector in (OURS, "LassoNet")]
+    records = [record(one, 0.8, "fast", fit_cpu_seconds=1.0) for one in few]
+    records += [
+        record(one, 0.8, "slow", fit_cpu_seconds=10.0) for one in without(pair, OURS, "Yale")
+    ]
+    verdict = CLAIMS[NAMES.index("time")].judge(View.of(records))
     assert verdict.outcome == NO and verdict.effect.mean == pytest.approx(1.0)
 
 
 def test_without_records_nothing_is_decided():
     for claim in CLAIMS:
-        verdict = claim.judge(Records([]))
+        verdict = claim.judge(View([]))
         assert verdict.outcome == OPEN and verdict.why
+
+
+def test_rules_say_what_they_compare():
+    assert "paired by split, mean over the eleven sets" in CLAIMS[0].rule
+    assert "ratio paired by split, geometric mean over data sets" in CLAIMS[-1].rule
 
 
 # ---------------------------------------------------------------------- that it runs
@@ -397,10 +431,11 @@ def test_without_records_nothing_is_decided():
 
 def test_a_part_of_the_smoke_preset_runs_and_makes_a_page(tmp_path):
     tried = [
-        replace(trial, judges=("svc",))
-        for trial in trials(("digits", "small-madelon"), FAST, splits=2, seeds=2)
+        one._replace(trial=replace(one.trial, judges=("svc",)))
+        for data in ("digits", "small-madelon")
+        for one in trials(data, FAST, splits=2, seeds=2)
     ]
-    for trial in tried:
+    for _, trial in tried:
         outcome = attempt(trial, tmp_path, {"data_dir": None})
         assert outcome.status == "finished", outcome.error
     found = Records.read(tmp_path)
@@ -413,26 +448,30 @@ def test_a_part_of_the_smoke_preset_runs_and_makes_a_page(tmp_path):
     assert {one.get("recall") for one in made} == {1.0}
     chance = [tuple(one.get("selected")) for one in found.where(data="digits", selector=RANDOM)]
     assert len(set(chance)) == 4
-    titles = [section.title for section in sections(found)]
+    view = View.of(found.labelled({trial.identity: [labels] for labels, trial in tried}))
+    titles = [section.title for section in STUDY.sections(view)]
     assert "Mean rank" in titles and "Which pixels are chosen: digits" in titles
 
 
-def test_the_page_of_all_columns():
+def test_the_page_of_all_selectors():
     more = {
         "scores": [0.5] * 64,
         "history": [{"step": 10, "n_features": 20}],
         "flops": 1e9,
     }
-    what = [t for t in QUICK if t.data in ("Yale", "madelon", "fashion-mnist")]
-    what += [t for t in PAPER if t.data == "Yale"]
-    found = Records([record(t, ours(0.03)(t), **more) for t in what])
-    made = sections(found)
+    what = [one for one in QUICK if one.trial.data in ("Yale", "madelon", "fashion-mnist")]
+    what += [one for one in PAPER if one.trial.data == "Yale"]
+    what += trials("Yale", SELECTORS, seeds=4, k=25, judges=("svc",))
+    made = STUDY.sections(View.of(record(one, ours(0.03)(one.trial), **more) for one in what))
     titles = {section.title for section in made}
     assert {"Ours against each", "Importance over training: fashion-mnist"} <= titles
-    assert "The paper's protocol, K = 100" in titles
+    assert {
+        "The paper's protocol: accuracy by number of features", "The paper's protocol, K = 100"
+    } <= titles  # fmt: skip
+    assert not any(title.startswith("Not shown") for title in titles)
     (by_set,) = [section for section in made if section.title == "Accuracy by data set"]
     assert by_set.table.rows[0][0] == OURS  # the best comes first
-    assert sections(Records([])) == []
+    assert STUDY.sections(View([])) == []
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ class Measure:
 
 
 def percent(field: str, name: str, unit: str = "points of accuracy") -> Measure:
-    """Read a share from the results, in per cent.
+    """Read a share from the results, in per cent; inner fields by dots.
 
     Example:
         >>> from pathlib import Path
@@ -77,7 +77,7 @@ def percent(field: str, name: str, unit: str = "points of accuracy") -> Measure:
     """
 
     def read(record: Record) -> float:
-        if (share := record.result.get(field)) is None:
+        if (share := record.get(field)) is None:
             raise ValueError(f"no {name}")
         return 100 * float(share)
 
@@ -103,28 +103,46 @@ class Effect(ABC):
     def __sub__(self, other: Effect) -> Effect:
         return _Less(self, other)
 
-    def interval(self, view: View, average: Average = mean_over_tasks) -> Interval:
-        """Average the effect over all tasks that have it, each weighing the same.
+    def interval(
+        self, view: View, average: Average = mean_over_tasks, tasks: Sequence[str] = ()
+    ) -> Interval:
+        """Average the effect over tasks, each weighing the same.
 
         Args:
             view: records, labelled by ``task``.
             average: makes an interval of numbers by task and seed.
+            tasks: see :meth:`by_task`.
 
         Raises:
-            ValueError: no task has it; the message is the last task's.
+            ValueError: see :meth:`by_task`.
         """
-        values, why = {}, "there are no records to judge by"
+        mean = average(self.by_task(view, tasks))
+        if not self.measure.ratio:
+            return mean
+        return Interval(math.exp(mean.mean), math.exp(mean.low), math.exp(mean.high), mean.n)
+
+    def by_task(self, view: View, tasks: Sequence[str] = ()) -> dict[str, BySeed]:
+        """Compute it task by task.
+
+        Args:
+            view: records, labelled by ``task``.
+            tasks: those that must have it, and no others; else all that have it.
+
+        Raises:
+            ValueError: no task has it, the message being the last one's; or one that must has not.
+        """
+        values, why, last = {}, {}, "there are no records to judge by"
         for name, task in view.by("task").items():
             try:
                 values[str(name)] = self.by_seed(task)
             except ValueError as error:
-                why = f"{name}: {self}: {error}"
+                why[str(name)], last = str(error), f"{name}: {self}: {error}"
+        if missing := [name for name in tasks if name not in values]:
+            said = why.get(missing[0], "no records")
+            raise ValueError(f"{self}: {said} on {', '.join(missing)}")
         if not values:
-            raise ValueError(why)
-        mean = average(values)
-        if not self.measure.ratio:
-            return mean
-        return Interval(math.exp(mean.mean), math.exp(mean.low), math.exp(mean.high), mean.n)
+            raise ValueError(last)
+        return {name: values[name] for name in tasks or values}
 
     def maybe(self, view: View, average: Average = mean_over_tasks) -> Interval | None:
         """Return :meth:`interval`; None where no task has it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +34,8 @@ class Rule:
         count: how many effects must lie there; None is all of them.
         average: makes an interval of numbers by task and seed.
         over: what is averaged over, in words.
+        by: what is paired, in words.
+        tasks: those that must have the effects, and no others; else all that have them.
     """
 
     effects: Mapping[str, Effect]
@@ -42,12 +44,14 @@ class Rule:
     count: int | None = None
     average: Average = mean_over_tasks
     over: str = "tasks"
+    by: str = "seed"
+    tasks: Sequence[str] = ()
 
     def __call__(self, view: View) -> Verdict:
         """Decide it by the records."""
         judge = _JUDGES[self.side]
         parts = {
-            name: judge(effect.interval(view, self.average), self.bar, self._unit)
+            name: judge(effect.interval(view, self.average, self.tasks), self.bar, self._unit)
             for name, effect in self.effects.items()
         }
         if self.count is not None:
@@ -62,10 +66,11 @@ class Rule:
         """Say it in words."""
         measure = next(iter(self.effects.values())).measure
         asked = _together({name: str(effect) for name, effect in self.effects.items()})
-        paired = ", ratio paired by seed" if measure.ratio else ", difference paired by seed"
+        what, mean = ("ratio", "geometric mean") if measure.ratio else ("difference", "mean")
+        paired = f", {what} paired by {self.by}"
         if all(isinstance(effect, Level) for effect in self.effects.values()):
             paired = ""
-        return f"{asked}: {measure.name}{paired}, mean over {self.over}. {self._interval()}."
+        return f"{asked}: {measure.name}{paired}, {mean} over {self.over}. {self._interval()}."
 
     def _interval(self) -> str:
         n = len(self.effects)
@@ -87,6 +92,8 @@ def claim(
     count: int | None = None,
     average: Average = mean_over_tasks,
     over: str = "tasks",
+    by: str = "seed",
+    tasks: Sequence[str] = (),
     **bar: float,
 ) -> Claim:
     r"""Make a claim that is decided by effects.
@@ -99,6 +106,8 @@ def claim(
         count: how many effects must lie on the side; None is all of them.
         average: makes an interval of numbers by task and seed.
         over: what is averaged over, in words.
+        by: what is paired, in words.
+        tasks: those that must have the effects, and no others; else all that have them.
         bar: exactly one of ``above=``, ``below=``, ``within=``, ``differs=``.
 
     Example:
@@ -112,7 +121,7 @@ def claim(
         raise ValueError(f"bar={bar}: give one of {', '.join(_JUDGES)}")
     ((side, place),) = bar.items()
     named = {"": effects} if isinstance(effects, Effect) else dict(effects)
-    rule = Rule(named, side, place, count, average, over)  # type: ignore[arg-type]
+    rule = Rule(named, side, place, count, average, over, by, tasks)  # type: ignore[arg-type]
     return Claim(sentence, source, " ".join(part for part in (str(rule), note) if part), rule)
 
 

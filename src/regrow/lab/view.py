@@ -74,20 +74,30 @@ class View:
         return {place: self.where(**{name: place}) for place in self.axis(name)}
 
     def values(self, measure: Callable[[Record], float]) -> dict[int, float]:
-        """Return a measure by seed; a record with two sets of labels counts once.
+        """Return a measure by seed; by split, the mean over its seeds, if ``split`` is a label.
+
+        Splits of a data set are what is paired then: seeds of one split are of the same rows. A
+        record with two sets of labels counts once.
 
         Raises:
-            ValueError: there are no records, or a seed occurs twice: these are records of more than
-                one cell, and the message names the axes in which they differ.
+            ValueError: there are no records, or a seed occurs twice, or only some are of a split:
+                these are records of more than one cell; the message names the axes in which they
+                differ.
         """
-        values: dict[int, float] = {}
-        for record in {id(record): record for _, record in self.rows}.values():
-            if (seed := record.config["seed"]) in values:
+        if len({"split" in labels for labels, _ in self.rows}) > 1:
+            raise ValueError(f"only some are of a split: say which {self._differing()}")
+        values: dict[int, dict[int, float]] = {}
+        for labels, record in {
+            id(record): (labels, record) for labels, record in self.rows
+        }.values():
+            seed = record.config["seed"]
+            of_split = values.setdefault(int(labels.get("split", seed)), {})
+            if seed in of_split:
                 raise ValueError(f"seed {seed} occurs twice: say which {self._differing()}")
-            values[seed] = measure(record)
+            of_split[seed] = measure(record)
         if not values:
             raise ValueError("no records")
-        return values
+        return {place: sum(seeds.values()) / len(seeds) for place, seeds in values.items()}
 
     def mean(self, measure: Callable[[Record], float]) -> Interval | None:
         """Return a measure's mean over seeds; None if there are no records that have it."""
@@ -97,6 +107,6 @@ class View:
             return None
 
     def _differing(self) -> str:
-        axes = dict.fromkeys(axis for labels, _ in self.rows for axis in labels)
+        axes = dict.fromkeys(axis for labels, _ in self.rows for axis in labels if axis != "split")
         differ = [a for a in axes if len({labels.get(a) for labels, _ in self.rows}) > 1]
         return ", ".join(differ) or "records (two have the same labels)"

@@ -6,16 +6,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from regrow.lab.records import Record, Records
-from regrow.lab.report import Section, svg
-from regrow.studies.feature_selection.columns import OURS
+from regrow.lab.figures import svg
+from regrow.lab.records import Record
+from regrow.lab.section import Section
+from regrow.lab.view import View
+from regrow.studies.feature_selection.design import FASHION
+from regrow.studies.feature_selection.selectors import OURS
 
 __all__ = ["gallery"]
 
-_SETS = ("fashion-mnist", "COIL20", "ORL", "digits")
+_SETS = (FASHION, "COIL20", "ORL", "digits")
 _SELECTORS = (
     *(OURS, "LightGBM", "ExtraTrees", "ExtraTrees, discounted", "L1", "fastcan", "f_classif"),
     *("mutual information", "SET-Attr", "SET-QS", "QuickSelection", "WAST", "NeuroFS", "random"),
@@ -23,12 +24,12 @@ _SELECTORS = (
 _ACROSS = 5
 
 
-def gallery(records: Records) -> Iterator[Section]:
-    """Make the pictures of each data set of images."""
+def gallery(view: View) -> Iterator[Section]:
+    """Draw which pixels are chosen of each data set of images."""
     for data in _SETS:
-        here = records.where(trial="Select", protocol="fair", data=data)
-        by_name = {name: here.where(selector=name).all for name in _SELECTORS}
-        by_name = {name: found for name, found in by_name.items() if found}
+        here = view.where(protocol="fair", task=data)
+        chosen = {name: here.where(arm=name).records for name in _SELECTORS}
+        by_name = {name: records for name, records in chosen.items() if records}
         if by_name:
             yield _pixels(data, by_name)
         if by_name.get(OURS):
@@ -36,6 +37,8 @@ def gallery(records: Records) -> Iterator[Section]:
 
 
 def _pixels(data: str, by_name: dict[str, list[Record]]) -> Section:
+    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
+
     down = -(-len(by_name) // _ACROSS)
     figure = Figure(figsize=(7.2, 1.72 * down))
     places = figure.subplots(down, _ACROSS, squeeze=False).reshape(-1)
@@ -64,6 +67,9 @@ def _share(found: Sequence[Record]) -> npt.NDArray[np.float64]:
 
 def _rounds(data: str, found: Sequence[Record]) -> Section:
     """Show when each pixel left, and how many were live at each step."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: PLC0415
+
     shape = found[0].result["shape"]
     scores = np.mean([record.result["scores"] for record in found], axis=0).reshape(shape)
     points = found[0].result["history"]

@@ -11,9 +11,9 @@ import numpy as np
 
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
-from regrow.studies.feature_selection.columns.column import Column
 from regrow.studies.feature_selection.cost import measured
 from regrow.studies.feature_selection.protocol import Parts, Protocol, parts
+from regrow.studies.feature_selection.selectors.selector import Selector
 
 if TYPE_CHECKING:  # scikit-learn is not needed to list the studies
     from regrow.features.data import FeatureSet
@@ -66,7 +66,7 @@ class Select(Trial):
 
     data: str
     selector: str
-    column: Column
+    column: Selector
     k: int
     split: int = 0
     protocol: Protocol = "fair"
@@ -81,7 +81,11 @@ class Select(Trial):
             :func:`~.cost.measured`) of one thread; ``n_features``, ``n_train``, ``n_test``,
             ``classes``; ``recall`` of the relevant features, where they are known; and what the
             selector tells besides, ``scores`` of pictures only.
+
+        Raises:
+            ImportError: the selector's package is not installed.
         """
+        self.column.check_installed(self.selector)
         from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
         from regrow.features.data import load_features  # noqa: PLC0415
@@ -120,8 +124,6 @@ class Select(Trial):
         few = part.X_train[rows, : min(8, part.X_train.shape[1])]
         try:
             self.column.choose(few, part.y_train[rows], 2, self.seed)
-        except ImportError:
-            raise  # a package is missing, and will be when it is measured
         except Exception:
             return
 

@@ -1,4 +1,4 @@
-"""Columns made of trees."""
+"""Selectors made of trees."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from regrow.machine import needed
-from regrow.studies.feature_selection.columns.column import Choice, Column, Floats, Ints, best
+from regrow.studies.feature_selection.selectors.selector import Choice, Floats, Ints, Selector, best
 
 __all__ = ["Boruta", "Forest", "LightGBM", "discounted"]
 
 
 @dataclass(frozen=True)
-class Forest(Column):
+class Forest(Selector):
     """Impurity importance of extremely randomised trees.
 
     Args:
@@ -65,7 +64,7 @@ def discounted(scores: Floats, X: Floats, k: int) -> Ints:
 
 
 @dataclass(frozen=True)
-class LightGBM(Column):
+class LightGBM(Selector):
     """What splits on a feature gain, summed over the trees of LightGBM.
 
     Args:
@@ -79,11 +78,11 @@ class LightGBM(Column):
     share: float = 0.5
 
     seeded: ClassVar[bool] = True
+    package: ClassVar[str | None] = "lightgbm"
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Boost."""
-        with needed("lightgbm", "selectors"):
-            from lightgbm import LGBMClassifier  # noqa: PLC0415
+        from lightgbm import LGBMClassifier  # noqa: PLC0415
 
         model = LGBMClassifier(
             n_estimators=self.rounds,
@@ -98,7 +97,7 @@ class LightGBM(Column):
 
 
 @dataclass(frozen=True)
-class Boruta(Column):
+class Boruta(Selector):
     """Features that beat shuffled copies of themselves in random forests.
 
     It chooses no number of features: they are taken by its rank, within a rank by mean importance.
@@ -114,11 +113,11 @@ class Boruta(Column):
     depth: int = 5
 
     seeded: ClassVar[bool] = True
+    package: ClassVar[str | None] = "boruta"
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Grow the forests."""
-        with needed("boruta", "selectors"):
-            from boruta import BorutaPy  # noqa: PLC0415
+        from boruta import BorutaPy  # noqa: PLC0415
         from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415
 
         forest = RandomForestClassifier(max_depth=self.depth, class_weight="balanced", n_jobs=1)

@@ -1,15 +1,15 @@
-"""The study's columns, by the names a reader knows."""
+"""The study's selectors, by the names a reader knows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from regrow.studies.feature_selection.columns.column import Choice, Column, best
-from regrow.studies.feature_selection.columns.filters import L1, Chance, Everything, Univariate
-from regrow.studies.feature_selection.columns.nets import Family, Ours
-from regrow.studies.feature_selection.columns.peers import FastCan, LassoNet, StochasticGates
-from regrow.studies.feature_selection.columns.trees import Boruta, Forest, LightGBM
+from regrow.studies.feature_selection.selectors.filters import L1, Chance, Everything, Univariate
+from regrow.studies.feature_selection.selectors.nets import Family, Ours
+from regrow.studies.feature_selection.selectors.peers import FastCan, LassoNet, StochasticGates
+from regrow.studies.feature_selection.selectors.selector import Choice, Selector, best
+from regrow.studies.feature_selection.selectors.trees import Boruta, Forest, LightGBM
 
 __all__ = [
     "ALL",
@@ -20,14 +20,14 @@ __all__ = [
     "RANDOM",
     "STORED",
     "Choice",
-    "Column",
+    "Selector",
+    "all_selectors",
     "best",
-    "columns",
 ]
 
 OURS, RANDOM, ALL = "ours", "random", "all features"
 
-BASELINES: Mapping[str, Column] = MappingProxyType(
+BASELINES: Mapping[str, Selector] = MappingProxyType(
     {
         "f_classif": Univariate("f_classif"),
         "mutual information": Univariate("mutual_info"),
@@ -52,10 +52,8 @@ MASKED, STORED = "SET-Attr 0.05", "SET-Attr 0.05, csr"
 """The same network at density 0.05: dense tensors under masks; active weights only."""
 
 
-def columns(short: bool, densities: tuple[float, float] = (0.2, 0.2)) -> dict[str, Column]:
-    """Return all columns, the slowest last.
-
-    They are the same on every machine: one whose package is not installed says so when it chooses.
+def all_selectors(short: bool, densities: tuple[float, float] = (0.2, 0.2)) -> dict[str, Selector]:
+    """Return all selectors, the slowest last: the same on every machine, whatever is installed.
 
     Args:
         short: train the family for fewer epochs than its papers do: 30 for 100 or 200.
@@ -69,7 +67,7 @@ def columns(short: bool, densities: tuple[float, float] = (0.2, 0.2)) -> dict[st
     return {
         RANDOM: Chance(),
         ALL: Everything(),
-        **{name: column for name, column in BASELINES.items() if name not in _SLOW},
+        **{name: selector for name, selector in BASELINES.items() if name not in _SLOW},
         OURS: Ours(),
         "SET-Attr": attribution(density=densities[0]),
         "SET-QS": attribution(density=densities[0], importance="strength"),

@@ -1,4 +1,4 @@
-"""Columns that look at each feature alone, at all of them, or at none."""
+"""Selectors that look at each feature alone, at all of them, or at none."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from regrow.studies.feature_selection.columns.column import Choice, Column, Floats, Ints, best
+from regrow.studies.feature_selection.selectors.selector import Choice, Floats, Ints, Selector, best
 
 __all__ = ["L1", "Chance", "Everything", "Univariate"]
 
 
 @dataclass(frozen=True)
-class Univariate(Column):
+class Univariate(Selector):
     """Each feature's own relation to the labels.
 
     Args:
@@ -32,7 +32,7 @@ class Univariate(Column):
 
 
 @dataclass(frozen=True)
-class L1(Column):
+class L1(Selector):
     """A linear support vector machine with an L1 penalty; the sum of |coefficients| over classes.
 
     Args:
@@ -61,7 +61,7 @@ class L1(Column):
 
 
 @dataclass(frozen=True)
-class Chance(Column):
+class Chance(Selector):
     """Features drawn at random: the control."""
 
     seeded: ClassVar[bool] = True
@@ -73,7 +73,7 @@ class Chance(Column):
 
 
 @dataclass(frozen=True)
-class Everything(Column):
+class Everything(Selector):
     """All features: what selection is held against."""
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:

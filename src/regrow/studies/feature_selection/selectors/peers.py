@@ -1,4 +1,4 @@
-"""Columns of other packages that select features: fastcan, LassoNet, STG."""
+"""Selectors of other packages: fastcan, LassoNet, STG."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from regrow.machine import needed
-from regrow.studies.feature_selection.columns.column import Choice, Column, Floats, Ints, best
-from regrow.studies.feature_selection.columns.filters import Univariate
+from regrow.studies.feature_selection.selectors.filters import Univariate
+from regrow.studies.feature_selection.selectors.selector import Choice, Floats, Ints, Selector, best
 
 __all__ = ["FastCan", "LassoNet", "StochasticGates"]
 
 
 @dataclass(frozen=True)
-class FastCan(Column):
+class FastCan(Selector):
     """Greedy choice by canonical correlation with the labels, one column of zeros and ones each."""
+
+    package: ClassVar[str | None] = "fastcan"
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Choose one by one; of features that are linear combinations of others it takes none.
 
         More than the rows span it cannot order: what is missing is filled by its first scores.
         """
-        with needed("fastcan", "selectors"):
-            from fastcan import FastCan as Selector  # noqa: PLC0415
+        import fastcan  # noqa: PLC0415
 
         each = np.eye(int(y.max()) + 1)[y][:, 1:]  # the first column follows from the others
         varied = np.flatnonzero(X.std(0) > 0)
         most = min(k, len(varied), len(X) - 1 - each.shape[1])
-        found = Selector(most, verbose=0).fit(X[:, varied], each)
+        found = fastcan.FastCan(most, verbose=0).fit(X[:, varied], each)
         chosen = varied[found.indices_]
         if len(chosen) < k:
             one = Univariate().choose(X, y, X.shape[1], seed).features
@@ -43,7 +43,7 @@ class FastCan(Column):
 
 
 @dataclass(frozen=True)
-class LassoNet(Column):
+class LassoNet(Selector):
     """A network with a skip connection and a penalty that lets features go one after another.
 
     The score is how many penalties a feature survives; those that go together are ordered by |skip
@@ -64,11 +64,11 @@ class LassoNet(Column):
     batch: int = 256
 
     seeded: ClassVar[bool] = True
+    package: ClassVar[str | None] = "lassonet"
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Follow the path."""
-        with needed("lassonet", "selectors"):
-            from lassonet import LassoNetClassifier  # noqa: PLC0415
+        from lassonet import LassoNetClassifier  # noqa: PLC0415
 
         model = LassoNetClassifier(
             hidden_dims=(self.hidden,),
@@ -104,7 +104,7 @@ class _EnoughError(Exception):
 
 
 @dataclass(frozen=True)
-class StochasticGates(Column):
+class StochasticGates(Selector):
     """A network whose inputs pass gates that open at random; the score is a gate's probability.
 
     Args:
@@ -120,13 +120,12 @@ class StochasticGates(Column):
     learning_rate: float = 0.1
 
     seeded: ClassVar[bool] = True
+    package: ClassVar[str | None] = "stg"
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Train the gates; those that are equally open are ordered by their parameter."""
         import torch  # noqa: PLC0415
-
-        with needed("stg", "selectors"):
-            from stg import STG  # noqa: PLC0415
+        from stg import STG  # noqa: PLC0415
 
         with torch.random.fork_rng(devices=[]), _names_of_python_3_9():
             torch.manual_seed(seed)

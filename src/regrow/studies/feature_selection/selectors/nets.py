@@ -1,4 +1,4 @@
-"""Columns that are regrow's own: the default selector, and the family of the literature."""
+"""Selectors that are regrow's own: the default selector, and the family of the literature."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 import regrow
-from regrow.studies.feature_selection.columns.column import Choice, Column, Floats, Ints, best
-from regrow.studies.feature_selection.columns.flops import ensemble_flops, perceptron_flops
+from regrow.studies.feature_selection.selectors.flops import ensemble_flops, perceptron_flops
+from regrow.studies.feature_selection.selectors.selector import Choice, Floats, Ints, Selector, best
 
 __all__ = ["Family", "Ours"]
 
@@ -26,7 +26,7 @@ def _defaults() -> tuple[tuple[str, Any], ...]:
 
 
 @dataclass(frozen=True)
-class Ours(Column):
+class Ours(Selector):
     """:class:`regrow.features.SparseFeatureSelector` as it comes: one setting for all data.
 
     Args:
@@ -62,7 +62,7 @@ _PRESETS: Mapping[Published, str] = {
 
 
 @dataclass(frozen=True)
-class Family(Column):
+class Family(Selector):
     """A method of the literature.
 
     Args:
