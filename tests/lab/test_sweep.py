@@ -238,5 +238,5 @@ def test_ray_finds_what_local_processes_find(tmp_path):
 
 def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ImportError, match=r"regrow\[ray\]"):
+    with pytest.raises(ImportError, match=r"pip install ray, or pip install .\.\[ray\]."):
         sweep(walks(1), tmp_path, executor="ray")

@@ -23,7 +23,6 @@ from regrow.studies.corruption_robustness.study import CLAIMS, STUDY
 from regrow.studies.corruption_robustness.trial import Robust
 from regrow.studies.vision.corrupted import SEED, corrupted_test
 from regrow.studies.vision.source import open_source
-from regrow.training.train import start
 from regrow.vision.corruptions import CORRUPTIONS, FAMILIES, corrupt
 from regrow.vision.data import load_data
 
@@ -143,7 +142,7 @@ def test_presets_share_no_task():
 
 def test_a_trial_reports_what_plain_loops_find(tmp_path):
     trial = replace(TASK.base, epochs=1, radii=(1.5,), corruptions=("fog", "shot_noise"))
-    training = start(trial, Run(tmp_path, {"device": "cpu"}))
+    training = trial.start(Run(tmp_path, {"device": "cpu"}))
     training.run_epoch()
     result = trial.test(training, Run(tmp_path, {"device": "cpu"}))
     data = load_data("digits")

@@ -171,7 +171,7 @@ def test_the_dense_network_before_is_kept_through_a_kill(tmp_path, monkeypatch):
     with pytest.raises(CutOff):
         trial(chosen="OMP").run(Cut(tmp_path / "cut", CPU, save_every=0.0))
     trained = []
-    monkeypatch.setattr(HardSamples, "_plan", lambda self, _: trained.append(self.method) or "")
+    monkeypatch.setattr(HardSamples, "describe", lambda self, _: trained.append(self.method) or "")
     assert run(trial(chosen="OMP"), tmp_path / "cut") == whole
     assert trained == [regrow.Static(density=0.3)]  # no dense network a second time
     assert [line["epoch"] for line in read_lines(tmp_path / "cut" / METRICS)] == [1, 2, 3]

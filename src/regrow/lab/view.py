@@ -23,8 +23,8 @@ class View:
 
     rows: Sequence[tuple[Labels, Record]]
     # A page asks the same of the same records hundreds of times.
-    _narrowed: dict[Any, View] = field(default_factory=dict, repr=False, compare=False)
-    _axes: dict[str, list[Any]] = field(default_factory=dict, repr=False, compare=False)
+    _narrowed: dict[Any, View] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _axes: dict[str, list[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> View:
