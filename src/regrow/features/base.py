@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from regrow.features.elimination import Elimination
 from regrow.features.encoding import split
 from regrow.features.ensemble import EnsembleSetting
 from regrow.features.inputs import Floats, Inputs
-from regrow.features.recipe import Recipe
+from regrow.features.recipe import Importance, Recipe
 from regrow.features.targets import Targets
 from regrow.features.training import train
 
@@ -30,6 +31,7 @@ __all__ = ["BaseSparseSelector", "smallest_good"]
 _AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
     """Rank features by what they are worth to sparse networks, and keep the best."""
 
@@ -57,12 +59,34 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         "verbose": ["verbose"],
     }
 
-    scores_: Floats
-    support_: npt.NDArray[np.bool_]
-    ranking_: npt.NDArray[np.int64]
-    n_features_: int
-    n_iter_: int
-    history_: list[dict[str, Any]]
+    n_features_to_select: int | float | None = field(default=None, kw_only=False)
+    method: str | Method = "ensemble"
+    importance: Importance = "mixed"
+    density: float = 0.2
+    recipe: Recipe | None = None
+    n_members: int = 10
+    width: int = 32
+    max_iter: int = 600
+    n_rounds: int = 31
+    batch_size: int = 128
+    learning_rate: float = 1e-2
+    weight_decay: float = 1e-3
+    noise: float = 0.3
+    dropout: float = 0.5
+    clip: float | None = 3.0
+    early_stopping: bool = False
+    validation_fraction: float = 0.2
+    n_iter_no_change: int = 5
+    n_jobs: int | None = None
+    random_state: int | np.random.RandomState | None = None
+    verbose: int | bool = False
+
+    scores_: Floats = field(init=False)
+    support_: npt.NDArray[np.bool_] = field(init=False)
+    ranking_: npt.NDArray[np.int64] = field(init=False)
+    n_features_: int = field(init=False)
+    n_iter_: int = field(init=False)
+    history_: list[dict[str, Any]] = field(init=False)
 
     @property
     def feature_importances_(self) -> Floats:
