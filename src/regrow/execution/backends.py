@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -31,11 +30,8 @@ def fastest(
             "of the size that training will use"
         )
     choices = choose(model, optimizer, method, plan, inputs)
-    layers = []
-    for layer in plan.layers:
-        choice = choices[layer.name]
-        layers.append(replace(layer, execution=choice.execution, why=choice.reason))
-    return Plan(tuple(layers), plan.skipped)
+    chosen = {name: {"execution": c.execution, "why": c.reason} for name, c in choices.items()}
+    return plan.changed(lambda layer: chosen[layer.name])
 
 
 BACKENDS = (Backend("csr", convert), Backend("block", convert), Backend("auto", convert, fastest))
