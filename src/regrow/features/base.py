@@ -28,6 +28,9 @@ from regrow.features.training import train
 
 __all__ = ["BaseSparseSelector", "smallest_good"]
 
+Given = tuple[Inputs, Targets, Tensor, Tensor]
+"""The table, its targets, the weights of rows, and those held out."""
+
 _AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 
 
@@ -128,28 +131,20 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         held_out = torch.empty(0, dtype=torch.int64)
         if wanted is None or self.early_stopping:
             held_out = split(groups, weights, self.validation_fraction, generator)
+        shares = torch.from_numpy(weights.astype(np.float32))
+        given = (inputs, targets, shares, held_out)
         scores = np.zeros(self.n_features_in_)
         live = inputs.live
         rank = self._ranked_by_ensemble if self.method == "ensemble" else self._ranked_by_perceptron
-        shares = torch.from_numpy(weights.astype(np.float32))
-        scores[live], self.n_iter_ = rank(inputs, targets, shares, held_out, wanted, generator)
+        scores[live], self.n_iter_ = rank(given, wanted, generator)
         self._set_fitted_(scores, smallest_good(self.history_) if wanted is None else wanted)
 
     def _ranked_by_ensemble(
-        self,
-        inputs: Inputs,
-        targets: Targets,
-        weights: Tensor,
-        held_out: Tensor,
-        wanted: int | None,
-        generator: torch.Generator,
+        self, given: Given, wanted: int | None, generator: torch.Generator
     ) -> tuple[Floats, int]:
         return Elimination(
-            inputs,
-            targets,
-            weights,
-            held_out,
-            keep=min(wanted or 1, len(inputs.live)),
+            *given,
+            keep=min(wanted or 1, len(given[0].live)),
             steps=self.max_iter,
             rounds=self.n_rounds,
             batch=self.batch_size,
@@ -161,19 +156,10 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         ).run()
 
     def _ranked_by_perceptron(
-        self,
-        inputs: Inputs,
-        targets: Targets,
-        weights: Tensor,
-        held_out: Tensor,
-        wanted: int | None,
-        generator: torch.Generator,
+        self, given: Given, wanted: int | None, generator: torch.Generator
     ) -> tuple[Floats, int]:
         scores, steps = train(
-            inputs,
-            targets,
-            weights,
-            held_out,
+            *given,
             method=_method(self.method, self.density),
             recipe=self._recipe(),
             importance=self.importance,
