@@ -368,7 +368,7 @@ def test_the_learning_rate_moves_within_a_task(schedule, rates):
     optimizer = training.make_optimizer([weight])
     part = Part(torch.arange(4.0), torch.zeros(4, dtype=torch.int64))
     look = lambda: seen.append(optimizer.param_groups[0]["lr"])  # noqa: E731
-    fit(lambda _: weight.sum(), optimizer, part, training, 0, before_step=look)
+    fit(lambda _: weight.sum(), optimizer, part, Setup(perceptron, training), before_step=look)
     assert seen == pytest.approx(rates, abs=1e-6)
 
 
@@ -392,7 +392,7 @@ def test_fit_takes_as_many_steps_as_it_says_and_each_sample_once_an_epoch():
 
     part = Part(torch.arange(10.0), torch.zeros(10, dtype=torch.int64))
     told: list[float] = []
-    fit(loss, torch.optim.SGD([weight], 0.1), part, training, 0, tell=told.append)
+    fit(loss, torch.optim.SGD([weight], 0.1), part, Setup(perceptron, training), tell=told.append)
     assert len(seen) == training.steps(10) == 6 and told[-1] == 1.0
     for epoch in range(3):
         inside = torch.cat(seen[2 * epoch : 2 * epoch + 2]).tolist()
@@ -401,14 +401,15 @@ def test_fit_takes_as_many_steps_as_it_says_and_each_sample_once_an_epoch():
 
 
 def test_a_loss_that_is_no_number_and_no_samples_are_errors():
+    once = Setup(perceptron, Training(epochs=1))
     weight = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], 0.1)
     part = Part(torch.arange(4.0), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        fit(lambda _: weight.sum() * torch.inf, optimizer, part, Training(epochs=1), 0)
+        fit(lambda _: weight.sum() * torch.inf, optimizer, part, once)
     empty = Part(part.inputs[:0], part.targets[:0])
     with pytest.raises(ValueError, match="no sample to train on"):
-        fit(lambda _: weight.sum(), optimizer, empty, Training(epochs=1), 0)
+        fit(lambda _: weight.sum(), optimizer, empty, once)
     learner = FineTuning(setup_of(epochs=1))
     learner.learn(PIXELS[0])
     with pytest.raises(ValueError, match="no sample to test on"):

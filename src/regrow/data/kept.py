@@ -1,4 +1,4 @@
-"""Decoded arrays, kept in the user's cache and mapped into memory the next time."""
+"""Arrays that took long to make, kept in the user's cache and mapped into memory the next time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import contextlib
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from regrow.machine import cache_folder
+from regrow.machine import cache_folder, needed
 
 __all__ = ["Arrays", "kept"]
 
@@ -23,29 +23,55 @@ _LAYOUT = 1  # raised when what is kept changes its meaning
 _LIST = "names"  # of all arrays: who cleans a cache may not take all of a folder
 
 
-def kept(name: str, sources: Sequence[tuple[str, int, int]], make: Callable[[], Arrays]) -> Arrays:
+def kept(
+    name: str,
+    sources: Sequence[object],
+    make: Callable[[], Arrays],
+    *,
+    folder: str = "decoded",
+    alone: bool = False,
+) -> Arrays:
     """Return arrays from the cache, or make and keep them.
 
-    They are kept under the name, size and time of change of every source, so that another source,
-    or a changed one, is decoded anew. Where the cache cannot be written, or what lies there
-    cannot be read, the arrays are made each time.
+    They are kept under what all sources say of themselves, as a rule name, size and time of change
+    of files, so that another source, or a changed one, is decoded anew. Where the cache cannot be
+    written, or what lies there cannot be read, the arrays are made each time.
 
     Args:
         name: of the data set.
-        sources: name, size and time of change of the files decoded.
-        make: decodes them; no arrays of objects.
+        sources: all that decides the arrays; their ``repr`` counts.
+        make: makes them; no arrays of objects.
+        folder: of the cache.
+        alone: of several processes one makes them, and the others wait for it.
 
     Returns:
         Arrays by name; those from the cache are mapped into memory, copied where written to.
     """
     digest = hashlib.blake2b(repr((_LAYOUT, name, list(sources))).encode(), digest_size=10)
-    folder = cache_folder() / "decoded" / f"{name}-{digest.hexdigest()}"
-    if (cached := _load(folder)) is not None:
+    place = cache_folder() / folder / f"{name}-{digest.hexdigest()}"
+    if (cached := _load(place)) is not None:
         return cached
-    made = make()
-    with contextlib.suppress(OSError):
-        _save(folder, made)
+    with _locked(place.with_name(f".{place.name}.lock")) if alone else contextlib.nullcontext():
+        if alone and (cached := _load(place)) is not None:
+            return cached
+        made = make()
+        with contextlib.suppress(OSError):
+            _save(place, made)
     return made
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with needed("filelock", "lab"):
+        from filelock import FileLock  # noqa: PLC0415
+    lock = FileLock(path)
+    with contextlib.suppress(OSError):  # nothing can be written there: nothing to wait for
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _load(folder: Path) -> Arrays | None:

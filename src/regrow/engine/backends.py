@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,42 +14,17 @@ from regrow.engine.method import Method
 from regrow.engine.planned import Plan
 from regrow.engine.sparse_layer import SparseLayer
 
-__all__ = ["MASKED", "Backend", "find_backend", "register"]
+__all__ = ["MASKED", "Assign", "Backend", "Convert", "find_backend", "register"]
 
 MASKED = "masked"  # dense weights times masks: the engine's own way, and no backend
 
 _BACKENDS: dict[str, Backend] = {}
 
 
-class Backend(ABC):
-    """Replaces dense layers of a model by its own.
+class Convert(Protocol):
+    """Replaces, in place, every layer that is not planned as masked; all of them or none."""
 
-    The engine stands below every backend and imports none: :mod:`regrow` registers them.
-
-    Args:
-        name: what ``sparsify(execution=...)`` calls it.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def assign(
-        self, model: nn.Module, optimizer: Optimizer, method: Method, plan: Plan, inputs: Any
-    ) -> Plan:
-        """Return the plan with how each layer is to be computed; here, all by this backend.
-
-        Args:
-            model: holds the dense layers.
-            optimizer: holds their weights.
-            method: whose topology the layers will follow.
-            plan: which layers, how dense.
-            inputs: an example batch, or None.
-        """
-        layers = (replace(layer, execution=self.name) for layer in plan.layers)
-        return Plan(tuple(layers), plan.skipped)
-
-    @abstractmethod
-    def convert(
+    def __call__(
         self,
         model: nn.Module,
         optimizer: Optimizer,
@@ -60,13 +34,13 @@ class Backend(ABC):
         first: Mapping[str, Tensor],
         state: Mapping[str, Any] | None,
     ) -> Mapping[str, SparseLayer]:
-        """Replace, in place, every layer that is not planned as masked; all of them or none.
+        """Replace the layers.
 
         Args:
             model: holds the dense layers.
             optimizer: holds their weights; gets the new parameters in their place.
             method: whose topology the layers will follow.
-            plan: as :meth:`assign` has returned it.
+            plan: how each layer is to be computed.
             seed: draws the first topology, as for masks.
             first: the first active units, where a start has chosen them.
             state: saved layers to resume from.
@@ -77,6 +51,30 @@ class Backend(ABC):
         Raises:
             ValueError: a layer, or the method, cannot run this way.
         """
+
+
+Assign = Callable[[nn.Module, Optimizer, Method, Plan, Any], Plan]
+"""Returns the plan with how each layer is to be computed.
+
+It is given what :class:`Convert` is given first, and an example batch, or None.
+"""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Replaces dense layers of a model by its own.
+
+    The engine stands below every backend and imports none: :mod:`regrow` registers them.
+
+    Args:
+        name: what ``sparsify(execution=...)`` calls it.
+        convert: replaces the layers.
+        assign: says how each is to be computed; None: all by this backend.
+    """
+
+    name: str
+    convert: Convert
+    assign: Assign | None = None
 
 
 def register(*backends: Backend) -> None:

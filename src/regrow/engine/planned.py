@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from regrow.engine.tables import draw
 
@@ -52,6 +54,10 @@ class Plan:
 
     layers: tuple[PlannedLayer, ...]
     skipped: dict[str, str]
+
+    def changed(self, change: Callable[[PlannedLayer], Mapping[str, Any]]) -> Plan:
+        """Return the plan with new values of some fields of each layer."""
+        return replace(self, layers=tuple(replace(one, **change(one)) for one in self.layers))
 
     def __str__(self) -> str:
         """Draw the plan as a table."""

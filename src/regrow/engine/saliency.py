@@ -173,11 +173,7 @@ class Snip(Start):
         # The mean comes before the absolute value: the mean of |w g| over ranks would be another
         # score.
         gradients = ranks.mean(_gradients(self.loss(model), weights))
-        _check_finite(gradients, names)
-        return {
-            name: (weight * gradient).abs()
-            for name, weight, gradient in zip(names, weights, gradients, strict=True)
-        }
+        return {n: score.abs() for n, score in _products(names, weights, gradients).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,11 +213,7 @@ class Grasp(Start):
         product = sum((o * g).sum() for o, g in zip(own, gradients, strict=True))
         assert isinstance(product, Tensor)
         curvatures = ranks.mean(_gradients(product, weights))
-        _check_finite(curvatures, names)
-        return {
-            name: weight * curvature
-            for name, weight, curvature in zip(names, weights, curvatures, strict=True)
-        }
+        return _products(names, weights, curvatures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,11 +285,7 @@ class SynapticFlow(Start):
             (1, *self.inputs.shape[1:]), dtype=torch.float64, device=weights[0].device
         )
         gradients = _gradients(model(ones).sum(), weights)
-        _check_finite(gradients, names)
-        return {
-            name: (weight * gradient).abs()
-            for name, weight, gradient in zip(names, weights, gradients, strict=True)
-        }
+        return {n: score.abs() for n, score in _products(names, weights, gradients).items()}
 
 
 def _gradients(value: Tensor, weights: Sequence[Tensor], **options: Any) -> tuple[Tensor, ...]:
@@ -308,12 +296,16 @@ def _gradients(value: Tensor, weights: Sequence[Tensor], **options: Any) -> tupl
     )
 
 
-def _check_finite(gradients: Sequence[Tensor], names: Sequence[str]) -> None:
-    bad = [n for n, g in zip(names, gradients, strict=True) if not bool(g.isfinite().all())]
+def _products(
+    names: Sequence[str], weights: Sequence[Tensor], factors: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """Return weight times factor by name; refuse factors that are NaN or infinite."""
+    bad = [n for n, f in zip(names, factors, strict=True) if not bool(f.isfinite().all())]
     if bad:
         raise FloatingPointError(
             f"the score of {', '.join(bad)} is NaN or infinite at the start: check loss and inputs"
         )
+    return {n: w * f for n, w, f in zip(names, weights, factors, strict=True)}
 
 
 def _counts(

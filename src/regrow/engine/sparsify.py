@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -19,7 +18,7 @@ from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
 from regrow.engine.method import Method
 from regrow.engine.plan import Globs, make_plan
-from regrow.engine.planned import Plan
+from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.ranks import replicas
 from regrow.engine.saved import read_counts
 from regrow.engine.selection import seeded_generator
@@ -123,8 +122,10 @@ def sparsify(
     elif method.start is not None:
         first = _first_units(model, method, plan, seed, held)
         plan = _with_counts(plan, first)
-    if backend is not None:
+    if backend is not None and backend.assign is not None:
         plan = backend.assign(model, optimizer, method, plan, example_inputs)
+    elif backend is not None:
+        plan = plan.changed(lambda _: {"execution": execution})
     layers: dict[str, SparseLayer] = {
         layer.name: method.layer(
             layer,
@@ -203,40 +204,28 @@ def _check_replaceable(model: nn.Module, names: list[str], held: Mapping[str, Te
 
 def _with_counts(plan: Plan, units: Mapping[str, Tensor]) -> Plan:
     """Return the plan with as many units in each layer as were chosen."""
-    layers = []
-    for layer in plan.layers:
+
+    def counted(layer: PlannedLayer) -> dict[str, float]:
         count = int(units[layer.name].sum())
-        grows_to = count if layer.final == layer.initial else layer.final
-        density = count / layer.units
-        layers.append(
-            replace(
-                layer,
-                initial=count,
-                final=grows_to,
-                initial_density=density,
-                final_density=density if grows_to == count else layer.final_density,
-            )
-        )
-    return Plan(tuple(layers), plan.skipped)
+        final = count if layer.final == layer.initial else layer.final
+        first = count / layer.units
+        last = first if final == count else layer.final_density
+        return {"initial": count, "final": final, "initial_density": first, "final_density": last}
+
+    return plan.changed(counted)
 
 
 def _with_saved_counts(plan: Plan, method: Method, saved: Mapping[str, Any]) -> Plan:
     """Return the plan with the counts that a start had chosen when the state was saved."""
     if method.start is None:
         return plan
-    layers = []
-    for layer in plan.layers:
+
+    def counted(layer: PlannedLayer) -> dict[str, float]:
         initial, final = read_counts(layer, saved[layer.name])
-        layers.append(
-            replace(
-                layer,
-                initial=initial,
-                final=final,
-                initial_density=initial / layer.units,
-                final_density=final / layer.units,
-            )
-        )
-    return Plan(tuple(layers), plan.skipped)
+        first, last = initial / layer.units, final / layer.units
+        return {"initial": initial, "final": final, "initial_density": first, "final_density": last}
+
+    return plan.changed(counted)
 
 
 def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:

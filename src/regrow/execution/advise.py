@@ -186,14 +186,10 @@ def advise(
         if not steps:
             steps.append(timings["dense"])
         steps += [timings[way] for way in ways]
-        if any(_clearly_faster(timings[way], timings["dense"]) for way in ways if way != "masked"):
+        sparse = [timings[way].time for way in ways if way != "masked"]
+        if any(time.clearly_below(timings["dense"].time) for time in sparse):
             best.append(density)
     return Advice(tuple(layers), tuple(steps), max(best, default=None))
-
-
-def _clearly_faster(one: StepAdvice, other: StepAdvice) -> bool:
-    """Whether the middle halves of two timings do not even touch."""
-    return one.time.quartiles[1] < other.time.quartiles[0]
 
 
 def _pattern(model: nn.Module, block: int | None) -> tuple[Pattern, str]:

@@ -2,62 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from regrow.engine.backends import Backend
 from regrow.engine.method import Method
 from regrow.engine.planned import Plan
-from regrow.engine.sparse_layer import SparseLayer
 from regrow.execution.choose import choose
 from regrow.execution.convert import convert
 
-__all__ = ["BACKENDS", "Auto", "Stored"]
+__all__ = ["BACKENDS", "fastest"]
 
 
-class Stored(Backend):
-    """Layers that store their active weights only, "csr" or "block"."""
+def fastest(
+    model: nn.Module, optimizer: Optimizer, method: Method, plan: Plan, inputs: Any
+) -> Plan:
+    """Time each layer as the model calls it, and keep what is faster, and why.
 
-    def convert(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        method: Method,
-        plan: Plan,
-        seed: int,
-        first: Mapping[str, Tensor],
-        state: Mapping[str, Any] | None,
-    ) -> Mapping[str, SparseLayer]:
-        """Replace the layers (:func:`regrow.execution.convert.convert`)."""
-        return convert(model, optimizer, method, plan, seed, first, state)
-
-
-class Auto(Stored):
-    """Each layer the way that is fastest, timed."""
-
-    def assign(
-        self, model: nn.Module, optimizer: Optimizer, method: Method, plan: Plan, inputs: Any
-    ) -> Plan:
-        """Time each layer as the model calls it, and keep what is faster, and why.
-
-        Raises:
-            ValueError: there is no example batch.
-        """
-        if inputs is None:
-            raise ValueError(
-                "execution='auto' times layers as the model calls them: pass example_inputs, a "
-                "batch of the size that training will use"
-            )
-        choices = choose(model, optimizer, method, plan, inputs)
-        layers = []
-        for layer in plan.layers:
-            choice = choices[layer.name]
-            layers.append(replace(layer, execution=choice.execution, why=choice.reason))
-        return Plan(tuple(layers), plan.skipped)
+    Raises:
+        ValueError: there is no example batch.
+    """
+    if inputs is None:
+        raise ValueError(
+            "execution='auto' times layers as the model calls them: pass example_inputs, a batch "
+            "of the size that training will use"
+        )
+    choices = choose(model, optimizer, method, plan, inputs)
+    chosen = {name: {"execution": c.execution, "why": c.reason} for name, c in choices.items()}
+    return plan.changed(lambda layer: chosen[layer.name])
 
 
-BACKENDS = (Stored("csr"), Stored("block"), Auto("auto"))
+BACKENDS = (Backend("csr", convert), Backend("block", convert), Backend("auto", convert, fastest))

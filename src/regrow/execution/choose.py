@@ -84,9 +84,7 @@ def _choose_one(
         return Choice("masked", {}, "the example inputs do not reach it")
     times = time_layer(model, optimizer, method, planned, execution, calls)
     dense, stored = times["masked"].median, times[execution].median
-    # The middle halves must not touch: on a busy machine a difference of medians alone would choose
-    # at random.
-    clearly = times[execution].quartiles[1] < times["masked"].quartiles[0]
+    clearly = times[execution].clearly_below(times["masked"])
     chosen = execution if clearly and stored < _GAIN * dense else "masked"
     return Choice(
         chosen,

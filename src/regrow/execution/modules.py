@@ -26,7 +26,8 @@ def stored_module(
     if isinstance(pattern, Block):
         from regrow.execution.block import BlockLinear  # noqa: PLC0415 no Triton for csr
 
-        return BlockLinear.from_values(cast(nn.Linear, dense), positions, values, bias)
+        linear = cast(nn.Linear, dense)
+        return BlockLinear(linear.in_features, linear.out_features, positions, values, bias)
     if isinstance(dense, nn.Linear):
         from regrow.execution.csr.linear import CsrLinear  # noqa: PLC0415 no kernels for blocks
 

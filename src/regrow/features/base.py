@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -21,15 +22,19 @@ from regrow.features.elimination import Elimination
 from regrow.features.encoding import split
 from regrow.features.ensemble import EnsembleSetting
 from regrow.features.inputs import Floats, Inputs
-from regrow.features.recipe import Recipe
+from regrow.features.recipe import Importance, Recipe
 from regrow.features.targets import Targets
 from regrow.features.training import train
 
 __all__ = ["BaseSparseSelector", "smallest_good"]
 
+Given = tuple[Inputs, Targets, Tensor, Tensor]
+"""The table, its targets, the weights of rows, and those held out."""
+
 _AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
     """Rank features by what they are worth to sparse networks, and keep the best."""
 
@@ -57,12 +62,34 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         "verbose": ["verbose"],
     }
 
-    scores_: Floats
-    support_: npt.NDArray[np.bool_]
-    ranking_: npt.NDArray[np.int64]
-    n_features_: int
-    n_iter_: int
-    history_: list[dict[str, Any]]
+    n_features_to_select: int | float | None = field(default=None, kw_only=False)
+    method: str | Method = "ensemble"
+    importance: Importance = "mixed"
+    density: float = 0.2
+    recipe: Recipe | None = None
+    n_members: int = 10
+    width: int = 32
+    max_iter: int = 600
+    n_rounds: int = 31
+    batch_size: int = 128
+    learning_rate: float = 1e-2
+    weight_decay: float = 1e-3
+    noise: float = 0.3
+    dropout: float = 0.5
+    clip: float | None = 3.0
+    early_stopping: bool = False
+    validation_fraction: float = 0.2
+    n_iter_no_change: int = 5
+    n_jobs: int | None = None
+    random_state: int | np.random.RandomState | None = None
+    verbose: int | bool = False
+
+    scores_: Floats = field(init=False)
+    support_: npt.NDArray[np.bool_] = field(init=False)
+    ranking_: npt.NDArray[np.int64] = field(init=False)
+    n_features_: int = field(init=False)
+    n_iter_: int = field(init=False)
+    history_: list[dict[str, Any]] = field(init=False)
 
     @property
     def feature_importances_(self) -> Floats:
@@ -104,28 +131,20 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         held_out = torch.empty(0, dtype=torch.int64)
         if wanted is None or self.early_stopping:
             held_out = split(groups, weights, self.validation_fraction, generator)
+        shares = torch.from_numpy(weights.astype(np.float32))
+        given = (inputs, targets, shares, held_out)
         scores = np.zeros(self.n_features_in_)
         live = inputs.live
         rank = self._ranked_by_ensemble if self.method == "ensemble" else self._ranked_by_perceptron
-        shares = torch.from_numpy(weights.astype(np.float32))
-        scores[live], self.n_iter_ = rank(inputs, targets, shares, held_out, wanted, generator)
+        scores[live], self.n_iter_ = rank(given, wanted, generator)
         self._set_fitted_(scores, smallest_good(self.history_) if wanted is None else wanted)
 
     def _ranked_by_ensemble(
-        self,
-        inputs: Inputs,
-        targets: Targets,
-        weights: Tensor,
-        held_out: Tensor,
-        wanted: int | None,
-        generator: torch.Generator,
+        self, given: Given, wanted: int | None, generator: torch.Generator
     ) -> tuple[Floats, int]:
         return Elimination(
-            inputs,
-            targets,
-            weights,
-            held_out,
-            keep=min(wanted or 1, len(inputs.live)),
+            *given,
+            keep=min(wanted or 1, len(given[0].live)),
             steps=self.max_iter,
             rounds=self.n_rounds,
             batch=self.batch_size,
@@ -137,19 +156,10 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         ).run()
 
     def _ranked_by_perceptron(
-        self,
-        inputs: Inputs,
-        targets: Targets,
-        weights: Tensor,
-        held_out: Tensor,
-        wanted: int | None,
-        generator: torch.Generator,
+        self, given: Given, wanted: int | None, generator: torch.Generator
     ) -> tuple[Floats, int]:
         scores, steps = train(
-            inputs,
-            targets,
-            weights,
-            held_out,
+            *given,
             method=_method(self.method, self.density),
             recipe=self._recipe(),
             importance=self.importance,

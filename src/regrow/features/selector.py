@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,11 +13,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
-from regrow.engine.method import Method
 from regrow.features.base import BaseSparseSelector
 from regrow.features.encoding import Encoding, Task, check_count, generator_of, threads
 from regrow.features.inputs import Inputs, scaling
-from regrow.features.recipe import Importance, Recipe
 from regrow.features.stream import Stream
 
 __all__ = ["SparseFeatureSelector"]
@@ -26,6 +25,7 @@ def _is_ensemble(selector: Any) -> bool:
     return bool(selector.method == "ensemble")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SparseFeatureSelector(BaseSparseSelector):
     """Select features by an ensemble of small sparse networks that inputs leave one after another.
 
@@ -111,56 +111,8 @@ class SparseFeatureSelector(BaseSparseSelector):
         "label_smoothing": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
     }
 
-    def __init__(
-        self,
-        n_features_to_select: int | float | None = None,
-        *,
-        task: Task = "auto",
-        method: str | Method = "ensemble",
-        importance: Importance = "mixed",
-        density: float = 0.2,
-        recipe: Recipe | None = None,
-        n_members: int = 10,
-        width: int = 32,
-        max_iter: int = 600,
-        n_rounds: int = 31,
-        batch_size: int = 128,
-        learning_rate: float = 1e-2,
-        weight_decay: float = 1e-3,
-        label_smoothing: float | Literal["auto"] = "auto",
-        noise: float = 0.3,
-        dropout: float = 0.5,
-        clip: float | None = 3.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.2,
-        n_iter_no_change: int = 5,
-        n_jobs: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int | bool = False,
-    ) -> None:
-        self.n_features_to_select = n_features_to_select
-        self.task = task
-        self.method = method
-        self.importance = importance
-        self.density = density
-        self.recipe = recipe
-        self.n_members = n_members
-        self.width = width
-        self.max_iter = max_iter
-        self.n_rounds = n_rounds
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.label_smoothing = label_smoothing
-        self.noise = noise
-        self.dropout = dropout
-        self.clip = clip
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
+    task: Task = "auto"
+    label_smoothing: float | Literal["auto"] = "auto"
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

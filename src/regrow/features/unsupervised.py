@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -11,16 +12,16 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
-from regrow.engine.method import Method
 from regrow.features.base import BaseSparseSelector
 from regrow.features.encoding import check_count, generator_of, threads
 from regrow.features.inputs import Inputs, scaling
-from regrow.features.recipe import Importance, Recipe
+from regrow.features.recipe import Recipe
 from regrow.features.targets import Reconstruction
 
 __all__ = ["UnsupervisedSparseFeatureSelector"]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
     """Select the features from which an ensemble of sparse autoencoders tells all the others.
 
@@ -96,54 +97,7 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         "n_outputs": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(
-        self,
-        n_features_to_select: int | float | None = None,
-        *,
-        method: str | Method = "ensemble",
-        importance: Importance = "mixed",
-        density: float = 0.2,
-        recipe: Recipe | None = None,
-        n_outputs: int = 512,
-        n_members: int = 10,
-        width: int = 32,
-        max_iter: int = 600,
-        n_rounds: int = 31,
-        batch_size: int = 128,
-        learning_rate: float = 1e-2,
-        weight_decay: float = 1e-3,
-        noise: float = 0.3,
-        dropout: float = 0.5,
-        clip: float | None = 3.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.2,
-        n_iter_no_change: int = 5,
-        n_jobs: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int | bool = False,
-    ) -> None:
-        self.n_features_to_select = n_features_to_select
-        self.method = method
-        self.importance = importance
-        self.density = density
-        self.recipe = recipe
-        self.n_outputs = n_outputs
-        self.n_members = n_members
-        self.width = width
-        self.max_iter = max_iter
-        self.n_rounds = n_rounds
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.noise = noise
-        self.dropout = dropout
-        self.clip = clip
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
+    n_outputs: int = 512
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import flop_registry
 
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.wrappers import unwrap
+from regrow.measure.movement import density_history
 
 __all__ = ["LayerFlops", "ModelFlops", "count_flops", "training_flops"]
 
@@ -168,18 +169,16 @@ def training_flops(flops: ModelFlops, sparse: Sparsifier) -> float:
         >>> training_flops(flops, sparse) / flops.step()
         0.25
     """
-    density = {layer.name: layer.initial / layer.units for layer in sparse.plan.layers}
-    units = {layer.name: layer.units for layer in sparse.plan.layers}
     total, done = 0.0, 0
-    for update in sparse.history:
+    *before, (_, last) = density_history(sparse)
+    for (_, density), update in zip(before, sparse.history, strict=True):
         shares = _shares(sparse, density)
         # Up to the update at the density before it; the update's own step still runs at that
         # density.
         total += (update.step - 1 - done) * flops.step(density, gradients=shares)
         total += flops.step(density, gradients=shares, dense_gradients=update.read_gradients)
         done = update.step
-        density |= {name: change.active / units[name] for name, change in update.layers.items()}
-    return total + (sparse.steps - done) * flops.step(density, gradients=_shares(sparse, density))
+    return total + (sparse.steps - done) * flops.step(last, gradients=_shares(sparse, last))
 
 
 def _shares(sparse: Sparsifier, density: Mapping[str, float]) -> dict[str, float]:

@@ -168,7 +168,7 @@ def test_what_cannot_be_is_refused(root, tmp_path):
     with pytest.raises(ValueError, match="workers=-1"):
         FolderBatches(small(root), 4, seed=0, workers=-1)
     (root / "val" / "n99").mkdir()
-    with pytest.raises(ValueError, match="n99 is no class"):
+    with pytest.raises(ValueError, match="n99 is none of the"):
         ImageFolder(root, "val")
 
 

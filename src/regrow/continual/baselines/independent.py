@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import regrow
-from regrow.continual.baselines.learner import Learner, Setup, hash_seed
+from regrow.continual.baselines.learner import Learner, hash_seed
 from regrow.continual.baselines.network import MultiHead
-from regrow.continual.baselines.training import Tell, predict_in_parts
+from regrow.continual.baselines.training import Setup, Tell, fit, predict_in_parts
 from regrow.continual.streams.task import TaskData
 from regrow.training.batch import Batch
 
@@ -61,7 +61,7 @@ class Independent(Learner):
         def loss(batch: Batch) -> Tensor:
             return cross_entropy(network(batch.inputs, 0), batch.targets)
 
-        self._fit(loss, optimizer, task.train, "task", number, tell=tell)
+        fit(loss, optimizer, task.train, self.setup, "task", number, tell=tell)
         size = sum(weight.numel() for weight in network.weights)
         if sparse:
             size = sum(int(mask.sum()) for mask in sparse.masks.values())

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from regrow.continual.baselines.learner import Setup
 from regrow.continual.baselines.shared import OneBody, joined
-from regrow.continual.baselines.training import Tell
+from regrow.continual.baselines.training import Setup, Tell, fit
 from regrow.continual.streams.task import Part, Stream, TaskData
 from regrow.training.batch import Batch
 
@@ -43,5 +42,5 @@ class Joint(OneBody):
             return network.mixed_loss(batch.inputs, batch.targets, owners[batch.ids])
 
         optimizer = self.setup.training.make_optimizer(network.parameters())
-        self._fit(loss, optimizer, Part(inputs, targets), "joint", number, tell=tell)
+        fit(loss, optimizer, Part(inputs, targets), self.setup, "joint", number, tell=tell)
         self.network = network

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from regrow.continual.baselines.training import Augment, Loss, Tell, Training, fit
+from regrow.continual.baselines.training import Setup, Tell
 from regrow.continual.streams.task import Part, TaskData
 from regrow.engine.selection import seeded_generator
 
-__all__ = ["Learner", "Setup", "accuracy", "hash_seed"]
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What learners of one comparison share.
-
-    Args:
-        build: makes the network; its last linear layer is replaced by one a task.
-        training: how each task is trained.
-        seed: of everything random.
-        device: where. Tasks must be there, too.
-        augment: changes a batch of inputs at random, in training only.
-    """
-
-    build: Callable[[], nn.Module]
-    training: Training
-    seed: int = 0
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    augment: Augment | None = None
+__all__ = ["Learner", "accuracy", "hash_seed"]
 
 
 class Learner(ABC):
@@ -101,29 +79,6 @@ class Learner(ABC):
     def _check(self, task: int) -> None:
         if not 0 <= task < self.learnt:
             raise ValueError(f"task={task}: was never learnt; {self.learnt} tasks were")
-
-    def _fit(
-        self,
-        loss: Loss,
-        optimizer: Optimizer,
-        samples: Part,
-        *key: int | str,
-        training: Training | None = None,
-        before_step: Callable[[], None] = lambda: None,
-        tell: Tell = lambda _: None,
-    ) -> None:
-        """Train on samples as the setup says, in an order that follows from its seed and a key."""
-        fit(
-            loss,
-            optimizer,
-            samples,
-            training or self.setup.training,
-            self.setup.seed,
-            *key,
-            augment=self.setup.augment,
-            before_step=before_step,
-            tell=tell,
-        )
 
     def _seed(self, what: str) -> int:
         """Return a seed for something that is drawn once a task."""

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from regrow.continual.baselines.learner import Learner, Setup
+from regrow.continual.baselines.learner import Learner
 from regrow.continual.baselines.network import MultiHead
-from regrow.continual.baselines.training import Loss, Tell, predict_in_parts
+from regrow.continual.baselines.training import Loss, Setup, Tell, fit, predict_in_parts
 from regrow.continual.streams.task import Part, TaskData
 from regrow.engine.selection import seeded_generator
 from regrow.training.batch import Batch
@@ -78,10 +78,11 @@ class FineTuning(OneBody):
         number, network = self.learnt, self.network
         network.add_head(task.classes, self._seed("head"))
         network.train()
-        self._fit(
+        fit(
             self._loss(number),
             self.setup.training.make_optimizer(self._trained(number)),
             task.train,
+            self.setup,
             "task",
             number,
             before_step=self._before_step,

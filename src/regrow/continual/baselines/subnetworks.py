@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import regrow
-from regrow.continual.baselines.learner import Learner, Setup
+from regrow.continual.baselines.learner import Learner
 from regrow.continual.baselines.network import seeded_build
-from regrow.continual.baselines.training import Tell, predict_in_parts
+from regrow.continual.baselines.training import Setup, Tell, fit, predict_in_parts
 from regrow.continual.capacity import Reuse, Share, WhenFull
 from regrow.continual.network import TaskNetwork
 from regrow.continual.streams.task import TaskData
@@ -76,7 +76,7 @@ class SubNetworks(Learner):
         def loss(batch: Batch) -> Tensor:
             return cross_entropy(network.model(batch.inputs), batch.targets)
 
-        self._fit(loss, optimizer, task.train, "task", number, tell=tell)
+        fit(loss, optimizer, task.train, self.setup, "task", number, tell=tell)
         network.finish_task()
 
     def predict(self, task: int, inputs: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import torch
@@ -17,7 +17,7 @@ from regrow.training.batch import Batch
 from regrow.training.loop import check_finite, take_steps
 from regrow.training.setting import autocast, learning_rate_factor, make_optimizer
 
-__all__ = ["Augment", "Loss", "Tell", "Training", "fit", "predict_in_parts"]
+__all__ = ["Augment", "Loss", "Setup", "Tell", "Training", "fit", "predict_in_parts"]
 
 Augment: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 """Changes a batch of inputs at random: takes them and a CPU generator."""
@@ -98,25 +98,42 @@ _CHOICES = {
 }
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What learners of one comparison share.
+
+    Args:
+        build: makes the network; its last linear layer is replaced by one a task.
+        training: how each task is trained.
+        seed: of everything random.
+        device: where. Tasks must be there, too.
+        augment: changes a batch of inputs at random, in training only.
+    """
+
+    build: Callable[[], nn.Module]
+    training: Training
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    augment: Augment | None = None
+
+
 def fit(
     loss: Loss,
     optimizer: Optimizer,
     part: Part,
-    training: Training,
+    setup: Setup,
     *key: int | str,
-    augment: Augment | None = None,
     before_step: Callable[[], None] = lambda: None,
     tell: Tell = lambda _: None,
 ) -> None:
-    """Train on samples, in an order that depends on the key and the epoch alone.
+    """Train on samples, in an order that depends on seed, key and epoch alone.
 
     Args:
         loss: of a batch.
         optimizer: steps once a batch.
         part: the samples.
-        training: how long, how fast.
-        key: of everything random.
-        augment: changes a batch of inputs at random.
+        setup: how long, how fast, with which seed and augmentation.
+        key: what is trained, of all that is by this seed.
         before_step: is called when gradients are there and no step was taken yet.
         tell: is told the share that is done.
 
@@ -126,7 +143,8 @@ def fit(
     """
     if not len(part):
         raise ValueError("the task has no sample to train on")
-    batches = _TaskBatches(part, training.batch, key, augment)
+    training = setup.training
+    batches = _TaskBatches(part, training.batch, (setup.seed, *key), setup.augment)
     steps, done = training.epochs * len(batches), 0
     schedule = LambdaLR(
         optimizer, lambda step: learning_rate_factor(step / steps, training.schedule)

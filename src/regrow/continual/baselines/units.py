@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import regrow
-from regrow.continual.baselines.learner import Learner, Setup, hash_seed
+from regrow.continual.baselines.learner import Learner, hash_seed
 from regrow.continual.baselines.network import MultiHead, seeded_build
-from regrow.continual.baselines.training import Tell, predict_in_parts
+from regrow.continual.baselines.training import Setup, Tell, fit, predict_in_parts
 from regrow.continual.streams.task import TaskData
 from regrow.engine.allocation import Uniform, units_kept
 from regrow.engine.criteria import WeightTimesGradient
@@ -156,14 +156,14 @@ class UnitLearner(Learner):
             seed=hash_seed(self.setup.seed, "topology", number),
         )
         network.train()
-        self._fit(
+        fit(
             lambda batch: cross_entropy(network(batch.inputs, number), batch.targets),
             optimizer,
             task.train,
+            replace(self.setup, training=training),
             "task",
             number,
             epochs,
-            training=training,
             before_step=before_step,
             tell=tell,
         )

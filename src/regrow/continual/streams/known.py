@@ -19,38 +19,26 @@ class KnownStream:
     Args:
         data: the data set it is made of, as ``regrow.vision.data.load_data`` names it.
         tasks: how many tasks it has.
-        make: makes it of the arrays, the number of tasks, a seed and a name.
+        make: makes it of the arrays and the number of tasks.
     """
 
     data: str
     tasks: int
-    make: Callable[[Arrays, int, int, str], Stream]
-
-
-def _split(data: Arrays, tasks: int, _: int, name: str) -> Stream:
-    return split(data, tasks, name=name)
-
-
-def _permuted(data: Arrays, tasks: int, seed: int, name: str) -> Stream:
-    return permuted(data, tasks, seed=seed, name=name)
-
-
-def _rotated(data: Arrays, tasks: int, _: int, name: str) -> Stream:
-    return rotated(data, tasks, name=name)
+    make: Callable[..., Stream]
 
 
 STREAMS: dict[str, KnownStream] = {
-    "split-digits": KnownStream("digits", 5, _split),
-    "split-fashion-mnist": KnownStream("fashion-mnist", 5, _split),
-    "permuted-fashion-mnist": KnownStream("fashion-mnist", 10, _permuted),
-    "rotated-fashion-mnist": KnownStream("fashion-mnist", 10, _rotated),
-    "split-cifar10": KnownStream("cifar10", 5, _split),
-    "split-cifar100-5": KnownStream("cifar100", 5, _split),
-    "split-cifar100-10": KnownStream("cifar100", 10, _split),
-    "split-cifar100-20": KnownStream("cifar100", 20, _split),
-    "split-mini-imagenet-5": KnownStream("mini-imagenet", 5, _split),
-    "split-mini-imagenet-10": KnownStream("mini-imagenet", 10, _split),
-    "split-mini-imagenet-20": KnownStream("mini-imagenet", 20, _split),
+    "split-digits": KnownStream("digits", 5, split),
+    "split-fashion-mnist": KnownStream("fashion-mnist", 5, split),
+    "permuted-fashion-mnist": KnownStream("fashion-mnist", 10, permuted),
+    "rotated-fashion-mnist": KnownStream("fashion-mnist", 10, rotated),
+    "split-cifar10": KnownStream("cifar10", 5, split),
+    "split-cifar100-5": KnownStream("cifar100", 5, split),
+    "split-cifar100-10": KnownStream("cifar100", 10, split),
+    "split-cifar100-20": KnownStream("cifar100", 20, split),
+    "split-mini-imagenet-5": KnownStream("mini-imagenet", 5, split),
+    "split-mini-imagenet-10": KnownStream("mini-imagenet", 10, split),
+    "split-mini-imagenet-20": KnownStream("mini-imagenet", 20, split),
 }
 """The streams by name; a name of CIFAR-100 or miniImageNet ends with its number of tasks."""
 
@@ -73,4 +61,5 @@ def make_stream(name: str, data: Arrays, *, seed: int = 0) -> Stream:
     if name not in STREAMS:
         raise ValueError(f"stream={name!r}: must be one of {', '.join(STREAMS)}")
     known = STREAMS[name]
-    return known.make(data, known.tasks, seed, name)
+    drawn = {"seed": seed} if known.make is permuted else {}
+    return known.make(data, known.tasks, name=name, **drawn)

@@ -73,20 +73,6 @@ class BlockLinear(nn.Module):
         self.n_blocks = index.n_blocks
         self.register_buffer("layout", index.layout.to(values.device))
 
-    @classmethod
-    def from_values(
-        cls, dense: nn.Linear, positions: Tensor, values: Tensor, bias: Tensor | None
-    ) -> BlockLinear:
-        """Make a layer of a dense one's size.
-
-        Args:
-            dense: gives the size.
-            positions: (n,), flat positions of the active blocks, ascending.
-            values: (n, b, b).
-            bias: (out,) or None.
-        """
-        return cls(dense.in_features, dense.out_features, positions, values, bias)
-
     @property
     def index(self) -> BlockIndex:
         """Where the active blocks are."""

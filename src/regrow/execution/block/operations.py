@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.library import custom_op
 
 from regrow.execution.block import reference
 from regrow.execution.block.index import BlockIndex
@@ -37,6 +38,7 @@ def _forward(
 
 
 def _input_gradient(gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int) -> Tensor:
+    """Compute dX = dY·W; gradient (tokens, out), weight (n, b, b): a block-sparse W."""
     index = BlockIndex(layout, len(weight), (gradient.shape[1], in_features), weight.shape[1])
     backend = _backend(gradient)
     dx: Tensor = backend.input_gradient(gradient.contiguous(), weight.contiguous(), index)
@@ -46,6 +48,15 @@ def _input_gradient(gradient: Tensor, weight: Tensor, layout: Tensor, in_feature
 def _weight_gradient(
     gradient: Tensor, x: Tensor, layout: Tensor, n_blocks: int, block: int
 ) -> Tensor:
+    """Compute dW = dYᵀ·X at the active blocks of W; what lies beyond the edges of W is zero.
+
+    Args:
+        gradient: (tokens, out).
+        x: (tokens, in).
+        layout: the block index.
+        n_blocks: n.
+        block: b.
+    """
     index = BlockIndex(layout, n_blocks, (gradient.shape[1], x.shape[1]), block)
     dw: Tensor = _backend(x).weight_gradient(gradient.contiguous(), x.contiguous(), index)
     return dw
@@ -72,51 +83,12 @@ def block_linear(
     return y
 
 
-@torch.library.custom_op("regrow::block_linear", mutates_args=())
-def block_operator(
-    x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
-) -> Tensor:
-    """Compute :func:`block_linear`, as an operator that torch.compile can see.
-
-    Args:
-        x: (tokens, in).
-        weight: (n, b, b), the active blocks in the order of the index.
-        bias: (out,) or None.
-        layout: the block index, see :class:`BlockIndex`.
-        out_features: out.
-    """
-    return _forward(x, weight, bias, layout, out_features)
-
-
-@torch.library.custom_op("regrow::block_input_gradient", mutates_args=())
-def block_input_gradient(
-    gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int
-) -> Tensor:
-    """Compute dX = dY·W with a block-sparse W.
-
-    Args:
-        gradient: (tokens, out).
-        weight: (n, b, b).
-        layout: the block index.
-        in_features: in.
-    """
-    return _input_gradient(gradient, weight, layout, in_features)
-
-
-@torch.library.custom_op("regrow::block_weight_gradient", mutates_args=())
-def block_weight_gradient(
-    gradient: Tensor, x: Tensor, layout: Tensor, n_blocks: int, block: int
-) -> Tensor:
-    """Compute dW = dYᵀ·X at the active blocks of W; what lies beyond the edges of W is zero.
-
-    Args:
-        gradient: (tokens, out).
-        x: (tokens, in).
-        layout: the block index.
-        n_blocks: n.
-        block: b.
-    """
-    return _weight_gradient(gradient, x, layout, n_blocks, block)
+# The operators are what torch.compile sees.
+block_operator = custom_op("regrow::block_linear", _forward, mutates_args=())
+block_input_gradient = custom_op("regrow::block_input_gradient", _input_gradient, mutates_args=())
+block_weight_gradient = custom_op(
+    "regrow::block_weight_gradient", _weight_gradient, mutates_args=()
+)
 
 
 @block_operator.register_fake

@@ -1,9 +1,9 @@
-"""The autograd function of a convolution over nonzeros, computed in C or through a dense weight."""
+"""The autograd function of a convolution over nonzeros, and the way through a dense weight."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,11 +12,13 @@ from torch.autograd.function import once_differentiable
 from regrow.execution.csr import layout
 from regrow.execution.csr.dense import DenseConvolution
 from regrow.execution.csr.dispatch import kernels
-from regrow.execution.csr.geometry import Plan
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer
 
-__all__ = ["Convolution", "ThroughDense", "WithOffsets"]
+if TYPE_CHECKING:  # it binds the library when imported
+    from regrow.execution.csr.shifted import Shifted
+
+__all__ = ["Convolution", "ThroughDense"]
 
 
 class Convolution(torch.autograd.Function):
@@ -29,7 +31,7 @@ class Convolution(torch.autograd.Function):
         values: Tensor,
         bias: Tensor | None,
         layer: CsrLayer,
-        way: WithOffsets | ThroughDense,
+        way: Shifted | ThroughDense,
     ) -> Tensor:
         """Compute the output the way that was chosen."""
         relu = layer.activation == "relu"
@@ -50,8 +52,8 @@ class Convolution(torch.autograd.Function):
         if output or needs_bias:
             # Slices, and what was channels last, have the batch innermost, but not channel after
             # channel.
-            if not _is_dense(grad):
-                grad = layout.empty_images(*_sizes(grad)).copy_(grad)
+            if grad.stride() != layout.images_like(grad).stride():
+                grad = layout.images_like(grad).copy_(grad)
             masked = torch.empty_like(grad) if output else None
             flat = [_by_channel(t) for t in (grad, *output, masked) if t is not None]
             kernels().epilogue_backward(flat[0], *(flat[1:] if output else (None, None)), sums)
@@ -67,53 +69,10 @@ class Convolution(torch.autograd.Function):
         )
 
 
-def _sizes(x: Tensor) -> tuple[int, int, tuple[int, ...]]:
-    return x.shape[0], x.shape[1], tuple(x.shape[2:])
-
-
-def _is_dense(x: Tensor) -> bool:
-    return x.stride() == layout.empty_images(*_sizes(x)).stride()
-
-
 def _by_channel(x: Tensor) -> Tensor:
     """View images, batch innermost, as [positions * batch, channels], feature-major."""
     per_channel = x[:, 0].numel()
     return x.as_strided((per_channel, x.shape[1]), (1, per_channel))
-
-
-class WithOffsets:
-    """A convolution in C, for images of one size."""
-
-    def __init__(self, index: Index, plan: Plan, dimensions: int) -> None:
-        from regrow.execution.csr.shifted import Shifted  # noqa: PLC0415
-
-        self.shifted, self.plan, self.dimensions = Shifted(index, plan), plan, dimensions
-
-    def _three_axes(self, x: Tensor) -> Tensor:
-        while x.dim() < 5:
-            x = x.unsqueeze(2)
-        return x
-
-    def forward(self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-        """Compute the output, batch innermost."""
-        size = self.plan.out[3 - self.dimensions :]
-        y = layout.empty_images(len(x), self.plan.channels[1], size)
-        self.shifted.convolve(self._three_axes(x), values, bias, relu, self._three_axes(y))
-        return y
-
-    def input_gradient(self, x: Tensor, grad: Tensor, values: Tensor) -> Tensor:
-        """Compute the gradient of the input."""
-        out = layout.empty_images(*_sizes(x))
-        self.shifted.input_gradient(self._three_axes(grad), values, self._three_axes(out))
-        return out
-
-    def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
-        """Compute the gradient of the nonzeros."""
-        return self.shifted.weight_gradient(self._three_axes(x), self._three_axes(grad))
-
-    def index_tensors(self) -> list[Tensor]:
-        """Return the tensors that say where the nonzeros are."""
-        return self.shifted.tensors()
 
 
 class ThroughDense:
@@ -130,7 +89,7 @@ class ThroughDense:
         """Compute the output, batch innermost."""
         with torch.autocast("cpu", enabled=False):
             y = self.dense.forward(x, self._weight(values), bias)
-        y = layout.empty_images(*_sizes(y)).copy_(y)
+        y = layout.images_like(y).copy_(y)
         return y.relu_() if relu else y
 
     def input_gradient(self, x: Tensor, grad: Tensor, values: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -47,9 +48,6 @@ class Index:
                 f"ascending, at least 0 and below {math.prod(self.shape)}; sort them and drop "
                 "duplicates"
             )
-        # Made when first used: a first layer needs no transposed order, inference neither.
-        self._forward: Compressed | None = None
-        self._transposed: Compressed | None = None
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -77,21 +75,19 @@ class Index:
 
     def tensors(self) -> list[Tensor]:
         """Return all that is held until now; the orders are made when they are first used."""
-        made = [one for one in (self._forward, self._transposed) if one is not None]
+        made = [one for one in vars(self).values() if isinstance(one, Compressed)]
         return [self.pointers, self.columns, *(tensor for one in made for tensor in one.tensors())]
 
-    @property
+    # Made when first used: a first layer needs no transposed order, inference neither.
+
+    @cached_property
     def forward(self) -> Compressed:
         """The matrix by rows."""
-        if self._forward is None:
-            self._forward = Compressed(self.pointers, self.columns, self.shape[1])
-        return self._forward
+        return Compressed(self.pointers, self.columns, self.shape[1])
 
-    @property
+    @cached_property
     def transposed(self) -> Compressed:
         """The matrix by columns; its values are found through a permutation."""
-        if self._transposed is None:
-            rows, columns = self.shape
-            made = kernels().transpose(self.pointers, self.columns, None, rows or 1, 0, columns)
-            self._transposed = Compressed(made[0], made[1], rows, made[2])
-        return self._transposed
+        rows, columns = self.shape
+        made = kernels().transpose(self.pointers, self.columns, None, rows or 1, 0, columns)
+        return Compressed(made[0], made[1], rows, made[2])

@@ -12,6 +12,7 @@ __all__ = [
     "empty",
     "empty_images",
     "feature_major",
+    "images_like",
     "leading",
     "one_stride",
     "room_to_pack",
@@ -77,6 +78,11 @@ def empty_images(batch: int, channels: int, size: tuple[int, ...]) -> Tensor:
     for extent in reversed((channels, *size)[1:]):
         strides.insert(0, strides[0] * extent)
     return torch.empty_strided((batch, channels, *size), (1, *strides))
+
+
+def images_like(x: Tensor) -> Tensor:
+    """Make uninitialised images of the shape of others, with the batch innermost."""
+    return empty_images(x.shape[0], x.shape[1], tuple(x.shape[2:]))
 
 
 def batch_last(x: Tensor) -> Tensor:

@@ -20,7 +20,16 @@ from regrow.machine import cache_folder
 
 __all__ = ["SETS", "Matrix", "library"]
 
-_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+
+class _Pointer(ctypes.c_void_p):
+    """A parameter of a kernel that also takes a tensor, and points to its data."""
+
+    @classmethod
+    def from_param(cls, value: Any) -> Any:
+        return super().from_param(value.data_ptr() if isinstance(value, torch.Tensor) else value)
+
+
+_POINTER, _LONG, _INT = _Pointer, ctypes.c_int64, ctypes.c_int
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "regrow_set": (ctypes.c_char_p, [_INT]),
     "regrow_sources": (ctypes.c_char_p, []),
@@ -100,10 +109,10 @@ class Matrix(ctypes.Structure):
         ("rows", _LONG),
         ("blocks", _LONG),
         ("step", _LONG),
-        ("pointers", _POINTER),
-        ("split", _POINTER),
-        ("index", _POINTER),
-        ("order", _POINTER),
+        ("pointers", ctypes.c_void_p),
+        ("split", ctypes.c_void_p),
+        ("index", ctypes.c_void_p),
+        ("order", ctypes.c_void_p),
     )
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from regrow.execution.csr import products
+from regrow.execution.csr import layout, products
 from regrow.execution.csr.compressed import Compressed
 from regrow.execution.csr.geometry import Pass, Plan
 from regrow.execution.csr.index import Index
@@ -25,18 +25,19 @@ def _offset(parts: list[int], extent: list[int]) -> int:
 
 
 class Shifted:
-    """What the C kernels need for one convolution, made of an index and a plan.
+    """A convolution in C, for images of one size, whose batch lies innermost.
 
     Args:
         index: the nonzeros of the weight [out_channels, in_channels / groups * taps].
         plan: the geometry.
+        dimensions: of the images; those beyond are axes of size one in the plan.
     """
 
-    def __init__(self, index: Index, plan: Plan) -> None:
-        self.index, self.plan = index, plan
+    def __init__(self, index: Index, plan: Plan, dimensions: int) -> None:
+        self.index, self.plan, self.dimensions = index, plan, dimensions
 
     @cached_property
-    def forward(self) -> tuple[Pass, Compressed]:
+    def _to_output(self) -> tuple[Pass, Compressed]:
         """The pass from input to output and its matrix, by output channel."""
         plan, index = self.plan, self.index
         extent = list(plan.forward.extent)
@@ -58,7 +59,7 @@ class Shifted:
         )
 
     @cached_property
-    def backward(self) -> list[tuple[tuple[int, ...], Pass, Compressed]]:
+    def _to_input(self) -> list[tuple[tuple[int, ...], Pass, Compressed]]:
         """The passes from output gradient to input gradient, one for every phase of the input."""
         plan, index = self.plan, self.index
         group_channels = plan.channels[0] // plan.groups
@@ -90,10 +91,10 @@ class Shifted:
             )
         ]
 
-    def tensors(self) -> list[Tensor]:
-        """Return all that is held until now."""
-        made = [self.forward[1]] if "forward" in self.__dict__ else []
-        made += [matrix for _, _, matrix in self.__dict__.get("backward", [])]
+    def index_tensors(self) -> list[Tensor]:
+        """Return the tensors that say where the nonzeros are, those that were made until now."""
+        made = [self._to_output[1]] if "_to_output" in self.__dict__ else []
+        made += [matrix for _, _, matrix in self.__dict__.get("_to_input", [])]
         return [tensor for matrix in made for tensor in matrix.tensors()]
 
     def _width(self, channels: int, image: int) -> int:
@@ -107,24 +108,26 @@ class Shifted:
         table = torch.arange(channels, dtype=torch.int32)[:, None] * channel
         return (table + torch.tensor(taps, dtype=torch.int32)).flatten()
 
-    def convolve(
-        self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool, out: Tensor
-    ) -> Tensor:
-        """Compute the convolution; x and out are [batch, channels, 3 axes], batch innermost."""
-        made, matrix = self.forward
-        products.convolve(_with_strides(made, x, out), matrix, values, x, out, bias, relu)
-        return out
+    def forward(self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        """Compute the output, batch innermost."""
+        size = self.plan.out[3 - self.dimensions :]
+        y = layout.empty_images(len(x), self.plan.channels[1], size)
+        made, matrix = self._to_output
+        made = _with_strides(made, x, y)
+        products.convolve(made, matrix, values, x, y, bias, relu)
+        return y
 
-    def input_gradient(self, grad: Tensor, values: Tensor, out: Tensor) -> Tensor:
+    def input_gradient(self, x: Tensor, grad: Tensor, values: Tensor) -> Tensor:
         """Compute the gradient of the input from that of the output."""
         axes = self.plan.axes
+        out = layout.images_like(x)
         # Some pixels are read by no output: no pass writes their gradient, which is zero.
         if any(axis.phases < axis.stride for axis in axes):
             out.zero_()
-        for phase, made, matrix in self.backward:
+        for phase, made, matrix in self._to_input:
             if 0 in list(made.size):
                 continue
-            target = out
+            target = _three_axes(out)
             for axis, (a, f) in enumerate(zip(axes, phase, strict=True), start=2):
                 first = a.first(f) * a.stride + f - a.low
                 target = target[(slice(None),) * axis + (slice(first, None, a.stride),)]
@@ -134,13 +137,20 @@ class Shifted:
 
     def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
         """Compute the gradient of the nonzeros."""
-        made, matrix = self.forward
+        made, matrix = self._to_output
         return products.convolve_dot(_with_strides(made, x, grad), matrix, x, grad)
+
+
+def _three_axes(x: Tensor) -> Tensor:
+    while x.dim() < 5:
+        x = x.unsqueeze(2)
+    return x
 
 
 def _with_strides(made: Pass, source: Tensor, target: Tensor) -> Pass:
     # A copy: one plan serves images of any strides.
     made = Pass.from_buffer_copy(made)
+    source, target = _three_axes(source), _three_axes(target)
     made.source_channel, made.row_stride = source.stride(1), target.stride(1)
     made.source_stride = (ctypes.c_int64 * 3)(*source.stride()[2:])
     made.stride = (ctypes.c_int64 * 3)(*target.stride()[2:])

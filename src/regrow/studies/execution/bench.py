@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from regrow.execution.csr.dispatch import in_use
 from regrow.lab.environment import environment
 from regrow.measure.timing import Timing
 from regrow.studies.execution.layers import WIDTHS, compare_layers
-from regrow.studies.execution.memory import peak_memory
+from regrow.studies.execution.memory import peak_memory, perceptron
 from regrow.studies.execution.steps import Setting, compare
 from regrow.vision.models import resnet
 
@@ -26,20 +26,10 @@ MEMORY = (3072, 8000, 8000, 8000, 10)
 Rows = list[tuple[str, ...]]
 
 
-def _perceptron(*sizes: int) -> Callable[[], torch.nn.Module]:
-    def build() -> torch.nn.Module:
-        layers: list[torch.nn.Module] = []
-        for before, after in pairwise(sizes):
-            layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
-        return torch.nn.Sequential(*layers[:-1])
-
-    return build
-
-
 SETTINGS = {
     "wide": Setting(
         "perceptron 3072-4000-1000-4000-10, batch 128, Adam",
-        _perceptron(3072, 4000, 1000, 4000, 10),
+        partial(perceptron, (3072, 4000, 1000, 4000, 10)),
         (128, 3072),
         10,
         torch.optim.Adam,
@@ -47,7 +37,7 @@ SETTINGS = {
     ),
     "narrow": Setting(
         "perceptron 784-1000-1000-1000-10, batch 128, Adam",
-        _perceptron(784, 1000, 1000, 1000, 10),
+        partial(perceptron, (784, 1000, 1000, 1000, 10)),
         (128, 784),
         10,
         torch.optim.Adam,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch.nn import functional
 from regrow.engine.methods import RigL
 from regrow.engine.sparsify import sparsify
 
-__all__ = ["peak_memory"]
+__all__ = ["peak_memory", "perceptron"]
 
 
 def peak_memory(sizes: tuple[int, ...], density: float, batch: int = 128, steps: int = 12) -> int:
@@ -53,7 +54,7 @@ def _train(
     torch.set_num_threads(2)
     before = _peak()
     with torch.device("meta" if density < 1 else "cpu"):
-        model = _perceptron(sizes)
+        model = perceptron(sizes)
     optimizer = torch.optim.Adam(model.parameters())
     if density < 1:
         sparsify(
@@ -72,7 +73,8 @@ def _train(
     connection.send(_peak() - before)
 
 
-def _perceptron(sizes: tuple[int, ...]) -> nn.Sequential:
+def perceptron(sizes: Sequence[int]) -> nn.Sequential:
+    """Build a perceptron of these layers, inputs and outputs included."""
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]

@@ -69,7 +69,7 @@ class Comparison:
 class _Run:
     """One network being trained."""
 
-    def __init__(self, setting: Setting, density: float, *, bfloat16: bool, execution: str) -> None:
+    def __init__(self, setting: Setting, density: float, *, bfloat16: bool = False) -> None:
         torch.manual_seed(0)
         self.model = setting.build()
         self.optimizer = setting.optimizer(self.model.parameters())
@@ -84,7 +84,7 @@ class _Run:
                 RigL(density=density, update_every=setting.update_every, stop_at=1.0),
                 total_steps=1 << 20,
                 exclude=list(setting.exclude) or None,
-                execution=execution,
+                execution="csr",
             )
         self.steps = setting.update_every if self.sparse else setting.dense_steps
 
@@ -111,26 +111,22 @@ class _Run:
         return sum(times) / len(times), max(update - ordinary, 0.0) / sum(times)
 
 
-def compare(
-    setting: Setting, densities: tuple[float, ...], turns: int = 5, execution: str = "csr"
-) -> list[Comparison]:
+def compare(setting: Setting, densities: tuple[float, ...], turns: int = 5) -> list[Comparison]:
     """Train dense and stored networks in turns, and time their steps.
 
     Args:
         setting: what is trained.
         densities: of the stored networks.
         turns: of each; the medians and the spread are over them.
-        execution: how sparse layers are computed.
 
     Returns:
         The dense network first.
     """
     runs = {
-        ("dense float32", 1.0): _Run(setting, 1.0, bfloat16=False, execution=execution),
-        ("dense bfloat16", 1.0): _Run(setting, 1.0, bfloat16=True, execution=execution),
+        ("dense float32", 1.0): _Run(setting, 1.0),
+        ("dense bfloat16", 1.0): _Run(setting, 1.0, bfloat16=True),
+        **{("csr", density): _Run(setting, density) for density in densities},
     }
-    for density in densities:
-        runs[execution, density] = _Run(setting, density, bfloat16=False, execution=execution)
     for run in runs.values():
         for _ in range(2):
             run.step()

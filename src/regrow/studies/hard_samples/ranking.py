@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 import regrow
+from regrow.data.kept import Arrays, kept
 from regrow.engine.ranks import rank_and_ranks
 from regrow.lab.run import Run
-from regrow.machine import cache_folder
-from regrow.studies.hard_samples.kept_scores import kept_scores
 from regrow.studies.vision.classify import Classifier, Classify, open_for
 from regrow.studies.vision.source import Change
 from regrow.training.run import device_of
@@ -116,23 +113,24 @@ def scores_of(ranking: Ranking, trial: Classify, run: Run, change: Change | None
             seed=seed, epochs=ranking.epochs, method=regrow.Dense(), milestones=(), **fields
         )
 
-        def make(member: Classify = member, number: int = number) -> Tensor:
+        def make(member: Classify = member, number: int = number) -> Arrays:
             logger.info("scoring samples, run %d of %d", number + 1, ranking.runs)
-            return _computed(ranking.score, member, run, change)
+            return {"scores": _computed(ranking.score, member, run, change).cpu().numpy()}
 
-        found.append(kept_scores(_place(ranking.score, member, run, change), make))
+        decided = _decided(ranking.score, member, run, change)
+        name = f"{member.data}-{member.model}"
+        arrays = kept(name, decided, make, folder="hardness", alone=True)
+        found.append(torch.from_numpy(arrays["scores"]))
     return mean_over_runs(found)
 
 
-def _place(score: str, member: Classify, run: Run, change: Change | None) -> Path:
-    """Name the file by what decides the scores; of the data set a part is looked at."""
+def _decided(score: str, member: Classify, run: Run, change: Change | None) -> list[object]:
+    """Tell all that decides the scores; of the data set a part is looked at."""
     data = load_data(member.data, run.options.get("data_dir"))
     some = data.train_inputs[:: max(len(data.train_inputs) // 512, 1)].contiguous()
     seen = hashlib.sha256(some.numpy().tobytes() + data.train_labels.numpy().tobytes())
     device = device_of(run.options).type
-    decided = [_VERSION, score, member.content, repr(change), device, seen.hexdigest()]
-    digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:16]
-    return cache_folder() / "hardness" / f"{member.data}-{member.model}-{digest}.npy"
+    return [_VERSION, score, member.content, repr(change), device, seen.hexdigest()]
 
 
 def _computed(score: str, member: Classify, run: Run, change: Change | None) -> Tensor:

@@ -33,44 +33,27 @@ __all__ = ["CORRUPTIONS", "EXTRA", "FAMILIES", "check_severity", "corrupt", "cor
 
 Corruption = Callable[[Tensor, Parameters, Draws], Tensor]
 
+_FAMILIES: dict[str, tuple[Corruption, ...]] = {
+    "noise": (gaussian_noise, shot_noise, impulse_noise),
+    "blur": (defocus_blur, glass_blur, motion_blur, zoom_blur),
+    "weather": (snow, frost, fog, brightness),
+    "digital": (contrast, elastic_transform, pixelate, jpeg_compression),
+}
+_EXTRA: tuple[Corruption, ...] = (speckle_noise, gaussian_blur, spatter, saturate)
+_FUNCTIONS = {f.__name__: f for functions in (*_FAMILIES.values(), _EXTRA) for f in functions}
+
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "frost", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+    family: tuple(function.__name__ for function in functions)
+    for family, functions in _FAMILIES.items()
 }
 """The 15 corruptions of the benchmark, by family."""
 
 CORRUPTIONS: tuple[str, ...] = tuple(name for family in FAMILIES.values() for name in family)
 """The 15 corruptions of the benchmark, in its order."""
 
-EXTRA: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+EXTRA: tuple[str, ...] = tuple(function.__name__ for function in _EXTRA)
 """The four that the benchmark leaves for validation, one more of each family."""
 
-_FUNCTIONS: dict[str, Corruption] = {
-    function.__name__: function
-    for function in (
-        gaussian_noise,
-        shot_noise,
-        impulse_noise,
-        defocus_blur,
-        glass_blur,
-        motion_blur,
-        zoom_blur,
-        snow,
-        frost,
-        fog,
-        brightness,
-        contrast,
-        elastic_transform,
-        pixelate,
-        jpeg_compression,
-        speckle_noise,
-        gaussian_blur,
-        spatter,
-        saturate,
-    )
-}
 # Values corrupted at once: what a core's cache holds, and what keeps a GPU busy.
 _AT_ONCE = {"cpu": 1 << 18}
 

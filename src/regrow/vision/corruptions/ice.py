@@ -26,6 +26,7 @@ _SHEETS = (
 _DIRECTIONS = 12
 
 
+@lru_cache(maxsize=4)
 def sheets(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return five sheets of ice.
 
@@ -43,11 +44,6 @@ def sheets(device: torch.device) -> tuple[Tensor, Tensor]:
         >>> tuple(texture.shape), tuple(colours.shape)
         ((5, 512, 512), (5, 3))
     """
-    return _sheets(device)
-
-
-@lru_cache(maxsize=4)
-def _sheets(device: torch.device) -> tuple[Tensor, Tensor]:
     textures = [
         _levelled(_needles(number, often, length)) * contrast
         for number, (_, contrast, often, length) in enumerate(_SHEETS)

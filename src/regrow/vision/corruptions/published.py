@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from torch.utils.data import Dataset
 
 from regrow.data.errors import decoding
 from regrow.data.labels import check_labels
-from regrow.data.pictures import is_image, open_rgb
+from regrow.data.pictures import open_rgb
 from regrow.data.places import Places
 from regrow.vision.corruptions.catalogue import CORRUPTIONS, EXTRA, check_severity
+from regrow.vision.data.image_folder import class_files, class_folders
 
 __all__ = ["CorruptedFolder", "load_corrupted"]
 
@@ -95,22 +97,9 @@ class CorruptedFolder(Dataset[tuple[Tensor, int]]):
         classes: Sequence[str] | None = None,
     ) -> None:
         _check("", None, corruption, severity)
-        where = Path(root) / corruption / str(severity)
-        if not where.is_dir():
-            raise FileNotFoundError(f"{where} is missing: it must hold a folder of images a class")
-        folders = sorted(entry.name for entry in where.iterdir() if entry.is_dir())
-        self.classes = list(folders if classes is None else classes)
-        number = {name: i for i, name in enumerate(self.classes)}
-        if unknown := [name for name in folders if name not in number]:
-            raise ValueError(f"{where / unknown[0]} is none of the {len(number)} classes given")
-        self.files = [
-            (path, number[name])
-            for name in folders
-            for path in sorted((where / name).iterdir())
-            if is_image(path.name)
-        ]
-        if not self.files:
-            raise FileNotFoundError(f"{where} holds no image in a folder of a class")
+        self.where = Path(root) / corruption / str(severity)
+        self.classes = class_folders(self.where) if classes is None else list(classes)
+        self._files, self.labels = class_files(self.where, self.classes)
 
     @classmethod
     def find(
@@ -141,13 +130,13 @@ class CorruptedFolder(Dataset[tuple[Tensor, int]]):
 
     def __len__(self) -> int:
         """Return how many images there are."""
-        return len(self.files)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Read an image as it is stored, uint8, shape (3, height, width), and its label."""
-        path, label = self.files[index]
+        path = self.where / os.fsdecode(bytes(self._files[index]))
         pixels = np.asarray(open_rgb(path, str(path)))
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), label
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), int(self.labels[index])
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images (uint8) and labels (int64), in order; all images must have one size.

@@ -111,13 +111,11 @@ def load_cifar(cifar: Cifar, places: Places) -> DataSet:
         read = next(_versions(cifar, path.parent))
     train, test, stored = read()
     return DataSet(
-        name=places.name,
-        train_inputs=train[0],
-        train_labels=train[1],
-        test_inputs=test[0],
-        test_labels=test[1],
-        classes=cifar.classes,
-        source=f"{cifar.title} (Krizhevsky 2009), 32×32 colour images, stored as {stored}",
+        places.name,
+        *train,
+        *test,
+        cifar.classes,
+        f"{cifar.title} (Krizhevsky 2009), 32×32 colour images, stored as {stored}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +20,7 @@ from regrow.vision.data.boxes import random_boxes
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ImageFolder"]
+__all__ = ["ImageFolder", "class_files", "class_folders"]
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
@@ -57,10 +58,10 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
             raise ValueError(f"size={size}, resize={resize}: must be 1 <= size <= resize")
         self.root, self.split, self.size = Path(root), split, size
         self.resize, self.seed = resize, seed
-        self.classes = _folders(self.root / "train")
+        self.classes = class_folders(self.root / "train")
         # One array of bytes, not a list of strings: their reference counts would be written to in
         # each worker, and copy the memory it shares with this process.
-        self._files, self.labels = _files(self.root / split, self.classes)
+        self._files, self.labels = class_files(self.root / split, self.classes)
 
     @classmethod
     def find(
@@ -130,20 +131,22 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), int(self.labels[index])
 
 
-def _folders(where: Path) -> list[str]:
+def class_folders(where: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted, without hidden ones."""
     if not where.is_dir():
         raise FileNotFoundError(f"{where} is missing: it must hold a folder of images a class")
     names = sorted(entry.name for entry in os.scandir(where) if entry.is_dir())
     return [name for name in names if not name.startswith(".")]
 
 
-def _files(where: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def class_files(where: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images in the folders of classes: names from ``where`` on as bytes, and labels."""
     number = {name: i for i, name in enumerate(classes)}
     files: list[bytes] = []
     labels: list[int] = []
-    for name in _folders(where):
+    for name in class_folders(where):
         if name not in number:
-            raise ValueError(f"{where / name} is no class: there is no such folder under train")
+            raise ValueError(f"{where / name} is none of the {len(classes)} classes learnt")
         inside = os.fsencode(name)
         entries = [entry.name for entry in os.scandir(where / name) if is_image(entry.name)]
         images = sorted(map(os.fsencode, entries))

@@ -52,13 +52,11 @@ def load_tiny_imagenet(places: Places) -> DataSet:
         check_labels(labels, images, classes, str(tree.where))
         parts[split] = images, labels
     return DataSet(
-        name="tiny-imagenet",
-        train_inputs=parts["train"][0],
-        train_labels=parts["train"][1],
-        test_inputs=parts["test"][0],
-        test_labels=parts["test"][1],
-        classes=classes,
-        source="Tiny-ImageNet (CS231n), 64×64 colour images, tested on its validation part",
+        "tiny-imagenet",
+        *parts["train"],
+        *parts["test"],
+        classes,
+        "Tiny-ImageNet (CS231n), 64×64 colour images, tested on its validation part",
     )
 
 
