@@ -89,6 +89,7 @@ def test_static_topologies_stay_and_dynamic_ones_move(found):
         assert len(shares) == 4
         assert (shares[-1] == 1.0) == (method == "static")
         assert shares[-1] == pytest.approx(1 - record.result["moved"])
+        assert "still_active" not in record.result
 
 
 def test_connections_move_between_inputs_and_not_between_layers(found):

@@ -124,9 +124,8 @@ def accuracy_against_density(view: View) -> Iterator[Section]:
 
 
 def all_numbers(view: View) -> Iterator[Section]:
-    """Write what each network reached, and what it would cost."""
-    text = "What each network reached, and what it costs if only active weights are computed."
-    yield Section("All numbers", text, table=demo_table(view))
+    """Write what each network reached, what it would cost, and what that shows."""
+    yield Section("All numbers", " ".join(findings(view)), table=demo_table(view))
 
 
 def how_the_topology_moved(view: View) -> Iterator[Section]:
