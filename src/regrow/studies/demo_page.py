@@ -125,7 +125,10 @@ def accuracy_against_density(view: View) -> Iterator[Section]:
 
 def all_numbers(view: View) -> Iterator[Section]:
     """Write what each network reached, what it would cost, and what that shows."""
-    yield Section("All numbers", " ".join(findings(view)), table=demo_table(view))
+    said = [(sentence,) for sentence in findings(view)]
+    heading = "Differences in points of test accuracy, paired by seed, with 95 % intervals"
+    yield Section("What was found", "", table=Table((heading,), said))
+    yield Section("All numbers", "", table=demo_table(view))
 
 
 def how_the_topology_moved(view: View) -> Iterator[Section]:
