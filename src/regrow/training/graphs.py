@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -30,7 +31,9 @@ def graphed(
     """
     before = copy.deepcopy(model.state_dict())  # warming up moves the batch norms' averages
     model.train()
-    with autocast():
+    with autocast(), warnings.catch_warnings():
+        # It warms up on one stream and captures on another, which newer torch remarks on.
+        warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")
         torch.cuda.make_graphed_callables(model, example)
     forward: Callable[..., Any] = model.__dict__.pop("forward")
     model.load_state_dict(before)

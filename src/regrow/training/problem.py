@@ -61,6 +61,17 @@ class Problem(ABC, Generic[SourceT]):
         """
         return {}
 
+    def watch(self, trainer: Trainer[SourceT], first: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """Measure anything else after an epoch, such as where the topology is, by name.
+
+        What it returns is logged with the epoch's metrics, and is no part of the result.
+
+        Args:
+            trainer: of the run.
+            first: the masks it started with.
+        """
+        return {}
+
     @abstractmethod
     def test(self, trainer: Trainer[SourceT], run: RunLike) -> Mapping[str, Any]:
         """Test the trained model: numbers, strings, and lists and dicts of them, by name.

@@ -81,7 +81,8 @@ def train(problem: Problem[SourceT], trainer: Trainer[SourceT], run: RunLike) ->
         for name, value in problem.validate(trainer).items():
             metrics[f"validation_{name}"] = value
         density = trainer.sparse.density if trainer.sparse.plan.layers else 1.0
-        run.log(epoch=trainer.epoch, **metrics, density=density)
+        watched = problem.watch(trainer, first)
+        run.log(epoch=trainer.epoch, **metrics, density=density, **watched)
         if run.due() and trainer.epoch < epochs:
             run.save({"training": trainer.state_dict(), "first": first, "seconds": seconds})
     if run.options.get("keep_weights") and run.writes:
