@@ -9,7 +9,8 @@ from typing import Any
 
 import regrow
 from regrow.engine.schedules import Constant, Cosine
-from regrow.lab.charts import curves, curves_of, rows, rows_of, values_table
+from regrow.lab.charts import curves, curves_of, palette, rows, rows_of, values_table
+from regrow.lab.charts import verdicts_by_task as by_task
 from regrow.lab.design import Arm, Labelled, grid
 from regrow.lab.effects import ACCURACY, EVERY, HIGHEST, LOWEST, Effect, gain, level, percent
 from regrow.lab.rules import claim, each
@@ -21,8 +22,7 @@ from regrow.studies.vision.classify import Classify
 __all__ = ["STUDY"]
 
 DENSITY = 0.1
-UPDATES = (5, 15, 50, 150, 500)  # in a run
-FRACTIONS = (0.1, 0.3, 0.5)
+UPDATES, FRACTIONS = (5, 15, 50, 150, 500), (0.1, 0.3, 0.5)
 DECAY = {"cosine": Cosine, "none": Constant}
 USUAL: dict[str, Any] = {"updates": 50, "fraction": 0.3, "decay": "cosine"}
 MARGIN = 0.5  # points of accuracy that matter
@@ -79,7 +79,6 @@ PRESETS = {
 
 _RIGL = "Evci et al. 2020, on update schedule and frequency (recalled; unverified)"
 _ITOP = "Liu et al. 2021, on the update interval (recalled; unverified)"
-_OURS = "a control of ours"
 
 
 def against_usual(arm: str, axis: str, place: Any) -> Effect:
@@ -116,7 +115,7 @@ CLAIMS = (
     ),
     claim(
         "Moving beats a static topology, whatever the schedule.",
-        _OURS,
+        "a control of ours",
         {
             f"{arm}, {n:g}": gain(arm, "static", updates=EVERY, fraction=n, decay="cosine")
             for arm in CHOOSING
@@ -126,13 +125,13 @@ CLAIMS = (
     ),
     claim(
         "Which connections are exchanged matters: at random nothing is gained over a static one.",
-        _OURS,
+        "a control of ours",
         gain("random walk", "static", updates=EVERY, fraction=0.3, decay="cosine"),
         below=MARGIN,
     ),
     claim(
         "At the usual schedule it beats a dense network with as many parameters.",
-        _OURS,
+        "a control of ours",
         each(CHOOSING, lambda arm: gain(arm, "small dense", **USUAL)),
         above=0,
     ),
@@ -143,14 +142,13 @@ EXPLORED = percent("explored", "weights ever active")
 
 def how_often(view: View) -> Iterator[Section]:
     """Draw accuracy and exploration by the number of updates, a panel a share."""
-    text = "The share exchanged falls to 0 along a cosine. Random walk exchanges at random."
     for (task, here), measure in product(view.by("task").items(), (ACCURACY, EXPLORED)):
         asked = partial(level, measure=measure, decay="cosine")
         panels = {
             f"first share {n:g}": curves_of(
                 here,
                 lambda arm, u, n=n, asked=asked: asked(arm, updates=u, fraction=n),  # type: ignore[misc]
-                (*CHOOSING, *WALK),
+                CHOOSING,
                 here.axis("updates"),
             )
             for n in FRACTIONS
@@ -158,26 +156,27 @@ def how_often(view: View) -> Iterator[Section]:
         controls = rows_of(here, {arm: level(arm) for arm in ("dense", "static")})
         yield from curves(
             f"{measure.name.capitalize()} by the number of updates: {task}",
-            text,
+            "The share exchanged falls to 0 along a cosine.",
             panels,
             x="updates in a run",
             y=f"{measure.name}, %",
+            colours=palette(CHOOSING),
             levels=dict.fromkeys(panels, controls) if measure is ACCURACY else None,
         )
 
 
 def what_each_choice_is_worth(view: View) -> Iterator[Section]:
     """Draw what choices gain over the usual ones, over all tasks."""
-    places = {"updates": UPDATES, "fraction": FRACTIONS, "decay": DECAY}
-    asked = [(arm, axis, place) for arm in CHOOSING for axis in places for place in places[axis]]
+    axes = {"updates": UPDATES, "fraction": FRACTIONS, "decay": DECAY}
+    asked = [(arm, axis, n) for arm in CHOOSING for axis in axes for n in axes[axis]]
     effects = {
-        f"{arm}: {axis} {place}": against_usual(arm, axis, place)
-        for arm, axis, place in asked
-        if place != USUAL[axis]
+        f"{arm}: {axis} {n}": against_usual(arm, axis, n)
+        for arm, axis, n in asked
+        if n != USUAL[axis]
     }
     text = "Against 50 updates, a first share of 0.3, a cosine; mean over the other axes and tasks."
-    title, panels = "What each choice is worth", {"": rows_of(view, effects)}
-    yield from rows(title, text, panels, x="points of accuracy", band=MARGIN)
+    panels = {"": rows_of(view, effects)}
+    yield from rows("What each choice is worth", text, panels, x="points", band=MARGIN)
 
 
 def accuracies(view: View) -> Iterator[Section]:
@@ -202,5 +201,5 @@ STUDY = Study(
     "exchange, dense training, a narrower dense network with no more parameters.",
     presets=PRESETS,
     claims=CLAIMS,
-    page=(how_often, what_each_choice_is_worth, accuracies),
+    page=(partial(by_task, CLAIMS), how_often, what_each_choice_is_worth, accuracies),
 )
