@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 Values: TypeAlias = Mapping[int, float] | Sequence[float]
-"""One number a seed, by seed as `Records.values` returns them, or in the order of the seeds."""
+"""One number a seed: by seed, or in the order of the seeds."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,6 @@ class Interval:
     def excludes(self, value: float) -> bool:
         """Whether the value lies outside the interval; never for a single value."""
         return value < self.low or value > self.high
-
-    def times(self, factor: float) -> Interval:
-        """Return it in another unit, such as per cent.
-
-        Args:
-            factor: positive.
-
-        Example:
-            >>> Interval(0.5, 0.25, 0.75, 3, 0.125).times(100)
-            Interval(mean=50.0, low=25.0, high=75.0, n=3, sd=12.5)
-        """
-        mean, low, high = factor * self.mean, factor * self.low, factor * self.high
-        return Interval(mean, low, high, self.n, factor * self.sd)
 
 
 def mean_interval(values: Values, level: float = 0.95) -> Interval:
