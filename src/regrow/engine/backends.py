@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,80 +13,54 @@ from regrow.engine.method import Method
 from regrow.engine.planned import Plan
 from regrow.engine.sparse_layer import SparseLayer
 
-__all__ = ["MASKED", "Backend", "find_backend", "register"]
+__all__ = ["MASKED", "Assign", "Backend", "Convert", "find_backend", "register"]
 
 MASKED = "masked"  # dense weights times masks: the engine's own way, and no backend
+
+Convert: TypeAlias = Callable[
+    [nn.Module, Optimizer, Method, Plan, int, Mapping[str, Tensor], Mapping[str, Any] | None],
+    Mapping[str, SparseLayer],
+]
+"""Replaces every layer of a model that is not planned as masked, and returns the new ones by name.
+
+Called with model, optimizer, method, plan, seed, the first active units where a start has chosen
+them, and saved layers to resume from. All layers are replaced, in place, or none: it raises
+ValueError if a layer, or the method, cannot run this way.
+"""
+
+Assign: TypeAlias = Callable[[nn.Module, Optimizer, Method, Plan, Any], Plan]
+"""Returns the plan with how each layer is to be computed.
+
+Called with model, optimizer, method, plan, and an example batch or None; changes nothing.
+"""
+
+
+class Backend(NamedTuple):
+    """A way to compute sparse layers.
+
+    Args:
+        convert: replaces dense layers by its own.
+        assign: chooses which; None: all.
+    """
+
+    convert: Convert
+    assign: Assign | None = None
+
 
 _BACKENDS: dict[str, Backend] = {}
 
 
-class Backend(ABC):
-    """Replaces dense layers of a model by its own.
+def register(name: str, backend: Backend) -> None:
+    """Let ``sparsify(execution=name)`` find a backend, in place of any other of this name.
 
     The engine stands below every backend and imports none: :mod:`regrow` registers them.
 
-    Args:
-        name: what ``sparsify(execution=...)`` calls it.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def assign(
-        self, model: nn.Module, optimizer: Optimizer, method: Method, plan: Plan, inputs: Any
-    ) -> Plan:
-        """Return the plan with how each layer is to be computed; here, all by this backend.
-
-        Args:
-            model: holds the dense layers.
-            optimizer: holds their weights.
-            method: whose topology the layers will follow.
-            plan: which layers, how dense.
-            inputs: an example batch, or None.
-        """
-        layers = (replace(layer, execution=self.name) for layer in plan.layers)
-        return Plan(tuple(layers), plan.skipped)
-
-    @abstractmethod
-    def convert(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        method: Method,
-        plan: Plan,
-        seed: int,
-        first: Mapping[str, Tensor],
-        state: Mapping[str, Any] | None,
-    ) -> Mapping[str, SparseLayer]:
-        """Replace, in place, every layer that is not planned as masked; all of them or none.
-
-        Args:
-            model: holds the dense layers.
-            optimizer: holds their weights; gets the new parameters in their place.
-            method: whose topology the layers will follow.
-            plan: as :meth:`assign` has returned it.
-            seed: draws the first topology, as for masks.
-            first: the first active units, where a start has chosen them.
-            state: saved layers to resume from.
-
-        Returns:
-            The new layers, by the weight's name.
-
-        Raises:
-            ValueError: a layer, or the method, cannot run this way.
-        """
-
-
-def register(*backends: Backend) -> None:
-    """Make backends known by their names, in place of any of the same name.
-
     Raises:
-        ValueError: a backend is called "masked".
+        ValueError: the name is "masked".
     """
-    for backend in backends:
-        if backend.name == MASKED:
-            raise ValueError(f"name={MASKED!r} is the engine's own way: give another")
-        _BACKENDS[backend.name] = backend
+    if name == MASKED:
+        raise ValueError(f"name={MASKED!r} is the engine's own way: give another")
+    _BACKENDS[name] = backend
 
 
 def find_backend(name: str) -> Backend | None:

@@ -123,8 +123,11 @@ def sparsify(
     elif method.start is not None:
         first = _first_units(model, method, plan, seed, held)
         plan = _with_counts(plan, first)
-    if backend is not None:
+    if backend is not None and backend.assign is not None:
         plan = backend.assign(model, optimizer, method, plan, example_inputs)
+    else:
+        every = tuple(replace(layer, execution=execution) for layer in plan.layers)
+        plan = replace(plan, layers=every)
     layers: dict[str, SparseLayer] = {
         layer.name: method.layer(
             layer,
