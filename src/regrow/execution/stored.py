@@ -7,6 +7,7 @@ ever held: growth by gradient sees the dense gradient a tile at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -188,29 +189,13 @@ class StoredLayer(SparseLayer):
         self.module.captures = dense_gradients
         self.module.release()
 
-    def signals(
-        self,
-        weight: Tensor,
-        role: Role,
-        kept: Tensor,
-        *,
-        progress: float = 0.0,
-        gradient: Tensor | None = None,
-        momentum: Tensor | None = None,
-    ) -> Signals:
+    def signals(self, seen: Signals, role: Role, kept: Tensor) -> Signals:
         """Return what a score may look at: the stored weights alone."""
-        signals = Signals(
-            weight=weight.detach(),
-            pattern=self.pattern,
-            progress=progress,
-            gradient=gradient,
-            momentum=momentum,
-            running=self.running.get(role),
-        )
+        signals = replace(seen, pattern=self.pattern, running=self.running.get(role))
         # Nothing was dropped yet: no position has to be looked up.
         if len(kept) == self.active:
             return signals
-        return signals.rows(locate(self.units(), kept)[0].to(weight.device))
+        return signals.rows(locate(self.units(), kept)[0].to(seen.weight.device))
 
     def highest(self, score: Score, k: int, taken: npt.NDArray[np.integer[Any]]) -> Tensor:
         """Return the k positions worth most to a grow score among those not taken, ascending.
