@@ -8,6 +8,7 @@ here inactive weights are never among those to be chosen, so none is needed.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,10 +45,14 @@ class _FromGradient(Score):
         """The dense gradient."""
         return _GRADIENT
 
-    def parts(self, signals: Signals) -> tuple[Tensor, Tensor]:
-        """Return weight and gradient."""
+    def __call__(self, signals: Signals) -> Tensor:
+        """Return the formula's value for every weight."""
         assert signals.gradient is not None
-        return signals.weight, signals.gradient
+        return self.formula(signals.weight, signals.gradient)
+
+    @abstractmethod
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
+        """Return the score of weights w with gradients g."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,9 @@ class MagnitudePlusGradient(_FromGradient):
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma={self.gamma}: must be at least 0, and finite")
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return |w| + γ|g|."""
-        weight, gradient = self.parts(signals)
-        return weight.abs() + self.gamma * gradient.abs()
+        return w.abs() + self.gamma * g.abs()
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,9 @@ class WeightTimesGradient(_FromGradient):
         [4.0, 2.0]
     """
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return |w·g|."""
-        weight, gradient = self.parts(signals)
-        return (weight * gradient).abs()
+        return (w * g).abs()
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,9 @@ class Taylor(_FromGradient):
         [16.0, 4.0]
     """
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return (w·g)²."""
-        weight, gradient = self.parts(signals)
-        return (weight * gradient).square()
+        return (w * g).square()
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,9 @@ class Sensitivity(_FromGradient):
         [4.0, 0.5]
     """
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return |g| / (|w| + 10⁻⁸)."""
-        weight, gradient = self.parts(signals)
-        return gradient.abs() / (weight.abs() + _TINY)
+        return g.abs() / (w.abs() + _TINY)
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,9 @@ class ReciprocalSensitivity(_FromGradient):
         [0.25, 2.0]
     """
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return |w| / (|g| + 10⁻⁸)."""
-        weight, gradient = self.parts(signals)
-        return weight.abs() / (gradient.abs() + _TINY)
+        return w.abs() / (g.abs() + _TINY)
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,9 @@ class GradientStep(_FromGradient):
         if not math.isfinite(self.gamma):
             raise ValueError(f"gamma={self.gamma}: a finite length of the step is needed")
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return |w - γg|."""
-        weight, gradient = self.parts(signals)
-        return (weight - self.gamma * gradient).abs()
+        return (w - self.gamma * g).abs()
 
 
 class _Averaged(Score):

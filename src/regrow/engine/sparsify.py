@@ -19,7 +19,7 @@ from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
 from regrow.engine.method import Method
 from regrow.engine.plan import Globs, make_plan
-from regrow.engine.planned import Plan
+from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.ranks import replicas
 from regrow.engine.saved import read_counts
 from regrow.engine.selection import seeded_generator
@@ -208,18 +208,11 @@ def _with_counts(plan: Plan, units: Mapping[str, Tensor]) -> Plan:
     """Return the plan with as many units in each layer as were chosen."""
     layers = []
     for layer in plan.layers:
-        count = int(units[layer.name].sum())
-        grows_to = count if layer.final == layer.initial else layer.final
-        density = count / layer.units
-        layers.append(
-            replace(
-                layer,
-                initial=count,
-                final=grows_to,
-                initial_density=density,
-                final_density=density if grows_to == count else layer.final_density,
-            )
-        )
+        n = int(units[layer.name].sum())
+        if layer.final in (layer.initial, n):
+            layers.append(_recounted(layer, n, n))
+        else:
+            layers.append(replace(layer, initial=n, initial_density=n / layer.units))
     return Plan(tuple(layers), plan.skipped)
 
 
@@ -227,19 +220,18 @@ def _with_saved_counts(plan: Plan, method: Method, saved: Mapping[str, Any]) -> 
     """Return the plan with the counts that a start had chosen when the state was saved."""
     if method.start is None:
         return plan
-    layers = []
-    for layer in plan.layers:
-        initial, final = read_counts(layer, saved[layer.name])
-        layers.append(
-            replace(
-                layer,
-                initial=initial,
-                final=final,
-                initial_density=initial / layer.units,
-                final_density=final / layer.units,
-            )
-        )
+    layers = [_recounted(layer, *read_counts(layer, saved[layer.name])) for layer in plan.layers]
     return Plan(tuple(layers), plan.skipped)
+
+
+def _recounted(layer: PlannedLayer, initial: int, final: int) -> PlannedLayer:
+    return replace(
+        layer,
+        initial=initial,
+        final=final,
+        initial_density=initial / layer.units,
+        final_density=final / layer.units,
+    )
 
 
 def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
