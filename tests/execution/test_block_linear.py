@@ -304,7 +304,7 @@ def test_a_dense_layer_with_all_blocks_stays_what_it_was():
     dense = nn.Linear(13, 10, bias=False)
     positions = torch.arange(12)
     values = gather_blocks(dense.weight.detach(), positions, 4)
-    layer = BlockLinear.from_values(dense, positions, values, None)
+    layer = BlockLinear(13, 10, positions, values)
     x = torch.randn(2, 13)
     torch.testing.assert_close(layer(x), dense(x))
     assert layer.bias is None

@@ -7,13 +7,14 @@ from typing import cast
 from torch import Tensor, nn
 
 from regrow.engine.patterns import Block, Pattern
+from regrow.execution.stored_module import StoredModule
 
 __all__ = ["stored_module"]
 
 
 def stored_module(
     dense: nn.Module, positions: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern
-) -> nn.Module:
+) -> StoredModule:
     """Make a layer that computes what a dense one does, from its active weights alone.
 
     Args:
@@ -26,7 +27,8 @@ def stored_module(
     if isinstance(pattern, Block):
         from regrow.execution.block import BlockLinear  # noqa: PLC0415 no Triton for csr
 
-        return BlockLinear.from_values(cast(nn.Linear, dense), positions, values, bias)
+        linear = cast(nn.Linear, dense)
+        return BlockLinear(linear.in_features, linear.out_features, positions, values, bias)
     if isinstance(dense, nn.Linear):
         from regrow.execution.csr.linear import CsrLinear  # noqa: PLC0415 no kernels for blocks
 

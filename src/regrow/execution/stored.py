@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from regrow.engine.moments import SQUARES, OnGrow
 from regrow.engine.patterns import Block, Element, Pattern
@@ -25,58 +25,11 @@ from regrow.engine.sparse_layer import Exchange, SparseLayer
 from regrow.execution.growth import highest
 from regrow.execution.heap import give_back
 from regrow.execution.positions import locate, mark, merge, narrow
+from regrow.execution.stored_module import StoredModule
 
-__all__ = ["StoredExchange", "StoredLayer", "StoredModule"]
+__all__ = ["StoredExchange", "StoredLayer"]
 
 _MANY = 1 << 20  # active units whose bookkeeping is worth returning to the system
-
-
-class StoredIndex(Protocol):
-    """Where the active units of a layer are."""
-
-    @property
-    def positions(self) -> Tensor:
-        """Flat positions on the grid of units, ascending, int64."""
-
-
-class StoredModule(Protocol):
-    """What a module that stores active weights only can do."""
-
-    weight: nn.Parameter
-    captures: bool
-
-    @property
-    def index(self) -> StoredIndex:
-        """Where the weights are."""
-
-    @property
-    def captured(self) -> bool:
-        """Whether a backward pass was captured since the last release."""
-
-    def set_topology_(self, positions: Tensor) -> None:
-        """Put the weights elsewhere; their values are written by the caller."""
-
-    def gradient_rows(self, first: int, end: int) -> Tensor:
-        """Return rows first..end-1 of the dense gradient of the captured backward passes.
-
-        Raises:
-            RuntimeError: nothing was captured.
-        """
-
-    def highest_gradients(self, k: int, taken: Tensor) -> Tensor | None:
-        """Return the k positions of the largest gradients among those not taken, ascending.
-
-        None where there is no faster way than row by row.
-        """
-
-    def release(self) -> None:
-        """Forget what was captured."""
-
-    def topology_bytes(self) -> int:
-        """Count the bytes that say where the weights are."""
-
-    def computed_by(self) -> str:
-        """Name the kernels in use."""
 
 
 class StoredExchange(Exchange):
@@ -151,7 +104,7 @@ class StoredLayer(SparseLayer):
 
     def units(self) -> Tensor:
         """Return the flat positions of the active units, ascending, on the CPU."""
-        return narrow(self.module.index.positions.cpu(), self.planned.units)
+        return narrow(self.module.positions.cpu(), self.planned.units)
 
     def expanded(self, units: Tensor) -> Tensor:
         """Return the weights that units hold; bool tensor of the dense shape."""
