@@ -76,15 +76,7 @@ def block_linear(
 def block_operator(
     x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
 ) -> Tensor:
-    """Compute :func:`block_linear`, as an operator that torch.compile can see.
-
-    Args:
-        x: (tokens, in).
-        weight: (n, b, b), the active blocks in the order of the index.
-        bias: (out,) or None.
-        layout: the block index, see :class:`BlockIndex`.
-        out_features: out.
-    """
+    """Compute :func:`block_linear`, as an operator that torch.compile can see; arguments alike."""
     return _forward(x, weight, bias, layout, out_features)
 
 
