@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from regrow.execution.block import reference
 from regrow.execution.block.index import BlockIndex
 
-__all__ = ["block_input_gradient", "block_linear", "block_operator", "block_weight_gradient"]
+__all__ = ["block_linear"]
 
 
 def _backend(x: Tensor) -> ModuleType:
@@ -31,12 +31,14 @@ def _backend(x: Tensor) -> ModuleType:
 def _forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
 ) -> Tensor:
+    """Compute :func:`block_linear`."""
     index = BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1])
     y: Tensor = _backend(x).forward(x.contiguous(), weight.contiguous(), bias, index)
     return y.contiguous()
 
 
 def _input_gradient(gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int) -> Tensor:
+    """Compute dX = dY·W with a block-sparse W."""
     index = BlockIndex(layout, len(weight), (gradient.shape[1], in_features), weight.shape[1])
     backend = _backend(gradient)
     dx: Tensor = backend.input_gradient(gradient.contiguous(), weight.contiguous(), index)
@@ -46,6 +48,7 @@ def _input_gradient(gradient: Tensor, weight: Tensor, layout: Tensor, in_feature
 def _weight_gradient(
     gradient: Tensor, x: Tensor, layout: Tensor, n_blocks: int, block: int
 ) -> Tensor:
+    """Compute dW = dYᵀ·X at the active blocks of W; what lies beyond the edges of W is zero."""
     index = BlockIndex(layout, n_blocks, (gradient.shape[1], x.shape[1]), block)
     dw: Tensor = _backend(x).weight_gradient(gradient.contiguous(), x.contiguous(), index)
     return dw
@@ -72,43 +75,14 @@ def block_linear(
     return y
 
 
-@torch.library.custom_op("regrow::block_linear", mutates_args=())
-def block_operator(
-    x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
-) -> Tensor:
-    """Compute :func:`block_linear`, as an operator that torch.compile can see; arguments alike."""
-    return _forward(x, weight, bias, layout, out_features)
-
-
-@torch.library.custom_op("regrow::block_input_gradient", mutates_args=())
-def block_input_gradient(
-    gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int
-) -> Tensor:
-    """Compute dX = dY·W with a block-sparse W.
-
-    Args:
-        gradient: (tokens, out).
-        weight: (n, b, b).
-        layout: the block index.
-        in_features: in.
-    """
-    return _input_gradient(gradient, weight, layout, in_features)
-
-
-@torch.library.custom_op("regrow::block_weight_gradient", mutates_args=())
-def block_weight_gradient(
-    gradient: Tensor, x: Tensor, layout: Tensor, n_blocks: int, block: int
-) -> Tensor:
-    """Compute dW = dYᵀ·X at the active blocks of W; what lies beyond the edges of W is zero.
-
-    Args:
-        gradient: (tokens, out).
-        x: (tokens, in).
-        layout: the block index.
-        n_blocks: n.
-        block: b.
-    """
-    return _weight_gradient(gradient, x, layout, n_blocks, block)
+# The same as operators, which torch.compile can see.
+block_operator = torch.library.custom_op("regrow::block_linear", _forward, mutates_args=())
+block_input_gradient = torch.library.custom_op(
+    "regrow::block_input_gradient", _input_gradient, mutates_args=()
+)
+block_weight_gradient = torch.library.custom_op(
+    "regrow::block_weight_gradient", _weight_gradient, mutates_args=()
+)
 
 
 @block_operator.register_fake
