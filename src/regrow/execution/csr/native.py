@@ -20,7 +20,18 @@ from regrow.machine import cache_folder
 
 __all__ = ["SETS", "Matrix", "library"]
 
-_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+
+class _Pointer:
+    """The type of an argument that is a tensor, whose memory is passed; None is NULL."""
+
+    @staticmethod
+    def from_param(value: Any) -> Any:
+        """Return what ctypes passes on."""
+        held = value.data_ptr() if hasattr(value, "data_ptr") else value
+        return ctypes.c_void_p.from_param(held)
+
+
+_POINTER, _LONG, _INT = _Pointer, ctypes.c_int64, ctypes.c_int
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "regrow_set": (ctypes.c_char_p, [_INT]),
     "regrow_sources": (ctypes.c_char_p, []),
@@ -100,10 +111,10 @@ class Matrix(ctypes.Structure):
         ("rows", _LONG),
         ("blocks", _LONG),
         ("step", _LONG),
-        ("pointers", _POINTER),
-        ("split", _POINTER),
-        ("index", _POINTER),
-        ("order", _POINTER),
+        ("pointers", ctypes.c_void_p),
+        ("split", ctypes.c_void_p),
+        ("index", ctypes.c_void_p),
+        ("order", ctypes.c_void_p),
     )
 
 

@@ -38,6 +38,12 @@ __all__ = [
 _PARTS = 8  # partial sums of a convolution's weight gradient, whatever the number of threads
 
 _C = cast(ctypes.CDLL, library())
+_threads = torch.get_num_threads
+
+
+def _major(x: Tensor | None) -> tuple[Tensor | None, int]:
+    """Return the memory of feature-major numbers, and how far one feature is from the next."""
+    return x, 0 if x is None else x.stride(1)
 
 
 def rows_of(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor, int]:
@@ -45,13 +51,7 @@ def rows_of(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor,
     pointers = torch.empty(rows + 1, dtype=torch.int32)
     index = torch.empty(len(positions), dtype=torch.int32)
     wrong = _C.regrow_rows(
-        len(positions),
-        positions.data_ptr(),
-        positions.dtype == torch.int64,
-        rows,
-        columns,
-        pointers.data_ptr(),
-        index.data_ptr(),
+        len(positions), positions, positions.dtype == torch.int64, rows, columns, pointers, index
     )
     return pointers, index, wrong
 
@@ -59,31 +59,27 @@ def rows_of(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor,
 def positions_of(pointers: Tensor, index: Tensor, columns: int) -> Tensor:
     """Return the flat positions of compressed rows, int32."""
     out = torch.empty(len(index), dtype=torch.int32)
-    _C.regrow_positions(
-        len(pointers) - 1, pointers.data_ptr(), index.data_ptr(), columns, out.data_ptr()
-    )
+    _C.regrow_positions(len(pointers) - 1, pointers, index, columns, out)
     return out
 
 
 def locate(before: Tensor, after: Tensor) -> tuple[Tensor, int]:
     """Find each number of one ascending int32 list in another, -1 where it is not; count those."""
     source = torch.empty_like(after)
-    shared = _C.regrow_locate(
-        len(before), before.data_ptr(), len(after), after.data_ptr(), source.data_ptr()
-    )
+    shared = _C.regrow_locate(len(before), before, len(after), after, source)
     return source, shared
 
 
 def merge(a: Tensor, b: Tensor) -> Tensor:
     """Merge two ascending int32 lists."""
     out = torch.empty(len(a) + len(b), dtype=torch.int32)
-    _C.regrow_merge(len(a), a.data_ptr(), len(b), b.data_ptr(), out.data_ptr())
+    _C.regrow_merge(len(a), a, len(b), b, out)
     return out
 
 
 def mark(bits: Tensor, positions: Tensor) -> None:
     """Set bits by ascending int32 position in bytes, the lowest bit first."""
-    _C.regrow_mark(len(positions), positions.data_ptr(), bits.data_ptr())
+    _C.regrow_mark(len(positions), positions, bits)
 
 
 def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tensor, Tensor]:
@@ -104,15 +100,13 @@ def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tenso
         y.shape[1],
         x.shape[1],
         len(x),
-        y.data_ptr(),
-        y.stride(1),
-        x.data_ptr(),
-        x.stride(1),
+        *_major(y),
+        *_major(x),
         bound,
         capacity,
-        positions.data_ptr(),
-        values.data_ptr(),
-        torch.get_num_threads(),
+        positions,
+        values,
+        _threads(),
     )
     if count < 0:
         raise MemoryError("no memory for the scratch space of a topology update")
@@ -133,15 +127,15 @@ def transpose(
     row_of, order = torch.empty_like(columns), torch.empty_like(columns)
     _C.regrow_transpose(
         len(pointers) - 1,
-        pointers.data_ptr(),
-        columns.data_ptr(),
-        None if keys is None else keys.data_ptr(),
+        pointers,
+        columns,
+        keys,
         group_rows,
         shift,
         key_count,
-        key_pointers.data_ptr(),
-        row_of.data_ptr(),
-        order.data_ptr(),
+        key_pointers,
+        row_of,
+        order,
     )
     return key_pointers, row_of, order
 
@@ -150,7 +144,7 @@ def split(pointers: Tensor, index: Tensor, width: int, blocks: int) -> Tensor:
     """Find where each row passes from one block of `width` indices to the next."""
     rows = len(pointers) - 1
     out = torch.empty(blocks + 1, rows, dtype=torch.int32)
-    _C.regrow_split(rows, pointers.data_ptr(), index.data_ptr(), width, blocks, out.data_ptr())
+    _C.regrow_split(rows, pointers, index, width, blocks, out)
     return out
 
 
@@ -176,14 +170,7 @@ def _by_reference(matrix: Compressed) -> Any:
 
 def pack(x: Tensor, out: Tensor) -> Tensor:
     """Copy [batch, features] of any strides into a feature-major tensor."""
-    _C.regrow_pack(
-        *x.shape,
-        x.data_ptr(),
-        *x.stride(),
-        out.data_ptr(),
-        out.stride(1),
-        torch.get_num_threads(),
-    )
+    _C.regrow_pack(*x.shape, x, *x.stride(), out, out.stride(1), _threads())
     return out
 
 
@@ -194,16 +181,16 @@ def multiply(
     turned = out.stride(0) != 1
     _C.regrow_multiply(
         _by_reference(matrix),
-        values.data_ptr(),
-        x.data_ptr(),
+        values,
+        x,
         x.stride(1),
-        out.data_ptr(),
+        out,
         out.stride(0 if turned else 1),
         turned,
         x.shape[0],
-        None if bias is None else bias.data_ptr(),
+        bias,
         relu,
-        torch.get_num_threads(),
+        _threads(),
     )
     return out
 
@@ -220,18 +207,17 @@ def linear(
     """Compute a layer as :func:`multiply` does, x packed on the way if there is room for it."""
     _C.regrow_linear(
         _by_reference(matrix),
-        values.data_ptr(),
-        x.data_ptr(),
+        values,
+        x,
         *x.stride(),
         x.shape[1],
-        None if packed is None else packed.data_ptr(),
+        packed,
         (x if packed is None else packed).stride(1),
-        out.data_ptr(),
-        out.stride(1),
-        x.shape[0],
-        None if bias is None else bias.data_ptr(),
+        *_major(out),
+        len(x),
+        bias,
         relu,
-        torch.get_num_threads(),
+        _threads(),
     )
 
 
@@ -252,36 +238,27 @@ def linear_backward(
     _C.regrow_linear_backward(
         _by_reference(forward),
         None if transposed is None else _by_reference(transposed),
-        values.data_ptr(),
-        x.data_ptr(),
+        values,
+        x,
         x.stride(1),
-        grad.data_ptr(),
+        grad,
         *grad.stride(),
-        None if packed is None else packed.data_ptr(),
+        packed,
         (grad if packed is None else packed).stride(1),
-        None if for_values is None else for_values.data_ptr(),
-        None if for_x is None else for_x.data_ptr(),
+        for_values,
+        for_x,
         0 if for_x is None else for_x.stride(0 if turned else 1),
         turned,
-        None if for_bias is None else for_bias.data_ptr(),
+        for_bias,
         x.shape[0],
-        torch.get_num_threads(),
+        _threads(),
     )
 
 
 def dot(matrix: Compressed, x: Tensor, y: Tensor) -> Tensor:
     """Compute yᵀ x at the nonzeros of the matrix only; x and y feature-major."""
     out = torch.empty(matrix.nonzeros)
-    _C.regrow_dot(
-        _by_reference(matrix),
-        out.data_ptr(),
-        x.data_ptr(),
-        x.stride(1),
-        y.data_ptr(),
-        y.stride(1),
-        x.shape[0],
-        torch.get_num_threads(),
-    )
+    _C.regrow_dot(_by_reference(matrix), out, *_major(x), *_major(y), len(x), _threads())
     return out
 
 
@@ -290,16 +267,7 @@ def epilogue_backward(
 ) -> None:
     """Take gradients [columns, rows] through ReLU (where y > 0) and bias (sums over columns)."""
     _C.regrow_epilogue_backward(
-        grad.shape[1],
-        grad.shape[0],
-        grad.data_ptr(),
-        grad.stride(1),
-        None if y is None else y.data_ptr(),
-        0 if y is None else y.stride(1),
-        None if out is None else out.data_ptr(),
-        0 if out is None else out.stride(1),
-        None if sums is None else sums.data_ptr(),
-        torch.get_num_threads(),
+        grad.shape[1], len(grad), *_major(grad), *_major(y), *_major(out), sums, _threads()
     )
 
 
@@ -314,14 +282,7 @@ def convolve(
 ) -> None:
     """Compute one pass of a convolution, batch innermost."""
     failed = _C.regrow_convolve(
-        ctypes.byref(made),
-        _by_reference(matrix),
-        values.data_ptr(),
-        x.data_ptr(),
-        out.data_ptr(),
-        None if bias is None else bias.data_ptr(),
-        relu,
-        torch.get_num_threads(),
+        ctypes.byref(made), _by_reference(matrix), values, x, out, bias, relu, _threads()
     )
     if failed:
         raise MemoryError("no memory for the scratch space of a convolution")
@@ -334,13 +295,7 @@ def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Ten
     parts = max(1, min(_PARTS, _C.regrow_tasks(ctypes.byref(made))))
     out = torch.empty(parts, matrix.nonzeros)
     failed = _C.regrow_convolve_dot(
-        ctypes.byref(made),
-        _by_reference(matrix),
-        out.data_ptr(),
-        parts,
-        x.data_ptr(),
-        grad.data_ptr(),
-        torch.get_num_threads(),
+        ctypes.byref(made), _by_reference(matrix), out, parts, x, grad, _threads()
     )
     if failed:
         raise MemoryError("no memory for the scratch space of a convolution")
@@ -350,28 +305,14 @@ def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Ten
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Compute mean and biased variance of every row of a contiguous matrix."""
     mean, variance = torch.empty(len(rows)), torch.empty(len(rows))
-    _C.regrow_moments(
-        *rows.shape,
-        rows.data_ptr(),
-        mean.data_ptr(),
-        variance.data_ptr(),
-        torch.get_num_threads(),
-    )
+    _C.regrow_moments(*rows.shape, rows, mean, variance, _threads())
     return mean, variance
 
 
 def normalize(rows: Tensor, mean: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
     """Compute (rows - mean) * scale + shift, one number of each a row."""
     out = torch.empty_like(rows)
-    _C.regrow_normalize(
-        *rows.shape,
-        rows.data_ptr(),
-        mean.data_ptr(),
-        scale.data_ptr(),
-        None if shift is None else shift.data_ptr(),
-        out.data_ptr(),
-        torch.get_num_threads(),
-    )
+    _C.regrow_normalize(*rows.shape, rows, mean, scale, shift, out, _threads())
     return out
 
 
@@ -390,16 +331,6 @@ def normalize_backward(
     """
     out, sums, products = torch.empty_like(rows), torch.empty_like(mean), torch.empty_like(mean)
     _C.regrow_normalize_backward(
-        *rows.shape,
-        grad.data_ptr(),
-        rows.data_ptr(),
-        mean.data_ptr(),
-        scale.data_ptr(),
-        inverse.data_ptr(),
-        fixed,
-        sums.data_ptr(),
-        products.data_ptr(),
-        out.data_ptr(),
-        torch.get_num_threads(),
+        *rows.shape, grad, rows, mean, scale, inverse, fixed, sums, products, out, _threads()
     )
     return out, sums, products
