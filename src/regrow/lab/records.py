@@ -110,19 +110,16 @@ class Records:
         """
         found = {}
         for folder in map(Path, folders):
-            try:
-                found.update({one.identity: one for one in _read_packed(folder)})
-            except (OSError, ValueError) as error:
-                if damaged is None:
-                    raise
-                damaged(str(error))
-            for path in sorted((folder / TRIALS).iterdir()) if (folder / TRIALS).exists() else ():
+            trials = folder / TRIALS
+            for part in [folder, *(sorted(trials.iterdir()) if trials.exists() else ())]:
                 try:
-                    found[path.name] = _read(path)
+                    records = _read_packed(folder) if part == folder else [_read(part)]
                 except (OSError, ValueError) as error:
                     if damaged is None:
                         raise
                     damaged(str(error))
+                else:
+                    found.update({record.identity: record for record in records})
         return cls(found.values())
 
     def pack(self, path: Path) -> None:
