@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from regrow.execution.csr import dispatch
-from regrow.execution.csr.convolution import Convolution, ThroughDense, WithOffsets
+from regrow.execution.csr.convolution import Convolution, ThroughDense
 from regrow.execution.csr.dense import DenseConvolution
 from regrow.execution.csr.geometry import Axis, Plan
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer, checked
+
+if TYPE_CHECKING:  # it binds the C library when imported
+    from regrow.execution.csr.shifted import Shifted
 
 __all__ = ["CsrConv", "CsrConv1d", "CsrConv2d", "CsrConv3d"]
 
@@ -117,7 +120,7 @@ class CsrConv(CsrLayer):
             ValueError: positions do not ascend, or do not fit the dense weight.
         """
         super().set_topology_(positions)
-        self._ways: dict[Any, WithOffsets | ThroughDense] = {}
+        self._ways: dict[Any, Shifted | ThroughDense] = {}
 
     def index_tensors(self) -> list[Tensor]:
         """Return the tensors that say where the nonzeros are, for all sizes of images met."""
@@ -150,7 +153,7 @@ class CsrConv(CsrLayer):
         y: Tensor = Convolution.apply(x, self.weight, self.bias, self, way)  # type: ignore[no-untyped-call]
         return y if batched else y.squeeze(0)
 
-    def way(self, x: Tensor) -> WithOffsets | ThroughDense:
+    def way(self, x: Tensor) -> Shifted | ThroughDense:
         """Return how images like x are computed; the offsets it holds are made once."""
         name = dispatch.in_use()
         # Offsets depend on the vector width of the instruction set as well.
@@ -164,10 +167,12 @@ class CsrConv(CsrLayer):
             if name == "torch":
                 self._ways[key] = ThroughDense(self.index, self._dense())
             else:
+                from regrow.execution.csr.shifted import Shifted  # noqa: PLC0415 binds the library
+
                 channels = (self.in_channels, self.out_channels)
                 vectors = dispatch.tile()
                 plan = Plan(axes, len(x), channels, self.groups, *vectors)
-                self._ways[key] = WithOffsets(self.index, plan, self.dimensions)
+                self._ways[key] = Shifted(self.index, plan, self.dimensions)
         return self._ways[key]
 
     def _dense(self) -> DenseConvolution:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,11 +12,13 @@ from torch.autograd.function import once_differentiable
 from regrow.execution.csr import layout
 from regrow.execution.csr.dense import DenseConvolution
 from regrow.execution.csr.dispatch import kernels
-from regrow.execution.csr.geometry import Plan
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer
 
-__all__ = ["Convolution", "ThroughDense", "WithOffsets"]
+if TYPE_CHECKING:  # it binds the C library when imported
+    from regrow.execution.csr.shifted import Shifted
+
+__all__ = ["Convolution", "ThroughDense"]
 
 
 class Convolution(torch.autograd.Function):
@@ -29,7 +31,7 @@ class Convolution(torch.autograd.Function):
         values: Tensor,
         bias: Tensor | None,
         layer: CsrLayer,
-        way: WithOffsets | ThroughDense,
+        way: Shifted | ThroughDense,
     ) -> Tensor:
         """Compute the output the way that was chosen."""
         relu = layer.activation == "relu"
@@ -79,41 +81,6 @@ def _by_channel(x: Tensor) -> Tensor:
     """View images, batch innermost, as [positions * batch, channels], feature-major."""
     per_channel = x[:, 0].numel()
     return x.as_strided((per_channel, x.shape[1]), (1, per_channel))
-
-
-class WithOffsets:
-    """A convolution in C, for images of one size."""
-
-    def __init__(self, index: Index, plan: Plan, dimensions: int) -> None:
-        from regrow.execution.csr.shifted import Shifted  # noqa: PLC0415
-
-        self.shifted, self.plan, self.dimensions = Shifted(index, plan), plan, dimensions
-
-    def _three_axes(self, x: Tensor) -> Tensor:
-        while x.dim() < 5:
-            x = x.unsqueeze(2)
-        return x
-
-    def forward(self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-        """Compute the output, batch innermost."""
-        size = self.plan.out[3 - self.dimensions :]
-        y = layout.empty_images(len(x), self.plan.channels[1], size)
-        self.shifted.convolve(self._three_axes(x), values, bias, relu, self._three_axes(y))
-        return y
-
-    def input_gradient(self, x: Tensor, grad: Tensor, values: Tensor) -> Tensor:
-        """Compute the gradient of the input."""
-        out = layout.empty_images(*_sizes(x))
-        self.shifted.input_gradient(self._three_axes(grad), values, self._three_axes(out))
-        return out
-
-    def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
-        """Compute the gradient of the nonzeros."""
-        return self.shifted.weight_gradient(self._three_axes(x), self._three_axes(grad))
-
-    def index_tensors(self) -> list[Tensor]:
-        """Return the tensors that say where the nonzeros are."""
-        return self.shifted.tensors()
 
 
 class ThroughDense:

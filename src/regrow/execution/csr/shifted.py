@@ -1,4 +1,4 @@
-"""Turns a convolution's nonzeros into offsets into scratch memory, for images of one size."""
+"""A convolution in C for images of one size: its nonzeros as offsets into scratch memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from regrow.execution.csr import products
+from regrow.execution.csr import layout, products
 from regrow.execution.csr.compressed import Compressed
 from regrow.execution.csr.geometry import Pass, Plan
 from regrow.execution.csr.index import Index
@@ -25,18 +25,19 @@ def _offset(parts: list[int], extent: list[int]) -> int:
 
 
 class Shifted:
-    """What the C kernels need for one convolution, made of an index and a plan.
+    """A convolution by the C kernels, whose offsets are made once, of an index and a plan.
 
     Args:
         index: the nonzeros of the weight [out_channels, in_channels / groups * taps].
-        plan: the geometry.
+        plan: the geometry, of three axes.
+        dimensions: of the images.
     """
 
-    def __init__(self, index: Index, plan: Plan) -> None:
-        self.index, self.plan = index, plan
+    def __init__(self, index: Index, plan: Plan, dimensions: int) -> None:
+        self.index, self.plan, self.dimensions = index, plan, dimensions
 
     @cached_property
-    def forward(self) -> tuple[Pass, Compressed]:
+    def _forward(self) -> tuple[Pass, Compressed]:
         """The pass from input to output and its matrix, by output channel."""
         plan, index = self.plan, self.index
         extent = list(plan.forward.extent)
@@ -58,7 +59,7 @@ class Shifted:
         )
 
     @cached_property
-    def backward(self) -> list[tuple[tuple[int, ...], Pass, Compressed]]:
+    def _backward(self) -> list[tuple[tuple[int, ...], Pass, Compressed]]:
         """The passes from output gradient to input gradient, one for every phase of the input."""
         plan, index = self.plan, self.index
         group_channels = plan.channels[0] // plan.groups
@@ -90,10 +91,10 @@ class Shifted:
             )
         ]
 
-    def tensors(self) -> list[Tensor]:
-        """Return all that is held until now."""
-        made = [self.forward[1]] if "forward" in self.__dict__ else []
-        made += [matrix for _, _, matrix in self.__dict__.get("backward", [])]
+    def index_tensors(self) -> list[Tensor]:
+        """Return the tensors that say where the nonzeros are, as far as they were made."""
+        made = [self._forward[1]] if "_forward" in self.__dict__ else []
+        made += [matrix for _, _, matrix in self.__dict__.get("_backward", [])]
         return [tensor for matrix in made for tensor in matrix.tensors()]
 
     def _width(self, channels: int, image: int) -> int:
@@ -107,21 +108,23 @@ class Shifted:
         table = torch.arange(channels, dtype=torch.int32)[:, None] * channel
         return (table + torch.tensor(taps, dtype=torch.int32)).flatten()
 
-    def convolve(
-        self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool, out: Tensor
-    ) -> Tensor:
-        """Compute the convolution; x and out are [batch, channels, 3 axes], batch innermost."""
-        made, matrix = self.forward
-        products.convolve(_with_strides(made, x, out), matrix, values, x, out, bias, relu)
-        return out
+    def forward(self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        """Compute the output, batch innermost."""
+        size = self.plan.out[3 - self.dimensions :]
+        y = layout.empty_images(len(x), self.plan.channels[1], size)
+        made, matrix = self._forward
+        images, out = _three_axes(x), _three_axes(y)
+        products.convolve(_with_strides(made, images, out), matrix, values, images, out, bias, relu)
+        return y
 
-    def input_gradient(self, grad: Tensor, values: Tensor, out: Tensor) -> Tensor:
+    def input_gradient(self, x: Tensor, grad: Tensor, values: Tensor) -> Tensor:
         """Compute the gradient of the input from that of the output."""
-        axes = self.plan.axes
+        wanted = layout.empty_images(x.shape[0], x.shape[1], tuple(x.shape[2:]))
+        grad, out, axes = _three_axes(grad), _three_axes(wanted), self.plan.axes
         # Some pixels are read by no output: no pass writes their gradient, which is zero.
         if any(axis.phases < axis.stride for axis in axes):
             out.zero_()
-        for phase, made, matrix in self.backward:
+        for phase, made, matrix in self._backward:
             if 0 in list(made.size):
                 continue
             target = out
@@ -130,12 +133,19 @@ class Shifted:
                 target = target[(slice(None),) * axis + (slice(first, None, a.stride),)]
             made = _with_strides(made, grad, target)  # noqa: PLW2901
             products.convolve(made, matrix, values, grad, target, None, False)
-        return out
+        return wanted
 
     def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
         """Compute the gradient of the nonzeros."""
-        made, matrix = self.forward
+        made, matrix = self._forward
+        x, grad = _three_axes(x), _three_axes(grad)
         return products.convolve_dot(_with_strides(made, x, grad), matrix, x, grad)
+
+
+def _three_axes(x: Tensor) -> Tensor:
+    while x.dim() < 5:
+        x = x.unsqueeze(2)
+    return x
 
 
 def _with_strides(made: Pass, source: Tensor, target: Tensor) -> Pass:
