@@ -31,7 +31,6 @@ __all__ = [
     "WeightTimesGradient",
 ]
 
-_GRADIENT = frozenset({"gradient"})
 _TINY = 1e-8
 
 
@@ -39,11 +38,7 @@ class _FromGradient(Score):
     """A score of a weight and its gradient; at zero weight it says nothing about growth."""
 
     grows: ClassVar[bool] = False
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The dense gradient."""
-        return _GRADIENT
+    needs: ClassVar[frozenset[str]] = frozenset({"gradient"})
 
     def __call__(self, signals: Signals) -> Tensor:
         """Return the formula's value for every weight."""
@@ -174,12 +169,8 @@ class GradientStep(_FromGradient):
 class _Averaged(Score):
     """An exponential moving average: a ← β·a + (1 - β)·s, from 0 after every update."""
 
+    observes: ClassVar[frozenset[str] | None] = frozenset({"gradient"})
     beta: float
-
-    @property
-    def observes(self) -> frozenset[str] | None:
-        """The dense gradient."""
-        return _GRADIENT
 
     def observed(self, signals: Signals) -> Tensor:
         """Return what is averaged."""
@@ -225,7 +216,7 @@ class Running(_Averaged):
         _check_beta(self.beta)
 
     @property
-    def observes(self) -> frozenset[str] | None:
+    def observes(self) -> frozenset[str] | None:  # type: ignore[override]
         """What the averaged score needs."""
         return self.score.needs
 
