@@ -10,7 +10,7 @@ The training loop stays as it was: ``optimizer.step()`` drives the topology.
 
 from importlib.metadata import PackageNotFoundError, version
 
-from regrow.engine.backends import register
+from regrow.engine.backends import Backend, register
 from regrow.engine.dynamic import Dynamic
 from regrow.engine.links import CHT, CHTs
 from regrow.engine.method import Dense, Method, Static
@@ -34,7 +34,8 @@ from regrow.engine.srigl import SRigL
 from regrow.engine.structured import DynamicBlock, DynamicNM
 from regrow.engine.topkast import TopKAST
 from regrow.execution.advise import advise
-from regrow.execution.backends import BACKENDS
+from regrow.execution.choose import choose
+from regrow.execution.convert import convert
 
 __all__ = [
     "ACDC",
@@ -69,7 +70,10 @@ __all__ = [
     "sparsify",
 ]
 
-register(*BACKENDS)  # the engine cannot import what stands above it
+# The engine cannot import what stands above it.
+register("csr", Backend(convert))
+register("block", Backend(convert))
+register("auto", Backend(convert, choose))
 
 try:
     __version__ = version("regrow")

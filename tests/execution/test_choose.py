@@ -74,7 +74,7 @@ def chosen(model, method=Static(density=0.5), inputs=None):  # noqa: B008 (froze
     optimizer = torch.optim.Adam(model.parameters())
     plan = make_plan(model, method)
     inputs = torch.randn(4, 8) if inputs is None else inputs
-    return choose(model, optimizer, method, plan, inputs)
+    return {layer.name: layer for layer in choose(model, optimizer, method, plan, inputs).layers}
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_stored_is_chosen_only_where_it_is_clearly_faster(clock, stored, executi
     clock["masked"], clock["csr"] = (2.0, 2.0, 2.0), stored
     choice = chosen(nn.Sequential(nn.Linear(8, 8)))["0.weight"]
     assert choice.execution == execution
-    assert "ms as csr" in choice.reason
-    assert "2000.00 ms masked" in choice.reason
+    assert "ms as csr" in choice.why
+    assert "2000.00 ms masked" in choice.why
 
 
 def test_what_cannot_be_stored_or_is_not_reached_says_why(clock):
@@ -99,10 +99,10 @@ def test_what_cannot_be_stored_or_is_not_reached_says_why(clock):
     found = chosen(Branching(), inputs=(torch.randn(4, 8), 1))
     assert found["first.weight"].execution == "csr"
     assert found["never.weight"].execution == "masked"
-    assert "do not reach" in found["never.weight"].reason
+    assert "do not reach" in found["never.weight"].why
     convolution = nn.Sequential(nn.Conv2d(2, 4, 3))
     found = chosen(convolution, Static(density=0.5, pattern=Kernel()), torch.randn(1, 2, 5, 5))
-    assert "pattern" in found["0.weight"].reason
+    assert "pattern" in found["0.weight"].why
 
 
 def test_the_plan_shows_what_was_chosen_and_why(clock):

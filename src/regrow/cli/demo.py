@@ -44,6 +44,7 @@ def demo(
     from rich.console import Console  # noqa: PLC0415  (keeps --help fast)
 
     from regrow.lab.files import write_bytes  # noqa: PLC0415
+    from regrow.lab.records import Records  # noqa: PLC0415
     from regrow.lab.study_file import Order  # noqa: PLC0415
     from regrow.lab.study_page import find, study_page  # noqa: PLC0415
     from regrow.lab.study_run import run_study  # noqa: PLC0415
@@ -61,7 +62,7 @@ def demo(
     found = find((out,), lambda _: study)
     order = Order(study.name, "quick", data)
     asked = found.orders[order]  # other seeds and data may be in the folder, too
-    records = found.records.where(lambda record: record.identity in asked)
+    records = Records(record for record in found.records if record.identity in asked)
     found = replace(found, records=records, orders={order: asked})
     print_results(found.view, console)
     write_bytes(out / "report.html", study_page(found).encode())

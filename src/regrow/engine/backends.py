@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -18,75 +17,50 @@ __all__ = ["MASKED", "Assign", "Backend", "Convert", "find_backend", "register"]
 
 MASKED = "masked"  # dense weights times masks: the engine's own way, and no backend
 
-_BACKENDS: dict[str, Backend] = {}
+Convert: TypeAlias = Callable[
+    [nn.Module, Optimizer, Method, Plan, int, Mapping[str, Tensor], Mapping[str, Any] | None],
+    Mapping[str, SparseLayer],
+]
+"""Replaces every layer of a model that is not planned as masked, and returns the new ones by name.
 
+Called with model, optimizer, method, plan, seed, the first active units where a start has chosen
+them, and saved layers to resume from. All layers are replaced, in place, or none: it raises
+ValueError if a layer, or the method, cannot run this way.
+"""
 
-class Convert(Protocol):
-    """Replaces, in place, every layer that is not planned as masked; all of them or none."""
-
-    def __call__(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        method: Method,
-        plan: Plan,
-        seed: int,
-        first: Mapping[str, Tensor],
-        state: Mapping[str, Any] | None,
-    ) -> Mapping[str, SparseLayer]:
-        """Replace the layers.
-
-        Args:
-            model: holds the dense layers.
-            optimizer: holds their weights; gets the new parameters in their place.
-            method: whose topology the layers will follow.
-            plan: how each layer is to be computed.
-            seed: draws the first topology, as for masks.
-            first: the first active units, where a start has chosen them.
-            state: saved layers to resume from.
-
-        Returns:
-            The new layers, by the weight's name.
-
-        Raises:
-            ValueError: a layer, or the method, cannot run this way.
-        """
-
-
-Assign = Callable[[nn.Module, Optimizer, Method, Plan, Any], Plan]
+Assign: TypeAlias = Callable[[nn.Module, Optimizer, Method, Plan, Any], Plan]
 """Returns the plan with how each layer is to be computed.
 
-It is given what :class:`Convert` is given first, and an example batch, or None.
+Called with model, optimizer, method, plan, and an example batch or None; changes nothing.
 """
 
 
-@dataclass(frozen=True)
-class Backend:
-    """Replaces dense layers of a model by its own.
-
-    The engine stands below every backend and imports none: :mod:`regrow` registers them.
+class Backend(NamedTuple):
+    """A way to compute sparse layers.
 
     Args:
-        name: what ``sparsify(execution=...)`` calls it.
-        convert: replaces the layers.
-        assign: says how each is to be computed; None: all by this backend.
+        convert: replaces dense layers by its own.
+        assign: chooses which; None: all.
     """
 
-    name: str
     convert: Convert
     assign: Assign | None = None
 
 
-def register(*backends: Backend) -> None:
-    """Make backends known by their names, in place of any of the same name.
+_BACKENDS: dict[str, Backend] = {}
+
+
+def register(name: str, backend: Backend) -> None:
+    """Let ``sparsify(execution=name)`` find a backend, in place of any other of this name.
+
+    The engine stands below every backend and imports none: :mod:`regrow` registers them.
 
     Raises:
-        ValueError: a backend is called "masked".
+        ValueError: the name is "masked".
     """
-    for backend in backends:
-        if backend.name == MASKED:
-            raise ValueError(f"name={MASKED!r} is the engine's own way: give another")
-        _BACKENDS[backend.name] = backend
+    if name == MASKED:
+        raise ValueError(f"name={MASKED!r} is the engine's own way: give another")
+    _BACKENDS[name] = backend
 
 
 def find_backend(name: str) -> Backend | None:

@@ -8,6 +8,7 @@ here inactive weights are never among those to be chosen, so none is needed.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,7 +31,6 @@ __all__ = [
     "WeightTimesGradient",
 ]
 
-_GRADIENT = frozenset({"gradient"})
 _TINY = 1e-8
 
 
@@ -38,16 +38,16 @@ class _FromGradient(Score):
     """A score of a weight and its gradient; at zero weight it says nothing about growth."""
 
     grows: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset({"gradient"})
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The dense gradient."""
-        return _GRADIENT
-
-    def parts(self, signals: Signals) -> tuple[Tensor, Tensor]:
-        """Return weight and gradient."""
+    def __call__(self, signals: Signals) -> Tensor:
+        """Return the formula's value for every weight."""
         assert signals.gradient is not None
-        return signals.weight, signals.gradient
+        return self.formula(signals.weight, signals.gradient)
+
+    @abstractmethod
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
+        """Return the score of weights w with gradients g."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,9 @@ class MagnitudePlusGradient(_FromGradient):
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma={self.gamma}: must be at least 0, and finite")
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return |w| + γ|g|."""
-        weight, gradient = self.parts(signals)
-        return weight.abs() + self.gamma * gradient.abs()
+        return w.abs() + self.gamma * g.abs()
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,9 @@ class WeightTimesGradient(_FromGradient):
         [4.0, 2.0]
     """
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return |w·g|."""
-        weight, gradient = self.parts(signals)
-        return (weight * gradient).abs()
+        return (w * g).abs()
 
 
 @dataclass(frozen=True)
@@ -108,10 +106,9 @@ class Taylor(_FromGradient):
         [16.0, 4.0]
     """
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return (w·g)²."""
-        weight, gradient = self.parts(signals)
-        return (weight * gradient).square()
+        return (w * g).square()
 
 
 @dataclass(frozen=True)
@@ -124,10 +121,9 @@ class Sensitivity(_FromGradient):
         [4.0, 0.5]
     """
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return |g| / (|w| + 10⁻⁸)."""
-        weight, gradient = self.parts(signals)
-        return gradient.abs() / (weight.abs() + _TINY)
+        return g.abs() / (w.abs() + _TINY)
 
 
 @dataclass(frozen=True)
@@ -140,10 +136,9 @@ class ReciprocalSensitivity(_FromGradient):
         [0.25, 2.0]
     """
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return |w| / (|g| + 10⁻⁸)."""
-        weight, gradient = self.parts(signals)
-        return weight.abs() / (gradient.abs() + _TINY)
+        return w.abs() / (g.abs() + _TINY)
 
 
 @dataclass(frozen=True)
@@ -166,21 +161,16 @@ class GradientStep(_FromGradient):
         if not math.isfinite(self.gamma):
             raise ValueError(f"gamma={self.gamma}: a finite length of the step is needed")
 
-    def __call__(self, signals: Signals) -> Tensor:
+    def formula(self, w: Tensor, g: Tensor) -> Tensor:
         """Return |w - γg|."""
-        weight, gradient = self.parts(signals)
-        return (weight - self.gamma * gradient).abs()
+        return (w - self.gamma * g).abs()
 
 
 class _Averaged(Score):
     """An exponential moving average: a ← β·a + (1 - β)·s, from 0 after every update."""
 
+    observes: ClassVar[frozenset[str] | None] = frozenset({"gradient"})
     beta: float
-
-    @property
-    def observes(self) -> frozenset[str] | None:
-        """The dense gradient."""
-        return _GRADIENT
 
     def observed(self, signals: Signals) -> Tensor:
         """Return what is averaged."""
@@ -226,7 +216,7 @@ class Running(_Averaged):
         _check_beta(self.beta)
 
     @property
-    def observes(self) -> frozenset[str] | None:
+    def observes(self) -> frozenset[str] | None:  # type: ignore[override]
         """What the averaged score needs."""
         return self.score.needs
 

@@ -150,25 +150,16 @@ class MaskedLayer(SparseLayer):
 
     # ------------------------------------------------------------------ an update
 
-    def signals(
-        self,
-        weight: Tensor,
-        role: Role,
-        kept: Tensor,
-        *,
-        progress: float = 0.0,
-        gradient: Tensor | None = None,
-        momentum: Tensor | None = None,
-    ) -> Signals:
+    def signals(self, seen: Signals, role: Role, kept: Tensor) -> Signals:
         """Return what a drop or grow score may look at, given the units kept so far."""
         return Signals(
-            weight=whole(self.values(weight.detach())),
+            weight=whole(self.values(seen.weight)),
             pattern=self.pattern,
             mask=self.expanded(kept),
             fired=self.fired,
-            progress=progress,
-            gradient=None if gradient is None else whole(gradient),
-            momentum=None if momentum is None else whole(momentum),
+            progress=seen.progress,
+            gradient=None if seen.gradient is None else whole(seen.gradient),
+            momentum=None if seen.momentum is None else whole(seen.momentum),
             running=self.running.get(role),
         )
 

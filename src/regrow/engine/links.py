@@ -179,12 +179,12 @@ class Soft(Score):
         return self.score.drops
 
     @property
-    def needs(self) -> frozenset[str]:
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
         """What the score needs."""
         return self.score.needs
 
     @property
-    def observes(self) -> frozenset[str] | None:
+    def observes(self) -> frozenset[str] | None:  # type: ignore[override]
         """What the score follows."""
         return self.score.observes
 

@@ -140,7 +140,18 @@ class LargestWeights(Start):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snip(Start):
+class _OfLoss(Start):
+    """Scores weights by derivatives of a loss, which :meth:`scores_over` takes over all ranks."""
+
+    loss: Loss
+
+    def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+        """Score by this process's loss alone."""
+        return self.scores_over(ALONE, model, names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snip(_OfLoss):
     """|w · ∂L/∂w|: what the loss would change by, to first order, if the weight went.
 
     Source: SNIP (Lee et al. 2019, arXiv 1810.02340). ``scope="ratios"`` is what several public
@@ -159,12 +170,6 @@ class Snip(Start):
         [[2.0, 6.0]]
     """
 
-    loss: Loss
-
-    def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return |w·g|."""
-        return self.scores_over(ALONE, model, names)
-
     def scores_over(
         self, ranks: Ranks, model: nn.Module, names: Sequence[str]
     ) -> dict[str, Tensor]:
@@ -173,11 +178,11 @@ class Snip(Start):
         # The mean comes before the absolute value: the mean of |w g| over ranks would be another
         # score.
         gradients = ranks.mean(_gradients(self.loss(model), weights))
-        return {n: score.abs() for n, score in _products(names, weights, gradients).items()}
+        return {name: product.abs() for name, product in _times(weights, gradients, names).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grasp(Start):
+class Grasp(_OfLoss):
     """w · (H g): weights whose removal would hurt the flow of gradients most are kept.
 
     Source: GraSP (Wang et al. 2020, arXiv 2002.07376): the weights with the largest -w·Hg are
@@ -195,16 +200,10 @@ class Grasp(Start):
         [[16.0]]
     """
 
-    loss: Loss
-
-    def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return w·(Hg): g is the gradient and H the Hessian of the loss."""
-        return self.scores_over(ALONE, model, names)
-
     def scores_over(
         self, ranks: Ranks, model: nn.Module, names: Sequence[str]
     ) -> dict[str, Tensor]:
-        """Return w·(Hg) of the mean of all ranks' losses."""
+        """Return w·(Hg), g and H being gradient and Hessian of the mean of all ranks' losses."""
         weights = [model.get_parameter(name) for name in names]
         # Hg is the gradient of the product of g with itself, the one factor held constant: no
         # Hessian is formed.
@@ -212,8 +211,7 @@ class Grasp(Start):
         gradients = ranks.mean(own)
         product = sum((o * g).sum() for o, g in zip(own, gradients, strict=True))
         assert isinstance(product, Tensor)
-        curvatures = ranks.mean(_gradients(product, weights))
-        return _products(names, weights, curvatures)
+        return _times(weights, ranks.mean(_gradients(product, weights)), names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,7 +283,7 @@ class SynapticFlow(Start):
             (1, *self.inputs.shape[1:]), dtype=torch.float64, device=weights[0].device
         )
         gradients = _gradients(model(ones).sum(), weights)
-        return {n: score.abs() for n, score in _products(names, weights, gradients).items()}
+        return {name: product.abs() for name, product in _times(weights, gradients, names).items()}
 
 
 def _gradients(value: Tensor, weights: Sequence[Tensor], **options: Any) -> tuple[Tensor, ...]:
@@ -296,16 +294,16 @@ def _gradients(value: Tensor, weights: Sequence[Tensor], **options: Any) -> tupl
     )
 
 
-def _products(
-    names: Sequence[str], weights: Sequence[Tensor], factors: Sequence[Tensor]
+def _times(
+    weights: Sequence[Tensor], gradients: Sequence[Tensor], names: Sequence[str]
 ) -> dict[str, Tensor]:
-    """Return weight times factor by name; refuse factors that are NaN or infinite."""
-    bad = [n for n, f in zip(names, factors, strict=True) if not bool(f.isfinite().all())]
+    """Multiply weights by gradients, which must be finite."""
+    bad = [n for n, g in zip(names, gradients, strict=True) if not bool(g.isfinite().all())]
     if bad:
         raise FloatingPointError(
             f"the score of {', '.join(bad)} is NaN or infinite at the start: check loss and inputs"
         )
-    return {n: w * f for n, w, f in zip(names, weights, factors, strict=True)}
+    return {n: w * g for n, w, g in zip(names, weights, gradients, strict=True)}
 
 
 def _counts(

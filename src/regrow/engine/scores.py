@@ -33,8 +33,6 @@ __all__ = [
 
 Role = Literal["drop", "grow"]
 
-NOTHING: frozenset[str] = frozenset()
-
 
 @dataclass(frozen=True)
 class Signals:
@@ -91,12 +89,16 @@ class Score(ABC):
         drops: whether the score tells active units apart, so that it can choose which to drop.
         grows: whether the score tells inactive units apart, so that it can choose which to grow.
         exact: whether :meth:`lowest` chooses exactly as many as it is asked for.
+        needs: which optional signals the score reads at an update: "gradient", "momentum".
+        observes: which signals the score follows at every step; None if it tracks nothing.
     """
 
     elementwise: ClassVar[bool] = True
     drops: ClassVar[bool] = True
     grows: ClassVar[bool] = True
     exact: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset()
+    observes: ClassVar[frozenset[str] | None] = None
 
     @property
     def ranks(self) -> bool:
@@ -104,18 +106,8 @@ class Score(ABC):
         kind = type(self)
         return kind.lowest is Score.lowest and kind.highest is Score.highest
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """Which optional signals the score reads at an update: "gradient", "momentum"."""
-        return NOTHING
-
     def check_pattern(self, pattern: Pattern) -> None:  # noqa: B027 most have
         """Raise ValueError if units of this pattern have no such score."""
-
-    @property
-    def observes(self) -> frozenset[str] | None:
-        """Which signals the score follows at every step; None if it tracks nothing."""
-        return None
 
     @abstractmethod
     def __call__(self, signals: Signals) -> Tensor:
@@ -227,10 +219,7 @@ class Gradient(Score):
         [0.5, 0.25]
     """
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The dense gradient."""
-        return frozenset({"gradient"})
+    needs: ClassVar[frozenset[str]] = frozenset({"gradient"})
 
     def __call__(self, signals: Signals) -> Tensor:
         """Return |g|."""
@@ -252,10 +241,7 @@ class Momentum(Score):
         [0.5, 0.25]
     """
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The optimizer's momentum."""
-        return frozenset({"momentum"})
+    needs: ClassVar[frozenset[str]] = frozenset({"momentum"})
 
     def __call__(self, signals: Signals) -> Tensor:
         """Return |m|."""

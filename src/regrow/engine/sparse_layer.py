@@ -193,17 +193,14 @@ class SparseLayer(ABC):
         """Count the units of two topologies, and those they share; 0-d tensors on one device."""
 
     @abstractmethod
-    def signals(
-        self,
-        weight: Tensor,
-        role: Role,
-        kept: Any,
-        *,
-        progress: float = 0.0,
-        gradient: Tensor | None = None,
-        momentum: Tensor | None = None,
-    ) -> Signals:
-        """Return what a drop or grow score may look at, given the units kept so far."""
+    def signals(self, seen: Signals, role: Role, kept: Any) -> Signals:
+        """Return what a drop or grow score may look at, given the units kept so far.
+
+        Args:
+            seen: the weight as the model holds it, its gradient and momentum, and the progress.
+            role: of the score.
+            kept: units.
+        """
 
     @abstractmethod
     def commit_(

@@ -347,7 +347,7 @@ class Sparsifier:
         if not (clock.near or self._expecting):
             return
         progress = clock.progress(clock.next)
-        self._expecting = clock.near and self._updater.will_read_gradients(progress)
+        self._expecting = clock.near and self._updater.reads(progress, "gradient")
         self._topology.expect_(dense_gradients=self._expecting)
 
     def _update_(self, progress: float) -> Update | None:

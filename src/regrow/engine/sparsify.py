@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -124,8 +125,9 @@ def sparsify(
         plan = _with_counts(plan, first)
     if backend is not None and backend.assign is not None:
         plan = backend.assign(model, optimizer, method, plan, example_inputs)
-    elif backend is not None:
-        plan = plan.changed(lambda _: {"execution": execution})
+    else:
+        every = tuple(replace(layer, execution=execution) for layer in plan.layers)
+        plan = replace(plan, layers=every)
     layers: dict[str, SparseLayer] = {
         layer.name: method.layer(
             layer,
@@ -204,28 +206,32 @@ def _check_replaceable(model: nn.Module, names: list[str], held: Mapping[str, Te
 
 def _with_counts(plan: Plan, units: Mapping[str, Tensor]) -> Plan:
     """Return the plan with as many units in each layer as were chosen."""
-
-    def counted(layer: PlannedLayer) -> dict[str, float]:
-        count = int(units[layer.name].sum())
-        final = count if layer.final == layer.initial else layer.final
-        first = count / layer.units
-        last = first if final == count else layer.final_density
-        return {"initial": count, "final": final, "initial_density": first, "final_density": last}
-
-    return plan.changed(counted)
+    layers = []
+    for layer in plan.layers:
+        n = int(units[layer.name].sum())
+        if layer.final in (layer.initial, n):
+            layers.append(_recounted(layer, n, n))
+        else:
+            layers.append(replace(layer, initial=n, initial_density=n / layer.units))
+    return Plan(tuple(layers), plan.skipped)
 
 
 def _with_saved_counts(plan: Plan, method: Method, saved: Mapping[str, Any]) -> Plan:
     """Return the plan with the counts that a start had chosen when the state was saved."""
     if method.start is None:
         return plan
+    layers = [_recounted(layer, *read_counts(layer, saved[layer.name])) for layer in plan.layers]
+    return Plan(tuple(layers), plan.skipped)
 
-    def counted(layer: PlannedLayer) -> dict[str, float]:
-        initial, final = read_counts(layer, saved[layer.name])
-        first, last = initial / layer.units, final / layer.units
-        return {"initial": initial, "final": final, "initial_density": first, "final_density": last}
 
-    return plan.changed(counted)
+def _recounted(layer: PlannedLayer, initial: int, final: int) -> PlannedLayer:
+    return replace(
+        layer,
+        initial=initial,
+        final=final,
+        initial_density=initial / layer.units,
+        final_density=final / layer.units,
+    )
 
 
 def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:

@@ -214,15 +214,8 @@ class Topology:
         read = method.reads(moves.values())
 
         def signals(layer: SparseLayer, role: Role, kept: Tensor) -> Signals:
-            weight = weights[layer.name]
-            return layer.signals(
-                weight,
-                role,
-                kept,
-                progress=progress,
-                gradient=gradients[layer.name] if "gradient" in read else None,
-                momentum=momentum(optimizer, weight) if "momentum" in read else None,
-            )
+            seen = _seen(read, weights[layer.name], optimizer, gradients.get(layer.name), progress)
+            return layer.signals(seen, role, kept)
 
         fraction = method.fraction_at(progress)
         active = {layer.name: layer.units() for layer in layers}
@@ -256,12 +249,8 @@ class Topology:
                     f"score={score!r} reads gradients, and {layer.name} has none: "
                     "call backward() first"
                 )
-            signals = partial(
-                layer.signals,
-                weight,
-                gradient=gradients[layer.name] if "gradient" in score.needs else None,
-                momentum=momentum(optimizer, weight) if "momentum" in score.needs else None,
-            )
+            seen = _seen(score.needs, weight, optimizer, gradients.get(layer.name))
+            signals = partial(layer.signals, seen)
             one = layer.exchange(layer, layer.units(), signals)
             one.drop(score, math.floor(fraction * layer.active), generator(layer.name, "drop"))
             chosen[layer.name] = layer.expanded(one.active) & ~layer.expanded(one.kept)
@@ -294,6 +283,22 @@ class Topology:
         for layer, weight in self.pairs():
             layer.load_state(state[layer.name], masks[layer.name], weight)
         self.collect_()
+
+
+def _seen(
+    read: Collection[str],
+    weight: Tensor,
+    optimizer: Optimizer,
+    gradient: Tensor | None,
+    progress: float = 0.0,
+) -> Signals:
+    """Return what a layer's signals are made of; gradient and momentum only if they are read."""
+    return Signals(
+        weight.detach(),
+        progress=progress,
+        gradient=gradient if "gradient" in read else None,
+        momentum=momentum(optimizer, weight) if "momentum" in read else None,
+    )
 
 
 def check_names(state: Any, names: list[str]) -> None:

@@ -59,7 +59,7 @@ class Updater:
         # Layers without a gradient stay as they are. But if the update reads gradients and there
         # are none at all, it has to fail, not to pass unseen: then all layers are asked for.
         names: Collection[str] = self.gradients.current().keys()
-        if not names and self._reads(progress, "gradient"):
+        if not names and self.reads(progress, "gradient"):
             names = self._trainable()
         self._plan_(progress, names)
         if self._moves and self.method.replaces_step:
@@ -68,17 +68,13 @@ class Updater:
     def plan_by_hand_(self, progress: float) -> None:
         """Plan an update outside a step, of the layers that have what it reads, if any has."""
         names = self._trainable()
-        if self._reads(progress, "gradient"):
+        if self.reads(progress, "gradient"):
             names = names & self.gradients.current().keys() or names
-        if self._reads(progress, "momentum"):
+        if self.reads(progress, "momentum"):
             pairs = self.topology.pairs()
             remembered = {layer.name for layer, w in pairs if remembers(self.optimizer, w)}
             names = names & remembered or names
         self._plan_(progress, names)
-
-    def will_read_gradients(self, progress: float) -> bool:
-        """Tell whether an update of all layers reads gradients."""
-        return self._reads(progress, "gradient")
 
     def _plan_(self, progress: float, among: Collection[str]) -> None:
         # Read before the step, which may unscale the gradients, or after which they may be gone.
@@ -86,7 +82,8 @@ class Updater:
         if "gradient" in self.method.reads(self._moves.values()):
             self._read = self.gradients.dense(self._moves)
 
-    def _reads(self, progress: float, signal: str) -> bool:
+    def reads(self, progress: float, signal: str) -> bool:
+        """Tell whether an update of all trainable layers reads "gradient", or "momentum"."""
         moves = self.topology.moves(self.method, progress, self._trainable())
         return signal in self.method.reads(moves.values())
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from regrow.engine.selection import sample, seeded_generator
 from regrow.execution.convert import stored_copy, why_not, why_not_method
 from regrow.measure.timing import Timing, interleaved
 
-__all__ = ["Call", "Choice", "choose", "layer_calls", "time_layer"]
+__all__ = ["Call", "choose", "layer_calls", "time_layer"]
 
 _GAIN = 0.95  # stored has to be this much faster, and clearly so, or timing noise would choose
 
@@ -37,24 +37,7 @@ class Call:
     gradient: bool
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen for a layer, and why.
-
-    Args:
-        execution: "masked", "csr" or "block".
-        times: what was timed, by execution.
-        reason: in words.
-    """
-
-    execution: str
-    times: Mapping[str, Timing]
-    reason: str
-
-
-def choose(
-    model: nn.Module, optimizer: Optimizer, method: Method, plan: Plan, inputs: Any
-) -> dict[str, Choice]:
+def choose(model: nn.Module, optimizer: Optimizer, method: Method, plan: Plan, inputs: Any) -> Plan:
     """Choose for every planned layer the faster of dense under a mask, and stored.
 
     A step of one layer is timed: forward, both gradients, the optimizer's step.
@@ -65,32 +48,41 @@ def choose(
         method: gives the pattern, and the densities of the plan.
         plan: which layers, how dense.
         inputs: a batch of the size that training will use: a tensor, or a tuple of arguments.
+
+    Returns:
+        The plan with how each layer is to be computed, and why.
+
+    Raises:
+        ValueError: the inputs are None.
     """
+    if inputs is None:
+        raise ValueError(
+            "execution='auto' times layers as the model calls them: pass example_inputs, a batch "
+            "of the size that training will use"
+        )
     calls = layer_calls(model, [layer.name for layer in plan.layers], inputs)
-    choices = {}
+    layers = []
     for layer in plan.layers:
-        choices[layer.name] = _choose_one(model, optimizer, method, layer, calls[layer.name])
-    return choices
+        chosen, why = _faster(model, optimizer, method, layer, calls[layer.name])
+        layers.append(replace(layer, execution=chosen, why=why))
+    return Plan(tuple(layers), plan.skipped)
 
 
-def _choose_one(
+def _faster(
     model: nn.Module, optimizer: Optimizer, method: Method, planned: PlannedLayer, calls: list[Call]
-) -> Choice:
+) -> tuple[str, str]:
+    """Return the faster execution of one layer, and why it is that one."""
     execution = "block" if isinstance(method.pattern, Block) else "csr"
     reason = why_not_method(method, execution) or why_not(model, planned, execution)
     if reason:
-        return Choice("masked", {}, reason)
+        return "masked", reason
     if not calls:
-        return Choice("masked", {}, "the example inputs do not reach it")
+        return "masked", "the example inputs do not reach it"
     times = time_layer(model, optimizer, method, planned, execution, calls)
     dense, stored = times["masked"].median, times[execution].median
     clearly = times[execution].clearly_below(times["masked"])
     chosen = execution if clearly and stored < _GAIN * dense else "masked"
-    return Choice(
-        chosen,
-        times,
-        f"a step takes {stored * 1e3:.2f} ms as {execution}, {dense * 1e3:.2f} ms masked",
-    )
+    return chosen, f"a step takes {stored * 1e3:.2f} ms as {execution}, {dense * 1e3:.2f} ms masked"
 
 
 def time_layer(

@@ -21,7 +21,8 @@ from regrow.execution.heap import give_back
 from regrow.execution.materialize import drawn_bias, drawn_values, materialize_
 from regrow.execution.modules import stored_module
 from regrow.execution.positions import narrow
-from regrow.execution.stored import StoredLayer, StoredModule, positions_of
+from regrow.execution.stored import StoredLayer, positions_of
+from regrow.execution.stored_module import StoredModule
 
 __all__ = ["convert", "stored_copy", "why_not", "why_not_method"]
 
@@ -71,7 +72,7 @@ def convert(
         _hand_over_all_(optimizer, dense, module, positions, method.pattern)
         # Under the same name, so that the rest of the model, and its state_dict, find it.
         setattr(owner, name, module)
-        layers[planned.name] = StoredLayer(planned, method.pattern, cast(StoredModule, module))
+        layers[planned.name] = StoredLayer(planned, method.pattern, module)
     materialize_(model, optimizer)
     give_back()
     # Sparse convolutions put out images with the batch innermost; torch's batch norm would copy
@@ -83,7 +84,7 @@ def convert(
     return layers
 
 
-def stored_copy(dense: nn.Module, positions: Tensor, pattern: Pattern) -> nn.Module:
+def stored_copy(dense: nn.Module, positions: Tensor, pattern: Pattern) -> StoredModule:
     """Make the stored layer of a dense one, which stays as it is but for a shared bias."""
     weight, bias = cast(nn.Parameter, dense.weight), cast("nn.Parameter | None", dense.bias)
     if weight.is_meta:
@@ -92,7 +93,7 @@ def stored_copy(dense: nn.Module, positions: Tensor, pattern: Pattern) -> nn.Mod
         values, new_bias = _stored_values(weight.detach(), positions, pattern), bias
     stored = stored_module(dense, positions, values, new_bias, pattern)
     stored.train(dense.training)
-    cast(nn.Parameter, stored.weight).requires_grad_(weight.requires_grad)
+    stored.weight.requires_grad_(weight.requires_grad)
     return stored
 
 
@@ -210,7 +211,7 @@ def _positions(
 def _hand_over_all_(
     optimizer: Optimizer,
     dense: nn.Module,
-    stored: nn.Module,
+    stored: StoredModule,
     positions: Tensor,
     pattern: Pattern,
 ) -> None:
@@ -218,12 +219,11 @@ def _hand_over_all_(
     hand_over_(
         optimizer,
         cast(nn.Parameter, dense.weight),
-        cast(nn.Parameter, stored.weight),
+        stored.weight,
         lambda slot: _stored_values(slot, positions, pattern),
     )
-    if dense.bias is not None and dense.bias is not stored.bias:
-        old, new = cast(nn.Parameter, dense.bias), cast(nn.Parameter, stored.bias)
-        hand_over_(optimizer, old, new, lambda slot: slot)
+    if stored.bias is not None and dense.bias is not stored.bias:
+        hand_over_(optimizer, cast(nn.Parameter, dense.bias), stored.bias, lambda slot: slot)
 
 
 def _stored_values(dense: Tensor, positions: Tensor, pattern: Pattern) -> Tensor:

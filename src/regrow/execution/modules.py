@@ -7,13 +7,14 @@ from typing import cast
 from torch import Tensor, nn
 
 from regrow.engine.patterns import Block, Pattern
+from regrow.execution.stored_module import StoredModule
 
 __all__ = ["stored_module"]
 
 
 def stored_module(
     dense: nn.Module, positions: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern
-) -> nn.Module:
+) -> StoredModule:
     """Make a layer that computes what a dense one does, from its active weights alone.
 
     Args:

@@ -7,12 +7,13 @@ ever held: growth by gradient sees the dense gradient a tile at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from regrow.engine.moments import SQUARES, OnGrow
 from regrow.engine.patterns import Block, Element, Pattern
@@ -24,58 +25,11 @@ from regrow.engine.sparse_layer import Exchange, SparseLayer
 from regrow.execution.growth import highest
 from regrow.execution.heap import give_back
 from regrow.execution.positions import locate, mark, merge, narrow
+from regrow.execution.stored_module import StoredModule
 
-__all__ = ["StoredExchange", "StoredLayer", "StoredModule"]
+__all__ = ["StoredExchange", "StoredLayer"]
 
 _MANY = 1 << 20  # active units whose bookkeeping is worth returning to the system
-
-
-class StoredIndex(Protocol):
-    """Where the active units of a layer are."""
-
-    @property
-    def positions(self) -> Tensor:
-        """Flat positions on the grid of units, ascending, int64."""
-
-
-class StoredModule(Protocol):
-    """What a module that stores active weights only can do."""
-
-    weight: nn.Parameter
-    captures: bool
-
-    @property
-    def index(self) -> StoredIndex:
-        """Where the weights are."""
-
-    @property
-    def captured(self) -> bool:
-        """Whether a backward pass was captured since the last release."""
-
-    def set_topology_(self, positions: Tensor) -> None:
-        """Put the weights elsewhere; their values are written by the caller."""
-
-    def gradient_rows(self, first: int, end: int) -> Tensor:
-        """Return rows first..end-1 of the dense gradient of the captured backward passes.
-
-        Raises:
-            RuntimeError: nothing was captured.
-        """
-
-    def highest_gradients(self, k: int, taken: Tensor) -> Tensor | None:
-        """Return the k positions of the largest gradients among those not taken, ascending.
-
-        None where there is no faster way than row by row.
-        """
-
-    def release(self) -> None:
-        """Forget what was captured."""
-
-    def topology_bytes(self) -> int:
-        """Count the bytes that say where the weights are."""
-
-    def computed_by(self) -> str:
-        """Name the kernels in use."""
 
 
 class StoredExchange(Exchange):
@@ -150,7 +104,7 @@ class StoredLayer(SparseLayer):
 
     def units(self) -> Tensor:
         """Return the flat positions of the active units, ascending, on the CPU."""
-        return narrow(self.module.index.positions.cpu(), self.planned.units)
+        return narrow(self.module.positions.cpu(), self.planned.units)
 
     def expanded(self, units: Tensor) -> Tensor:
         """Return the weights that units hold; bool tensor of the dense shape."""
@@ -188,29 +142,13 @@ class StoredLayer(SparseLayer):
         self.module.captures = dense_gradients
         self.module.release()
 
-    def signals(
-        self,
-        weight: Tensor,
-        role: Role,
-        kept: Tensor,
-        *,
-        progress: float = 0.0,
-        gradient: Tensor | None = None,
-        momentum: Tensor | None = None,
-    ) -> Signals:
+    def signals(self, seen: Signals, role: Role, kept: Tensor) -> Signals:
         """Return what a score may look at: the stored weights alone."""
-        signals = Signals(
-            weight=weight.detach(),
-            pattern=self.pattern,
-            progress=progress,
-            gradient=gradient,
-            momentum=momentum,
-            running=self.running.get(role),
-        )
+        signals = replace(seen, pattern=self.pattern, running=self.running.get(role))
         # Nothing was dropped yet: no position has to be looked up.
         if len(kept) == self.active:
             return signals
-        return signals.rows(locate(self.units(), kept)[0].to(weight.device))
+        return signals.rows(locate(self.units(), kept)[0].to(seen.weight.device))
 
     def highest(self, score: Score, k: int, taken: npt.NDArray[np.integer[Any]]) -> Tensor:
         """Return the k positions worth most to a grow score among those not taken, ascending.

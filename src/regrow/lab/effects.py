@@ -101,7 +101,9 @@ class Effect(ABC):
         """
 
     def __sub__(self, other: Effect) -> Effect:
-        return _Less(self, other)
+        one, name = self.measure, other.measure.name
+        measure = one if one.name == name else replace(one, name=f"{one.name} less {name}")
+        return _Less(measure, self, other)
 
     def interval(
         self, view: View, average: Average = mean_over_tasks, tasks: Sequence[str] = ()
@@ -204,13 +206,9 @@ class Gain(Effect):
 
 @dataclass(frozen=True)
 class _Less(Effect):
+    measure: Measure
     one: Effect
     other: Effect
-
-    @property
-    def measure(self) -> Measure:  # type: ignore[override]
-        one, other = self.one.measure, self.other.measure
-        return one if one.name == other.name else replace(one, name=f"{one.name} less {other.name}")
 
     def by_seed(self, task: View) -> BySeed:
         return differences(self.one.by_seed(task), self.other.by_seed(task), common=True)
@@ -222,11 +220,8 @@ class _Less(Effect):
 
 @dataclass(frozen=True)
 class _Mean(Effect):
+    measure: Measure
     parts: Sequence[Effect]
-
-    @property
-    def measure(self) -> Measure:  # type: ignore[override]
-        return self.parts[0].measure
 
     def by_seed(self, task: View) -> BySeed:
         return averaged([part.by_seed(task) for part in self.parts])
@@ -237,7 +232,7 @@ class _Mean(Effect):
 
 def mean_of(*parts: Effect) -> Effect:
     """Average effects, seed by seed."""
-    return _Mean(parts)
+    return _Mean(parts[0].measure, parts)
 
 
 def level(arm: str | None = None, /, measure: Measure = ACCURACY, **at: Any) -> Level:

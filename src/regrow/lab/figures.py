@@ -21,7 +21,6 @@ __all__ = [
     "draw_curves",
     "draw_rows",
     "figure_style",
-    "legend_above",
     "svg",
 ]
 
@@ -128,11 +127,6 @@ def draw_rows(
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(x)
-
-
-def legend_above(axes: Axes, columns: int = 3) -> None:
-    """Put the legend above the axes, where it stays in view on a narrow screen."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, columnspacing=1.2)
 
 
 def about_runs(intervals: Iterable[Interval]) -> str:

@@ -1,4 +1,4 @@
-"""Records of finished trials: a folder each, whole or not there; and how they are looked up.
+"""Records of finished trials: a folder each, whole or not there.
 
 A folder of a study holds
 
@@ -110,19 +110,16 @@ class Records:
         """
         found = {}
         for folder in map(Path, folders):
-            try:
-                found.update({one.identity: one for one in _read_packed(folder)})
-            except (OSError, ValueError) as error:
-                if damaged is None:
-                    raise
-                damaged(str(error))
-            for path in sorted((folder / TRIALS).iterdir()) if (folder / TRIALS).exists() else ():
+            trials = folder / TRIALS
+            for part in [folder, *(sorted(trials.iterdir()) if trials.exists() else ())]:
                 try:
-                    found[path.name] = _read(path)
+                    records = _read_packed(folder) if part == folder else [_read(part)]
                 except (OSError, ValueError) as error:
                     if damaged is None:
                         raise
                     damaged(str(error))
+                else:
+                    found.update({record.identity: record for record in records})
         return cls(found.values())
 
     def pack(self, path: Path) -> None:
@@ -162,40 +159,6 @@ class Records:
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self.all)
-
-    def where(self, check: Callable[[Record], bool] | None = None, **wanted: Any) -> Records:
-        """Return the records whose fields have these values; ``a__b`` stands for ``a.b``.
-
-        Args:
-            check: a further condition.
-            wanted: values by field; a tuple or list of values admits each of them.
-        """
-
-        def fits(record: Record) -> bool:
-            for name, value in wanted.items():
-                found = record.get(name.replace("__", "."))
-                allowed = value if isinstance(value, tuple | list) else (value,)
-                if found not in allowed:
-                    return False
-            return check is None or check(record)
-
-        return Records(record for record in self.all if fits(record))
-
-    def values(self, name: str) -> dict[int, float]:
-        """Return a field's value by seed.
-
-        Raises:
-            ValueError: a seed occurs twice: the records are of more than one setting.
-        """
-        found: dict[int, float] = {}
-        for record in self.all:
-            value, seed = record.get(name), record.config["seed"]
-            if value is None:
-                continue
-            if seed in found:
-                raise ValueError(f"seed {seed} occurs twice among these records: narrow them down")
-            found[seed] = float(value)
-        return dict(sorted(found.items()))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a flat row a record, such as ``{"config.method.density": 0.1, ...}``.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from regrow.lab.claims import Claim, Verdict, above, all_of, at_least, below, differs, within
 from regrow.lab.effects import Average, Effect, Level, together
@@ -12,75 +10,14 @@ from regrow.lab.statistics import Interval
 from regrow.lab.tasks import mean_over_tasks
 from regrow.lab.view import View
 
-__all__ = ["Rule", "claim", "each"]
+__all__ = ["claim", "each"]
 
-Side = Literal["above", "below", "within", "differs"]
-_JUDGES: Mapping[Side, Callable[[Interval, float, str], Verdict]] = {
+_JUDGES: Mapping[str, Callable[[Interval, float, str], Verdict]] = {
     "above": above,
     "below": below,
     "within": within,
     "differs": differs,
 }
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Decides a claim by where intervals of effects lie.
-
-    Args:
-        effects: by what each is of; one alone is called "".
-        side: of the bar on which the interval must lie.
-        bar: in the effects' unit.
-        count: how many effects must lie there; None is all of them.
-        average: makes an interval of numbers by task and seed.
-        over: what is averaged over, in words.
-        by: what is paired, in words.
-        tasks: those that must have the effects, and no others; else all that have them.
-    """
-
-    effects: Mapping[str, Effect]
-    side: Side
-    bar: float
-    count: int | None = None
-    average: Average = mean_over_tasks
-    over: str = "tasks"
-    by: str = "seed"
-    tasks: Sequence[str] = ()
-
-    def __call__(self, view: View) -> Verdict:
-        """Decide it by the records."""
-        judge = _JUDGES[self.side]
-        parts = {
-            name: judge(effect.interval(view, self.average, self.tasks), self.bar, self._unit)
-            for name, effect in self.effects.items()
-        }
-        if self.count is not None:
-            return at_least(self.count, parts)
-        return parts[""] if "" in parts else all_of(parts)
-
-    @property
-    def _unit(self) -> str:
-        return next(iter(self.effects.values())).measure.unit
-
-    def __str__(self) -> str:
-        """Say it in words."""
-        measure = next(iter(self.effects.values())).measure
-        asked = _together({name: str(effect) for name, effect in self.effects.items()})
-        what, mean = ("ratio", "geometric mean") if measure.ratio else ("difference", "mean")
-        paired = f", {what} paired by {self.by}"
-        if all(isinstance(effect, Level) for effect in self.effects.values()):
-            paired = ""
-        return f"{asked}: {measure.name}{paired}, {mean} over {self.over}. {self._interval()}."
-
-    def _interval(self) -> str:
-        n = len(self.effects)
-        whose = {1: "The interval", 2: "Both intervals"}.get(n, "Every interval")
-        if self.count is not None:
-            whose = f"At least {self.count} of {n} intervals"
-        if self.side == "differs":
-            return f"{whose} must leave 0 out; one inside ±{self.bar:g} speaks against it"
-        bar = f"{self.bar:g}".replace("-", "−")
-        return f"{whose} must lie {self.side} {'±' if self.side == 'within' else ''}{bar}"
 
 
 def claim(
@@ -121,13 +58,45 @@ def claim(
         raise ValueError(f"bar={bar}: give one of {', '.join(_JUDGES)}")
     ((side, place),) = bar.items()
     named = {"": effects} if isinstance(effects, Effect) else dict(effects)
-    rule = Rule(named, side, place, count, average, over, by, tasks)  # type: ignore[arg-type]
-    return Claim(sentence, source, " ".join(part for part in (str(rule), note) if part), rule)
+
+    def decide(view: View) -> Verdict:
+        parts = {
+            name: _JUDGES[side](effect.interval(view, average, tasks), place, effect.measure.unit)
+            for name, effect in named.items()
+        }
+        if count is not None:
+            return at_least(count, parts)
+        return parts[""] if "" in parts else all_of(parts)
+
+    said = [f"{_asked(named, by)} over {over}.", f"{_wanted(side, place, len(named), count)}."]
+    return Claim(sentence, source, " ".join([*said, note]).rstrip(), decide)
 
 
 def each(names: Iterable[str], effect: Callable[[str], Effect]) -> dict[str, Effect]:
     """Ask the same of several arms."""
     return {name: effect(name) for name in names}
+
+
+def _asked(effects: Mapping[str, Effect], by: str) -> str:
+    """Say what is measured, and how it is averaged."""
+    measure = next(iter(effects.values())).measure
+    asked = _together({name: str(effect) for name, effect in effects.items()})
+    what, mean = ("ratio", "geometric mean") if measure.ratio else ("difference", "mean")
+    paired = f", {what} paired by {by}"
+    if all(isinstance(effect, Level) for effect in effects.values()):
+        paired = ""
+    return f"{asked}: {measure.name}{paired}, {mean}"
+
+
+def _wanted(side: str, bar: float, n: int, count: int | None) -> str:
+    """Say where the intervals of n effects must lie."""
+    whose = {1: "The interval", 2: "Both intervals"}.get(n, "Every interval")
+    if count is not None:
+        whose = f"At least {count} of {n} intervals"
+    if side == "differs":
+        return f"{whose} must leave 0 out; one inside ±{bar:g} speaks against it"
+    place = f"{bar:g}".replace("-", "−")
+    return f"{whose} must lie {side} {'±' if side == 'within' else ''}{place}"
 
 
 def _together(words: Mapping[str, str]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, overload
+from typing import TypeAlias
 
 import numpy as np
 
 __all__ = [
+    "LEVEL",
     "Interval",
     "Values",
     "averaged",
@@ -19,8 +20,10 @@ __all__ = [
     "paired_interval",
 ]
 
+LEVEL = 0.95  # of confidence, as every page says
+
 Values: TypeAlias = Mapping[int, float] | Sequence[float]
-"""One number a seed, by seed as `Records.values` returns them, or in the order of the seeds."""
+"""One number a seed: by seed, or in the order of the seeds."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,12 @@ class Interval:
         low: lower end; NaN for a single value.
         high: upper end; NaN for a single value.
         n: number of values.
-        sd: standard deviation of the values, with n - 1; NaN for a single value.
     """
 
     mean: float
     low: float
     high: float
     n: int
-    sd: float = math.nan
 
     @property
     def half_width(self) -> float:
@@ -50,29 +51,15 @@ class Interval:
         """Whether the value lies outside the interval; never for a single value."""
         return value < self.low or value > self.high
 
-    def times(self, factor: float) -> Interval:
-        """Return it in another unit, such as per cent.
 
-        Args:
-            factor: positive.
-
-        Example:
-            >>> Interval(0.5, 0.25, 0.75, 3, 0.125).times(100)
-            Interval(mean=50.0, low=25.0, high=75.0, n=3, sd=12.5)
-        """
-        mean, low, high = factor * self.mean, factor * self.low, factor * self.high
-        return Interval(mean, low, high, self.n, factor * self.sd)
-
-
-def mean_interval(values: Values, level: float = 0.95) -> Interval:
-    """Compute the mean and Student's t interval.
+def mean_interval(values: Values) -> Interval:
+    """Compute the mean and Student's t interval of 95 %.
 
     With three to ten seeds a bootstrap is too narrow (of five normal values a 95 % one covers the
     mean about 85 times in 100); the t interval is exact for normal values.
 
     Args:
         values: one a seed.
-        level: the confidence level, between 0 and 1.
 
     Raises:
         ValueError: there are no values, or one is not finite.
@@ -89,20 +76,16 @@ def mean_interval(values: Values, level: float = 0.95) -> Interval:
     from scipy.special import stdtrit  # noqa: PLC0415 (an extra; scipy.stats is slow to import)
 
     sd = float(np.std(numbers, ddof=1))
-    half = float(stdtrit(n - 1, (1 + level) / 2) * sd / math.sqrt(n))
-    return Interval(mean, mean - half, mean + half, n, sd)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * sd / math.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
 
 
-def paired_interval(
-    values: Values, baseline: Values, level: float = 0.95, *, common: bool = False
-) -> Interval:
+def paired_interval(values: Values, baseline: Values) -> Interval:
     """Compute the mean difference to a baseline run with the same seeds, and its t interval.
 
     Args:
         values: one a seed.
-        baseline: in the same form; see :func:`differences`.
-        level: the confidence level, between 0 and 1.
-        common: leave out seeds that only one of the two has.
+        baseline: by seed if the values are, else in the same order.
 
     Raises:
         ValueError: the two cannot be paired, or a value is not finite.
@@ -111,47 +94,39 @@ def paired_interval(
         >>> paired_interval({1: 2.0, 2: 3.0}, {2: 2.0, 1: 1.0}).mean
         1.0
     """
-    return mean_interval(differences(values, baseline, common=common), level)
+    if isinstance(values, Mapping) and isinstance(baseline, Mapping):
+        return mean_interval(differences(values, baseline))
+    if isinstance(values, Mapping) or isinstance(baseline, Mapping):
+        raise ValueError("values and baseline: both by seed, or both in the order of the seeds")
+    if len(values) != len(baseline):
+        raise ValueError(f"{len(values)} values, but {len(baseline)} of the baseline: pair them")
+    return mean_interval([a - b for a, b in zip(values, baseline, strict=True)])
 
 
-@overload
 def differences(
     values: Mapping[int, float], baseline: Mapping[int, float], *, common: bool = False
-) -> dict[int, float]: ...
-
-
-@overload
-def differences(values: Values, baseline: Values, *, common: bool = False) -> Values: ...
-
-
-def differences(values: Values, baseline: Values, *, common: bool = False) -> Values:
+) -> dict[int, float]:
     """Subtract a baseline run with the same seeds, seed by seed.
 
     Args:
-        values: one a seed.
-        baseline: by seed if the values are, else in the same order.
+        values: by seed.
+        baseline: by seed.
         common: leave out seeds that only one of the two has.
 
     Raises:
-        ValueError: a seed has no partner, none is common, or the two are of different lengths.
+        ValueError: a seed has no partner, or none is common.
 
     Example:
         >>> differences({1: 2.0, 2: 3.0}, {2: 2.5, 3: 1.0}, common=True)
         {2: 0.5}
     """
-    if isinstance(values, Mapping) and isinstance(baseline, Mapping):
-        alone = sorted(set(values) ^ set(baseline))
-        if alone and not common:
-            seeds = ", ".join(map(str, alone))
-            raise ValueError(f"seeds {seeds}: only one side has them; run them, or say common=True")
-        if common and alone and not set(values) & set(baseline):
-            raise ValueError(f"empty: no seed in both {sorted(values)} and {sorted(baseline)}")
-        return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
-    if isinstance(values, Mapping) or isinstance(baseline, Mapping):
-        raise ValueError("values and baseline: both by seed, or both in the order of the seeds")
-    if len(values) != len(baseline):
-        raise ValueError(f"{len(values)} values, but {len(baseline)} of the baseline: pair them")
-    return [a - b for a, b in zip(values, baseline, strict=True)]
+    alone = sorted(set(values) ^ set(baseline))
+    if alone and not common:
+        seeds = ", ".join(map(str, alone))
+        raise ValueError(f"seeds {seeds}: only one side has them; run them, or say common=True")
+    if alone and not set(values) & set(baseline):
+        raise ValueError(f"empty: no seed in both {sorted(values)} and {sorted(baseline)}")
+    return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
 
 
 def averaged(parts: Sequence[Mapping[int, float]]) -> dict[int, float]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from regrow.lab.statistics import Interval, Values, finite
+from regrow.lab.statistics import LEVEL, Interval, Values, finite
 
 __all__ = [
     "interquartile_interval",
@@ -23,9 +23,7 @@ __all__ = [
 _RESAMPLES = 5000
 
 
-def mean_over_tasks(
-    tasks: Mapping[str, Values], level: float = 0.95, *, overlap: float = 0.0
-) -> Interval:
+def mean_over_tasks(tasks: Mapping[str, Values], *, overlap: float = 0.0) -> Interval:
     """Average the tasks' means, each task weighing the same, whatever its number of runs.
 
     mean = Σ m_t / T, with the variance Σ (1/n_t + ρ) s_t² / T² and Welch's degrees of freedom: it
@@ -33,7 +31,6 @@ def mean_over_tasks(
 
     Args:
         tasks: values by task, one a seed, such as differences to a baseline of the same seed.
-        level: the confidence level, between 0 and 1.
         overlap: ρ, the test rows for each training row, if a task's values are of its data split
             anew: splits share rows, and without ρ the interval is far too narrow. 0 for seeds.
 
@@ -64,7 +61,7 @@ def mean_over_tasks(
     )
     from scipy.special import stdtrit  # noqa: PLC0415 (an extra; scipy.stats is slow to import)
 
-    half = float(stdtrit(freedom, (1 + level) / 2) * np.sqrt(parts.sum())) / len(runs)
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(parts.sum())) / len(runs)
     return Interval(mean, mean - half, mean + half, n)
 
 
@@ -82,7 +79,6 @@ def interquartile_mean(values: Values) -> float:
 
 def interquartile_interval(
     tasks: Mapping[str, Values],
-    level: float = 0.95,
     *,
     resamples: int = _RESAMPLES,
     seed: int = 0,
@@ -93,7 +89,6 @@ def interquartile_interval(
 
     Args:
         tasks: values by task, one a seed, as many for each task.
-        level: the confidence level, between 0 and 1.
         resamples: how often runs are drawn anew.
         seed: of the drawing; the same seed gives the same interval.
 
@@ -116,13 +111,12 @@ def interquartile_interval(
     drawn = [_draw(array, resamples, rng) for array in runs.values()]
     pooled = np.concatenate(list(runs.values()))
     n = len(next(iter(runs.values())))
-    return _percentile(float(_middle(pooled)), _middle(np.concatenate(drawn, axis=1)), n, level)
+    return _percentile(float(_middle(pooled)), _middle(np.concatenate(drawn, axis=1)), n)
 
 
 def probability_of_improvement(
     ours: Mapping[str, Values],
     theirs: Mapping[str, Values],
-    level: float = 0.95,
     *,
     resamples: int = _RESAMPLES,
     seed: int = 0,
@@ -134,7 +128,6 @@ def probability_of_improvement(
     Args:
         ours: values by task.
         theirs: values by task, of the same tasks; the numbers of runs may differ.
-        level: the confidence level, between 0 and 1.
         resamples: how often runs are drawn anew, inside each task and each side by itself.
         seed: of the drawing; the same seed gives the same interval.
 
@@ -157,7 +150,7 @@ def probability_of_improvement(
     ]
     estimate = float(np.mean([_wins(x[task], y[task]) for task in x]))
     n = min(len(array) for side in (x, y) for array in side.values())
-    return _percentile(estimate, np.mean(drawn, axis=0), n, level)
+    return _percentile(estimate, np.mean(drawn, axis=0), n)
 
 
 def _arrays(tasks: Mapping[str, Values], name: str) -> dict[str, np.ndarray]:
@@ -183,6 +176,6 @@ def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.asarray((1 + signs.mean(axis=(-1, -2))) / 2)
 
 
-def _percentile(estimate: float, drawn: np.ndarray, n: int, level: float) -> Interval:
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+def _percentile(estimate: float, drawn: np.ndarray, n: int) -> Interval:
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(estimate, float(low), float(high), n)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from regrow.execution.block.dense import scatter_blocks
 from regrow.execution.block.index import BlockIndex
 from regrow.execution.block.operations import block_linear
+from regrow.execution.stored_module import StoredModule
 
 __all__ = ["BlockLinear"]
 
 
-class BlockLinear(nn.Module):
+class BlockLinear(StoredModule):
     """A linear layer whose weight is zero outside some b×b blocks: y = x·Wᵀ + bias.
 
     Where b does not divide the layer, blocks at the edge reach beyond it: those entries take no
@@ -46,7 +47,6 @@ class BlockLinear(nn.Module):
         (torch.Size([3, 5, 4]), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0])
     """
 
-    bias: nn.Parameter | None
     layout: Tensor
 
     def __init__(
@@ -65,8 +65,6 @@ class BlockLinear(nn.Module):
         if bias is not None and bias.shape != (out_features,):
             raise ValueError(f"bias of shape {tuple(bias.shape)}: ({out_features},) is needed")
         self.in_features, self.out_features, self.block = in_features, out_features, values.shape[1]
-        self.captures = False
-        self._captured: list[tuple[Tensor, Tensor]] = []
         self.weight = _parameter(values)
         self.register_parameter("bias", None if bias is None else _parameter(bias))
         index = BlockIndex.build(positions, (out_features, in_features), self.block)
@@ -78,6 +76,11 @@ class BlockLinear(nn.Module):
         """Where the active blocks are."""
         shape = (self.out_features, self.in_features)
         return BlockIndex(self.layout, self.n_blocks, shape, self.block)
+
+    @property
+    def positions(self) -> Tensor:
+        """Flat positions of the active blocks on the grid, ascending, int64."""
+        return self.index.positions
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out).
@@ -112,7 +115,7 @@ class BlockLinear(nn.Module):
 
     def dense_weight(self) -> Tensor:
         """Write the blocks into a dense weight (out, in); gradients flow back."""
-        return scatter_blocks(self.weight, self.index.positions, self.index.shape)
+        return scatter_blocks(self.weight, self.positions, self.index.shape)
 
     def set_topology_(self, positions: Tensor) -> None:
         """Put the blocks elsewhere; the caller writes ``weight``, whose length must fit.
@@ -153,18 +156,6 @@ class BlockLinear(nn.Module):
         for x, gradient in self._captured:
             tile += gradient[:, first:end].mT @ x
         return tile
-
-    @property
-    def captured(self) -> bool:
-        """Whether a backward pass was captured since the last release."""
-        return bool(self._captured)
-
-    def highest_gradients(self, k: int, taken: Tensor) -> None:
-        """Return None: blocks are scored row by row."""
-
-    def release(self) -> None:
-        """Forget what was captured."""
-        self._captured.clear()
 
     def computed_by(self) -> str:
         """Name the kernels in use: Triton's on a GPU, torch's batched products elsewhere."""

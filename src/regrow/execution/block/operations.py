@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.library import custom_op
 
 from regrow.execution.block import reference
 from regrow.execution.block.index import BlockIndex
 
-__all__ = ["block_input_gradient", "block_linear", "block_operator", "block_weight_gradient"]
+__all__ = ["block_linear"]
 
 
 def _backend(x: Tensor) -> ModuleType:
@@ -32,13 +31,14 @@ def _backend(x: Tensor) -> ModuleType:
 def _forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
 ) -> Tensor:
+    """Compute :func:`block_linear`."""
     index = BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1])
     y: Tensor = _backend(x).forward(x.contiguous(), weight.contiguous(), bias, index)
     return y.contiguous()
 
 
 def _input_gradient(gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int) -> Tensor:
-    """Compute dX = dY·W; gradient (tokens, out), weight (n, b, b): a block-sparse W."""
+    """Compute dX = dY·W with a block-sparse W."""
     index = BlockIndex(layout, len(weight), (gradient.shape[1], in_features), weight.shape[1])
     backend = _backend(gradient)
     dx: Tensor = backend.input_gradient(gradient.contiguous(), weight.contiguous(), index)
@@ -48,15 +48,7 @@ def _input_gradient(gradient: Tensor, weight: Tensor, layout: Tensor, in_feature
 def _weight_gradient(
     gradient: Tensor, x: Tensor, layout: Tensor, n_blocks: int, block: int
 ) -> Tensor:
-    """Compute dW = dYᵀ·X at the active blocks of W; what lies beyond the edges of W is zero.
-
-    Args:
-        gradient: (tokens, out).
-        x: (tokens, in).
-        layout: the block index.
-        n_blocks: n.
-        block: b.
-    """
+    """Compute dW = dYᵀ·X at the active blocks of W; what lies beyond the edges of W is zero."""
     index = BlockIndex(layout, n_blocks, (gradient.shape[1], x.shape[1]), block)
     dw: Tensor = _backend(x).weight_gradient(gradient.contiguous(), x.contiguous(), index)
     return dw
@@ -83,10 +75,12 @@ def block_linear(
     return y
 
 
-# The operators are what torch.compile sees.
-block_operator = custom_op("regrow::block_linear", _forward, mutates_args=())
-block_input_gradient = custom_op("regrow::block_input_gradient", _input_gradient, mutates_args=())
-block_weight_gradient = custom_op(
+# The same as operators, which torch.compile can see.
+block_operator = torch.library.custom_op("regrow::block_linear", _forward, mutates_args=())
+block_input_gradient = torch.library.custom_op(
+    "regrow::block_input_gradient", _input_gradient, mutates_args=()
+)
+block_weight_gradient = torch.library.custom_op(
     "regrow::block_weight_gradient", _weight_gradient, mutates_args=()
 )
 

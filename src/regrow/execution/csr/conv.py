@@ -14,7 +14,7 @@ from regrow.execution.csr.geometry import Axis, Plan
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer, checked
 
-if TYPE_CHECKING:  # it binds the library when imported
+if TYPE_CHECKING:  # it binds the C library when imported
     from regrow.execution.csr.shifted import Shifted
 
 __all__ = ["CsrConv", "CsrConv1d", "CsrConv2d", "CsrConv3d"]
@@ -167,7 +167,7 @@ class CsrConv(CsrLayer):
             if name == "torch":
                 self._ways[key] = ThroughDense(self.index, self._dense())
             else:
-                from regrow.execution.csr.shifted import Shifted  # noqa: PLC0415
+                from regrow.execution.csr.shifted import Shifted  # noqa: PLC0415 binds the library
 
                 channels = (self.in_channels, self.out_channels)
                 vectors = dispatch.tile()

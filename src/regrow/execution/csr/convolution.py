@@ -1,4 +1,4 @@
-"""The autograd function of a convolution over nonzeros, and the way through a dense weight."""
+"""The autograd function of a convolution over nonzeros, computed in C or through a dense weight."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from regrow.execution.csr.dispatch import kernels
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer
 
-if TYPE_CHECKING:  # it binds the library when imported
+if TYPE_CHECKING:  # it binds the C library when imported
     from regrow.execution.csr.shifted import Shifted
 
 __all__ = ["Convolution", "ThroughDense"]
@@ -52,8 +52,8 @@ class Convolution(torch.autograd.Function):
         if output or needs_bias:
             # Slices, and what was channels last, have the batch innermost, but not channel after
             # channel.
-            if grad.stride() != layout.images_like(grad).stride():
-                grad = layout.images_like(grad).copy_(grad)
+            if not _is_dense(grad):
+                grad = layout.empty_images(*_sizes(grad)).copy_(grad)
             masked = torch.empty_like(grad) if output else None
             flat = [_by_channel(t) for t in (grad, *output, masked) if t is not None]
             kernels().epilogue_backward(flat[0], *(flat[1:] if output else (None, None)), sums)
@@ -67,6 +67,14 @@ class Convolution(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _sizes(x: Tensor) -> tuple[int, int, tuple[int, ...]]:
+    return x.shape[0], x.shape[1], tuple(x.shape[2:])
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.stride() == layout.empty_images(*_sizes(x)).stride()
 
 
 def _by_channel(x: Tensor) -> Tensor:
@@ -89,7 +97,7 @@ class ThroughDense:
         """Compute the output, batch innermost."""
         with torch.autocast("cpu", enabled=False):
             y = self.dense.forward(x, self._weight(values), bias)
-        y = layout.images_like(y).copy_(y)
+        y = layout.empty_images(*_sizes(y)).copy_(y)
         return y.relu_() if relu else y
 
     def input_gradient(self, x: Tensor, grad: Tensor, values: Tensor) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from regrow.execution.csr import dispatch
 from regrow.execution.csr.index import Index
+from regrow.execution.stored_module import StoredModule
 
 __all__ = ["CsrLayer", "checked"]
 
@@ -35,7 +35,7 @@ def checked(x: Tensor, layer: nn.Module) -> Tensor:
     )
 
 
-class CsrLayer(nn.Module):
+class CsrLayer(StoredModule):
     """A layer that stores its nonzeros only.
 
     Args:
@@ -48,13 +48,10 @@ class CsrLayer(nn.Module):
     Attributes:
         weight: Parameter (nonzeros,), in the order of ascending flat position.
         index: where the nonzeros are.
-        captures: whether backward passes keep what dense weight gradients are made of.
 
     Raises:
         ValueError: values or index do not fit, or the activation is unknown.
     """
-
-    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -69,8 +66,6 @@ class CsrLayer(nn.Module):
             raise ValueError(f"activation={activation!r} is not known; allowed are None and 'relu'")
         self.dense_shape = tuple(dense_shape)
         self.activation = activation
-        self.captures = False
-        self._captured: list[tuple[Tensor, Tensor]] = []
         self.set_topology_(index)
         self.weight = values if isinstance(values, nn.Parameter) else nn.Parameter(values)
         if bias is None or isinstance(bias, nn.Parameter):
@@ -106,35 +101,20 @@ class CsrLayer(nn.Module):
             raise ValueError(f"positions are of a matrix {index.shape}; this layer needs {shape}")
         self.index = index
 
+    @property
+    def positions(self) -> Tensor:
+        """Flat positions of the nonzeros in the dense weight, ascending, int64."""
+        return self.index.positions
+
     @torch.no_grad()
     def dense_weight(self) -> Tensor:
         """Return the weight as a new dense tensor of shape `dense_shape`."""
         dense = torch.zeros(math.prod(self.dense_shape), dtype=self.weight.dtype)
         return dense.index_put_((self.index.positions,), self.weight).view(self.dense_shape)
 
-    @abstractmethod
-    def gradient_rows(self, row: int, end: int) -> Tensor:
-        """Sum the dense gradient of rows [row, end) over all captured passes."""
-
     def capture(self, x: Tensor, grad: Tensor) -> None:
         """Keep the input and output gradient of one backward pass."""
         self._captured.append((x.detach(), grad.detach()))
-
-    @property
-    def captured(self) -> bool:
-        """Whether a backward pass was captured since the last release."""
-        return bool(self._captured)
-
-    def highest_gradients(self, k: int, taken: Tensor) -> Tensor | None:
-        """Return the k positions of the largest gradients among those not taken, ascending.
-
-        None where there is no faster way than row by row.
-        """
-        return None
-
-    def release(self) -> None:
-        """Forget what was captured."""
-        self._captured.clear()
 
     def computed_by(self) -> str:
         """Name the kernels in use: the C library's instruction set, or torch."""

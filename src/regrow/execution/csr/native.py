@@ -21,12 +21,14 @@ from regrow.machine import cache_folder
 __all__ = ["SETS", "Matrix", "library"]
 
 
-class _Pointer(ctypes.c_void_p):
-    """A parameter of a kernel that also takes a tensor, and points to its data."""
+class _Pointer:
+    """The type of an argument that is a tensor, whose memory is passed; None is NULL."""
 
-    @classmethod
-    def from_param(cls, value: Any) -> Any:
-        return super().from_param(value.data_ptr() if isinstance(value, torch.Tensor) else value)
+    @staticmethod
+    def from_param(value: Any) -> Any:
+        """Return what ctypes passes on."""
+        held = value.data_ptr() if hasattr(value, "data_ptr") else value
+        return ctypes.c_void_p.from_param(held)
 
 
 _POINTER, _LONG, _INT = _Pointer, ctypes.c_int64, ctypes.c_int

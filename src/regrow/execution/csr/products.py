@@ -38,6 +38,12 @@ __all__ = [
 _PARTS = 8  # partial sums of a convolution's weight gradient, whatever the number of threads
 
 _C = cast(ctypes.CDLL, library())
+_threads = torch.get_num_threads
+
+
+def _major(x: Tensor | None) -> tuple[Tensor | None, int]:
+    """Return the memory of feature-major numbers, and how far one feature is from the next."""
+    return x, 0 if x is None else x.stride(1)
 
 
 def rows_of(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor, int]:
@@ -94,15 +100,13 @@ def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tenso
         y.shape[1],
         x.shape[1],
         len(x),
-        y,
-        y.stride(1),
-        x,
-        x.stride(1),
+        *_major(y),
+        *_major(x),
         bound,
         capacity,
         positions,
         values,
-        torch.get_num_threads(),
+        _threads(),
     )
     if count < 0:
         raise MemoryError("no memory for the scratch space of a topology update")
@@ -166,7 +170,7 @@ def _by_reference(matrix: Compressed) -> Any:
 
 def pack(x: Tensor, out: Tensor) -> Tensor:
     """Copy [batch, features] of any strides into a feature-major tensor."""
-    _C.regrow_pack(*x.shape, x, *x.stride(), out, out.stride(1), torch.get_num_threads())
+    _C.regrow_pack(*x.shape, x, *x.stride(), out, out.stride(1), _threads())
     return out
 
 
@@ -186,7 +190,7 @@ def multiply(
         x.shape[0],
         bias,
         relu,
-        torch.get_num_threads(),
+        _threads(),
     )
     return out
 
@@ -209,12 +213,11 @@ def linear(
         x.shape[1],
         packed,
         (x if packed is None else packed).stride(1),
-        out,
-        out.stride(1),
-        x.shape[0],
+        *_major(out),
+        len(x),
         bias,
         relu,
-        torch.get_num_threads(),
+        _threads(),
     )
 
 
@@ -248,23 +251,14 @@ def linear_backward(
         turned,
         for_bias,
         x.shape[0],
-        torch.get_num_threads(),
+        _threads(),
     )
 
 
 def dot(matrix: Compressed, x: Tensor, y: Tensor) -> Tensor:
     """Compute yᵀ x at the nonzeros of the matrix only; x and y feature-major."""
     out = torch.empty(matrix.nonzeros)
-    _C.regrow_dot(
-        _by_reference(matrix),
-        out,
-        x,
-        x.stride(1),
-        y,
-        y.stride(1),
-        x.shape[0],
-        torch.get_num_threads(),
-    )
+    _C.regrow_dot(_by_reference(matrix), out, *_major(x), *_major(y), len(x), _threads())
     return out
 
 
@@ -273,16 +267,7 @@ def epilogue_backward(
 ) -> None:
     """Take gradients [columns, rows] through ReLU (where y > 0) and bias (sums over columns)."""
     _C.regrow_epilogue_backward(
-        grad.shape[1],
-        grad.shape[0],
-        grad,
-        grad.stride(1),
-        y,
-        0 if y is None else y.stride(1),
-        out,
-        0 if out is None else out.stride(1),
-        sums,
-        torch.get_num_threads(),
+        grad.shape[1], len(grad), *_major(grad), *_major(y), *_major(out), sums, _threads()
     )
 
 
@@ -297,14 +282,7 @@ def convolve(
 ) -> None:
     """Compute one pass of a convolution, batch innermost."""
     failed = _C.regrow_convolve(
-        ctypes.byref(made),
-        _by_reference(matrix),
-        values,
-        x,
-        out,
-        bias,
-        relu,
-        torch.get_num_threads(),
+        ctypes.byref(made), _by_reference(matrix), values, x, out, bias, relu, _threads()
     )
     if failed:
         raise MemoryError("no memory for the scratch space of a convolution")
@@ -317,7 +295,7 @@ def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Ten
     parts = max(1, min(_PARTS, _C.regrow_tasks(ctypes.byref(made))))
     out = torch.empty(parts, matrix.nonzeros)
     failed = _C.regrow_convolve_dot(
-        ctypes.byref(made), _by_reference(matrix), out, parts, x, grad, torch.get_num_threads()
+        ctypes.byref(made), _by_reference(matrix), out, parts, x, grad, _threads()
     )
     if failed:
         raise MemoryError("no memory for the scratch space of a convolution")
@@ -327,14 +305,14 @@ def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Ten
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Compute mean and biased variance of every row of a contiguous matrix."""
     mean, variance = torch.empty(len(rows)), torch.empty(len(rows))
-    _C.regrow_moments(*rows.shape, rows, mean, variance, torch.get_num_threads())
+    _C.regrow_moments(*rows.shape, rows, mean, variance, _threads())
     return mean, variance
 
 
 def normalize(rows: Tensor, mean: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
     """Compute (rows - mean) * scale + shift, one number of each a row."""
     out = torch.empty_like(rows)
-    _C.regrow_normalize(*rows.shape, rows, mean, scale, shift, out, torch.get_num_threads())
+    _C.regrow_normalize(*rows.shape, rows, mean, scale, shift, out, _threads())
     return out
 
 
@@ -353,16 +331,6 @@ def normalize_backward(
     """
     out, sums, products = torch.empty_like(rows), torch.empty_like(mean), torch.empty_like(mean)
     _C.regrow_normalize_backward(
-        *rows.shape,
-        grad,
-        rows,
-        mean,
-        scale,
-        inverse,
-        fixed,
-        sums,
-        products,
-        out,
-        torch.get_num_threads(),
+        *rows.shape, grad, rows, mean, scale, inverse, fixed, sums, products, out, _threads()
     )
     return out, sums, products

@@ -1,4 +1,4 @@
-"""Turns a convolution's nonzeros into offsets into scratch memory, for images of one size."""
+"""A convolution in C for images of one size: its nonzeros as offsets into scratch memory."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def _offset(parts: list[int], extent: list[int]) -> int:
 
 
 class Shifted:
-    """A convolution in C, for images of one size, whose batch lies innermost.
+    """A convolution by the C kernels, whose offsets are made once, of an index and a plan.
 
     Args:
         index: the nonzeros of the weight [out_channels, in_channels / groups * taps].
-        plan: the geometry.
-        dimensions: of the images; those beyond are axes of size one in the plan.
+        plan: the geometry, of three axes.
+        dimensions: of the images.
     """
 
     def __init__(self, index: Index, plan: Plan, dimensions: int) -> None:
         self.index, self.plan, self.dimensions = index, plan, dimensions
 
     @cached_property
-    def _to_output(self) -> tuple[Pass, Compressed]:
+    def _forward(self) -> tuple[Pass, Compressed]:
         """The pass from input to output and its matrix, by output channel."""
         plan, index = self.plan, self.index
         extent = list(plan.forward.extent)
@@ -59,7 +59,7 @@ class Shifted:
         )
 
     @cached_property
-    def _to_input(self) -> list[tuple[tuple[int, ...], Pass, Compressed]]:
+    def _backward(self) -> list[tuple[tuple[int, ...], Pass, Compressed]]:
         """The passes from output gradient to input gradient, one for every phase of the input."""
         plan, index = self.plan, self.index
         group_channels = plan.channels[0] // plan.groups
@@ -92,9 +92,9 @@ class Shifted:
         ]
 
     def index_tensors(self) -> list[Tensor]:
-        """Return the tensors that say where the nonzeros are, those that were made until now."""
-        made = [self._to_output[1]] if "_to_output" in self.__dict__ else []
-        made += [matrix for _, _, matrix in self.__dict__.get("_to_input", [])]
+        """Return the tensors that say where the nonzeros are, as far as they were made."""
+        made = [self._forward[1]] if "_forward" in self.__dict__ else []
+        made += [matrix for _, _, matrix in self.__dict__.get("_backward", [])]
         return [tensor for matrix in made for tensor in matrix.tensors()]
 
     def _width(self, channels: int, image: int) -> int:
@@ -112,32 +112,33 @@ class Shifted:
         """Compute the output, batch innermost."""
         size = self.plan.out[3 - self.dimensions :]
         y = layout.empty_images(len(x), self.plan.channels[1], size)
-        made, matrix = self._to_output
-        made = _with_strides(made, x, y)
-        products.convolve(made, matrix, values, x, y, bias, relu)
+        made, matrix = self._forward
+        images, out = _three_axes(x), _three_axes(y)
+        products.convolve(_with_strides(made, images, out), matrix, values, images, out, bias, relu)
         return y
 
     def input_gradient(self, x: Tensor, grad: Tensor, values: Tensor) -> Tensor:
         """Compute the gradient of the input from that of the output."""
-        axes = self.plan.axes
-        out = layout.images_like(x)
+        wanted = layout.empty_images(x.shape[0], x.shape[1], tuple(x.shape[2:]))
+        grad, out, axes = _three_axes(grad), _three_axes(wanted), self.plan.axes
         # Some pixels are read by no output: no pass writes their gradient, which is zero.
         if any(axis.phases < axis.stride for axis in axes):
             out.zero_()
-        for phase, made, matrix in self._to_input:
+        for phase, made, matrix in self._backward:
             if 0 in list(made.size):
                 continue
-            target = _three_axes(out)
+            target = out
             for axis, (a, f) in enumerate(zip(axes, phase, strict=True), start=2):
                 first = a.first(f) * a.stride + f - a.low
                 target = target[(slice(None),) * axis + (slice(first, None, a.stride),)]
             made = _with_strides(made, grad, target)  # noqa: PLW2901
             products.convolve(made, matrix, values, grad, target, None, False)
-        return out
+        return wanted
 
     def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
         """Compute the gradient of the nonzeros."""
-        made, matrix = self._to_output
+        made, matrix = self._forward
+        x, grad = _three_axes(x), _three_axes(grad)
         return products.convolve_dot(_with_strides(made, x, grad), matrix, x, grad)
 
 
@@ -150,7 +151,6 @@ def _three_axes(x: Tensor) -> Tensor:
 def _with_strides(made: Pass, source: Tensor, target: Tensor) -> Pass:
     # A copy: one plan serves images of any strides.
     made = Pass.from_buffer_copy(made)
-    source, target = _three_axes(source), _three_axes(target)
     made.source_channel, made.row_stride = source.stride(1), target.stride(1)
     made.source_stride = (ctypes.c_int64 * 3)(*source.stride()[2:])
     made.stride = (ctypes.c_int64 * 3)(*target.stride()[2:])

@@ -5,45 +5,31 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from regrow.execution.heap import give_back
 
-__all__ = ["Cost", "measured"]
+__all__ = ["measured"]
 
 T = TypeVar("T")
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-@dataclass(frozen=True)
-class Cost(Generic[T]):
-    """What a call returned, and took.
-
-    Args:
-        result: of the call.
-        seconds: on the wall.
-        cpu_seconds: of this process, all threads together.
-        peak_bytes: how far resident memory rose above what it was before; None where the system
-            does not tell (it is read from Linux's /proc).
-    """
-
-    result: T
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int | None
-
-
-def measured(call: Callable[[], T]) -> Cost[T]:
+def measured(call: Callable[[], T]) -> tuple[T, dict[str, float | None]]:
     """Call a function and measure it.
 
     The peak is VmHWM, set back before the call, less VmRSS before the call; memory that was freed
     is given back to the system first. It holds all that is mapped, libraries loaded by the call as
     well, so call once before if they should not count.
 
+    Returns:
+        What it returned; and ``seconds`` on the wall, ``cpu_seconds`` of this process, all threads
+        together, and ``peak_bytes``: how far resident memory rose above what it was before, None
+        where the system does not tell (it is read from Linux's /proc).
+
     Example:
-        >>> measured(lambda: 6 * 7).result
+        >>> measured(lambda: 6 * 7)[0]
         42
     """
     gc.collect()
@@ -52,10 +38,9 @@ def measured(call: Callable[[], T]) -> Cost[T]:
     wall, cpu = time.perf_counter(), time.process_time()
     result = call()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    after = _kilobytes("VmHWM") if before is not None else None
-    known = before is not None and after is not None
-    peak = 1024 * max(after - before, 0) if known else None  # type: ignore[operator]
-    return Cost(result, wall, cpu, peak)
+    after = None if before is None else _kilobytes("VmHWM")
+    peak = None if before is None or after is None else 1024 * max(after - before, 0)
+    return result, {"seconds": wall, "cpu_seconds": cpu, "peak_bytes": peak}
 
 
 def _reset() -> bool:

@@ -97,18 +97,18 @@ class Select(Trial):
             warnings.simplefilter("ignore")  # constant columns, paths that did not converge
             self._warm_up(part)
             run.tell(0.0, f"choosing {self.k} features")
-            cost = measured(lambda: self.column.choose(part.X_train, part.y_train, self.k, seed))
-            features = cost.result.features
+            choice, cost = measured(
+                lambda: self.column.choose(part.X_train, part.y_train, self.k, seed)
+            )
+            features = choice.features
             found = {name: self._judge(run, name, part, features) for name in self.judges}
-        more = dict(cost.result.more)
+        more = dict(choice.more)
         if not data.shape:
             more.pop("scores", None)  # long, and drawn of pictures only
         return {
             "accuracy": found,
             "selected": [int(feature) for feature in features],
-            "fit_seconds": cost.seconds,
-            "fit_cpu_seconds": cost.cpu_seconds,
-            "fit_peak_bytes": cost.peak_bytes,
+            **{f"fit_{name}": value for name, value in cost.items()},
             "n_features": part.X_train.shape[1],
             "n_train": len(part.y_train),
             "n_test": len(part.y_test),

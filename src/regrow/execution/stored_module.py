@@ -1,0 +1,70 @@
+"""The base of modules that store active weights only: what an update of the topology asks."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor, nn
+
+__all__ = ["StoredModule"]
+
+
+class StoredModule(nn.Module):
+    """A module that stores the active weights of one dense weight.
+
+    Attributes:
+        weight: the values of the active units, in ascending order of position.
+        captures: whether backward passes keep what dense weight gradients are made of.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.captures = False
+        self._captured: list[tuple[Tensor, Tensor]] = []  # inputs and output gradients
+
+    @property
+    @abstractmethod
+    def positions(self) -> Tensor:
+        """Flat positions of the active units on the grid, ascending, int64."""
+
+    @abstractmethod
+    def set_topology_(self, positions: Tensor) -> None:
+        """Put the weights elsewhere; the caller writes ``weight``, whose length must fit.
+
+        Args:
+            positions: of the active units, ascending.
+
+        Raises:
+            ValueError: positions do not ascend, or do not fit the dense weight.
+        """
+
+    @property
+    def captured(self) -> bool:
+        """Whether a backward pass was captured since the last release."""
+        return bool(self._captured)
+
+    @abstractmethod
+    def gradient_rows(self, first: int, end: int) -> Tensor:
+        """Sum rows first..end-1 of the dense gradient over all captured passes."""
+
+    def highest_gradients(self, k: int, taken: Tensor) -> Tensor | None:
+        """Return the k positions of the largest gradients among those not taken, ascending.
+
+        None where there is no faster way than row by row.
+        """
+        return None
+
+    def release(self) -> None:
+        """Forget what was captured."""
+        self._captured.clear()
+
+    @abstractmethod
+    def topology_bytes(self) -> int:
+        """Count the bytes that say where the weights are."""
+
+    @abstractmethod
+    def computed_by(self) -> str:
+        """Name the kernels in use."""
