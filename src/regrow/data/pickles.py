@@ -38,9 +38,9 @@ def read_pickle(content: bytes, of: str) -> dict[str, Any]:
     Example:
         >>> read_pickle(pickle.dumps({b"labels": [1, 2]}), "a file")
         {'labels': [1, 2]}
-        >>> read_pickle(pickle.dumps(print), "a file")
+        >>> read_pickle(pickle.dumps(eval), "a file")
         Traceback (most recent call last):
-        ValueError: a file asks for builtins.print, as no published data set does: nothing was \
+        ValueError: a file asks for builtins.eval, as no published data set does: nothing was \
 run; get it again from its publisher
     """
     try:

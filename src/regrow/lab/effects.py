@@ -41,7 +41,7 @@ BySeed: TypeAlias = Mapping[int, float]
 Average: TypeAlias = Callable[[Mapping[str, BySeed]], Interval]
 
 EVERY, LOWEST, HIGHEST = "every", "lowest", "highest"
-"""Places of an axis that depend on the records: the mean over all, the lowest, the highest."""
+"""The mean over all places of an axis that the records have, the lowest of them, the highest."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ __all__ = [
 LEVEL = 0.95  # of confidence, as every page says
 
 Values: TypeAlias = Mapping[int, float] | Sequence[float]
-"""One number a seed: by seed, or in the order of the seeds."""
+"""One number a seed, by seed or in the order of the seeds."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def train(problem: Problem[SourceT], trainer: Trainer[SourceT], run: RunLike) ->
         problem: what is learnt.
         trainer: of the problem, not yet trained.
         run: takes a line of metrics an epoch, and checkpoints. If its options say ``keep_weights``,
-            its folder takes weights and masks, as :data:`WEIGHTS`.
+            its folder takes weights and masks, as ``weights.pt``.
 
     Returns:
         What the problem's test found, the last epoch's metrics, costs, movement of the topology,

@@ -24,7 +24,7 @@ class BlockLinear(StoredModule):
 
     The gradient of the whole dense weight, which growing by gradient needs, is formed on demand:
     with ``captures`` True a backward pass keeps the layer's inputs and output gradients, until
-    :meth:`release`. Inside torch.compile such a pass breaks the graph, others do not.
+    ``release()``. Inside torch.compile such a pass breaks the graph, others do not.
 
     Args:
         in_features: size of the last dimension of the input.
