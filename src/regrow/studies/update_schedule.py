@@ -9,8 +9,7 @@ from typing import Any
 
 import regrow
 from regrow.engine.schedules import Constant, Cosine
-from regrow.lab.charts import curves, curves_of, palette, rows, rows_of, values_table
-from regrow.lab.charts import verdicts_by_task as by_task
+from regrow.lab import charts
 from regrow.lab.design import Arm, Labelled, grid
 from regrow.lab.effects import ACCURACY, EVERY, HIGHEST, LOWEST, Effect, gain, level, percent
 from regrow.lab.rules import claim, each
@@ -62,19 +61,14 @@ _DIGITS = {"data": "digits", "model": "mlp-100-50", "epochs": 20, "batch": 32}
 _FASHION = {"data": "fashion-mnist", "model": "mlp-300-100", "epochs": 8, "schedule": "cosine"}
 _CIFAR = {"data": "cifar10", "model": "resnet20", "epochs": 12, "schedule": "cosine"}
 _RESIDUAL = {"weight_decay": 1e-4, "precision": "bfloat16", "warmup": 1.0}
+_QUICK = {
+    "fashion-mnist": partial(_trials, 60_000, 5, UPDATES, learning_rate=0.05, **_FASHION),
+    "cifar10": partial(_trials, 50_000, 5, UPDATES, **_CIFAR, **_RESIDUAL),
+}
+_HOURS = "two hours on two CPU cores; with --data cifar10 half an hour on an H200 with --jobs 16"
 PRESETS = {
-    "smoke": Preset(
-        "half a minute on two CPU cores (digits)",
-        {"digits": partial(_trials, 898, 3, (5, 50, 150), **_DIGITS)},
-    ),
-    "quick": Preset(
-        "two hours on two CPU cores; with --data cifar10 half an hour on an H200 with --jobs 16",
-        {
-            "fashion-mnist": partial(_trials, 60_000, 5, UPDATES, learning_rate=0.05, **_FASHION),
-            "cifar10": partial(_trials, 50_000, 5, UPDATES, **_CIFAR, **_RESIDUAL),
-        },
-        default="fashion-mnist",
-    ),
+    "smoke": Preset("a minute", {"digits": partial(_trials, 898, 3, (5, 50, 150), **_DIGITS)}),
+    "quick": Preset(_HOURS, _QUICK, default="fashion-mnist"),
 }
 
 _RIGL = "Evci et al. 2020, on update schedule and frequency (recalled; unverified)"
@@ -83,9 +77,13 @@ _ITOP = "Liu et al. 2021, on the update interval (recalled; unverified)"
 
 def against_usual(arm: str, axis: str, place: Any) -> Effect:
     """Ask what another place of one axis gains over the usual one, mean over the other axes."""
-    others: dict[str, Any] = {"updates": EVERY, "fraction": EVERY, "decay": "cosine"}
-    others.pop(axis)
+    others = {a: p for a, p in {**USUAL, "updates": EVERY, "fraction": EVERY}.items() if a != axis}
     return gain({"arm": arm, axis: place}, {"arm": arm, axis: USUAL[axis]}, **others)
+
+
+def over_static(arm: str, fraction: float) -> Effect:
+    """Ask what moving gains over a static topology, mean over the numbers of updates."""
+    return gain(arm, "static", updates=EVERY, fraction=fraction, decay="cosine")
 
 
 CLAIMS = (
@@ -116,17 +114,13 @@ CLAIMS = (
     claim(
         "Moving beats a static topology, whatever the schedule.",
         "a control of ours",
-        {
-            f"{arm}, {n:g}": gain(arm, "static", updates=EVERY, fraction=n, decay="cosine")
-            for arm in CHOOSING
-            for n in FRACTIONS
-        },
+        {f"{a}, {n:g}": over_static(a, n) for a in CHOOSING for n in FRACTIONS},
         above=0,
     ),
     claim(
         "Which connections are exchanged matters: at random nothing is gained over a static one.",
         "a control of ours",
-        gain("random walk", "static", updates=EVERY, fraction=0.3, decay="cosine"),
+        over_static("random walk", 0.3),
         below=MARGIN,
     ),
     claim(
@@ -145,7 +139,7 @@ def how_often(view: View) -> Iterator[Section]:
     for (task, here), measure in product(view.by("task").items(), (ACCURACY, EXPLORED)):
         asked = partial(level, measure=measure, decay="cosine")
         panels = {
-            f"first share {n:g}": curves_of(
+            f"first share {n:g}": charts.curves_of(
                 here,
                 lambda arm, u, n=n, asked=asked: asked(arm, updates=u, fraction=n),  # type: ignore[misc]
                 CHOOSING,
@@ -153,19 +147,19 @@ def how_often(view: View) -> Iterator[Section]:
             )
             for n in FRACTIONS
         }
-        controls = rows_of(here, {arm: level(arm) for arm in ("dense", "static")})
-        yield from curves(
+        controls = charts.rows_of(here, {arm: level(arm) for arm in ("dense", "static")})
+        yield from charts.curves(
             f"{measure.name.capitalize()} by the number of updates: {task}",
             "The share exchanged falls to 0 along a cosine.",
             panels,
             x="updates in a run",
             y=f"{measure.name}, %",
-            colours=palette(CHOOSING),
+            colours=charts.palette(CHOOSING),
             levels=dict.fromkeys(panels, controls) if measure is ACCURACY else None,
         )
 
 
-def what_each_choice_is_worth(view: View) -> Iterator[Section]:
+def choices(view: View) -> Iterator[Section]:
     """Draw what choices gain over the usual ones, over all tasks."""
     axes = {"updates": UPDATES, "fraction": FRACTIONS, "decay": DECAY}
     asked = [(arm, axis, n) for arm in CHOOSING for axis in axes for n in axes[axis]]
@@ -175,8 +169,8 @@ def what_each_choice_is_worth(view: View) -> Iterator[Section]:
         if n != USUAL[axis]
     }
     text = "Against 50 updates, a first share of 0.3, a cosine; mean over the other axes and tasks."
-    panels = {"": rows_of(view, effects)}
-    yield from rows("What each choice is worth", text, panels, x="points", band=MARGIN)
+    panels = {"": charts.rows_of(view, effects)}
+    yield from charts.rows("What each choice is worth", text, panels, x="points", band=MARGIN)
 
 
 def accuracies(view: View) -> Iterator[Section]:
@@ -187,7 +181,7 @@ def accuracies(view: View) -> Iterator[Section]:
         for arm, n, decay in product((*CHOOSING, *WALK), FRACTIONS, DECAY):
             cell = partial(level, arm, fraction=n, decay=decay)
             lines[f"{arm}, {n:g}, decay {decay}"] = [cell(updates=u).maybe(here) for u in updates]
-        table = values_table(lines, [f"{n} updates" for n in updates])
+        table = charts.values_table(lines, [f"{n} updates" for n in updates])
         yield Section(f"All accuracies: {task}", "Test accuracy in per cent.", table=table)
 
 
@@ -201,5 +195,5 @@ STUDY = Study(
     "exchange, dense training, a narrower dense network with no more parameters.",
     presets=PRESETS,
     claims=CLAIMS,
-    page=(partial(by_task, CLAIMS), how_often, what_each_choice_is_worth, accuracies),
+    page=(partial(charts.verdicts_by_task, CLAIMS), how_often, choices, accuracies),
 )
