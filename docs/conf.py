@@ -35,7 +35,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(contextlib|matplotlib)\b.*"),
     (r"py:.*", r"Exchanges|Role|Scope|OnGrow|Path|Columns"),
     (r"py:.*", r"(np|npt|sklearn|BaseSparseSelector)\b.*"),
-    (r"py:.*", r"Floats|Indices|Importance|Report|Task|ACTIVATIONS|Axes|Figure|regrow.training.batch.SourceT"),
+    (r"py:.*", r"Floats|Indices|Importance|Report|Task|ACTIVATIONS|Axes|Figure"),
+    (r"py:.*", r"regrow.training.batch.SourceT"),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
