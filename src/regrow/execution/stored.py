@@ -41,7 +41,7 @@ class StoredExchange(Exchange):
         """Return what the units kept so far are worth to a drop score, and that all are there."""
         worth = score(self.signals("drop", self.kept))
         worth = worth.flatten(1).sum(1) if worth.ndim > 1 else worth
-        return worth.cpu(), torch.ones(len(worth), dtype=torch.bool)
+        return worth.cpu(), torch.ones(len(worth), dtype=torch.bool, device="cpu")
 
     def drop(self, score: Score, k: int, generator: torch.Generator) -> int:
         """Drop the k lowest units; return how many went, should the score be inexact."""
@@ -97,7 +97,7 @@ class StoredLayer(SparseLayer):
         self.module = module
         positions = self.units()
         self.active = len(positions)
-        self._ever = torch.zeros(-(-planned.units // 8), dtype=torch.uint8)
+        self._ever = torch.zeros(-(-planned.units // 8), dtype=torch.uint8, device="cpu")
         mark(self._ever, positions)
 
     # ------------------------------------------------------------------ what it tells
@@ -108,7 +108,7 @@ class StoredLayer(SparseLayer):
 
     def expanded(self, units: Tensor) -> Tensor:
         """Return the weights that units hold; bool tensor of the dense shape."""
-        grid = torch.zeros(self.planned.units, dtype=torch.bool)
+        grid = torch.zeros(self.planned.units, dtype=torch.bool, device="cpu")
         grid[units] = True
         shape = self.planned.shape
         return self.pattern.expand(grid.reshape(self.pattern.grid(shape)), shape)
@@ -126,7 +126,8 @@ class StoredLayer(SparseLayer):
     def counts(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Count the units of two topologies, and those they share."""
         shared = locate(before, after)[1]
-        return torch.tensor(len(before)), torch.tensor(len(after)), torch.tensor(shared)
+        before_after_shared = torch.tensor([len(before), len(after), shared], device="cpu")
+        return before_after_shared[0], before_after_shared[1], before_after_shared[2]
 
     @property
     def kernels(self) -> str:

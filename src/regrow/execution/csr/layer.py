@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from regrow.execution.csr import dispatch
 from regrow.execution.csr.index import Index
+from regrow.execution.csr.memory import DENSE_WAY
 from regrow.execution.stored_module import StoredModule
 
 __all__ = ["CsrLayer", "checked"]
@@ -19,7 +20,12 @@ def checked(x: Tensor, layer: nn.Module) -> Tensor:
 
     Raises:
         TypeError: x is not float32 on the CPU.
+        RuntimeError: the model is being exported or traced.
     """
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        raise RuntimeError(
+            f"{type(layer).__name__} cannot be exported or traced: it computes in C; {DENSE_WAY}"
+        )
     if x.dtype == torch.float32 and x.device.type == "cpu":
         return x
     if x.device.type != "cpu":
@@ -33,6 +39,11 @@ def checked(x: Tensor, layer: nn.Module) -> Tensor:
         f"input is {x.dtype}: {type(layer).__name__} computes in torch.float32 only; "
         "convert the input with .float()"
     )
+
+
+def _readable(value: Tensor, size: int) -> bool:
+    # Cheapest first, since it is asked at every call; strides are the kernels' callers' to mend.
+    return value.dtype is torch.float32 and value.is_cpu and value.shape == (size,)
 
 
 class CsrLayer(StoredModule):
@@ -72,18 +83,32 @@ class CsrLayer(StoredModule):
             self.register_parameter("bias", bias)
         else:
             self.bias = nn.Parameter(bias)
-        self._check_values()
+        self.checked_values()
 
-    def _check_values(self) -> None:
-        for name, value, size in (
-            ("weight", self.weight, len(self.index)),
-            ("bias", self.bias, self.dense_shape[0]),
-        ):
-            if value is not None and (value.shape != (size,) or value.dtype != torch.float32):
-                raise ValueError(
-                    f"{name} has shape {tuple(value.shape)} and dtype {value.dtype}; "
-                    f"this layer needs ({size},) and torch.float32"
-                )
+    def checked_values(self) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias as the kernels may read them; asked at every call.
+
+        A model may have been changed by ``.half()``, ``.double()`` or ``.to()`` since, and C would
+        read other numbers, or memory that is not there.
+
+        Raises:
+            ValueError: one has another shape, dtype or device than the layer computes with.
+        """
+        weight, bias = self.weight, self.bias
+        if not _readable(weight, len(self.index)):
+            raise self._unreadable("weight", weight, len(self.index))
+        if bias is None:
+            return weight, None
+        if not _readable(bias, self.dense_shape[0]):
+            raise self._unreadable("bias", bias, self.dense_shape[0])
+        return weight, bias
+
+    def _unreadable(self, name: str, value: Tensor, size: int) -> ValueError:
+        return ValueError(
+            f"{name} has shape {tuple(value.shape)}, dtype {value.dtype} and device "
+            f"{value.device}; {type(self).__name__} needs ({size},), torch.float32 and cpu: undo "
+            "what changed the model by .float().cpu(), or use execution='masked', which follows it"
+        )
 
     @torch.no_grad()
     def set_topology_(self, positions: Index | Tensor) -> None:
@@ -109,7 +134,7 @@ class CsrLayer(StoredModule):
     @torch.no_grad()
     def dense_weight(self) -> Tensor:
         """Return the weight as a new dense tensor of shape `dense_shape`."""
-        dense = torch.zeros(math.prod(self.dense_shape), dtype=self.weight.dtype)
+        dense = self.weight.new_zeros(math.prod(self.dense_shape))
         return dense.index_put_((self.index.positions,), self.weight).view(self.dense_shape)
 
     def capture(self, x: Tensor, grad: Tensor) -> None:
