@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from regrow.execution.stored_module import StoredModule
 
 __all__ = ["CsrLayer", "checked"]
 
+logger = logging.getLogger("regrow")
+
 
 def checked(x: Tensor, layer: nn.Module) -> Tensor:
     """Return what the kernels can compute with, or refuse it; autocast casts other precisions.
@@ -22,7 +26,8 @@ def checked(x: Tensor, layer: nn.Module) -> Tensor:
         TypeError: x is not float32 on the CPU.
         RuntimeError: the model is being exported or traced.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or torch.compiler.is_exporting():
         raise RuntimeError(
             f"{type(layer).__name__} cannot be exported or traced: it computes in C; {DENSE_WAY}"
         )
@@ -120,11 +125,86 @@ class CsrLayer(StoredModule):
         Raises:
             ValueError: positions do not ascend, or do not fit the dense weight.
         """
-        shape = (self.dense_shape[0], math.prod(self.dense_shape[1:]))
-        index = positions if isinstance(positions, Index) else Index(positions, shape)
+        shape = self._matrix
+        index = positions if isinstance(positions, Index) else self.index_of(positions)
         if index.shape != shape:
             raise ValueError(f"positions are of a matrix {index.shape}; this layer needs {shape}")
         self.index = index
+
+    @property
+    def _matrix(self) -> tuple[int, int]:
+        return self.dense_shape[0], math.prod(self.dense_shape[1:])
+
+    def index_of(self, positions: Tensor) -> Index:
+        """Return the index that :meth:`set_topology_` takes as well.
+
+        Raises:
+            ValueError: positions do not ascend, or do not fit the dense weight.
+        """
+        return Index(positions, self._matrix)
+
+    # ------------------------------------------------------------------ save and restore
+
+    def get_extra_state(self) -> Tensor:
+        """Return where the nonzeros are: values alone would be taken for others'."""
+        return self.positions
+
+    @torch.no_grad()
+    def set_extra_state(self, state: Tensor) -> None:
+        """Put the nonzeros where a saved state had them.
+
+        Raises:
+            ValueError: they do not ascend, or do not fit the dense weight.
+        """
+        before, index = self.positions, self.index_of(state)
+        if torch.equal(before.long(), index.positions.long()):
+            return
+        self.set_topology_(index)
+        self.displaced_(before)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Take values and positions of a saved state, as many as it has, or none of the two."""
+        key = f"{prefix}_extra_state"
+        positions, values = state_dict.get(key), state_dict.get(f"{prefix}weight")
+        if positions is not None and values is not None:
+            try:
+                n = len(self.index_of(positions))
+            except ValueError as error:
+                error_msgs.append(f"{key}: {error}")
+                return
+            if values.shape != (n,):
+                error_msgs.append(f"{prefix}weight has shape {tuple(values.shape)}: {n} positions")
+                return
+            if n != len(self.weight):
+                # .data and not a new Parameter: the optimizer holds this object.
+                self.weight.data = self.weight.new_empty(n)
+        elif values is not None:
+            logger.warning(
+                "%sweight: the state does not say where its values are (it is of an older "
+                "version); they are taken for those of the present topology: load the "
+                "sparsifier's state first",
+                prefix,
+            )
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+        if key in missing_keys:  # older states have none
+            missing_keys.remove(key)
 
     @property
     def positions(self) -> Tensor:
