@@ -30,7 +30,9 @@ def drawn_values(dense: nn.Module, positions: Tensor, pattern: Pattern) -> Tenso
     if not isinstance(pattern, Block):
         return torch.empty(len(positions), dtype=weight.dtype, device="cpu").uniform_(-bound, bound)
     b, (rows, columns) = pattern.size, weight.shape
-    values = torch.empty(len(positions), b, b, dtype=weight.dtype, device="cpu").uniform_(-bound, bound)
+    values = torch.empty(len(positions), b, b, dtype=weight.dtype, device="cpu").uniform_(
+        -bound, bound
+    )
     across = -(-columns // b)
     row = (positions // across * b)[:, None] + torch.arange(b, device="cpu")
     column = (positions % across * b)[:, None] + torch.arange(b, device="cpu")
