@@ -53,7 +53,7 @@ class TestApply:
         model = weight.clone()
         for number in range(20):
             units = random_k(15, torch.ones(6, 5, dtype=torch.bool), seeded_generator(number))
-            masked.commit_(units, model, {}, "zero")
+            masked.committing(units, model, {}, "zero")()
             model += 1  # an optimizer's step
             masked.apply_(model)
             assert model[units & where].equal(weight[units & where])
@@ -76,7 +76,7 @@ class TestApply:
         masked.freeze_(where, torch.zeros(6, 5))
         other.freeze_(~where, weight)
         state, resumed = donor.state_dict(), weight + 1
-        masked.load_state(state, masked.check_state(state), resumed)
+        masked.loading(state, masked.check_state(state), resumed)()
         expected = weight + 1
         donor.apply_(expected)
         assert resumed.equal(expected)
@@ -119,7 +119,7 @@ class TestCommit:
         slot = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
         masked.apply_(weight)
         units = torch.tensor([[True, False, True, False]])
-        masked.commit_(units, weight, {"exp_avg": slot}, "zero")
+        masked.committing(units, weight, {"exp_avg": slot}, "zero")()
         assert weight.tolist() == [[3.0, 0.0, 0.0, 0.0]]
         assert slot.tolist() == [[1.0, 2.0, 0.0, 4.0]]
         assert masked.units().equal(units)
@@ -127,7 +127,7 @@ class TestCommit:
     def test_the_mask_is_changed_in_place_so_that_compiled_code_sees_it(self, layer):
         masked = layer((2, 4), 4)
         mask = masked.mask
-        masked.commit_(~masked.units(), torch.ones(2, 4), {}, "zero")
+        masked.committing(~masked.units(), torch.ones(2, 4), {}, "zero")()
         assert masked.mask is mask
 
 

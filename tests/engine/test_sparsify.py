@@ -387,3 +387,32 @@ def test_nothing_is_printed(mlp, capsys):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     regrow.sparsify(model, optimizer, RIGL, total_steps=1000)
     assert capsys.readouterr() == ("", "")
+
+
+def test_weights_of_8_bits_are_refused_by_name():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = nn.Parameter(model[1].weight.detach().to(torch.float8_e4m3fn))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    method = regrow.SET(density=0.5)
+    with pytest.raises(ValueError, match=r"1\.weight \(torch\.float8_e4m3fn\).* or exclude them"):
+        regrow.sparsify(model, optimizer, method, total_steps=500)
+    regrow.sparsify(model, optimizer, method, total_steps=500, exclude="1.weight")
+
+
+@pytest.mark.parametrize(
+    ("method", "refused"), [(regrow.SET(density=0.5), True), (regrow.Static(density=0.5), False)]
+)
+def test_a_captured_step_is_refused_while_the_topology_moves(monkeypatch, method, refused):
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    regrow.sparsify(model, optimizer, method, total_steps=500)
+    model(torch.ones(2, 4)).sum().backward()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    before = model.weight.detach().clone()
+    if refused:
+        with pytest.raises(RuntimeError, match=r"SET .* step 100.*CUDA graph.*outside the graph"):
+            optimizer.step()
+        assert torch.equal(model.weight, before)
+    else:
+        optimizer.step()

@@ -222,7 +222,9 @@ def test_parameters_are_taken_over():
     values, bias = nn.Parameter(torch.randn(2)), nn.Parameter(torch.randn(4))
     layer = CsrLinear(5, 4, torch.tensor([1, 2]), values, bias)
     assert layer.weight is values and layer.bias is bias
-    assert set(layer.state_dict()) == {"weight", "bias"}
+    state = layer.state_dict()
+    assert set(state) == {"weight", "bias", "_extra_state"}
+    assert state["_extra_state"].tolist() == [1, 2]  # where the values are
 
 
 def test_a_compiled_model_computes_the_same(draw):

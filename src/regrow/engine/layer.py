@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -167,21 +168,32 @@ class MaskedLayer(SparseLayer):
         """Count the units of two topologies, and those they share; 0-d tensors on one device."""
         return before.count_nonzero(), after.count_nonzero(), (before & after).count_nonzero()
 
-    def commit_(
+    def committing(
         self, units: Tensor, weight: Tensor, slots: dict[str, Tensor], on_grow: OnGrow
-    ) -> None:
-        """Take over new active units; write the weight and the optimizer's slots accordingly."""
+    ) -> Callable[[], None]:
+        """Return a function that takes over new active units; changes nothing yet."""
         after = self.pattern.expand(units, self.planned.shape)
-        if slots and on_grow != "keep":
-            before = whole(self.mask) > 0
-            grown, survivors = like(after & ~before, weight), like(after & before, weight)
-            write_moments_(slots, grown, survivors, on_grow)
-        # In place: captured CUDA graphs and the topology's lists hold this tensor.
-        local(self.mask).copy_(local(like(after, weight)))
-        self.fired |= units
-        # An average over steps of the old topology says little about the new one.
-        self.running = {}
-        self.apply_(weight)
+        before = whole(self.mask) > 0
+        writes = bool(slots) and on_grow != "keep"
+        # Compared with the mask as it is now: after an interruption it may be written already.
+        grown, survivors = (
+            (like(after & ~before, weight), like(after & before, weight))
+            if writes
+            else (after,) * 2
+        )
+        placed = like(after, weight)
+
+        def commit() -> None:
+            if writes:
+                write_moments_(slots, grown, survivors, on_grow)
+            # In place: captured CUDA graphs and the topology's lists hold this tensor.
+            local(self.mask).copy_(local(placed))
+            self.fired |= units
+            # An average over steps of the old topology says little about the new one.
+            self.running = {}
+            self.apply_(weight)
+
+        return commit
 
     # ------------------------------------------------------------------ save and restore
 
@@ -229,18 +241,27 @@ class MaskedLayer(SparseLayer):
             raise ValueError(f"state: {self.name} had other weights available: pass the same")
         check_tensor(self.name, "held weights", state["held"], self.planned.shape)
 
-    def load_state(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> None:
-        """Take over a state that was checked, and apply it to the weight."""
+    def loading(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> Callable[[], None]:
+        """Return a function that takes over a checked state; changes nothing yet."""
         device = device_of(weight)
-        local(self.mask).copy_(local(like(mask.to(device, weight.dtype), weight)))
-        self.active = int(self.units().sum())
-        self.fired = unpack(state["fired"], self.pattern.grid(self.planned.shape)).to(device)
-        self.running = {role: value.to(device) for role, value in state["running"].items()}
-        if self.held is not None:
-            local(self.held).copy_(local(like(state["held"].to(device), weight)))
-        if self.frozen is not None:
-            local(self.frozen).copy_(local(like(state["frozen"].to(device), weight)))
-        self.apply_(weight)
+        placed = local(like(mask.to(device, weight.dtype), weight))
+        active = int((self.pattern.reduce(mask.float()) > 0).sum())
+        fired = unpack(state["fired"], self.pattern.grid(self.planned.shape)).to(device)
+        running = {role: value.to(device) for role, value in state["running"].items()}
+        values = [
+            (local(ours), local(like(state[key].to(device), weight)))
+            for key, ours in (("held", self.held), ("frozen", self.frozen))
+            if ours is not None
+        ]
+
+        def load() -> None:
+            local(self.mask).copy_(placed)
+            self.active, self.fired, self.running = active, fired, dict(running)
+            for ours, saved in values:
+                ours.copy_(saved)
+            self.apply_(weight)
+
+        return load
 
 
 def free_units(pattern: Pattern, available: Tensor) -> Tensor:

@@ -154,6 +154,7 @@ class SparseLayer(ABC):
     """
 
     plain: ClassVar[bool] = True  # a multiply by the mask is all that a step needs
+    stored: ClassVar[bool] = False  # a module holds active weights only, and where they are
     exchange: ClassVar[type[Exchange]] = Exchange  # how its units are moved
 
     def __init__(self, planned: PlannedLayer, pattern: Pattern) -> None:
@@ -203,10 +204,14 @@ class SparseLayer(ABC):
         """
 
     @abstractmethod
-    def commit_(
+    def committing(
         self, units: Any, weight: Tensor, slots: dict[str, Tensor], on_grow: OnGrow
-    ) -> None:
-        """Take over new active units; write the weight and the optimizer's slots accordingly."""
+    ) -> Callable[[], None]:
+        """Return a function that takes over new active units; changes nothing yet.
+
+        The function writes the weight and the optimizer's slots, too. What may fail is done before,
+        and it may be called again if it was interrupted: see :func:`regrow.engine.whole.finish`.
+        """
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -217,8 +222,11 @@ class SparseLayer(ABC):
         """Return the mask of a saved state, or raise ValueError if the state does not fit."""
 
     @abstractmethod
-    def load_state(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> None:
-        """Take over a state that was checked, and apply it to the weight."""
+    def loading(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> Callable[[], None]:
+        """Return a function that takes over a checked state; changes nothing yet.
+
+        It applies the state to the weight, and may be called again if it was interrupted.
+        """
 
     @abstractmethod
     def topology_bytes(self) -> int:
@@ -265,6 +273,18 @@ class SparseLayer(ABC):
 
     def expect_(self, *, dense_gradients: bool) -> None:  # noqa: B027
         """Learn whether the next step's update will read gradients of inactive weights."""
+
+    @property
+    def displaced(self) -> bool:
+        """Whether a loaded state has put weights elsewhere, and their optimizer state not yet."""
+        return False
+
+    def settle_(self, state: dict[str, Any] | None) -> None:  # noqa: B027
+        """Let optimizer state follow weights that a loaded state has put elsewhere.
+
+        Args:
+            state: of the weight; None: it was loaded as well, and belongs to them already.
+        """
 
     def observe_(self, role: str, score: Score, signals: Signals) -> None:
         """Take one more step of the running average of a score that drops or grows."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from regrow.engine.capture import refuse_capture
 from regrow.engine.clock import Clock
 from regrow.engine.gradients import LIVE, Gradients
 from regrow.engine.history import VERSION, Progress, Update, read_progress
@@ -72,6 +73,7 @@ class Sparsifier:
         self._handles: list[Any] = []
         # A resumed run must not be masked by a topology of its own first: weights loaded before
         # would be lost under it.
+        topology.settle_(optimizer)
         if state is None:
             topology.apply_()
             self._expect_()
@@ -165,6 +167,7 @@ class Sparsifier:
                 "update_() after remove(): the weights are no longer this sparsifier's to move; "
                 "call sparsify() again"
             )
+        self._topology.settle_(self._optimizer)
         progress = self._clock.progress(self.steps)
         self._updater.plan_by_hand_(progress)
         return self._update_(progress)
@@ -263,12 +266,15 @@ class Sparsifier:
         # The method is compared by name alone: drop fractions or periods may be changed on purpose
         # when a run is resumed.
         saved = read_progress(state, self.method.name)
+
+        def resume() -> None:
+            self.history, self.seed = list(saved.history), saved.seed
+            self._clock.set_(saved.steps, settled=not self._topology.unsettled(self.method))
+            self._expect_()
+
         # All reading and checking comes before the first change: a state that does not fit leaves
-        # this run as it was.
-        self._topology.load_state_dict(state["layers"])
-        self.history, self.seed = saved.history, saved.seed
-        self._clock.set_(saved.steps, settled=not self._topology.unsettled(self.method))
-        self._expect_()
+        # this run as it was, and one that does is taken over whole.
+        self._topology.load_state_dict(state["layers"], resume)
         if saved.total_steps != self.total_steps:
             logger.warning(
                 "resumed with total_steps=%d, saved with %d: schedules differ from the saved run's",
@@ -290,6 +296,7 @@ class Sparsifier:
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        refuse_capture(self.method.name, self._clock.next)
         # A step that raised (a closure that failed, say) never came to the post-hook: what it had
         # hidden is given back first.
         self._gradients.begin()
@@ -297,6 +304,7 @@ class Sparsifier:
         # closure.
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         self._updater.clear_()
+        self._topology.settle_(self._optimizer)
         counts = self._clock.begin_(optimizer, [*args[1:], *kwargs.values()])
         if not counts or not (self._clock.due or self._topology.prepares):
             return None
@@ -337,8 +345,7 @@ class Sparsifier:
         self._updater.observe_()
         self._gradients.forget()
         if self._clock.due:
-            self._update_(self._clock.progress(self._clock.next))
-            self._clock.advance_()
+            self._update_(self._clock.progress(self._clock.next), self._clock.advance_)
         self._expect_()
 
     def _expect_(self) -> None:
@@ -350,19 +357,23 @@ class Sparsifier:
         self._expecting = clock.near and self._updater.reads(progress, "gradient")
         self._topology.expect_(dense_gradients=self._expecting)
 
-    def _update_(self, progress: float) -> Update | None:
-        """Make the update that was planned, and record it."""
+    def _update_(self, progress: float, then: Callable[[], object] = lambda: None) -> Update | None:
+        """Make the update that was planned, and record it: the whole of it, or nothing."""
         # Random choices depend on seed, layer and number of the update: a resumed run and every
         # rank draw what the uninterrupted run would have drawn, and no generator state is saved.
         number = len(self.history)
-        update = self._updater.make_(
+
+        def record(update: Update | None) -> None:
+            self.history[number:] = [] if update is None else [update]
+            then()
+
+        self._updater.make_(
             self.steps,
             progress,
             lambda name, role: seeded_generator(self.seed, name, number, role),
+            record,
         )
-        if update is not None:
-            self.history.append(update)
-        return update
+        return self.history[number] if len(self.history) > number else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the hooks behind: they belong to one optimizer object."""

@@ -26,6 +26,7 @@ from regrow.engine.selection import seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.topology import Topology, check_names
+from regrow.engine.whole import unchanged_on_error
 from regrow.engine.wrappers import unwrap
 
 __all__ = ["driver", "sparsify"]
@@ -90,7 +91,8 @@ def sparsify(
     Raises:
         TypeError: an argument is of another type.
         ValueError: an argument is out of range, a glob matches nothing, the optimizer does not hold
-            a weight, or the model is sparse already. The model is then as it was.
+            a weight, a weight has 8 bits, or the model is sparse already. The model is then as it
+            was, whatever was raised: also by Ctrl-C or for want of memory.
 
     Example:
         >>> import regrow
@@ -107,6 +109,7 @@ def sparsify(
     inner, optimizer = unwrap(model), driver(optimizer)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
+    _check_dtypes(weights)
     _check_optimizer(optimizer, weights)
     _check_not_sparse(weights)
     held = _check_masks(available or {}, weights, "available")
@@ -128,34 +131,38 @@ def sparsify(
     else:
         every = tuple(replace(layer, execution=execution) for layer in plan.layers)
         plan = replace(plan, layers=every)
-    layers: dict[str, SparseLayer] = {
-        layer.name: method.layer(
-            layer,
-            _not_on_meta(layer.name, inner.get_parameter(layer.name)),
-            seeded_generator(seed, layer.name, "start"),
-            first.get(layer.name),
-            held.get(layer.name),
-        )
-        for layer in plan.layers
-        if layer.execution == MASKED
-    }
-    for name, layer in layers.items():
-        if name in fixed:
-            layer.freeze_(fixed[name], weights[name])
-    if state is not None:
+    masked = [layer for layer in plan.layers if layer.execution == MASKED]
+    written = [_not_on_meta(layer.name, weights[layer.name]) for layer in masked]
+    # From here on the model changes, whole or not at all.
+    with unchanged_on_error(inner, optimizer, written):
+        layers: dict[str, SparseLayer] = {
+            layer.name: method.layer(
+                layer,
+                weights[layer.name],
+                seeded_generator(seed, layer.name, "start"),
+                first.get(layer.name),
+                held.get(layer.name),
+            )
+            for layer in masked
+        }
         for name, layer in layers.items():
-            layer.check_state(state["layers"][name])
-    replaced = [layer.name for layer in plan.layers if layer.execution != MASKED]
-    if backend is not None and replaced:
-        _check_replaceable(model, replaced, held | fixed)
-        saved = state and state["layers"]
-        layers |= backend.convert(model, optimizer, method, plan, seed, first, saved)
-    topology = Topology(inner, [layers[layer.name] for layer in plan.layers])
-    logger.info("%s\n%s", method, plan)
-    sparse = Sparsifier(topology, optimizer, method, plan, total_steps, seed, state)
-    if rescale and state is None:
-        topology.rescale_()
-    return sparse
+            if name in fixed:
+                layer.freeze_(fixed[name], weights[name])
+        if state is not None:
+            for name, layer in layers.items():
+                layer.check_state(state["layers"][name])
+        replaced = [layer.name for layer in plan.layers if layer.execution != MASKED]
+        if backend is not None and replaced:
+            _check_replaceable(model, replaced, held | fixed)
+            saved = state and state["layers"]
+            layers |= backend.convert(model, optimizer, method, plan, seed, first, saved)
+        topology = Topology(inner, [layers[layer.name] for layer in plan.layers])
+        logger.info("%s\n%s", method, plan)
+        if rescale and state is None:
+            topology.apply_()
+            topology.rescale_()
+        # The hooks come last: what failed before has left no trace.
+        return Sparsifier(topology, optimizer, method, plan, total_steps, seed, state)
 
 
 def _first_units(
@@ -253,6 +260,17 @@ def driver(optimizer: Optimizer) -> Optimizer:
     if not isinstance(optimizer, Optimizer) or not isinstance(inner, Optimizer):
         return optimizer
     return optimizer if hasattr(optimizer, "_optimizer_step_pre_hooks") else driver(inner)
+
+
+def _check_dtypes(weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if a weight has 8 bits: torch neither multiplies nor compares those."""
+    small = {n: w.dtype for n, w in weights.items() if w.is_floating_point() and w.itemsize == 1}
+    if small:
+        listed = ", ".join(f"{name} ({dtype})" for name, dtype in small.items())
+        raise ValueError(
+            f"8-bit weights cannot be masked: {listed}. Train them in bfloat16 or float32 and "
+            "convert the model afterwards, or exclude them"
+        )
 
 
 def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:

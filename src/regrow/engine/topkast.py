@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,15 +94,21 @@ class ReservingLayer(MaskedLayer):
             self._together = False
         weight.mul_(self.mask)
 
-    def commit_(
+    def committing(
         self, units: Tensor, weight: Tensor, slots: dict[str, Tensor], on_grow: OnGrow
-    ) -> None:
-        """Take over new active units; all weights keep their values."""
+    ) -> Callable[[], None]:
+        """Return a function that takes over new active units; all weights keep their values."""
         values = self.values(weight)
-        super().commit_(units, weight, slots, on_grow)
-        weight.copy_(values * self.mask)
-        self.reserve = values * (1 - self.mask)
-        self.backward = self._largest(values)
+        mask = self.expanded(units).to(values.dtype)
+        active, reserve, backward = values * mask, values * (1 - mask), self._largest(values)
+        commit = super().committing(units, weight, slots, on_grow)
+
+        def commit_all() -> None:
+            commit()
+            weight.copy_(active)
+            self.reserve, self.backward = reserve, backward
+
+        return commit_all
 
     def follow_(self, weight: Tensor) -> None:
         """Move to the weight's device and dtype."""
@@ -120,12 +127,18 @@ class ReservingLayer(MaskedLayer):
             check_tensor(self.name, part, state[part], self.planned.shape)
         return mask
 
-    def load_state(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> None:
-        """Take over a state that was checked, and apply it to the weight."""
-        self._together = False
-        self.reserve = state["reserve"].to(weight.device, weight.dtype)
-        self.backward = state["backward"].to(weight.device, weight.dtype)
-        super().load_state(state, mask, weight)
+    def loading(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> Callable[[], None]:
+        """Return a function that takes over a checked state; changes nothing yet."""
+        reserve = state["reserve"].to(weight.device, weight.dtype)
+        backward = state["backward"].to(weight.device, weight.dtype)
+        load = super().loading(state, mask, weight)
+
+        def load_all() -> None:
+            self._together = False
+            self.reserve, self.backward = reserve, backward
+            load()
+
+        return load_all
 
     def topology_bytes(self) -> int:
         """Count the bytes of the mask, the backward set and the weights kept aside."""

@@ -23,6 +23,7 @@ from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sharding import agree_on, local, whole
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.update import Moves, UpdateView
+from regrow.engine.whole import finish
 
 __all__ = ["LayerChange", "Topology", "check_finite", "check_names"]
 
@@ -53,6 +54,7 @@ class Topology:
     def __init__(self, model: nn.Module, layers: list[SparseLayer]) -> None:
         self.model = model
         self.layers = layers
+        self._state: Any = None  # the optimizer's at the last step; loading makes a new one
         self.collect_()
 
     def pairs(self) -> list[tuple[SparseLayer, nn.Parameter]]:
@@ -78,6 +80,7 @@ class Topology:
         # Lists are built here once, so that an ordinary step is one call into torch for all layers.
         plain = [pair for pair in pairs if pair[0].multiplied]
         self._special = [pair for pair in pairs if not pair[0].multiplied]
+        self._stored = [pair for pair in pairs if pair[0].stored]
         masked = [
             (weight, layer.mask)
             for layer, weight in plain
@@ -103,6 +106,19 @@ class Topology:
             torch._foreach_mul_(weights, self._masks)
         for layer, weight in self._special:
             layer.apply_(weight)
+
+    @torch.no_grad()
+    def settle_(self, optimizer: Optimizer) -> None:
+        """Let optimizer state follow weights that a loaded model state has put elsewhere.
+
+        Called before every step: an optimizer whose own state was loaded since the last one has
+        what belongs to the weights, in whatever order the two were loaded.
+        """
+        for layer, weight in self._stored:
+            if layer.displaced:
+                loaded = optimizer.state is not self._state
+                layer.settle_(None if loaded else optimizer.state.get(weight, {}))
+        self._state = optimizer.state
 
     @torch.no_grad()
     def rescale_(self) -> None:
@@ -190,8 +206,9 @@ class Topology:
         optimizer: Optimizer,
         gradients: Mapping[str, Tensor],
         generator: Callable[[str, Role], torch.Generator],
+        record: Callable[[dict[str, LayerChange]], object] = lambda _: None,
     ) -> dict[str, LayerChange]:
-        """Move the topology; weights and optimizer state follow.
+        """Move the topology; weights and optimizer state follow, in all layers or in none.
 
         Args:
             method: whose scores choose.
@@ -200,6 +217,7 @@ class Topology:
             optimizer: holds the state of the weights.
             gradients: dense gradients by layer, where the method reads them.
             generator: makes the CPU generator for choices at random, from a key.
+            record: writes down what happened, as part of the whole; may be called twice.
 
         Returns:
             What happened, by layer.
@@ -220,16 +238,20 @@ class Topology:
         fraction = method.fraction_at(progress)
         active = {layer.name: layer.units() for layer in layers}
         proposed = method.propose(UpdateView(layers, active, moves, fraction, signals, generator))
-        # Everything is proposed and counted before any layer is written: an error until here leaves
-        # the model as it was.
+        # Everything is proposed, counted and computed before any layer is written: an error until
+        # here leaves the model as it was, and after it the update is finished before it is raised.
         changes = _count_changes(layers, active, proposed)
+        writes: list[Callable[[], object]] = []
         for layer in layers:
             weight = weights[layer.name]
-            layer.commit_(proposed[layer.name], weight, slots(optimizer, weight), method.on_grow)
-            restart_(optimizer, weight)
-            layer.active = changes[layer.name].active
+            state = slots(optimizer, weight)
+            writes += [
+                layer.committing(proposed[layer.name], weight, state, method.on_grow),
+                partial(restart_, optimizer, weight),
+                partial(setattr, layer, "active", changes[layer.name].active),
+            ]
         # A mask that was full may hold zeros now, or the other way round.
-        self.collect_()
+        finish([*writes, self.collect_, partial(record, changes)])
         return changes
 
     @torch.no_grad()
@@ -272,17 +294,25 @@ class Topology:
         return {layer.name: layer.check_state(state[layer.name]) for layer in self.layers}
 
     @torch.no_grad()
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over each layer's state and apply the masks to the model.
+    def load_state_dict(
+        self, state: Mapping[str, Any], then: Callable[[], object] = lambda: None
+    ) -> None:
+        """Take over each layer's state and apply the masks to the model, in all layers or in none.
+
+        Args:
+            state: by layer.
+            then: takes over what goes with it, as part of the whole; may be called twice.
 
         Raises:
             ValueError: the layers differ, or one's state does not fit; nothing is then changed.
         """
-        # All layers are checked before the first is loaded.
+        # All layers are checked, and what is loaded is on its device, before the first is written.
         masks = self.check_state(state)
-        for layer, weight in self.pairs():
-            layer.load_state(state[layer.name], masks[layer.name], weight)
-        self.collect_()
+        loads = [
+            layer.loading(state[layer.name], masks[layer.name], weight)
+            for layer, weight in self.pairs()
+        ]
+        finish([*loads, self.collect_, then])
 
 
 def _seen(

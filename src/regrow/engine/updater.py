@@ -104,31 +104,39 @@ class Updater:
         self.topology.observe_(self.method, gradients)
 
     def make_(
-        self, step: int, progress: float, generator: Callable[[str, Role], torch.Generator]
-    ) -> Update | None:
+        self,
+        step: int,
+        progress: float,
+        generator: Callable[[str, Role], torch.Generator],
+        record: Callable[[Update | None], object],
+    ) -> None:
         """Make the update that was planned.
 
         Args:
             step: to be recorded.
             progress: as it was planned for.
             generator: makes the CPU generator for choices at random, from a key.
-
-        Returns:
-            What happened; None when nothing was to be moved.
+            record: writes down what happened, as part of the whole, or None when nothing was to be
+                moved; may be called twice.
         """
         gradients, self._read = self._read, {}
-        if not self._moves:
-            return None
         # A layer whose running average has seen no step yet has nothing to choose by, and waits.
-        moves = self.topology.followed(self.method, self._moves)
+        moves = self._moves and self.topology.followed(self.method, self._moves)
         if not moves:
-            return None
+            record(None)
+            return
         if self.method.replaces_step:
             gradients = self._unscaled(gradients)
-        changes = self.topology.update_(
-            self.method, moves, progress, self.optimizer, gradients, generator
+        reads = self.method.reads_inactive(moves.values())
+        self.topology.update_(
+            self.method,
+            moves,
+            progress,
+            self.optimizer,
+            gradients,
+            generator,
+            lambda changes: record(Update(step, changes, read_gradients=reads)),
         )
-        return Update(step, changes, read_gradients=self.method.reads_inactive(moves.values()))
 
     def _unscaled(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
         """Undo the scale of a loss: a fused optimizer does so in its step, and there was none."""

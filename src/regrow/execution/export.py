@@ -59,11 +59,11 @@ def csr_state_dict(model: nn.Module) -> dict[str, Tensor]:
         matrix = tensor.flatten(1)
         nonzero = matrix != 0
         state[f"{name}.crow_indices"] = torch.cat(
-            [torch.zeros(1, dtype=torch.int64), nonzero.sum(1).cumsum(0).cpu()]
+            [torch.zeros(1, dtype=torch.int64, device="cpu"), nonzero.sum(1).cumsum(0).cpu()]
         )
         state[f"{name}.col_indices"] = nonzero.nonzero()[:, 1].contiguous()
         state[f"{name}.values"] = matrix[nonzero]
-        state[f"{name}.shape"] = torch.tensor(tensor.shape)
+        state[f"{name}.shape"] = torch.tensor(tensor.shape, device="cpu")
     return state
 
 
@@ -125,7 +125,7 @@ def load_packed(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             positions = unpack(places, shape).reshape(-1).nonzero().squeeze(1)
         else:
             positions = torch.from_numpy(places.numpy().astype(np.int64).cumsum() - 1)
-        dense = torch.zeros(int(np.prod(shape)), dtype=values.dtype)
+        dense = values.new_zeros(int(np.prod(shape)))
         dense[positions] = values
         tensors[name] = dense.reshape(shape)
     return tensors

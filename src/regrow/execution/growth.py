@@ -53,7 +53,7 @@ def highest(
     def without_taken(first: int, end: int) -> Values:
         values = worth(first, end).reshape(-1)
         # max() passes NaN on, so that one pass finds both NaN and infinity.
-        require_finite(torch.tensor(values.max()))
+        require_finite(torch.tensor(values.max(), device="cpu"))
         low, high = np.searchsorted(taken, [first * columns, end * columns])
         # Lower than any magnitude, so that they are never chosen.
         values[taken[low:high] - first * columns] = -1.0

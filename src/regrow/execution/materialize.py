@@ -28,12 +28,14 @@ def drawn_values(dense: nn.Module, positions: Tensor, pattern: Pattern) -> Tenso
     weight = cast(Tensor, dense.weight)
     bound = _bound(weight)
     if not isinstance(pattern, Block):
-        return torch.empty(len(positions), dtype=weight.dtype).uniform_(-bound, bound)
+        return torch.empty(len(positions), dtype=weight.dtype, device="cpu").uniform_(-bound, bound)
     b, (rows, columns) = pattern.size, weight.shape
-    values = torch.empty(len(positions), b, b, dtype=weight.dtype).uniform_(-bound, bound)
+    values = torch.empty(len(positions), b, b, dtype=weight.dtype, device="cpu").uniform_(
+        -bound, bound
+    )
     across = -(-columns // b)
-    row = (positions // across * b)[:, None] + torch.arange(b)
-    column = (positions % across * b)[:, None] + torch.arange(b)
+    row = (positions // across * b)[:, None] + torch.arange(b, device="cpu")
+    column = (positions % across * b)[:, None] + torch.arange(b, device="cpu")
     # What a block holds beyond the edge of the weight must stay zero: it would count as an active
     # weight.
     return values * (row < rows)[:, :, None] * (column < columns)[:, None, :]
@@ -44,7 +46,7 @@ def drawn_bias(dense: nn.Module) -> Tensor | None:
     if dense.bias is None:
         return None
     bias, bound = cast(Tensor, dense.bias), _bound(cast(Tensor, dense.weight))
-    return torch.empty(bias.shape, dtype=bias.dtype).uniform_(-bound, bound)
+    return torch.empty(bias.shape, dtype=bias.dtype, device="cpu").uniform_(-bound, bound)
 
 
 def materialize_(model: nn.Module, optimizer: Optimizer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from regrow.engine.saved import check_running, pack, read_mask, unpack
 from regrow.engine.scores import Gradient, Role, Score, Signals
 from regrow.engine.selection import nth_allowed, sample
 from regrow.engine.sparse_layer import Exchange, SparseLayer
+from regrow.engine.whole import finish
 from regrow.execution.growth import highest
 from regrow.execution.heap import give_back
 from regrow.execution.positions import locate, mark, merge, narrow
@@ -41,7 +43,7 @@ class StoredExchange(Exchange):
         """Return what the units kept so far are worth to a drop score, and that all are there."""
         worth = score(self.signals("drop", self.kept))
         worth = worth.flatten(1).sum(1) if worth.ndim > 1 else worth
-        return worth.cpu(), torch.ones(len(worth), dtype=torch.bool)
+        return worth.cpu(), torch.ones(len(worth), dtype=torch.bool, device="cpu")
 
     def drop(self, score: Score, k: int, generator: torch.Generator) -> int:
         """Drop the k lowest units; return how many went, should the score be inexact."""
@@ -91,13 +93,14 @@ class StoredLayer(SparseLayer):
     """
 
     exchange = StoredExchange
+    stored = True
 
     def __init__(self, planned: PlannedLayer, pattern: Pattern, module: StoredModule) -> None:
         super().__init__(planned, pattern)
         self.module = module
+        self._loads = module.loads
         positions = self.units()
-        self.active = len(positions)
-        self._ever = torch.zeros(-(-planned.units // 8), dtype=torch.uint8)
+        self._ever = torch.zeros(-(-planned.units // 8), dtype=torch.uint8, device="cpu")
         mark(self._ever, positions)
 
     # ------------------------------------------------------------------ what it tells
@@ -108,13 +111,23 @@ class StoredLayer(SparseLayer):
 
     def expanded(self, units: Tensor) -> Tensor:
         """Return the weights that units hold; bool tensor of the dense shape."""
-        grid = torch.zeros(self.planned.units, dtype=torch.bool)
+        grid = torch.zeros(self.planned.units, dtype=torch.bool, device="cpu")
         grid[units] = True
         shape = self.planned.shape
         return self.pattern.expand(grid.reshape(self.pattern.grid(shape)), shape)
 
+    @property
+    def active(self) -> int:
+        """How many units are active: as many as have values."""
+        return len(self.module.weight) if hasattr(self, "module") else self.planned.initial
+
+    @active.setter
+    def active(self, n: int) -> None:
+        """Take note of nothing: values are counted, also those that a model's state brought."""
+
     def ever(self) -> Tensor:
         """Return the weights that are active or ever were."""
+        self._notice_()
         shape = self.planned.shape
         units = unpack(self._ever, self.pattern.grid(shape))
         return self.pattern.expand(units, shape)
@@ -126,7 +139,8 @@ class StoredLayer(SparseLayer):
     def counts(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Count the units of two topologies, and those they share."""
         shared = locate(before, after)[1]
-        return torch.tensor(len(before)), torch.tensor(len(after)), torch.tensor(shared)
+        before_after_shared = torch.tensor([len(before), len(after), shared], device="cpu")
+        return before_after_shared[0], before_after_shared[1], before_after_shared[2]
 
     @property
     def kernels(self) -> str:
@@ -144,6 +158,7 @@ class StoredLayer(SparseLayer):
 
     def signals(self, seen: Signals, role: Role, kept: Tensor) -> Signals:
         """Return what a score may look at: the stored weights alone."""
+        self._notice_()
         signals = replace(seen, pattern=self.pattern, running=self.running.get(role))
         # Nothing was dropped yet: no position has to be looked up.
         if len(kept) == self.active:
@@ -183,29 +198,74 @@ class StoredLayer(SparseLayer):
 
         return highest(worth, (self.planned.units // columns, columns), k, taken)
 
-    def commit_(
+    def committing(
         self, units: Tensor, weight: Tensor, slots: dict[str, Tensor], on_grow: OnGrow
-    ) -> None:
-        """Take over new active units: values and optimizer slots move along, grown ones at zero."""
+    ) -> Callable[[], None]:
+        """Return a function that takes over new active units; changes nothing yet.
+
+        Values and optimizer slots move along; those of grown units are zero.
+        """
         # Positions are looked up once and used for the weight and every slot of the optimizer.
         move = _moving(self.units(), units)
-        with torch.no_grad():
-            _write_(weight, move(weight.detach(), 0.0))
-            for name, slot in slots.items():
-                survivors = on_grow == "mean" and name in SQUARES
-                _write_(slot, move(slot, None if survivors else 0.0))
-        self._take_over_(units, weight)
+        moved = [(weight, move(weight.detach(), 0.0))]
+        for name, slot in slots.items():
+            survivors = on_grow == "mean" and name in SQUARES
+            moved.append((slot, move(slot, None if survivors else 0.0)))
+        index = self.module.index_of(units)
 
-    def _take_over_(self, positions: Tensor, weight: Tensor) -> None:
-        weight.grad = None  # it belongs to the weights as they were
-        self.active = len(positions)
-        self.running = {}
-        self.module.set_topology_(positions)
-        self.module.release()
-        mark(self._ever, positions)
-        # For small layers the call takes longer than the memory is worth.
-        if len(positions) >= _MANY:
-            give_back()
+        def commit() -> None:
+            self._put_(moved, index)
+            self.running = {}
+            self.module.release()
+            mark(self._ever, units)
+            # For small layers the call takes longer than the memory is worth.
+            if len(units) >= _MANY:
+                give_back()
+
+        return commit
+
+    @torch.no_grad()
+    def _put_(self, moved: list[tuple[Tensor, Tensor]], index: Any) -> None:
+        """Write values that were moved, and where they are now."""
+        for tensor, values in moved:
+            _write_(tensor, values)
+        self.module.weight.grad = None  # it belongs to the weights as they were
+        self.module.set_topology_(index)
+
+    # ------------------------------------------------------------------ positions that were loaded
+
+    def _notice_(self) -> None:
+        """Drop what belongs to other positions, should a state of the model have brought new ones.
+
+        The model's own ``load_state_dict`` tells nobody.
+        """
+        if self._loads != self.module.loads:
+            self._loads = self.module.loads
+            self.running = {}
+            mark(self._ever, self.units())
+
+    @property
+    def displaced(self) -> bool:
+        """Whether a loaded state has put weights elsewhere, and their optimizer state not yet."""
+        return self.module.came_from is not None
+
+    @torch.no_grad()
+    def settle_(self, state: dict[str, Any] | None) -> None:
+        """Let optimizer state follow weights that a loaded state has put elsewhere.
+
+        Values of weights that were there before stay with them, as in an update.
+
+        Args:
+            state: of the weight; None: it was loaded as well, and belongs to them already.
+        """
+        self._notice_()
+        before, moved = self.module.came_from, []
+        if state and before is not None:
+            move = _moving(narrow(before.cpu(), self.planned.units), self.units())
+            old = (len(before), *self.module.weight.shape[1:])
+            slots = [v for v in state.values() if isinstance(v, Tensor) and v.shape == old]
+            moved = [partial(_write_, slot, move(slot, 0.0)) for slot in slots]
+        finish([*moved, partial(setattr, self.module, "came_from", None)])
 
     def topology_bytes(self) -> int:
         """Count the bytes of the index, and of the record of what was ever active."""
@@ -219,6 +279,7 @@ class StoredLayer(SparseLayer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a mask would return, so that either can go on where the other stopped."""
+        self._notice_()
         bits = torch.zeros_like(self._ever)
         mark(bits, self.units())
         plain = isinstance(self.pattern, Element)
@@ -235,15 +296,26 @@ class StoredLayer(SparseLayer):
         """Return the positions of a saved state, or raise ValueError if it does not fit."""
         return positions_of(self.planned, self.pattern, state)
 
-    def load_state(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> None:
-        """Take over a state that was checked: weights that stay keep their values."""
+    def loading(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> Callable[[], None]:
+        """Return a function that takes over a checked state: weights that stay keep their values.
+
+        Optimizer state follows at the next step, unless it is loaded, too.
+        """
         before = self.units()
-        if not torch.equal(mask, before):
-            with torch.no_grad():
-                _write_(weight, _moving(before, mask)(weight.detach(), 0.0))
-            self._take_over_(mask, weight)
-        self._ever = state["fired"].cpu().clone()
-        self.running = {role: value.to(weight.device) for role, value in state["running"].items()}
+        moves = not torch.equal(mask, before)
+        moved = [(weight, _moving(before, mask)(weight.detach(), 0.0))] if moves else []
+        index = self.module.index_of(mask) if moves else None
+        ever = state["fired"].cpu().clone()
+        running = {role: value.to(weight.device) for role, value in state["running"].items()}
+
+        def load() -> None:
+            if moves:
+                self._put_(moved, index)
+                self.module.displaced_(before)
+            self._loads = self.module.loads
+            self._ever, self.running = ever, dict(running)
+
+        return load
 
 
 def positions_of(planned: PlannedLayer, pattern: Pattern, state: dict[str, Any]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,6 +16,9 @@ class StoredModule(nn.Module):
     Attributes:
         weight: the values of the active units, in ascending order of position.
         captures: whether backward passes keep what dense weight gradients are made of.
+        loads: how often a loaded state has put the weights elsewhere.
+        came_from: the positions that optimizer state belongs to which has not followed since; None
+            where it belongs to the present ones.
     """
 
     weight: nn.Parameter
@@ -23,6 +27,8 @@ class StoredModule(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.captures = False
+        self.loads = 0
+        self.came_from: Tensor | None = None
         self._captured: list[tuple[Tensor, Tensor]] = []  # inputs and output gradients
 
     @property
@@ -31,8 +37,8 @@ class StoredModule(nn.Module):
         """Flat positions of the active units on the grid, ascending, int64."""
 
     @abstractmethod
-    def set_topology_(self, positions: Tensor) -> None:
-        """Put the weights elsewhere; the caller writes ``weight``, whose length must fit.
+    def index_of(self, positions: Tensor) -> Any:
+        """Return what :meth:`set_topology_` takes as well, made beforehand: nothing then fails.
 
         Args:
             positions: of the active units, ascending.
@@ -40,6 +46,28 @@ class StoredModule(nn.Module):
         Raises:
             ValueError: positions do not ascend, or do not fit the dense weight.
         """
+
+    @abstractmethod
+    def set_topology_(self, positions: Any) -> None:
+        """Put the weights elsewhere; the caller writes ``weight``, whose length must fit.
+
+        Args:
+            positions: of the active units, ascending; or what :meth:`index_of` returned.
+
+        Raises:
+            ValueError: positions do not ascend, or do not fit the dense weight.
+        """
+
+    def displaced_(self, before: Tensor) -> None:
+        """Note that a loaded state has put the weights elsewhere, without their optimizer state.
+
+        Args:
+            before: where they were.
+        """
+        self.loads += 1
+        self.came_from = before if self.came_from is None else self.came_from
+        self.weight.grad = None  # it belongs to the weights as they were
+        self.release()
 
     @property
     def captured(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -117,22 +118,31 @@ class BlockLinear(StoredModule):
         """Write the blocks into a dense weight (out, in); gradients flow back."""
         return scatter_blocks(self.weight, self.positions, self.index.shape)
 
-    def set_topology_(self, positions: Tensor) -> None:
-        """Put the blocks elsewhere; the caller writes ``weight``, whose length must fit.
-
-        With as many blocks as before the index keeps its memory: a captured CUDA graph goes on.
-
-        Args:
-            positions: (m,), flat positions of the active blocks, ascending.
+    def index_of(self, positions: Tensor) -> BlockIndex:
+        """Return the index that :meth:`set_topology_` takes as well, on the layer's device.
 
         Raises:
             ValueError: positions do not ascend, or leave the grid.
         """
         index = BlockIndex.build(positions, self.index.shape, self.block)
+        return replace(index, layout=index.layout.to(self.layout.device))
+
+    def set_topology_(self, positions: BlockIndex | Tensor) -> None:
+        """Put the blocks elsewhere; the caller writes ``weight``, whose length must fit.
+
+        With as many blocks as before the index keeps its memory: a captured CUDA graph goes on.
+
+        Args:
+            positions: (m,), flat positions of the active blocks, ascending; or a `BlockIndex`.
+
+        Raises:
+            ValueError: positions do not ascend, or leave the grid.
+        """
+        index = positions if isinstance(positions, BlockIndex) else self.index_of(positions)
         if index.n_blocks == self.n_blocks:
             self.layout.copy_(index.layout)
         else:
-            self.n_blocks, self.layout = index.n_blocks, index.layout.to(self.layout.device)
+            self.n_blocks, self.layout = index.n_blocks, index.layout
 
     @torch.no_grad()
     def gradient_rows(self, first: int, end: int) -> Tensor:
@@ -168,11 +178,14 @@ class BlockLinear(StoredModule):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Take over a checkpoint's number of blocks, which may have changed on the way there."""
         weight, layout = state_dict.get(prefix + "weight"), state_dict.get(prefix + "layout")
+        before = self.positions
         if weight is not None and layout is not None and len(weight) != self.n_blocks:
             self.n_blocks = len(weight)
             self.weight.data = self.weight.new_empty(len(weight), self.block, self.block)
             self.layout = torch.empty_like(layout, device=self.layout.device)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+        if not torch.equal(before, self.positions.to(before.device)):
+            self.displaced_(before)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_captured": []}

@@ -13,6 +13,7 @@ from regrow.execution.csr.dense import DenseConvolution
 from regrow.execution.csr.geometry import Axis, Plan
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer, checked
+from regrow.execution.csr.memory import DENSE_WAY
 
 if TYPE_CHECKING:  # it binds the C library when imported
     from regrow.execution.csr.shifted import Shifted
@@ -131,7 +132,7 @@ class CsrConv(CsrLayer):
         # Offsets are found again from the index; they hold C structures, which cannot be pickled.
         return self.__dict__ | {"_ways": {}}
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.compiler.disable(reason=f"it computes in C: to export, {DENSE_WAY}")  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer for x [batch, in_channels, ...] or [in_channels, ...], float32, CPU.
 
@@ -146,11 +147,10 @@ class CsrConv(CsrLayer):
                 f"input has shape {tuple(x.shape)}; it must be [batch, {self.in_channels}, "
                 f"{self.dimensions} spatial sizes]"
             )
-        if len(self.weight) != len(self.index):
-            self._check_values()
+        weight, bias = self.checked_values()
         x = x if batched else x.unsqueeze(0)
         way = self.way(x)
-        y: Tensor = Convolution.apply(x, self.weight, self.bias, self, way)  # type: ignore[no-untyped-call]
+        y: Tensor = Convolution.apply(x, weight, bias, self, way)  # type: ignore[no-untyped-call]
         return y if batched else y.squeeze(0)
 
     def way(self, x: Tensor) -> Shifted | ThroughDense:
@@ -198,8 +198,12 @@ class CsrConv(CsrLayer):
     def gradient_rows(self, row: int, end: int) -> Tensor:
         """Sum the dense gradient of rows [row, end) over all captured passes."""
         dense = self._dense()
-        total = sum(dense.weight_gradient(x, grad, slice(row, end)) for x, grad in self._captured)
-        return torch.as_tensor(total).flatten(1)
+        total, *others = (
+            dense.weight_gradient(x, grad, slice(row, end)) for x, grad in self._captured
+        )
+        for other in others:
+            total = total + other
+        return total.flatten(1)
 
     def extra_repr(self) -> str:
         """Return what `print` shows of the layer."""

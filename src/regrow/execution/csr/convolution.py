@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from regrow.execution.csr import layout
+from regrow.execution.csr import layout, memory
 from regrow.execution.csr.dense import DenseConvolution
 from regrow.execution.csr.dispatch import kernels
 from regrow.execution.csr.index import Index
@@ -36,6 +36,7 @@ class Convolution(torch.autograd.Function):
         """Compute the output the way that was chosen."""
         relu = layer.activation == "relu"
         x, values = layout.batch_last(x), values.contiguous()
+        bias = None if bias is None else bias.contiguous()
         y = way.forward(x, values, bias, relu)
         ctx.save_for_backward(x, values, *([y] if relu else []))
         ctx.layer, ctx.way = layer, way
@@ -48,7 +49,7 @@ class Convolution(torch.autograd.Function):
         x, values, *output = ctx.saved_tensors
         needs_x, needs_values, needs_bias, *_ = ctx.needs_input_grad
         grad = layout.batch_last(grad)
-        sums = torch.empty(grad.shape[1]) if needs_bias else None
+        sums = memory.empty(grad.shape[1]) if needs_bias else None
         if output or needs_bias:
             # Slices, and what was channels last, have the batch innermost, but not channel after
             # channel.

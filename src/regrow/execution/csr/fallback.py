@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 
 
 def _pointers(keys: Tensor, count: int) -> Tensor:
-    pointers = torch.zeros(count + 1, dtype=torch.int32)
+    pointers = keys.new_zeros(count + 1, dtype=torch.int32)
     pointers[1:] = torch.bincount(keys, minlength=count).cumsum(0)
     return pointers
 
@@ -90,13 +90,15 @@ def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tenso
             positions.append((there + row * x.shape[1]).int())
             values.append(tile[there])
     if count > capacity:
-        return count, torch.empty(0, dtype=torch.int32), torch.empty(0)
+        return count, y.new_empty(0, dtype=torch.int32), y.new_empty(0)
     return count, torch.cat(positions), torch.cat(values)
 
 
 def rows_at(pointers: Tensor) -> Tensor:
     """Return the row of every nonzero, int64."""
-    return torch.repeat_interleave(torch.arange(len(pointers) - 1), pointers.diff())
+    return torch.repeat_interleave(
+        torch.arange(len(pointers) - 1, device=pointers.device), pointers.diff()
+    )
 
 
 def transpose(
@@ -130,6 +132,7 @@ def sparse_tensor(matrix: Compressed, values: Tensor) -> Tensor:
             matrix.index.long(),
             values,
             (matrix.rows, matrix.columns),
+            device=values.device,
             check_invariants=False,
         )
 
@@ -154,7 +157,7 @@ def dot(matrix: Compressed, x: Tensor, y: Tensor) -> Tensor:
         (y[rows[k : k + chunk]] * x[columns[k : k + chunk]]).sum(1)
         for k in range(0, len(rows), chunk)
     ]
-    return torch.cat(parts) if parts else torch.empty(0)
+    return torch.cat(parts) if parts else x.new_empty(0)
 
 
 def epilogue_backward(

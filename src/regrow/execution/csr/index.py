@@ -67,7 +67,7 @@ class Index:
         if math.prod(self.shape) < 2**31:
             narrow: Tensor = kernels().positions_of(self.pointers, self.columns, self.shape[1])
             return narrow
-        rows = torch.arange(self.shape[0]).repeat_interleave(
+        rows = torch.arange(self.shape[0], device="cpu").repeat_interleave(
             self.pointers.diff(), output_size=len(self)
         )
         wide: Tensor = rows * self.shape[1] + self.columns

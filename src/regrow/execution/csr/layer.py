@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from regrow.execution.csr import dispatch
 from regrow.execution.csr.index import Index
+from regrow.execution.csr.memory import DENSE_WAY
 from regrow.execution.stored_module import StoredModule
 
 __all__ = ["CsrLayer", "checked"]
+
+logger = logging.getLogger("regrow")
 
 
 def checked(x: Tensor, layer: nn.Module) -> Tensor:
@@ -19,7 +24,13 @@ def checked(x: Tensor, layer: nn.Module) -> Tensor:
 
     Raises:
         TypeError: x is not float32 on the CPU.
+        RuntimeError: the model is being exported or traced.
     """
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or torch.compiler.is_exporting():
+        raise RuntimeError(
+            f"{type(layer).__name__} cannot be exported or traced: it computes in C; {DENSE_WAY}"
+        )
     if x.dtype == torch.float32 and x.device.type == "cpu":
         return x
     if x.device.type != "cpu":
@@ -33,6 +44,11 @@ def checked(x: Tensor, layer: nn.Module) -> Tensor:
         f"input is {x.dtype}: {type(layer).__name__} computes in torch.float32 only; "
         "convert the input with .float()"
     )
+
+
+def _readable(value: Tensor, size: int) -> bool:
+    # Cheapest first, since it is asked at every call; strides are the kernels' callers' to mend.
+    return value.dtype is torch.float32 and value.is_cpu and value.shape == (size,)
 
 
 class CsrLayer(StoredModule):
@@ -72,18 +88,32 @@ class CsrLayer(StoredModule):
             self.register_parameter("bias", bias)
         else:
             self.bias = nn.Parameter(bias)
-        self._check_values()
+        self.checked_values()
 
-    def _check_values(self) -> None:
-        for name, value, size in (
-            ("weight", self.weight, len(self.index)),
-            ("bias", self.bias, self.dense_shape[0]),
-        ):
-            if value is not None and (value.shape != (size,) or value.dtype != torch.float32):
-                raise ValueError(
-                    f"{name} has shape {tuple(value.shape)} and dtype {value.dtype}; "
-                    f"this layer needs ({size},) and torch.float32"
-                )
+    def checked_values(self) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias as the kernels may read them; asked at every call.
+
+        A model may have been changed by ``.half()``, ``.double()`` or ``.to()`` since, and C would
+        read other numbers, or memory that is not there.
+
+        Raises:
+            ValueError: one has another shape, dtype or device than the layer computes with.
+        """
+        weight, bias = self.weight, self.bias
+        if not _readable(weight, len(self.index)):
+            raise self._unreadable("weight", weight, len(self.index))
+        if bias is None:
+            return weight, None
+        if not _readable(bias, self.dense_shape[0]):
+            raise self._unreadable("bias", bias, self.dense_shape[0])
+        return weight, bias
+
+    def _unreadable(self, name: str, value: Tensor, size: int) -> ValueError:
+        return ValueError(
+            f"{name} has shape {tuple(value.shape)}, dtype {value.dtype} and device "
+            f"{value.device}; {type(self).__name__} needs ({size},), torch.float32 and cpu: undo "
+            "what changed the model by .float().cpu(), or use execution='masked', which follows it"
+        )
 
     @torch.no_grad()
     def set_topology_(self, positions: Index | Tensor) -> None:
@@ -95,11 +125,86 @@ class CsrLayer(StoredModule):
         Raises:
             ValueError: positions do not ascend, or do not fit the dense weight.
         """
-        shape = (self.dense_shape[0], math.prod(self.dense_shape[1:]))
-        index = positions if isinstance(positions, Index) else Index(positions, shape)
+        shape = self._matrix
+        index = positions if isinstance(positions, Index) else self.index_of(positions)
         if index.shape != shape:
             raise ValueError(f"positions are of a matrix {index.shape}; this layer needs {shape}")
         self.index = index
+
+    @property
+    def _matrix(self) -> tuple[int, int]:
+        return self.dense_shape[0], math.prod(self.dense_shape[1:])
+
+    def index_of(self, positions: Tensor) -> Index:
+        """Return the index that :meth:`set_topology_` takes as well.
+
+        Raises:
+            ValueError: positions do not ascend, or do not fit the dense weight.
+        """
+        return Index(positions, self._matrix)
+
+    # ------------------------------------------------------------------ save and restore
+
+    def get_extra_state(self) -> Tensor:
+        """Return where the nonzeros are: values alone would be taken for others'."""
+        return self.positions
+
+    @torch.no_grad()
+    def set_extra_state(self, state: Tensor) -> None:
+        """Put the nonzeros where a saved state had them.
+
+        Raises:
+            ValueError: they do not ascend, or do not fit the dense weight.
+        """
+        before, index = self.positions, self.index_of(state)
+        if torch.equal(before.long(), index.positions.long()):
+            return
+        self.set_topology_(index)
+        self.displaced_(before)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Take values and positions of a saved state, as many as it has, or none of the two."""
+        key = f"{prefix}_extra_state"
+        positions, values = state_dict.get(key), state_dict.get(f"{prefix}weight")
+        if positions is not None and values is not None:
+            try:
+                n = len(self.index_of(positions))
+            except ValueError as error:
+                error_msgs.append(f"{key}: {error}")
+                return
+            if values.shape != (n,):
+                error_msgs.append(f"{prefix}weight has shape {tuple(values.shape)}: {n} positions")
+                return
+            if n != len(self.weight):
+                # .data and not a new Parameter: the optimizer holds this object.
+                self.weight.data = self.weight.new_empty(n)
+        elif values is not None:
+            logger.warning(
+                "%sweight: the state does not say where its values are (it is of an older "
+                "version); they are taken for those of the present topology: load the "
+                "sparsifier's state first",
+                prefix,
+            )
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+        if key in missing_keys:  # older states have none
+            missing_keys.remove(key)
 
     @property
     def positions(self) -> Tensor:
@@ -109,7 +214,7 @@ class CsrLayer(StoredModule):
     @torch.no_grad()
     def dense_weight(self) -> Tensor:
         """Return the weight as a new dense tensor of shape `dense_shape`."""
-        dense = torch.zeros(math.prod(self.dense_shape), dtype=self.weight.dtype)
+        dense = self.weight.new_zeros(math.prod(self.dense_shape))
         return dense.index_put_((self.index.positions,), self.weight).view(self.dense_shape)
 
     def capture(self, x: Tensor, grad: Tensor) -> None:

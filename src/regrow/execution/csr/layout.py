@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from regrow.execution.csr import memory
 from regrow.execution.csr.dispatch import kernels
 
 __all__ = [
@@ -38,7 +38,7 @@ def leading(batch: int) -> int:
 
 def empty(batch: int, features: int) -> Tensor:
     """Make an uninitialised float32 tensor [batch, features], stored feature-major."""
-    return torch.empty_strided((batch, features), (1, leading(batch)))
+    return memory.empty_strided((batch, features), (1, leading(batch)))
 
 
 def room_to_pack(x: Tensor, reuse: float = 0) -> Tensor | None:
@@ -77,7 +77,7 @@ def empty_images(batch: int, channels: int, size: tuple[int, ...]) -> Tensor:
     strides = [batch]
     for extent in reversed((channels, *size)[1:]):
         strides.insert(0, strides[0] * extent)
-    return torch.empty_strided((batch, channels, *size), (1, *strides))
+    return memory.empty_strided((batch, channels, *size), (1, *strides))
 
 
 def images_like(x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def batch_last(x: Tensor) -> Tensor:
     if x.dim() > 3 and x.stride(1) == 1:  # channels last
         order = [*order[1:], 1]
     flat = x.permute(0, *order).flatten(1)
-    packed = torch.empty_strided(flat.shape, (1, len(x)))
+    packed = memory.empty_strided(flat.shape, (1, len(x)))
     kernels().pack(flat, packed)
     images = packed.view(len(x), *(x.shape[axis] for axis in order))
     return images.permute(0, *(order.index(axis) + 1 for axis in range(1, x.dim())))

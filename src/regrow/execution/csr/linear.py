@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from regrow.execution.csr import layout
+from regrow.execution.csr import layout, memory
 from regrow.execution.csr.dispatch import kernels
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.largest import highest_of_product
 from regrow.execution.csr.layer import CsrLayer, checked
+from regrow.execution.csr.memory import DENSE_WAY
 
 __all__ = ["CsrLinear"]
 
@@ -27,6 +28,7 @@ class _Linear(torch.autograd.Function):
     ) -> Tensor:
         index, relu = layer.index, layer.activation == "relu"
         x, values = layout.one_stride(x), values.contiguous()
+        bias = None if bias is None else bias.contiguous()
         ctx.batch_major = x.stride(0) != 1
         packed = layout.room_to_pack(x, len(index) / max(1, index.shape[1]))
         y = layout.empty(len(x), index.shape[0])
@@ -48,11 +50,11 @@ class _Linear(torch.autograd.Function):
             kernels().epilogue_backward(layout.feature_major(grad), output[0], masked, None)
             grad = masked
         packed = layout.room_to_pack(grad, len(index) / max(1, index.shape[0]))
-        sums = torch.empty(index.shape[0]) if needs_bias else None
-        grad_values = torch.empty(len(index)) if needs_values else None
+        sums = memory.empty(index.shape[0]) if needs_bias else None
+        grad_values = memory.empty(len(index)) if needs_values else None
         grad_x = None
         if needs_x:  # in the layout of x: autograd would otherwise copy it into that, slowly
-            grad_x = torch.empty(x.shape) if ctx.batch_major else layout.empty(*x.shape)
+            grad_x = memory.empty(*x.shape) if ctx.batch_major else layout.empty(*x.shape)
         transposed = index.transposed if needs_x else None
         kernels().linear_backward(
             index.forward, transposed, values, x, grad, packed, grad_values, grad_x, sums
@@ -102,7 +104,7 @@ class CsrLinear(CsrLayer):
         super().__init__((out_features, in_features), index, values, bias, activation)
         self.in_features, self.out_features = in_features, out_features
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.compiler.disable(reason=f"it computes in C: to export, {DENSE_WAY}")  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer for x [..., in_features], float32 on the CPU.
 
@@ -115,10 +117,9 @@ class CsrLinear(CsrLayer):
             raise ValueError(
                 f"input has shape {tuple(x.shape)}; its last size must be {self.in_features}"
             )
-        if len(self.weight) != len(self.index):
-            self._check_values()
+        weight, bias = self.checked_values()
         flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
-        y: Tensor = _Linear.apply(flat, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        y: Tensor = _Linear.apply(flat, weight, bias, self)  # type: ignore[no-untyped-call]
         return y if x.dim() == 2 else y.view(*x.shape[:-1], self.out_features)
 
     def gradient_rows(self, row: int, end: int) -> Tensor:

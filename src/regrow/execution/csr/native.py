@@ -26,8 +26,20 @@ class _Pointer:
 
     @staticmethod
     def from_param(value: Any) -> Any:
-        """Return what ctypes passes on."""
-        held = value.data_ptr() if hasattr(value, "data_ptr") else value
+        """Return what ctypes passes on.
+
+        Raises:
+            TypeError: the tensor has no memory that C could read: the process would die.
+        """
+        if not isinstance(value, torch.Tensor):  # a structure by reference, or None
+            return ctypes.c_void_p.from_param(value)
+        # Another device's address, or the 0 of a meta or fake tensor, would end the process.
+        held = value.data_ptr() if value.is_cpu else 0
+        if not held and value.numel():
+            raise TypeError(
+                f"a {type(value).__name__} on {value.device} has no memory on the CPU, where the "
+                "kernels compute"
+            )
         return ctypes.c_void_p.from_param(held)
 
 

@@ -64,7 +64,7 @@ class _BatchLast(nn.modules.batchnorm._BatchNorm):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
-        rows = None if in_use() == "torch" else _channels(x)
+        rows = None if in_use() == "torch" or not self._plain() else _channels(x)
         if rows is None or torch.is_autocast_enabled("cpu"):
             return super().forward(x)
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
@@ -77,6 +77,11 @@ class _BatchLast(nn.modules.batchnorm._BatchNorm):
         eps = self.eps
         y: Tensor = _Normalize.apply(rows, self.weight, self.bias, mean, variance, fixed, eps)  # type: ignore[no-untyped-call]
         return y.view(x.shape[1], *x.shape[2:], len(x)).permute(-1, *range(x.dim() - 1))
+
+    def _plain(self) -> bool:
+        """Whether C can read the parameters and statistics: the model may have been converted."""
+        held = (self.weight, self.bias, self.running_mean, self.running_var)
+        return all(t is None or (t.dtype is torch.float32 and t.is_cpu) for t in held)
 
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """Move the running statistics as `torch.nn` does; None momentum averages all batches."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from regrow.execution.csr import memory
 from regrow.execution.csr.compressed import Compressed
 from regrow.execution.csr.geometry import Pass
 from regrow.execution.csr.native import Matrix, library
@@ -48,8 +49,8 @@ def _major(x: Tensor | None) -> tuple[Tensor | None, int]:
 
 def rows_of(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor, int]:
     """Compress strictly ascending flat positions; also the number of the first wrong one, or -1."""
-    pointers = torch.empty(rows + 1, dtype=torch.int32)
-    index = torch.empty(len(positions), dtype=torch.int32)
+    pointers = memory.empty(rows + 1, dtype=torch.int32)
+    index = memory.empty(len(positions), dtype=torch.int32)
     wrong = _C.regrow_rows(
         len(positions), positions, positions.dtype == torch.int64, rows, columns, pointers, index
     )
@@ -58,7 +59,7 @@ def rows_of(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor,
 
 def positions_of(pointers: Tensor, index: Tensor, columns: int) -> Tensor:
     """Return the flat positions of compressed rows, int32."""
-    out = torch.empty(len(index), dtype=torch.int32)
+    out = memory.empty(len(index), dtype=torch.int32)
     _C.regrow_positions(len(pointers) - 1, pointers, index, columns, out)
     return out
 
@@ -72,7 +73,7 @@ def locate(before: Tensor, after: Tensor) -> tuple[Tensor, int]:
 
 def merge(a: Tensor, b: Tensor) -> Tensor:
     """Merge two ascending int32 lists."""
-    out = torch.empty(len(a) + len(b), dtype=torch.int32)
+    out = memory.empty(len(a) + len(b), dtype=torch.int32)
     _C.regrow_merge(len(a), a, len(b), b, out)
     return out
 
@@ -95,7 +96,7 @@ def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tenso
         How many there are; their flat positions, ascending, and magnitudes. Nothing of the last two
         if there are more than the capacity.
     """
-    positions, values = torch.empty(capacity, dtype=torch.int32), torch.empty(capacity)
+    positions, values = memory.empty(capacity, dtype=torch.int32), memory.empty(capacity)
     count = _C.regrow_above(
         y.shape[1],
         x.shape[1],
@@ -123,7 +124,7 @@ def transpose(
     key_count: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Order nonzeros by key; returns pointers, the row and the number of each nonzero."""
-    key_pointers = torch.empty(key_count + 1, dtype=torch.int32)
+    key_pointers = memory.empty(key_count + 1, dtype=torch.int32)
     row_of, order = torch.empty_like(columns), torch.empty_like(columns)
     _C.regrow_transpose(
         len(pointers) - 1,
@@ -143,7 +144,7 @@ def transpose(
 def split(pointers: Tensor, index: Tensor, width: int, blocks: int) -> Tensor:
     """Find where each row passes from one block of `width` indices to the next."""
     rows = len(pointers) - 1
-    out = torch.empty(blocks + 1, rows, dtype=torch.int32)
+    out = memory.empty(blocks + 1, rows, dtype=torch.int32)
     _C.regrow_split(rows, pointers, index, width, blocks, out)
     return out
 
@@ -257,7 +258,7 @@ def linear_backward(
 
 def dot(matrix: Compressed, x: Tensor, y: Tensor) -> Tensor:
     """Compute yᵀ x at the nonzeros of the matrix only; x and y feature-major."""
-    out = torch.empty(matrix.nonzeros)
+    out = memory.empty(matrix.nonzeros)
     _C.regrow_dot(_by_reference(matrix), out, *_major(x), *_major(y), len(x), _threads())
     return out
 
@@ -293,7 +294,7 @@ def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Ten
     # A fixed number of partial sums, whatever the number of threads: the result is the same bit for
     # bit.
     parts = max(1, min(_PARTS, _C.regrow_tasks(ctypes.byref(made))))
-    out = torch.empty(parts, matrix.nonzeros)
+    out = memory.empty(parts, matrix.nonzeros)
     failed = _C.regrow_convolve_dot(
         ctypes.byref(made), _by_reference(matrix), out, parts, x, grad, _threads()
     )
@@ -304,7 +305,7 @@ def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Ten
 
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Compute mean and biased variance of every row of a contiguous matrix."""
-    mean, variance = torch.empty(len(rows)), torch.empty(len(rows))
+    mean, variance = memory.empty(len(rows)), memory.empty(len(rows))
     _C.regrow_moments(*rows.shape, rows, mean, variance, _threads())
     return mean, variance
 

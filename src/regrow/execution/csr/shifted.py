@@ -105,8 +105,8 @@ class Shifted:
 
     def _by_column(self, taps: list[int], channel: int, channels: int) -> Tensor:
         """Tabulate channel * (its number) + a value of the tap, for every column of the weight."""
-        table = torch.arange(channels, dtype=torch.int32)[:, None] * channel
-        return (table + torch.tensor(taps, dtype=torch.int32)).flatten()
+        table = torch.arange(channels, dtype=torch.int32, device="cpu")[:, None] * channel
+        return (table + torch.tensor(taps, dtype=torch.int32, device="cpu")).flatten()
 
     def forward(self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
         """Compute the output, batch innermost."""

@@ -1,0 +1,205 @@
+"""All or nothing: whatever interrupts, a state is the old one or the new one, bit for bit."""
+
+import copy
+import gc
+import random
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import regrow
+from regrow.engine.patterns import Block
+
+BUDGET = 24  # operators at which each case is interrupted, drawn anew with every seed
+
+
+class Fault(TorchDispatchMode):
+    """Raises at the n-th torch operator, before it is computed or after; counts them."""
+
+    def __init__(self, n=None, error=MemoryError, *, after=False):
+        super().__init__()
+        self.n, self.error, self.after, self.count = n, error, after, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        if self.count == self.n and not self.after:
+            raise self.error
+        made = function(*args, **(kwargs or {}))
+        if self.count == self.n:
+            raise self.error
+        return made
+
+
+def _flat(value, path=""):
+    """Tensors, numbers and strings by path, whatever they lie in."""
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    else:
+        return {path: value.detach().clone() if isinstance(value, torch.Tensor) else value}
+    return {k: v for key, part in parts for k, v in _flat(part, f"{path}/{key}").items()}
+
+
+def _state(model, optimizer, sparse=None):
+    held = {id(p): name for name, p in model.named_parameters()}
+    return _flat(
+        {
+            "model": dict(model.state_dict()),
+            "modules": {name: type(module).__name__ for name, module in model.named_modules()},
+            "optimizer": optimizer.state_dict(),
+            "holds": [held.get(id(p)) for group in optimizer.param_groups for p in group["params"]],
+            "hooks": [len(optimizer._optimizer_step_pre_hooks)],
+            "sparse": {} if sparse is None else sparse.state_dict(),
+        }
+    )
+
+
+def _same(a, b):
+    return a.keys() == b.keys() and all(
+        torch.equal(x, b[key]) if isinstance(x, torch.Tensor) else x == b[key]
+        for key, x in a.items()
+    )
+
+
+def _dense(steps=2):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 32)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(steps):
+        _step(model, optimizer)
+    return model, optimizer
+
+
+def _step(model, optimizer):
+    optimizer.zero_grad()
+    model(torch.ones(3, 2, 6, 6)).square().sum().backward()
+    optimizer.step()
+
+
+KINDS = {
+    "SET": ("masked", regrow.SET(density=0.3, update_every=3)),
+    "mean": ("masked", regrow.SET(density=0.3, update_every=3, on_grow="mean")),
+    "SRigL": ("masked", regrow.SRigL(density=0.3, update_every=3)),
+    "TopKAST": ("masked", regrow.TopKAST(density=0.3)),
+    "csr": ("csr", regrow.SET(density=0.3, update_every=3)),
+    "block": ("block", regrow.SET(density=0.3, pattern=Block(8), update_every=3)),
+}
+
+
+def _sparse(kind, *, steps=2):
+    execution, method = KINDS[kind]
+    model, optimizer = _dense()
+    include = ["4.weight"] if kind == "block" else None
+    sparse = regrow.sparsify(
+        model, optimizer, method, total_steps=100, include=include, execution=execution
+    )
+    for _ in range(steps):
+        _step(model, optimizer)
+    return model, optimizer, sparse
+
+
+def _interrupted(make, act, seed):
+    """Interrupt an act on copies at drawn operators; return the states that are neither.
+
+    Args:
+        make: builds what is acted on; the same every time.
+        act: changes it; returns the sparsifier where it makes one.
+        seed: draws the operators, beside the first and the last.
+    """
+    parts = make()
+    old = _state(*parts)
+    fault = Fault()
+    with fault:
+        made = act(*parts)
+    new = _state(*parts[:2], made or (parts[2] if len(parts) > 2 else None))
+    assert not _same(old, new)
+    last = fault.count
+    drawn = random.Random(seed).sample(range(1, last + 1), min(BUDGET, last))
+    torn = []
+    for i, n in enumerate(sorted({1, last, *drawn})):
+        error, after = ((MemoryError, KeyboardInterrupt)[i % 2], bool(i // 2 % 2))
+        parts = make()
+        with pytest.raises(error), Fault(n, error, after=after):
+            act(*parts)
+        now = _state(*parts)
+        if not _same(now, old) and not _same(now, new):
+            torn.append((n, last, error.__name__, after))
+    return torn
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_update_is_made_whole_or_not_at_all(kind, seed=0):
+    def update(model, optimizer, sparse):
+        sparse.update_()
+
+    assert _interrupted(lambda: _sparse(kind), update, seed) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_is_loaded_whole_or_not_at_all(kind, seed=0):
+    donor = _sparse(kind, steps=8)[2].state_dict()
+
+    def load(model, optimizer, sparse):
+        sparse.load_state_dict(copy.deepcopy(donor))
+
+    assert _interrupted(lambda: _sparse(kind), load, seed) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_is_made_sparse_whole_or_not_at_all(kind, seed=0):
+    execution, method = KINDS[kind]
+    include = ["4.weight"] if kind == "block" else None
+
+    def sparsify(model, optimizer):
+        return regrow.sparsify(
+            model,
+            optimizer,
+            method,
+            total_steps=100,
+            include=include,
+            execution=execution,
+            rescale=True,
+        )
+
+    assert _interrupted(_dense, sparsify, seed) == []
+
+
+def test_what_was_interrupted_can_be_called_again():
+    model, optimizer = _dense()
+    method = regrow.SET(density=0.3)
+    for n in (3, 12, 24):
+        with pytest.raises(KeyboardInterrupt), Fault(n, KeyboardInterrupt):
+            regrow.sparsify(model, optimizer, method, total_steps=500, rescale=True)
+    gc.collect()
+    regrow.sparsify(model, optimizer, method, total_steps=500, rescale=True)
+    kept = sum(int(torch.count_nonzero(model[i].weight)) for i in (0, 4))
+    assert kept == round(0.3 * (72 + 64 * 32))
+
+
+def test_a_step_whose_update_is_interrupted_makes_it_once():
+    """In a step the update is made and recorded, or comes with the next step."""
+    reference = _sparse("SET", steps=3)
+    for n in (10, 30, 60):
+        model, optimizer, sparse = _sparse("SET", steps=2)
+        optimizer.zero_grad()
+        model(torch.ones(3, 2, 6, 6)).square().sum().backward()
+        update = sparse._topology.update_
+
+        def faulty(*args, update=update, n=n, **kwargs):
+            with Fault(n, KeyboardInterrupt):
+                return update(*args, **kwargs)
+
+        sparse._topology.update_ = faulty
+        with pytest.raises(KeyboardInterrupt):
+            optimizer.step()
+        sparse._topology.update_ = update
+        assert len(sparse.history) in (0, 1)
+        if sparse.history:
+            assert _same(_state(model, optimizer, sparse), _state(*reference))
+        _step(model, optimizer)
+        assert len(sparse.history) == 1
