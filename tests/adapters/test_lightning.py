@@ -10,10 +10,12 @@ import regrow
 pytest.importorskip("lightning", reason="needs the extra regrow[lightning]")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch import callbacks as pl_callbacks
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     from regrow.adapters.lightning import SparseTraining
+    from regrow.engine.saved import unpack
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning's own making
 
@@ -135,6 +137,71 @@ class TestFitAgain:
         after = SparseTraining(regrow.Static(density=0.5))
         make_trainer(after, max_epochs=1, enable_checkpointing=False).fit(module, loader())
         assert after.sparse.density == pytest.approx(0.5, abs=0.01)
+
+
+def strays(state, masks):
+    """Count the saved weights outside the masks that are not zero."""
+    return sum(int(state[name][~mask].count_nonzero()) for name, mask in masks.items())
+
+
+class TestAveragedWeights:
+    """They filled up as the topology moved: 0.45 to 1.0 dense where 0.2 was reported."""
+
+    METHOD = regrow.SET(density=0.2, update_every=3, stop_at=1.0)
+
+    @pytest.mark.parametrize("first", [True, False])
+    @pytest.mark.parametrize("kind", ["WeightAveraging", "EMAWeightAveraging", "SWA"])
+    def test_lightnings_own_callbacks_write_sparse_weights(self, kind, first, tmp_path):
+        average = {
+            "WeightAveraging": pl_callbacks.WeightAveraging,
+            "EMAWeightAveraging": lambda: pl_callbacks.EMAWeightAveraging(decay=0.9),
+            "SWA": lambda: pl_callbacks.StochasticWeightAveraging(0.01, swa_epoch_start=1),
+        }[kind]()
+        callback, module = SparseTraining(self.METHOD), Module()
+        order = (callback, average) if first else (average, callback)
+        saving = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
+        make_trainer(*order, saving, max_epochs=4).fit(module, loader(), loader())
+        masks = callback.sparse.masks
+        assert len(callback.sparse.history) == 10
+        assert strays(module.state_dict(), masks) == 0
+        for file in tmp_path.glob("*.ckpt"):
+            checkpoint = torch.load(file, weights_only=False)
+            layers = checkpoint["callbacks"]["SparseTraining-0"]["layers"]
+            then = {name: unpack(layers[name]["mask"], masks[name].shape) for name in masks}
+            for part in ("state_dict", "current_model_state"):
+                assert strays(checkpoint.get(part, checkpoint["state_dict"]), then) == 0, file
+
+    def test_ones_own_average_is_masked_if_it_is_named(self):
+        callback, module = SparseTraining(self.METHOD), Module()
+        average = torch.optim.swa_utils.AveragedModel(module)
+
+        class Averaging(Callback):
+            def on_train_batch_end(self, trainer, pl_module, *_):
+                average.update_parameters(pl_module)
+
+        callback.averages.append(average)
+        make_trainer(callback, Averaging(), max_epochs=2).fit(module, loader())
+        assert strays(average.module.state_dict(), callback.sparse.masks) == 0
+
+
+def test_weights_of_another_checkpoint_are_refused_or_take_its_topology(tmp_path):
+    """The last masks zeroed weights of the best model."""
+    method = regrow.SET(density=0.2, update_every=3, stop_at=1.0)
+    callback, module = SparseTraining(method), Module()
+    saving = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
+    make_trainer(callback, saving, max_epochs=4).fit(module, loader())
+    best = torch.load(tmp_path / "epoch=0.ckpt", weights_only=False)
+    module.load_state_dict(best["state_dict"])
+    method = callback.method = regrow.SET(density=0.2, update_every=100)
+    options = {"max_epochs": 1, "enable_checkpointing": False}
+    with pytest.raises(ValueError, match=r"outside its mask.*callback\.loaded = "):
+        make_trainer(callback, **options).fit(module, loader())
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    assert all(value.equal(best["state_dict"][name]) for name, value in before.items())
+    callback.loaded = best["callbacks"]["SparseTraining-0"]
+    make_trainer(callback, **options).fit(module, loader())
+    for name, mask in callback.sparse.masks.items():
+        assert not before[name][~mask].any()
 
 
 class TestRunsWithoutEnd:

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     )
 
     from regrow.adapters.transformers import SparseTraining
+    from regrow.engine.saved import unpack
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the library's own making
 
@@ -52,7 +53,7 @@ def bert():
     return BertForSequenceClassification(config)
 
 
-def make_trainer(folder, callback, steps=5, **model):
+def make_trainer(folder, callback, steps=5, options=None, **model):
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=12,
@@ -62,9 +63,12 @@ def make_trainer(folder, callback, steps=5, **model):
         use_cpu=True,
         disable_tqdm=True,
         logging_steps=100,
+        **(options or {}),
     )
     model = model or {"model": bert()}
-    return Trainer(args=arguments, train_dataset=Data(), callbacks=[callback], **model)
+    return Trainer(
+        args=arguments, train_dataset=Data(), eval_dataset=Data(), callbacks=[callback], **model
+    )
 
 
 def train(folder, steps, resume=None):
@@ -136,6 +140,91 @@ class TestTrainAgain:
             runs.append((callback.sparse.history, callback.sparse.masks))
         assert runs[0][0] == runs[1][0]
         assert all(mask.equal(runs[1][1][name]) for name, mask in runs[0][1].items())
+
+
+def strays(model, masks):
+    """Count the weights outside the masks that are not zero."""
+    return sum(int(model.get_parameter(name)[~m].count_nonzero()) for name, m in masks.items())
+
+
+def check_saved(folder, masks):
+    """In every checkpoint: the model's weights lie within the topology beside them."""
+    found = sorted(folder.glob("checkpoint-*"))
+    for checkpoint in found:
+        model = BertForSequenceClassification.from_pretrained(checkpoint)
+        layers = torch.load(checkpoint / "regrow.pt", weights_only=True)["layers"]
+        then = {name: unpack(layers[name]["mask"], mask.shape) for name, mask in masks.items()}
+        assert strays(model, then) == 0, checkpoint
+    return found
+
+
+BEST = {
+    "load_best_model_at_end": True,
+    "eval_strategy": "steps",
+    "eval_steps": 4,
+    "metric_for_best_model": "loss",
+    "learning_rate": 1e-2,
+}
+
+
+def test_the_best_model_keeps_its_weights_in_a_further_training(tmp_path):
+    """The last masks zeroed weights of the best model, and were reported."""
+    callback = SparseTraining(METHOD)
+    trainer = make_trainer(tmp_path, callback, 4, BEST | {"greater_is_better": True})
+    trainer.train()
+    best = trainer.state.best_model_checkpoint
+    assert best is not None
+    assert not best.endswith("-12"), "the test needs a best model that is not the last"
+    saved = torch.load(f"{best}/regrow.pt", weights_only=True)
+    assert callback.sparse.state_dict()["layers"].keys() == saved["layers"].keys()
+    masks = callback.sparse.masks
+    for name, mask in masks.items():
+        assert unpack(saved["layers"][name]["mask"], mask.shape).equal(mask)
+    assert strays(trainer.model, masks) == 0
+    assert check_saved(tmp_path, masks)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    begun = []
+    begin = callback.begin
+    callback.begin = lambda model, *rest: (
+        begin(model, *rest)
+        or begun.append({name: value.clone() for name, value in model.state_dict().items()})
+    )
+    trainer.train()
+    assert all(value.equal(begun[0][name]) for name, value in before.items())
+
+
+def test_another_models_weights_are_refused(tmp_path):
+    callback = SparseTraining(METHOD)
+    trainer = make_trainer(tmp_path, callback, 100)
+    trainer.train()
+    trainer.model.load_state_dict(
+        {
+            k: torch.randn_like(v) if v.is_floating_point() else v
+            for k, v in trainer.model.state_dict().items()
+        }
+    )
+    with pytest.raises(ValueError, match=r"outside its mask.*callback\.sparse = None"):
+        trainer.train()
+    callback.sparse = None
+    trainer.train()
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["adamw_torch", "adafactor", "sgd", "rmsprop", "adagrad", "schedule_free_adamw"]
+)
+def test_what_the_trainer_saves_is_as_sparse_as_it_says(optimizer, tmp_path):
+    if optimizer.startswith("schedule_free"):
+        pytest.importorskip("schedulefree", reason="needs the package schedulefree")
+    callback = SparseTraining(METHOD)
+    options = {"optim": optimizer, "eval_strategy": "steps", "eval_steps": 4}
+    if optimizer.startswith("schedule_free"):
+        options["lr_scheduler_type"] = "constant"
+    trainer = make_trainer(tmp_path, callback, 4, options)
+    trainer.train()
+    masks = callback.sparse.masks
+    assert callback.sparse.history
+    assert strays(trainer.model, masks) == 0
+    assert len(check_saved(tmp_path, masks)) == 3
 
 
 def test_every_rank_gathers_the_topology_and_one_writes_it(tmp_path):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.method import Method
+from regrow.engine.sharding import local
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.sparsify import sparsify
 
@@ -28,6 +29,8 @@ class Adapter:
     Attributes:
         sparse: the sparsifier, from the start of training on; detached at its end.
         loaded: its state in the checkpoint that the next training goes on from, if there is one.
+        averages: averages of the model's weights, such as an ``AveragedModel``: append yours, and
+            they are kept as sparse as the weights.
 
     Example:
         >>> import torch, regrow
@@ -45,6 +48,8 @@ class Adapter:
     def __init__(self, method: Method, **options: Any) -> None:
         self.method = method
         self.options = options
+        self.averages: list[nn.Module] = []
+        self._averaged = -1  # updates of the topology that averages have followed
 
     def begin(
         self, model: nn.Module, optimizer: Optimizer, global_step: int, total_steps: float
@@ -58,7 +63,8 @@ class Adapter:
             total_steps: of the whole run, unless the options say otherwise.
 
         Raises:
-            ValueError: the run has no end, or sparsify refuses something.
+            ValueError: the run has no end, the weights are not those of the topology that the last
+                training ended with, or sparsify refuses something.
         """
         if "total_steps" not in self.options and not 0 < total_steps < float("inf"):
             raise ValueError(
@@ -71,6 +77,20 @@ class Adapter:
             state = state or _state_of(self.sparse, model, global_step)
         options = {"total_steps": total_steps, "state": state} | self.options
         self.sparse = sparsify(model, optimizer, self.method, **options)
+        self._averaged = -1
+
+    def mask_averages_(self, *more: nn.Module, always: bool = False) -> None:
+        """Set the dropped weights of averages to zero.
+
+        Args:
+            *more: averages beside :attr:`averages`.
+            always: also if the topology has not moved since the last call.
+        """
+        if self.sparse is None or not (always or self._averaged != len(self.sparse.history)):
+            return
+        self._averaged = len(self.sparse.history)
+        for average in (*self.averages, *more):
+            self.sparse.apply_to_(average)
 
     def end(self) -> None:
         """Detach from the optimizer."""
@@ -82,5 +102,23 @@ def _state_of(sparse: Sparsifier, model: nn.Module, global_step: int) -> dict[st
     """Return what a training of the same model goes on from; None if the model is another."""
     if not {id(w) for w in sparse.weights()} <= {id(p) for p in model.parameters()}:
         return None
+    # Compared by content: the model may be the same and its weights those of another checkpoint.
+    masks = sparse.masks
+    if strays := {n: k for n, mask in masks.items() if (k := _outside(model, n, mask))}:
+        counted = ", ".join(f"{n}: {k} weights outside its mask" for n, k in strays.items())
+        raise ValueError(
+            f"the model's weights are not those of the topology that the last training ended with "
+            f"({counted}): if they are of a checkpoint, give its topology too, callback.loaded = "
+            "its saved state of the Sparsifier; to keep the last masks, callback.sparse."
+            "apply_to_(model); to begin with a new topology, callback.sparse = None"
+        )
     state = sparse.state_dict()
     return state if global_step else state | {"steps": 0, "history": []}
+
+
+def _outside(model: nn.Module, name: str, mask: Tensor) -> int:
+    weight = local(model.get_parameter(name).detach())
+    # A stored layer holds nothing outside; a sharded one its own part.
+    if weight.shape != mask.shape:
+        return 0
+    return int((weight[~mask.to(weight.device)] != 0).sum())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 import regrow
 from regrow.adapters.adapter import Adapter
 from regrow.machine import needed
@@ -41,8 +43,25 @@ class SparseTraining(Adapter, Callback):
         self.begin(pl_module, optimizer, steps, trainer.estimated_stepping_batches)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let go of the module."""
+        """Let go of the module, into which an average may have been or may yet be written."""
+        self.mask_averages_(*_averages(trainer), always=True)
+        if self.sparse is not None:
+            self.sparse.apply_to_(pl_module)
         self.end()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Let averages follow the topology."""
+        self.mask_averages_(*_averages(trainer))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let averages be sparse where they are shown."""
+        self.mask_averages_(*_averages(trainer), always=True)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let averages be sparse where they are saved."""
+        self.mask_averages_(*_averages(trainer), always=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log metrics."""
@@ -56,3 +75,10 @@ class SparseTraining(Adapter, Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the topology of a checkpoint until training starts."""
         self.loaded = state_dict or None
+
+
+def _averages(trainer: Trainer) -> list[torch.nn.Module]:
+    """Return the averages that Lightning's own callbacks keep (WeightAveraging, SWA)."""
+    callbacks: list[Callback] = getattr(trainer, "callbacks")  # noqa: B009 untyped there
+    found = (getattr(callback, "_average_model", None) for callback in callbacks)
+    return [average for average in found if isinstance(average, torch.nn.Module)]

@@ -42,13 +42,27 @@ class SparseTraining(Adapter, TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Let go of the model."""
+        """Let go of the model; if the best one was loaded, with the topology of that one."""
+        best = state.best_model_checkpoint
+        if self.sparse is not None and args.load_best_model_at_end and best is not None:
+            file = Path(best) / "regrow.pt"
+            # Without it, the masks would zero weights of the best model.
+            if file.exists():
+                self.sparse.load_state_dict(torch.load(file, weights_only=True))
+        self.mask_averages_(always=True)
         self.end()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Let averages follow the topology."""
+        self.mask_averages_()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Save the topology beside the model; all ranks gather what is sharded, one writes."""
+        self.mask_averages_(always=True)
         saved = self.sparse.state_dict() if self.sparse else None
         if saved and state.is_world_process_zero:
             torch.save(saved, _file(args, state))

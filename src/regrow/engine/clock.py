@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -89,10 +89,17 @@ class Clock:
             self._skipped = self._skipped + found_inf
         return True
 
-    def advance_(self) -> None:
-        """Pass the update that was due."""
+    def advance_(self, unsettled: Callable[[], bool]) -> None:
+        """Pass the update that was due.
+
+        Args:
+            unsettled: tells whether a density has not come to its end, because a layer took no part
+                in the last updates: it is then made up for at the next step, as after a resume.
+        """
         self.due = False
         self.next = self.method.next_update(self.steps, self.total_steps)
+        if self.next is None and unsettled():
+            self.next = self.steps + 1
 
     def set_(self, steps: int, *, settled: bool) -> None:
         """Go on from a number of steps.

@@ -94,6 +94,23 @@ class MaskedLayer(SparseLayer):
         """Whether masking would change nothing."""
         return self.active == self.planned.units
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the model's parameter must have."""
+        return tuple(self.planned.shape)
+
+    def strays(self, weight: Tensor) -> Tensor | None:
+        """Count this rank's weights outside the mask that are neither zero nor as held."""
+        part, mask = local(weight), local(self.mask)
+        # FSDP2 shows whole weights between a forward and a backward pass.
+        if self.full or part.shape != mask.shape:
+            return None
+        if part.device != mask.device:
+            self.follow_(weight)
+            mask = local(self.mask)
+        held = 0 if self.held is None else local(self.held)
+        return ((mask == 0) & (part != held)).count_nonzero()
+
     def units(self) -> Tensor:
         """Return the active units; bool tensor on the grid, whole on every rank."""
         return (self.pattern.reduce(whole(self.mask)) > 0).contiguous()

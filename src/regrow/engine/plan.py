@@ -12,6 +12,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from regrow.engine.chains import follows
 from regrow.engine.method import Method
 from regrow.engine.planned import Plan, PlannedLayer
+from regrow.engine.presence import parametrized_by, why_not_free
 
 __all__ = ["make_plan"]
 
@@ -68,7 +69,7 @@ def make_plan(
     for name, parameter in parameters.items():
         if isinstance(parameter, UninitializedParameter):
             raise ValueError(f"{name} has no shape yet: run one batch through the model first")
-        why = _why_dense(name, parameter, included, excluded, connecting, normed)
+        why = _why_dense(model, name, parameter, included, excluded, connecting, normed)
         if why:
             skipped[name] = why
         else:
@@ -78,6 +79,8 @@ def make_plan(
         raise ValueError(
             f"no weight is left to be sparse ({reasons}): widen include or exclude less"
         )
+    if bad := [f"{name}: {why}" for name in shapes if (why := why_not_free(model, name))]:
+        raise ValueError(f"{'; '.join(bad)}; or exclude it")
     _check_pattern(model, method, shapes)
     _check_tables(model, method, shapes)
     return Plan(tuple(_planned_layers(method, shapes, follows(model))), skipped)
@@ -134,6 +137,7 @@ def _normed_ids(model: nn.Module) -> set[int]:
 
 
 def _why_dense(
+    model: nn.Module,
     name: str,
     parameter: nn.Parameter,
     included: Sequence[str],
@@ -157,6 +161,8 @@ def _why_dense(
         return (
             "part of a weight norm, by which an output without weights is NaN; include it by name"
         )
+    if not included and (kinds := parametrized_by(model, name)):
+        return f"parametrized by {kinds}; remove that, or include it by name if it keeps zeros"
     if not included and id(parameter) not in connecting:
         return "not of a linear, convolution, attention or recurrent layer; include it by name"
     return None

@@ -134,7 +134,8 @@ def _check_counts(planned: PlannedLayer, state: Mapping[str, Any]) -> None:
     if (initial, final) != (planned.initial, planned.final):
         raise ValueError(
             f"state: {planned.name} goes from {initial} to {final} units, "
-            f"here from {planned.initial} to {planned.final}: use the same method"
+            f"here from {planned.initial} to {planned.final}: use the same method; if its start "
+            "chose other counts, pass the state on: sparsify(..., state=state)"
         )
 
 

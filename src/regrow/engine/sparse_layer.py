@@ -173,6 +173,18 @@ class SparseLayer(ABC):
         return self.planned.name
 
     @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape that the model's parameter must have; None if that moves."""
+        return None
+
+    def strays(self, weight: Tensor) -> Tensor | None:
+        """Count the weights outside the mask that are not what they are to be; 0-d tensor.
+
+        None: there can be none.
+        """
+        return None
+
+    @property
     def multiplied(self) -> bool:
         """Whether all that a step asks of the weight is a multiply by the mask."""
         return self.plain and self.held is None and self.frozen is None
@@ -270,6 +282,9 @@ class SparseLayer(ABC):
 
     def before_step_(self, weight: Tensor, scale: Tensor | None) -> None:  # noqa: B027
         """Prepare the weight for the optimizer's step; called for layers that are not plain."""
+
+    def check_loaded(self, weight: Tensor) -> None:  # noqa: B027
+        """Raise RuntimeError if a loaded state wants values of the weight that are gone."""
 
     def expect_(self, *, dense_gradients: bool) -> None:  # noqa: B027
         """Learn whether the next step's update will read gradients of inactive weights."""

@@ -22,7 +22,9 @@ from regrow.engine.clock import Clock
 from regrow.engine.gradients import LIVE, Gradients
 from regrow.engine.history import VERSION, Progress, Update, read_progress
 from regrow.engine.method import Method
+from regrow.engine.others import holds, keeps_copies, watch_others, weight_copies, wraps
 from regrow.engine.planned import Plan
+from regrow.engine.presence import require_held
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sharding import device_of, like, local
@@ -57,6 +59,7 @@ class Sparsifier:
         total_steps: int,
         seed: int,
         state: Mapping[str, Any] | None = None,
+        before: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.plan = plan
         self.method = method
@@ -71,6 +74,13 @@ class Sparsifier:
         # changes.
         self._expecting = False
         self._handles: list[Any] = []
+        self._stepping = False
+        self._warned: set[str] = set()
+        self._loaded = False
+        # Should a saved topology come after trained weights, what the first masks take from them
+        # is wanted back; the first step forgets it, before the optimizer's own state is made.
+        self._copying = keeps_copies(optimizer)
+        self._before: Mapping[str, Tensor] = before or {}
         # A resumed run must not be masked by a topology of its own first: weights loaded before
         # would be lost under it.
         topology.settle_(optimizer)
@@ -125,7 +135,10 @@ class Sparsifier:
         ``density/total`` and ``density/<weight>``: the fraction of weights kept.
         ``topology/updates``: updates so far.
         ``topology/exchanged``: units grown at the last update, as a fraction of those then active.
+
+        Weights that others wrote outside the masks are set to zero first, with a warning.
         """
+        self._mend_()
         metrics = {"density/total": self.density, "topology/updates": float(len(self.history))}
         for layer in self._topology.layers:
             metrics[f"density/{layer.name}"] = layer.n_kept() / math.prod(layer.planned.shape)
@@ -135,7 +148,11 @@ class Sparsifier:
         return metrics
 
     def summary(self) -> str:
-        """Return the method, the plan and where the run stands, as text."""
+        """Return the method, the plan and where the run stands, as text.
+
+        Weights that others wrote outside the masks are set to zero first, with a warning.
+        """
+        self._mend_()
         kernels = {layer.kernels for layer in self._topology.layers if layer.kernels}
         computed = f"stored layers are computed by {', '.join(kernels)}\n" if kernels else ""
         return (
@@ -168,6 +185,8 @@ class Sparsifier:
                 "call sparsify() again"
             )
         self._topology.settle_(self._optimizer)
+        self._mend_()
+        self._before = {}
         progress = self._clock.progress(self.steps)
         self._updater.plan_by_hand_(progress)
         return self._update_(progress)
@@ -245,7 +264,10 @@ class Sparsifier:
         """Return everything a resumed run needs: masks (one bit a weight), steps, seed, history.
 
         It holds tensors, numbers and strings only: ``torch.load(weights_only=True)`` reads it.
+        Weights that others wrote outside the masks are set to zero first, with a warning: what is
+        saved is what is reported.
         """
+        self._mend_()
         return {
             "version": VERSION,
             "method": self.method.name,
@@ -268,13 +290,15 @@ class Sparsifier:
         saved = read_progress(state, self.method.name)
 
         def resume() -> None:
+            self._before, self._loaded = {}, True
+            self._mask_copies_()
             self.history, self.seed = list(saved.history), saved.seed
             self._clock.set_(saved.steps, settled=not self._topology.unsettled(self.method))
             self._expect_()
 
         # All reading and checking comes before the first change: a state that does not fit leaves
         # this run as it was, and one that does is taken over whole.
-        self._topology.load_state_dict(state["layers"], resume)
+        self._topology.load_state_dict(state["layers"], self._before, resume)
         if saved.total_steps != self.total_steps:
             logger.warning(
                 "resumed with total_steps=%d, saved with %d: schedules differ from the saved run's",
@@ -290,6 +314,7 @@ class Sparsifier:
         self._handles = [
             self._optimizer.register_step_pre_hook(untraced(self._before_step)),
             self._optimizer.register_step_post_hook(untraced(self._after_step)),
+            watch_others(self, self._optimizer),
         ]
         LIVE.add(self._gradients)
 
@@ -300,12 +325,19 @@ class Sparsifier:
         # A step that raised (a closure that failed, say) never came to the post-hook: what it had
         # hidden is given back first.
         self._gradients.begin()
+        self._stepping = True
+        if self._topology.touched:
+            self._mend_()
         # The hook is called with the arguments of step(): args[0] is the optimizer, args[1] the
         # closure.
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         self._updater.clear_()
         self._topology.settle_(self._optimizer)
         counts = self._clock.begin_(optimizer, [*args[1:], *kwargs.values()])
+        if counts and self._loaded:
+            self._topology.check_loaded()
+        if counts:
+            self._before, self._loaded = {}, False
         if not counts or not (self._clock.due or self._topology.prepares):
             return None
         if closure is None:
@@ -339,14 +371,70 @@ class Sparsifier:
         # Momentum and weight decay have just moved weights outside the mask; so has the step of a
         # parent class, which is not counted.
         self._topology.apply_()
+        self._mask_copies_()
+        self._stepping = False
         if not self._clock.end_(optimizer):
             return
         # Running averages read what was kept aside, which forget() drops.
         self._updater.observe_()
         self._gradients.forget()
         if self._clock.due:
-            self._update_(self._clock.progress(self._clock.next), self._clock.advance_)
+            self._update_(
+                self._clock.progress(self._clock.next),
+                lambda: self._clock.advance_(lambda: self._topology.unsettled(self.method)),
+            )
         self._expect_()
+
+    # ------------------------------------------------------------------ what others do
+
+    def after_other(self, other: Optimizer) -> None:
+        """Mask weights that another optimizer has just moved; it runs after each of its steps."""
+        if not holds(other, {id(weight) for weight in self._topology.present()}):
+            return
+        self._topology.apply_()
+        # One inside the driver, or around it (SAM), is part of the same step.
+        if self._stepping or wraps(other, self._optimizer):
+            return
+        self._warn(
+            f"another {type(other).__name__}",
+            f"{type(other).__name__} steps {self._topology.layers[0].name} or other weights whose "
+            f"topology another optimizer ({type(self._optimizer).__name__}) drives: they stay "
+            "masked, but no update is made. If it was built anew, call sparse.remove() and sparse "
+            "= regrow.sparsify(model, optimizer, method, total_steps=..., state="
+            "sparse.state_dict()) with it",
+        )
+
+    def _mend_(self) -> None:
+        """Set weights to zero that others wrote outside the masks, and say so."""
+        if not self._handles:
+            return  # after remove() weights are free to move
+        strays = self._topology.strays()
+        if self._topology.touched:
+            self._topology.collect_()
+            weights = {layer.name: weight for layer, weight in self._topology.pairs()}
+            require_held(self._optimizer, weights)
+        if not strays:
+            return
+        self._topology.apply_()
+        self._warn(
+            "strays",
+            "; ".join(f"{name}: {n} weights outside its mask" for name, n in strays.items())
+            + " were written since the last step by something else than the optimizer's step "
+            "(a loaded state, an initialisation, a merge, an average, a replaced layer), and are "
+            "set to zero again; passes in between have seen them. If it is a sparse run's "
+            "checkpoint, call sparse.load_state_dict() with its topology; else call "
+            "sparse.apply_to_(model) where they are written",
+        )
+
+    def _warn(self, kind: str, message: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning(message)
+
+    def _mask_copies_(self) -> None:
+        """Mask what a schedule-free optimizer makes weights of: its eval() would fill them up."""
+        if self._copying:
+            self._topology.mask_copies_(lambda weight: weight_copies(self._optimizer, weight))
 
     def _expect_(self) -> None:
         """Tell the layers what the next step will read, should they have to gather it."""
@@ -373,13 +461,14 @@ class Sparsifier:
             lambda name, role: seeded_generator(self.seed, name, number, role),
             record,
         )
+        self._mask_copies_()
         return self.history[number] if len(self.history) > number else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the hooks behind: they belong to one optimizer object."""
         # A deep copy of model, optimizer and sparsifier together hooks the copied optimizer; hooks
         # that were copied would drive the original.
-        return self.__dict__ | {"_handles": bool(self._handles)}
+        return self.__dict__ | {"_handles": bool(self._handles), "_before": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

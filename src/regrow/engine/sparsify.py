@@ -158,11 +158,12 @@ def sparsify(
             layers |= backend.convert(model, optimizer, method, plan, seed, first, saved)
         topology = Topology(inner, [layers[layer.name] for layer in plan.layers])
         logger.info("%s\n%s", method, plan)
+        before = topology.values() if state is None else {}
         if rescale and state is None:
             topology.apply_()
             topology.rescale_()
         # The hooks come last: what failed before has left no trace.
-        return Sparsifier(topology, optimizer, method, plan, total_steps, seed, state)
+        return Sparsifier(topology, optimizer, method, plan, total_steps, seed, state, before)
 
 
 def _first_units(
@@ -255,7 +256,13 @@ def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
 
 
 def driver(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer whose hooks run: Accelerate's wrapper has none, and steps another."""
+    """Return the optimizer whose hooks run: Accelerate's wrapper has none, and steps another.
+
+    SAM's ``first_step()`` and ``second_step()`` are no steps to torch; that of its base is.
+    """
+    base = getattr(optimizer, "base_optimizer", None)
+    if isinstance(optimizer, Optimizer) and isinstance(base, Optimizer):
+        return driver(base)
     inner = getattr(optimizer, "optimizer", None)
     if not isinstance(optimizer, Optimizer) or not isinstance(inner, Optimizer):
         return optimizer

@@ -94,6 +94,10 @@ class ReservingLayer(MaskedLayer):
             self._together = False
         weight.mul_(self.mask)
 
+    def strays(self, weight: Tensor) -> Tensor | None:
+        """Count weights outside the mask, unless they were put back for a step."""
+        return None if self._together else super().strays(weight)
+
     def committing(
         self, units: Tensor, weight: Tensor, slots: dict[str, Tensor], on_grow: OnGrow
     ) -> Callable[[], None]:

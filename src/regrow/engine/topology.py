@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.method import Method
 from regrow.engine.moments import momentum, restart_, slots
+from regrow.engine.presence import Place, find, places
 from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sharding import agree_on, local, whole
 from regrow.engine.sparse_layer import SparseLayer
@@ -58,8 +59,12 @@ class Topology:
         self.collect_()
 
     def pairs(self) -> list[tuple[SparseLayer, nn.Parameter]]:
-        """Look the weights up by name: wrapping a model may have swapped its parameters."""
-        return [(layer, self.model.get_parameter(layer.name)) for layer in self.layers]
+        """Look the weights up by name: wrapping a model may have swapped its parameters.
+
+        Raises:
+            RuntimeError: one is gone, hidden or of another shape.
+        """
+        return [(layer, find(self.model, layer.name, layer.shape)) for layer in self.layers]
 
     def present(self) -> list[nn.Parameter]:
         """Return those of the weights that the model still has, should parts have been replaced."""
@@ -88,6 +93,73 @@ class Topology:
         ]
         self._weights: list[Tensor] = [weight for weight, _ in masked]
         self._masks = [local(mask) for _, mask in masked]
+        # What is looked at before every step: where weights hang, and how often they were written.
+        self._places: list[Place] = places(self.model, [layer.name for layer, _ in pairs])
+        self._watched: list[Tensor] = self._weights + [weight for _, weight in self._special]
+        self.note_()
+
+    # ------------------------------------------------------------------ written by others
+
+    def note_(self) -> None:
+        """Remember how often each weight was written: what comes on top is others' doing."""
+        self._versions = [local(weight)._version for weight in self._watched]
+
+    def values(self) -> dict[str, Tensor]:
+        """Copy the weights that masks will change."""
+        masked = [(one, w) for one, w in self.pairs() if isinstance(one, MaskedLayer)]
+        return {layer.name: w.detach().clone() for layer, w in masked if not layer.full}
+
+    @torch.no_grad()
+    def put_back_(self, values: Mapping[str, Tensor]) -> None:
+        """Write weights back that are still as the first masks left them."""
+        for layer, weight in self.pairs():
+            if layer.name not in values:
+                continue
+            # By content: state dicts of sharded models are loaded past version counters.
+            masked = values[layer.name].clone()
+            layer.apply_(masked)
+            scaled = masked.clone()
+            layer.rescale_(scaled, (layer.planned.units / layer.active) ** 0.5)
+            if any(torch.equal(local(weight), local(left)) for left in (masked, scaled)):
+                local(weight).copy_(local(values[layer.name]))
+
+    def check_loaded(self) -> None:
+        """Raise RuntimeError if a loaded state wants values of a weight that are gone."""
+        for layer, weight in self.pairs():
+            layer.check_loaded(weight)
+
+    @property
+    def touched(self) -> bool:
+        """Whether, since a write of this topology, a weight was written or exchanged."""
+        return self.written or any(held.get(key) is not was for held, key, was in self._places)
+
+    @property
+    def written(self) -> bool:
+        """Whether a weight was written since a write of this topology."""
+        return [local(weight)._version for weight in self._watched] != self._versions
+
+    @torch.no_grad()
+    def strays(self) -> dict[str, int]:
+        """Count the weights outside the masks that are not what they are to be; by name, if any.
+
+        Raises:
+            RuntimeError: a weight is gone, hidden or of another shape.
+        """
+        counts = {layer.name: layer.strays(weight) for layer, weight in self.pairs()}
+        found = {name: count for name, count in counts.items() if count is not None}
+        if not found:
+            return {}
+        # The device is asked once for all layers.
+        device = next(iter(found.values())).device
+        numbers = torch.stack([count.to(device) for count in found.values()]).tolist()
+        return {name: n for name, n in zip(found, numbers, strict=True) if n}
+
+    @torch.no_grad()
+    def mask_copies_(self, copies: Callable[[Tensor], list[Tensor]]) -> None:
+        """Mask what an optimizer keeps of the weights, as weights are masked."""
+        for layer, weight in self.pairs():
+            for copy in copies(weight) if layer.plain else ():
+                layer.apply_(copy)
 
     @torch.no_grad()
     def apply_(self) -> None:
@@ -106,6 +178,7 @@ class Topology:
             torch._foreach_mul_(weights, self._masks)
         for layer, weight in self._special:
             layer.apply_(weight)
+        self.note_()
 
     @torch.no_grad()
     def settle_(self, optimizer: Optimizer) -> None:
@@ -125,6 +198,7 @@ class Topology:
         """Multiply active weights by 1/√density, layer by layer."""
         for layer, weight in self.pairs():
             layer.rescale_(weight, (layer.planned.units / layer.active) ** 0.5)
+        self.note_()
 
     @property
     def prepares(self) -> bool:
@@ -295,12 +369,16 @@ class Topology:
 
     @torch.no_grad()
     def load_state_dict(
-        self, state: Mapping[str, Any], then: Callable[[], object] = lambda: None
+        self,
+        state: Mapping[str, Any],
+        before: Mapping[str, Tensor] | None = None,
+        then: Callable[[], object] = lambda: None,
     ) -> None:
         """Take over each layer's state and apply the masks to the model, in all layers or in none.
 
         Args:
             state: by layer.
+            before: weights as they were before this topology's first masks, see :meth:`values`.
             then: takes over what goes with it, as part of the whole; may be called twice.
 
         Raises:
@@ -312,7 +390,7 @@ class Topology:
             layer.loading(state[layer.name], masks[layer.name], weight)
             for layer, weight in self.pairs()
         ]
-        finish([*loads, self.collect_, then])
+        finish([lambda: self.put_back_(before or {}), *loads, self.collect_, then])
 
 
 def _seen(

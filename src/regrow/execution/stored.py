@@ -102,6 +102,11 @@ class StoredLayer(SparseLayer):
         positions = self.units()
         self._ever = torch.zeros(-(-planned.units // 8), dtype=torch.uint8, device="cpu")
         mark(self._ever, positions)
+        # How often the weight was written when it was made of a dense one, and when a saved
+        # topology took the place of that first one: values it wants may be gone with the dense
+        # weight.
+        self._made: int | None = module.weight._version
+        self._moved: int | None = None
 
     # ------------------------------------------------------------------ what it tells
 
@@ -274,6 +279,7 @@ class StoredLayer(SparseLayer):
     def rescale_(self, weight: Tensor, factor: float) -> None:
         """Multiply the active weights."""
         weight.mul_(factor)
+        self._made = weight._version
 
     # ------------------------------------------------------------------ save and restore
 
@@ -296,6 +302,16 @@ class StoredLayer(SparseLayer):
         """Return the positions of a saved state, or raise ValueError if it does not fit."""
         return positions_of(self.planned, self.pattern, state)
 
+    def check_loaded(self, weight: Tensor) -> None:
+        """Raise RuntimeError if values that a saved topology wants went with the dense weight."""
+        if self._moved is not None and weight._version == self._moved:
+            raise RuntimeError(
+                f"{self.name} was stored by a first topology of sparsify(), and the saved one that "
+                "was loaded wants other weights, which are gone: call model.load_state_dict() "
+                "after sparsify(), or pass the topology on: sparsify(..., state=state)"
+            )
+        self._moved = None
+
     def loading(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> Callable[[], None]:
         """Return a function that takes over a checked state: weights that stay keep their values.
 
@@ -308,10 +324,13 @@ class StoredLayer(SparseLayer):
         ever = state["fired"].cpu().clone()
         running = {role: value.to(weight.device) for role, value in state["running"].items()}
 
+        fresh = weight._version == self._made
+
         def load() -> None:
             if moves:
                 self._put_(moved, index)
                 self.module.displaced_(before)
+                self._moved = self.module.weight._version if fresh else None
             self._loads = self.module.loads
             self._ever, self.running = ever, dict(running)
 

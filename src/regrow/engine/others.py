@@ -1,0 +1,97 @@
+"""What others do to sparse weights: other optimizers' steps, and copies an optimizer keeps."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+__all__ = ["holds", "keeps_copies", "watch_others", "weight_copies", "wraps"]
+
+
+class Watcher(Protocol):
+    """Who is told of steps."""
+
+    def after_other(self, other: Optimizer) -> None:
+        """React to a step that an optimizer has just made."""
+
+
+_WATCHERS: weakref.WeakKeyDictionary[Watcher, int] = weakref.WeakKeyDictionary()
+_hooked: list[Any] = []
+
+
+def watch_others(watcher: Watcher, driver: Optimizer) -> Watched:
+    """Tell a watcher of every step of every optimizer but one; it is not kept alive by that.
+
+    Args:
+        watcher: whose ``after_other`` is called with the optimizer that has stepped.
+        driver: the optimizer whose steps are left out.
+
+    Returns:
+        A handle with ``remove()``.
+    """
+    # One hook for all, never removed: a sparsifier may be forgotten while torch goes through its
+    # hooks, and must not change them under way.
+    if not _hooked:
+        # Should the user compile optimizer.step, this is not to be traced.
+        _hooked.append(register_optimizer_step_post_hook(torch.compiler.disable(_tell)))
+    _WATCHERS[watcher] = id(driver)
+    return Watched(watcher)
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """The handle of :func:`watch_others`."""
+
+    watcher: Watcher
+
+    def remove(self) -> None:
+        """Tell the watcher no more."""
+        _WATCHERS.pop(self.watcher, None)
+
+
+def _tell(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    # Every step of every optimizer comes here: a comparison of two numbers is all it costs.
+    for watcher, driver in list(_WATCHERS.items()):
+        if driver != id(optimizer):
+            watcher.after_other(optimizer)
+
+
+def holds(optimizer: Optimizer, ids: set[int]) -> bool:
+    """Tell whether an optimizer holds any parameter of these ids.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(2))
+        >>> holds(torch.optim.SGD([weight], lr=0.1), {id(weight)})
+        True
+    """
+    return any(id(p) in ids for group in optimizer.param_groups for p in group["params"])
+
+
+def wraps(outer: object, inner: Optimizer) -> bool:
+    """Tell whether one optimizer holds another as an attribute, as SAM holds its base optimizer."""
+    return any(value is inner for value in vars(outer).values())
+
+
+def keeps_copies(optimizer: Optimizer) -> bool:
+    """Tell whether an optimizer exchanges weights by ``eval()`` and ``train()``.
+
+    Schedule-free optimizers (Defazio et al. 2024) do: with their state z they compute the averaged
+    weights from those at hand.
+    """
+    return all(callable(getattr(optimizer, name, None)) for name in ("eval", "train"))
+
+
+def weight_copies(optimizer: Optimizer, weight: Tensor) -> list[Tensor]:
+    """Return what a schedule-free optimizer keeps in its state of the weights themselves: z, x."""
+    state = optimizer.state.get(weight, {})
+    return [
+        state[name]
+        for name in ("z", "x")
+        if isinstance(state.get(name), Tensor) and state[name].shape == weight.shape
+    ]
