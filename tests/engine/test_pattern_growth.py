@@ -74,9 +74,9 @@ def follow(method, train, steps=13):
             mask = sparse.masks[layer.name]
             moved += int((mask != before[layer.name]).sum())
             if not isinstance(method, regrow.SRigL):  # it ablates neurons: test_srigl.py
-                change = sparse.history[-1].layers[layer.name]
                 # Redistributed, how many a layer has is decided among all.
-                wanted = change.active if method.redistribute else layer.final
+                moved_here = method.redistribute and sparse.history[-1].layers[layer.name]
+                wanted = moved_here.active if moved_here else layer.final
                 check_mask(method.pattern, replace(layer, final=wanted), mask)
         sparse._topology.check_state(sparse.state_dict()["layers"])
     return moved

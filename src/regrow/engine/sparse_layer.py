@@ -155,6 +155,7 @@ class SparseLayer(ABC):
     """
 
     plain: ClassVar[bool] = True  # a multiply by the mask is all that a step needs
+    reorders: ClassVar[bool] = False  # entries of the weight change places with the topology
     exchange: ClassVar[type[Exchange]] = Exchange  # how its units are moved
 
     def __init__(self, planned: PlannedLayer, pattern: Pattern) -> None:

@@ -69,6 +69,9 @@ class Sparsifier:
         # Whether layers were last told to gather dense gradients; they are told only when it
         # changes.
         self._expecting = False
+        # How often the optimizer's state is still looked at: after its first step, and the second,
+        # as a subclass may add to the state after the step of its parent.
+        self._looks = 2
         self._handles: list[Any] = []
         # A resumed run must not be masked by a topology of its own first: weights loaded before
         # would be lost under it.
@@ -336,10 +339,17 @@ class Sparsifier:
         # Running averages read what was kept aside, which forget() drops.
         self._updater.observe_()
         self._gradients.forget()
+        self._check_slots()
         if self._clock.due:
             self._update_(self._clock.progress(self._clock.next))
             self._clock.advance_()
         self._expect_()
+
+    def _check_slots(self) -> None:
+        """Raise ValueError after the first steps, and not at the first update, long after them."""
+        if self._looks and self._clock.next is not None:
+            self._topology.check_slots(self._optimizer, self.method.on_grow)
+            self._looks -= 1
 
     def _expect_(self) -> None:
         """Tell the layers what the next step will read, should they have to gather it."""

@@ -18,6 +18,7 @@ from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
 from regrow.engine.method import Method
+from regrow.engine.moments import check_slots
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.ranks import replicas
@@ -90,7 +91,8 @@ def sparsify(
     Raises:
         TypeError: an argument is of another type.
         ValueError: an argument is out of range, a glob matches nothing, the optimizer does not hold
-            a weight, or the model is sparse already. The model is then as it was.
+            a weight or keeps state that grown weights cannot be given a first value in, or the
+            model is sparse already. The model is then as it was.
 
     Example:
         >>> import regrow
@@ -128,6 +130,10 @@ def sparsify(
     else:
         every = tuple(replace(layer, execution=execution) for layer in plan.layers)
         plan = replace(plan, layers=every)
+    # A method that grows nothing writes no state.
+    policy = "keep" if method.next_update(0, total_steps) is None else method.on_grow
+    slots = [(one.name, weights[one.name], one.execution != MASKED) for one in plan.layers]
+    check_slots(optimizer, slots, policy)
     layers: dict[str, SparseLayer] = {
         layer.name: method.layer(
             layer,

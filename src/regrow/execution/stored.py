@@ -91,6 +91,7 @@ class StoredLayer(SparseLayer):
     """
 
     exchange = StoredExchange
+    reorders = True
 
     def __init__(self, planned: PlannedLayer, pattern: Pattern, module: StoredModule) -> None:
         super().__init__(planned, pattern)
