@@ -17,6 +17,7 @@ from regrow.engine.backends import MASKED, find_backend
 from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
+from regrow.engine.layouts import turned
 from regrow.engine.method import Method
 from regrow.engine.moments import check_slots
 from regrow.engine.plan import Globs, make_plan
@@ -176,6 +177,11 @@ def _first_units(
             f"start={type(method.start).__name__}: {', '.join(sharded)} is sharded over ranks, and "
             "only whole models are scored: use a method that starts at random, or "
             "DistributedDataParallel"
+        )
+    if other := [o.name for o in plan.layers if turned(method.pattern, o.layout) != method.pattern]:
+        raise ValueError(
+            f"start={type(method.start).__name__} with pattern={method.pattern}: "
+            f"{', '.join(other)} is not stored as (out, in, ...); exclude it or start at random"
         )
     free = {name: free_units(method.pattern, mask) for name, mask in available.items()}
     if nothing := [name for name, units in free.items() if not units.any()]:
