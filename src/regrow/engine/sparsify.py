@@ -64,7 +64,7 @@ def sparsify(
         method: such as ``regrow.RigL(density=0.1)``.
         total_steps: optimizer steps of the whole run; schedules refer to it.
         include: globs over parameter names that become sparse, in place of the default choice
-            (linear, convolution, attention and recurrent weights).
+            (linear, bilinear, convolution, attention and recurrent).
         exclude: globs over parameter names that stay dense.
         available: bool tensors by parameter name; where False, a weight is held for ever at its
             present value: neither dropped, grown, nor moved by any optimizer.
