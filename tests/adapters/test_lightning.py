@@ -43,6 +43,11 @@ def loader():
     return torch.utils.data.DataLoader(data, batch_size=8)
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a trainer without a folder writes where it stands
+
+
 def make_trainer(*callbacks, **options):
     return Trainer(
         callbacks=list(callbacks),

@@ -56,7 +56,9 @@ class Weights(nn.Module):
     def __init__(self, *weights):
         super().__init__()
         for number, weight in enumerate(weights):
-            self.register_parameter(f"w{number}", nn.Parameter(weight))
+            parameter = nn.Parameter(weight)
+            parameter.output_dim = 0  # rows are outputs, for patterns that go by them
+            self.register_parameter(f"w{number}", parameter)
 
 
 def fill(shape, kind="normal", seed=0):

@@ -36,7 +36,10 @@ class TestDefaultChoice:
         ("module", "names"),
         [
             (nn.Linear(3, 2), ["weight"]),
-            (nn.Bilinear(3, 2, 4), []),
+            (nn.Bilinear(3, 2, 4), ["weight"]),
+            (nn.RNNCell(3, 2), ["weight_ih", "weight_hh"]),
+            (nn.GRUCell(3, 2), ["weight_ih", "weight_hh"]),
+            (nn.LSTMCell(3, 2), ["weight_ih", "weight_hh"]),
             (nn.Conv1d(3, 2, 3), ["weight"]),
             (nn.Conv3d(3, 2, 3), ["weight"]),
             (nn.ConvTranspose2d(3, 2, 3), ["weight"]),

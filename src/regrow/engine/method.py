@@ -11,6 +11,7 @@ from torch import Tensor
 from regrow.engine.allocation import ERK, Allocation, check_density, explicit
 from regrow.engine.checks import check_type
 from regrow.engine.layer import MaskedLayer
+from regrow.engine.layouts import turned
 from regrow.engine.moments import OnGrow
 from regrow.engine.patterns import NM, Element, Pattern
 from regrow.engine.planned import PlannedLayer
@@ -95,7 +96,8 @@ class Method:
         available: Tensor | None = None,
     ) -> MaskedLayer:
         """Make the mask of one weight; arguments as for the layer's class."""
-        return MaskedLayer(planned, self.pattern, weight, generator, units, available)
+        pattern = turned(self.pattern, planned.layout)
+        return MaskedLayer(planned, pattern, weight, generator, units, available)
 
     # ------------------------------------------------------------------ what Dynamic overrides
     # A method that moves nothing answers as below, so that nobody has to ask which kind it is.

@@ -1,26 +1,40 @@
 """Reads and writes the optimizer's state (momentum, second moments) of grown weights.
 
-Every tensor of the weight's shape in the optimizer's state is a slot: momentum buffers, first and
-second moments, amsgrad's maxima, Adagrad's sums. A grown unit starts its life at weight 0; what it
-finds in the slots is the policy.
+A floating tensor of the weight's shape in the optimizer's state is a slot: momentum buffers, first
+and second moments, amsgrad's maxima, Adagrad's sums. A grown unit starts its life at weight 0; what
+it finds in the slots is the policy. Slots held in 8 or fewer bits are read and written through
+:mod:`regrow.engine.quantised`, or refused; flags and counts are left alone.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Iterable
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from regrow.engine import quantised
 from regrow.engine.sharding import local
 
-__all__ = ["SQUARES", "OnGrow", "momentum", "remembers", "restart_", "slots", "write_moments_"]
+__all__ = [
+    "SQUARES",
+    "OnGrow",
+    "check_slots",
+    "momentum",
+    "of_shape",
+    "remembers",
+    "requantise_",
+    "restart_",
+    "slots",
+    "write_moments_",
+]
 
 OnGrow = Literal["zero", "keep", "mean"]
 
 # Slots that hold squares, by their names in torch.optim: Adam(W), amsgrad, RMSprop and Adadelta,
-# Adagrad, Adamax.
-SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf"})
+# Adagrad, Adamax; and, in bitsandbytes, the second of two.
+SQUARES = frozenset({"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf", "state2"})
 
 _SECOND = frozenset({"exp_avg_sq", "exp_inf"})
 
@@ -30,7 +44,11 @@ _FIRST = {"step_size": "lr", "sum": "initial_accumulator_value"}
 
 
 def slots(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]:
-    """Return the optimizer's state tensors that have one entry a weight, by name.
+    """Return the optimizer's moments that have one entry a weight, by name.
+
+    Plain ones are the optimizer's own tensors. Of those in fewer bits a float copy is returned,
+    which :func:`requantise_` writes back; those that cannot be read are left out
+    (:func:`check_slots` refuses them).
 
     Example:
         >>> weight = torch.nn.Parameter(torch.ones(2, 2))
@@ -40,6 +58,64 @@ def slots(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]
         ['momentum_buffer']
     """
     state = optimizer.state.get(weight, {})
+    found: dict[str, Tensor] = {}
+    for name, slot in of_shape(state, weight).items():
+        if quantised.is_plain(slot):
+            found[name] = slot
+        elif quantised.is_codes(state, name):
+            values = quantised.read(state, name)
+            if values is not None:
+                found[name] = values
+    return found
+
+
+def requantise_(
+    optimizer: torch.optim.Optimizer, weight: Tensor, moments: dict[str, Tensor]
+) -> None:
+    """Write moments that :func:`slots` read from fewer bits back into the optimizer's state."""
+    state = optimizer.state.get(weight, {})
+    for name, values in moments.items():
+        if state[name] is not values:
+            quantised.write_(state, name, values)
+
+
+def check_slots(
+    optimizer: torch.optim.Optimizer,
+    weights: Iterable[tuple[str, Tensor, bool]],
+    policy: OnGrow,
+) -> None:
+    """Raise ValueError unless every moment of these weights can be given a first value.
+
+    Args:
+        optimizer: weights without a state yet pass.
+        weights: name, weight, and whether the entries of its slots change places with the topology
+            (stored layers), which a slot that is not plain cannot.
+        policy: with "keep" nothing is written, so that any slot will do.
+    """
+    for name, weight, moving in weights:
+        state = optimizer.state.get(weight, {})
+        for key, slot in of_shape(state, weight).items():
+            if quantised.is_plain(slot) or (policy == "keep" and not moving):
+                continue
+            if moving or (quantised.is_codes(state, key) and not quantised.writable(state, key)):
+                raise ValueError(_refusal(optimizer, name, key, slot, policy, moving=moving))
+
+
+def _refusal(
+    optimizer: Any, name: str, key: str, slot: Tensor, policy: OnGrow, *, moving: bool
+) -> str:
+    part = local(slot)
+    what = f"{type(part).__name__} of {part.dtype}".replace("Tensor of ", "")
+    way_out = "use execution='masked'" if moving else "pass on_grow='keep' to the method"
+    return (
+        f"on_grow={policy!r}: the state {key!r} that {type(optimizer).__name__} keeps of {name} is "
+        f"{what} ({part.layout}), and grown weights cannot be given a first value in it: "
+        f"{way_out}, or use an optimizer whose state is floating point"
+    )
+
+
+def of_shape(state: Any, weight: Tensor) -> dict[str, Tensor]:
+    """Return the tensors of a weight's state that have one entry a weight."""
     return {
         name: slot
         for name, slot in state.items()
@@ -78,6 +154,8 @@ def write_moments_(
     if policy == "keep":
         return
     for name, slot in slots_of_weight.items():
+        if slot.device != grown.device:  # offloaded optimizers keep their state on the host
+            grown, survivors = grown.to(slot.device), survivors.to(slot.device)
         if policy == "mean" and name in SQUARES:
             total = torch.where(survivors, slot, 0).sum()
             mean = total / survivors.sum().clamp(min=1)
@@ -99,7 +177,10 @@ def restart_(optimizer: torch.optim.Optimizer, weight: Tensor) -> None:
         >>> round(float(slot[0]), 4)
         0.1
     """
-    for name in _FIRST.keys() & slots(optimizer, weight).keys():
+    state = of_shape(optimizer.state.get(weight, {}), weight)
+    for name in _FIRST.keys() & state.keys():
+        if not quantised.is_plain(state[name]):
+            continue
         group = next(g for g in optimizer.param_groups if any(p is weight for p in g["params"]))
         # Rprop multiplies its step sizes, so that a zero would stay zero; Adagrad's sums start
         # where the user has said.
@@ -122,7 +203,8 @@ def remembers(optimizer: torch.optim.Optimizer, weight: Tensor) -> bool:
         >>> remembers(torch.optim.Adam([weight]), weight)  # it has not made a step
         False
     """
-    names = slots(optimizer, weight).keys()
+    state = optimizer.state.get(weight, {})
+    names = of_shape(state, weight).keys()
     return "momentum_buffer" in names or bool("exp_avg" in names and names & _SECOND)
 
 

@@ -10,6 +10,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.weight_norm import WeightNorm
 
 from regrow.engine.chains import follows
+from regrow.engine.layouts import UNKNOWN, Layout, is_conv1d, layouts_of, turned
 from regrow.engine.method import Method
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.presence import parametrized_by, why_not_free
@@ -20,7 +21,14 @@ Globs = str | Sequence[str] | None
 
 # A weight of these connects units to units; any other weight (of norms, embeddings, positions) is
 # no set of connections and is sparse only when included by name.
-_CONNECTING = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase)
+_CONNECTING = (
+    nn.Linear,
+    nn.modules.conv._ConvNd,
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.Bilinear,
+)
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
 
 
@@ -29,8 +37,9 @@ def make_plan(
 ) -> Plan:
     """Decide which weights of a model become sparse and how dense; changes nothing.
 
-    By default these are the weights of linear layers, convolutions, attention projections and
-    recurrent layers. A tied weight counts once, under its first name.
+    By default these are the weights of linear and bilinear layers, convolutions, attention
+    projections, recurrent layers and their cells, and of GPT-2's Conv1D in transformers. A tied
+    weight counts once, under its first name.
 
     Args:
         model: any module.
@@ -81,38 +90,49 @@ def make_plan(
         )
     if bad := [f"{name}: {why}" for name in shapes if (why := why_not_free(model, name))]:
         raise ValueError(f"{'; '.join(bad)}; or exclude it")
-    _check_pattern(model, method, shapes)
+    layouts = layouts_of(model)
+    _check_pattern(method, {name: layouts.get(name, UNKNOWN) for name in shapes})
     _check_tables(model, method, shapes)
-    return Plan(tuple(_planned_layers(method, shapes, follows(model))), skipped)
+    return Plan(tuple(_planned_layers(method, shapes, follows(model), layouts)), skipped)
 
 
 def _planned_layers(
-    method: Method, shapes: dict[str, tuple[int, ...]], after: Mapping[str, str]
+    method: Method,
+    shapes: dict[str, tuple[int, ...]],
+    after: Mapping[str, str],
+    layouts: Mapping[str, Layout],
 ) -> Iterable[PlannedLayer]:
     initial, final = method.initial_densities(shapes), method.densities(shapes)
     for name, shape in shapes.items():
+        layout = layouts.get(name, UNKNOWN)
+        pattern = turned(method.pattern, layout)
         try:
-            units = method.pattern.units(shape)
+            units = pattern.units(shape)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         yield PlannedLayer(
             name=name,
             shape=shape,
             units=units,
-            initial=method.pattern.kept(initial[name], shape),
-            final=method.pattern.kept(final[name], shape),
+            initial=pattern.kept(initial[name], shape),
+            final=pattern.kept(final[name], shape),
             initial_density=initial[name],
             final_density=final[name],
             last=name == next(reversed(shapes)),
             after=after.get(name),
+            layout=layout,
         )
 
 
 def _connecting_ids(model: nn.Module) -> set[int]:
     """Return the ids of the parameters of connecting modules; not those tied to an embedding."""
 
-    def held_by(kinds: tuple[type[nn.Module], ...]) -> set[int]:
-        modules = (module for module in model.modules() if isinstance(module, kinds))
+    def held_by(kinds: tuple[type[nn.Module], ...], *, conv1d: bool = False) -> set[int]:
+        modules = (
+            module
+            for module in model.modules()
+            if isinstance(module, kinds) or (conv1d and is_conv1d(module))
+        )
         return {
             id(parameter)
             for module in modules
@@ -122,7 +142,7 @@ def _connecting_ids(model: nn.Module) -> set[int]:
 
     # An output layer tied to an embedding is a table of word vectors first: to zero its entries
     # changes what words mean.
-    return held_by(_CONNECTING) - held_by(_TABLES)
+    return held_by(_CONNECTING, conv1d=True) - held_by(_TABLES)
 
 
 def _normed_ids(model: nn.Module) -> set[int]:
@@ -164,22 +184,32 @@ def _why_dense(
     if not included and (kinds := parametrized_by(model, name)):
         return f"parametrized by {kinds}; remove that, or include it by name if it keeps zeros"
     if not included and id(parameter) not in connecting:
-        return "not of a linear, convolution, attention or recurrent layer; include it by name"
+        return (
+            "not of a linear, bilinear, convolution, attention or recurrent layer of torch; "
+            "include it by name"
+        )
     return None
 
 
-def _check_pattern(model: nn.Module, method: Method, shapes: dict[str, tuple[int, ...]]) -> None:
+def _check_pattern(method: Method, layouts: Mapping[str, Layout]) -> None:
+    """Raise ValueError if a pattern goes by outputs and a weight's are not known."""
     if not method.pattern.by_output:
         return
-    for module_name, module in model.named_modules():
-        if isinstance(module, nn.modules.conv._ConvTransposeNd):
-            name = f"{module_name}.weight".lstrip(".")
-            if name in shapes:
-                raise ValueError(
-                    f"pattern={method.pattern} does not fit {name}: it goes by outputs, and a "
-                    "transposed convolution's first dimension is its input; exclude it or use "
-                    "Element(), Kernel() or Block(b)"
-                )
+    for name, layout in layouts.items():
+        # A transposed convolution's outputs are spread over its groups: (in, out/groups, *kernel).
+        if layout.kind == "transposed":
+            why = "a transposed convolution's first dimension is its input"
+        elif layout.output is None:
+            why = (
+                "which dimension of this weight that is is not known: say so by setting "
+                "output_dim = 0 or 1 on the parameter"
+            )
+        else:
+            continue
+        raise ValueError(
+            f"pattern={method.pattern} does not fit {name}: it goes by outputs, and {why}; "
+            "exclude it or use Element(), Kernel() or Block(b)"
+        )
 
 
 def _check_tables(model: nn.Module, method: Method, shapes: dict[str, tuple[int, ...]]) -> None:

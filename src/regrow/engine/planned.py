@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from regrow.engine.layouts import LINEAR, Layout
 from regrow.engine.tables import draw
 
 __all__ = ["Plan", "PlannedLayer"]
@@ -26,6 +27,7 @@ class PlannedLayer:
         last: whether it is the last of the sparse weights, usually the outputs'.
         after: the name of the weight, sparse or dense, whose outputs its inputs surely are, unit by
             unit; None where that cannot be told (:func:`regrow.engine.chains.follows`).
+        layout: which dimension is the output (:mod:`regrow.engine.layouts`).
         execution: how the layer is computed: "masked", "csr" or "block".
         why: what decided that, if it was not the caller.
     """
@@ -41,6 +43,14 @@ class PlannedLayer:
     after: str | None = None
     execution: str = "masked"
     why: str = ""
+    layout: Layout = LINEAR
+
+    @property
+    def outputs(self) -> str:
+        """Which dimension is the output, and of what kind of layer, as the plan says it."""
+        if self.layout.output is None:
+            return f"{self.layout.kind}: output unknown"
+        return f"{self.layout.kind}: output {self.layout.output}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,8 @@ class Plan:
             row = (layer.name, shape, *counts, f"{layer.final / layer.units:.4f}")
             rows.append((*row, layer.execution) if stored else row)
         lines = [draw(rows)]
+        # Most weights are (out, in, ...): those that are not are told.
+        lines += [f"{one.name}: {one.outputs}" for one in self.layers if not one.layout.plain]
         decided = [layer for layer in self.layers if layer.why]
         lines += [f"{layer.execution}: {layer.name} ({layer.why})" for layer in decided]
         lines += [f"dense: {name} ({why})" for name, why in self.skipped.items()]

@@ -101,8 +101,10 @@ class Exchange:
             return
         # Public codes differ in this: a unit just dropped may come back at once, with its weight.
         excluded = self.kept if regrow_dropped else self.active
+        group = self.layer.pattern.group(self.layer.planned.shape)
         # type() and not isinstance(): a subclass may choose in another way.
-        if type(score) is Random and self.listable and self.layer.free is None:
+        anywhere = group is None and self.layer.free is None
+        if type(score) is Random and self.listable and anywhere:
             ranks = sample(self.room(regrow_dropped=regrow_dropped), k, generator)
             self.kept = self.kept.clone()
             self.kept.view(-1)[nth_allowed(ranks, self._positions(excluded).numpy())] = True
@@ -112,7 +114,6 @@ class Exchange:
         if self.layer.free is not None:
             candidates &= self.layer.free
         worth = score.worth(self.signals("grow", self.kept))
-        group = self.layer.pattern.group(self.layer.planned.shape)
         if group is None:
             n = self.room(regrow_dropped=regrow_dropped)
             grown = score.highest(worth, k, candidates, n, generator)

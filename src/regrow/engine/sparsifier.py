@@ -73,6 +73,9 @@ class Sparsifier:
         # Whether layers were last told to gather dense gradients; they are told only when it
         # changes.
         self._expecting = False
+        # How often the optimizer's state is still looked at: after its first step, and the second,
+        # as a subclass may add to the state after the step of its parent.
+        self._looks = 2
         self._handles: list[Any] = []
         self._stepping = False
         self._warned: set[str] = set()
@@ -378,12 +381,19 @@ class Sparsifier:
         # Running averages read what was kept aside, which forget() drops.
         self._updater.observe_()
         self._gradients.forget()
+        self._check_slots()
         if self._clock.due:
             self._update_(
                 self._clock.progress(self._clock.next),
                 lambda: self._clock.advance_(lambda: self._topology.unsettled(self.method)),
             )
         self._expect_()
+
+    def _check_slots(self) -> None:
+        """Raise ValueError after the first steps, and not at the first update, long after them."""
+        if self._looks and self._clock.next is not None:
+            self._topology.check_slots(self._optimizer, self.method.on_grow)
+            self._looks -= 1
 
     # ------------------------------------------------------------------ what others do
 

@@ -17,7 +17,9 @@ from regrow.engine.backends import MASKED, find_backend
 from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
+from regrow.engine.layouts import turned
 from regrow.engine.method import Method
+from regrow.engine.moments import check_slots
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.ranks import replicas
@@ -63,7 +65,7 @@ def sparsify(
         method: such as ``regrow.RigL(density=0.1)``.
         total_steps: optimizer steps of the whole run; schedules refer to it.
         include: globs over parameter names that become sparse, in place of the default choice
-            (linear, convolution, attention and recurrent weights).
+            (linear, bilinear, convolution, attention and recurrent).
         exclude: globs over parameter names that stay dense.
         available: bool tensors by parameter name; where False, a weight is held for ever at its
             present value: neither dropped, grown, nor moved by any optimizer.
@@ -91,8 +93,9 @@ def sparsify(
     Raises:
         TypeError: an argument is of another type.
         ValueError: an argument is out of range, a glob matches nothing, the optimizer does not hold
-            a weight, a weight has 8 bits, or the model is sparse already. The model is then as it
-            was, whatever was raised: also by Ctrl-C or for want of memory.
+            a weight or keeps state that grown weights cannot be given a first value in, a weight
+            has 8 bits, or the model is sparse already. The model is then as it was, whatever was
+            raised: also by Ctrl-C or for want of memory.
 
     Example:
         >>> import regrow
@@ -131,6 +134,10 @@ def sparsify(
     else:
         every = tuple(replace(layer, execution=execution) for layer in plan.layers)
         plan = replace(plan, layers=every)
+    # A method that grows nothing writes no state.
+    policy = "keep" if method.next_update(0, total_steps) is None else method.on_grow
+    slots = [(one.name, weights[one.name], one.execution != MASKED) for one in plan.layers]
+    check_slots(optimizer, slots, policy)
     masked = [layer for layer in plan.layers if layer.execution == MASKED]
     written = [_not_on_meta(layer.name, weights[layer.name]) for layer in masked]
     # From here on the model changes, whole or not at all.
@@ -178,6 +185,11 @@ def _first_units(
             f"start={type(method.start).__name__}: {', '.join(sharded)} is sharded over ranks, and "
             "only whole models are scored: use a method that starts at random, or "
             "DistributedDataParallel"
+        )
+    if other := [o.name for o in plan.layers if turned(method.pattern, o.layout) != method.pattern]:
+        raise ValueError(
+            f"start={type(method.start).__name__} with pattern={method.pattern}: "
+            f"{', '.join(other)} is not stored as (out, in, ...); exclude it or start at random"
         )
     free = {name: free_units(method.pattern, mask) for name, mask in available.items()}
     if nothing := [name for name, units in free.items() if not units.any()]:

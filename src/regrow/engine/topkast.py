@@ -201,7 +201,7 @@ class TopKAST(Dynamic):
             )
         if not self.penalty >= 0:
             raise ValueError(f"penalty={self.penalty}: must be at least 0")
-        if not isinstance(self.pattern, Element):
+        if type(self.pattern) is not Element:  # FanIn() is one, and asks for more
             raise ValueError(f"pattern={self.pattern}: Top-KAST works on single weights, Element()")
         if self.start is not None:
             raise ValueError(f"start={self.start!r}: Top-KAST starts with the largest weights")

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.method import Method
-from regrow.engine.moments import momentum, restart_, slots
+from regrow.engine.moments import OnGrow, check_slots, momentum, requantise_, restart_, slots
 from regrow.engine.presence import Place, find, places
 from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sharding import agree_on, local, whole
@@ -298,6 +298,7 @@ class Topology:
 
         Raises:
             FloatingPointError: a weight is NaN or infinite; no mask was moved.
+            ValueError: the optimizer's state cannot be written (:meth:`check_slots`); likewise.
         """
         weights = {layer.name: weight for layer, weight in self.pairs() if layer.name in moves}
         layers = [layer for layer in self.layers if layer.name in moves]
@@ -315,18 +316,34 @@ class Topology:
         # Everything is proposed, counted and computed before any layer is written: an error until
         # here leaves the model as it was, and after it the update is finished before it is raised.
         changes = _count_changes(layers, active, proposed)
+        self.check_slots(optimizer, method.on_grow, moves)
         writes: list[Callable[[], object]] = []
         for layer in layers:
             weight = weights[layer.name]
-            state = slots(optimizer, weight)
+            moments = slots(optimizer, weight) if layer.stored or method.on_grow != "keep" else {}
             writes += [
-                layer.committing(proposed[layer.name], weight, state, method.on_grow),
+                layer.committing(proposed[layer.name], weight, moments, method.on_grow),
+                partial(requantise_, optimizer, weight, moments),
                 partial(restart_, optimizer, weight),
                 partial(setattr, layer, "active", changes[layer.name].active),
             ]
         # A mask that was full may hold zeros now, or the other way round.
         finish([*writes, self.collect_, partial(record, changes)])
         return changes
+
+    @torch.no_grad()
+    def check_slots(
+        self, optimizer: Optimizer, policy: OnGrow, among: Collection[str] | None = None
+    ) -> None:
+        """Raise ValueError unless grown weights can be given their first optimizer state.
+
+        Args:
+            optimizer: holds the state of the weights; what has none yet passes.
+            policy: what a grown weight finds.
+            among: the layers that are asked for; None: all.
+        """
+        pairs = [(layer, w) for layer, w in self.pairs() if among is None or layer.name in among]
+        check_slots(optimizer, [(layer.name, w, layer.stored) for layer, w in pairs], policy)
 
     @torch.no_grad()
     def would_drop(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.moments import slots
+from regrow.engine.moments import of_shape
 from regrow.engine.sparsifier import Sparsifier
 
 __all__ = ["Bytes", "bytes_allocated", "bytes_of_nonzeros", "nonzeros"]
@@ -90,7 +90,9 @@ def bytes_of_nonzeros(model: nn.Module, optimizer: Optimizer, sparse: Sparsifier
     totals = [0, 0, 0]
     for name, parameter in model.named_parameters():
         share = active.get(name, parameter.numel()) / max(parameter.numel(), 1)
-        per_entry = sum(slot.nbytes for slot in slots(optimizer, parameter).values())
+        per_entry = sum(
+            slot.nbytes for slot in of_shape(optimizer.state.get(parameter, {}), parameter).values()
+        )
         rest = _state_bytes(optimizer, parameter) - per_entry
         totals[0] += round(share * parameter.nbytes)
         totals[1] += round(share * parameter.nbytes) if parameter.requires_grad else 0

@@ -1,0 +1,112 @@
+"""Every pattern with every growth: units stay whole and groups equal, update after update.
+
+The engine's own checkpoint is the judge as well: what an update leaves behind has to be a state
+that it takes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import regrow
+from regrow.engine.criteria import AverageGradient, Running
+from regrow.engine.links import LinkPrediction
+from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel
+from regrow.engine.scores import Gradient, Momentum, Random, Unfired
+
+PATTERNS = (Element(), Kernel(), Channel(), Block(2), Block(5), FanIn(), NM(2, 4), NM(1, 2))
+GROWS = (
+    Gradient(),
+    Random(),
+    Momentum(),
+    AverageGradient(),
+    Running(Gradient()),
+    Unfired(),
+    LinkPrediction("CH2", by="node", soft=True),
+    LinkPrediction("CH3", by="path"),
+)
+DYNAMIC = [name for name, kind in regrow.METHODS.items() if issubclass(kind, regrow.Dynamic)]
+
+
+class Net(nn.Module):
+    """A convolution and two linear layers whose fan-ins are multiples of four."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.conv = nn.Conv1d(4, 8, 3)
+            self.hidden, self.head = nn.Linear(8, 12), nn.Linear(12, 8)
+
+    def forward(self, inputs):
+        return self.head(self.hidden(self.conv(inputs.reshape(-1, 4, 3)).flatten(1)).relu())
+
+
+def check_mask(pattern, layer, mask):
+    """Units are whole; groups keep equally many, spelled out from the definition."""
+    units = pattern.reduce(mask.float()) > 0
+    assert mask.equal(pattern.expand(units, layer.shape))
+    if isinstance(pattern, FanIn):
+        assert mask.flatten(1).sum(1).tolist() == [layer.final // layer.shape[0]] * layer.shape[0]
+    elif isinstance(pattern, NM):
+        groups = mask.movedim(1, -1).reshape(-1, pattern.m).sum(1)
+        assert (groups == pattern.n).all()
+    else:
+        assert int(units.sum()) == layer.final
+
+
+def follow(method, train, steps=13):
+    """Train through some updates; after each, look at the masks and give the state back."""
+    model = Net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    sparse = regrow.sparsify(model, optimizer, method, total_steps=1_000)
+    moved = 0
+    for step in range(steps):
+        before, n = sparse.masks, len(sparse.history)
+        train(model, optimizer, [step])
+        if len(sparse.history) == n:
+            continue
+        for layer in sparse.plan.layers:
+            mask = sparse.masks[layer.name]
+            moved += int((mask != before[layer.name]).sum())
+            if not isinstance(method, regrow.SRigL):  # it ablates neurons: test_srigl.py
+                # Redistributed, how many a layer has is decided among all.
+                moved_here = method.redistribute and sparse.history[-1].layers[layer.name]
+                wanted = moved_here.active if moved_here else layer.final
+                check_mask(method.pattern, replace(layer, final=wanted), mask)
+        sparse._topology.check_state(sparse.state_dict()["layers"])
+    return moved
+
+
+@pytest.mark.parametrize("grow", GROWS, ids=repr)
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
+def test_every_growth_keeps_to_every_pattern(train, pattern, grow):
+    density = pattern.density if isinstance(pattern, NM) else 0.5
+    options = {"density": density, "pattern": pattern, "grow": grow}
+    try:
+        method = regrow.Dynamic(**options, update_every=2, drop_fraction=0.5)
+    except ValueError as refused:
+        assert (pattern, type(grow)) == (Channel(), LinkPrediction)
+        assert "a link needs an output and an input" in str(refused)
+        return
+    assert follow(method, train) > 0
+
+
+@pytest.mark.parametrize("name", DYNAMIC)
+@pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
+def test_every_method_keeps_to_every_pattern_or_refuses_it(build, train, pattern, name):
+    density = pattern.density if isinstance(pattern, NM) else 0.5
+    options = {"density": density, "update_every": 2, "pattern": pattern, "drop_fraction": 0.5}
+    try:
+        method = build(regrow.METHODS[name], **options)
+    except ValueError as refused:
+        assert str(pattern) in str(refused)
+        return
+    if method.initial_density is None:
+        follow(method, train)
+    elif isinstance(method, regrow.Dynamic):  # the density moves: no group could stay equal
+        assert pattern.group((1, 4)) is None
