@@ -8,6 +8,7 @@ as they are.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ from regrow.engine.ranks import ALONE, Ranks
 from regrow.engine.selection import random_k, seeded_generator, top_k
 
 __all__ = ["Grasp", "LargestWeights", "Snip", "Start", "SynapticFlow"]
+
+logger = logging.getLogger("regrow")
 
 Loss = Callable[[nn.Module], Tensor]
 Scope = Literal["global", "layer", "ratios"]
@@ -44,6 +47,12 @@ class Start(ABC):
     def __post_init__(self) -> None:
         if self.scope not in ("global", "layer", "ratios"):
             raise ValueError(f"scope={self.scope!r}: must be 'global', 'layer' or 'ratios'")
+
+    def check_pattern(self, pattern: Pattern) -> None:
+        """Raise ValueError unless the start chooses as many in each group as the pattern asks."""
+        # Any shape tells whether a pattern has groups; a score chooses unequal numbers in them.
+        if pattern.group((1, 4)) is not None:
+            raise ValueError(f"start={self!r}: pattern={pattern} starts at random")
 
     @abstractmethod
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
@@ -119,6 +128,20 @@ class LargestWeights(Start):
     """
 
     trained: Mapping[str, Tensor] | None = None
+
+    def highest(self, worth: Mapping[str, Tensor], counts: Mapping[str, int]) -> dict[str, Tensor]:
+        """Keep the largest; say so if some of them are zeros, which nothing chooses among."""
+        chosen = super().highest(worth, counts)
+        zeros = {name: int((units & (worth[name] == 0)).sum()) for name, units in chosen.items()}
+        if any(zeros.values()):
+            logger.warning(
+                "LargestWeights keeps %d weights that are zero (%s), the first it finds: the "
+                "model is pruned already, to a lower density than the method's. To begin with its "
+                "own zeros, use start=regrow.engine.kept.KeptWeights()",
+                sum(zeros.values()),
+                ", ".join(name for name, count in zeros.items() if count),
+            )
+        return chosen
 
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         """Return |w|."""
