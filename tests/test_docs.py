@@ -1,14 +1,19 @@
 """The documentation runs: its examples do what the pages say, and every method has a page."""
 
 import doctest
+import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import regrow
 
 DOCS = Path(__file__).parents[1] / "docs"
+README = DOCS.parent / "README.md"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 BLOCK = re.compile(r"^```(python|pycon)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WITH_EXAMPLES = [path for path in PAGES if BLOCK.search(path.read_text("utf-8"))]
@@ -51,3 +56,27 @@ def test_every_registered_method_has_a_page_that_is_listed(name):
 def test_no_page_is_of_a_method_that_is_not_there():
     pages = {path.stem for path in (DOCS / "methods").glob("*.md")} - {"index"}
     assert pages == set(regrow.METHODS)
+
+
+def test_what_the_readme_names_is_there_with_one_import():
+    """It named regrow.measure.flops, which an import of regrow did not bring."""
+    text = README.read_text("utf-8")
+    names = set(re.findall(r"`(regrow(?:\.\w+)+)\b", text))
+    for name in names:
+        assert pkgutil.resolve_name(name)
+    listed = sorted(n.removeprefix("regrow.") for n in names if n.startswith("regrow.measure"))
+    assert {"measure.flops.count_flops", "measure.memory.bytes_allocated"} <= set(listed)
+    code = f"import operator, regrow; [operator.attrgetter(n)(regrow) for n in {listed}]"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_readme_counts_flops_and_bytes_as_it_says():
+    model = torch.nn.Linear(8, 4, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    sparse = regrow.sparsify(model, optimizer, regrow.Static(density=0.5), total_steps=2)
+    count = regrow.measure.flops.count_flops(model, torch.ones(1, 8))
+    model(torch.ones(1, 8)).sum().backward()
+    optimizer.step()
+    assert regrow.measure.flops.training_flops(count, sparse) == 64  # half of 64 + 64
+    assert regrow.measure.memory.bytes_allocated(model, optimizer).weights == 128
+    assert regrow.measure.memory.bytes_of_nonzeros(model, optimizer, sparse).weights == 64

@@ -6,6 +6,11 @@ import pytest
 
 import regrow
 from regrow.cli.train import _method, train
+from regrow.engine.allocation import ERK
+from regrow.engine.links import Soft
+from regrow.engine.patterns import Block, Kernel
+from regrow.engine.schedules import Constant, Cosine
+from regrow.engine.scores import Magnitude, Random
 from regrow.lab.attempt import Outcome
 from regrow.lab.files import read_json
 from regrow.lab.records import Records
@@ -106,3 +111,35 @@ def test_a_run_another_process_is_at_is_left_to_it(tmp_path, monkeypatch, capsys
     monkeypatch.setattr("regrow.lab.attempt.attempt", lambda trial, *_: Outcome(trial, "busy"))
     with pytest.raises(SystemExit, match="another process is at this very run"):
         train(**QUICK, out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("pattern=Block(32)", Block(32)),
+        ("pattern=Kernel", Kernel()),
+        ("pattern=Kernel()", Kernel()),
+        ("allocation=ERK(dense=('fc.*',))", ERK(dense=("fc.*",))),
+        ("drop_fraction=Cosine(0.3, 0.1)", Cosine(0.3, 0.1)),
+        ("grow=Random()", Random()),
+        ("drop=Soft(Magnitude(), Constant(2.0))", Soft(Magnitude(), Constant(2.0))),
+    ],
+)
+def test_parts_of_a_method_are_written_as_in_python(text, value):
+    """pattern=Block(32) arrived as a word, and was refused."""
+    name = text.partition("=")[0]
+    assert getattr(_method("RigL", 0.1, (text,)), name) == value
+
+
+@pytest.mark.parametrize("text", ["pattern=Block()", "pattern=Blok(3)", "pattern=print(3)"])
+def test_parts_that_are_none_are_said_and_nothing_is_called(text, capsys):
+    with pytest.raises(ValueError, match=r"Block"):
+        _method("RigL", 0.1, (text,))
+    assert capsys.readouterr().out == ""
+
+
+def test_pruning_by_magnitude_says_that_the_network_is_not_trained(tmp_path, capsys):
+    train(**QUICK | {"method": "OMP"}, out=tmp_path)
+    assert "OMP keeps the largest weights of a trained network" in capsys.readouterr().err
+    train(**QUICK | {"method": "RigL"}, out=tmp_path)
+    assert "trained network" not in capsys.readouterr().err

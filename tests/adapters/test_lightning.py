@@ -10,9 +10,10 @@ import regrow
 pytest.importorskip("lightning", reason="needs the extra regrow[lightning]")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    from lightning.fabric import Fabric
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch import callbacks as pl_callbacks
-    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 
     from regrow.adapters.lightning import SparseTraining
     from regrow.engine.saved import unpack
@@ -256,3 +257,63 @@ def test_callbacks_of_one_class_drive_an_optimizer_each():
         ["net.2.weight"],
     ]
     assert [callback.sparse.steps for callback in callbacks] == [8, 8]
+
+
+def short(epochs):
+    return {"max_epochs": epochs, "enable_checkpointing": False}
+
+
+class Counted(SparseTraining):
+    """Also counts the steps that the optimizer makes."""
+
+    steps = 0
+
+    def on_train_start(self, trainer, pl_module):
+        super().on_train_start(trainer, pl_module)
+        trainer.optimizers[0].register_step_post_hook(lambda *_: self._count())
+
+    def _count(self):
+        self.steps += 1
+
+
+@pytest.mark.parametrize("scheduling", [{0: 1, 2: 4}, {0: 3}, {1: 2, 3: 8}])
+def test_accumulation_that_changes_by_epoch_is_counted(scheduling):
+    """Lightning's estimate takes the accumulation at the start for that of all epochs."""
+    callback = Counted(regrow.RigL(density=0.2, update_every=3))
+    trainer = make_trainer(callback, GradientAccumulationScheduler(scheduling), **short(4))
+    trainer.fit(Module(), loader())
+    assert callback.sparse.total_steps == callback.steps
+
+
+def test_accumulation_that_is_changed_by_hand_is_said():
+    class Change(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            trainer.accumulate_grad_batches = 1 if trainer.current_epoch < 1 else 4
+
+    for options, warns in (({}, True), ({"total_steps": 12}, False)):
+        callback = SparseTraining(regrow.RigL(density=0.2, update_every=3), **options)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            make_trainer(Change(), callback, **short(2)).fit(Module(), loader())
+        words = [str(one.message) for one in said]
+        assert any("accumulate_grad_batches was 1" in one for one in words) == warns
+
+
+def test_fabric_leaves_no_trace_in_names():
+    def run(wrap):
+        module = Module().net
+        optimizer = torch.optim.AdamW(module.parameters(), lr=0.01)
+        model, optimizer = wrap(module, optimizer)
+        method = regrow.RigL(density=0.2, update_every=3)
+        sparse = regrow.sparsify(model, optimizer, method, total_steps=20, exclude=["2.*"])
+        for inputs, targets in loader():
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(inputs), targets).backward()
+            optimizer.step()
+        return sparse
+
+    plain = run(lambda *both: both)
+    fabric = run(Fabric(accelerator="cpu", devices=1).setup)
+    assert list(fabric.masks) == list(plain.masks) == ["0.weight"]
+    assert torch.equal(fabric.masks["0.weight"], plain.masks["0.weight"])
+    assert len(fabric.history) == len(plain.history) > 0

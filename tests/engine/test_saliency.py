@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import regrow
+from regrow.engine import saliency
 from regrow.engine.allocation import ERK, Uniform
 from regrow.engine.patterns import NM, Channel, FanIn, Kernel
 from regrow.engine.saliency import Grasp, LargestWeights, Snip, SynapticFlow
@@ -509,3 +510,30 @@ def test_weights_that_take_no_part_in_the_loss_are_worth_nothing():
     loss = lambda model: model["used"](torch.ones(1, 4)).square().sum()  # noqa: E731
     sparse = begin(model, regrow.SNIP(density=0.5, loss=loss))
     assert counts(sparse) == [15, 1]
+
+
+@pytest.mark.parametrize("scope", ["global", "ratios"])
+def test_the_total_is_rounded_once(scope):
+    """A density of .1 of 216 weights is 21.6, so 22; layer by layer it was three times 7."""
+    torch.manual_seed(0)
+    shapes = [(8, 9), (9, 8), (8, 9)]
+    model = nn.Sequential(*(nn.Linear(i, o, bias=False) for i, o in shapes))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    method = regrow.OMP(density=0.1, allocation=Uniform(), scope=scope)
+    sparse = regrow.sparsify(model, optimizer, method, total_steps=10)
+    assert sum(int(mask.sum()) for mask in sparse.masks.values()) == 22
+
+
+def test_every_round_of_synflow_keeps_the_density_it_says(monkeypatch):
+    """In round r of n the density is d^(r/n) of the whole; under ERK it was that of the layers."""
+    seen = []
+    best = saliency._best_over_all
+    monkeypatch.setattr(
+        saliency, "_best_over_all", lambda worth, k: (seen.append(k), best(worth, k))[1]
+    )
+    model = nn.Sequential(nn.Linear(8, 40, bias=False), nn.Linear(40, 4, bias=False))
+    total = 8 * 40 + 40 * 4
+    method = regrow.SynFlow(density=0.1, inputs=torch.zeros(1, 8), rounds=10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    regrow.sparsify(model, optimizer, method, total_steps=10)
+    assert seen == [math.ceil(total * 0.1 ** (r / 10)) for r in range(1, 10)] + [total // 10]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,8 +13,30 @@ from regrow.machine import needed
 
 with needed("lightning", "lightning"):
     from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.callbacks import GradientAccumulationScheduler
+    from lightning.pytorch.utilities import rank_zero_warn
 
-__all__ = ["SparseTraining"]
+__all__ = ["SparseTraining", "total_steps"]
+
+
+def total_steps(trainer: Trainer) -> float:
+    """Return the optimizer steps of the whole run, accumulation that changes by epoch included.
+
+    Lightning's own estimate takes the accumulation of the moment for that of all epochs.
+    """
+    schedule, batches = _accumulation(trainer), trainer.num_training_batches
+    if schedule is None or trainer.max_epochs in (None, -1) or batches == float("inf"):
+        return trainer.estimated_stepping_batches
+    of_epoch = schedule.get_accumulate_grad_batches
+    steps = sum(math.ceil(batches / of_epoch(epoch)) for epoch in range(trainer.max_epochs))
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+
+
+def _accumulation(trainer: Trainer) -> GradientAccumulationScheduler | None:
+    found = (
+        c for c in getattr(trainer, "callbacks", ()) if isinstance(c, GradientAccumulationScheduler)
+    )
+    return next(found, None)
 
 
 class SparseTraining(Adapter, Callback):
@@ -40,7 +63,20 @@ class SparseTraining(Adapter, Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the module sparse: it is on its device, and a checkpoint has been loaded."""
         optimizer, steps = trainer.optimizers[self.optimizer], trainer.global_step
-        self.begin(pl_module, optimizer, steps, trainer.estimated_stepping_batches)
+        self.begin(pl_module, optimizer, steps, total_steps(trainer))
+        self.planned = trainer.accumulate_grad_batches
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say it if a step now gathers other batches than the schedules count on."""
+        now, fixed = trainer.accumulate_grad_batches, "total_steps" in self.options
+        if now != self.planned and not fixed and _accumulation(trainer) is None:
+            rank_zero_warn(
+                f"accumulate_grad_batches was {self.planned} when training began and is {now} now, "
+                "so that the run has another number of steps than the schedules of "
+                f"{self.method.name} count on: pass total_steps=... to SparseTraining, or use "
+                "Lightning's GradientAccumulationScheduler, which is followed"
+            )
+        self.planned = now
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let go of the module, into which an average may have been or may yet be written."""

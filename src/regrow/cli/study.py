@@ -83,6 +83,7 @@ def report(
     parquet: Path | None = None,
     tensorboard: Path | None = None,
     pack: Path | None = None,
+    left_out: str | None = None,
 ) -> None:
     """Judge a study's claims by its records and make its page again.
 
@@ -94,18 +95,22 @@ def report(
         tensorboard: Write what trials logged to this folder, a run a trial.
         pack: Write everything to this folder in two files, of which "regrow report" can make the
             page again: for keeping and passing on.
+        left_out: Why trials that have not run will not run, a sentence for the report; claims that
+            need them are judged without, where they would else be called unfinished.
     """
     from rich.console import Console  # noqa: PLC0415  (keeps --help fast)
 
     from regrow.lab import export  # noqa: PLC0415
     from regrow.lab.files import write_bytes  # noqa: PLC0415
     from regrow.lab.records import PACKED  # noqa: PLC0415
-    from regrow.lab.study_file import add_order  # noqa: PLC0415
+    from regrow.lab.study_file import add_order, leave_out  # noqa: PLC0415
     from regrow.lab.study_page import find, study_page  # noqa: PLC0415
     from regrow.lab.study_run import say_found  # noqa: PLC0415
     from regrow.studies.registry import load_study  # noqa: PLC0415
 
     console = Console()
+    for folder in folders if left_out is not None else ():
+        leave_out(left_out or "", folder)
     found = find(folders, load_study)
     say_found(found, console)
     if csv:
@@ -117,6 +122,8 @@ def report(
     if pack:
         for order in found.orders:
             add_order(order, pack)
+        if found.left_out:
+            leave_out(found.left_out, pack)
         found.records.pack(pack / PACKED)
     page = page or folders[0] / "report.html"
     write_bytes(page, study_page(found).encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import functools
 import logging
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regrow.cli.fields import takes_fields
+from regrow.cli.values import read_value
 from regrow.engine.method import Method
 from regrow.studies.vision.classify import Classify
 
@@ -53,7 +53,7 @@ def train(
     Args:
         method: How it is kept sparse: a name from "regrow methods", or how one begins.
         density: The share of weights kept; else 0.1, or as the method has it.
-        option: More arguments of the method: update_every=50 drop_fraction=0.3 ...
+        option: More arguments of the method: update_every=50 "pattern=Block(32)" ...
         data_dir: Folder that holds the data set's folder; else $REGROW_DATA and the user's cache.
         device: Where to train; "auto" takes a GPU if there is one.
         execution: How sparse layers are computed; all but "masked" store active weights only.
@@ -62,6 +62,7 @@ def train(
         **fields: Of the trial.
     """
     trial = Classify(**_DEFAULTS | fields, method=_method(method, density, option))
+    _say_if_untrained(trial)
     options = {
         "data_dir": str(data_dir) if data_dir else None,
         "device": device,
@@ -101,15 +102,25 @@ def _method(name: str, density: float | None, options: Sequence[str]) -> Method:
         raise ValueError(str(error)) from error
 
 
+def _say_if_untrained(trial: Classify) -> None:
+    """Say that a start which goes by magnitude finds nothing learnt in a fresh network."""
+    from regrow.engine.saliency import LargestWeights  # noqa: PLC0415
+
+    if isinstance(trial.method.start, LargestWeights):
+        print(
+            f"{trial.method.name} keeps the largest weights of a trained network, and this one is "
+            "not trained: it keeps the largest of the random weights. GMP prunes while it trains; "
+            "from Python, train first (docs/dense-to-sparse.md)",
+            file=sys.stderr,
+        )
+
+
 def _argument(text: str) -> tuple[str, Any]:
-    """Read key=value; what is no number, tuple or the like is a word."""
+    """Read key=value."""
     key, found, value = text.partition("=")
     if not found:
         raise ValueError(f"option {text!r}: must be KEY=VALUE, such as update_every=50")
-    try:
-        return key, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return key, value
+    return key, read_value(value)
 
 
 def _run(trial: Classify, out: Path, options: Mapping[str, Any], threads: int | None) -> None:

@@ -55,10 +55,8 @@ class Method:
                 f"density={self.density}: with pattern={self.pattern} it is "
                 f"{self.pattern.density} in every layer"
             )
-        # Any shape tells whether a pattern has groups; a start would choose unequal numbers in
-        # them.
-        if self.pattern.group((1, 4)) is not None and self.start is not None:
-            raise ValueError(f"start={self.start!r}: pattern={self.pattern} starts at random")
+        if self.start is not None:
+            self.start.check_pattern(self.pattern)
         if getattr(self.start, "scope", "layer") != "layer":
             self._refuse_by_glob(f"start with scope={getattr(self.start, 'scope', None)!r}")
 

@@ -8,6 +8,7 @@ as they are.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ from regrow.engine.ranks import ALONE, Ranks
 from regrow.engine.selection import random_k, seeded_generator, top_k
 
 __all__ = ["Grasp", "LargestWeights", "Snip", "Start", "SynapticFlow"]
+
+logger = logging.getLogger("regrow")
 
 Loss = Callable[[nn.Module], Tensor]
 Scope = Literal["global", "layer", "ratios"]
@@ -44,6 +47,12 @@ class Start(ABC):
     def __post_init__(self) -> None:
         if self.scope not in ("global", "layer", "ratios"):
             raise ValueError(f"scope={self.scope!r}: must be 'global', 'layer' or 'ratios'")
+
+    def check_pattern(self, pattern: Pattern) -> None:
+        """Raise ValueError unless the start chooses as many in each group as the pattern asks."""
+        # Any shape tells whether a pattern has groups; a score chooses unequal numbers in them.
+        if pattern.group((1, 4)) is not None:
+            raise ValueError(f"start={self!r}: pattern={pattern} starts at random")
 
     @abstractmethod
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
@@ -83,13 +92,17 @@ class Start(ABC):
         # gradients.
         scores = self.scores_over(ranks, copy.deepcopy(model), [layer.name for layer in layers])
         worth = _of_free(_by_unit(scores, pattern), free or {})
-        return self.best(worth, _counts(layers, free or {}), seed)
+        return self.best(worth, layers, free or {}, seed)
 
     def best(
-        self, worth: Mapping[str, Tensor], counts: Mapping[str, int], seed: int
+        self,
+        worth: Mapping[str, Tensor],
+        layers: Sequence[PlannedLayer],
+        free: Mapping[str, Tensor],
+        seed: int,
     ) -> dict[str, Tensor]:
-        """Keep the best units within each layer or over all, ``counts`` of them in all."""
-        chosen = self.highest(worth, counts)
+        """Keep the best units within each layer or over all, as many as the plan asks for."""
+        chosen = self.highest(worth, layers, free)
         if self.scope != "ratios":
             return chosen
         return {
@@ -99,11 +112,25 @@ class Start(ABC):
             for name, units in chosen.items()
         }
 
-    def highest(self, worth: Mapping[str, Tensor], counts: Mapping[str, int]) -> dict[str, Tensor]:
-        """Keep the highest units within each layer or over all; "ratios" uses only their counts."""
+    def highest(
+        self,
+        worth: Mapping[str, Tensor],
+        layers: Sequence[PlannedLayer],
+        free: Mapping[str, Tensor],
+        share: float = 1.0,
+    ) -> dict[str, Tensor]:
+        """Keep the highest units within each layer or over all; "ratios" uses only their counts.
+
+        Args:
+            worth: of every unit, by layer.
+            layers: say how many are kept.
+            free: see :meth:`choose`.
+            share: how far, in logarithms, from all units to that number.
+        """
         if self.scope == "layer":
+            counts = _counts(layers, free, share)
             return {name: top_k(value, counts[name]) for name, value in worth.items()}
-        return _best_over_all(worth, sum(counts.values()))
+        return _best_over_all(worth, _count_over_all(layers, free, share))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +146,26 @@ class LargestWeights(Start):
     """
 
     trained: Mapping[str, Tensor] | None = None
+
+    def best(
+        self,
+        worth: Mapping[str, Tensor],
+        layers: Sequence[PlannedLayer],
+        free: Mapping[str, Tensor],
+        seed: int,
+    ) -> dict[str, Tensor]:
+        """Keep the largest; say so if some of them are zeros, which nothing chooses among."""
+        chosen = super().best(worth, layers, free, seed)
+        zeros = {name: int((units & (worth[name] == 0)).sum()) for name, units in chosen.items()}
+        if self.scope != "ratios" and any(zeros.values()):
+            logger.warning(
+                "LargestWeights keeps %d weights that are zero (%s), the first it finds: the "
+                "model is pruned already, to a lower density than the method's. To begin with its "
+                "own zeros, use start=regrow.engine.kept.KeptWeights()",
+                sum(zeros.values()),
+                ", ".join(name for name, count in zeros.items() if count),
+            )
+        return chosen
 
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         """Return |w|."""
@@ -270,12 +317,12 @@ class SynapticFlow(Start):
         for round_ in range(1, self.rounds):
             # Flow is scored anew for what is left: in one go SynFlow, too, would all but empty some
             # layers.
-            counts = _counts(layers, free, round_ / self.rounds)
-            chosen = self.highest(_of_free(_by_unit(flow, pattern), free), counts)
+            worth = _of_free(_by_unit(flow, pattern), free)
+            chosen = self.highest(worth, layers, free, round_ / self.rounds)
             _prune_(twin, layers, pattern, chosen, free)
             flow = self._flow(twin, names)
         worth = _of_free(_by_unit(flow, pattern), free)
-        return self.best(worth, _counts(layers, free), seed)
+        return self.best(worth, layers, free, seed)
 
     def _flow(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         weights = [model.get_parameter(name) for name in names]
@@ -316,6 +363,23 @@ def _counts(
         kept = min(layer.initial, n_free)
         counts[layer.name] = math.ceil(n_free * (kept / n_free) ** share) if share < 1 else kept
     return counts
+
+
+def _count_over_all(
+    layers: Sequence[PlannedLayer], free: Mapping[str, Tensor], share: float = 1.0
+) -> int:
+    """Return how many units all layers keep together: the density of them all, rounded once.
+
+    Rounded layer by layer, a model of many small layers has some more or fewer than its density
+    says, and in the rounds of SynFlow another density than that of the whole.
+    """
+    n_free, wanted = 0, 0.0
+    for layer in layers:
+        own = int(free[layer.name].sum()) if layer.name in free else layer.units
+        n_free += own
+        wanted += min(layer.initial_density * layer.units, own)  # some of it may be held
+    kept: float = n_free * (wanted / n_free) ** share
+    return max(math.ceil(kept) if share < 1 else math.floor(kept + 0.5), len(layers))
 
 
 def _of_free(worth: Mapping[str, Tensor], free: Mapping[str, Tensor]) -> dict[str, Tensor]:

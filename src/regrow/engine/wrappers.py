@@ -1,4 +1,4 @@
-"""Finds the user's own module inside DDP, DataParallel, averaged and compiled models."""
+"""Finds the user's own module inside DDP, DataParallel, Fabric, averaged and compiled models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WRAPPERS = (
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the user's own module inside DDP, DataParallel, AveragedModel or torch.compile.
+    """Return the user's own module inside DDP, DataParallel, AveragedModel, Fabric, torch.compile.
 
     Example:
         >>> inner = nn.Linear(2, 2)
@@ -40,6 +40,11 @@ def peel(model: nn.Module) -> Iterator[nn.Module]:
     while isinstance(inside, nn.Module):
         yield (model := inside)
         # By class and not by the attribute `module` alone, which a user's own model may have; what
-        # torch.compile makes is known by its private attribute only.
-        wrapped = isinstance(model, _WRAPPERS)
-        inside = model.module if wrapped else getattr(model, "_orig_mod", None)
+        # torch.compile makes is known by its private attribute only, and Fabric's wrapper by its
+        # name, since Lightning need not be installed.
+        if isinstance(model, _WRAPPERS):
+            inside = model.module
+        elif type(model).__name__ == "_FabricModule":
+            inside = getattr(model, "_forward_module", None)
+        else:
+            inside = getattr(model, "_orig_mod", None)

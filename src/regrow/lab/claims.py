@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from regrow.lab.statistics import Interval
-from regrow.lab.view import View
+from regrow.lab.view import NotRun, View
 
 __all__ = [
     "Claim",
@@ -37,6 +37,7 @@ class Verdict:
         effect: the size that was judged, with its interval; None if there is nothing to judge.
         unit: of the effect, such as "points of accuracy".
         why: anything a reader must know beside the rule.
+        held: why there is no verdict whatever the effect is, such as trials that are yet to run.
 
     Raises:
         ValueError: a decision without an effect, or from fewer than three seeds.
@@ -46,6 +47,7 @@ class Verdict:
     effect: Interval | None = None
     unit: str = ""
     why: str = ""
+    held: str = ""
 
     def __post_init__(self) -> None:
         if self.outcome == "inconclusive":
@@ -55,13 +57,14 @@ class Verdict:
             raise ValueError(f"{seeds} seeds: no verdict from fewer than {SEEDS_NEEDED}")
 
     def __str__(self) -> str:
-        """Say the effect and its interval, then why.
+        """Say what holds it back, then the effect and its interval, then why.
 
         Example:
             >>> str(Verdict("supported", Interval(1.0, 0.5, 1.5, 3), "points"))
             '1 points (95 % interval 0.5 to 1.5, n = 3)'
         """
-        return "; ".join(part for part in (_effect(self.effect, self.unit), self.why) if part)
+        parts = (self.held, _effect(self.effect, self.unit), self.why)
+        return "; ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,10 @@ class Claim:
     def judge(self, records: View) -> Verdict:
         """Decide it; records that are missing or unfit make it inconclusive, and are named.
 
+        Args:
+            records: seen by their labels. If trials that the rule reads have not run yet, or the
+                preset is too small to judge, the effect is told but no verdict.
+
         Example:
             >>> from regrow.lab.effects import gain
             >>> decide = lambda view: above(gain("RigL", "static").interval(view), 0)
@@ -90,10 +97,38 @@ class Claim:
             >>> claim.judge(View([])).why
             'there are no records to judge by'
         """
+        verdict = self._decided(records)
+        if records.gaps.too_small:
+            return _held(verdict, records.gaps.too_small)
+        if (waiting := self._waiting(records)) == 0:
+            return verdict
+        if not records.gaps.accepted:
+            return _held(verdict, f"unfinished: {_trials(waiting)} not run yet")
+        said = (verdict.why, f"{_trials(waiting)} that it asks for left out")
+        return replace(verdict, why="; ".join(filter(None, said)))
+
+    def _decided(self, records: View) -> Verdict:
         try:
             return self.decide(records)
         except (ValueError, LookupError, ArithmeticError) as error:
             return Verdict("inconclusive", why=str(error) or type(error).__name__)
+
+    def _waiting(self, records: View) -> int:
+        """Count the trials that the rule reads and that have not run.
+
+        The rule itself tells, asked once more as if they were there. Where it then cannot be
+        followed to its end, it may read any of them.
+        """
+        missing = {record.identity: record for _, record in records.gaps.rows}
+        if not missing:
+            return 0
+        filled = records.filled()
+        try:
+            self.decide(filled)
+        except (ValueError, LookupError, ArithmeticError):
+            return len(missing)
+        read = {identity for _, r in filled.rows if isinstance(r, NotRun) for identity in r.read}
+        return len(read)
 
 
 def above(interval: Interval, bar: float, unit: str = "") -> Verdict:
@@ -211,6 +246,16 @@ def _judged(interval: Interval, unit: str, yes: bool, no: bool) -> Verdict:
         return few
     outcome: Outcome = "supported" if yes else "not supported" if no else "inconclusive"
     return Verdict(outcome, interval, unit)
+
+
+def _held(verdict: Verdict, reason: str) -> Verdict:
+    """Keep the effect, take the verdict away, and with it words that give verdicts on parts."""
+    why = "" if "supported" in verdict.why else verdict.why
+    return Verdict("inconclusive", verdict.effect, verdict.unit, why, reason)
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial{'s' if count != 1 else ''}"
 
 
 def _effect(interval: Interval | None, unit: str) -> str:

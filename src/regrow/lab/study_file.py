@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from regrow.lab.files import read_json, write_json
 
-__all__ = ["Order", "add_order", "command", "read_orders"]
+__all__ = ["Order", "add_order", "command", "leave_out", "left_out", "read_orders"]
 
 _FILE = "study.json"
 
@@ -67,7 +67,35 @@ def add_order(order: Order, out: Path) -> None:
                 {"preset": o.preset, "data": o.data, "command": command(o)}
                 for o in [*orders, order]
             ]
+            # What was left out of other trials says nothing of those that are asked for now.
             write_json(out / _FILE, {"study": order.study, "runs": runs})
+
+
+def leave_out(why: str, out: Path) -> None:
+    """Note that trials which were asked for will not run, and why; claims are judged without them.
+
+    Until more is asked for in the folder.
+
+    Args:
+        why: a sentence for the report; it must not hang on what the records say.
+        out: the folder.
+
+    Raises:
+        FileNotFoundError: no study was run there.
+        ValueError: no reason is given.
+    """
+    if not why.strip():
+        raise ValueError("left_out='': say why trials are left out")
+    read_orders(out)
+    with FileLock(out / f".{_FILE}.lock"):
+        content = read_json(out / _FILE)
+        if content.get("left_out") != why:
+            write_json(out / _FILE, content | {"left_out": why})
+
+
+def left_out(out: Path) -> str:
+    """Return why trials of a folder will not run; empty if nobody has said that they will not."""
+    return str(read_json(out / _FILE).get("left_out", ""))
 
 
 def read_orders(out: Path) -> list[Order]:

@@ -17,10 +17,13 @@ from regrow.lab.records import Records
 from regrow.lab.report import page
 from regrow.lab.section import Section
 from regrow.lab.study import Study
-from regrow.lab.study_file import Order, read_orders
-from regrow.lab.view import View
+from regrow.lab.study_file import Order, left_out, read_orders
+from regrow.lab.trial import Trial
+from regrow.lab.view import Gaps, NotRun, View
 
 __all__ = ["Found", "find", "study_page"]
+
+SMOKE = "smoke"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Found:
         failures: trials that failed.
         damaged: what is wrong with files that cannot be read.
         orders: what was asked for, and the identities of its trials.
+        waiting: trials that were asked for and have neither finished nor failed.
+        left_out: why those will not run; empty if nobody has said that they will not.
     """
 
     study: Study
@@ -40,11 +45,24 @@ class Found:
     failures: Sequence[Failure]
     damaged: Sequence[str]
     orders: Mapping[Order, Sequence[str]]
+    waiting: Sequence[NotRun] = ()
+    left_out: str = ""
 
     @functools.cached_property
     def view(self) -> View:
-        """The records by their labels."""
-        return View.of(self.records)
+        """The records by their labels, and what is not there.
+
+        Trials of the smoke preset are for tests: beside those of another preset they are left out,
+        by themselves they decide nothing.
+        """
+        real = {one for order, ones in self.orders.items() if order.preset != SMOKE for one in ones}
+        smoke = {one for ones in self.orders.values() for one in ones} - real if real else set()
+        gaps = Gaps(
+            [(labels, r) for r in self.waiting for labels in r.labels if r.identity not in smoke],
+            accepted=bool(self.left_out),
+            too_small="" if real or not self.orders else "smoke preset: too small to judge",
+        )
+        return View(View.of(one for one in self.records if one.identity not in smoke).rows, gaps)
 
     @functools.cached_property
     def verdicts(self) -> list[tuple[Claim, Verdict]]:
@@ -60,9 +78,7 @@ class Found:
     @property
     def missing(self) -> int:
         """How many trials that were asked for have neither finished nor failed."""
-        wanted = {identity for identities in self.orders.values() for identity in identities}
-        there = {one.identity for one in (*self.records, *self.failures)}
-        return len(wanted - there)
+        return len(self.waiting)
 
 
 def find(folders: Sequence[Path], load: Callable[[str], Study]) -> Found:
@@ -91,13 +107,24 @@ def find(folders: Sequence[Path], load: Callable[[str], Study]) -> Found:
     failures = read_failures(*folders, damaged=damaged.append)
     orders: dict[Order, list[str]] = {}
     labels: dict[str, list[Labels]] = {}
+    trials: dict[str, Trial] = {}
     for order in dict.fromkeys(asked):
-        own = labels_by_identity(study.trials(order.preset, order.data))
+        labelled = study.trials(order.preset, order.data)
+        trials |= {one.trial.identity: one.trial for one in labelled}
+        own = labels_by_identity(labelled)
         orders[order] = list(own)
         for identity, more in own.items():
             known = labels.setdefault(identity, [])
             known += [one for one in more if one not in known]
-    return Found(study, records.labelled(labels), failures, damaged, orders)
+    there = {one.identity for one in (*records, *failures)}
+    waiting = [
+        NotRun(identity, trial.content, {}, {}, Path(), labels=labels[identity])
+        for identity, trial in trials.items()
+        if identity not in there
+    ]
+    reasons = [left_out(folder) for folder in folders]
+    why = "; ".join(dict.fromkeys(reasons)) if all(reasons) else ""
+    return Found(study, records.labelled(labels), failures, damaged, orders, waiting, why)
 
 
 def study_page(found: Found) -> str:
@@ -130,7 +157,9 @@ def _lead(found: Found, verdicts: Sequence[tuple[Claim, Verdict]]) -> list[str]:
     if found.failures:
         trials.append(f"{len(found.failures)} failed")
     if found.missing:
-        trials.append(f"{found.missing} not run yet")
+        trials.append(f"{found.missing} {'left out' if found.left_out else 'not run yet'}")
     said.append(f"Trials: {', '.join(trials)}.")
+    if found.missing and found.left_out:
+        said.append(f"Why trials are left out: {found.left_out}")
     said += [f"Left out: {words}." for words in found.damaged]
     return said

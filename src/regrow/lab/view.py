@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from regrow.lab.design import Label, Labels
 from regrow.lab.records import Record
 from regrow.lab.statistics import Interval, mean_interval
 
-__all__ = ["View"]
+__all__ = ["Gaps", "NotRun", "View"]
+
+
+@dataclass(frozen=True)
+class NotRun(Record):
+    """A trial that was asked for and has not run; it stands in while a rule is looked through.
+
+    Args:
+        read: gathers the identity of the trial once a rule asks for its numbers.
+    """
+
+    read: set[str] = field(default_factory=set, compare=False)
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Why records may be too few to be judged by.
+
+    Args:
+        rows: labels of each trial that was asked for and has neither finished nor failed.
+        accepted: whether it was decided, and said, that these are left out.
+        too_small: why no verdict at all may rest on these records; empty if one may.
+    """
+
+    rows: Sequence[tuple[Labels, NotRun]] = ()
+    accepted: bool = False
+    too_small: str = ""
 
 
 @dataclass(frozen=True)
@@ -19,9 +45,11 @@ class View:
 
     Args:
         rows: labels and records.
+        gaps: what is not there; figures and tables do without, claims are held back by it.
     """
 
     rows: Sequence[tuple[Labels, Record]]
+    gaps: Gaps = Gaps()
     # A page asks the same of the same records hundreds of times.
     _narrowed: dict[Any, View] = field(default_factory=dict, init=False, repr=False, compare=False)
     _axes: dict[str, list[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -31,6 +59,12 @@ class View:
         """See records by the labels they were kept with; those without labels are left out."""
         return cls([(labels, record) for record in records for labels in record.labels])
 
+    def filled(self) -> View:
+        """See what was not run as if it were there, so that a rule can be asked what it reads."""
+        read: set[str] = set()
+        waiting = {r.identity: replace(r, read=read) for _, r in self.gaps.rows}
+        return View([*self.rows, *((labels, waiting[r.identity]) for labels, r in self.gaps.rows)])
+
     def __bool__(self) -> bool:
         """Whether there are any records."""
         return bool(self.rows)
@@ -38,6 +72,7 @@ class View:
     @property
     def records(self) -> list[Record]:
         """The records, each once, in the order of their identities."""
+        _note(self.rows)
         return sorted({r.identity: r for _, r in self.rows}.values(), key=lambda r: r.identity)
 
     @property
@@ -54,9 +89,12 @@ class View:
         key = tuple(sorted(wanted.items()))
         if key not in self._narrowed:
             allowed = {axis: v if isinstance(v, tuple) else (v,) for axis, v in wanted.items()}
-            self._narrowed[key] = View(
-                [row for row in self.rows if all(row[0].get(a) in v for a, v in allowed.items())]
-            )
+
+            def fits(row: tuple[Labels, Any]) -> bool:
+                return all(row[0].get(axis) in values for axis, values in allowed.items())
+
+            gaps = replace(self.gaps, rows=[row for row in self.gaps.rows if fits(row)])
+            self._narrowed[key] = View([row for row in self.rows if fits(row)], gaps)
         return self._narrowed[key]
 
     def at(self, **place: Any) -> View:
@@ -86,6 +124,7 @@ class View:
         """
         if len({"split" in labels for labels, _ in self.rows}) > 1:
             raise ValueError(f"only some are of a split: say which {self._differing()}")
+        _note(self.rows)
         values: dict[int, dict[int, float]] = {}
         for labels, record in {
             id(record): (labels, record) for labels, record in self.rows
@@ -94,7 +133,7 @@ class View:
             of_split = values.setdefault(int(labels.get("split", seed)), {})
             if seed in of_split:
                 raise ValueError(f"seed {seed} occurs twice: say which {self._differing()}")
-            of_split[seed] = measure(record)
+            of_split[seed] = 0.0 if isinstance(record, NotRun) else measure(record)
         if not values:
             raise ValueError("no records")
         return {place: sum(seeds.values()) / len(seeds) for place, seeds in values.items()}
@@ -110,3 +149,9 @@ class View:
         axes = dict.fromkeys(axis for labels, _ in self.rows for axis in labels if axis != "split")
         differ = [a for a in axes if len({labels.get(a) for labels, _ in self.rows}) > 1]
         return ", ".join(differ) or "records (two have the same labels)"
+
+
+def _note(rows: Iterable[tuple[Labels, Record]]) -> None:
+    for _, record in rows:
+        if isinstance(record, NotRun):
+            record.read.add(record.identity)

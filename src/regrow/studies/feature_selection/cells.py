@@ -13,7 +13,7 @@ import numpy as np
 from regrow.lab.effects import BySeed, Measure, level, percent
 from regrow.lab.records import Record
 from regrow.lab.tasks import mean_over_tasks
-from regrow.lab.view import View
+from regrow.lab.view import NotRun, View
 from regrow.studies.feature_selection.design import FASHION, SETS
 from regrow.studies.feature_selection.protocol import TEST_SHARE
 
@@ -122,6 +122,11 @@ def number(field: str) -> Callable[[Record], float]:
 
 def on_one_machine(view: View) -> View:
     """Keep the records of the processor that made most of them: seconds of two do not compare."""
-    made = Counter(record.environment.get("cpu") for record in view.records)
+    there = {record.identity: record for _, record in view.rows if not isinstance(record, NotRun)}
+    made = Counter(record.environment.get("cpu") for record in there.values())
     most = made.most_common(1)[0][0] if made else None
-    return View([row for row in view.rows if row[1].environment.get("cpu") == most])
+
+    def fits(record: Record) -> bool:
+        return isinstance(record, NotRun) or record.environment.get("cpu") == most
+
+    return View([row for row in view.rows if fits(row[1])], view.gaps)
