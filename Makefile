@@ -1,6 +1,7 @@
 # make venv    an environment in .venv with everything; the command is .venv/bin/regrow
 # make demo    sparse networks beside dense ones, with a report: about two minutes
 # make test    the whole suite
+# make test-long  whole smoke presets of studies, which the suite tries in part
 # make check   style, types, floors, documentation
 # make docs    the documentation in docs/_build/html, its examples run
 
@@ -9,7 +10,7 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: venv demo test check docs format clean
+.PHONY: venv demo test test-long check docs format clean
 
 venv: $(VENV)/.installed
 
@@ -24,6 +25,9 @@ demo: venv
 
 test: venv
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+test-long: venv
+	$(BIN)/python -m pytest -n $(WORKERS) -m long
 
 check: venv
 	$(BIN)/ruff check

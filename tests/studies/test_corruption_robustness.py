@@ -284,7 +284,7 @@ def test_a_page_is_made_of_any_part_of_the_records():
     assert not STUDY.sections(View([]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_smoke_preset_ends_with_a_page(tmp_path):
     command = [sys.executable, "-m", "regrow", "study", "run", "corruption-robustness"]
     command += ["--preset", "smoke", "--device", "cpu", "--out", str(tmp_path)]

@@ -9,13 +9,13 @@ from regrow.cli.bench import bench
 from regrow.studies.execution import bench as study
 from regrow.studies.execution.layers import compare_layers
 from regrow.studies.execution.memory import peak_memory
-from regrow.studies.execution.steps import Setting, compare
+from regrow.studies.execution.steps import StepSetting, compare
 from regrow.vision.models import mlp
 
 
 @pytest.fixture
 def small():
-    return Setting(
+    return StepSetting(
         "a small perceptron",
         lambda: mlp(20, 16, 10),
         (8, 20),

@@ -474,7 +474,7 @@ def test_the_page_of_all_selectors():
     assert STUDY.sections(View([])) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_smoke_preset_ends_with_a_page(tmp_path):
     command = [sys.executable, "-m", "regrow", "study", "run", "feature-selection"]
     command += ["--preset", "smoke", "--device", "cpu", "--out", str(tmp_path / "out")]

@@ -553,7 +553,7 @@ def test_a_part_of_the_smoke_preset_runs_and_makes_a_page(tmp_path):
     assert any(title.startswith("Adversarial training") for title in titles)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_smoke_preset_ends_with_a_page(tmp_path):
     command = [sys.executable, "-m", "regrow", "study", "run", "hard-samples"]
     command += ["--preset", "smoke", "--device", "cpu", "--out", str(tmp_path / "out")]

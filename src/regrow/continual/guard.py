@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 from torch.optim import Optimizer
 
-__all__ = ["Learner", "guard_"]
+__all__ = ["HasCurrentTask", "guard_"]
 
 
-class Learner(Protocol):
+class HasCurrentTask(Protocol):
     """What the guard looks at before every step."""
 
     @property
@@ -25,7 +25,7 @@ class Learner(Protocol):
         """The task that is shown."""
 
 
-def guard_(optimizer: Optimizer, learner: Learner) -> Any:
+def guard_(optimizer: Optimizer, learner: HasCurrentTask) -> Any:
     """Let an optimizer refuse to step on weights that are not its own; return the hook's handle."""
 
     def check(driven: Optimizer, *_: Any) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from regrow.execution.csr import dispatch
 from regrow.execution.csr.convolution import Convolution, ThroughDense
 from regrow.execution.csr.dense import DenseConvolution
-from regrow.execution.csr.geometry import Axis, Plan
+from regrow.execution.csr.geometry import Axis, OffsetPlan
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer, checked
 from regrow.execution.csr.memory import DENSE_WAY
@@ -171,7 +171,7 @@ class CsrConv(CsrLayer):
 
                 channels = (self.in_channels, self.out_channels)
                 vectors = dispatch.tile()
-                plan = Plan(axes, len(x), channels, self.groups, *vectors)
+                plan = OffsetPlan(axes, len(x), channels, self.groups, *vectors)
                 self._ways[key] = Shifted(self.index, plan, self.dimensions)
         return self._ways[key]
 

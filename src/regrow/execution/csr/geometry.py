@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["Axis", "Pass", "Plan"]
+__all__ = ["Axis", "OffsetPlan", "Pass"]
 
 _AXES = ctypes.c_int64 * 3
 _SCRATCH = 1 << 20  # bytes that stay in the second-level cache
@@ -116,7 +116,7 @@ def _band(size: list[int], reach: list[int], bytes_each: int, chunks: int) -> li
 
 
 @dataclass(frozen=True)
-class Plan:
+class OffsetPlan:
     """A convolution of images of one size.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regrow.execution.csr import layout, products
 from regrow.execution.csr.compressed import Compressed
-from regrow.execution.csr.geometry import Pass, Plan
+from regrow.execution.csr.geometry import OffsetPlan, Pass
 from regrow.execution.csr.index import Index
 
 __all__ = ["Shifted"]
@@ -33,7 +33,7 @@ class Shifted:
         dimensions: of the images.
     """
 
-    def __init__(self, index: Index, plan: Plan, dimensions: int) -> None:
+    def __init__(self, index: Index, plan: OffsetPlan, dimensions: int) -> None:
         self.index, self.plan, self.dimensions = index, plan, dimensions
 
     @cached_property

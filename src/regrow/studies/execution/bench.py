@@ -14,7 +14,7 @@ from regrow.lab.environment import environment
 from regrow.measure.timing import Timing
 from regrow.studies.execution.layers import WIDTHS, compare_layers
 from regrow.studies.execution.memory import peak_memory, perceptron
-from regrow.studies.execution.steps import Setting, compare
+from regrow.studies.execution.steps import StepSetting, compare
 from regrow.vision.models import resnet
 
 __all__ = ["DENSITIES", "PARTS", "SETTINGS", "measure", "surroundings", "table", "title"]
@@ -27,7 +27,7 @@ Rows = list[tuple[str, ...]]
 
 
 SETTINGS = {
-    "wide": Setting(
+    "wide": StepSetting(
         "perceptron 3072-4000-1000-4000-10, batch 128, Adam",
         partial(perceptron, (3072, 4000, 1000, 4000, 10)),
         (128, 3072),
@@ -35,7 +35,7 @@ SETTINGS = {
         torch.optim.Adam,
         exclude=("6.weight",),
     ),
-    "narrow": Setting(
+    "narrow": StepSetting(
         "perceptron 784-1000-1000-1000-10, batch 128, Adam",
         partial(perceptron, (784, 1000, 1000, 1000, 10)),
         (128, 784),
@@ -44,7 +44,7 @@ SETTINGS = {
         exclude=("6.weight",),
         dense_steps=50,
     ),
-    "resnet": Setting(
+    "resnet": StepSetting(
         "ResNet-20 of width 64, 32×32 images, batch 64, SGD with momentum",
         lambda: resnet(3, 64, 10),
         (64, 3, 32, 32),

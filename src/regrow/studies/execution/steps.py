@@ -21,11 +21,11 @@ from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.sparsify import sparsify
 from regrow.measure.timing import Timing
 
-__all__ = ["Comparison", "Setting", "compare"]
+__all__ = ["Comparison", "StepSetting", "compare"]
 
 
 @dataclass(frozen=True)
-class Setting:
+class StepSetting:
     """What is trained.
 
     Args:
@@ -69,7 +69,7 @@ class Comparison:
 class _Run:
     """One network being trained."""
 
-    def __init__(self, setting: Setting, density: float, *, bfloat16: bool = False) -> None:
+    def __init__(self, setting: StepSetting, density: float, *, bfloat16: bool = False) -> None:
         torch.manual_seed(0)
         self.model = setting.build()
         self.optimizer = setting.optimizer(self.model.parameters())
@@ -111,7 +111,7 @@ class _Run:
         return sum(times) / len(times), max(update - ordinary, 0.0) / sum(times)
 
 
-def compare(setting: Setting, densities: tuple[float, ...], turns: int = 5) -> list[Comparison]:
+def compare(setting: StepSetting, densities: tuple[float, ...], turns: int = 5) -> list[Comparison]:
     """Train dense and stored networks in turns, and time their steps.
 
     Args:
