@@ -83,7 +83,7 @@ class Adapter:
         """Set the dropped weights of averages to zero.
 
         Args:
-            *more: averages beside :attr:`averages`.
+            *more: averages beside ``averages``.
             always: also if the topology has not moved since the last call.
         """
         if self.sparse is None or not (always or self._averaged != len(self.sparse.history)):
