@@ -6,6 +6,7 @@ from itertools import permutations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 import regrow
@@ -133,3 +134,29 @@ def test_stored_weights_that_another_topology_took_are_missed_by_name(
         run = resume(saved, ("model", "optimizer", "sparsify", "sparse"), method, "csr")
         train(*run[:2], range(STOPPED, STOPPED + 1))
     assert torch.equal(saved["model"]["0.weight"], model.state_dict()["0.weight"])
+
+
+def test_a_layer_that_took_no_part_keeps_its_rescaled_weights():
+    """Model, then sparsify, then its state: weights that no step moved were loaded all the same."""
+
+    def build():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+        return model, torch.optim.SGD(model[0].parameters(), lr=0.1)
+
+    model, optimizer = build()
+    optimizer.add_param_group({"params": list(model[1].parameters())})
+    method = regrow.RigL(density=0.5, update_every=2)
+    sparse = regrow.sparsify(model, optimizer, method, total_steps=20, rescale=True)
+    for _ in range(5):
+        optimizer.zero_grad()
+        model[0](torch.ones(2, 8)).square().sum().backward()
+        optimizer.step()
+    fresh, other = build()
+    other.add_param_group({"params": list(fresh[1].parameters())})
+    again = regrow.sparsify(fresh, other, method, total_steps=20, rescale=True)
+    fresh.load_state_dict(model.state_dict())
+    other.load_state_dict(optimizer.state_dict())
+    again.load_state_dict(sparse.state_dict())
+    for one, two in zip(model.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(one, two)

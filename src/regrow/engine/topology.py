@@ -110,10 +110,14 @@ class Topology:
         return {layer.name: w.detach().clone() for layer, w in masked if not layer.full}
 
     @torch.no_grad()
-    def put_back_(self, values: Mapping[str, Tensor]) -> None:
-        """Write weights back that are still as the first masks left them."""
+    def put_back_(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+        """Write weights back that are still as the first masks left them, if the masks change."""
         for layer, weight in self.pairs():
-            if layer.name not in values:
+            if layer.name not in values or not isinstance(layer, MaskedLayer):
+                continue
+            # A layer that took no part in training has the same masks and weights in every run:
+            # its weights may have been loaded, and nothing is wanted back.
+            if torch.equal(whole(layer.mask).cpu() != 0, masks[layer.name].cpu()):
                 continue
             # By content: state dicts of sharded models are loaded past version counters.
             masked = values[layer.name].clone()
@@ -407,7 +411,7 @@ class Topology:
             layer.loading(state[layer.name], masks[layer.name], weight)
             for layer, weight in self.pairs()
         ]
-        finish([lambda: self.put_back_(before or {}), *loads, self.collect_, then])
+        finish([lambda: self.put_back_(before or {}, masks), *loads, self.collect_, then])
 
 
 def _seen(
