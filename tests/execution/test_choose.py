@@ -1,5 +1,7 @@
 """Layers are stored where that is faster: what is timed, what is chosen, and why."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -122,6 +124,44 @@ def test_the_plan_shows_what_was_chosen_and_why(clock):
     assert "stored layers are computed by" in text
     model(torch.randn(4, 8)).sum().backward()
     optimizer.step()
+
+
+def test_a_resumed_run_computes_layers_as_it_did_whatever_timings_say_now(clock):
+    def build(state=None):
+        model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        sparse = regrow.sparsify(
+            model,
+            optimizer,
+            regrow.SET(density=0.5, update_every=2),
+            total_steps=1000,
+            execution="auto",
+            example_inputs=torch.randn(4, 8),
+            state=state,
+        )
+        return model, optimizer, sparse
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(torch.ones(4, 8)).square().sum().backward()
+        optimizer.step()
+
+    clock["masked"], clock["csr"] = (2.0,), (1.0,)
+    parts = build()
+    for _ in range(3):
+        step(*parts[:2])
+    saved = [copy.deepcopy(one.state_dict()) for one in parts]
+    clock["masked"], clock["csr"] = (1.0,), (2.0,)
+    assert build()[2].plan.layers[0].execution == "masked"
+    again = build(saved[2])
+    again[0].load_state_dict(saved[0])
+    again[1].load_state_dict(saved[1])
+    assert {one.execution for one in again[2].plan.layers} == {"csr"}
+    for run in (parts, again):
+        for _ in range(3):
+            step(*run[:2])
+    for one, other in zip(parts[0].parameters(), again[0].parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_auto_without_examples_says_what_it_needs():

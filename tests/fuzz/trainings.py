@@ -227,9 +227,9 @@ def dense(case: dict[str, Any]) -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 def make_sparse(
-    case: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
+    case: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, state: Any = None
 ) -> regrow.Sparsifier:
-    """Make the model of a case sparse."""
+    """Make the model of a case sparse, or resume a state."""
     inputs = batch(0, case["dtype"])[0]
     needed = {
         "loss": partial(loss_of, step=1_000, dtype=case["dtype"]),
@@ -247,6 +247,7 @@ def make_sparse(
         rescale=case["rescale"],
         seed=case["seed"],
         example_inputs=inputs if case["execution"] == "auto" else None,
+        state=state,
     )
 
 
@@ -372,7 +373,11 @@ def saved(parts: Any) -> bytes:
 def resumed(case: dict[str, Any], file: bytes) -> Any:
     """Load a saved run into fresh objects, in the order that was drawn."""
     state = torch.load(io.BytesIO(file), weights_only=True)
-    parts = build(case)
+    # Without the state, timings choose anew how layers are computed, maybe otherwise.
+    needs_state = case["execution"] == "auto"
+    model, optimizer = dense(case)
+    sparse = make_sparse(case, model, optimizer, state["sparse"] if needs_state else None)
+    parts = model, optimizer, sparse
     for one, name in sorted(zip(parts, ("model", "optimizer", "sparse"), strict=True),
                             key=lambda pair: case["order"].index(pair[1])):  # fmt: skip
         one.load_state_dict(state[name])
@@ -430,8 +435,7 @@ def play(case: dict[str, Any]) -> str:
                 assert not (where := same(*states)), (
                     f"resumed at {case['resume_at']}, differs: {where}"
                 )
-            # Timings choose anew at every start, and layers computed otherwise round otherwise.
-            if step == case["resume_at"] and case["execution"] != "auto":
+            if step == case["resume_at"]:
                 other = resumed(case, saved(parts))
     return "ran"
 

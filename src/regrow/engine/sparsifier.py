@@ -275,6 +275,7 @@ class Sparsifier:
             "version": VERSION,
             "method": self.method.name,
             **Progress(self.steps, self.total_steps, self.seed, self.history).state_dict(),
+            "execution": {layer.name: layer.execution for layer in self.plan.layers},
             "layers": self._topology.state_dict(),
         }
 

@@ -130,7 +130,12 @@ def sparsify(
         first = _first_units(model, method, plan, seed, held)
         plan = _with_counts(plan, first)
     if backend is not None and backend.assign is not None:
-        plan = backend.assign(model, optimizer, method, plan, example_inputs)
+        # What is timed anew may be chosen otherwise, and weights that were stored would not fit.
+        saved_how = (state or {}).get("execution")
+        if saved_how is None:
+            plan = backend.assign(model, optimizer, method, plan, example_inputs)
+        else:
+            plan = _as_saved(plan, saved_how)
     else:
         every = tuple(replace(layer, execution=execution) for layer in plan.layers)
         plan = replace(plan, layers=every)
@@ -242,6 +247,17 @@ def _with_saved_counts(plan: Plan, method: Method, saved: Mapping[str, Any]) -> 
         return plan
     layers = [_recounted(layer, *read_counts(layer, saved[layer.name])) for layer in plan.layers]
     return Plan(tuple(layers), plan.skipped)
+
+
+def _as_saved(plan: Plan, saved: Mapping[str, str]) -> Plan:
+    """Return the plan with each layer computed as it was when the state was saved."""
+    why = "as in the saved state"
+    return replace(
+        plan,
+        layers=tuple(
+            replace(one, execution=saved.get(one.name, MASKED), why=why) for one in plan.layers
+        ),
+    )
 
 
 def _recounted(layer: PlannedLayer, initial: int, final: int) -> PlannedLayer:

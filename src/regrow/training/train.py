@@ -40,6 +40,7 @@ def start(
         torch.cuda.reset_peak_memory_stats(device)
     if source is None:
         source = problem.open(setting, run)
+    saved = run.load() if run.options.get("execution") == "auto" else None
     torch.manual_seed(setting.seed)
     return Trainer(
         setting,
@@ -50,6 +51,7 @@ def start(
         device,
         execution=run.options.get("execution", "masked"),
         graphs=run.options.get("graphs", True),
+        saved=saved["training"]["sparse"] if saved is not None else None,
     )
 
 

@@ -41,6 +41,7 @@ class Trainer(Generic[SourceT]):
         counts: of the same: sums over the samples of a batch, by name.
         device: where.
         execution: of sparse layers, as for :func:`regrow.sparsify`.
+        saved: a saved topology that will be loaded: "auto" computes each layer as it was then.
         graphs: capture the model's passes as CUDA graphs.
 
     Attributes:
@@ -63,6 +64,7 @@ class Trainer(Generic[SourceT]):
         *,
         execution: str = "masked",
         graphs: bool = False,
+        saved: Mapping[str, Any] | None = None,
     ) -> None:
         self.setting, self.source, self.device = setting, source, device
         self.loss, self.counts = loss, counts
@@ -90,6 +92,7 @@ class Trainer(Generic[SourceT]):
             execution=execution,
             example_inputs=example,
             seed=setting.seed,
+            state=saved if execution == "auto" else None,
         )
         self.schedule: LRScheduler = LambdaLR(self.optimizer, self._factor)
         self.scaler = torch.amp.GradScaler(
