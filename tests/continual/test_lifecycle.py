@@ -12,7 +12,7 @@ from torch import nn
 import regrow
 from regrow.continual import CapacityError, TaskNetwork, group_norm_
 from regrow.engine.allocation import ERK, Uniform
-from regrow.engine.patterns import FanIn
+from regrow.engine.patterns import Channel, FanIn
 from regrow.engine.scores import Momentum
 
 
@@ -302,3 +302,20 @@ def test_group_norms_take_the_place_of_batch_norms(lab):
         group_norm_(model, 0)
     with pytest.raises(ValueError, match="model is a batch norm"):
         group_norm_(nn.BatchNorm1d(2))
+
+
+@pytest.mark.parametrize("reuse", ["all", "none"])
+def test_what_is_free_is_counted_in_outputs_however_weights_are_stored(lab, reuse):
+    """Of a transposed convolution, whose weights are (in, out, *kernel), inputs were counted."""
+    model = nn.Sequential(
+        nn.Unflatten(1, (8, 3)), nn.ConvTranspose1d(8, 6, 2), nn.Flatten(), nn.Linear(24, 3)
+    )
+    network = TaskNetwork(model, static(density=1 / 3, pattern=Channel()), reuse=reuse)
+    for task in range(3):
+        lab.learn(network, 3)
+        network.finish_task()
+        used = network.used()["1.weight"].any(2)
+        assert used.all(0).equal(used.any(0))
+        assert int(used.all(0).sum()) == 2 * (task + 1)
+    with pytest.raises(CapacityError, match=r"units is free|nothing is free"):
+        lab.learn(network, 3)

@@ -164,20 +164,9 @@ class TestRefuses:
         with pytest.raises(ValueError, match=r"0.weight has no shape yet: run one batch"):
             make_plan(nn.Sequential(nn.LazyLinear(3)), HALF)
 
-    @pytest.mark.parametrize(
-        "model", [nn.ConvTranspose2d(3, 2, 3), nn.Sequential(nn.ConvTranspose1d(3, 2, 3))]
-    )
-    @pytest.mark.parametrize("pattern", [Channel(), FanIn(), NM(2, 4)])
-    def test_outputs_of_a_transposed_convolution(self, model, pattern):
-        """Constant fan-in and N:M gave a constant fan-out: its weights are (in, out, *kernel)."""
-        with pytest.raises(
-            ValueError, match=r"pattern=.* does not fit (0\.)?weight: it goes by out"
-        ):
-            make_plan(model, regrow.Static(density=0.5, pattern=pattern))
-
-    @pytest.mark.parametrize("pattern", [Element(), Kernel(), Block(2)])
-    def test_no_pattern_that_does_not_go_by_outputs(self, pattern):
-        make_plan(nn.ConvTranspose2d(3, 2, 3), regrow.Static(density=0.5, pattern=pattern))
+    def test_no_pattern_of_a_transposed_convolution(self):
+        for pattern in (Element(), Kernel(), Block(2), Channel(), FanIn(), NM(2, 4)):
+            make_plan(nn.ConvTranspose2d(4, 2, 3), regrow.Static(density=0.5, pattern=pattern))
 
     @pytest.mark.parametrize(
         ("density", "message"),

@@ -399,6 +399,20 @@ def test_weights_of_8_bits_are_refused_by_name():
     regrow.sparsify(model, optimizer, method, total_steps=500, exclude="1.weight")
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_a_model_converted_to_8_bits_afterwards_is_told_what_to_do(dtype):
+    """The mask was cast along, and everything after failed in the middle of torch."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparse = regrow.sparsify(model, optimizer, regrow.SET(density=0.5), total_steps=500)
+    masks = sparse.masks
+    model[1].weight = nn.Parameter(model[1].weight.detach().to(dtype), requires_grad=False)
+    for call in (sparse.metrics, sparse.state_dict, optimizer.step):
+        with pytest.raises(RuntimeError, match=r"1\.weight was converted to .*float8.* a copy"):
+            call()
+    assert all(mask.equal(masks[name]) for name, mask in sparse.masks.items())
+
+
 @pytest.mark.parametrize(
     ("method", "refused"), [(regrow.SET(density=0.5), True), (regrow.Static(density=0.5), False)]
 )

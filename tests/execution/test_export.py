@@ -1,5 +1,6 @@
 """Trained networks leave whole: every way out leads back to the same weights."""
 
+import io
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from torch import nn
 
 import regrow
 from regrow.engine.patterns import Block
+from regrow.execution.block import linear as block
 from regrow.execution.csr.layer import CsrLayer
 from regrow.execution.export import (
     _places,
@@ -205,3 +207,36 @@ def test_without_the_extra_the_error_names_it(tmp_path):
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install '.[export]'" in ran.stderr
+
+
+class TestBlocks:
+    """Layers of blocks, which are plain torch but for one operator."""
+
+    @pytest.mark.parametrize("strict", [True, False])
+    def test_torch_exports_them(self, image, strict):
+        model, _ = MODELS["block"]()
+        exported = torch.export.export(model, (image,), strict=strict)
+        assert "regrow" in str(exported.graph)
+        assert torch.equal(exported.module()(image), model(image))
+
+    def test_onnx_gets_a_dense_product_of_the_same_weights(self, image, monkeypatch):
+        """It knows no products of blocks, and an exporter's error says nothing of the way out."""
+        model, _ = MODELS["block"]()
+        monkeypatch.setattr(block, "_for_onnx", lambda: True)
+        exported = torch.export.export(model, (image,), strict=False)
+        assert "regrow" not in str(exported.graph)
+        monkeypatch.undo()
+        torch.testing.assert_close(exported.module()(image), model(image))
+
+    # What the exporters and their packages have to say is not ours.
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("dynamo", [True, False])
+    def test_onnx_computes_the_same(self, image, dynamo):
+        pytest.importorskip("onnxscript", reason="torch needs it for this")
+        runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+        model, _ = MODELS["block"]()
+        file = io.BytesIO()
+        torch.onnx.export(model, (image,), file, dynamo=dynamo, external_data=False)
+        session = runtime.InferenceSession(file.getvalue())
+        (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), model(image))

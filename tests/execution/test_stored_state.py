@@ -240,6 +240,12 @@ def test_memory_that_is_none_is_never_given_to_c():
         memory.empty(3)
 
 
+def to_onnx(model, x):
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package, reason=f"torch needs {package} for this")
+    return torch.onnx.export(model, (x,), dynamo=True, verbose=False)
+
+
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*legacy.*")
 @pytest.mark.parametrize(
@@ -249,8 +255,9 @@ def test_memory_that_is_none_is_never_given_to_c():
         lambda model, x: torch.export.export(model, (x,), strict=False),
         torch.jit.trace,
         lambda model, x: torch.onnx.export(model, (x,), io.BytesIO(), dynamo=False),
+        to_onnx,
     ],
-    ids=["export", "export, not strict", "trace", "onnx"],
+    ids=["export", "export, not strict", "trace", "onnx", "onnx by dynamo"],
 )
 def test_an_export_names_the_dense_way_out(export):
     model, _, x = _images()

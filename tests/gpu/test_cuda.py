@@ -38,10 +38,17 @@ def build(name, **options):
     return kind(**{name: value for name, value in offered.items() if name in fields})
 
 
+def bare(weights, device):
+    """A module of bare weights (out, in) on a device; said once they are there."""
+    model = nn.ParameterDict({str(i): nn.Parameter(weight) for i, weight in enumerate(weights)})
+    model.to(device)
+    for weight in model.parameters():
+        weight.output_dim = 0  # no layer holds them that would tell
+    return model
+
+
 def run(method, device, steps=12):
-    model = nn.ParameterDict(
-        {str(i): nn.Parameter(on_grid(*s, seed=i).to(device)) for i, s in enumerate(SIZES)}
-    )
+    model = bare([on_grid(*s, seed=i) for i, s in enumerate(SIZES)], device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.25, momentum=0.5)
     sparse = regrow.sparsify(model, optimizer, method, total_steps=steps, include="*")
     for step in range(steps):
@@ -74,8 +81,7 @@ MOVING = [
 @pytest.mark.parametrize("name", MOVING)
 def test_the_host_waits_for_an_update_not_for_every_layer(name, host_waits):
     def waits(layers):
-        model = nn.ParameterDict({str(i): nn.Parameter(torch.randn(64, 64)) for i in range(layers)})
-        model.to("cuda")
+        model = bare([torch.randn(64, 64) for _ in range(layers)], "cuda")
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         method = build(name, stop_at=1.0, start_at=0)
         sparse = regrow.sparsify(model, optimizer, method, total_steps=100, include="*")

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from regrow.continual.task import count
 from regrow.engine.allocation import Allocation
+from regrow.engine.layouts import turned
 from regrow.engine.method import Method
+from regrow.engine.planned import PlannedLayer
 
 __all__ = [
     "Capacity",
@@ -166,7 +168,7 @@ class Remaining(Allocation):
 
 def for_task(
     method: Method,
-    shapes: Mapping[str, Shape],
+    layers: Sequence[PlannedLayer],
     free: Mapping[str, int],
     *,
     reuse: Reuse,
@@ -178,7 +180,7 @@ def for_task(
 
     Args:
         method: of the whole network.
-        shapes: of its layers.
+        layers: its planned layers.
         free: by layer, the units that no task has learnt.
         reuse: "chosen": a task chooses among all weights; else among the free ones.
         share: "fixed": its density is of all weights; "free": of those that are free.
@@ -189,7 +191,7 @@ def for_task(
     Raises:
         CapacityError: too little is free.
     """
-    units = {name: method.pattern.units(shape) for name, shape in shapes.items()}
+    units = {layer.name: layer.units for layer in layers}
     left = {name: free[name] / units[name] for name in units}
     share_of_all = sum(free.values()) / sum(units.values())
     room = dict.fromkeys(units, 1.0) if reuse == "chosen" else left
@@ -205,26 +207,33 @@ def for_task(
             "density from the first task on"
         )
     if when_full == "error" and share == "fixed" and reuse != "chosen":
-        _check_wanted(method, shapes, free, earlier)
+        _check_wanted(method, layers, free, earlier)
     if reuse == "chosen" and share == "fixed":
         return method
     if isinstance(method.density, Mapping):
         scale = left if share == "free" else dict.fromkeys(units, 1.0)
-        wanted = method.densities(shapes)
+        wanted = method.densities(_sizes(layers))
         limited = {n: min(wanted[n] * scale[n], room[n]) or 1.0 for n in wanted}
         return replace(method, density=limited)
     factor = share_of_all if share == "free" else 1.0
     return replace(method, allocation=Remaining(base=method.allocation, room=room, share=factor))
 
 
+def _sizes(layers: Sequence[PlannedLayer]) -> dict[str, Shape]:
+    return {layer.name: layer.layout.ordered(layer.shape) for layer in layers}
+
+
 def _check_wanted(
-    method: Method, shapes: Mapping[str, Shape], free: Mapping[str, int], earlier: int
+    method: Method, layers: Sequence[PlannedLayer], free: Mapping[str, int], earlier: int
 ) -> None:
-    densities = method.densities(shapes)
-    wanted = {name: method.pattern.kept(densities[name], shapes[name]) for name in shapes}
+    densities = method.densities(_sizes(layers))
+    wanted = {
+        layer.name: turned(method.pattern, layer.layout).kept(densities[layer.name], layer.shape)
+        for layer in layers
+    }
     slack = (earlier + 1) / 2
     together = not isinstance(method.density, Mapping)
-    groups = [list(shapes)] if together else [[name] for name in shapes]
+    groups = [list(wanted)] if together else [[name] for name in wanted]
     for names in groups:
         want, have = (sum(counts[name] for name in names) for counts in (wanted, free))
         if want - have > slack * len(names):

@@ -21,6 +21,7 @@ from regrow.continual.task import Task, check_classes, union
 from regrow.continual.views import View, find_head, new_head
 from regrow.engine.checks import check_choice
 from regrow.engine.layer import free_units
+from regrow.engine.layouts import turned
 from regrow.engine.method import Method
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.saved import pack, unpack
@@ -412,10 +413,14 @@ class TaskNetwork:
 
     def _method_for(self, density: float | Mapping[str, float] | None) -> Method:
         method = self.method if density is None else replace(self.method, density=density)
-        free = {n: int(free_units(method.pattern, ~used).sum()) for n, used in self.used().items()}
+        layers, used = self.plan.layers, self.used()
+        free = {
+            one.name: int(free_units(turned(method.pattern, one.layout), ~used[one.name]).sum())
+            for one in layers
+        }
         return for_task(
             method,
-            self._shapes,
+            layers,
             free,
             reuse=self.reuse,
             share=self.share,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from regrow.engine.layouts import turned
 from regrow.engine.patterns import Pattern
 from regrow.engine.planned import PlannedLayer
 from regrow.engine.ranks import ALONE, Ranks
@@ -93,6 +94,7 @@ class KeptWeights(Start):
 
 
 def _units(layer: PlannedLayer, kept: Tensor, pattern: Pattern) -> Tensor:
+    pattern = turned(pattern, layer.layout)
     units = pattern.reduce(kept) > 0
     if not units.any():
         raise ValueError(f"{layer.name} keeps no weight at all: exclude it, or prune less")

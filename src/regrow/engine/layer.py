@@ -132,7 +132,17 @@ class MaskedLayer(SparseLayer):
     # ------------------------------------------------------------------ every step
 
     def follow_(self, weight: Tensor) -> None:
-        """Take the weight's device, dtype and memory format, should the model have been moved."""
+        """Take the weight's device, dtype and memory format, should the model have been moved.
+
+        Raises:
+            RuntimeError: the weight has 8 bits now, which torch neither multiplies nor compares.
+        """
+        if weight.is_floating_point() and weight.itemsize == 1:
+            raise RuntimeError(
+                f"{self.name} was converted to {weight.dtype} since sparsify(), and 8-bit weights "
+                "cannot be masked: convert a copy of the model, or call remove() on the Sparsifier "
+                "first"
+            )
         mask = self.mask.to(device=device_of(weight), dtype=weight.dtype)
         self.mask = laid_out_as(weight, mask)
         self.fired = self.fired.to(device_of(weight))

@@ -63,6 +63,7 @@ class LinkPrediction(Score):
     """
 
     elementwise: ClassVar[bool] = False
+    joins: ClassVar[bool] = True
 
     rule: Literal["CH2", "CH3"] = "CH3"
     by: Literal["path", "node"] = "path"
@@ -139,6 +140,7 @@ class RelativeImportance(Score):
     """
 
     elementwise: ClassVar[bool] = False
+    joins: ClassVar[bool] = True
     grows: ClassVar[bool] = False
 
     def __call__(self, signals: Signals) -> Tensor:
@@ -172,6 +174,11 @@ class Soft(Score):
 
     elementwise: ClassVar[bool] = False
     grows: ClassVar[bool] = False
+
+    @property
+    def joins(self) -> bool:  # type: ignore[override]
+        """Whether the score depends on which outputs and inputs weights join."""
+        return self.score.joins
 
     @property
     def drops(self) -> bool:  # type: ignore[override]

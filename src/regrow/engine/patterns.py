@@ -1,7 +1,8 @@
 """Patterns: which weights form a unit, to be kept, dropped and grown together.
 
 A pattern maps a weight to a grid of units. Selection works on the grid and never learns what lies
-behind it, so every method runs on every pattern. Weights are laid out (out, in, *kernel).
+behind it, so every method runs on every pattern. Weights are laid out (out, in, *kernel); those
+that are stored otherwise are seen so (:mod:`regrow.engine.layouts`).
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Pattern(ABC):
 
     Attributes:
         single: whether every unit is one weight.
-        by_output: whether units or groups belong to one output, the first dimension of a weight;
-            that of a transposed convolution is its input.
+        by_output: whether units or groups belong to one output, the first dimension of a weight as
+            it is laid out here.
     """
 
     single: ClassVar[bool] = False
@@ -112,7 +113,8 @@ class Element(Pattern):
 class Kernel(Pattern):
     """Every (out, in) pair is a unit: the whole kernel of a convolution of any dimension.
 
-    A linear layer's kernels hold one weight each.
+    A linear layer's kernels hold one weight each. In a grouped convolution, transposed or not, a
+    pair is an output and an input of its group.
 
     Source: the granularity of dynamic sparse feature fusion, E2ENet (arXiv 2312.04727).
 
@@ -162,7 +164,9 @@ class Channel(Pattern):
 class Block(Pattern):
     """Every b×b tile of the matrix (out, in·kernel) is a unit.
 
-    Tiles at the right and lower edge hold fewer weights when b does not divide the matrix.
+    Tiles at the right and lower edge hold fewer weights when b does not divide the matrix. The
+    matrix of a transposed convolution is (in, out·kernel), as it is stored. Of experts in one
+    tensor each is a matrix, and no tile reaches into two.
 
     Args:
         size: the side b of a tile, at least 1.

@@ -12,6 +12,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from regrow.engine.chains import follows
 from regrow.engine.layouts import UNKNOWN, Layout, is_conv1d, layouts_of, turned
 from regrow.engine.method import Method
+from regrow.engine.patterns import Block, Kernel
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.presence import parametrized_by, why_not_free
 
@@ -91,7 +92,8 @@ def make_plan(
     if bad := [f"{name}: {why}" for name in shapes if (why := why_not_free(model, name))]:
         raise ValueError(f"{'; '.join(bad)}; or exclude it")
     layouts = layouts_of(model)
-    _check_pattern(method, {name: layouts.get(name, UNKNOWN) for name in shapes})
+    for name, shape in shapes.items():
+        _check_layout(method, name, len(shape), layouts.get(name, UNKNOWN))
     _check_tables(model, method, shapes)
     return Plan(tuple(_planned_layers(method, shapes, follows(model), layouts)), skipped)
 
@@ -102,7 +104,9 @@ def _planned_layers(
     after: Mapping[str, str],
     layouts: Mapping[str, Layout],
 ) -> Iterable[PlannedLayer]:
-    initial, final = method.initial_densities(shapes), method.densities(shapes)
+    # Of experts in one tensor, how wide each is decides, not how many they are.
+    sizes = {name: layouts.get(name, UNKNOWN).ordered(shape) for name, shape in shapes.items()}
+    initial, final = method.initial_densities(sizes), method.densities(sizes)
     for name, shape in shapes.items():
         layout = layouts.get(name, UNKNOWN)
         pattern = turned(method.pattern, layout)
@@ -191,25 +195,34 @@ def _why_dense(
     return None
 
 
-def _check_pattern(method: Method, layouts: Mapping[str, Layout]) -> None:
-    """Raise ValueError if a pattern goes by outputs and a weight's are not known."""
-    if not method.pattern.by_output:
-        return
-    for name, layout in layouts.items():
-        # A transposed convolution's outputs are spread over its groups: (in, out/groups, *kernel).
-        if layout.kind == "transposed":
-            why = "a transposed convolution's first dimension is its input"
-        elif layout.output is None:
-            why = (
-                "which dimension of this weight that is is not known: say so by setting "
-                "output_dim = 0 or 1 on the parameter"
-            )
-        else:
-            continue
+def _check_layout(method: Method, name: str, dimensions: int, layout: Layout) -> None:
+    """Raise ValueError if a pattern or a score goes by something a weight's layout does not say."""
+    pattern = method.pattern
+    say = (
+        "say so by output_dim = 0 or 1 on the parameter (of experts in one tensor, output_dim = 1 "
+    )
+    say += "and input_dim = 2, or the other way round)"
+    if pattern.by_output and layout.output is None:
         raise ValueError(
-            f"pattern={method.pattern} does not fit {name}: it goes by outputs, and {why}; "
-            "exclude it or use Element(), Kernel() or Block(b)"
+            f"pattern={pattern} does not fit {name}: it goes by outputs, and which dimension of "
+            f"this weight that is is not known: {say}; exclude it or use Element(), Kernel() or "
+            "Block(b)"
         )
+    # A convolution over one dimension has as many dimensions as experts in one tensor.
+    if isinstance(pattern, Kernel | Block) and layout == UNKNOWN and dimensions == 3:
+        raise ValueError(
+            f"pattern={pattern} does not fit {name}: whether its three dimensions are those of a "
+            f"convolution or of experts in one tensor is not known: {say}; exclude it or use "
+            "Element()"
+        )
+    for role in ("drop", "grow"):
+        score = getattr(method, role, None)
+        if layout.experts and score is not None and score.joins:
+            raise ValueError(
+                f"{role}={score!r} does not fit {name}: it reads which inputs and outputs the "
+                "weights of one layer join, and this tensor holds several experts; exclude it or "
+                "use another score"
+            )
 
 
 def _check_tables(model: nn.Module, method: Method, shapes: dict[str, tuple[int, ...]]) -> None:

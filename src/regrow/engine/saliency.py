@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from regrow.engine.layouts import turned
 from regrow.engine.patterns import Pattern
 from regrow.engine.planned import PlannedLayer
 from regrow.engine.ranks import ALONE, Ranks
@@ -80,7 +81,7 @@ class Start(ABC):
         Args:
             model: is left as it was.
             layers: the planned layers; their initial counts sum to what is kept.
-            pattern: what a unit is.
+            pattern: what a unit is, of weights stored as (out, in, *kernel).
             seed: for what is drawn at random.
             free: the units that may be chosen, bool tensors on the grids; all of a layer without.
             ranks: the processes that train this model together.
@@ -91,7 +92,7 @@ class Start(ABC):
         # On a copy: scoring runs the model, which would move its batch statistics and leave
         # gradients.
         scores = self.scores_over(ranks, copy.deepcopy(model), [layer.name for layer in layers])
-        worth = _of_free(_by_unit(scores, pattern), free or {})
+        worth = _of_free(_by_unit(scores, layers, pattern), free or {})
         return self.best(worth, layers, free or {}, seed)
 
     def best(
@@ -317,11 +318,11 @@ class SynapticFlow(Start):
         for round_ in range(1, self.rounds):
             # Flow is scored anew for what is left: in one go SynFlow, too, would all but empty some
             # layers.
-            worth = _of_free(_by_unit(flow, pattern), free)
+            worth = _of_free(_by_unit(flow, layers, pattern), free)
             chosen = self.highest(worth, layers, free, round_ / self.rounds)
             _prune_(twin, layers, pattern, chosen, free)
             flow = self._flow(twin, names)
-        worth = _of_free(_by_unit(flow, pattern), free)
+        worth = _of_free(_by_unit(flow, layers, pattern), free)
         return self.best(worth, layers, free, seed)
 
     def _flow(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
@@ -402,17 +403,23 @@ def _prune_(
     for layer in layers:
         units = chosen[layer.name]
         kept = units | ~free[layer.name] if layer.name in free else units
-        model.get_parameter(layer.name).mul_(pattern.expand(kept, layer.shape))
+        spread = turned(pattern, layer.layout).expand(kept, layer.shape)
+        model.get_parameter(layer.name).mul_(spread)
 
 
-def _by_unit(scores: Mapping[str, Tensor], pattern: Pattern) -> dict[str, Tensor]:
+def _by_unit(
+    scores: Mapping[str, Tensor], layers: Sequence[PlannedLayer], pattern: Pattern
+) -> dict[str, Tensor]:
     """Sum the scores of every unit's weights."""
     bad = [name for name, score in scores.items() if not bool(score.isfinite().all())]
     if bad:
         raise FloatingPointError(
             f"the score of {', '.join(bad)} is NaN or infinite: check the model's weights"
         )
-    return {name: pattern.reduce(score.detach()) for name, score in scores.items()}
+    return {
+        layer.name: turned(pattern, layer.layout).reduce(scores[layer.name].detach())
+        for layer in layers
+    }
 
 
 def _best_over_all(worth: Mapping[str, Tensor], k: int) -> dict[str, Tensor]:

@@ -86,6 +86,7 @@ class Score(ABC):
 
     Attributes:
         elementwise: whether a weight's score depends on the signals of that weight alone.
+        joins: whether it depends on which outputs and inputs the layer's weights join.
         drops: whether the score tells active units apart, so that it can choose which to drop.
         grows: whether the score tells inactive units apart, so that it can choose which to grow.
         exact: whether :meth:`lowest` chooses exactly as many as it is asked for.
@@ -94,6 +95,7 @@ class Score(ABC):
     """
 
     elementwise: ClassVar[bool] = True
+    joins: ClassVar[bool] = False
     drops: ClassVar[bool] = True
     grows: ClassVar[bool] = True
     exact: ClassVar[bool] = True

@@ -191,12 +191,8 @@ def _first_units(
             "only whole models are scored: use a method that starts at random, or "
             "DistributedDataParallel"
         )
-    if other := [o.name for o in plan.layers if turned(method.pattern, o.layout) != method.pattern]:
-        raise ValueError(
-            f"start={type(method.start).__name__} with pattern={method.pattern}: "
-            f"{', '.join(other)} is not stored as (out, in, ...); exclude it or start at random"
-        )
-    free = {name: free_units(method.pattern, mask) for name, mask in available.items()}
+    patterns = {layer.name: turned(method.pattern, layer.layout) for layer in plan.layers}
+    free = {name: free_units(patterns[name], mask) for name, mask in available.items()}
     if nothing := [name for name, units in free.items() if not units.any()]:
         raise ValueError(f"available: no unit of {', '.join(nothing)} is free: exclude it")
     # Each rank scores its own data: without averaging and broadcasting, replicas would start with

@@ -7,7 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["StoredModule"]
+__all__ = ["DENSE_WAY", "StoredModule"]
+
+DENSE_WAY = (
+    "give the dense model the weights and export that: "
+    "dense.load_state_dict(regrow.execution.export.dense_state_dict(model))"
+)
 
 
 class StoredModule(nn.Module):

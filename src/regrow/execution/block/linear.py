@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from regrow.execution.block.dense import scatter_blocks
 from regrow.execution.block.index import BlockIndex
@@ -25,7 +26,8 @@ class BlockLinear(StoredModule):
 
     The gradient of the whole dense weight, which growing by gradient needs, is formed on demand:
     with ``captures`` True a backward pass keeps the layer's inputs and output gradients, until
-    ``release()``. Inside torch.compile such a pass breaks the graph, others do not.
+    ``release()``. Inside torch.compile such a pass breaks the graph, others do not. ONNX, which has
+    no products of blocks, gets a dense one.
 
     Args:
         in_features: size of the last dimension of the input.
@@ -108,6 +110,10 @@ class BlockLinear(StoredModule):
             bias = None if bias is None else bias.to(dtype)
         elif x.dtype != weight.dtype:
             raise TypeError(f"input is {x.dtype}, weight {weight.dtype}: cast one, or use autocast")
+        if _for_onnx():  # which has no products of blocks
+            return functional.linear(
+                x, scatter_blocks(weight, self.positions, self.index.shape), bias
+            )
         flat = x.reshape(-1, self.in_features)
         y: Tensor = block_linear(flat, weight, bias, self.layout, self.out_features)
         if self.captures and y.requires_grad:
@@ -202,6 +208,13 @@ class BlockLinear(StoredModule):
 
 def _parameter(values: Tensor) -> nn.Parameter:
     return values if isinstance(values, nn.Parameter) else nn.Parameter(values)
+
+
+def _for_onnx() -> bool:
+    """Tell whether the layer is called by an export to ONNX, either of torch's two."""
+    # The cheapest questions first: this is asked at every call.
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return (torch.compiler.is_exporting() or tracing) and torch.onnx.is_in_onnx_export()
 
 
 def _append_at_backward(captured: list[tuple[Tensor, Tensor]], x: Tensor, y: Tensor) -> None:

@@ -13,7 +13,7 @@ from regrow.execution.csr.dense import DenseConvolution
 from regrow.execution.csr.geometry import Axis, OffsetPlan
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer, checked
-from regrow.execution.csr.memory import DENSE_WAY
+from regrow.execution.stored_module import DENSE_WAY
 
 if TYPE_CHECKING:  # it binds the C library when imported
     from regrow.execution.csr.shifted import Shifted

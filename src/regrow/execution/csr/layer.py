@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from regrow.execution.csr import dispatch
 from regrow.execution.csr.index import Index
-from regrow.execution.csr.memory import DENSE_WAY
-from regrow.execution.stored_module import StoredModule
+from regrow.execution.stored_module import DENSE_WAY, StoredModule
 
 __all__ = ["CsrLayer", "checked"]
 

@@ -14,7 +14,7 @@ from regrow.execution.csr.dispatch import kernels
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.largest import highest_of_product
 from regrow.execution.csr.layer import CsrLayer, checked
-from regrow.execution.csr.memory import DENSE_WAY
+from regrow.execution.stored_module import DENSE_WAY
 
 __all__ = ["CsrLinear"]
 

@@ -11,12 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["DENSE_WAY", "empty", "empty_strided"]
+from regrow.execution.stored_module import DENSE_WAY
 
-DENSE_WAY = (
-    "give the dense model the weights and export that: "
-    "dense.load_state_dict(regrow.execution.export.dense_state_dict(model))"
-)
+__all__ = ["empty", "empty_strided"]
 
 
 def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
