@@ -67,6 +67,8 @@ class _UNet(Segmenter):
     ) -> None:
         super().__init__(in_channels, num_classes, channels, strides, deep_supervision)
         self.kernels = _kernels(kernels, len(self.channels))
+        if repeats < 1:
+            raise ValueError(f"convolutions={repeats}: must be at least 1")
         steps = list(zip(self.channels, self.channels[1:], self.strides, strict=False))
         self.ups = nn.ModuleList(
             nn.ConvTranspose3d(below, here, stride, stride) for here, below, stride in steps
