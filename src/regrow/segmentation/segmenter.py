@@ -110,7 +110,7 @@ class Segmenter(nn.Module):
     Sides that the strides do not divide are padded at their end with the border's values, and the
     outputs are cut back: output i has ⌈side / stride of level i⌉ voxels along each axis.
 
-    A subclass calls :meth:`add_heads` last and defines :meth:`features`.
+    A subclass calls :meth:`add_heads` last and defines :meth:`features`, or defines :meth:`scores`.
 
     Args:
         in_channels: of the volume.
@@ -176,6 +176,11 @@ class Segmenter(nn.Module):
         """Return what the heads read, the full resolution first."""
         raise NotImplementedError
 
+    def scores(self, x: Tensor) -> list[Tensor]:
+        """Return what :meth:`forward` does, of sides that the strides divide."""
+        heads = self.heads if self.deep_supervision else self.heads[:1]
+        return [head(f) for head, f in zip(heads, self.features(x), strict=False)]
+
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Return the scores at full resolution; with deep supervision a list, those first.
 
@@ -191,12 +196,8 @@ class Segmenter(nn.Module):
         """
         self._check(x)
         sides = x.shape[2:]
-        features = self.features(_pad(x, self.scales[-1]))
-        heads = self.heads if self.deep_supervision else self.heads[:1]
-        outputs = [
-            _cut(head(feature), sides, scale)
-            for head, feature, scale in zip(heads, features, self.scales, strict=False)
-        ]
+        scores = self.scores(_pad(x, self.scales[-1]))
+        outputs = [_cut(s, sides, by) for s, by in zip(scores, self.scales, strict=False)]
         return outputs if self.deep_supervision else outputs[0]
 
     def _check(self, x: Tensor) -> None:
