@@ -28,7 +28,7 @@ from regrow.engine.criteria import (
     WeightTimesGradient,
 )
 from regrow.engine.links import Soft
-from regrow.engine.patterns import NM, Block, Channel, FanIn, Kernel
+from regrow.engine.patterns import NM, Block, Channel, FanIn, InputChannel, Kernel
 from regrow.engine.saliency import SynapticFlow
 from regrow.engine.schedules import Cosine, Linear, Sigmoid, Steps
 from regrow.engine.scores import Gradient, Magnitude, Momentum, Random, Unfired
@@ -47,6 +47,7 @@ VARIANTS = {
     "RigL, fan-in": (regrow.RigL, {"pattern": FanIn()}),
     "RigL, blocks": (regrow.RigL, {"pattern": Block(2), "regrow_dropped": False}),
     "SET, channels": (regrow.SET, {"pattern": Channel()}),
+    "SET, input channels": (regrow.SET, {"pattern": InputChannel()}),
     "RigL, redistributed": (regrow.RigL, {"redistribute": "gradient"}),
     "whole kernels": (
         regrow.Dynamic,

@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import regrow
 from regrow.engine.allocation import Uniform
-from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel
+from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, InputChannel, Kernel
 from regrow.engine.plan import make_plan
 from regrow.engine.wrappers import unwrap
 
@@ -167,7 +167,7 @@ class TestRefuses:
     @pytest.mark.parametrize(
         "model", [nn.ConvTranspose2d(3, 2, 3), nn.Sequential(nn.ConvTranspose1d(3, 2, 3))]
     )
-    @pytest.mark.parametrize("pattern", [Channel(), FanIn(), NM(2, 4)])
+    @pytest.mark.parametrize("pattern", [Channel(), InputChannel(), FanIn(), NM(2, 4)])
     def test_outputs_of_a_transposed_convolution(self, model, pattern):
         """Constant fan-in and N:M gave a constant fan-out: its weights are (in, out, *kernel)."""
         with pytest.raises(

@@ -76,7 +76,9 @@ def layer_costs(
         [('0.weight', 16, 16.0), ('1.weight', 8, 8.0), ('others', 6, 0.0)]
     """
     twin = copy.deepcopy(unwrap(model)).to("meta")
-    flops = count_flops(twin, torch.zeros(tuple(shape), device="meta"))
+    kinds = [p.dtype for p in twin.parameters() if p.is_floating_point()]
+    kind = kinds[0] if kinds else None
+    flops = count_flops(twin, torch.zeros(tuple(shape), dtype=kind, device="meta"))
     shares = {}
     if method is not None:
         plan = make_plan(twin, method, include, exclude)

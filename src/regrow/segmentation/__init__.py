@@ -2,6 +2,7 @@
 
 from regrow.segmentation.fusion import feature_fusion, released_densities
 from regrow.segmentation.lattice import E2ENet
+from regrow.segmentation.links import channel_links, pack
 from regrow.segmentation.segmenter import Segmenter, channels_of, deep_supervision_weights
 from regrow.segmentation.unet import PlainConvUNet, ResidualEncoderUNet
 
@@ -10,8 +11,10 @@ __all__ = [
     "PlainConvUNet",
     "ResidualEncoderUNet",
     "Segmenter",
+    "channel_links",
     "channels_of",
     "deep_supervision_weights",
     "feature_fusion",
+    "pack",
     "released_densities",
 ]
