@@ -24,7 +24,16 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from regrow.engine.allocation import ER, ERK, Allocation, Uniform
-from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel, Pattern
+from regrow.engine.patterns import (
+    NM,
+    Block,
+    Channel,
+    Element,
+    FanIn,
+    InputChannel,
+    Kernel,
+    Pattern,
+)
 from regrow.engine.schedules import Constant, Cosine, Cubic, Early, Linear, Schedule, Sigmoid, Steps
 from regrow.engine.selection import seeded_generator
 from regrow.vision.models import conv_net
@@ -100,9 +109,14 @@ def densities() -> Figure:
 def patterns() -> Figure:
     """Draw masks of the same weight under every pattern."""
     shape = (8, 4, 2, 2)
-    chosen = (Element(), Kernel(), Channel(), Block(4), FanIn(), NM(1, 4))
-    figure = Figure(figsize=(8, 3.3), layout="constrained")
-    for axes, pattern in zip(figure.subplots(2, 3).flat, chosen, strict=True):
+    chosen = (
+        *(Element(), Kernel(), Channel(), InputChannel()),
+        *(Block(4), FanIn(), NM(1, 4)),
+    )
+    figure = Figure(figsize=(10, 3.3), layout="constrained")
+    *places, empty = figure.subplots(2, 4).flat
+    empty.set_axis_off()
+    for axes, pattern in zip(places, chosen, strict=True):
         _mask(axes, pattern, shape, 0.25)
     return figure
 

@@ -28,9 +28,9 @@ from regrow.engine.criteria import (
     WeightTimesGradient,
 )
 from regrow.engine.links import Soft
-from regrow.engine.patterns import NM, Block, Channel, FanIn
+from regrow.engine.patterns import NM, Block, Channel, FanIn, InputChannel, Kernel
 from regrow.engine.saliency import SynapticFlow
-from regrow.engine.schedules import Linear, Sigmoid, Steps
+from regrow.engine.schedules import Cosine, Linear, Sigmoid, Steps
 from regrow.engine.scores import Gradient, Magnitude, Momentum, Random, Unfired
 
 TOTAL, STOPPED = 40, 17  # updates every two steps: stopped in the middle of an interval
@@ -47,7 +47,17 @@ VARIANTS = {
     "RigL, fan-in": (regrow.RigL, {"pattern": FanIn()}),
     "RigL, blocks": (regrow.RigL, {"pattern": Block(2), "regrow_dropped": False}),
     "SET, channels": (regrow.SET, {"pattern": Channel()}),
+    "SET, input channels": (regrow.SET, {"pattern": InputChannel()}),
     "RigL, redistributed": (regrow.RigL, {"redistribute": "gradient"}),
+    "whole kernels": (
+        regrow.Dynamic,
+        {
+            "pattern": Kernel(),
+            "grow": Random(),
+            "drop_fraction": Cosine(0.5, 0.001),
+            "stop_at": 1.0,
+        },
+    ),
     "RigL, all layers together": (regrow.RigL, {"threshold": "global", "on_grow": "mean"}),
     "from SynFlow": (
         regrow.Dynamic,

@@ -12,10 +12,20 @@ import regrow
 from regrow.engine.allocation import Uniform
 from regrow.engine.criteria import AverageGradient, Running
 from regrow.engine.links import LinkPrediction
-from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel
+from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, InputChannel, Kernel
 from regrow.engine.scores import Gradient, Magnitude, Momentum, Random, SignedMagnitude, Unfired
 
-PATTERNS = (Element(), Kernel(), Channel(), Block(2), Block(5), FanIn(), NM(2, 4), NM(1, 2))
+PATTERNS = (
+    Element(),
+    Kernel(),
+    Channel(),
+    InputChannel(),
+    Block(2),
+    Block(5),
+    FanIn(),
+    NM(2, 4),
+    NM(1, 2),
+)
 GROWS = (
     Gradient(),
     Random(),
@@ -70,9 +80,12 @@ def check_mask(kind, pattern, layer, mask):
     elif isinstance(pattern, Element):
         assert int(mask.sum()) == layer.final
     else:
-        units = [unit for one in layers for unit in units_of(pattern, one)]
-        if isinstance(pattern, Block) and kind == "ConvTranspose2d":
+        if isinstance(pattern, InputChannel):
+            units = list(torch.cat(list(layers)).transpose(0, 1))  # one input of every layer
+        elif isinstance(pattern, Block) and kind == "ConvTranspose2d":
             units = units_of(pattern, mask)  # tiles of the matrix as it is stored
+        else:
+            units = [unit for one in layers for unit in units_of(pattern, one)]
         assert all(unit.all() or not unit.any() for unit in units)
         assert len(units) == layer.units
         assert sum(bool(unit.all()) for unit in units) == layer.final
@@ -119,7 +132,7 @@ def build(pattern, grow, density=0.5, fraction=0.6, **options):
 @pytest.mark.parametrize("pattern", PATTERNS, ids=repr)
 def test_every_growth_keeps_to_every_pattern_on_every_layer(pattern, grow, kind):
     joins = isinstance(grow, LinkPrediction)
-    if joins and isinstance(pattern, Channel):
+    if joins and isinstance(pattern, Channel | InputChannel):
         with pytest.raises(ValueError, match="a link needs an output and an input"):
             build(pattern, grow)
         return

@@ -14,12 +14,12 @@ from torch import nn
 import regrow
 from regrow.engine.allocation import Uniform
 from regrow.engine.links import LinkPrediction
-from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel
+from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, InputChannel, Kernel
 
 fast = settings(max_examples=60, deadline=None)
 
 BLOCKS = (Block(1), Block(2), Block(3), Block(64))
-PATTERNS = (Element(), Kernel(), Channel(), FanIn(), NM(1, 1), *BLOCKS)
+PATTERNS = (Element(), Kernel(), Channel(), InputChannel(), FanIn(), NM(1, 1), *BLOCKS)
 patterns = st.sampled_from(PATTERNS)
 shapes = st.lists(st.integers(1, 4), min_size=2, max_size=5).map(tuple)
 
@@ -35,6 +35,8 @@ def unit_of(pattern, shape, index):
             return index[:2]
         case Channel():
             return index[:1]
+        case InputChannel():
+            return index[1:2]
         case Block(size):
             column = 0
             for side, position in zip(shape[1:], index[1:], strict=True):
@@ -81,6 +83,7 @@ def test_reducing_a_spread_choice_gives_the_choice_back(pattern, shape, seed):
         (Kernel(), (8, 4, 3, 3, 3), (8, 4)),
         (Kernel(), (8, 4), (8, 4)),
         (Channel(), (8, 4, 3, 3), (8,)),
+        (InputChannel(), (8, 4, 3, 3), (4,)),
         (FanIn(), (8, 4, 3, 3), (8, 4, 3, 3)),
         (NM(2, 4), (8, 4), (8, 4)),
         (NM(2, 4), (8, 4, 3, 5), (8, 3, 5, 4)),

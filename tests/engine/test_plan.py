@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import regrow
 from regrow.engine.allocation import Uniform
-from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel
+from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, InputChannel, Kernel
 from regrow.engine.plan import make_plan
 from regrow.engine.wrappers import unwrap
 
@@ -165,7 +165,15 @@ class TestRefuses:
             make_plan(nn.Sequential(nn.LazyLinear(3)), HALF)
 
     def test_no_pattern_of_a_transposed_convolution(self):
-        for pattern in (Element(), Kernel(), Block(2), Channel(), FanIn(), NM(2, 4)):
+        for pattern in (
+            Element(),
+            Kernel(),
+            Block(2),
+            Channel(),
+            InputChannel(),
+            FanIn(),
+            NM(2, 4),
+        ):
             make_plan(nn.ConvTranspose2d(4, 2, 3), regrow.Static(density=0.5, pattern=pattern))
 
     @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import regrow
-from regrow.engine.patterns import Block, Channel, Element, Kernel
+from regrow.engine.patterns import Block, Channel, Element, InputChannel, Kernel
 from regrow.engine.scores import Gradient, Magnitude, Random, SignedMagnitude
 
 START, STOP, TOTAL = 1, 6, 8  # one update at every step of this window
@@ -39,7 +39,9 @@ def methods(draw):
     kind = draw(st.sampled_from([*simple, regrow.Dynamic, regrow.Dynamic]))
     options = {
         "density": draw(st.floats(0.01, 0.99)),
-        "pattern": draw(st.sampled_from([Element(), Kernel(), Channel(), Block(2), Block(3)])),
+        "pattern": draw(
+            st.sampled_from([Element(), Kernel(), Channel(), InputChannel(), Block(2), Block(3)])
+        ),
         "update_every": 1,
         "start_at": START,
         "stop_at": STOP,

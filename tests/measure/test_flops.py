@@ -200,3 +200,36 @@ def test_gradients_that_every_step_needs_are_counted_at_update_steps_too(kind, e
         optimizer.step()
     assert len(sparse.history) > 1
     assert training_flops(flops, sparse) == pytest.approx(expected)
+
+
+class Shared(nn.Module):
+    """A transposed and a grouped convolution, a linear layer, and one weight used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv3d(2, 4, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        self.up = nn.ConvTranspose3d(4, 6, (1, 2, 2), (1, 2, 2), bias=False)
+        self.grouped = nn.Conv3d(6, 6, 1, groups=3)
+        self.linear = nn.Linear(6, 6)
+        self.unused = nn.Linear(3, 3)
+
+    def forward(self, x):
+        x = self.grouped(self.up(self.down(x))).mean((2, 3, 4))
+        return self.linear(self.linear(x)) @ x.T
+
+
+def test_a_model_on_meta_counts_as_the_real_one_does_layer_by_layer():
+    """All memory on meta has one address, zero: everything was booked on the last weight."""
+    model = Shared()
+    real = count_flops(model, torch.randn(3, 2, 4, 8, 8))
+    meta = count_flops(Shared().to("meta"), torch.zeros(3, 2, 4, 8, 8, device="meta"))
+    assert real == meta
+    assert list(real.layers) == ["down.weight", "up.weight", "grouped.weight", "linear.weight"]
+    assert real.uncounted == ("unused.weight",)
+
+
+def test_a_transposed_convolution_takes_its_input_times_outputs_times_kernel():
+    model = nn.ConvTranspose3d(4, 6, (1, 2, 2), (1, 2, 2), bias=False)
+    flops = count_flops(model, torch.randn(3, 4, 5, 7, 8, requires_grad=True))
+    count = 2 * (3 * 4 * 5 * 7 * 8) * 6 * 4
+    assert flops.layers["weight"] == LayerFlops(count, count, count)

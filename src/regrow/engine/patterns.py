@@ -19,7 +19,7 @@ from torch.nn import functional
 from regrow.engine.allocation import units_kept
 from regrow.engine.selection import random_k, top_per_group
 
-__all__ = ["NM", "Block", "Channel", "Element", "FanIn", "Kernel", "Pattern"]
+__all__ = ["NM", "Block", "Channel", "Element", "FanIn", "InputChannel", "Kernel", "Pattern"]
 
 Shape = tuple[int, ...]
 
@@ -32,8 +32,8 @@ class Pattern(ABC):
 
     Attributes:
         single: whether every unit is one weight.
-        by_output: whether units or groups belong to one output, the first dimension of a weight as
-            it is laid out here.
+        by_output: whether units or groups belong to one output or one input, so that it matters
+            which dimension of a weight is which; weights are seen here as (out, in, ...).
     """
 
     single: ClassVar[bool] = False
@@ -158,6 +158,33 @@ class Channel(Pattern):
     def expand(self, units: Tensor, shape: Shape) -> Tensor:
         """Repeat each channel's value over its weights."""
         return units.reshape(units.shape + (1,) * (len(shape) - 1)).expand(shape)
+
+
+@dataclass(frozen=True)
+class InputChannel(Pattern):
+    """Every input channel (column of the weight) is a unit: all outputs read it, or none does.
+
+    What is left is a dense layer of fewer inputs. Of a grouped convolution a unit is one input of
+    every group.
+
+    Example:
+        >>> InputChannel().grid((8, 4, 3, 3))
+        (4,)
+    """
+
+    by_output: ClassVar[bool] = True
+
+    def grid(self, shape: Shape) -> Shape:
+        """Return (in,)."""
+        return shape[1:2]
+
+    def reduce(self, values: Tensor) -> Tensor:
+        """Sum over everything but the input channel."""
+        return values.flatten(2).sum((0, 2)) if values.ndim > 2 else values.sum(0)
+
+    def expand(self, units: Tensor, shape: Shape) -> Tensor:
+        """Repeat each channel's value over its weights."""
+        return units.reshape(1, -1, *(1,) * (len(shape) - 2)).expand(shape)
 
 
 @dataclass(frozen=True)

@@ -118,8 +118,9 @@ def count_flops(model: nn.Module, *inputs: Any) -> ModelFlops:
     """
     twin = copy.deepcopy(unwrap(model))
     weights = {name: p for name, p in twin.named_parameters() if p.ndim >= 2}
-    # By memory: a weight reaches its product as a view, transposed or flattened, of the parameter.
-    counter = _Counter({p.untyped_storage().data_ptr(): name for name, p in weights.items()})
+    # By storage: a weight reaches its product as a view, transposed or flattened, of the parameter.
+    # Not by address, which on the meta device is zero for all.
+    counter = _Counter({_storage(p): name for name, p in weights.items()})
     # Attention in its plain form: the fused kernels have no formula on every device.
     with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
         with counter:
@@ -239,8 +240,13 @@ class _Counter(TorchDispatchMode):
     def _name(self, operand: Any) -> str | None:
         if not isinstance(operand, Tensor):
             return None
-        return self.names.get(operand.untyped_storage().data_ptr())
+        return self.names.get(_storage(operand))
 
 
 def _differentiable(out: Any) -> bool:
     return isinstance(out, Tensor) and out.requires_grad
+
+
+def _storage(tensor: Tensor) -> int:
+    """Return what names a tensor's storage for as long as it lives."""
+    return int(tensor.untyped_storage()._cdata)
