@@ -120,7 +120,6 @@ SOME = [
     "AdamWScheduleFree",
     "SAM",
     "Lookahead",
-    "Lion",
     "Muon",
     "Adafactor",
 ]
