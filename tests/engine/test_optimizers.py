@@ -93,6 +93,7 @@ OPTIMIZERS = {
     "SGDScheduleFree": of(FREE, "SGDScheduleFree", 0.5),
     "RAdamScheduleFree": of(FREE, "RAdamScheduleFree", 0.01),
     "ScheduleFree around AdamW": around("ScheduleFreeWrapper"),
+    "SPlus": of(MORE, "SPlus", 0.01),
     "SAM": sharpness_aware(),
     "SAM, adaptive": sharpness_aware(adaptive=True),
     "LookSAM": sharpness_aware("LookSAM"),
@@ -343,6 +344,16 @@ def test_and_what_the_refusal_names_works(method, name):
     check(make, method(regrow.SET, on_grow="keep"))
 
 
+@pytest.mark.parametrize("name", ["VSGD", "DAdaptAdaGrad"])
+def test_who_divides_by_state_is_refused_at_once(method, name):
+    """Grown weights became NaN, and all others with them in the next step."""
+    make = of(MORE, name, 0.01)
+    with pytest.raises(ValueError, match=rf"{name} divides by .*on_grow='keep'"):
+        begin(make, method(regrow.SET))
+    begin(make, regrow.Static(density=0.3))  # grows nothing
+    check(make, method(regrow.SET, on_grow="keep"))
+
+
 @pytest.mark.parametrize("name", ["Adai", "AdamS"])
 def test_who_raises_without_gradients_is_refused_where_a_step_has_none(method, name):
     """Updates of RigL take a step's place; its message was "parameter size is 0"."""
@@ -410,7 +421,7 @@ def test_stored_layers_take_the_state_of_the_optimizer_inside_along(method, exec
     assert len(sparse.history) == TOTAL // EVERY - 1
 
 
-@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if "ScheduleFree" in n])
+@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if "Free" in n or n == "SPlus"])
 def test_what_eval_shows_is_sparse_after_every_step(method, name, caplog):
     model, optimizer, sparse = begin(OPTIMIZERS[name], method(regrow.RigL))
     with caplog.at_level(logging.WARNING, "regrow"):
@@ -444,9 +455,8 @@ def test_masked_gradients_keep_sams_first_phase_inside_the_masks(method):
 
 # ---------------------------------------------------------------------- a whole package
 
-# Zero is no start for what some keep: see below. Kron takes half a minute, LBFGS has its row above.
-NO_START = {"dadaptadagrad", "dadaptadan", "vsgd"}
-LEFT_OUT = NO_START | {"kron", "lbfgs"}
+# Kron takes half a minute, LBFGS has its row above.
+LEFT_OUT = {"kron", "lbfgs"}
 
 
 def of_the_package():

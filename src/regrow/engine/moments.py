@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from regrow.engine import quantised
-from regrow.engine.others import state_of
+from regrow.engine.others import divides_by_state, state_of
 from regrow.engine.sharding import local
 
 __all__ = [
@@ -93,6 +93,11 @@ def check_slots(
             (stored layers), which a slot that is not plain cannot.
         policy: with "keep" nothing is written, so that any slot will do.
     """
+    if policy != "keep" and divides_by_state(optimizer):
+        raise ValueError(
+            f"on_grow={policy!r}: {type(optimizer).__name__} divides by what it keeps of a weight, "
+            "and a grown one would find zero there: pass on_grow='keep' to the method"
+        )
     for name, weight, moving in weights:
         state = state_of(optimizer, weight)
         own = of_shape(state, weight)

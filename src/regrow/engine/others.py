@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 __all__ = [
+    "divides_by_state",
     "exchanges_weights",
     "holds",
     "inside",
@@ -31,6 +32,8 @@ _EXCHANGED = ("z", "x", "ema")
 
 # Of pytorch_optimizer: they average over all gradients, and raise if there is none.
 _MIND_NO_GRADIENTS = frozenset({"Adai", "AdamS", "Ranger21"})
+# Of the same: they divide by sums and estimates that do not start at zero.
+_DIVIDE_BY_STATE = frozenset({"DAdaptAdaGrad", "DAdaptAdan", "VSGD"})
 
 
 class Watcher(Protocol):
@@ -139,6 +142,11 @@ def keeps_copies(optimizer: Optimizer) -> bool:
 def minds_no_gradients(optimizer: Optimizer) -> bool:
     """Tell whether an optimizer is known to raise in a step for which no weight has a gradient."""
     return any(type(one).__name__ in _MIND_NO_GRADIENTS for one in inside(optimizer))
+
+
+def divides_by_state(optimizer: Optimizer) -> bool:
+    """Tell whether an optimizer is known to divide by state, which must not be set to zero then."""
+    return any(type(one).__name__ in _DIVIDE_BY_STATE for one in inside(optimizer))
 
 
 def weight_copies(optimizer: Optimizer, weight: Tensor) -> list[Tensor]:
