@@ -112,5 +112,46 @@ def test_every_method_keeps_to_every_pattern_or_refuses_it(build, train, pattern
         return
     if method.initial_density is None:
         follow(method, train)
-    elif isinstance(method, regrow.Dynamic):  # the density moves: no group could stay equal
+    else:  # the density moves: no group could stay equal
         assert pattern.group((1, 4)) is None
+
+
+MOVING = ("GMP", "GraNet", "ACDC")
+
+
+@pytest.mark.parametrize("name", MOVING)
+@pytest.mark.parametrize("pattern", [p for p in PATTERNS if p.group((1, 4)) is None], ids=repr)
+def test_moving_densities_count_whole_units_of_every_pattern(
+    build, train, nearest_count, pattern, name
+):
+    total = 20
+    options = {"density": 0.3, "update_every": 2, "pattern": pattern, "drop_fraction": 0.5}
+    method = build(regrow.METHODS[name], **options, start_at=2, stop_at=16)
+    model = Net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    sparse = regrow.sparsify(model, optimizer, method, total_steps=total)
+    found = []
+    for step in range(1, total + 1):
+        train(model, optimizer, [step])
+        if not sparse.history or sparse.history[-1].step != step:
+            continue
+        progress = (step - 2) / 14
+        share = method.density_path(progress) if progress < 1 else 0.0
+        counts, wanted = {}, {}
+        for layer in sparse.plan.layers:
+            mask = sparse.masks[layer.name]
+            units = pattern.reduce(mask.float()) > 0
+            assert mask.equal(pattern.expand(units, layer.shape))
+            assert not model.get_parameter(layer.name)[~mask].any()
+            moved = layer.final_density + (layer.initial_density - layer.final_density) * share
+            wanted[layer.name] = layer.final if step == 16 else nearest_count(moved, layer.units)
+            counts[layer.name] = int(units.sum())
+        if method.shrink == "global":  # who shrinks by how much, all layers decide
+            assert sum(counts.values()) == sum(wanted.values())
+            assert min(counts.values()) >= 1
+        else:
+            assert counts == wanted
+        found.append(sparse.density)
+        sparse._topology.check_state(sparse.state_dict()["layers"])
+    assert len(found) >= 4 or name == "ACDC"
+    assert max(found) > found[-1]

@@ -8,13 +8,14 @@ it finds in the slots is the policy. Slots held in 8 or fewer bits are read and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from regrow.engine import quantised
+from regrow.engine.others import divides_by_state, state_of
 from regrow.engine.sharding import local
 
 __all__ = [
@@ -57,7 +58,7 @@ def slots(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]
         >>> list(slots(optimizer, weight))
         ['momentum_buffer']
     """
-    state = optimizer.state.get(weight, {})
+    state = state_of(optimizer, weight)
     found: dict[str, Tensor] = {}
     for name, slot in of_shape(state, weight).items():
         if quantised.is_plain(slot):
@@ -73,7 +74,7 @@ def requantise_(
     optimizer: torch.optim.Optimizer, weight: Tensor, moments: dict[str, Tensor]
 ) -> None:
     """Write moments that :func:`slots` read from fewer bits back into the optimizer's state."""
-    state = optimizer.state.get(weight, {})
+    state = state_of(optimizer, weight)
     for name, values in moments.items():
         if state[name] is not values:
             quantised.write_(state, name, values)
@@ -92,13 +93,41 @@ def check_slots(
             (stored layers), which a slot that is not plain cannot.
         policy: with "keep" nothing is written, so that any slot will do.
     """
+    if policy != "keep" and divides_by_state(optimizer):
+        raise ValueError(
+            f"on_grow={policy!r}: {type(optimizer).__name__} divides by what it keeps of a weight, "
+            "and a grown one would find zero there: pass on_grow='keep' to the method"
+        )
     for name, weight, moving in weights:
-        state = optimizer.state.get(weight, {})
-        for key, slot in of_shape(state, weight).items():
+        state = state_of(optimizer, weight)
+        own = of_shape(state, weight)
+        squares, other = SQUARES & own.keys(), _elsewhere(state, weight)
+        if policy != "keep" and squares and other:
+            raise ValueError(
+                f"on_grow={policy!r}: beside {min(squares)!r} of {name}, {type(optimizer).__name__}"
+                f" keeps {other!r}, so that squares set alone would let grown weights move without "
+                "bound: pass on_grow='keep' to the method"
+            )
+        for key, slot in own.items():
             if quantised.is_plain(slot) or (policy == "keep" and not moving):
                 continue
             if moving or (quantised.is_codes(state, key) and not quantised.writable(state, key)):
                 raise ValueError(_refusal(optimizer, name, key, slot, policy, moving=moving))
+
+
+def _elsewhere(state: Mapping[str, Any], weight: Tensor) -> str | None:
+    """Return the name of moments that are no slots, or of a rotation of those that are.
+
+    Moments in one stack (AdEMAMix of bitsandbytes), a queue of gradients (AdaShift), the bases of
+    SOAP and Conda: if squares are set and what is divided by their root is not, moves explode.
+    """
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            if value.ndim > weight.ndim and value.shape[1:] == weight.shape:
+                return name
+        elif value is not None and not isinstance(value, int | float | str):
+            return name
+    return None
 
 
 def _refusal(
@@ -177,7 +206,7 @@ def restart_(optimizer: torch.optim.Optimizer, weight: Tensor) -> None:
         >>> round(float(slot[0]), 4)
         0.1
     """
-    state = of_shape(optimizer.state.get(weight, {}), weight)
+    state = of_shape(state_of(optimizer, weight), weight)
     for name in _FIRST.keys() & state.keys():
         if not quantised.is_plain(state[name]):
             continue
@@ -185,7 +214,7 @@ def restart_(optimizer: torch.optim.Optimizer, weight: Tensor) -> None:
         # Rprop multiplies its step sizes, so that a zero would stay zero; Adagrad's sums start
         # where the user has said.
         if first := float(group[_FIRST[name]]):
-            slot = local(optimizer.state[weight][name])
+            slot = local(state[name])
             slot.masked_fill_(slot == 0, first)
 
 
@@ -203,9 +232,13 @@ def remembers(optimizer: torch.optim.Optimizer, weight: Tensor) -> bool:
         >>> remembers(torch.optim.Adam([weight]), weight)  # it has not made a step
         False
     """
-    state = optimizer.state.get(weight, {})
+    state = state_of(optimizer, weight)
     names = of_shape(state, weight).keys()
-    return "momentum_buffer" in names or bool("exp_avg" in names and names & _SECOND)
+    return (
+        "momentum_buffer" in names
+        or bool("exp_avg" in names and names & _SECOND)
+        or {"state1", "state2"} <= names
+    )
 
 
 def momentum(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
@@ -231,5 +264,7 @@ def momentum(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
     state = slots(optimizer, weight)
     if "momentum_buffer" in state:
         return state["momentum_buffer"]
+    if "state2" in state:  # bitsandbytes
+        return state["state1"] / (state["state2"].sqrt() + 1e-8)
     size = state["exp_inf"] if "exp_inf" in state else state["exp_avg_sq"].sqrt()
     return state["exp_avg"] / (size + 1e-8)

@@ -74,7 +74,11 @@ def read(state: Mapping[str, Any], name: str) -> Tensor | None:
     if _with_table(state, name):
         table, scale = _table(state, name)
         blocks = _blocks(table[slot.int()])
-        return (blocks * scale.unsqueeze(1)).reshape(-1)[: slot.numel()].reshape(slot.shape)
+        return (
+            (blocks * scale.to(slot.device).unsqueeze(1))
+            .reshape(-1)[: slot.numel()]
+            .reshape(slot.shape)
+        )
     return slot.dequantize().contiguous() if _by_itself(slot) else None
 
 
@@ -86,8 +90,10 @@ def write_(state: Mapping[str, Any], name: str, values: Tensor) -> None:
     table, scale = _table(state, name)
     blocks = _blocks(values)
     # A scale never falls here: what was not changed keeps the codes it has.
-    torch.maximum(scale, blocks.abs().amax(1), out=scale)
-    wanted = blocks / scale.clamp(min=torch.finfo(scale.dtype).tiny).unsqueeze(1)
+    torch.maximum(scale, blocks.abs().amax(1).to(scale.device), out=scale)
+    # Paged codes lie in memory of the host, their scales may not.
+    divisor = scale.clamp(min=torch.finfo(scale.dtype).tiny).to(values.device)
+    wanted = blocks / divisor.unsqueeze(1)
     # The table is ascending: the nearest entry lies on either side of where a number belongs.
     above = torch.searchsorted(table, wanted).clamp(1, len(table) - 1)
     nearer = (wanted - table[above - 1]) <= (table[above] - wanted)

@@ -82,7 +82,6 @@ class Sparsifier:
         self._loaded = False
         # Should a saved topology come after trained weights, what the first masks take from them
         # is wanted back; the first step forgets it, before the optimizer's own state is made.
-        self._copying = keeps_copies(optimizer)
         self._before: Mapping[str, Tensor] = before or {}
         # A resumed run must not be masked by a topology of its own first: weights loaded before
         # would be lost under it.
@@ -443,8 +442,8 @@ class Sparsifier:
             logger.warning(message)
 
     def _mask_copies_(self) -> None:
-        """Mask what a schedule-free optimizer makes weights of: its eval() would fill them up."""
-        if self._copying:
+        """Mask what an optimizer makes weights of: schedule-free's z, Lookahead's slow weights."""
+        if keeps_copies(self._optimizer):
             self._topology.mask_copies_(lambda weight: weight_copies(self._optimizer, weight))
 
     def _expect_(self) -> None:

@@ -20,6 +20,7 @@ from regrow.engine.layer import free_units
 from regrow.engine.layouts import turned
 from regrow.engine.method import Method
 from regrow.engine.moments import check_slots
+from regrow.engine.others import exchanges_weights, minds_no_gradients
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.ranks import replicas
@@ -114,6 +115,7 @@ def sparsify(
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
     _check_dtypes(weights)
     _check_optimizer(optimizer, weights)
+    _check_together(optimizer, method)
     _check_not_sparse(weights)
     held = _check_masks(available or {}, weights, "available")
     fixed = _check_masks(frozen or {}, weights, "frozen")
@@ -315,6 +317,21 @@ def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> Non
         raise ValueError(
             f"optimizer does not hold {', '.join(missing)}: build it from this model's parameters "
             "(after the model is moved and wrapped), or exclude these weights"
+        )
+
+
+def _check_together(optimizer: Optimizer, method: Method) -> None:
+    """Raise ValueError if an optimizer and a method cannot do with each other."""
+    name, kind = method.name, type(optimizer).__name__
+    if method.replaces_step and minds_no_gradients(optimizer):
+        raise ValueError(
+            f"{name}'s updates take the place of a step, for which {kind} gets no gradient, and "
+            f"it raises without any: use {name}(replaces_step=False, ...) or another optimizer"
+        )
+    if method.reserves and exchanges_weights(optimizer):
+        raise ValueError(
+            f"{name} keeps weights aside of which {kind}, by train() and eval(), would make "
+            "others: use another optimizer, or a method that keeps none, such as RigL"
         )
 
 

@@ -102,7 +102,7 @@ class Topology:
 
     def note_(self) -> None:
         """Remember how often each weight was written: what comes on top is others' doing."""
-        self._versions = [local(weight)._version for weight in self._watched]
+        self._marks = [_mark(weight) for weight in self._watched]
 
     def values(self) -> dict[str, Tensor]:
         """Copy the weights that masks will change."""
@@ -140,7 +140,7 @@ class Topology:
     @property
     def written(self) -> bool:
         """Whether a weight was written since a write of this topology."""
-        return [local(weight)._version for weight in self._watched] != self._versions
+        return [_mark(weight) for weight in self._watched] != self._marks
 
     @torch.no_grad()
     def strays(self) -> dict[str, int]:
@@ -412,6 +412,15 @@ class Topology:
             for layer, weight in self.pairs()
         ]
         finish([lambda: self.put_back_(before or {}, masks), *loads, self.collect_, then])
+
+
+def _mark(weight: Tensor) -> tuple[int, int]:
+    """Return what changes when a weight is written in place, or given other values by ``.data =``.
+
+    A write in place *through* ``.data`` changes neither.
+    """
+    part = local(weight)
+    return part._version, part.data_ptr()
 
 
 def _seen(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from regrow.engine.others import inside
 from regrow.engine.sharding import local
 
 __all__ = ["finish", "unchanged_on_error"]
@@ -86,8 +87,10 @@ def unchanged_on_error(
         partial(group.__setitem__, "params", list(group["params"]))
         for group in optimizer.param_groups
     ]
-    state = {parameter: dict(slots) for parameter, slots in optimizer.state.items()}
-    undo.append(partial(_refill_, optimizer.state, state))
+    for one in inside(optimizer):
+        # Some keep numbers there, too, that belong to no parameter.
+        state = {k: dict(v) if isinstance(v, dict) else v for k, v in one.state.items()}
+        undo.append(partial(_refill_, one.state, state))
     for hooks in (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks):
         undo.append(partial(_refill_, hooks, dict(hooks)))
     try:

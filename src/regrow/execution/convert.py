@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from regrow.engine.dynamic import Dynamic
 from regrow.engine.method import Method
 from regrow.engine.moments import slots
+from regrow.engine.others import inside
 from regrow.engine.patterns import Block, Element, Pattern
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.scores import Gradient, Random
@@ -245,6 +246,8 @@ def hand_over_(
     # In place, within their groups: a scheduler holds these very dicts.
     for group in optimizer.param_groups:
         group["params"] = [new if p is old else p for p in group["params"]]
-    if old in optimizer.state:
-        kept = optimizer.state.pop(old)
-        optimizer.state[new] = kept | {n: convert_slot(slot) for n, slot in dense_slots.items()}
+    for one in inside(optimizer):
+        if old in one.state:
+            kept = one.state.pop(old)
+            moved = {n: convert_slot(s) for n, s in dense_slots.items() if n in kept}
+            one.state[new] = kept | moved
