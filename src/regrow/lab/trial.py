@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,7 +23,8 @@ class Trial(ABC):
     """One run of one setting with one seed: a frozen dataclass whose fields say all of it.
 
     Two trials with equal content are one trial; a field that does not change what is computed (such
-    as where data lie) does not belong here.
+    as where data lie) does not belong here. A field that came later, with metadata
+    ``{"later": True}``, belongs to the content where it is not at its default: identities stay.
 
     Args:
         seed: of everything random.
@@ -110,8 +111,15 @@ def plain(value: Any) -> Any:
         {'fraction': {'kind': 'Cosine', 'start': 0.3, 'end': 0.0}, 'sizes': [1, 2]}
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _inside(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: _inside(found) for f, found in _said(value)}
     return _inside(value)
+
+
+def _said(value: Any) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    for field in dataclasses.fields(value):
+        found = getattr(value, field.name)
+        if not (field.metadata.get("later") and found == field.default):
+            yield field, found
 
 
 def _inside(value: Any) -> Any:

@@ -41,6 +41,7 @@ def take_steps(
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     scaler: torch.amp.GradScaler | None = None,
     before_step: Callable[[], None] = lambda: None,
+    clip: Callable[[], None] | None = None,
 ) -> Iterator[Step]:
     """Take an optimizer step a batch; each is taken when it is asked for.
 
@@ -52,6 +53,7 @@ def take_steps(
         autocast: makes the context in which ``evaluate`` is called.
         scaler: of losses, for float16; None: they are taken as they are.
         before_step: is called when gradients are there and no step was taken yet.
+        clip: is called after that, when the gradients are those of the losses, not scaled.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     for batch in batches:
@@ -61,6 +63,9 @@ def take_steps(
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         before_step()
+        if clip is not None:
+            scaler.unscale_(optimizer)
+            clip()
         scaler.step(optimizer)
         scaler.update()
         schedule.step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -16,7 +16,7 @@ __all__ = ["Setting", "autocast", "learning_rate_factor", "make_optimizer"]
 
 _CHOICES = {
     "optimizer": ("sgd", "adamw"),
-    "schedule": ("steps", "cosine"),
+    "schedule": ("steps", "cosine", "poly"),
     "precision": ("float32", "bfloat16", "float16"),
 }
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -37,9 +37,12 @@ class Setting:
         nesterov: for "sgd".
         weight_decay: as the optimizer takes it.
         schedule: "steps" divides the learning rate by 10 at the milestones (1/2 and 3/4 of the run
-            unless others are given), "cosine" lets it fall to 0.
+            unless others are given), "cosine" lets it fall to 0, "poly" too, as (1 - progress)^0.9.
         milestones: for "steps": shares of the run.
         warmup: epochs in which the learning rate rises from 0.
+        clip: the largest norm of all gradients together; those of dropped weights do not count.
+            None: any norm.
+        include: the weights that may become sparse, as patterns; none: all that can be.
         exclude: weights that stay dense, as patterns such as "head.*".
         rescale: enlarge the weights kept at the start by 1/√density.
         precision: of the passes; weights are float32.
@@ -57,9 +60,11 @@ class Setting:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
-    schedule: Literal["steps", "cosine"] = "steps"
+    schedule: Literal["steps", "cosine", "poly"] = "steps"
     milestones: tuple[float, ...] = (0.5, 0.75)
     warmup: float = 0.0
+    clip: float | None = field(default=None, metadata={"later": True})
+    include: tuple[str, ...] = field(default=(), metadata={"later": True})
     exclude: tuple[str, ...] = ()
     rescale: bool = False
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -70,6 +75,13 @@ class Setting:
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name}={value!r}: must be one of {', '.join(choices)}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip={self.clip}: must be above 0; None does not clip")
+        if self.clip is not None:  # clipping masks the gradients first
+            try:
+                self.method.check_masking()
+            except RuntimeError as error:
+                raise ValueError(f"clip={self.clip}: {error}: clip=None") from error
         if not 0 <= self.warmup <= self.epochs:
             raise ValueError(f"warmup={self.warmup}: must lie in 0..{self.epochs}, the epochs")
 
@@ -81,8 +93,8 @@ def learning_rate_factor(
 
     Args:
         progress: through the run, from 0 to 1.
-        schedule: "cosine" falls from 1 to 0; "steps" is divided by 10 at each milestone; "constant"
-            stays.
+        schedule: "cosine" falls from 1 to 0; "poly" does so as (1 - progress)^0.9; "steps" is
+            divided by 10 at each milestone; "constant" stays.
         warmup: the share of the run in which the rate rises from 0.
         milestones: for "steps": shares of the run.
 
@@ -93,6 +105,8 @@ def learning_rate_factor(
     rise = min(1.0, progress / warmup) if warmup else 1.0
     if schedule == "constant":
         return rise
+    if schedule == "poly":
+        return rise * math.pow(1 - min(progress, 1.0), 0.9)
     if schedule == "cosine":
         return rise * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
     return rise * 0.1 ** sum(progress >= milestone for milestone in milestones)

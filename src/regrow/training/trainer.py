@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic
 
@@ -87,6 +88,7 @@ class Trainer(Generic[SourceT]):
             self.optimizer,
             setting.method,
             total_steps=self.steps,
+            include=setting.include or None,
             exclude=setting.exclude or None,
             rescale=setting.rescale,
             execution=execution,
@@ -152,7 +154,13 @@ class Trainer(Generic[SourceT]):
             autocast=self._autocast,
             scaler=self.scaler,
             before_step=before_step,
+            clip=self._clip if self.setting.clip is not None else None,
         )
+
+    def _clip(self) -> None:
+        if self.sparse.plan.layers:
+            self.sparse.mask_gradients_()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.setting.clip or math.inf)
 
     def _prepared(self, batch: Batch) -> Batch:
         inputs = self._placed(self.source.ready(batch.inputs))

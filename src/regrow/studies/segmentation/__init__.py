@@ -1,0 +1,1 @@
+"""Segmentation: the trial, and the page of a run."""
