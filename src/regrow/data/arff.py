@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from regrow.data.errors import decoding
+from regrow.reading import decoding
 from regrow.data.tables import Columns
 
 __all__ = ["read_arff"]

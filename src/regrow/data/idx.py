@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.data.errors import damaged, decoding
+from regrow.reading import damaged, decoding
 
 __all__ = ["read_idx"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.data.errors import damaged
+from regrow.reading import damaged
 
 __all__ = ["read_pickle"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from regrow.data.errors import decoding
+from regrow.reading import decoding
 from regrow.machine import needed
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from regrow.data.errors import decoding
+from regrow.reading import decoding
 from regrow.machine import needed
 
 __all__ = ["Columns", "as_numbers", "has_header", "read_csv", "read_parquet"]

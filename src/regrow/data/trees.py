@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path, PureWindowsPath
 
-from regrow.data.errors import damaged
+from regrow.reading import damaged
 
 __all__ = ["Tree", "open_tree", "stamp"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regrow.data.errors import decoding
+from regrow.reading import decoding
 from regrow.data.labels import check_labels
 from regrow.data.pictures import open_rgb
 from regrow.data.places import Places

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from regrow.data.download import Remote
-from regrow.data.errors import damaged
+from regrow.reading import damaged
 from regrow.data.kept import Arrays, kept
 from regrow.data.labels import check_labels
 from regrow.data.pickles import read_pickle

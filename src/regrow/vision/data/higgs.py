@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from regrow.data.arff import read_arff
-from regrow.data.errors import damaged, decoding
+from regrow.reading import damaged, decoding
 from regrow.data.kept import Arrays, kept
 from regrow.data.places import Places
 from regrow.data.tables import as_numbers, has_header, read_csv, read_parquet

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from regrow.data.download import Remote
-from regrow.data.errors import damaged
+from regrow.reading import damaged
 from regrow.data.kept import Arrays, kept
 from regrow.data.labels import check_labels
 from regrow.data.pictures import decode, is_image

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regrow.data.errors import damaged
+from regrow.reading import damaged
 from regrow.data.pictures import shorter_side
 from regrow.data.places import Places
 from regrow.engine.selection import seeded_generator

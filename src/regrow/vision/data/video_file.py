@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regrow.data.errors import damaged, decoding
+from regrow.reading import damaged, decoding
 from regrow.data.pictures import is_image, open_rgb
 from regrow.machine import needed
 
