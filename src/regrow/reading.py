@@ -16,6 +16,7 @@ from typing import IO, BinaryIO
 __all__ = [
     "LIMIT",
     "UnreadableError",
+    "allowed_size",
     "check_names",
     "check_size",
     "damaged",
@@ -124,7 +125,10 @@ def open_file(path: Path) -> BinaryIO:
         regrow.reading.UnreadableError: / is a folder, not a file: give a file's path
     """
     with decoding(path):
-        kind = stat.S_IFMT(path.stat().st_mode)
+        try:
+            kind = stat.S_IFMT(path.stat().st_mode)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: no such file") from None
     if kind != stat.S_IFREG:
         raise refused(path, f"is {_KINDS.get(kind, 'odd')}, not a file", "give a file's path")
     return path.open("rb")
@@ -183,7 +187,7 @@ def check_size(of: object, size: int, stored: int) -> None:
 more, of which 268,435,456 are allowed: if it is no mistake, set REGROW_MAX_UNPACKED=1000000000 or \
 more in the environment
     """
-    allowed = _allowed(stored)
+    allowed = allowed_size(stored)
     if size > allowed:
         raise refused(
             of,
@@ -208,7 +212,12 @@ def check_names(names: Collection[str], what: str) -> None:
         seen.add(name)
 
 
-def _allowed(stored: int) -> int:
+def allowed_size(stored: int) -> int:
+    """Return how many bytes a file of a size may unpack to, as of :func:`check_size`.
+
+    Raises:
+        UnreadableError: the environment says something else than a number.
+    """
     text = os.environ.get(LIMIT)
     if text is None:
         return max(_ALWAYS, _TIMES * stored)
