@@ -30,9 +30,9 @@ __all__ = [
 LIMIT = "REGROW_MAX_UNPACKED"
 """The environment variable with the bytes that a file may unpack to."""
 
-# A file may always unpack to this much (a picture of 89 million pixels, where Pillow warns, too) ...
+# A file may always unpack to this much: a picture of 89 million pixels, where Pillow warns, too.
 _ALWAYS = 256 << 20
-# ... and to this many times its size. Real tables and images stay below; gzip bombs reach 1,030.
+# And to this many times its size. Real tables and images stay below; gzip bombs reach 1,030.
 _TIMES = 200
 
 _PACKED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,8 @@ def map_npy(path: Path) -> npt.NDArray[Any]:
             raise ValueError(f"it holds {dtype}, objects of Python, which might run anything")
         if min(shape, default=0) < 0 or size != there:
             raise ValueError(f"{there} bytes for {dtype} of shape {shape}, which takes {size}")
-        order = "F" if fortran else "C"
+        order: Literal["F", "C"] = "F" if fortran else "C"
         if not size:  # which cannot be mapped
-            return np.empty(shape, dtype, order)
-        return np.memmap(file, dtype, "c", start, shape, order)
+            empty: npt.NDArray[Any] = np.empty(shape, dtype, order=order)
+            return empty
+        return np.memmap(path, dtype, "c", start, shape, order)

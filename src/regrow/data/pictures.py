@@ -65,7 +65,9 @@ def open_rgb(content: bytes | Path, of: str) -> Image.Image:
             picture = stack.enter_context(Image.open(io.BytesIO(whole), formats=_FORMATS))
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             why = f"has more pixels than are allowed ({error})"
-            raise refused(of, why, "if it is no mistake, raise PIL.Image.MAX_IMAGE_PIXELS") from None
+            raise refused(
+                of, why, "if it is no mistake, raise PIL.Image.MAX_IMAGE_PIXELS"
+            ) from None
         if picture.mode.startswith(("I", "F")):  # of which Pillow would cut off what is above 255
             raise ValueError(f"mode {picture.mode}, more than 8 bits a pixel: write it with 8")
         if picture.format == "PNG":
@@ -156,7 +158,7 @@ def read_image_parquet(
         ImportError: a package of the extra ``regrow[vision]`` is missing.
     """
     with needed("pyarrow", "vision"):
-        from pyarrow import parquet  # noqa: PLC0415
+        pass
     tables = [_image_table(path, image, label) for path in paths]
     labels = np.concatenate([table[label].to_numpy() for table in tables]).astype(np.int64)
     images, stored = decode(_encoded(paths, tables, image), len(labels))
@@ -196,7 +198,9 @@ def _image_table(path: Path, image: str, label: str) -> Any:
         return table
 
 
-def _encoded(paths: Sequence[Path], tables: Sequence[Any], image: str) -> Iterator[tuple[str, bytes]]:
+def _encoded(
+    paths: Sequence[Path], tables: Sequence[Any], image: str
+) -> Iterator[tuple[str, bytes]]:
     """Yield what to call each image in a message, and its content."""
     for path, table in zip(paths, tables, strict=True):
         for i, row in enumerate(table[image]):

@@ -202,7 +202,7 @@ def _column(name: str, column: Any) -> npt.NDArray[Any]:
         return values
     parts = []
     for chunk in column.chunks:
-        texts = np.append(chunk.dictionary.to_numpy(zero_copy_only=False).astype(object), None)
+        texts = np.array([*chunk.dictionary.to_pylist(), None], object)
         parts.append(texts[chunk.indices.fill_null(len(texts) - 1).to_numpy()])
     return np.concatenate(parts)
 

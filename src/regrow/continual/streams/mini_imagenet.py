@@ -106,7 +106,7 @@ def _listed(root: Path) -> dict[str, list[Path]]:
         with decoding(path):
             rows = csv.DictReader(io.StringIO(read_file(path).decode(), newline=""), strict=True)
             if not {"filename", "label"} <= set(rows.fieldnames or ()):
-                raise ValueError(f"its columns are {rows.fieldnames}: filename, label are needed")
+                raise ValueError(f"its columns are {rows.fieldnames}: filename, label needed")
             for row in rows:
                 if not (row["label"] and row["filename"]):
                     raise ValueError(f"line {rows.line_num} has no filename and label")

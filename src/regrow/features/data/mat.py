@@ -80,7 +80,7 @@ def _load(path: Path, names: tuple[str, str]) -> list[Any]:
             raise damaged(path, f"it is not read after {error.timeout:.0f} seconds") from None
         lines = ended.stderr.decode("utf-8", "replace").strip().splitlines() or ["no more is known"]
         if ended.returncode == NOT_THERE:
-            raise refused(path, lines[-1], "say x= and y=, or get it again")
+            raise refused(f"{path}:", lines[-1], "say x= and y=, or get it again")
         if ended.returncode:
             raise damaged(
                 path,

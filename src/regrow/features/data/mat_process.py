@@ -31,7 +31,7 @@ def _main(file: str, folder: str, memory: str, x: str, y: str) -> None:
     content: dict[str, Any] = loadmat(file, variable_names=[x, y])
     for name, saved_as in ((x, "x"), (y, "y")):
         if name not in content:
-            _end(f"has no variable {name!r}; it holds {', '.join(there) or 'none'}")
+            _end(f"no variable {name!r}; it holds {', '.join(there) or 'none'}")
         _save(content[name], name, Path(folder), saved_as)
 
 
@@ -46,7 +46,7 @@ def _save(value: Any, name: str, folder: Path, saved_as: str) -> None:
     for place, part in parts.items():
         array = np.asarray(part)
         if array.dtype.kind not in "biuf":
-            _end(f"has a variable {name!r} of {array.dtype}, not of numbers")
+            _end(f"variable {name!r} holds {array.dtype}, not numbers")
         np.save(folder / f"{place}.npy", array, allow_pickle=False)
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regrow.reading import damaged, decoding, read_file
 from regrow.data.pictures import shorter_side
 from regrow.data.places import Places
 from regrow.engine.selection import seeded_generator
+from regrow.reading import damaged, decoding, read_file
 from regrow.vision.data.video_file import find_video, read_frames
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regrow.reading import check_size, damaged, decoding, open_file
 from regrow.data.pictures import is_image, open_rgb
 from regrow.machine import needed
+from regrow.reading import check_size, damaged, decoding, open_file
 
 if TYPE_CHECKING:
     from PIL import Image
