@@ -9,9 +9,9 @@ import io
 import lzma
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 __all__ = [
     "LIMIT",
@@ -35,7 +35,7 @@ _ALWAYS = 256 << 20
 # And to this many times its size. Real tables and images stay below; gzip bombs reach 1,030.
 _TIMES = 200
 
-_PACKED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+_PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -160,8 +160,8 @@ def open_unpacked(path: Path, packed: bool | None = None) -> BinaryIO:
     file = open_file(path)
     start = file.read(2)
     file.seek(0)
-    opener = _PACKED.get(start) if packed is None else gzip.open if packed else None
-    if opener is None:
+    opener = _PACKED.get(b"\x1f\x8b" if packed else start)
+    if opener is None or packed is False:
         return file
     size = os.fstat(file.fileno()).st_size
     return io.BufferedReader(_Unpacked(opener(file), file, path, size), 1 << 16)
