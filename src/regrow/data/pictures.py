@@ -170,7 +170,7 @@ def _image_table(path: Path, image: str, label: str) -> Any:
     from pyarrow import Table, parquet, types  # noqa: PLC0415
 
     with decoding(path), open_file(path) as file:
-        opened = parquet.ParquetFile(file)
+        opened = parquet.ParquetFile(file, page_checksum_verification=True)
         schema = opened.schema_arrow
         for name in (image, label):
             if schema.names.count(name) != 1:

@@ -105,7 +105,8 @@ def read_parquet(path: Path) -> Columns:
     text = [field.name for field in schema if _is_text(field.type)]
     with decoding(path), open_file(path) as file:
         # So each text is in memory once, however many rows hold it.
-        table = parquet.ParquetFile(file, read_dictionary=text).read()
+        opened = parquet.ParquetFile(file, read_dictionary=text, page_checksum_verification=True)
+        table = opened.read()
         table.validate(full=True)
         return _columns(table)
 
