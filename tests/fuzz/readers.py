@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import datetime
 import gzip
 import io
 import json
@@ -163,6 +164,9 @@ def make_csv(rng):
     return "\n".join(["a,b c,class", *rows, ""]).encode()
 
 
+MISSING = {"", "NA", "N/A", "#N/A", "<NA>", "n/a", "NULL", "null", "NaN", "nan", "-NaN", "-nan"}
+
+
 def csv_oracle(content):
     lines = content.decode("utf-8-sig")
     return [row for row in csv.reader(io.StringIO(lines, newline="")) if row]
@@ -182,8 +186,8 @@ def same_table(found, rows):
 def _same_entry(value, text):
     if isinstance(value, str):
         return value == text
-    if value is None or value != value:
-        return text.strip() in {"", *"NA N/A NaN nan null NULL n/a #N/A -nan -NaN <NA>".split()}
+    if value is None or math.isnan(value):
+        return text.strip() in MISSING
     if isinstance(value, bool | np.bool_):
         return str(bool(value)).lower() == text.strip().lower() or float(value) == float(text)
     return float(value) == float(text)
@@ -216,7 +220,12 @@ def arff_oracle(content):
     for row in found["data"]:
         zeros = [kind[0] if isinstance(kind, list) else 0.0 for kind in kinds]
         dense = [row.get(i, zero) for i, zero in enumerate(zeros)] if sparse_rows else row
-        rows.append([math.nan if v is None and type(k) is str else v for v, k in zip(dense, kinds)])
+        rows.append(
+            [
+                math.nan if v is None and type(k) is str else v
+                for v, k in zip(dense, kinds, strict=True)
+            ]
+        )
     columns = zip(*rows, strict=True)
     return {name: list(c) for (name, _), c in zip(found["attributes"], columns, strict=True)}
 
@@ -226,19 +235,13 @@ def make_table(rng):
     odd = {
         "list": [[1], [2], [3]],
         "struct": [{"a": 1}] * 3,
-        "when": [_now()] * 3,
+        "when": [datetime.date(2020, 1, 1)] * 3,
         "raw": [b"1"] * 3,
     }
     if rng.random() < 0.3:
         name = rng.choice(sorted(odd))
         columns[name] = odd[name]
     return written(pyarrow.table(columns), rng)
-
-
-def _now():
-    import datetime
-
-    return datetime.datetime(2020, 1, 1)  # noqa: DTZ001
 
 
 def written(table, rng):
@@ -252,7 +255,10 @@ def table_oracle(content):
     table = parquet.read_table(io.BytesIO(content), page_checksum_verification=True)
     for field in table.schema:
         assert str(field.type) in "int64 double string float int32 bool large_string null", field
-    return {name: column.to_pylist() for name, column in zip(table.column_names, table.columns)}
+    return {
+        name: column.to_pylist()
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
 
 
 def parquet_of_one_value():

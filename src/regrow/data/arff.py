@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ _FIELD = re.compile(
 )
 _NAME = re.compile(
     r"""@attribute\s++(?:'(?P<single>(?:\\.|[^'\\])*+)'|"(?P<double>(?:\\.|[^"\\])*+)"
-    |(?P<bare>\S++))\s++(?P<kind>.++)""",
+    |(?P<bare>[^\s'"]\S*+))\s++(?P<kind>.++)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _PLACE = re.compile(r"\s*+([0-9]+)\s++", re.ASCII)
@@ -124,36 +125,44 @@ def _head(lines: Iterator[tuple[int, str]]) -> Iterator[_Attribute]:
         if keyword == "@data":
             return
         if keyword == "@attribute":
-            yield _attribute(number, line)
+            with _line(number):
+                yield _attribute(line)
         elif keyword != "@relation":
             raise ValueError(f"line {number}: {line[:40]!r} is neither @attribute nor @data")
     raise ValueError("no line @data")
 
 
-def _attribute(number: int, line: str) -> _Attribute:
+def _attribute(line: str) -> _Attribute:
     match = _NAME.fullmatch(line)
     if match is None:
-        raise ValueError(f"line {number}: {line[:40]!r} has no name and type")
+        raise ValueError(f"{line[:40]!r} has no name and type")
     name, kind = _text(match), match["kind"].strip()
     if kind.startswith("{") and kind.endswith("}"):
         values = _fields(kind[1:-1])
         if len(set(values)) < len(values):
-            raise ValueError(f"line {number}: {name!r} has the same value twice")
+            raise ValueError(f"{name!r} has the same value twice")
         return _Attribute(name, False, {value: value for value in values})
     if (word := kind.lower().split()[0]) not in _NUMBERS + _TEXT:
         known = ", ".join(_NUMBERS + _TEXT)
-        raise ValueError(f"line {number}: {name!r} is of type {kind[:40]!r}, none of {known}, {{}}")
+        raise ValueError(f"{name!r} is of type {kind[:40]!r}, none of {known}, {{}}")
     return _Attribute(name, word in _NUMBERS)
 
 
 def _row(number: int, line: str, attributes: Sequence[_Attribute]) -> list[Any]:
-    try:
+    with _line(number):
         if line.startswith("{"):
             return _sparse(line, attributes)
         fields = _fields(line)
         if len(fields) != len(attributes):
             raise ValueError(f"{len(fields)} values for {len(attributes)} attributes")
         return [_value(field, one) for field, one in zip(fields, attributes, strict=True)]
+
+
+@contextlib.contextmanager
+def _line(number: int) -> Iterator[None]:
+    """Say in an error which line it is."""
+    try:
+        yield
     except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
 

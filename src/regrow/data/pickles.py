@@ -103,7 +103,9 @@ class _Machine:
             except Exception as error:
                 why = f"{operation.name} at byte {place}: {type(error).__name__}: {error}"
                 raise damaged(self._of, why) from error
-        return self._stack.pop()
+        if len(self._stack) != 1:
+            raise ValueError(f"it ends with {len(self._stack)} values, not one")
+        return self._stack[0]
 
     def _step(self, name: str, argument: Any) -> None:
         stack = self._stack
