@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from regrow.data.tables import Columns, read_plain
-from regrow.reading import check_names, check_size, decoding, open_unpacked
+from regrow.reading import allowed_size, check_names, check_size, decoding, open_unpacked
 
 __all__ = ["read_arff"]
 
@@ -33,7 +33,6 @@ _NAME = re.compile(
 _PLACE = re.compile(r"\s*+([0-9]+)\s++", re.ASCII)
 _NOT_PLAIN = "'\"\\%{"  # a value with one of these means something else in a row
 _NUMBERS, _TEXT = ("numeric", "real", "integer"), ("string", "date")
-_ROWS = 1000  # between two looks at how much they take
 
 
 @dataclass(frozen=True)
@@ -95,10 +94,14 @@ def _read(opened: Callable[[], BinaryIO], path: Path) -> Columns:
         lines = _lines(file)
         attributes = list(_head(lines))
         columns: list[Any] = [array("d") if one.numeric else [] for one in attributes]
-        for count, (number, line) in enumerate(lines):
-            if count % _ROWS == 0:
-                check_size(path, 8 * count * len(attributes), path.stat().st_size)
-            for column, value in zip(columns, _row(number, line, attributes), strict=True):
+        zeros = [one.zero for one in attributes]
+        stored, row_size = path.stat().st_size, 8 * len(attributes)
+        size, allowed = 0, allowed_size(stored)
+        for number, line in lines:
+            size += row_size
+            if size > allowed:  # a sparse row of two bytes may be very long
+                check_size(path, size, stored)
+            for column, value in zip(columns, _row(number, line, attributes, zeros), strict=True):
                 column.append(value)
     if not columns or not len(columns[0]):
         raise ValueError("no rows of data")
@@ -148,10 +151,10 @@ def _attribute(line: str) -> _Attribute:
     return _Attribute(name, word in _NUMBERS)
 
 
-def _row(number: int, line: str, attributes: Sequence[_Attribute]) -> list[Any]:
+def _row(number: int, line: str, attributes: Sequence[_Attribute], zeros: list[Any]) -> list[Any]:
     with _line(number):
         if line.startswith("{"):
-            return _sparse(line, attributes)
+            return _sparse(line, attributes, zeros)
         fields = _fields(line)
         if len(fields) != len(attributes):
             raise ValueError(f"{len(fields)} values for {len(attributes)} attributes")
@@ -167,10 +170,10 @@ def _line(number: int) -> Iterator[None]:
         raise ValueError(f"line {number}: {error}") from error
 
 
-def _sparse(line: str, attributes: Sequence[_Attribute]) -> list[Any]:
+def _sparse(line: str, attributes: Sequence[_Attribute], zeros: list[Any]) -> list[Any]:
     if not line.endswith("}"):
         raise ValueError("a sparse row without its end, }")
-    given: dict[int, Any] = {}
+    row, given = zeros.copy(), set()
     text, start = line[1:-1].strip(), 0
     while start < len(text):
         place = _PLACE.match(text, start)
@@ -181,8 +184,9 @@ def _sparse(line: str, attributes: Sequence[_Attribute]) -> list[Any]:
             twice = " once more" if index in given else f" of {len(attributes)} attributes"
             raise ValueError(f"index {index}{twice}")
         field, start = _field(text, place.end())
-        given[index] = _value(field, attributes[index])
-    return [given.get(i, one.zero) for i, one in enumerate(attributes)]
+        given.add(index)
+        row[index] = _value(field, attributes[index])
+    return row
 
 
 def _fields(line: str) -> list[str]:
