@@ -14,8 +14,8 @@ from scipy import sparse
 
 from regrow.data.npy import map_npy
 from regrow.features.data.feature_set import FeatureSet, make_feature_set
-from regrow.features.data.mat_process import NOT_THERE, PARTS
-from regrow.reading import allowed_size, damaged, decoding, open_file, refused
+from regrow.features.data.mat_process import NOT_THERE, PARTS, TOO_LARGE
+from regrow.reading import allowed_size, check_size, damaged, decoding, open_file, refused
 
 __all__ = ["read_mat"]
 
@@ -66,21 +66,38 @@ def read_mat(
 
 def _load(path: Path, names: tuple[str, str]) -> list[Any]:
     """Have another process read the variables, for some damaged files end the one that does."""
+    stored = path.stat().st_size
+    allowed = allowed_size(stored)
+    memory = _INTERPRETER + 4 * allowed  # read, copied and saved
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(_SCRIPT), str(path), folder, str(_memory(path)), *names]
+        command = [
+            sys.executable,
+            str(_SCRIPT),
+            str(path),
+            folder,
+            f"{allowed}",
+            f"{memory}",
+            *names,
+        ]
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(sys.path),
             "OPENBLAS_NUM_THREADS": "1",  # each takes of the memory that is allowed
         }
         try:
             ended = subprocess.run(
-                command, env=environment, capture_output=True, timeout=_seconds(path), check=False
+                command,
+                env=environment,
+                capture_output=True,
+                timeout=_START + allowed / _SPEED,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise damaged(path, f"it is not read after {error.timeout:.0f} seconds") from None
         lines = ended.stderr.decode("utf-8", "replace").strip().splitlines() or ["no more is known"]
         if ended.returncode == NOT_THERE:
             raise refused(f"{path}:", lines[-1], "say x= and y=, or get it again")
+        if ended.returncode == TOO_LARGE:
+            check_size(path, int(lines[-1]), stored)
         if ended.returncode:
             raise damaged(
                 path,
@@ -100,15 +117,6 @@ def _array(folder: Path, name: str) -> Any:
     matrix.check_format(full_check=True)
     matrix.sum_duplicates()
     return matrix
-
-
-def _memory(path: Path) -> int:
-    """Return how much the other process may take: what is allowed of the file, read and copied."""
-    return _INTERPRETER + 4 * allowed_size(path.stat().st_size)
-
-
-def _seconds(path: Path) -> float:
-    return _START + allowed_size(path.stat().st_size) / _SPEED
 
 
 def _labels(values: Any, path: Path) -> np.ndarray:
