@@ -190,7 +190,8 @@ def _same_entry(value, text):
         return text.strip() in MISSING
     if isinstance(value, bool | np.bool_):
         return str(bool(value)).lower() == text.strip().lower() or float(value) == float(text)
-    return float(value) == float(text)
+    number = int(text, 16) if text.strip().lower().startswith("0x") else float(text)
+    return float(value) == number  # Arrow reads whole numbers that are hexadecimal, too
 
 
 def make_arff(rng):

@@ -193,7 +193,8 @@ def _made(what: Any, arguments: Any) -> Any:
     if name in _RECONSTRUCT:
         return _Array()
     if name == "numpy.dtype":
-        return _DType(arguments[0])
+        kind, _, _ = arguments  # whether it is aligned, and copied
+        return _DType(kind)
     if name == "_codecs.encode" and arguments[1] in ("latin1", b"latin1"):
         return _only(str, arguments[0]).encode("latin1")  # how Python 3 writes bytes for Python 2
     raise TypeError(f"{name} is called")
