@@ -21,6 +21,8 @@ import signal
 import struct
 import tarfile
 import tempfile
+import traceback
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,12 +31,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow
+import pyarrow.csv  # here, not in every process
 import torch
 from PIL import Image
 from pyarrow import parquet
 from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 from scipy import sparse
 from scipy.io import loadmat, savemat
+from sklearn.externals import _arff
 
 from regrow.continual.streams import mini_imagenet
 from regrow.data.arff import read_arff
@@ -50,6 +55,8 @@ from regrow.features.data import read_mat
 from regrow.vision.data import ucf101
 from tests.fuzz.budget import main
 from tests.malformed import gzip_of_zeros, malform, png_that_claims
+
+Image.init()
 
 MEMORY = 3 << 29  # bytes beside what this process has already
 SECONDS, WALL = 20, 240  # of the CPU; by the clock, should it wait for something
@@ -150,10 +157,8 @@ def packed_oracle(content):
 
 
 def packed_that_claims():
-    from safetensors.torch import save
-
     tensors = {"w.values": torch.ones(1), "w.places": torch.ones(1, dtype=torch.int32)}
-    return save(tensors, {"regrow": "1", "w": "100000,100000"})
+    return save_safetensors(tensors, {"regrow": "1", "w": "100000,100000"})
 
 
 # ---------------------------------------------------------------------- tables
@@ -206,8 +211,6 @@ def make_arff(rng):
 
 def arff_oracle(content):
     """Read with the package liac-arff, which scikit-learn brings along."""
-    from sklearn.externals import _arff
-
     lines = [line.strip() for line in content.decode().split("\n")]
     sparse_rows = any(line.startswith("{") for line in lines)
     # It wants its name to come first, and once.
@@ -362,8 +365,6 @@ def _odd_files(rng):
 
 
 def make_zip(rng):
-    import warnings
-
     out = io.BytesIO()
     with (
         warnings.catch_warnings(),
@@ -551,8 +552,6 @@ def in_a_process(work: Callable[[], str]) -> str:
             try:
                 said = "+" + work()
             except BaseException as error:
-                import traceback
-
                 said = "-" + "".join(traceback.format_exception(error))[-3000:]
             os.write(write, said.encode("utf-8", "backslashreplace"))
         os._exit(0)
