@@ -11,6 +11,7 @@ import sys
 from regrow.cli.bench import bench
 from regrow.cli.demo import demo
 from regrow.cli.methods import methods
+from regrow.cli.segment import segment_evaluate, segment_predict, segment_train
 from regrow.cli.study import report, study_list, study_run
 from regrow.cli.train import train
 from regrow.lab.ranks import all_ranks
@@ -41,9 +42,14 @@ def _call() -> None:
     study = SubcommandApp()
     study.command(name="list")(study_list)
     study.command(name="run")(study_run)
+    segment = SubcommandApp()
+    segment.command(name="train")(segment_train)
+    segment.command(name="predict")(segment_predict)
+    segment.command(name="evaluate")(segment_evaluate)
     app = SubcommandApp()
     for command in (bench, demo, methods, report, train):
         app.command(command)
+    app.command(segment, name="segment", help="Segment volumes: train, predict, evaluate.")
     app.command(study, name="study", help="List the studies, or run one.")
     app.cli(
         prog="regrow",

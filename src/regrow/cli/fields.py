@@ -44,7 +44,8 @@ def takes_fields(
         doc = (inspect.getdoc(command) or "").partition("    **fields:")[0]
         command.__doc__ = doc + "\n".join(f"    {f.name}: {texts[f.name]}" for f in fields)
         command.__annotations__ = {option.name: option.annotation for option in options + own}
-        command.__signature__ = inspect.Signature(options + own)  # type: ignore[attr-defined]
+        both = sorted(options + own, key=lambda parameter: parameter.kind)
+        command.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
         return command
 
     return decorate

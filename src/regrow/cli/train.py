@@ -17,7 +17,7 @@ from regrow.cli.values import read_value
 from regrow.engine.method import Method
 from regrow.studies.vision.classify import Classify
 
-__all__ = ["train"]
+__all__ = ["run_trial", "train"]
 
 
 _NO_OPTIONS = ("method", "nesterov", "milestones", "narrow")
@@ -69,7 +69,7 @@ def train(
         "execution": execution,
         "keep_weights": True,
     }
-    _run(trial, out, options, threads)
+    run_trial(trial, out, options, threads, ["accuracy"])
 
 
 def _method(name: str, density: float | None, options: Sequence[str]) -> Method:
@@ -123,8 +123,21 @@ def _argument(text: str) -> tuple[str, Any]:
     return key, read_value(value)
 
 
-def _run(trial: Classify, out: Path, options: Mapping[str, Any], threads: int | None) -> None:
-    """Run a trial in this process; print progress and the result."""
+def run_trial(
+    trial: Any, out: Path, options: Mapping[str, Any], threads: int | None, tested: Sequence[str]
+) -> Path:
+    """Run a trial that trains in this process; print progress and the result.
+
+    Args:
+        trial: a setting of training, too.
+        out: folder for the records of runs.
+        options: of the run.
+        threads: of torch; None: as torch has it.
+        tested: names of what the test found that are shown.
+
+    Returns:
+        The folder of its record.
+    """
     import torch  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
 
@@ -150,8 +163,9 @@ def _run(trial: Classify, out: Path, options: Mapping[str, Any], threads: int | 
         if outcome.status == "failed":
             kept = failure_file(trial, out)
             sys.exit(f"regrow: {headline(outcome.error)}; traceback in {kept}")
-    folder = out / TRIALS / trial.identity
-    say(result_words(read_json(folder / "result.json"), folder, ["accuracy"]))
+    folder = out / TRIALS / str(trial.identity)
+    say(result_words(read_json(folder / "result.json"), folder, tested))
+    return folder
 
 
 @contextmanager

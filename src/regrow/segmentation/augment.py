@@ -230,8 +230,8 @@ def _resampled(
 ) -> tuple[Tensor, Tensor]:
     """Cut the room off patches that stay; sample those that move, all at once."""
     room = [(side - p) // 2 for side, p in zip(image.shape[2:], patch, strict=True)]
-    box = tuple(slice(more, more + side) for more, side in zip(room, patch, strict=True))
-    still, still_label = image[..., *box].clone(), label[..., *box].clone()
+    d, h, w = (slice(more, more + side) for more, side in zip(room, patch, strict=True))
+    still, still_label = image[..., d, h, w].clone(), label[..., d, h, w].clone()
     moved = [i for i, change in enumerate(changes) if change.matrix is not None]
     if not moved:
         return still, still_label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -12,6 +13,8 @@ from regrow.segmentation.patches import crop
 from regrow.segmentation.segmenter import Sides
 
 __all__ = ["gaussian_weights", "mirrored", "predict_scores", "window_starts"]
+
+_AT_ONCE = 2**18  # voxels: small windows would leave a processor idle
 
 Network = Callable[[Tensor], Tensor | Sequence[Tensor]]
 
@@ -78,7 +81,7 @@ def predict_scores(
     *,
     overlap: float = 0.5,
     mirror: Iterable[int] = (),
-    batch: int = 1,
+    batch: int | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Return the class scores of a whole volume.
@@ -92,7 +95,7 @@ def predict_scores(
         patch: the window's sides.
         overlap: the share of a window's side that the next one covers again, from 0 to below 1.
         mirror: axes along which windows are mirrored, too; each doubles the time.
-        batch: windows that the network is given at once.
+        batch: windows that the network is given at once; None: as many as have 2¹⁸ voxels.
         device: where the network is; None: where the image is.
 
     Returns:
@@ -114,6 +117,7 @@ def predict_scores(
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap={overlap}: must be at least 0 and below 1")
     network = mirrored(network, mirror)
+    batch = batch or max(1, _AT_ONCE // math.prod(patch))
     sides = image.shape[1:]
     size = [max(side, p) for side, p in zip(sides, patch, strict=True)]
     before = [(s - side) // 2 for s, side in zip(size, sides, strict=True)]

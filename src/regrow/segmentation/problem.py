@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import math
 import statistics
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,6 @@ from regrow.training.trainer import Trainer
 
 __all__ = ["Figures", "Network", "PatchSource", "SegmentVolumes", "Volumes"]
 
-logger = logging.getLogger(__name__)
-
 _WATCHED = 4  # held-out cases that are looked at after each epoch
 
 Figures = Mapping[str, float]
@@ -64,6 +61,7 @@ class Volumes:
         spacing: between voxels along depth, height and width, in mm; depth has the widest.
         judge: writes what a case's class scores say into a folder, unless it is None, and returns
             figures of it, by class or region and name.
+        told: plain data that lead from a run's record back to the volumes' geometry and labels.
         regions: the classes that each region consists of; None: outputs are classes.
     """
 
@@ -73,6 +71,7 @@ class Volumes:
     outputs: Sequence[str]
     spacing: tuple[float, float, float]
     judge: Callable[[Sample, Tensor, Path | None], Mapping[str, Figures]]
+    told: Mapping[str, Any] = field(default_factory=dict)
     regions: Sequence[Sequence[int]] | None = None
 
 
@@ -243,9 +242,9 @@ class SegmentVolumes(Problem[PatchSource]):
         """Segment the held-out cases, mirrored, and write them to the run's ``predictions``.
 
         Returns:
-            ``cases``: figures by case, class and name, None where there is none; ``dices``: the
-            mean Dice by class; ``dice``: the mean over classes; ``network`` and ``patch``, from
-            which the network can be built again.
+            ``by_case``: figures by case, class and name, None where there is none; ``dices``: the
+            mean Dice by class; ``dice``: the mean over classes; ``network``, ``patch`` and what the
+            volumes tell, from which a prediction can be made again.
         """
         volumes, folder = trainer.source.volumes, run.folder / "predictions"
         rank, ranks = rank_and_ranks()
@@ -256,7 +255,7 @@ class SegmentVolumes(Problem[PatchSource]):
                 name: {key: None if math.isnan(value) else value for key, value in of.items()}
                 for name, of in figures.items()
             }
-            logger.debug("segmented %s, %d of %d", case.name, number + 1, len(volumes.held_out))
+            run.tell(1.0, f"tested {number + 1} of {len(volumes.held_out[rank::ranks])} cases")
         found = dict(sorted(_of_all_ranks(found).items()))
         names = dict.fromkeys(name for figures in found.values() for name in figures)
         dices = {
@@ -264,11 +263,12 @@ class SegmentVolumes(Problem[PatchSource]):
             for name in names
         }
         return {
-            "cases": found,
+            "by_case": found,
             "dices": dices,
             "dice": _mean(dices.values()),
             "network": dataclasses.asdict(self.network(trainer.source)),
             "patch": list(trainer.source.patch),
+            **volumes.told,
         }
 
     def scores(

@@ -1,0 +1,129 @@
+"""``regrow segment``: train on volumes, predict, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from regrow.cli.fields import takes_fields
+from regrow.studies.segmentation.segment import Segment
+
+__all__ = ["segment_evaluate", "segment_predict", "segment_train"]
+
+_NO_OPTIONS = ("method", "include", "exclude", "nesterov", "milestones", "data", "rescale")
+_DEFAULTS: dict[str, Any] = {"epochs": 20, "batches": 25, "width": 12, "seed": 0}
+_UPDATES = 200  # of a run, as in the paper's of 250,000 steps
+_EVERY = 1200  # the paper's steps between updates, and the most
+
+
+@takes_fields(Segment, leave_out=_NO_OPTIONS, defaults=_DEFAULTS)
+def segment_train(
+    folder: Path,
+    /,
+    *,
+    fusion: Literal["kernels", "channels", "dense"] = "kernels",
+    density: float = 0.2,
+    update_every: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int | None = None,
+    out: Path = Path("segment-results"),
+    **fields: Any,
+) -> None:
+    """Train a network on volumes, test it on the fold that is held out, and make a page of it.
+
+    Takes a folder of the Decathlon or of nnU-Net. Defaults are for minutes on two CPU cores; the
+    paper's setting is --width 48 --batches 250 --epochs 1000. The same command goes on where it
+    was cut off. Predictions, weights and the page lie in the run's folder. On several GPUs:
+    torchrun --nproc-per-node N -m regrow segment train ...
+
+    Args:
+        folder: The data set: with dataset.json, imagesTr and labelsTr, or preprocessed by nnU-Net.
+        fusion: Which units E2ENet drops and grows: kernels (the paper), input channels, or none.
+        density: The share of fusion weights kept.
+        update_every: Steps between updates; else a 200th of the run, at most 1200.
+        device: Where to train; "auto" takes a GPU if there is one.
+        threads: Of torch; else as torch has it.
+        out: Folder for the records of runs.
+        **fields: Of the trial.
+    """
+    from regrow.cli.train import run_trial  # noqa: PLC0415
+    from regrow.segmentation.folders import open_folder  # noqa: PLC0415
+    from regrow.studies.segmentation.page import write_page  # noqa: PLC0415
+
+    folder = folder.expanduser().resolve()
+    open_folder(folder)  # what is wrong with it is told before anything is written
+    fields = _DEFAULTS | fields
+    steps = fields["epochs"] * fields["batches"]
+    every = update_every or min(_EVERY, max(1, steps // _UPDATES))
+    trial = Segment(**_sparse(fields, fusion, density, every), data=folder.name)
+    options = {
+        "data_dir": str(folder.parent),
+        "device": device,
+        "keep_weights": True,
+        "graphs": False,
+    }
+    record = run_trial(trial, out, options, threads, ["dice"])
+    print(f"page             {write_page(record, folder)}")
+
+
+def _sparse(fields: dict[str, Any], fusion: str, density: float, every: int) -> dict[str, Any]:
+    """Add the method and the weights that it may make sparse."""
+    import regrow  # noqa: PLC0415
+    from regrow.segmentation import channel_links, feature_fusion  # noqa: PLC0415
+
+    if fusion == "dense" or fields.get("model", "e2enet") != "e2enet":
+        return fields | {"method": regrow.Dense()}
+    make = feature_fusion if fusion == "kernels" else channel_links
+    arguments = make(density, update_every=every)
+    include = arguments["include"]
+    return fields | {
+        "method": arguments["method"],
+        "include": (include,) if isinstance(include, str) else tuple(include),
+    }
+
+
+def segment_predict(
+    run: Path,
+    images: Path,
+    /,
+    out: Path,
+    mirror: bool = True,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Segment volumes with a trained network; labels are written in each input's own geometry.
+
+    Args:
+        run: The folder of a run of "regrow segment train", with result.json and weights.pt.
+        images: A data set's folder, whose test cases are segmented (if it has none, all cases), a
+            folder of NIfTI files named as nnU-Net does (case_0000.nii.gz), or one file.
+        out: Folder for the predictions.
+        mirror: Average over mirrored volumes: better, and up to eight times slower.
+        device: Where to compute; "auto" takes a GPU if there is one.
+    """
+    from regrow.studies.segmentation.predict import predict_cases  # noqa: PLC0415
+
+    bad = 0
+    for name, error in predict_cases(run, images, out, mirror=mirror, device=device):
+        print(f"{name}: {error or 'done'}", flush=True)
+        bad += bool(error)
+    if bad:
+        raise ValueError(f"{bad} cases could not be segmented; see above")
+
+
+def segment_evaluate(
+    predictions: Path, folder: Path, /, out: Path = Path("evaluation.html")
+) -> None:
+    """Judge predictions by a data set's labels: a table of cases, worst first, and a page.
+
+    Args:
+        predictions: A folder of NIfTI files called as the cases are.
+        folder: The data set, of the Decathlon or of nnU-Net.
+        out: The page.
+    """
+    from regrow.studies.segmentation.page import write_evaluation  # noqa: PLC0415
+    from regrow.studies.segmentation.predict import judge_folder  # noqa: PLC0415
+
+    by_case, problems = judge_folder(predictions, folder)
+    for name, problem in problems.items():
+        print(f"{name}: {problem}")
+    print(write_evaluation(by_case, predictions, folder, out))

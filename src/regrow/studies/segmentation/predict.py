@@ -1,0 +1,154 @@
+"""Predictions of a trained network for volumes in files, and figures of predictions in files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regrow.lab.files import read_json
+from regrow.reading import UnreadableError
+from regrow.segmentation.cases import read_case
+from regrow.segmentation.data import Meaning, figures_of, plan_from, prepared_sample, write_labels
+from regrow.segmentation.folders import Case, Folder, open_folder
+from regrow.segmentation.inference import predict_scores
+from regrow.segmentation.problem import Network
+from regrow.segmentation.segmenter import Segmenter, triple
+from regrow.segmentation.survey import read
+from regrow.segmentation.volumes import ENDINGS
+from regrow.training.run import device_of
+from regrow.training.train import WEIGHTS
+
+__all__ = ["judge_folder", "load_network", "predict_cases"]
+
+Figures = dict[str, dict[str, dict[str, float]]]
+"""By case, class and name."""
+
+
+def load_network(run: Path) -> tuple[Segmenter, dict[str, Any]]:
+    """Build a trained network and load its weights.
+
+    Args:
+        run: folder of a finished run, with ``result.json`` and ``weights.pt``.
+
+    Returns:
+        The network, in evaluation mode, of one output; and the run's result.
+
+    Raises:
+        FileNotFoundError: one of the files is missing.
+        ValueError: a file is damaged.
+    """
+    for name in ("result.json", WEIGHTS):
+        if not (run / name).is_file():
+            raise FileNotFoundError(
+                f"{run}: no {name} in it. Give the folder of a finished run of regrow segment train"
+            )
+    result = read_json(run / "result.json")
+    told = result["network"]
+    strides = tuple(triple(stride, "strides") for stride in told["strides"])
+    lists = {"channels": tuple(told["channels"]), "spacing": tuple(told["spacing"])}
+    model = Network(**{**told, **lists, "strides": strides}).build()
+    saved = torch.load(run / WEIGHTS, map_location="cpu", weights_only=True)
+    model.load_state_dict(saved["model"])
+    model.deep_supervision = False
+    return model.eval(), result
+
+
+def predict_cases(
+    run: Path, images: Path, out: Path, *, mirror: bool = True, device: str = "auto"
+) -> Iterator[tuple[str, str]]:
+    """Segment cases one by one and write their labels.
+
+    Args:
+        run: folder of a finished run.
+        images: a data set's folder, a folder of NIfTI files, or one file.
+        out: folder for the labels, ``CASE.nii.gz``.
+        mirror: average over the mirrorings that the run was tested with.
+        device: "auto", "cpu" or "cuda".
+
+    Yields:
+        A case's name, and why it could not be segmented, or nothing.
+    """
+    model, result = load_network(run)
+    where = device_of({"device": device})
+    model.to(where)
+    how, meaning = plan_from(result)
+    patch = triple(tuple(result["patch"]), "patch")
+    axes = read_json(run / "config.json").get("mirror", (0, 1, 2)) if mirror else ()
+    folder, cases = _cases(images, meaning, model.in_channels)
+    for case in cases:
+        try:
+            sample, prepared = prepared_sample(case, folder, how, meaning)
+        except (UnreadableError, OSError) as error:
+            yield case.name, str(error)
+            continue
+        scores = predict_scores(model, sample.image, patch, mirror=axes, device=where)
+        labels = meaning.labels(list(scores.cpu().numpy()), prepared, how)
+        write_labels(out / f"{case.name}.nii.gz", labels, prepared)
+        yield case.name, ""
+
+
+def _cases(images: Path, meaning: Meaning, channels: int) -> tuple[Folder, list[Case]]:
+    """Return the cases to segment, without their labels."""
+    images = images.expanduser()
+    if (images / "dataset.json").is_file():
+        folder = open_folder(images)
+        if folder.preprocessed is not None:
+            raise ValueError(f"images={images}: give the volumes as published, not preprocessed")
+        chosen = folder.tests or folder.cases
+        return folder, [Case(case.name, case.images) for case in chosen]
+    if not images.exists():
+        raise FileNotFoundError(f"images={images}: there is no such file or folder")
+    files = sorted(images.iterdir()) if images.is_dir() else [images]
+    by_name: dict[str, list[Path]] = {}
+    for file in files:
+        if file.name.endswith(ENDINGS):
+            stem = file.name.removesuffix(".gz").removesuffix(".nii")
+            name, _, number = stem.rpartition("_")
+            numbered = name and number.isdecimal() and len(number) == 4
+            by_name.setdefault(name if numbered else stem, []).append(file)
+    if not by_name:
+        raise FileNotFoundError(f"images={images}: no NIfTI file (.nii.gz, .nii) is there")
+    labels = dict(zip(meaning.values, meaning.names, strict=True))
+    folder = Folder(images, (), (), labels, tuple(map(str, range(channels))))
+    return folder, [Case(name, tuple(paths)) for name, paths in by_name.items()]
+
+
+def judge_folder(predictions: Path, path: Path) -> tuple[Figures, dict[str, str]]:
+    """Judge predicted label files by the labels of a data set.
+
+    Args:
+        predictions: folder of files called as the cases are.
+        path: of the data set.
+
+    Returns:
+        Figures of each case; and of those that could not be judged, why.
+
+    Raises:
+        FileNotFoundError: there is no prediction of any labelled case.
+    """
+    folder = open_folder(path)
+    meaning = Meaning.of(folder)
+    found: Figures = {}
+    problems: dict[str, str] = {}
+    for case in folder.cases:
+        file = next((f for e in ENDINGS if (f := predictions / (case.name + e)).is_file()), None)
+        if file is None:
+            continue
+        try:
+            predicted = read_case(
+                Case(case.name, case.images, file), len(folder.channels), folder.values
+            )
+            truth = read(case, folder)
+            assert predicted.labels is not None
+            found[case.name] = figures_of(predicted.labels, truth, meaning)
+        except (UnreadableError, OSError) as error:
+            problems[case.name] = str(error)
+    if not found and not problems:
+        known = ", ".join(case.name for case in folder.cases[:3])
+        raise FileNotFoundError(
+            f"predictions={predictions}: no file of a labelled case of {path}, such as {known}"
+        )
+    return found, problems

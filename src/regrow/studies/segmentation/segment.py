@@ -1,0 +1,130 @@
+"""The trial: a network learns to segment volumes, and is tested on the cases held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from regrow.lab.run import Run
+from regrow.lab.trial import Trial
+from regrow.segmentation.data import open_fold
+from regrow.segmentation.problem import PatchSource, SegmentVolumes, Volumes
+from regrow.segmentation.segmenter import Segmenter, Sides
+from regrow.training.run import RunLike
+from regrow.training.setting import Setting
+from regrow.training.train import start, train
+from regrow.training.trainer import Trainer
+
+__all__ = ["Segment", "fitting_patch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment(Setting, SegmentVolumes, Trial):
+    """Train a network on one of five folds of a data set of volumes.
+
+    Args:
+        data: name of the data set's folder, of the Decathlon or of nnU-Net.
+        fold: which fifth of the cases is held out, 0 to 4.
+        cases: learn from so many cases only; None: all that are not held out.
+
+    Raises:
+        ValueError: a choice is unknown or a number out of its range; the message says which.
+
+    Source: nnU-Net (Isensee et al. 2021) and E2ENet (arXiv 2312.04727): patches, loss, optimizer.
+    """
+
+    data: str
+    fold: int = 0
+    cases: int | None = None
+    batch: int = 2
+    learning_rate: float = 0.01
+    momentum: float = 0.99
+    weight_decay: float = 3e-5
+    schedule: Literal["steps", "cosine", "poly"] = "poly"
+    clip: float | None = 12.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check()
+        if self.fold not in range(5):
+            raise ValueError(f"fold={self.fold}: must be 0, 1, 2, 3 or 4")
+
+    def volumes(self, run: RunLike) -> Volumes:
+        """Open the data set, which lies in the folder that the run's ``data_dir`` names."""
+        return open_fold(Path(run.options["data_dir"]) / self.data, self.fold, self.cases)
+
+    def run(self, run: Run) -> Mapping[str, Any]:
+        """Train, resuming from the run's checkpoint if there is one, and test.
+
+        Options of the run: ``data_dir``, ``device``, ``execution``, ``keep_weights``, ``graphs``.
+
+        Raises:
+            MemoryError: the GPU's is too small; the message says which patch would fit.
+        """
+        trainer = start(self, self, run)
+        try:
+            return train(self, trainer, run)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(_advice(trainer)) from error
+
+
+def fitting_patch(trainer: Trainer[PatchSource]) -> Sides | None:
+    """Find a patch with which a training step has room, by trying smaller ones.
+
+    The longest side shrinks by what the network divides it by, until a step can be taken.
+
+    Args:
+        trainer: whose own patch is too large.
+
+    Returns:
+        Its sides; None: not even the smallest has room.
+    """
+    model, multiples = trainer.model, _multiples(trainer)
+    patch = list(trainer.source.patch)
+    while True:
+        axis = max(range(3), key=lambda a: patch[a] - multiples[a])
+        if (side := patch[axis] - multiples[axis]) < 2 * multiples[axis]:
+            return None
+        patch[axis] = side
+        if _has_room(trainer, model, (patch[0], patch[1], patch[2])):
+            return patch[0], patch[1], patch[2]
+
+
+def _multiples(trainer: Trainer[PatchSource]) -> Sides:
+    model = trainer.model
+    assert isinstance(model, Segmenter)
+    return model.scales[-1]
+
+
+def _has_room(trainer: Trainer[PatchSource], model: nn.Module, patch: Sides) -> bool:
+    """Whether a forward and a backward pass on zeros, and momentum, have room."""
+    trainer.optimizer.zero_grad()
+    samples = trainer.setting.batch // trainer.ranks
+    zeros = torch.zeros(samples, trainer.source.volumes.channels, *patch)
+    model.train()
+    try:
+        held = [torch.empty_like(p) for p in model.parameters()]  # the optimizer's state
+        outputs = trainer.predict(zeros)
+        sum(output.float().square().mean() for output in outputs).backward()
+        del held, outputs
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        trainer.optimizer.zero_grad()
+        torch.cuda.empty_cache()
+    return True
+
+
+def _advice(trainer: Trainer[PatchSource]) -> str:
+    patch = fitting_patch(trainer)
+    own = "×".join(map(str, trainer.source.patch))
+    said = f"patches of {own}, {trainer.setting.batch} a batch, do not fit in the GPU's memory"
+    if patch is None:
+        return f"{said}, nor do smaller ones: lower batch or width"
+    fits = " ".join(map(str, patch))
+    return f"{said}: --patch {fits} would; so may a smaller batch, width, or precision bfloat16"

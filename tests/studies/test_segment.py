@@ -1,0 +1,214 @@
+"""A run on volumes in files: resumed bit for bit, written in the files' geometry, read again."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import regrow
+from regrow.lab.files import read_json
+from regrow.lab.run import Run
+from regrow.segmentation import feature_fusion
+from regrow.studies.segmentation import segment as room
+from regrow.studies.segmentation.page import write_evaluation, write_page
+from regrow.studies.segmentation.predict import judge_folder, predict_cases
+from regrow.studies.segmentation.segment import Segment, fitting_patch
+
+nibabel = pytest.importorskip("nibabel")
+
+AFFINE = np.array([[-1.2, 0.1, 0, 5], [0.1, 1.1, 0, -7], [0, 0, 1.5, 3], [0, 0, 0, 1.0]])
+FUSION = feature_fusion(0.3, update_every=2)
+SETTING = {
+    "data": "balls",
+    "method": FUSION["method"],
+    "include": FUSION["include"],
+    "epochs": 3,
+    "batches": 2,
+    "width": 6,
+    "patch": (8, 8, 8),
+    "seed": 0,
+}
+
+
+def write(path, array, affine=AFFINE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(array, affine), path)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Make a Decathlon folder of bright balls of two sizes; one file is cut short."""
+    folder = tmp_path_factory.mktemp("sets") / "balls"
+    draw = np.random.default_rng(0)
+    listed = []
+    for i in range(11):
+        sides = (12, 14, 9 + i % 3)
+        places = np.stack(np.meshgrid(*map(np.arange, sides), indexing="ij"))
+        far = np.sqrt(((places - np.array(sides).reshape(3, 1, 1, 1) / 2) ** 2).sum(0))
+        label = np.where(far < 2, 2, np.where(far < 4, 1, 0)).astype(np.uint8)
+        image = (label + 0.1 * draw.normal(size=sides)).astype(np.float32)
+        write(folder / "imagesTr" / f"ball_{i}.nii.gz", image)
+        write(folder / "labelsTr" / f"ball_{i}.nii.gz", label)
+        files = {"image": f"./imagesTr/ball_{i}.nii.gz", "label": f"./labelsTr/ball_{i}.nii.gz"}
+        listed.append(files)
+    broken = folder / "imagesTr" / "ball_10.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:500])
+    facts = {
+        "labels": {"0": "background", "1": "shell", "2": "core"},
+        "modality": {"0": "MRI"},
+        "training": listed,
+        "test": [],
+    }
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    return folder
+
+
+def run_of(folder, data, **kind):
+    folder.mkdir(exist_ok=True)
+    options = {"data_dir": str(data.parent), "device": "cpu", "keep_weights": True}
+    return Run(folder, options, save_every=0, **kind)
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """Run a trial to its end, as its record."""
+    folder = tmp_path_factory.mktemp("run")
+    trial = Segment(**SETTING)
+    result = trial.run(run_of(folder, data))
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "config.json").write_text(json.dumps(trial.content))
+    return folder
+
+
+def test_a_run_that_was_cut_off_goes_on_bit_for_bit(data, finished, tmp_path):
+    class Cut(Exception):
+        pass
+
+    def stop(values):
+        if values["epoch"] == 2:
+            raise Cut
+
+    trial = Segment(**SETTING)
+    with pytest.raises(Cut):
+        trial.run(run_of(tmp_path, data, show=stop))
+    torch.rand(7)  # the global generator is elsewhere by then
+    result = trial.run(run_of(tmp_path, data))
+    before = read_json(finished / "result.json")
+    for name in ("loss", "train_dice", "by_case", "updates", "moved"):
+        assert result[name] == before[name]
+    weights = [torch.load(f / "weights.pt") for f in (finished, tmp_path)]
+    for name, weight in weights[0]["model"].items():
+        assert weight.equal(weights[1]["model"][name])
+
+
+def test_predictions_lie_where_the_files_do_and_hold_labels_of_the_set(data, finished):
+    result = read_json(finished / "result.json")
+    assert len(result["by_case"]) == 2  # a fifth of the ten that can be read
+    for name in result["by_case"]:
+        image = nibabel.load(data / "imagesTr" / f"{name}.nii.gz")
+        found = nibabel.load(finished / "predictions" / f"{name}.nii.gz")
+        assert found.shape == image.shape
+        np.testing.assert_allclose(found.affine, image.affine, atol=1e-5)
+        assert set(np.unique(found.dataobj)) <= {0, 1, 2}
+
+
+def test_masks_hold_only_in_fusion_layers(finished):
+    result = read_json(finished / "result.json")
+    assert set(result["densities"]) and all(n.startswith("nodes.") for n in result["densities"])
+    assert result["density"] == pytest.approx(0.3, abs=0.02)
+    assert result["updates"] >= 2
+
+
+def test_a_loaded_network_predicts_what_the_run_did(data, finished, tmp_path):
+    told = dict(predict_cases(finished, data, tmp_path / "out", device="cpu"))
+    assert "cut short" in told.pop("ball_10") or "damaged" in told.get("ball_10", "damaged")
+    assert not any(told.values()) and len(told) == 10
+    for file in (finished / "predictions").iterdir():
+        again = nibabel.load(tmp_path / "out" / file.name)
+        assert (np.asarray(again.dataobj) == np.asarray(nibabel.load(file).dataobj)).all()
+
+
+def test_judging_files_finds_the_runs_own_figures(data, finished):
+    found, problems = judge_folder(finished / "predictions", data)
+    assert not problems
+    wanted = read_json(finished / "result.json")["by_case"]
+    for name, figures in wanted.items():
+        for label, of in figures.items():
+            assert found[name][label]["dice"] == pytest.approx(of["dice"])
+
+
+def test_one_bad_prediction_does_not_end_the_judging(data, finished, tmp_path):
+    first, second = sorted((finished / "predictions").iterdir())
+    (tmp_path / first.name).write_bytes(first.read_bytes())
+    other = np.zeros((3, 3, 3), np.uint8)
+    write(tmp_path / second.name, other)
+    found, problems = judge_folder(tmp_path, data)
+    assert list(found) == [first.name.removesuffix(".nii.gz")]
+    assert "shape" in problems[second.name.removesuffix(".nii.gz")]
+    with pytest.raises(FileNotFoundError, match="no file of a labelled case"):
+        judge_folder(data, data)
+
+
+def test_the_page_shows_slices_curves_and_cases_worst_first(data, finished, tmp_path):
+    pytest.importorskip("matplotlib")
+    html = write_page(finished, data).read_text()
+    assert html.count("<image") >= 8  # two cases of four pictures
+    assert "http" not in html.replace("http://www.w3.org", "")
+    cases = read_json(finished / "result.json")["by_case"]
+    by_dice = sorted(cases, key=lambda name: np.mean([f["dice"] for f in cases[name].values()]))
+    table = html[html.index("the worst first") :]
+    assert table.index(by_dice[0]) < table.index(by_dice[1])
+    found, _ = judge_folder(finished / "predictions", data)
+    said = write_evaluation(found, finished / "predictions", data, tmp_path / "e.html")
+    assert "Mean Dice" in said and "Slices" in (tmp_path / "e.html").read_text()
+
+
+def test_a_gpu_without_memory_is_told_which_patch_would_fit(data, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    trial = Segment(**SETTING | {"patch": (16, 24, 16)})
+    monkeypatch.setattr(room, "train", full)
+    room_for = lambda trainer, model, patch: np.prod(patch) <= 16 * 16 * 16  # noqa: E731
+    monkeypatch.setattr(room, "_has_room", room_for)
+    with pytest.raises(MemoryError, match=r"16×24×16, 2 a batch.*--patch 16 16 16 would"):
+        trial.run(run_of(tmp_path, data))
+    monkeypatch.setattr(room, "_has_room", lambda *_: False)
+    with pytest.raises(MemoryError, match="nor do smaller ones: lower batch or width"):
+        trial.run(run_of(tmp_path, data))
+
+
+def test_a_step_is_really_tried_with_a_smaller_patch(data, tmp_path):
+    trial = Segment(**SETTING | {"patch": (16, 16, 16)})
+    trainer = room.start(trial, trial, run_of(tmp_path, data))
+    before = {n: p.clone() for n, p in trainer.model.named_parameters()}
+    assert fitting_patch(trainer) == (12, 16, 16)
+    for name, p in trainer.model.named_parameters():
+        assert p.equal(before[name]) and p.grad is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("fold", 5),
+        ("model", "vnet"),
+        ("width", 0),
+        ("foreground", 2.0),
+        ("overlap", 1.0),
+        ("mirror", (3,)),
+        ("patch", (8, 8)),
+        ("clip", 0.0),
+    ],
+)
+def test_what_is_out_of_range_is_refused_by_name(field, value):
+    with pytest.raises(ValueError, match=field):
+        Segment(**SETTING | {field: value})
+
+
+@pytest.mark.parametrize("model", ["nnunet", "nnunet-residual"])
+def test_rivals_are_trained_by_the_same_trial(model, data, tmp_path):
+    trial = Segment(**SETTING | {"model": model, "method": regrow.Dense(), "include": ()})
+    result = replace(trial, epochs=1, cases=3).run(run_of(tmp_path, data))
+    assert result["density"] == 1 and np.isfinite(result["loss"])
