@@ -105,3 +105,26 @@ def test_only_what_differs_is_told():
     assert brief(trials[0], varying(trials)) == "Training(seed=0, method=SET(density=0.1))"
     assert brief(Walk(seed=0), {"seed", "pause"}) == "Walk(seed=0, pause=0.0)"
     assert brief(Walk(seed=0), varying([Walk(seed=0)])) == str(Walk(seed=0)) == "Walk(seed=0)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grown(Training):
+    limit: float | None = dataclasses.field(default=None, metadata={"later": True})
+
+
+def test_a_field_that_came_later_leaves_identities_as_they_were():
+    method = regrow.SET(density=0.1)
+    before = Training(seed=1, method=method).content
+    assert Grown(seed=1, method=method).content == before | {"trial": "Grown"}
+    limited = Grown(seed=1, method=method, limit=2.0)
+    assert limited.content == before | {"trial": "Grown", "limit": 2.0}
+    assert limited.identity != Grown(seed=1, method=method).identity
+
+
+def test_settings_that_were_there_before_keep_their_identity():
+    from regrow.studies.vision.classify import Classify
+
+    trial = Classify(
+        seed=0, method=regrow.RigL(density=0.1), epochs=2, data="digits", model="mlp-30"
+    )
+    assert trial.identity == "e23af73c325ee71a"

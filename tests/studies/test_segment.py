@@ -1,6 +1,7 @@
 """A run on volumes in files: resumed bit for bit, written in the files' geometry, read again."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -155,7 +156,7 @@ def test_the_page_shows_slices_curves_and_cases_worst_first(data, finished, tmp_
     pytest.importorskip("matplotlib")
     html = write_page(finished, data).read_text()
     assert html.count("<image") >= 8  # two cases of four pictures
-    assert "http" not in html.replace("http://www.w3.org", "")
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', html)  # nothing is fetched
     cases = read_json(finished / "result.json")["by_case"]
     by_dice = sorted(cases, key=lambda name: np.mean([f["dice"] for f in cases[name].values()]))
     table = html[html.index("the worst first") :]

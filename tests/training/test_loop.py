@@ -205,3 +205,26 @@ def test_a_setting_that_cannot_be_is_refused(changes, said):
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
     with pytest.raises(FloatingPointError, match="in epoch 1: lower the learning rate"):
         run(forecast(learning_rate=1e30, method=regrow.Static(density=0.5)), tmp_path / "run")
+
+
+def test_gradients_are_clipped_without_those_of_dropped_weights(tmp_path):
+    """A step of plain SGD is as long as the clipped norm times the learning rate."""
+    plain = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "warmup": 0.0}
+    method = regrow.SET(density=0.5, update_every=24)
+    problem = forecast(method=method, clip=1e-3, **plain)
+    trainer = start(problem, problem, Run(tmp_path, {"device": "cpu"}))
+    before = weights(trainer)
+    next(iter(trainer.epoch_steps()))
+    # Were gradients of dropped weights counted, the kept ones' step would be shorter.
+    assert float((weights(trainer) - before).norm()) == pytest.approx(0.05 * 1e-3, rel=1e-3)
+    loose = start(forecast(method=method, clip=1e9, **plain), problem, Run(tmp_path, {}))
+    unclipped = start(forecast(method=method, **plain), problem, Run(tmp_path, {}))
+    for one in (loose, unclipped):
+        next(iter(one.epoch_steps()))
+    torch.testing.assert_close(weights(loose), weights(unclipped), rtol=0, atol=1e-7)
+
+
+def test_only_included_weights_become_sparse(tmp_path):
+    problem = forecast(include=("net.0.*",))
+    trainer = start(problem, problem, Run(tmp_path, {"device": "cpu"}))
+    assert list(trainer.sparse.masks) == ["net.0.weight"]
