@@ -105,7 +105,7 @@ def _opened(path: Path, listed: Mapping[str, Any], configuration: str) -> Folder
     if "training" in listed:
         cases, tests = _decathlon(path, listed)
     else:
-        cases, tests = _raw(path, str(listed.get("file_ending", ".nii.gz")))
+        cases, tests = _raw(path, str(listed.get("file_ending", ".nii.gz")), listed.get("dataset"))
     _distinct(path, (*cases, *tests))
     return Folder(path, cases, tests, labels, channels, regions, ignore)
 
@@ -170,15 +170,23 @@ def _inside(path: Path, name: Any) -> Path:
     return path.joinpath(*parts)
 
 
-def _raw(path: Path, ending: str) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+def _raw(path: Path, ending: str, listed: Any) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Take the files by their names, or as nnU-Net's list of them says, if there is one."""
     if ending not in ENDINGS:
         said = f"has volumes that end in {ending}"
         raise refused(
             path, said, f"convert them to NIfTI ({' or '.join(ENDINGS)}), as SimpleITK can"
         )
+    tests = _sorted(_channel_files(path / "imagesTs", ending))
+    if listed:
+        given = [
+            Case(name, tuple(_inside(path, i) for i in of["images"]), _inside(path, of["label"]))
+            for name, of in _mapping(listed, "dataset").items()
+        ]
+        return _sorted(given), tests
     cases = _channel_files(path / "imagesTr", ending)
     labelled = [Case(c.name, c.images, path / "labelsTr" / (c.name + ending)) for c in cases]
-    return _sorted(labelled), _sorted(_channel_files(path / "imagesTs", ending))
+    return _sorted(labelled), tests
 
 
 def _channel_files(folder: Path, ending: str) -> list[Case]:
