@@ -9,7 +9,7 @@ import pytest
 
 from regrow.reading import UnreadableError
 from regrow.segmentation.folders import open_folder
-from regrow.segmentation.survey import plan_for, read, survey
+from regrow.segmentation.survey import plan, read, survey
 from tests.segmentation.phantoms import affine_of, phantom, save
 
 pytest.importorskip("nibabel", reason="needs the extra regrow[segmentation]")
@@ -38,8 +38,8 @@ def test_the_real_hippocampus_is_read(real_data):
     assert len(known.facts) == 260
     assert not known.left_out
     assert {fact.values for fact in known.facts.values()} == {frozenset({0, 1, 2})}
-    plan = plan_for(folder, known, list(known.facts))
-    assert (plan.spacing, plan.masked) == ((1.0, 1.0, 1.0), False)
+    how = plan(folder, known, list(known.facts))
+    assert (how.spacing, how.masked) == ((1.0, 1.0, 1.0), False)
 
 
 def test_an_nnunet_folder_of_two_channels_and_regions(tmp_path):
@@ -61,6 +61,7 @@ def test_an_nnunet_folder_of_two_channels_and_regions(tmp_path):
     assert [case.name for case in folder.tests] == ["t"]
     assert folder.labels == {0: "background", 1: "label 1", 2: "core"}
     assert folder.regions == {"whole": (1, 2), "core": (2,)}
+    assert folder.written == (1, 2)
     assert (folder.ignore, folder.values) == (3, {0, 1, 2, 3})
     volume = read(folder.cases[1], folder)
     np.testing.assert_allclose(volume.image[1] - volume.image[0], 1, rtol=1e-4)

@@ -12,7 +12,7 @@ from regrow.segmentation.normalise import channel_of
 from regrow.segmentation.planning import Facts, Plan, facts_of, plan_of
 from regrow.segmentation.preprocessed import read_preprocessed
 
-__all__ = ["Survey", "plan_for", "read", "survey"]
+__all__ = ["Survey", "plan", "read", "survey"]
 
 _DRAWN = 10_000_000  # intensities of the foreground of all cases together
 
@@ -67,7 +67,7 @@ def survey(folder: Folder, cases: Sequence[Case] | None = None) -> Survey:
     return Survey(facts, tuple(left_out))
 
 
-def plan_for(folder: Folder, known: Survey, names: Sequence[str]) -> Plan:
+def plan(folder: Folder, known: Survey, names: Sequence[str]) -> Plan:
     """Plan by training cases only, so that validation stays unseen.
 
     Args:
