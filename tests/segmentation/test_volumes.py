@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -186,3 +187,23 @@ def test_labels_take_the_fewest_bytes_that_hold_them(tmp_path, largest, stored):
     write_volume(tmp_path / "a.nii.gz", labels, grid_of((2, 3, 4)))
     assert nibabel.load(tmp_path / "a.nii.gz").get_data_dtype() == np.dtype(stored)
     np.testing.assert_array_equal(read_volume(tmp_path / "a.nii.gz")[0], labels)
+
+
+def test_what_nibabel_would_mend_by_a_guess_is_refused_without_a_word(tmp_path, capfd, caplog):
+    path = save(tmp_path / "a.nii", np.zeros((2, 2, 2), np.float32))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<h", content, 254, 512)  # sform_code: it would take another affine
+    path.write_bytes(content)
+    with pytest.raises(UnreadableError, match=r"a\.nii is damaged \(sform_code 512 not valid"):
+        read_volume(path)
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+def test_without_nibabel_one_is_told_how_to_install_it(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.nii", np.zeros((2, 2, 2), np.float32))
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(
+        ImportError, match=r"pip install nibabel, or pip install '\.\[segmentation\]'"
+    ):
+        read_volume(path)

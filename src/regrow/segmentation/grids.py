@@ -64,6 +64,14 @@ class Grid:
         return affine
 
     @property
+    def valid(self) -> bool:
+        """Whether each axis leads somewhere of its own."""
+        with np.errstate(all="ignore"):
+            lengths = np.sqrt((self.affine[:3, :3] ** 2).sum(0))
+            sound = np.isfinite(self.affine).all() and np.isfinite(lengths).all() and lengths.all()
+            return bool(sound and np.isfinite(self._axes).all())
+
+    @property
     def _own_shape(self) -> Shape:
         x, y, z = (*self._header.get_data_shape(), 1, 1)[:3]
         return int(x), int(y), int(z)

@@ -7,15 +7,19 @@ allow: they are permuted and mirrored, never interpolated. Voxels are float32, l
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from regrow.machine import needed
 from regrow.reading import LIMIT, check_size, decoding, open_file, refused
 from regrow.segmentation.grids import HEADER, Grid, kind_of
 
@@ -58,13 +62,13 @@ def read_volume(path: Path) -> tuple[Array, Grid]:
     """
     if not path.name.endswith(ENDINGS):
         raise refused(path, "is no NIfTI file (.nii or .nii.gz)", "convert it, as SimpleITK can")
-    content = _content(path)
-    with decoding(path), np.errstate(all="ignore"):
+    with _strict():
+        content = _content(path)
+    with decoding(path), _strict(), np.errstate(all="ignore"):
         image = kind_of(content).from_bytes(content)
         grid = Grid(bytes(image.header.binaryblock))
         values = _solid(np.asanyarray(image.dataobj), path)
-    affine = grid.affine
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not grid.valid:
         said = "does not say where its voxels lie: its affine has no inverse"
         raise refused(path, said, "write it anew with a valid sform or qform")
     return grid.canonical(values), grid
@@ -116,6 +120,20 @@ def _stored_type(array: Array) -> Any:
     return next(
         t for t in types if np.iinfo(t).min <= array.min() <= array.max() <= np.iinfo(t).max
     )
+
+
+@contextlib.contextmanager
+def _strict() -> Iterator[None]:
+    """Let nibabel refuse what it would mend by a guess, and say so to nobody else."""
+    with needed("nibabel", "segmentation"):
+        from nibabel import imageglobals  # noqa: PLC0415 optional
+    logger, was = imageglobals.logger, imageglobals.logger.disabled
+    logger.disabled = True
+    try:
+        with imageglobals.ErrorLevel(logging.WARNING):
+            yield
+    finally:
+        logger.disabled = was
 
 
 def _content(path: Path) -> bytes:
