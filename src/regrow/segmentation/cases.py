@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from regrow.reading import refused
 from regrow.segmentation.folders import Case
-from regrow.segmentation.volumes import Grid, read_volume
+from regrow.segmentation.grids import Grid
+from regrow.segmentation.volumes import read_volume
 
 __all__ = ["LeftOut", "Volume", "read_case"]
 

@@ -49,6 +49,8 @@ class Folder:
         ignore: the value of voxels that nobody has judged; None: all are.
         preprocessed: spacing along (depth, height, width) in mm, if nnU-Net has prepared the
             volumes; None: they are as published.
+        written: the value that each region writes, over those before it (nnU-Net's
+            ``regions_class_order``).
     """
 
     path: Path
@@ -59,6 +61,7 @@ class Folder:
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ignore: int | None = None
     preprocessed: tuple[float, ...] | None = None
+    written: tuple[int, ...] = ()
 
     @property
     def values(self) -> frozenset[int]:
@@ -96,22 +99,27 @@ def open_folder(path: str | Path, configuration: str = "3d_fullres") -> Folder:
 def _opened(path: Path, listed: Mapping[str, Any], configuration: str) -> Folder:
     names = listed.get("channel_names") or listed.get("modality")
     channels = _channels(_mapping(names, "channel_names or modality"))
-    labels, regions, ignore = _labels(_mapping(listed.get("labels"), "labels"), listed)
+    labels, regions, ignore = _labels(_mapping(listed.get("labels"), "labels"))
+    order = listed.get("regions_class_order") or () if regions else ()
+    written = tuple(int(value) for value in order)
+    if len(written) != len(regions) or not labels.keys() >= set(written):
+        said = f"regions_class_order must list {len(regions)} labels, one a region"
+        raise ValueError(f"{said}, not {written}")
     if 0 not in labels:
         raise ValueError(f"labels must name 0, the background, beside {sorted(labels)}")
     if not (path / "imagesTr").is_dir() and (plans := sorted(path.glob("*Plans*.json"))):
         cases, spacing = _preprocessed(path, plans, configuration)
-        return Folder(path, cases, (), labels, channels, regions, ignore, spacing)
+        return Folder(path, cases, (), labels, channels, regions, ignore, spacing, written)
     if "training" in listed:
         cases, tests = _decathlon(path, listed)
     else:
-        cases, tests = _raw(path, str(listed.get("file_ending", ".nii.gz")))
+        cases, tests = _raw(path, str(listed.get("file_ending", ".nii.gz")), listed.get("dataset"))
     _distinct(path, (*cases, *tests))
-    return Folder(path, cases, tests, labels, channels, regions, ignore)
+    return Folder(path, cases, tests, labels, channels, regions, ignore, None, written)
 
 
 def _labels(
-    listed: Mapping[str, Any], all_listed: Mapping[str, Any]
+    listed: Mapping[str, Any],
 ) -> tuple[dict[int, str], dict[str, tuple[int, ...]], int | None]:
     """Return values with names, regions, and the value to ignore.
 
@@ -128,9 +136,6 @@ def _labels(
     if not any(len(of) > 1 for of in values.values()):
         return {of[0]: name for name, of in sorted(values.items(), key=lambda i: i[1])}, {}, ignore
     regions = {name: of for name, of in values.items() if of != (0,)}
-    order = all_listed.get("regions_class_order")
-    if not isinstance(order, list) or len(order) != len(regions):
-        raise ValueError(f"regions_class_order must list {len(regions)} values, one a region")
     single = {of[0]: name for name, of in values.items() if len(of) == 1}
     every = sorted({value for of in values.values() for value in of})
     return {v: single.get(v, f"label {v}") for v in every}, regions, ignore
@@ -170,15 +175,23 @@ def _inside(path: Path, name: Any) -> Path:
     return path.joinpath(*parts)
 
 
-def _raw(path: Path, ending: str) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+def _raw(path: Path, ending: str, listed: Any) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Take the files by their names, or as nnU-Net's list of them says, if there is one."""
     if ending not in ENDINGS:
         said = f"has volumes that end in {ending}"
         raise refused(
             path, said, f"convert them to NIfTI ({' or '.join(ENDINGS)}), as SimpleITK can"
         )
+    tests = _sorted(_channel_files(path / "imagesTs", ending))
+    if listed:
+        given = [
+            Case(name, tuple(_inside(path, i) for i in of["images"]), _inside(path, of["label"]))
+            for name, of in _mapping(listed, "dataset").items()
+        ]
+        return _sorted(given), tests
     cases = _channel_files(path / "imagesTr", ending)
     labelled = [Case(c.name, c.images, path / "labelsTr" / (c.name + ending)) for c in cases]
-    return _sorted(labelled), _sorted(_channel_files(path / "imagesTs", ending))
+    return _sorted(labelled), tests
 
 
 def _channel_files(folder: Path, ending: str) -> list[Case]:

@@ -15,7 +15,7 @@ from regrow.machine import needed
 from regrow.reading import check_size, decoding, read_file, refused
 from regrow.segmentation.cases import Volume
 from regrow.segmentation.folders import Case
-from regrow.segmentation.volumes import grid_of
+from regrow.segmentation.grids import grid_of
 
 __all__ = ["read_preprocessed"]
 
@@ -74,7 +74,7 @@ def _from_npz(path: Path) -> tuple[Array, Array]:
 
 
 def _from_blosc(path: Path) -> Array:
-    with needed("blosc2", "segmentation"):
+    with needed("blosc2", "nnunet"):
         import blosc2  # noqa: PLC0415 optional
     content = read_file(path)
     with decoding(path):

@@ -9,7 +9,7 @@ from regrow.reading import UnreadableError
 from regrow.segmentation.cases import LeftOut, Volume, read_case
 from regrow.segmentation.folders import Case, Folder
 from regrow.segmentation.normalise import channel_of
-from regrow.segmentation.prepare import Facts, Plan, facts_of, plan_of
+from regrow.segmentation.planning import Facts, Plan, facts_of, plan_of
 from regrow.segmentation.preprocessed import read_preprocessed
 
 __all__ = ["Survey", "plan", "read", "survey"]
