@@ -21,7 +21,8 @@ from regrow.segmentation.labels import classes_of, of_classes, of_regions
 from regrow.segmentation.metrics import scores_of
 from regrow.segmentation.normalise import Channel
 from regrow.segmentation.patches import Sample
-from regrow.segmentation.prepare import Plan, Prepared, prepare, restore_scores
+from regrow.segmentation.planning import Plan
+from regrow.segmentation.prepare import Prepared, prepare, restore_scores
 from regrow.segmentation.problem import Figures, Volumes
 from regrow.segmentation.survey import Survey, plan, read, survey
 from regrow.segmentation.volumes import write_volume
@@ -40,21 +41,24 @@ class Meaning:
     Args:
         values: of label files, ascending, the background (0) first: class i is the i-th.
         names: of the values.
-        regions: name to the values it consists of; later ones are written over earlier ones. None:
-            outputs are the classes.
+        regions: name to the values it consists of; later ones are written over earlier ones.
+            Without any, outputs are the classes.
         ignore: the value of voxels that nobody has judged.
+        written: the value that each region writes.
     """
 
     values: tuple[int, ...]
     names: tuple[str, ...]
     regions: Mapping[str, tuple[int, ...]]
     ignore: int | None = None
+    written: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, folder: Folder) -> Meaning:
         """Return what the labels of a data set mean."""
         labels = dict(sorted(folder.labels.items()))
-        return cls(tuple(labels), tuple(labels.values()), dict(folder.regions), folder.ignore)
+        names = tuple(labels.values())
+        return cls(tuple(labels), names, dict(folder.regions), folder.ignore, folder.written)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -92,13 +96,7 @@ class Meaning:
         if not self.regions:
             return of_classes(restore_scores(scores, prepared, how), self.values)
         masks = [restore_scores([np.zeros_like(s), s], prepared, how) > 0 for s in scores]
-        return of_regions(np.stack(masks), self._written)
-
-    @property
-    def _written(self) -> list[int]:
-        """The value that each region writes: one of its own that no later region has."""
-        every = [set(of) for of in self.regions.values()]
-        return [min(own - set().union(*every[i + 1 :]) or own) for i, own in enumerate(every)]
+        return of_regions(np.stack(masks), self.written)
 
 
 def open_fold(path: Path, fold: int, cases: int | None = None) -> Volumes:
@@ -221,6 +219,7 @@ def plan_from(told: Mapping[str, Any]) -> tuple[Plan, Meaning]:
             tuple(meaning["names"]),
             {name: tuple(of) for name, of in meaning["regions"].items()},
             meaning["ignore"],
+            tuple(meaning["written"]),
         ),
     )
 

@@ -1,0 +1,86 @@
+"""Folders become tensors, and class scores become files: classes, regions, voxels nobody judged."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from regrow.segmentation.data import Meaning, open_fold, plan_from
+
+nibabel = pytest.importorskip("nibabel")
+
+# As BraTS: file values 1 core, 2 oedema, 4 enhancing; 9 is not judged.
+LABELS = {"background": 0, "whole": [1, 2, 4], "core": [1, 4], "enhancing": 4, "ignore": 9}
+
+
+@pytest.fixture(scope="module")
+def brats(tmp_path_factory):
+    """Make a raw folder of nnU-Net with regions and an unjudged slice."""
+    folder = tmp_path_factory.mktemp("sets") / "Dataset001_Tumour"
+    draw = np.random.default_rng(0)
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+    for i in range(5):
+        label = draw.choice([0, 1, 2, 4], (6, 7, 8)).astype(np.uint8)
+        label[0] = 9
+        for name, array in ((f"imagesTr/t{i}_0000", label * 1.5 + 1), (f"labelsTr/t{i}", label)):
+            image = nibabel.Nifti1Image(array.astype(np.float32), np.diag([1, 1, 1, 1.0]))
+            nibabel.save(image, folder / f"{name}.nii.gz")
+    facts = {
+        "channel_names": {"0": "FLAIR"},
+        "labels": LABELS,
+        "regions_class_order": [2, 1, 4],
+        "numTraining": 5,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_scores_of_the_truth_come_back_as_the_truth(brats, tmp_path):
+    volumes = open_fold(brats, 0)
+    assert volumes.outputs == ("whole", "core", "enhancing")
+    case = volumes.held_out[0]
+    assert (case.label == -1).sum() == 7 * 8
+    masks = [torch.isin(case.label, torch.tensor(of)) for of in volumes.regions]
+    figures = volumes.judge(case, 2.0 * torch.stack(masks) - 1, tmp_path)
+    assert {name: of["dice"] for name, of in figures.items()} == dict.fromkeys(figures, 1.0)
+    written = np.asarray(nibabel.load(tmp_path / f"{case.name}.nii.gz").dataobj)
+    truth = np.asarray(nibabel.load(brats / "labelsTr" / f"{case.name}.nii.gz").dataobj)
+    assert (written[truth != 9] == truth[truth != 9]).all()
+
+
+def test_a_wrong_voxel_lowers_the_regions_that_hold_it_unless_nobody_judged_it(brats):
+    volumes = open_fold(brats, 0)
+    case = volumes.held_out[0]
+    scores = torch.stack(
+        [2.0 * torch.isin(case.label, torch.tensor(of)) - 1 for of in volumes.regions]
+    )
+    unjudged = (case.label == -1).nonzero()[0]
+    scores[:, *unjudged] = 1
+    assert all(of["dice"] == 1 for of in volumes.judge(case, scores, None).values())
+    oedema = (case.label == volumes.regions[0][1]).nonzero()[0]
+    scores[1, *oedema] = 1
+    dices = {name: of["dice"] for name, of in volumes.judge(case, scores, None).items()}
+    assert dices["whole"] == dices["enhancing"] == 1 > dices["core"]
+
+
+def test_what_a_run_tells_leads_back(brats):
+    told = json.loads(json.dumps(open_fold(brats, 0).told))
+    how, meaning = plan_from(told)
+    assert meaning.judged == {"whole": (1, 2, 4), "core": (1, 4), "enhancing": (4,)}
+    assert meaning.written == (2, 1, 4) and meaning.ignore == 9
+    assert plan_from(json.loads(json.dumps(told))) == (how, meaning)
+
+
+def test_values_with_gaps_are_classes_without_and_come_back():
+    meaning = Meaning((0, 3, 7), ("background", "a", "b"), {})
+    assert meaning.classes(np.array([7, 0, 3])).tolist() == [2, 0, 1]
+    assert meaning.judged == {"a": (3,), "b": (7,)} and meaning.region_classes is None
+
+
+@pytest.mark.parametrize(("fold", "cases", "said"), [(5, None, "fold=5"), (0, 9, "cases=9: fold")])
+def test_a_fold_or_a_count_that_is_not_there_is_refused(brats, fold, cases, said):
+    with pytest.raises(ValueError, match=said):
+        open_fold(brats, fold, cases)
