@@ -19,7 +19,7 @@ from regrow.continual.learning import Learning
 from regrow.continual.saved import VERSION, check_state
 from regrow.continual.task import Task, check_classes, union
 from regrow.continual.views import View, find_head, new_head
-from regrow.engine.checks import check_choice
+from regrow.engine.checks import check_choice, check_integer
 from regrow.engine.layer import free_units
 from regrow.engine.method import Method
 from regrow.engine.plan import Globs, make_plan
@@ -116,6 +116,7 @@ class TaskNetwork:
         seed: int = 0,
     ) -> None:
         _check_choices(method, reuse, share, when_full)
+        seed = check_integer(seed, "seed")
         inner = unwrap(model)
         head = find_head(inner, head)
         self._include, self._exclude = include, [*exclude, f"{head}.weight"]
