@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.backends import MASKED, find_backend
+from regrow.engine.checks import check_integer
 from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
@@ -272,13 +273,12 @@ def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
     """Return the length of the run and the seed as Python's own numbers."""
     if not isinstance(method, Method):
         raise TypeError(f"method={method!r}: a method is needed, such as regrow.RigL(density=0.1)")
-    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
-        raise TypeError(f"seed={seed!r}: an integer is needed")
+    seed = check_integer(seed, "seed")
     if isinstance(total_steps, bool) or not isinstance(total_steps, SupportsIndex):
         raise TypeError(f"total_steps={total_steps!r}: a number of optimizer steps is needed")
     if total_steps < 1:
         raise ValueError(f"total_steps={total_steps}: must be at least 1")
-    return index(total_steps), index(seed)
+    return index(total_steps), seed
 
 
 def driver(optimizer: Optimizer) -> Optimizer:
