@@ -2,6 +2,7 @@
 # make demo    sparse networks beside dense ones, with a report: about two minutes
 # make test    the whole suite
 # make test-long  whole smoke presets of studies, which the suite tries in part
+# make fuzz    every fuzzer of tests/fuzz, at length: hours; SEED=1 looks elsewhere
 # make check   style, types, floors, documentation
 # make docs    the documentation in docs/_build/html, its examples run
 
@@ -9,8 +10,10 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
+SEED ?= 0
+FUZZERS := $(filter-out budget conftest test_%,$(basename $(notdir $(wildcard tests/fuzz/*.py))))
 
-.PHONY: venv demo test test-long check docs format clean
+.PHONY: venv demo test test-long fuzz check docs format clean
 
 venv: $(VENV)/.installed
 
@@ -28,6 +31,11 @@ test: venv
 
 test-long: venv
 	$(BIN)/python -m pytest -n $(WORKERS) -m long
+
+fuzz: venv
+	@failed=; for name in $(FUZZERS); do \
+	$(BIN)/python -m tests.fuzz.$$name --seed $(SEED) || failed="$$failed $$name"; done; \
+	test -z "$$failed" || { echo "something was wrong in:$$failed"; exit 1; }
 
 check: venv
 	$(BIN)/ruff check
