@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["DENSE_WAY", "empty", "empty_strided"]
+__all__ = ["DENSE_WAY", "empty", "empty_strided", "plain"]
 
 DENSE_WAY = (
     "give the dense model the weights and export that: "
@@ -44,6 +44,17 @@ def empty_strided(shape: Sequence[int], strides: Sequence[int]) -> Tensor:
         RuntimeError: tensors without memory are being made, as under FakeTensorMode.
     """
     return _real(torch.empty_strided(shape, strides, dtype=torch.float32, device="cpu"))
+
+
+def plain(x: Tensor) -> Tensor:
+    """Return numbers that lie in memory one after the other, as they are; a copy if need be.
+
+    Example:
+        >>> plain(torch.arange(6.0)[::2]).stride()
+        (1,)
+    """
+    # The imaginary part of a conjugate is a view whose memory holds the numbers' negatives.
+    return x.resolve_neg().contiguous()
 
 
 def _real(made: Tensor) -> Tensor:

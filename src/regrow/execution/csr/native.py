@@ -39,6 +39,10 @@ class _Pointer:
         """
         if not isinstance(value, torch.Tensor):  # a structure by reference, or None
             return ctypes.c_void_p.from_param(value)
+        if value.is_neg():
+            raise TypeError(
+                "a lazily negated view holds other numbers than it shows: resolve_neg()"
+            )
         # Another device's address, or the 0 of a meta or fake tensor, would end the process.
         held = value.data_ptr() if value.is_cpu else 0
         if not held and value.numel():
@@ -79,21 +83,21 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         [_LONG, _LONG, _POINTER, _LONG, _POINTER, _LONG, _POINTER, _LONG, _POINTER, _INT],
     ),
     "regrow_multiply": (
-        None,
+        _INT,
         [
             *[_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _LONG, _INT, _LONG],
             *[_POINTER, _INT, _INT],
         ],
     ),
     "regrow_linear": (
-        None,
+        _INT,
         [
             *[_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG],
             *[_POINTER, _LONG, _LONG, _POINTER, _INT, _INT],
         ],
     ),
     "regrow_linear_backward": (
-        None,
+        _INT,
         [
             *[_POINTER, _POINTER, _POINTER, _POINTER, _LONG, _POINTER, _LONG, _LONG],
             *[_POINTER, _LONG, _POINTER, _POINTER, _LONG, _INT, _POINTER, _LONG, _INT],
