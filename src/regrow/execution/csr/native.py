@@ -27,6 +27,12 @@ __all__ = ["SETS", "Matrix", "library"]
 logger = logging.getLogger("regrow")
 
 
+# Passed for a tensor without numbers, whose own address is 0: to C that would mean that there is no
+# tensor, and memcpy may not even be given it to copy nothing.
+_NO_NUMBERS = ctypes.create_string_buffer(64)
+_EMPTY = ctypes.addressof(_NO_NUMBERS)
+
+
 class _Pointer:
     """The type of an argument that is a tensor, whose memory is passed; None is NULL."""
 
@@ -50,7 +56,7 @@ class _Pointer:
                 f"a {type(value).__name__} on {value.device} has no memory on the CPU, where the "
                 "kernels compute"
             )
-        return ctypes.c_void_p.from_param(held)
+        return ctypes.c_void_p.from_param(held or _EMPTY)
 
 
 _POINTER, _LONG, _INT = _Pointer, ctypes.c_int64, ctypes.c_int
