@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +13,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["holds", "keeps_copies", "watch_others", "weight_copies", "wraps"]
+__all__ = [
+    "holds",
+    "keeps_copies",
+    "steps_in_backward",
+    "watch_others",
+    "weight_copies",
+    "wraps",
+]
 
 
 class Watcher(Protocol):
@@ -76,6 +85,27 @@ def holds(optimizer: Optimizer, ids: set[int]) -> bool:
 def wraps(outer: object, inner: Optimizer) -> bool:
     """Tell whether one optimizer holds another as an attribute, as SAM holds its base optimizer."""
     return any(value is inner for value in vars(outer).values())
+
+
+def steps_in_backward(optimizer: Optimizer) -> str | None:
+    """Return what moves the weights inside ``backward()`` in the place of a step; None if nothing.
+
+    LOMO (Lv et al. 2023) has no ``step()`` of its own, and layer-wise optimizers are many, each of
+    one weight, behind one whose ``step()`` does nothing.
+
+    Example:
+        >>> steps_in_backward(torch.optim.SGD([torch.ones(2)], lr=0.1)) is None
+        True
+    """
+    kind = type(optimizer)
+    # torch wraps the step() of a class when the first of its optimizers is built.
+    if inspect.unwrap(kind.step) is inspect.unwrap(Optimizer.step):
+        return f"{kind.__name__} has no step() of its own"
+    for held in vars(optimizer).values():
+        inside = held.items() if isinstance(held, Mapping) else ()
+        if any(isinstance(of, Tensor) and isinstance(one, Optimizer) for of, one in inside):
+            return f"{kind.__name__} leaves the steps to an optimizer for each weight"
+    return None
 
 
 def keeps_copies(optimizer: Optimizer) -> bool:

@@ -20,6 +20,7 @@ from regrow.engine.layer import free_units
 from regrow.engine.layouts import turned
 from regrow.engine.method import Method
 from regrow.engine.moments import check_slots
+from regrow.engine.others import steps_in_backward
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.ranks import replicas
@@ -93,9 +94,9 @@ def sparsify(
     Raises:
         TypeError: an argument is of another type.
         ValueError: an argument is out of range, a glob matches nothing, the optimizer does not hold
-            a weight or keeps state that grown weights cannot be given a first value in, a weight
-            has 8 bits, or the model is sparse already. The model is then as it was, whatever was
-            raised: also by Ctrl-C or for want of memory.
+            a weight, moves weights inside ``backward()`` or keeps state that grown weights cannot
+            be given a first value in, a weight has 8 bits, or the model is sparse already. The
+            model is then as it was, whatever was raised: also by Ctrl-C or for want of memory.
 
     Example:
         >>> import regrow
@@ -295,6 +296,11 @@ def _check_dtypes(weights: Mapping[str, Tensor]) -> None:
 def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer={optimizer!r}: a torch.optim.Optimizer is needed")
+    if reason := steps_in_backward(optimizer):
+        raise ValueError(
+            f"optimizer: {reason}: weights move inside backward(), where no topology follows them. "
+            "Use one optimizer that moves all weights in its step(), such as AdamW"
+        )
     # By identity: tensors compare entry by entry, and a model moved after its optimizer was built
     # may hold other tensors under the same names.
     holds = {id(p) for group in optimizer.param_groups for p in group["params"]}
