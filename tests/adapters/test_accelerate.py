@@ -78,7 +78,9 @@ def check_saved(file, sparse):
 @pytest.mark.parametrize("mixed", ["no", "bf16"])
 def test_a_bare_loop_saves_what_it_reports_and_resumes_bit_for_bit(mixed, tmp_path):
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    AcceleratorState._reset_state(True)  # one a process, whose precision cannot be changed
     options = {"cpu": True, "gradient_accumulation_steps": 2, "mixed_precision": mixed}
     accelerator = Accelerator(**options)
     model, sparse, epoch = bare_loop(accelerator)
@@ -87,7 +89,7 @@ def test_a_bare_loop_saves_what_it_reports_and_resumes_bit_for_bit(mixed, tmp_pa
     check_saved(tmp_path / "state" / "model.safetensors", sparse)
     epoch(), epoch()
     assert sparse.steps == sparse.total_steps == 24
-    assert len(sparse.history) == 11
+    assert [update.step for update in sparse.history][:3] == [2, 4, 6]
     accelerator.save_model(model, tmp_path / "model")
     check_saved(tmp_path / "model" / "model.safetensors", sparse)
 

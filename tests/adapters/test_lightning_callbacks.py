@@ -1,4 +1,4 @@
-"""Lightning's own callbacks beside ours: what they write and what is saved is as sparse as it says."""
+"""Lightning's own callbacks beside ours: what they write, and what is saved, is sparse."""
 
 from __future__ import annotations
 
