@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from regrow.engine.wrappers import owner
 
 __all__ = ["Place", "find", "parametrized_by", "places", "require_held", "why_not_free"]
 
@@ -34,13 +37,15 @@ def find(model: nn.Module, name: str, shape: tuple[int, ...] | None = None) -> n
         torch.Size([2, 3])
     """
     path, _, key = name.rpartition(".")
-    try:
-        module = model.get_submodule(path)
-    except AttributeError:
+    module: nn.Module | None = model
+    for part in filter(None, path.split(".")):
+        module = module and owner(module, part)._modules.get(part)
+    if module is None:
         raise RuntimeError(
             f"{name} is sparse, but the model has no layer {path!r} any more: it was removed or "
             f"renamed; put it back, {_AGAIN}"
-        ) from None
+        )
+    module = owner(module, key)
     weight = module._parameters.get(key)
     if weight is None:
         if hidden := what_hides(module, key):
@@ -130,10 +135,10 @@ def places(model: nn.Module, names: Iterable[str]) -> list[Place]:
         *path, last = name.split(".")
         module = model
         for key in path:
-            inside: dict[str, object] = module._modules  # type: ignore[assignment]
+            inside: dict[str, Any] = owner(module, key)._modules
             found[id(inside), key] = inside, key, inside[key]
-            module = module._modules[key]  # type: ignore[assignment]
-        held: dict[str, object] = module._parameters  # type: ignore[assignment]
+            module = inside[key]
+        held: dict[str, Any] = owner(module, last)._parameters
         found[id(held), last] = held, last, held[last]
     return list(found.values())
 

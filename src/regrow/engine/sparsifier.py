@@ -24,13 +24,13 @@ from regrow.engine.history import VERSION, Progress, Update, read_progress
 from regrow.engine.method import Method
 from regrow.engine.others import holds, keeps_copies, watch_others, weight_copies, wraps
 from regrow.engine.planned import Plan
-from regrow.engine.presence import require_held
+from regrow.engine.presence import find, require_held
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sharding import device_of, like, local
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
-from regrow.engine.wrappers import unwrap
+from regrow.engine.wrappers import under_names, unwrap
 
 __all__ = ["Sparsifier", "Update"]
 
@@ -253,7 +253,7 @@ class Sparsifier:
         # By name, not by position: an averaged model has copies of the parameters, and may be
         # sharded or on another device.
         for name, mask in self.masks.items():
-            weight = inner.get_parameter(name)
+            weight = find(inner, name)
             local(weight).mul_(local(like(mask.to(device_of(weight)), weight)))
 
     def remove(self) -> None:
@@ -301,7 +301,8 @@ class Sparsifier:
 
         # All reading and checking comes before the first change: a state that does not fit leaves
         # this run as it was, and one that does is taken over whole.
-        self._topology.load_state_dict(state["layers"], self._before, resume)
+        layers = under_names(state["layers"], [layer.name for layer in self._topology.layers])
+        self._topology.load_state_dict(layers, self._before, resume)
         if saved.total_steps != self.total_steps:
             logger.warning(
                 "resumed with total_steps=%d, saved with %d: schedules differ from the saved run's",

@@ -30,7 +30,7 @@ from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.topology import Topology, check_names
 from regrow.engine.whole import unchanged_on_error
-from regrow.engine.wrappers import unwrap
+from regrow.engine.wrappers import under_names, unwrap
 
 __all__ = ["driver", "sparsify"]
 
@@ -123,6 +123,7 @@ def sparsify(
     first: dict[str, Tensor] = {}
     if state is not None:
         read_progress(state, method.name)
+        state = {**state, "layers": under_names(state["layers"], list(weights))}
         check_names(state["layers"], list(weights))
         # A start may have chosen other counts than the allocation gives; those it chose are in the
         # state.
@@ -269,7 +270,7 @@ def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
 
 
 def driver(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer whose hooks run: Accelerate's wrapper has none, and steps another.
+    """Return the optimizer whose hooks run: wrappers of Accelerate and Fabric step another.
 
     SAM's ``first_step()`` and ``second_step()`` are no steps to torch; that of its base is.
     """
@@ -279,7 +280,10 @@ def driver(optimizer: Optimizer) -> Optimizer:
     inner = getattr(optimizer, "optimizer", None)
     if not isinstance(optimizer, Optimizer) or not isinstance(inner, Optimizer):
         return optimizer
-    return optimizer if hasattr(optimizer, "_optimizer_step_pre_hooks") else driver(inner)
+    # Fabric's passes every attribute on, the hooks too: it is the inner one that steps.
+    hooks = getattr(optimizer, "_optimizer_step_pre_hooks", None)
+    own = hooks is not None and hooks is not inner._optimizer_step_pre_hooks
+    return optimizer if own else driver(inner)
 
 
 def _check_dtypes(weights: Mapping[str, Tensor]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,8 +69,11 @@ class Topology:
 
     def present(self) -> list[nn.Parameter]:
         """Return those of the weights that the model still has, should parts have been replaced."""
-        parameters = dict(self.model.named_parameters())
-        return [parameters[layer.name] for layer in self.layers if layer.name in parameters]
+        found = []
+        for layer in self.layers:
+            with suppress(RuntimeError):
+                found.append(find(self.model, layer.name))
+        return found
 
     def kept(self) -> dict[str, Tensor]:
         """Return the weights that take part in the forward pass; bool tensors by name."""
