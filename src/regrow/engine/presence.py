@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from regrow.engine.wrappers import owner
 
-__all__ = ["Place", "find", "parametrized_by", "places", "require_held", "why_not_free"]
+__all__ = ["Place", "find", "holder", "parametrized_by", "places", "require_held", "why_not_free"]
 
 # Where a weight or a module hangs: the dict it is in, its key, and what was there when looked at.
 Place = tuple[dict[str, object], str, object]
@@ -36,6 +36,25 @@ def find(model: nn.Module, name: str, shape: tuple[int, ...] | None = None) -> n
         >>> find(nn.Linear(3, 2), "weight", (2, 3)).shape
         torch.Size([2, 3])
     """
+    _, weight = holder(model, name)
+    if shape is not None and tuple(weight.shape) != shape:
+        raise RuntimeError(
+            f"{name} is sparse with shape {shape}, but its shape is {tuple(weight.shape)} now: "
+            f"the layer was replaced; put it back, {_AGAIN}"
+        )
+    return weight
+
+
+def holder(model: nn.Module, name: str) -> tuple[nn.Module, nn.Parameter]:
+    """Return the module that holds a parameter, and the parameter, by its name in the model.
+
+    Raises:
+        RuntimeError: it is gone, or hidden behind another; says what to do.
+
+    Example:
+        >>> type(holder(nn.Sequential(nn.Linear(3, 2)), "0.weight")[0]).__name__
+        'Linear'
+    """
     path, _, key = name.rpartition(".")
     module: nn.Module | None = model
     for part in filter(None, path.split(".")):
@@ -46,21 +65,14 @@ def find(model: nn.Module, name: str, shape: tuple[int, ...] | None = None) -> n
             f"renamed; put it back, {_AGAIN}"
         )
     module = owner(module, key)
-    weight = module._parameters.get(key)
-    if weight is None:
-        if hidden := what_hides(module, key):
-            raise RuntimeError(f"{name} is sparse, and was changed since: {hidden}, {_AGAIN}")
-        kind = type(module).__name__
-        raise RuntimeError(
-            f"{name} is sparse, but {path or 'the model'} is a {kind} without a parameter {key!r} "
-            f"now: the layer was replaced; put it back, {_AGAIN}"
-        )
-    if shape is not None and tuple(weight.shape) != shape:
-        raise RuntimeError(
-            f"{name} is sparse with shape {shape}, but its shape is {tuple(weight.shape)} now: "
-            f"the layer was replaced; put it back, {_AGAIN}"
-        )
-    return weight
+    if (weight := module._parameters.get(key)) is not None:
+        return module, weight
+    if hidden := what_hides(module, key):
+        raise RuntimeError(f"{name} is sparse, and was changed since: {hidden}, {_AGAIN}")
+    raise RuntimeError(
+        f"{name} is sparse, but {path or 'the model'} is a {type(module).__name__} without a "
+        f"parameter {key!r} now: the layer was replaced; put it back, {_AGAIN}"
+    )
 
 
 def what_hides(module: nn.Module, key: str) -> str | None:

@@ -24,10 +24,9 @@ from regrow.engine.history import VERSION, Progress, Update, read_progress
 from regrow.engine.method import Method
 from regrow.engine.others import holds, keeps_copies, watch_others, weight_copies, wraps
 from regrow.engine.planned import Plan
-from regrow.engine.presence import find, require_held
+from regrow.engine.presence import holder, require_held
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
-from regrow.engine.sharding import device_of, like, local
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
 from regrow.engine.wrappers import under_names, unwrap
@@ -245,16 +244,16 @@ class Sparsifier:
         """Set the dropped weights of another module with the same parameter names to zero.
 
         An average of weights (EMA, SWA) fills up as the topology moves: apply the masks before use.
+        An average of stored layers (``execution="csr"`` or ``"block"``) is moved to where the
+        weights are: call it after every update, before more is averaged.
 
         Args:
             module: such as ``copy.deepcopy(model)`` or an ``AveragedModel`` of it.
         """
-        inner = unwrap(module)
         # By name, not by position: an averaged model has copies of the parameters, and may be
         # sharded or on another device.
-        for name, mask in self.masks.items():
-            weight = find(inner, name)
-            local(weight).mul_(local(like(mask.to(device_of(weight)), weight)))
+        for layer in self._topology.layers:
+            layer.apply_to_(*holder(unwrap(module), layer.name))
 
     def remove(self) -> None:
         """Detach from the optimizer. Weights stay as they are and are free to move again."""
