@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.backends import MASKED, find_backend
+from regrow.engine.dimensions import keep_dimensions_
 from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
@@ -111,6 +112,7 @@ def sparsify(
     total_steps, seed = _check_run(method, total_steps, seed)
     backend = find_backend(execution)
     inner, optimizer = unwrap(model), driver(optimizer)
+    keep_dimensions_(inner)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
     _check_dtypes(weights)
