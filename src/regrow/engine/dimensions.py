@@ -1,4 +1,4 @@
-"""Keeps what a parameter says of its dimensions (``weight.output_dim = 1``) where copies keep it."""
+"""Keeps what a parameter says of its dimensions (``weight.output_dim = 1``) for its copies."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ def find(model: nn.Module, name: str, shape: tuple[int, ...] | None = None) -> n
         shape: it must have; None: any.
 
     Raises:
-        RuntimeError: it is gone, hidden behind another, or of another shape; says what to do.
+        RuntimeError: it is gone, hidden behind another, of another shape, or without values; says
+            what to do.
 
     Example:
         >>> find(nn.Linear(3, 2), "weight", (2, 3)).shape
@@ -41,6 +42,11 @@ def find(model: nn.Module, name: str, shape: tuple[int, ...] | None = None) -> n
         raise RuntimeError(
             f"{name} is sparse with shape {shape}, but its shape is {tuple(weight.shape)} now: "
             f"the layer was replaced; put it back, {_AGAIN}"
+        )
+    if weight.is_meta:
+        raise RuntimeError(
+            f"{name} is sparse, and is on the meta device now, without values: give the model "
+            "memory by to_empty() and its weights by load_state_dict() before it is used"
         )
     return weight
 
@@ -166,7 +172,9 @@ def require_held(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if others := [name for name, weight in weights.items() if id(weight) not in held]:
         raise RuntimeError(
-            f"{', '.join(others)}: the layer was replaced since sparsify(), and "
-            f"{type(optimizer).__name__} does not hold its new weight: put the old layer back, or "
-            "build the optimizer anew and call remove() and sparsify() again"
+            f"{', '.join(others)}: the layer was replaced since sparsify(), or its parameter by "
+            "load_state_dict(assign=True) or a conversion, and "
+            f"{type(optimizer).__name__} does not hold its new weight: load without assign, put "
+            "the old layer back, or call sparse.remove(), build the optimizer anew and call "
+            "sparsify(..., state=sparse.state_dict()) with it"
         )

@@ -401,6 +401,8 @@ class Sparsifier:
         """Mask weights that another optimizer has just moved; it runs after each of its steps."""
         if not holds(other, {id(weight) for weight in self._topology.present()}):
             return
+        if self._topology.exchanged:
+            self._topology.collect_()
         self._topology.apply_()
         # One inside the driver, or around it (SAM), is part of the same step.
         if self._stepping or wraps(other, self._optimizer):
@@ -425,7 +427,7 @@ class Sparsifier:
             require_held(self._optimizer, weights)
         if not strays:
             return
-        self._topology.apply_()
+        self._topology.clear_(strays)
         self._warn(
             "strays",
             "; ".join(f"{name}: {n} weights outside its mask" for name, n in strays.items())

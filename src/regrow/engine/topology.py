@@ -135,7 +135,12 @@ class Topology:
     @property
     def touched(self) -> bool:
         """Whether, since a write of this topology, a weight was written or exchanged."""
-        return self.written or any(held.get(key) is not was for held, key, was in self._places)
+        return self.written or self.exchanged
+
+    @property
+    def exchanged(self) -> bool:
+        """Whether a weight, or a module around one, was exchanged since a write of this one."""
+        return any(held.get(key) is not was for held, key, was in self._places)
 
     @property
     def written(self) -> bool:
@@ -157,6 +162,14 @@ class Topology:
         device = next(iter(found.values())).device
         numbers = torch.stack([count.to(device) for count in found.values()]).tolist()
         return {name: n for name, n in zip(found, numbers, strict=True) if n}
+
+    @torch.no_grad()
+    def clear_(self, names: Collection[str]) -> None:
+        """Apply the masks to weights of which some are outside: NaN times zero would be NaN."""
+        for layer, weight in self.pairs():
+            if layer.name in names and isinstance(layer, MaskedLayer):
+                local(weight).masked_fill_(local(layer.mask) == 0, 0)
+        self.apply_()
 
     @torch.no_grad()
     def mask_copies_(self, copies: Callable[[Tensor], list[Tensor]]) -> None:
