@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.method import Method
-from regrow.engine.moments import OnGrow, check_slots, momentum, requantise_, restart_, slots
+from regrow.engine.moments import OnGrow, check_slots, momentum, requantise_, restarting, slots
 from regrow.engine.presence import Place, find, places
 from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sharding import agree_on, local, whole
@@ -341,7 +341,7 @@ class Topology:
             writes += [
                 layer.committing(proposed[layer.name], weight, moments, method.on_grow),
                 partial(requantise_, optimizer, weight, moments),
-                partial(restart_, optimizer, weight),
+                restarting(optimizer, weight, changes[layer.name].active if layer.stored else None),
                 partial(setattr, layer, "active", changes[layer.name].active),
             ]
         # A mask that was full may hold zeros now, or the other way round.
