@@ -30,7 +30,9 @@ class Watcher(Protocol):
         """React to a step that an optimizer has just made."""
 
 
-_WATCHERS: weakref.WeakKeyDictionary[Watcher, int] = weakref.WeakKeyDictionary()
+# By id: a reference to each watcher, and the id of the optimizer it is not told of. Every step of
+# every optimizer goes through them, and a WeakKeyDictionary takes ten times as long.
+_WATCHERS: dict[int, tuple[weakref.ref[Watcher], int]] = {}
 _hooked: list[Any] = []
 
 
@@ -49,7 +51,8 @@ def watch_others(watcher: Watcher, driver: Optimizer) -> Watched:
     if not _hooked:
         # Should the user compile optimizer.step, this is not to be traced.
         _hooked.append(register_optimizer_step_post_hook(torch.compiler.disable(_tell)))
-    _WATCHERS[watcher] = id(driver)
+    key = id(watcher)
+    _WATCHERS[key] = weakref.ref(watcher, lambda _: _WATCHERS.pop(key, None)), id(driver)
     return Watched(watcher)
 
 
@@ -61,13 +64,14 @@ class Watched:
 
     def remove(self) -> None:
         """Tell the watcher no more."""
-        _WATCHERS.pop(self.watcher, None)
+        _WATCHERS.pop(id(self.watcher), None)
 
 
 def _tell(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     # Every step of every optimizer comes here: a comparison of two numbers is all it costs.
-    for watcher, driver in list(_WATCHERS.items()):
-        if driver != id(optimizer):
+    stepped = id(optimizer)
+    for watching, driver in tuple(_WATCHERS.values()):
+        if driver != stepped and (watcher := watching()) is not None:
             watcher.after_other(optimizer)
 
 

@@ -97,16 +97,24 @@ class Topology:
         ]
         self._weights: list[Tensor] = [weight for weight, _ in masked]
         self._masks = [local(mask) for _, mask in masked]
+        self._forms = [_form(mask) for mask in self._masks]
         # What is looked at before every step: where weights hang, and how often they were written.
         self._places: list[Place] = places(self.model, [layer.name for layer, _ in pairs])
         self._watched: list[Tensor] = self._weights + [weight for _, weight in self._special]
+        self._sharded = any(hasattr(weight, "full_tensor") for weight in self._watched)
         self.note_()
 
     # ------------------------------------------------------------------ written by others
 
     def note_(self) -> None:
         """Remember how often each weight was written: what comes on top is others' doing."""
-        self._versions = [local(weight)._version for weight in self._watched]
+        self._versions = self._counts()
+
+    def _counts(self) -> list[int]:
+        # Read at every step, so that nothing is called a weight where nothing is sharded.
+        if self._sharded:
+            return [local(weight)._version for weight in self._watched]
+        return [weight._version for weight in self._watched]
 
     def values(self) -> dict[str, Tensor]:
         """Copy the weights that masks will change."""
@@ -140,12 +148,15 @@ class Topology:
     @property
     def exchanged(self) -> bool:
         """Whether a weight, or a module around one, was exchanged since a write of this one."""
-        return any(held.get(key) is not was for held, key, was in self._places)
+        for held, key, was in self._places:  # noqa: SIM110 (no generator: asked at every step)
+            if held.get(key) is not was:
+                return True
+        return False
 
     @property
     def written(self) -> bool:
         """Whether a weight was written since a write of this topology."""
-        return [local(weight)._version for weight in self._watched] != self._versions
+        return self._counts() != self._versions
 
     @torch.no_grad()
     def strays(self) -> dict[str, int]:
@@ -181,23 +192,18 @@ class Topology:
     @torch.no_grad()
     def apply_(self) -> None:
         """Multiply the weights by their masks: all that an ordinary step costs."""
-        weights = [local(weight) for weight in self._weights]
+        weights = [local(weight) for weight in self._weights] if self._sharded else self._weights
         # A model may have been moved by .to() or .half() since; to compare is far cheaper than to
         # collect anew at every step.
-        if any(
-            weight.device != mask.device
-            or weight.dtype != mask.dtype
-            or weight.stride() != mask.stride()
-            for weight, mask in zip(weights, self._masks, strict=True)
-        ):
+        if [_form(weight) for weight in weights] != self._forms:
             self.collect_()
+            weights = [local(weight) for weight in self._weights]
         if weights:
             torch._foreach_mul_(weights, self._masks)
         for layer, weight in self._special:
             layer.apply_(weight)
         self.note_()
 
-    @torch.no_grad()
     def settle_(self, optimizer: Optimizer) -> None:
         """Let optimizer state follow weights that a loaded model state has put elsewhere.
 
@@ -425,6 +431,11 @@ class Topology:
             for layer, weight in self.pairs()
         ]
         finish([lambda: self.put_back_(before or {}), *loads, self.collect_, then])
+
+
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what a mask must have in common with its weight, to be multiplied in one kernel."""
+    return tensor.dtype, tensor.device, tensor.stride()
 
 
 def _seen(
