@@ -248,6 +248,34 @@ def test_z_is_masked_without_the_package_too(mlp, train):
     assert outside(model, sparse) == 0
 
 
+class Fused(torch.optim.Optimizer):
+    """As LOMO: a hook moves each weight as soon as its gradient is there; there is no step()."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1})
+        for p in self.param_groups[0]["params"]:
+            p.register_post_accumulate_grad_hook(lambda p: p.data.sub_(p.grad, alpha=0.1))
+
+
+class Layerwise(torch.optim.SGD):
+    """As transformers' layer-wise optimizers: one for each weight, whose steps hooks make."""
+
+    def __init__(self, params):
+        params = list(params)
+        self.optimizer_dict = {p: torch.optim.SGD([p], lr=0.1) for p in params}
+        super().__init__(params, lr=0.1)
+
+
+@pytest.mark.parametrize("kind", [Fused, Layerwise])
+def test_optimizers_that_step_inside_backward_are_refused(kind, mlp):
+    """Weights were dense behind density 0.2, and no update was ever made."""
+    model = mlp()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=rf"{kind.__name__} .*inside backward\(\).*such as AdamW"):
+        regrow.sparsify(model, kind(model.parameters()), METHOD, total_steps=TOTAL)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
 CHANGES = {
     "prune": r"pruned by torch.nn.utils.prune.*prune\.remove\(layer, 'weight'\)",
     "parametrize": r"parametrized by Identity.*remove_parametrizations",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ __all__ = [
     "keeps_copies",
     "minds_no_gradients",
     "state_of",
+    "steps_in_backward",
     "watch_others",
     "weight_copies",
     "wraps",
@@ -43,7 +45,9 @@ class Watcher(Protocol):
         """React to a step that an optimizer has just made."""
 
 
-_WATCHERS: weakref.WeakKeyDictionary[Watcher, int] = weakref.WeakKeyDictionary()
+# By id: a reference to each watcher, and the id of the optimizer it is not told of. Every step of
+# every optimizer goes through them, and a WeakKeyDictionary takes ten times as long.
+_WATCHERS: dict[int, tuple[weakref.ref[Watcher], int]] = {}
 _hooked: list[Any] = []
 
 
@@ -62,7 +66,8 @@ def watch_others(watcher: Watcher, driver: Optimizer) -> Watched:
     if not _hooked:
         # Should the user compile optimizer.step, this is not to be traced.
         _hooked.append(register_optimizer_step_post_hook(torch.compiler.disable(_tell)))
-    _WATCHERS[watcher] = id(driver)
+    key = id(watcher)
+    _WATCHERS[key] = weakref.ref(watcher, lambda _: _WATCHERS.pop(key, None)), id(driver)
     return Watched(watcher)
 
 
@@ -74,13 +79,14 @@ class Watched:
 
     def remove(self) -> None:
         """Tell the watcher no more."""
-        _WATCHERS.pop(self.watcher, None)
+        _WATCHERS.pop(id(self.watcher), None)
 
 
 def _tell(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     # Every step of every optimizer comes here: a comparison of two numbers is all it costs.
-    for watcher, driver in list(_WATCHERS.items()):
-        if driver != id(optimizer):
+    stepped = id(optimizer)
+    for watching, driver in tuple(_WATCHERS.values()):
+        if driver != stepped and (watcher := watching()) is not None:
             watcher.after_other(optimizer)
 
 
@@ -119,6 +125,27 @@ def state_of(optimizer: Optimizer, weight: Tensor) -> Mapping[str, Any]:
     """Return what an optimizer, and those inside it, keep of a weight; not to be written to."""
     states = [one.state.get(weight, {}) for one in reversed(inside(optimizer))]
     return states[0] if len(states) == 1 else {k: v for s in states for k, v in s.items()}
+
+
+def steps_in_backward(optimizer: Optimizer) -> str | None:
+    """Return what moves the weights inside ``backward()`` in the place of a step; None if nothing.
+
+    LOMO (Lv et al. 2023) has no ``step()`` of its own, and layer-wise optimizers are many, each of
+    one weight, behind one whose ``step()`` does nothing.
+
+    Example:
+        >>> steps_in_backward(torch.optim.SGD([torch.ones(2)], lr=0.1)) is None
+        True
+    """
+    kind = type(optimizer)
+    # torch wraps the step() of a class when the first of its optimizers is built.
+    if inspect.unwrap(kind.step) is inspect.unwrap(Optimizer.step):
+        return f"{kind.__name__} has no step() of its own"
+    for held in vars(optimizer).values():
+        inside = held.items() if isinstance(held, Mapping) else ()
+        if any(isinstance(of, Tensor) and isinstance(one, Optimizer) for of, one in inside):
+            return f"{kind.__name__} leaves the steps to an optimizer for each weight"
+    return None
 
 
 def exchanges_weights(optimizer: Optimizer) -> bool:

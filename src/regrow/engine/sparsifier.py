@@ -24,13 +24,12 @@ from regrow.engine.history import VERSION, Progress, Update, read_progress
 from regrow.engine.method import Method
 from regrow.engine.others import holds, keeps_copies, watch_others, weight_copies, wraps
 from regrow.engine.planned import Plan
-from regrow.engine.presence import require_held
+from regrow.engine.presence import holder, require_held
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
-from regrow.engine.sharding import device_of, like, local
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
-from regrow.engine.wrappers import unwrap
+from regrow.engine.wrappers import under_names, unwrap
 
 __all__ = ["Sparsifier", "Update"]
 
@@ -244,16 +243,16 @@ class Sparsifier:
         """Set the dropped weights of another module with the same parameter names to zero.
 
         An average of weights (EMA, SWA) fills up as the topology moves: apply the masks before use.
+        An average of stored layers (``execution="csr"`` or ``"block"``) is moved to where the
+        weights are: call it after every update, before more is averaged.
 
         Args:
             module: such as ``copy.deepcopy(model)`` or an ``AveragedModel`` of it.
         """
-        inner = unwrap(module)
         # By name, not by position: an averaged model has copies of the parameters, and may be
         # sharded or on another device.
-        for name, mask in self.masks.items():
-            weight = inner.get_parameter(name)
-            local(weight).mul_(local(like(mask.to(device_of(weight)), weight)))
+        for layer in self._topology.layers:
+            layer.apply_to_(*holder(unwrap(module), layer.name))
 
     def remove(self) -> None:
         """Detach from the optimizer. Weights stay as they are and are free to move again."""
@@ -301,7 +300,8 @@ class Sparsifier:
 
         # All reading and checking comes before the first change: a state that does not fit leaves
         # this run as it was, and one that does is taken over whole.
-        self._topology.load_state_dict(state["layers"], self._before, resume)
+        layers = under_names(state["layers"], [layer.name for layer in self._topology.layers])
+        self._topology.load_state_dict(layers, self._before, resume)
         if saved.total_steps != self.total_steps:
             logger.warning(
                 "resumed with total_steps=%d, saved with %d: schedules differ from the saved run's",
@@ -401,6 +401,8 @@ class Sparsifier:
         """Mask weights that another optimizer has just moved; it runs after each of its steps."""
         if not holds(other, {id(weight) for weight in self._topology.present()}):
             return
+        if self._topology.exchanged:
+            self._topology.collect_()
         self._topology.apply_()
         # One inside the driver, or around it (SAM), is part of the same step.
         if self._stepping or wraps(other, self._optimizer):
@@ -425,7 +427,7 @@ class Sparsifier:
             require_held(self._optimizer, weights)
         if not strays:
             return
-        self._topology.apply_()
+        self._topology.clear_(strays)
         self._warn(
             "strays",
             "; ".join(f"{name}: {n} weights outside its mask" for name, n in strays.items())

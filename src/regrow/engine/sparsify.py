@@ -15,13 +15,14 @@ from torch.optim import Optimizer
 
 from regrow.engine.backends import MASKED, find_backend
 from regrow.engine.checks import check_integer
+from regrow.engine.dimensions import keep_dimensions_
 from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
 from regrow.engine.layouts import turned
 from regrow.engine.method import Method
 from regrow.engine.moments import check_slots
-from regrow.engine.others import exchanges_weights, minds_no_gradients
+from regrow.engine.others import exchanges_weights, minds_no_gradients, steps_in_backward
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.ranks import replicas
@@ -31,7 +32,7 @@ from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.topology import Topology, check_names
 from regrow.engine.whole import unchanged_on_error
-from regrow.engine.wrappers import unwrap
+from regrow.engine.wrappers import under_names, unwrap
 
 __all__ = ["driver", "sparsify"]
 
@@ -95,9 +96,9 @@ def sparsify(
     Raises:
         TypeError: an argument is of another type.
         ValueError: an argument is out of range, a glob matches nothing, the optimizer does not hold
-            a weight or keeps state that grown weights cannot be given a first value in, a weight
-            has 8 bits, or the model is sparse already. The model is then as it was, whatever was
-            raised: also by Ctrl-C or for want of memory.
+            a weight, moves weights inside ``backward()`` or keeps state that grown weights cannot
+            be given a first value in, a weight has 8 bits, or the model is sparse already. The
+            model is then as it was, whatever was raised: also by Ctrl-C or for want of memory.
 
     Example:
         >>> import regrow
@@ -112,6 +113,7 @@ def sparsify(
     total_steps, seed = _check_run(method, total_steps, seed)
     backend = find_backend(execution)
     inner, optimizer = unwrap(model), driver(optimizer)
+    keep_dimensions_(inner)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
     _check_dtypes(weights)
@@ -125,6 +127,7 @@ def sparsify(
     first: dict[str, Tensor] = {}
     if state is not None:
         read_progress(state, method.name)
+        state = {**state, "layers": under_names(state["layers"], list(weights))}
         check_names(state["layers"], list(weights))
         # A start may have chosen other counts than the allocation gives; those it chose are in the
         # state.
@@ -282,7 +285,7 @@ def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
 
 
 def driver(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer whose hooks run: Accelerate's wrapper has none, and steps another.
+    """Return the optimizer whose hooks run: wrappers of Accelerate and Fabric step another.
 
     SAM's ``first_step()`` and ``second_step()`` are no steps to torch; that of its base is.
     """
@@ -292,7 +295,10 @@ def driver(optimizer: Optimizer) -> Optimizer:
     inner = getattr(optimizer, "optimizer", None)
     if not isinstance(optimizer, Optimizer) or not isinstance(inner, Optimizer):
         return optimizer
-    return optimizer if hasattr(optimizer, "_optimizer_step_pre_hooks") else driver(inner)
+    # Fabric's passes every attribute on, the hooks too: it is the inner one that steps.
+    hooks = getattr(optimizer, "_optimizer_step_pre_hooks", None)
+    own = hooks is not None and hooks is not inner._optimizer_step_pre_hooks
+    return optimizer if own else driver(inner)
 
 
 def _check_dtypes(weights: Mapping[str, Tensor]) -> None:
@@ -309,6 +315,11 @@ def _check_dtypes(weights: Mapping[str, Tensor]) -> None:
 def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer={optimizer!r}: a torch.optim.Optimizer is needed")
+    if reason := steps_in_backward(optimizer):
+        raise ValueError(
+            f"optimizer: {reason}: weights move inside backward(), where no topology follows them. "
+            "Use one optimizer that moves all weights in its step(), such as AdamW"
+        )
     # By identity: tensors compare entry by entry, and a model moved after its optimizer was built
     # may hold other tensors under the same names.
     holds = {id(p) for group in optimizer.param_groups for p in group["params"]}

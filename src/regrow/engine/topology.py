@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from torch.optim import Optimizer
 
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.method import Method
-from regrow.engine.moments import OnGrow, check_slots, momentum, requantise_, restart_, slots
+from regrow.engine.moments import OnGrow, check_slots, momentum, requantise_, restarting, slots
 from regrow.engine.presence import Place, find, places
 from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sharding import agree_on, local, whole
@@ -68,8 +69,11 @@ class Topology:
 
     def present(self) -> list[nn.Parameter]:
         """Return those of the weights that the model still has, should parts have been replaced."""
-        parameters = dict(self.model.named_parameters())
-        return [parameters[layer.name] for layer in self.layers if layer.name in parameters]
+        found = []
+        for layer in self.layers:
+            with suppress(RuntimeError):
+                found.append(find(self.model, layer.name))
+        return found
 
     def kept(self) -> dict[str, Tensor]:
         """Return the weights that take part in the forward pass; bool tensors by name."""
@@ -93,16 +97,26 @@ class Topology:
         ]
         self._weights: list[Tensor] = [weight for weight, _ in masked]
         self._masks = [local(mask) for _, mask in masked]
+        self._forms = [_form(mask) for mask in self._masks]
         # What is looked at before every step: where weights hang, and how often they were written.
         self._places: list[Place] = places(self.model, [layer.name for layer, _ in pairs])
         self._watched: list[Tensor] = self._weights + [weight for _, weight in self._special]
+        self._sharded = any(hasattr(weight, "full_tensor") for weight in self._watched)
         self.note_()
 
     # ------------------------------------------------------------------ written by others
 
     def note_(self) -> None:
         """Remember how often each weight was written: what comes on top is others' doing."""
-        self._marks = [_mark(weight) for weight in self._watched]
+        self._marks = self._marks_now()
+
+    def _marks_now(self) -> list[tuple[int, int]]:
+        # What changes when a weight is written in place, or given other values by ``.data =``; a
+        # write in place *through* ``.data`` changes neither. Read at every step, so that nothing is
+        # called a weight where nothing is sharded.
+        if self._sharded:
+            return [(local(w)._version, local(w).data_ptr()) for w in self._watched]
+        return [(weight._version, weight.data_ptr()) for weight in self._watched]
 
     def values(self) -> dict[str, Tensor]:
         """Copy the weights that masks will change."""
@@ -135,12 +149,20 @@ class Topology:
     @property
     def touched(self) -> bool:
         """Whether, since a write of this topology, a weight was written or exchanged."""
-        return self.written or any(held.get(key) is not was for held, key, was in self._places)
+        return self.written or self.exchanged
+
+    @property
+    def exchanged(self) -> bool:
+        """Whether a weight, or a module around one, was exchanged since a write of this one."""
+        for held, key, was in self._places:  # noqa: SIM110 (no generator: asked at every step)
+            if held.get(key) is not was:
+                return True
+        return False
 
     @property
     def written(self) -> bool:
         """Whether a weight was written since a write of this topology."""
-        return [_mark(weight) for weight in self._watched] != self._marks
+        return self._marks_now() != self._marks
 
     @torch.no_grad()
     def strays(self) -> dict[str, int]:
@@ -159,6 +181,14 @@ class Topology:
         return {name: n for name, n in zip(found, numbers, strict=True) if n}
 
     @torch.no_grad()
+    def clear_(self, names: Collection[str]) -> None:
+        """Apply the masks to weights of which some are outside: NaN times zero would be NaN."""
+        for layer, weight in self.pairs():
+            if layer.name in names and isinstance(layer, MaskedLayer):
+                local(weight).masked_fill_(local(layer.mask) == 0, 0)
+        self.apply_()
+
+    @torch.no_grad()
     def mask_copies_(self, copies: Callable[[Tensor], list[Tensor]]) -> None:
         """Mask what an optimizer keeps of the weights, as weights are masked."""
         for layer, weight in self.pairs():
@@ -168,23 +198,18 @@ class Topology:
     @torch.no_grad()
     def apply_(self) -> None:
         """Multiply the weights by their masks: all that an ordinary step costs."""
-        weights = [local(weight) for weight in self._weights]
+        weights = [local(weight) for weight in self._weights] if self._sharded else self._weights
         # A model may have been moved by .to() or .half() since; to compare is far cheaper than to
         # collect anew at every step.
-        if any(
-            weight.device != mask.device
-            or weight.dtype != mask.dtype
-            or weight.stride() != mask.stride()
-            for weight, mask in zip(weights, self._masks, strict=True)
-        ):
+        if [_form(weight) for weight in weights] != self._forms:
             self.collect_()
+            weights = [local(weight) for weight in self._weights]
         if weights:
             torch._foreach_mul_(weights, self._masks)
         for layer, weight in self._special:
             layer.apply_(weight)
         self.note_()
 
-    @torch.no_grad()
     def settle_(self, optimizer: Optimizer) -> None:
         """Let optimizer state follow weights that a loaded model state has put elsewhere.
 
@@ -328,7 +353,7 @@ class Topology:
             writes += [
                 layer.committing(proposed[layer.name], weight, moments, method.on_grow),
                 partial(requantise_, optimizer, weight, moments),
-                partial(restart_, optimizer, weight),
+                restarting(optimizer, weight, changes[layer.name].active if layer.stored else None),
                 partial(setattr, layer, "active", changes[layer.name].active),
             ]
         # A mask that was full may hold zeros now, or the other way round.
@@ -414,13 +439,9 @@ class Topology:
         finish([lambda: self.put_back_(before or {}, masks), *loads, self.collect_, then])
 
 
-def _mark(weight: Tensor) -> tuple[int, int]:
-    """Return what changes when a weight is written in place, or given other values by ``.data =``.
-
-    A write in place *through* ``.data`` changes neither.
-    """
-    part = local(weight)
-    return part._version, part.data_ptr()
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what a mask must have in common with its weight, to be multiplied in one kernel."""
+    return tensor.dtype, tensor.device, tensor.stride()
 
 
 def _seen(
