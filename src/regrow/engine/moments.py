@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from regrow.engine import quantised
-from regrow.engine.others import divides_by_state, state_of
+from regrow.engine.optimizers import divides_by_state, state_of
 from regrow.engine.sharding import local, whole
 
 __all__ = [

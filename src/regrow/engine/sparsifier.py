@@ -22,9 +22,9 @@ from regrow.engine.clock import Clock
 from regrow.engine.gradients import LIVE, Gradients
 from regrow.engine.history import VERSION, Progress, Update, read_progress
 from regrow.engine.method import Method
-from regrow.engine.others import holds, keeps_copies, watch_others, weight_copies, wraps
+from regrow.engine.others import Guard, watch_others
 from regrow.engine.planned import Plan
-from regrow.engine.presence import holder, require_held
+from regrow.engine.presence import holder
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
 from regrow.engine.topology import Topology
@@ -76,8 +76,7 @@ class Sparsifier:
         # as a subclass may add to the state after the step of its parent.
         self._looks = 2
         self._handles: list[Any] = []
-        self._stepping = False
-        self._warned: set[str] = set()
+        self._guard = Guard(topology, optimizer)
         self._loaded = False
         # Should a saved topology come after trained weights, what the first masks take from them
         # is wanted back; the first step forgets it, before the optimizer's own state is made.
@@ -293,7 +292,7 @@ class Sparsifier:
 
         def resume() -> None:
             self._before, self._loaded = {}, True
-            self._mask_copies_()
+            self._guard.mask_copies_()
             self.history, self.seed = list(saved.history), saved.seed
             self._clock.set_(saved.steps, settled=not self._topology.unsettled(self.method))
             self._expect_()
@@ -317,7 +316,7 @@ class Sparsifier:
         self._handles = [
             self._optimizer.register_step_pre_hook(untraced(self._before_step)),
             self._optimizer.register_step_post_hook(untraced(self._after_step)),
-            watch_others(self, self._optimizer),
+            watch_others(self._guard, self._optimizer),
         ]
         LIVE.add(self._gradients)
 
@@ -328,8 +327,8 @@ class Sparsifier:
         # A step that raised (a closure that failed, say) never came to the post-hook: what it had
         # hidden is given back first.
         self._gradients.begin()
-        self._stepping = True
-        if self._topology.touched:
+        self._guard.stepping = True
+        if self._topology.seen.touched:
             self._mend_()
         # The hook is called with the arguments of step(): args[0] is the optimizer, args[1] the
         # closure.
@@ -374,8 +373,8 @@ class Sparsifier:
         # Momentum and weight decay have just moved weights outside the mask; so has the step of a
         # parent class, which is not counted.
         self._topology.apply_()
-        self._mask_copies_()
-        self._stepping = False
+        self._guard.mask_copies_()
+        self._guard.stepping = False
         if not self._clock.end_(optimizer):
             return
         # Running averages read what was kept aside, which forget() drops.
@@ -395,58 +394,9 @@ class Sparsifier:
             self._topology.check_slots(self._optimizer, self.method.on_grow)
             self._looks -= 1
 
-    # ------------------------------------------------------------------ what others do
-
-    def after_other(self, other: Optimizer) -> None:
-        """Mask weights that another optimizer has just moved; it runs after each of its steps."""
-        if not holds(other, {id(weight) for weight in self._topology.present()}):
-            return
-        if self._topology.exchanged:
-            self._topology.collect_()
-        self._topology.apply_()
-        # One inside the driver, or around it (SAM), is part of the same step.
-        if self._stepping or wraps(other, self._optimizer):
-            return
-        self._warn(
-            f"another {type(other).__name__}",
-            f"{type(other).__name__} steps {self._topology.layers[0].name} or other weights whose "
-            f"topology another optimizer ({type(self._optimizer).__name__}) drives: they stay "
-            "masked, but no update is made. If it was built anew, call sparse.remove() and sparse "
-            "= regrow.sparsify(model, optimizer, method, total_steps=..., state="
-            "sparse.state_dict()) with it",
-        )
-
     def _mend_(self) -> None:
-        """Set weights to zero that others wrote outside the masks, and say so."""
-        if not self._handles:
-            return  # after remove() weights are free to move
-        strays = self._topology.strays()
-        if self._topology.touched:
-            self._topology.collect_()
-            weights = {layer.name: weight for layer, weight in self._topology.pairs()}
-            require_held(self._optimizer, weights)
-        if not strays:
-            return
-        self._topology.clear_(strays)
-        self._warn(
-            "strays",
-            "; ".join(f"{name}: {n} weights outside its mask" for name, n in strays.items())
-            + " were written since the last step by something else than the optimizer's step "
-            "(a loaded state, an initialisation, a merge, an average, a replaced layer), and are "
-            "set to zero again; passes in between have seen them. If it is a sparse run's "
-            "checkpoint, call sparse.load_state_dict() with its topology; else call "
-            "sparse.apply_to_(model) where they are written",
-        )
-
-    def _warn(self, kind: str, message: str) -> None:
-        if kind not in self._warned:
-            self._warned.add(kind)
-            logger.warning(message)
-
-    def _mask_copies_(self) -> None:
-        """Mask what an optimizer makes weights of: schedule-free's z, Lookahead's slow weights."""
-        if keeps_copies(self._optimizer):
-            self._topology.mask_copies_(lambda weight: weight_copies(self._optimizer, weight))
+        if self._handles:  # after remove() weights are free to move
+            self._guard.mend_()
 
     def _expect_(self) -> None:
         """Tell the layers what the next step will read, should they have to gather it."""
@@ -473,7 +423,7 @@ class Sparsifier:
             lambda name, role: seeded_generator(self.seed, name, number, role),
             record,
         )
-        self._mask_copies_()
+        self._guard.mask_copies_()
         return self.history[number] if len(self.history) > number else None
 
     def __getstate__(self) -> dict[str, Any]:

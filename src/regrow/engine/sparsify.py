@@ -16,21 +16,22 @@ from torch.optim import Optimizer
 from regrow.engine.backends import MASKED, find_backend
 from regrow.engine.checks import check_integer
 from regrow.engine.dimensions import keep_dimensions_
+from regrow.engine.first_values import first_values
 from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
 from regrow.engine.layouts import turned
 from regrow.engine.method import Method
 from regrow.engine.moments import check_slots
-from regrow.engine.others import exchanges_weights, minds_no_gradients, steps_in_backward
+from regrow.engine.optimizers import exchanges_weights, minds_no_gradients, steps_in_backward
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.ranks import replicas
-from regrow.engine.saved import read_counts
+from regrow.engine.saved import check_names, read_counts
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.sparsifier import Sparsifier
-from regrow.engine.topology import Topology, check_names
+from regrow.engine.topology import Topology
 from regrow.engine.whole import unchanged_on_error
 from regrow.engine.wrappers import under_names, unwrap
 
@@ -176,7 +177,7 @@ def sparsify(
             layers |= backend.convert(model, optimizer, method, plan, seed, first, saved)
         topology = Topology(inner, [layers[layer.name] for layer in plan.layers])
         logger.info("%s\n%s", method, plan)
-        before = topology.values() if state is None else {}
+        before = first_values(topology.pairs()) if state is None else {}
         if rescale and state is None:
             topology.apply_()
             topology.rescale_()
