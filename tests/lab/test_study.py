@@ -173,7 +173,7 @@ def test_a_damaged_record_is_named_and_the_rest_reported(regrow, done, tmp_path)
     (broken / "result.json").write_text('{"accuracy": 0.')
     (lacking / "config.json").unlink()
     status, said = regrow("report", tmp_path)
-    assert status == 0
+    assert status == 1
     for path in (broken, lacking):
         assert f"remove {path} and run the study again" in said
     html = (tmp_path / "report.html").read_text("utf-8")

@@ -5,6 +5,7 @@ Commands import what they need when they are called, so that ``--help`` is fast.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -21,6 +22,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; an error a user can mend is one line, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a sign the terminal has not must not cost the rest
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with all_ranks() as first:
             if first:

@@ -67,7 +67,9 @@ def demo(
     print_results(found.view, console)
     write_bytes(out / "report.html", study_page(found).encode())
     console.print(f"\nReport with figures: {out / 'report.html'}", soft_wrap=True)
-    if ended.failed:
+    for words in found.damaged:
+        console.print(f"left out: {words}", soft_wrap=True, highlight=False, markup=False)
+    if ended.failed or found.damaged:
         sys.exit(1)
 
 

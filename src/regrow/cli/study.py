@@ -35,8 +35,8 @@ def study_run(
 
     Trials that are finished are skipped and those that were cut off go on, so the same command
     after an interruption, or beside this one, loses nothing. A trial that fails is recorded with
-    its traceback, the others go on, and the exit status is 1. Under torchrun trials run one after
-    another, each on all ranks.
+    its traceback, a file that is damaged is named, the others go on, and the exit status is 1.
+    Under torchrun trials run one after another, each on all ranks.
 
     Args:
         name: A study's name, from "regrow study list".
@@ -70,7 +70,7 @@ def study_run(
         jobs=jobs,
         console=console,
     )
-    report((folder,))
+    report((folder,))  # exits if something is damaged
     if found.failed:
         sys.exit(1)
 
@@ -86,6 +86,8 @@ def report(
     left_out: str | None = None,
 ) -> None:
     """Judge a study's claims by its records and make its page again.
+
+    A file that is damaged is named and left out, and the exit status is 1.
 
     Args:
         folders: Where the study was run; the records of several add up.
@@ -128,3 +130,5 @@ def report(
     page = page or folders[0] / "report.html"
     write_bytes(page, study_page(found).encode())
     console.print(f"Report with figures: {page}", soft_wrap=True, highlight=False, markup=False)
+    if found.damaged:
+        sys.exit(1)
