@@ -116,6 +116,9 @@ def _run(trial: Trial, out: Path, options: Mapping[str, Any], show: Show) -> Non
     folder = out / RUNNING / trial.identity
     folder.mkdir(exist_ok=True)
     remove_parts(folder)
+    for name in (CONFIG, PROGRESS, _STARTS):
+        if not (folder / name).is_file():  # what lies in its place could not be replaced
+            remove(folder / name)
     if not _is_whole(folder):  # or it was killed when only the move was left
         write_json(folder / _STARTS, {"starts": starts(trial, out) + 1})
         write_json(folder / CONFIG, trial.content)

@@ -15,6 +15,7 @@ __all__ = [
     "Damaged",
     "append_line",
     "check_writable",
+    "parse_lines",
     "read_json",
     "read_lines",
     "read_object",
@@ -204,7 +205,12 @@ def read_lines(path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
     """
     if not os.path.lexists(path):
         return []
-    *lines, rest = read_whole(path).split(b"\n")
+    return parse_lines(path, read_whole(path), whole=whole)
+
+
+def parse_lines(path: Path, content: bytes, *, whole: bool) -> list[dict[str, Any]]:
+    """Read what a file of JSON lines holds; see :func:`read_lines`."""
+    *lines, rest = content.split(b"\n")
     if whole and rest:
         raise Damaged(f"{path} is damaged (line {len(lines) + 1} is unfinished)")
     found: list[dict[str, Any]] = []

@@ -18,6 +18,7 @@ import torch
 from regrow.lab.files import (
     Damaged,
     append_line,
+    parse_lines,
     read_json,
     read_whole,
     remove,
@@ -140,13 +141,9 @@ def _read_checkpoint(path: Path, metrics: Path) -> dict[str, Any] | None:
         raise Damaged(f"{path} is damaged (no state and length of metrics)")
     length = max(saved["metrics"], 0)
     logged = read_whole(metrics)[:length] if length else b""
-    # Checkpoints of before there were checksums tell the length only.
-    if (
-        len(logged) != length
-        or b"\0" in logged
-        or saved.get("sha256", "") not in ("", _hash(logged))
-    ):
+    if len(logged) != length or saved.get("sha256", _hash(logged)) != _hash(logged):
         raise Damaged(f"{metrics} is damaged ({path.name} was saved with other {length} bytes)")
+    parse_lines(metrics, logged, whole=True)  # a checkpoint of before checksums tells the length
     return saved
 
 
