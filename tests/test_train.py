@@ -100,9 +100,9 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, capsys, monkeypatch):
 
 def test_a_failure_is_a_line_and_its_traceback_is_kept(tmp_path, capsys):
     with pytest.raises(SystemExit) as raised:
-        train(**QUICK | {"model": "mlq-3"}, out=tmp_path)
+        train(**QUICK | {"model": "lenet5", "dropout": 0.5}, out=tmp_path)
     line = raised.value.code
-    assert line.startswith("regrow: ValueError: model='mlq-3': must be one of ")
+    assert line.startswith("regrow: ValueError: dropout=0.5: model='lenet5' has none")
     kept = line.rpartition("traceback in ")[2]
     assert "Traceback" in read_json(Path(kept))["error"]
 

@@ -10,6 +10,7 @@ import os
 import sys
 
 from regrow.cli.bench import bench
+from regrow.cli.checks import check_no_empty
 from regrow.cli.demo import demo
 from regrow.cli.methods import methods
 from regrow.cli.study import report, study_list, study_run
@@ -28,6 +29,7 @@ def main() -> None:
     try:
         with all_ranks() as first:
             if first:
+                check_no_empty(sys.argv[1:])
                 _call()
     except ModuleNotFoundError as error:
         sys.exit(f"regrow: {error.name} is missing: {how_to_install(str(error.name), 'all')}")

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from regrow.cli.checks import check_jobs
+
 __all__ = ["report", "study_list", "study_run"]
 
 
@@ -56,6 +58,7 @@ def study_run(
     from regrow.lab.study_run import run_study  # noqa: PLC0415
     from regrow.studies.registry import load_study  # noqa: PLC0415
 
+    check_jobs(jobs)
     study = load_study(name)
     console = Console()
     folder = out or Path("study-results") / f"{name}-{preset}"
@@ -103,7 +106,7 @@ def report(
     from rich.console import Console  # noqa: PLC0415  (keeps --help fast)
 
     from regrow.lab import export  # noqa: PLC0415
-    from regrow.lab.files import write_bytes  # noqa: PLC0415
+    from regrow.lab.files import check_writable, make_folder, write_bytes  # noqa: PLC0415
     from regrow.lab.records import PACKED  # noqa: PLC0415
     from regrow.lab.study_file import add_order, leave_out  # noqa: PLC0415
     from regrow.lab.study_page import find, study_page  # noqa: PLC0415
@@ -111,9 +114,15 @@ def report(
     from regrow.studies.registry import load_study  # noqa: PLC0415
 
     console = Console()
+    for name, file in (("page", page), ("csv", csv), ("parquet", parquet)):
+        if file:
+            check_writable(file, name)
     for folder in folders if left_out is not None else ():
         leave_out(left_out or "", folder)
     found = find(folders, load_study)
+    for name, place in (("tensorboard", tensorboard), ("pack", pack)):
+        if place:
+            make_folder(place, name)
     say_found(found, console)
     if csv:
         export.to_csv(found.records, csv)

@@ -15,6 +15,7 @@ __all__ = [
     "Damaged",
     "append_line",
     "check_writable",
+    "make_folder",
     "parse_lines",
     "read_json",
     "read_lines",
@@ -91,6 +92,27 @@ def check_writable(path: Path, name: str) -> None:
         why = f"nothing may be written to {path.parent}"
     if why:
         raise ValueError(f"{name}={path}: {why}; name a file in a folder that can be written to")
+
+
+def make_folder(path: Path, name: str) -> None:
+    """Make a folder to write to, unless it is there.
+
+    Args:
+        path: of the folder.
+        name: of the argument.
+
+    Raises:
+        ValueError: it cannot be made, is no folder, or nothing may be written to it.
+    """
+    why = ""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or str(error)
+    if not why and not os.access(path, os.W_OK):
+        why = "nothing may be written to it"
+    if why:
+        raise ValueError(f"{name}={path}: {why}; name a folder that can be written to")
 
 
 def remove(path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from regrow.lab.files import Damaged, read_json, write_json
+from regrow.lab.files import Damaged, make_folder, read_json, write_json
 
 __all__ = ["Order", "add_order", "command", "leave_out", "left_out", "read_orders"]
 
@@ -60,7 +60,7 @@ def add_order(order: Order, out: Path) -> None:
     Raises:
         ValueError: the folder holds another study, or a damaged ``study.json``.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, "out")
     with FileLock(out / f".{_FILE}.lock"):
         orders = read_orders(out) if os.path.lexists(out / _FILE) else []
         if other := next((o.study for o in orders if o.study != order.study), None):
