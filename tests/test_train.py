@@ -143,3 +143,10 @@ def test_pruning_by_magnitude_says_that_the_network_is_not_trained(tmp_path, cap
     assert "OMP keeps the largest weights of a trained network" in capsys.readouterr().err
     train(**QUICK | {"method": "RigL"}, out=tmp_path)
     assert "trained network" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_loss_that_is_no_number_names_where_numbers_ended(tmp_path, precision):
+    options = {"precision": precision, "learning_rate": 1e30}
+    with pytest.raises(SystemExit, match=r"the loss is nan in epoch 1 \(weights of [01]\.weight\)"):
+        train(**QUICK | options, out=tmp_path)
