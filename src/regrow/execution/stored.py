@@ -181,6 +181,12 @@ class StoredLayer(SparseLayer):
             RuntimeError: no backward pass was captured.
             FloatingPointError: the dense gradient is NaN or infinite.
         """
+        try:
+            return self._highest(score, k, taken)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"layer {self.name}: {error}") from error
+
+    def _highest(self, score: Score, k: int, taken: npt.NDArray[np.integer[Any]]) -> Tensor:
         shape = self.planned.shape
         side = self.pattern.size if isinstance(self.pattern, Block) else 1
         columns = self.pattern.units((side, *shape[1:]))
