@@ -68,6 +68,8 @@ class _Array:
         _, shape, dtype, fortran, content = self.state
         if not isinstance(dtype, _DType) or dtype.name != "u1" or type(content) is not bytes:
             raise TypeError("an array is not of uint8")
+        if dtype.state is not None and (len(dtype.state) != 8 or dtype.state[0] not in (3, 4)):
+            raise TypeError(f"a type in the form {dtype.state}, which numpy does not write")
         if min(shape, default=0) < 0 or len(content) != math.prod(shape):
             raise TypeError(f"{len(content)} bytes for an array of shape {shape}")
         return np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
