@@ -21,6 +21,11 @@ __all__ = ["read_pickle"]
 
 _RECONSTRUCT = {"numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}
 _KNOWN = {*_RECONSTRUCT, "numpy.ndarray", "numpy.dtype", "_codecs.encode"}
+_VALUES = {  # operations that say a value
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+}
 _MARK = object()
 
 
@@ -136,7 +141,7 @@ class _Machine:
             case "SETITEM" | "SETITEMS":
                 items = self._last(2) if name == "SETITEM" else self._marked()
                 self._fill(_only(dict, stack.pop()), items)
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
+            case "PUT" | "BINPUT" | "LONG_BINPUT" if argument >= 0:
                 self._memo[argument] = stack[-1]
             case "MEMOIZE":
                 self._memo[len(self._memo)] = stack[-1]
@@ -153,7 +158,7 @@ class _Machine:
                 if not isinstance(stack[-1], _Array | _DType):
                     raise TypeError(f"a {type(stack[-1]).__name__} has no state")
                 stack[-1].state = state
-            case _ if isinstance(argument, int | float | str | bytes):
+            case _ if name in _VALUES:
                 stack.append(argument)
             case _:
                 raise TypeError("no published data set needs it")
