@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import struct
 
 import numpy as np
 import pytest
@@ -86,3 +87,38 @@ def test_no_prefix_of_a_pickle_is_taken_for_one(python2_pickle):
     for length in range(len(content)):
         with pytest.raises(ValueError, match="a file is damaged"):
             read_pickle(content[:length], "a file")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\2Nr\xff\xff\xff\x7f.",  # a place in a memo of 34 GB
+        b"\x80\4})" + b"\x85" * 100_000 + b"Ns.",  # a key so deep that hashing it ends the process
+        b"\x80\4})" + b"q\0h\0h\0\x86" * 60 + b"Ns.",  # a key that takes exponential time
+        b"\x80\5\x96" + (1 << 40).to_bytes(8, "little") + b".",  # a terabyte
+        b"I" + b"9" * 10_000 + b"\n.",
+        b"}" * 10 + b".",
+        b"(((.",
+        b"\x80\2)\x81.",
+        b"\x80\4\x8c\5numpy\x8c\5dtype\x93}\x8c\1a\x8c\1bsb.",  # changes what it names
+        b"\x82\1.",
+        b"Pa\n.",
+        b"Np-1\n.",  # a place that is none
+        b"\x80\4Pa\n}s.",
+        b"\x80\2\x82\7.",  # of a registry of what may be called
+    ],
+    ids=range(14),
+)
+def test_bombs_and_odd_operations_are_refused(content):
+    with pytest.raises(ValueError, match=r"^a file (is damaged|asks for)"):
+        read_pickle(content, "a file")
+
+
+def test_an_array_of_negative_sides_is_refused(python2_pickle):
+    content = python2_pickle({"data": DATA})
+    twice = struct.pack("<i", -2).join([b"J", struct.pack("<i", -3).join([b"J", b""])])
+    lie = content.replace(b"J\x02\0\0\0J\x03\0\0\0", twice)
+    assert lie != content
+    with pytest.raises(ValueError, match=r"6 bytes for an array of shape \(-2, -3\)"):
+        read_pickle(lie, "a file")

@@ -1,12 +1,19 @@
 """Tables: one content in each format gives the same columns, and no damage passes."""
 
+import contextlib
+import datetime
 import gzip
+from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from regrow.data import arff
 from regrow.data.arff import read_arff
 from regrow.data.tables import as_numbers, has_header, read_csv, read_parquet
+from regrow.reading import open_unpacked
 
 pyarrow = pytest.importorskip("pyarrow")
 
@@ -130,3 +137,171 @@ def test_text_that_is_no_number_is_refused():
     for wrong in (["1", "red"], [b"1", {}]):
         with pytest.raises(ValueError):
             as_numbers(np.array(wrong, object))
+
+
+# ---------------------------------------------------------------------- what is neither
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [[1], [2]],
+        [{"a": 1}, {"a": 2}],
+        [datetime.datetime(2020, 1, 1)] * 2,
+        [datetime.date(2020, 1, 1)] * 2,
+        [datetime.time(1)] * 2,
+        [datetime.timedelta(1)] * 2,
+        [b"1", b"2"],
+    ],
+    ids=lambda column: type(column[0]).__name__,
+)
+def test_what_is_neither_numbers_nor_text_is_refused(tmp_path, column):
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"a": [1, 2], "odd": column}), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=r"t\.parquet is damaged \(column 'odd' holds .*, neither"):
+        read_parquet(tmp_path / "t.parquet")
+
+
+def test_dates_of_a_csv_file_are_no_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text("a,when\n1,2020-01-01\n2,2020-01-02\n")
+    with pytest.raises(ValueError, match=r"t\.csv is damaged \(column 'when' holds date32"):
+        read_csv(tmp_path / "t.csv")
+
+
+def test_texts_come_back_however_they_are_stored(tmp_path):
+    from pyarrow import parquet
+
+    texts = ["x", None, "y", "x"]
+    plain, coded = pyarrow.array(texts), pyarrow.array(texts).dictionary_encode()
+    numbers = pyarrow.DictionaryArray.from_arrays([0, 1, None, 0], [1.5, 2.5])
+    table = pyarrow.table({"plain": plain, "coded": coded, "numbers": numbers})
+    parquet.write_table(pyarrow.concat_tables([table, table]), tmp_path / "t", row_group_size=3)
+    columns = read_parquet(tmp_path / "t")
+    assert columns["plain"].tolist() == columns["coded"].tolist() == texts * 2
+    np.testing.assert_array_equal(as_numbers(columns["numbers"]), [1.5, 2.5, np.nan, 1.5] * 2)
+
+
+def test_a_column_of_one_value_cannot_flood_the_memory(tmp_path):
+    from pyarrow import parquet
+
+    column = pyarrow.DictionaryArray.from_arrays(np.zeros(40_000_000, np.int8), ["x"])
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table({"a": column}), path, row_group_size=40_000_000)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(ValueError, match=r"t\.parquet takes .* bytes.*REGROW_MAX_UNPACKED"):
+        read_parquet(path)
+
+
+# ---------------------------------------------------------------------- ARFF
+
+
+@pytest.mark.parametrize(
+    ("attribute", "said"),
+    [
+        ("a {x,y", "type '{x,y', none of numeric"),
+        ("a {x,y} %c", "none of numeric"),
+        ("a relational", "none of numeric"),
+        ("a {x,x}", "'a' has the same value twice"),
+        ("a {}", "'x' is no value of 'a'"),
+        ("a {y}", "'x' is no value of 'a'"),
+        ("a {'x y}", "a quote that does not end"),
+        ("a", "has no name and type"),
+        ("'" + r"\'" * 60 + "a numeric", "none of numeric|no name and type"),
+        ('"' + r"\"" * 60 + "a numeric", "none of numeric|no name and type"),
+    ],
+)
+@pytest.mark.timeout(20)  # a reader that backtracks takes exponential time
+def test_an_attribute_that_is_none_is_refused(tmp_path, attribute, said):
+    (tmp_path / "t.arff").write_text(f"@attribute {attribute}\n@data\nx\n")
+    with pytest.raises(ValueError, match=rf"t\.arff is damaged \(line \d: .*({said})"):
+        read_arff(tmp_path / "t.arff")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("1,'x", "a quote that does not end"),
+        ("1,'x'y", "a quote that does not end"),
+        ("1_0,x", "could not convert '1_0'"),
+        ("{0 1, 0 2}", "index 0 once more"),
+        ("{1}", "'1' is no index and value"),
+        ("{-1 x}", "no index and value"),
+        ("{1 'x}", "a quote"),
+        ("{1 " + "'" + r"\'" * 60 + "}", "a quote"),
+        ("1," + "'" + r"\'" * 60, "a quote"),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_a_row_that_is_none_is_refused(tmp_path, row, said):
+    (tmp_path / "t.arff").write_text(f"@attribute a real\n@attribute b {{x,y}}\n@data\n{row}\n")
+    with pytest.raises(ValueError, match=rf"t\.arff is damaged \(line 4: .*{said}"):
+        read_arff(tmp_path / "t.arff")
+
+
+def test_text_that_is_no_utf_8_is_refused_with_its_line(tmp_path):
+    (tmp_path / "t.arff").write_bytes(b"@attribute na\xefve real\n@data\n1\n")
+    with pytest.raises(ValueError, match=r"t\.arff is damaged \(line 1: .*UTF-8"):
+        read_arff(tmp_path / "t.arff")
+
+
+def test_quotes_and_backslashes_are_read(tmp_path):
+    text = r"""@attribute 'it\'s, so' {'a, b', "it's", c\ d}
+@attribute "b\"" string
+@data
+'a, b', "x, y"
+"it's" , 'x \'y'
+c\ d, x y
+{1 'x, y'}
+{0 "it's", 1 z}
+"""
+    (tmp_path / "t.arff").write_text(text)
+    columns = read_arff(tmp_path / "t.arff")
+    assert {name: column.tolist() for name, column in columns.items()} == {
+        "it's, so": ["a, b", "it's", "c d", "a, b", "it's"],
+        'b"': ["x, y", "x 'y", "x y", "x, y", "z"],
+    }
+
+
+def test_rows_that_leave_everything_out_cannot_flood_the_memory(tmp_path):
+    head = "".join(f"@attribute a{i} real\n" for i in range(20_000))
+    (tmp_path / "t.arff").write_text(head + "@data\n" + "{}\n" * 5000)
+    with pytest.raises(ValueError, match=r"t\.arff takes .* bytes.*REGROW_MAX_UNPACKED"):
+        read_arff(tmp_path / "t.arff")
+
+
+ENTRIES = st.sampled_from(
+    ["1", "-2.5", " 3 ", "1e400", "nan", "NaN", "-inf", "?", " ?", "", "+5", "1_0", "0x1", "'4'",
+     ".5", "5.", "1e", "٣", "{", "%", "1 2", "\t7"]
+)  # fmt: skip
+NAMES = st.sampled_from(["x", "y z", "'y z'", " x ", "?", "%x", "w", '"x"', "", "x\\", "{x"])
+
+
+@given(st.lists(st.tuples(ENTRIES, ENTRIES, NAMES).map(list), max_size=6), st.booleans())
+@example([["1", "2", "x"], ["", "", ""]], True)
+@example([["1", "?", "?"]], False)
+def test_fast_and_exact_reading_agree(tmp_path_factory, rows, nominal_first):
+    """Whatever the lines: if they are read fast, then just as they are read one by one."""
+    path = tmp_path_factory.mktemp("arff") / "t.arff"
+    kinds = ["@attribute a real", "@attribute b numeric", "@attribute c {x,'y z',w}"]
+    order = [2, 0, 1] if nominal_first else [0, 1, 2]
+    lines = [",".join(row[i] for i in order) for row in rows]
+    path.write_text("\n".join([*(kinds[i] for i in order), "@data", *lines, ""]))
+    opened = partial(open_unpacked, path)
+    fast = None
+    with contextlib.suppress(ValueError):
+        fast = arff._read_fast(opened)
+    if fast is not None:
+        exact = arff._read(opened, path)
+        assert list(fast) == list(exact)
+        for name, column in fast.items():
+            assert column.dtype == exact[name].dtype
+            np.testing.assert_array_equal(column, exact[name])
+
+
+def test_plain_rows_are_read_fast(tmp_path):
+    """Without this, the test above might compare nothing."""
+    (tmp_path / "t.arff").write_text("@attribute a real\n@attribute c {x,y}\n@data\n1,x\n?,?\n")
+    found = arff._read_fast(partial(open_unpacked, tmp_path / "t.arff"))
+    np.testing.assert_array_equal(found["a"], [1, np.nan])
+    assert found["c"].tolist() == ["x", None]

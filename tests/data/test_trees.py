@@ -1,12 +1,16 @@
 """Folders and archives read alike; an archive cannot reach beyond itself."""
 
 import io
+import os
+import struct
 import tarfile
+import warnings
 import zipfile
 
 import pytest
 
 from regrow.data.trees import open_tree
+from tests.malformed import gzip_of_zeros
 
 FILES = {"a.txt": b"one", "in/b.bin": bytes(1000), "in/deep/c": b""}
 PATHS_OUT = ["../out", "in/../../out", "/out", "..\\out", "c:\\out", "C:/out"]
@@ -115,3 +119,93 @@ def test_stamps_change_with_the_content(where):
         (str(p.absolute()), p.stat().st_size)
         for p in (sorted(q for q in where.rglob("*") if q.is_file()) if where.is_dir() else [where])
     ]
+
+
+# ---------------------------------------------------------------------- bombs and doubles
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "./a"), ("set/a", "a"), ("b\\a", "b/a")])
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_two_files_of_one_name_are_refused(tmp_path, names, kind):
+    path = tmp_path / f"tree.{kind}"
+    if kind == "zip":
+        with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+            warnings.simplefilter("ignore")
+            for name in names:
+                archive.writestr(name, name)
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name in names:
+                archive.addfile(member(name, b"1"), io.BytesIO(b"1"))
+    with pytest.raises(ValueError, match=rf"{path} is damaged \(file '.*' is there twice"):
+        open_tree(path, "set")
+
+
+def tar_of_zeros():
+    return gzip_of_zeros(300, before=member("a", b"\0").tobuf())
+
+
+def tar_of_one_large_file():
+    info = tarfile.TarInfo("a")
+    info.size = 300 << 20
+    return gzip_of_zeros(301, before=info.tobuf())
+
+
+def tar_with_a_long_name():
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 8**11 - 1
+    return gzip_of_zeros(300, before=info.tobuf(tarfile.GNU_FORMAT))
+
+
+@pytest.mark.parametrize("make", [tar_of_zeros, tar_of_one_large_file, tar_with_a_long_name])
+def test_a_tar_bomb_is_refused(tmp_path, make):
+    path = tmp_path / "tree.tar.gz"
+    path.write_bytes(make())
+    with pytest.raises(ValueError, match=rf"{path} takes .*REGROW_MAX_UNPACKED"):
+        open_tree(path)
+
+
+def test_a_tar_file_with_holes_is_refused(tmp_path):
+    """Its size is what it says, however little is there."""
+    info = tarfile.TarInfo("a")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 0
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[483:495] = b"00000001000\0"  # the size that it unpacks to
+    block[148:156] = b"%06o\0 " % (sum(block[:148]) + 8 * 32 + sum(block[156:]))
+    (tmp_path / "tree.tar").write_bytes(bytes(block) + bytes(1024))
+    with pytest.raises(ValueError, match=r"tree\.tar (holds 'a'|is damaged)"):
+        open_tree(tmp_path / "tree.tar")
+
+
+def test_a_zip_bomb_is_refused_where_it_is_read(tmp_path):
+    path = tmp_path / "tree.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("good", b"1")
+        archive.writestr("bomb", bytes(257 << 20))
+    tree = open_tree(path)
+    assert tree.read("good") == b"1"
+    with pytest.raises(ValueError, match=rf"{path}: bomb takes .*REGROW_MAX_UNPACKED"):
+        tree.read("bomb")
+
+
+def test_a_member_that_unpacks_to_more_than_it_says_is_refused(tmp_path):
+    path = tmp_path / "tree.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(1000))
+    path.write_bytes(path.read_bytes().replace(struct.pack("<I", 1000), struct.pack("<I", 10)))
+    with pytest.raises(ValueError, match=rf"{path}: a is damaged"):
+        open_tree(path).read("a")
+
+
+@pytest.mark.timeout(10)
+def test_pipes_and_links_to_themselves_in_a_folder_block_nobody(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "around").symlink_to(tmp_path)
+    (tmp_path / "a").write_bytes(b"1")
+    tree = open_tree(tmp_path)
+    assert tree.names() == ["a", "loop", "pipe"]
+    assert tree.read("a") == b"1"
+    for name in ("loop", "pipe"):
+        with pytest.raises(ValueError, match=f"{tmp_path}/{name} "):
+            tree.read(name)

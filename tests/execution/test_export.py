@@ -176,8 +176,55 @@ def test_a_damaged_file_is_an_error_and_not_another_model(tmp_path):
     save_packed(trained("masked")[0], path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(Exception, match=r"(?i)incomplete|invalid|deserializ|size|header"):
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged \(.*header"):
         load_packed(path)
+
+
+PLACES = torch.tensor([1, 2], dtype=torch.int32)  # gaps: the first and the third of four
+
+
+@pytest.mark.parametrize(
+    ("shape", "values", "places", "said"),
+    [
+        ("-2,-2", torch.ones(2), PLACES, "shape '-2,-2'"),
+        ("2,x", torch.ones(2), PLACES, "shape '2,x'"),
+        ("", torch.ones(2), PLACES, "shape ''"),
+        ("٢,2", torch.ones(2), PLACES, "shape '٢,2'"),
+        ("100000,100000", torch.ones(2), PLACES, "unpacks to 40,000,000,000"),
+        ("2,2", torch.ones(1), PLACES, r"\(1,\) values for 2 places"),
+        ("2,2", torch.ones(3), PLACES, r"\(3,\) values for 2 places"),
+        ("2,2", torch.ones(2, 1), PLACES, r"\(2, 1\) values for 2 places"),
+        ("1,2", torch.ones(2), PLACES, "places that are none of 2"),
+        ("2,2", torch.ones(2), PLACES * 0, "places that are none of 4"),
+        ("2,2", torch.ones(2), -PLACES, "places that are none of 4"),
+        ("2,2", torch.ones(2), PLACES.long(), "places of torch.int64"),
+        ("2,2", torch.ones(2), PLACES.float(), "places of torch.float32"),
+        ("2,2", torch.ones(2), PLACES.reshape(1, 2), "with 2 dimensions"),
+        ("2,2", torch.ones(2), torch.tensor([7], dtype=torch.uint8), "values for 3 places"),
+        ("2,2", torch.ones(2), torch.tensor([3, 0], dtype=torch.uint8), "hold no mask"),
+        ("2,2", torch.ones(2), None, "w.places"),
+        ("2,2", None, PLACES, "w.values"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(tmp_path, shape, values, places, said):
+    parts = {"w.values": values, "w.places": places, "b": torch.ones(1)}
+    tensors = {name: part for name, part in parts.items() if part is not None}
+    save_file(tensors, tmp_path / "m", metadata={"regrow": "1", "w": shape})
+    with pytest.raises(ValueError, match=f"/m, w.*{said}"):
+        load_packed(tmp_path / "m")
+
+
+def test_parts_that_fit_are_read(tmp_path):
+    tensors = {"w.values": torch.tensor([5.0, 6.0]), "w.places": PLACES}
+    save_file(tensors, tmp_path / "m", metadata={"regrow": "1", "w": "2,2"})
+    assert load_packed(tmp_path / "m")["w"].tolist() == [[5, 0], [6, 0]]
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none: no such file"):
+        load_packed(tmp_path / "none")
+    with pytest.raises(ValueError, match="is a folder"):
+        load_packed(tmp_path)
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_part(tmp_path, monkeypatch):

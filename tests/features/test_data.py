@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from scipy.io import arff, savemat
@@ -21,6 +21,7 @@ from regrow.features.data import (
     load_features,
     load_openml,
     make_madelon,
+    mat,
     read_arff,
     read_csv,
     read_mat,
@@ -79,6 +80,7 @@ def test_images_come_out_row_by_row(tmp_path):
         read_mat(tmp_path / "a.mat", shape=(3, 3))
 
 
+@settings(max_examples=20)  # each is another process; the fuzzer of readers tries thousands
 @given(cut=st.floats(0, 0.97), noise=st.binary(max_size=40))
 def test_a_damaged_file_is_named(tmp_path_factory, cut, noise):
     path = tmp_path_factory.mktemp("damaged") / "set.mat"
@@ -101,6 +103,39 @@ def test_what_is_not_there_is_said(tmp_path):
     savemat(tmp_path / "d.mat", {"X": X, "Y": [1, math.nan, 1, 1]})
     with pytest.raises(ValueError, match="a label is missing"):
         read_mat(tmp_path / "d.mat")
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "the reader ended with -11"),
+        ("bytearray(1 << 40)", "MemoryError.*the reader ended with 1"),
+        ("while True: pass", "it is not read after 2 seconds"),
+    ],
+)
+def test_a_file_that_ends_its_reader_ends_nothing_else(tmp_path, monkeypatch, does, said):
+    savemat(tmp_path / "a.mat", {"X": X, "Y": [1, 2, 1, 2]})
+    (tmp_path / "reader.py").write_text(does)
+    monkeypatch.setattr(mat, "_SCRIPT", tmp_path / "reader.py")
+    monkeypatch.setattr(mat, "_START", 2.0)
+    monkeypatch.setattr(mat, "_SPEED", math.inf)
+    with pytest.raises(ValueError, match=rf"a\.mat is damaged.*({said})"):
+        read_mat(tmp_path / "a.mat")
+
+
+def test_a_matlab_file_cannot_flood_the_memory(tmp_path):
+    zeros = np.zeros((1 << 16, (1 << 12) + 1), np.uint8)  # 256 MiB and a little
+    savemat(tmp_path / "a.mat", {"X": zeros, "Y": [1]}, do_compression=True)
+    del zeros
+    with pytest.raises(ValueError, match=r"a\.mat takes .*REGROW_MAX_UNPACKED=268501000"):
+        read_mat(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("value", ["text", np.array([[1], "a"], object), {"a": 1}, 1j])
+def test_variables_that_hold_no_numbers_are_named(tmp_path, value):
+    savemat(tmp_path / "a.mat", {"X": value, "Y": [1]})
+    with pytest.raises(ValueError, match=r"a\.mat: variable 'X' holds .*, not numbers"):
+        read_mat(tmp_path / "a.mat")
 
 
 def test_numbers_keep_their_values():

@@ -9,6 +9,7 @@ import torch
 
 from regrow.adapters.adapter import Adapter
 from regrow.machine import needed
+from regrow.reading import decoding
 
 with needed("transformers", "transformers"):
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -36,7 +37,7 @@ class SparseTraining(Adapter, TrainerCallback):
                 f"{file} is missing: the topology is saved there, beside the model; if the "
                 "checkpoint was moved, copy its regrow.pt back to that place"
             )
-        self.loaded = torch.load(file, weights_only=True) if state.global_step else None
+        self.loaded = _load(file) if state.global_step else None
         self.begin(kwargs["model"], kwargs["optimizer"], state.global_step, state.max_steps)
 
     def on_train_end(
@@ -48,7 +49,7 @@ class SparseTraining(Adapter, TrainerCallback):
             file = Path(best) / "regrow.pt"
             # Without it, the masks would zero weights of the best model.
             if file.exists():
-                self.sparse.load_state_dict(torch.load(file, weights_only=True))
+                self.sparse.load_state_dict(_load(file))
         self.mask_averages_(always=True)
         self.end()
 
@@ -70,3 +71,8 @@ class SparseTraining(Adapter, TrainerCallback):
 
 def _file(args: TrainingArguments, state: TrainerState) -> Path:
     return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / "regrow.pt"
+
+
+def _load(file: Path) -> Any:
+    with decoding(file):
+        return torch.load(file, weights_only=True)

@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
+import contextlib
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from regrow.data.errors import decoding
-from regrow.data.tables import Columns
+from regrow.data.tables import Columns, read_plain
+from regrow.reading import allowed_size, check_names, check_size, decoding, open_unpacked
 
 __all__ = ["read_arff"]
 
-_ATTRIBUTE = re.compile(
-    r"""@attribute\s+(?:'(?P<single>(?:\\.|[^'])*)'|"(?P<double>(?:\\.|[^"])*)"|(?P<plain>\S+))
-    \s+(?P<kind>.+)""",
+# In quotes or bare; a backslash takes the next character as it is. No part of it ever backtracks
+# (*+), or a line could take exponential time.
+_FIELD = re.compile(
+    r"""\s*+(?:'(?P<single>(?:\\.|[^'\\])*+)'|"(?P<double>(?:\\.|[^"\\])*+)"
+    |(?P<bare>(?:\\.|[^,\s\\'"])(?:\\.|[^,\\])*+)|)\s*+(?P<end>,|$)""",
+    re.VERBOSE,
+)
+_NAME = re.compile(
+    r"""@attribute\s++(?:'(?P<single>(?:\\.|[^'\\])*+)'|"(?P<double>(?:\\.|[^"\\])*+)"
+    |(?P<bare>[^\s'"]\S*+))\s++(?P<kind>.++)""",
     re.IGNORECASE | re.VERBOSE,
 )
-_NUMBERS = ("numeric", "real", "integer")
+_PLACE = re.compile(r"\s*+([0-9]+)\s++", re.ASCII)
+_NOT_PLAIN = "'\"\\%{"  # a value with one of these means something else in a row
+_NUMBERS, _TEXT = ("numeric", "real", "integer"), ("string", "date")
 
 
 @dataclass(frozen=True)
 class _Attribute:
+    """What a column holds: numbers; one of some values; or, without either, any text."""
+
     name: str
     numeric: bool
-    values: tuple[str, ...] = ()
+    values: dict[str, str] | None = None
 
     @property
     def zero(self) -> Any:
         """What a sparse row means by leaving the attribute out."""
-        return 0.0 if self.numeric else (self.values[0] if self.values else "")
+        return 0.0 if self.numeric else next(iter(self.values or {"": ""}))
 
 
 def read_arff(path: Path) -> Columns:
@@ -54,20 +65,44 @@ def read_arff(path: Path) -> Columns:
 
     Source: ARFF, as of Weka and OpenML.
     """
-    opener = gzip.open if path.suffix == ".gz" else Path.open
-    with decoding(path), opener(path, "rt", encoding="utf-8") as file:
-        return _read(_lines(file))
+    with decoding(path):
+        opened = partial(open_unpacked, path, path.suffix == ".gz")
+        return _read_fast(opened) or _read(opened, path)
 
 
-def _read(lines: Iterator[tuple[int, str]]) -> Columns:
-    attributes = list(_head(lines))
-    names = [attribute.name for attribute in attributes]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"attribute {min(twice)!r} is there twice")
-    columns: list[Any] = [array("d") if one.numeric else [] for one in attributes]
-    for number, line in lines:
-        for column, value in zip(columns, _row(number, line, attributes), strict=True):
-            column.append(value)
+def _read_fast(opened: Callable[[], BinaryIO]) -> Columns | None:
+    """Read plain rows of numbers and nominal values; None: they are not, or something is wrong."""
+    with opened() as file:
+        attributes = list(_head(_lines(file)))
+        check_names([one.name for one in attributes], "attribute")
+        if not attributes or not all(one.numeric or _plain(one.values) for one in attributes):
+            return None
+        columns = read_plain(file, {one.name: one.numeric for one in attributes}, "?")
+    if columns is None or not all(
+        one.numeric or set(columns[one.name]) <= {*(one.values or ()), None} for one in attributes
+    ):
+        return None
+    return columns
+
+
+def _plain(values: Mapping[str, str] | None) -> bool:
+    return values is not None and not any(mark in value for value in values for mark in _NOT_PLAIN)
+
+
+def _read(opened: Callable[[], BinaryIO], path: Path) -> Columns:
+    with opened() as file:
+        lines = _lines(file)
+        attributes = list(_head(lines))
+        columns: list[Any] = [array("d") if one.numeric else [] for one in attributes]
+        zeros = [one.zero for one in attributes]
+        stored, row_size = path.stat().st_size, 8 * len(attributes)
+        size, allowed = 0, allowed_size(stored)
+        for number, line in lines:
+            size += row_size
+            if size > allowed:  # a sparse row of two bytes may be very long
+                check_size(path, size, stored)
+            for column, value in zip(columns, _row(number, line, attributes, zeros), strict=True):
+                column.append(value)
     if not columns or not len(columns[0]):
         raise ValueError("no rows of data")
     return {
@@ -76,9 +111,12 @@ def _read(lines: Iterator[tuple[int, str]]) -> Columns:
     }
 
 
-def _lines(file: Iterable[str]) -> Iterator[tuple[int, str]]:
+def _lines(file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(file, 1):
-        stripped = line.strip()
+        try:
+            stripped = line.decode().strip()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"line {number}: {error}: it must be UTF-8") from error
         if stripped and not stripped.startswith("%"):
             yield number, stripped
 
@@ -90,61 +128,104 @@ def _head(lines: Iterator[tuple[int, str]]) -> Iterator[_Attribute]:
         if keyword == "@data":
             return
         if keyword == "@attribute":
-            yield _attribute(number, line)
+            with _line(number):
+                yield _attribute(line)
         elif keyword != "@relation":
             raise ValueError(f"line {number}: {line[:40]!r} is neither @attribute nor @data")
     raise ValueError("no line @data")
 
 
-def _attribute(number: int, line: str) -> _Attribute:
-    match = _ATTRIBUTE.fullmatch(line)
+def _attribute(line: str) -> _Attribute:
+    match = _NAME.fullmatch(line)
     if match is None:
-        raise ValueError(f"line {number}: {line[:40]!r} has no name and type")
-    quoted = match["single"] if match["single"] is not None else match["double"]
-    name = match["plain"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-    kind = match["kind"].strip()
+        raise ValueError(f"{line[:40]!r} has no name and type")
+    name, kind = _text(match), match["kind"].strip()
     if kind.startswith("{") and kind.endswith("}"):
-        return _Attribute(name, False, tuple(_fields(kind[1:-1])))
-    return _Attribute(name, kind.lower().split()[0] in _NUMBERS)
+        values = _fields(kind[1:-1])
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name!r} has the same value twice")
+        return _Attribute(name, False, {value: value for value in values})
+    if (word := kind.lower().split()[0]) not in _NUMBERS + _TEXT:
+        known = ", ".join(_NUMBERS + _TEXT)
+        raise ValueError(f"{name!r} is of type {kind[:40]!r}, none of {known}, {{}}")
+    return _Attribute(name, word in _NUMBERS)
 
 
-def _row(number: int, line: str, attributes: Sequence[_Attribute]) -> list[Any]:
-    try:
+def _row(number: int, line: str, attributes: Sequence[_Attribute], zeros: list[Any]) -> list[Any]:
+    with _line(number):
         if line.startswith("{"):
-            return _sparse(line, attributes)
+            return _sparse(line, attributes, zeros)
         fields = _fields(line)
         if len(fields) != len(attributes):
             raise ValueError(f"{len(fields)} values for {len(attributes)} attributes")
         return [_value(field, one) for field, one in zip(fields, attributes, strict=True)]
-    except (ValueError, IndexError) as error:
+
+
+@contextlib.contextmanager
+def _line(number: int) -> Iterator[None]:
+    """Say in an error which line it is."""
+    try:
+        yield
+    except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
 
 
-def _sparse(line: str, attributes: Sequence[_Attribute]) -> list[Any]:
+def _sparse(line: str, attributes: Sequence[_Attribute], zeros: list[Any]) -> list[Any]:
     if not line.endswith("}"):
         raise ValueError("a sparse row without its end, }")
-    row = [attribute.zero for attribute in attributes]
-    for field in _fields(line[1:-1]):
-        place, _, value = field.partition(" ")
-        if not 0 <= int(place) < len(row):
-            raise ValueError(f"index {place} of {len(row)} attributes")
-        row[int(place)] = _value(value.strip().strip("'\""), attributes[int(place)])
+    row, given = zeros.copy(), set()
+    text, start = line[1:-1].strip(), 0
+    while start < len(text):
+        place = _PLACE.match(text, start)
+        if place is None:
+            raise ValueError(f"{text[start : start + 40]!r} is no index and value")
+        index = int(place[1])
+        if index >= len(attributes) or index in given:
+            twice = " once more" if index in given else f" of {len(attributes)} attributes"
+            raise ValueError(f"index {index}{twice}")
+        field, start = _field(text, place.end())
+        given.add(index)
+        row[index] = _value(field, attributes[index])
     return row
 
 
 def _fields(line: str) -> list[str]:
     if not line.strip():
         return []
-    quote = "'" if "'" in line else '"'
-    reader = csv.reader([line], quotechar=quote, escapechar="\\", skipinitialspace=True)
-    return [field.strip() for field in next(reader)]
+    if not any(mark in line for mark in "'\"\\"):
+        return [field.strip() for field in line.split(",")]
+    fields, start, more = [], 0, True
+    while more:
+        field, end = _field(line, start)
+        more = line[start:end].endswith(",")
+        fields.append(field)
+        start = end
+    return fields
+
+
+def _field(line: str, start: int) -> tuple[str, int]:
+    """Return the field that starts at a place, and where the next one does."""
+    match = _FIELD.match(line, start)
+    if match is None:
+        raise ValueError(f"{line[start : start + 40]!r} has a quote that does not end as it must")
+    return _text(match), match.end()
+
+
+def _text(match: re.Match[str]) -> str:
+    quoted = match["single"] if match["single"] is not None else match["double"]
+    text = (match["bare"] or "").strip() if quoted is None else quoted
+    return re.sub(r"\\(.)", r"\1", text) if "\\" in text else text
 
 
 def _value(field: str, attribute: _Attribute) -> Any:
     if field == "?":
         return np.nan if attribute.numeric else None
     if attribute.numeric:
+        if "_" in field:  # which Python takes for a number
+            raise ValueError(f"could not convert {field!r} to a number")
         return float(field)
-    if attribute.values and field not in attribute.values:
+    if attribute.values is None:
+        return field
+    if field not in attribute.values:
         raise ValueError(f"{field!r} is no value of {attribute.name!r}")
-    return field
+    return attribute.values[field]  # the same object: a text a row takes memory

@@ -11,12 +11,14 @@ from regrow.data.download import Remote
 from regrow.data.idx import read_idx
 from regrow.data.labels import check_labels
 from regrow.data.places import Places
+from regrow.reading import damaged
 
 __all__ = ["CLASSES", "FILES", "fashion_mnist_files", "read_fashion_mnist"]
 
 Split = Literal["train", "t10k"]
 
 CLASSES = 10
+_SIDE = 28
 
 _HOME = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 _ADVICE = (
@@ -72,5 +74,7 @@ def read_fashion_mnist(places: Places, split: Split) -> tuple[Tensor, Tensor]:
     """
     paths = fashion_mnist_files(places, split)
     images, labels = read_idx(paths[0]), read_idx(paths[1]).long()
+    if images.shape[1:] != (_SIDE, _SIDE) or not len(images):
+        raise damaged(paths[0], f"images of shape {tuple(images.shape)}, not (n, {_SIDE}, {_SIDE})")
     check_labels(labels, images, CLASSES, str(paths[1]))
     return images, labels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 from pathlib import Path
@@ -11,9 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.data.errors import damaged, decoding
+from regrow.reading import check_size, decoding, open_unpacked
 
 __all__ = ["read_idx"]
+
+_BYTES = 8  # the code of unsigned bytes
+_MOST = 8  # dimensions
 
 
 def read_idx(path: Path) -> Tensor:
@@ -29,11 +31,15 @@ def read_idx(path: Path) -> Tensor:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged or no IDX file of unsigned bytes.
     """
-    with decoding(path):
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zeros, kind, dimensions = struct.unpack(">HBB", content[:4])
-        shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
-        body = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
-    if zeros != 0 or kind != 8 or body.size != math.prod(shape):
-        raise damaged(path, f"no IDX file of {shape} bytes: type {kind}, {body.size} entries")
-    return torch.from_numpy(body.reshape(shape).copy())
+    with decoding(path), open_unpacked(path, path.suffix == ".gz") as file:
+        zeros, kind, dimensions = struct.unpack(">HBB", file.read(4))
+        if zeros != 0 or kind != _BYTES or not 1 <= dimensions <= _MOST:
+            raise ValueError(f"no IDX file of bytes: it begins with {zeros}, {kind}, {dimensions}")
+        shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+        size = math.prod(shape)
+        check_size(path, size, path.stat().st_size)
+        body = np.frombuffer(file.read(size + 1), np.uint8)
+        if body.size != size:
+            there = "more" if body.size > size else body.size
+            raise ValueError(f"{size} bytes for a shape of {shape}, but {there} are there")
+        return torch.from_numpy(body.reshape(shape).copy())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regrow.data.npy import map_npy
 from regrow.machine import cache_folder, needed
 
 __all__ = ["Arrays", "kept"]
@@ -77,8 +78,8 @@ def _locked(path: Path) -> Iterator[None]:
 def _load(folder: Path) -> Arrays | None:
     try:
         files = sorted(folder.glob("*.npy"))
-        arrays = {file.stem: np.load(file, mmap_mode="c", allow_pickle=False) for file in files}
-    except (OSError, ValueError, EOFError):
+        arrays = {file.stem: map_npy(file) for file in files}
+    except (OSError, ValueError):
         return None
     listed = arrays.pop(_LIST, np.array([""]))
     return arrays if sorted(listed) == sorted(arrays) else None

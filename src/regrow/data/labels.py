@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from regrow.data.errors import damaged
 from regrow.engine.selection import seeded_generator
+from regrow.reading import damaged
 
 __all__ = ["check_labels", "quotas", "split_off"]
 

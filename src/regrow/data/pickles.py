@@ -1,25 +1,32 @@
 """Pickles of arrays, read without running anything: for CIFAR, which is published so.
 
-A pickle is a program, and may call whatever it can name. Here it can name three things, and gets
-stand-ins for them: not even numpy's own code sees what the file says before it was checked.
+A pickle is a program for a machine that builds whatever it can name. Here is a smaller machine: it
+knows values, lists, tuples, dictionaries and arrays of bytes, and whatever else is asked of it
+ends the reading.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
+import pickle  # noqa: F401 (the example)
+import pickletools
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from regrow.data.errors import damaged
+from regrow.reading import UnreadableError, damaged, decoding, refused
 
 __all__ = ["read_pickle"]
 
-_CORES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
-_PLAIN = (dict, list, tuple, str, bytes, int, float, bool, type(None))
+_RECONSTRUCT = {"numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}
+_KNOWN = {*_RECONSTRUCT, "numpy.ndarray", "numpy.dtype", "_codecs.encode"}
+_VALUES = {  # operations that say a value
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+}
+_MARK = object()
 
 
 def read_pickle(content: bytes, of: str) -> dict[str, Any]:
@@ -33,45 +40,42 @@ def read_pickle(content: bytes, of: str) -> dict[str, Any]:
         The dictionary, its keys as text; arrays are numpy's.
 
     Raises:
-        ValueError: it is damaged, or asks for anything else; nothing it asks for was run.
+        UnreadableError: it is damaged, or asks for anything else; nothing it asks for was run.
 
     Example:
         >>> read_pickle(pickle.dumps({b"labels": [1, 2]}), "a file")
         {'labels': [1, 2]}
         >>> read_pickle(pickle.dumps(eval), "a file")
         Traceback (most recent call last):
-        ValueError: a file asks for builtins.eval, as no published data set does: nothing was \
-run; get it again from its publisher
+        regrow.reading.UnreadableError: a file asks for builtins.eval, as no published data set \
+does: nothing was run; get it again from its publisher
     """
-    try:
-        read = _Reader(io.BytesIO(content), of).load()
-    except _RefusedError as error:
-        raise ValueError(str(error)) from None
-    except Exception as error:  # a damaged pickle may raise anything
-        raise damaged(of, f"{type(error).__name__}: {error}") from error
-    if not isinstance(read, dict):
-        raise damaged(of, "it holds no dictionary")
-    return {_text(key): _value(value, of) for key, value in read.items()}
+    with decoding(of):
+        read = _Machine(of).run(content)
+        if not isinstance(read, dict):
+            raise damaged(of, "it holds no dictionary")
+        return {_text(key): _value(value) for key, value in read.items()}
 
 
-class _RefusedError(Exception):
-    pass
+class _Named:
+    """Stands for what a pickle names, one of few things."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 class _Array:
     """Stands for an array until all of it is known."""
 
-    def __init__(self, *_: object) -> None:
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+    state: Any = None
 
     def array(self) -> npt.NDArray[np.uint8]:
         _, shape, dtype, fortran, content = self.state
         if not isinstance(dtype, _DType) or dtype.name != "u1" or type(content) is not bytes:
             raise TypeError("an array is not of uint8")
-        if len(content) != math.prod(shape):
+        if dtype.state is not None and (len(dtype.state) != 8 or dtype.state[0] not in (3, 4)):
+            raise TypeError(f"a type in the form {dtype.state}, which numpy does not write")
+        if min(shape, default=0) < 0 or len(content) != math.prod(shape):
             raise TypeError(f"{len(content)} bytes for an array of shape {shape}")
         return np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
 
@@ -79,49 +83,141 @@ class _Array:
 class _DType:
     """Stands for a dtype."""
 
-    def __init__(self, name: Any = "", *_: object) -> None:
+    state: Any = None  # byte order and the like: a byte has none
+
+    def __init__(self, name: object) -> None:
         self.name = _text(name)
 
-    def __setstate__(self, state: Any) -> None:
-        pass  # byte order and the like: a byte has none
 
+class _Machine:
+    """Builds what a pickle says, of plain values and the stand-ins above.
 
-class _Reader(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, of: str) -> None:
-        super().__init__(file, encoding="bytes")
+    Args:
+        of: the file it is from.
+    """
+
+    def __init__(self, of: str) -> None:
         self._of = of
+        self._stack: list[Any] = []
+        self._memo: dict[int, Any] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module in _CORES and name == "_reconstruct":
-            return _Array
-        if (module, name) == ("numpy", "ndarray"):
-            return "ndarray"  # handed to _Array, which has no use for it; calls nothing
-        if (module, name) == ("numpy", "dtype"):
-            return _DType
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
-            return _latin1
-        raise _RefusedError(
-            f"{self._of} asks for {module}.{name}, as no published data set does: nothing was run; "
-            "get it again from its publisher"
-        )
+    def run(self, content: bytes) -> Any:
+        for operation, argument, place in pickletools.genops(content):
+            try:
+                self._step(operation.name, argument)
+            except UnreadableError:
+                raise
+            except Exception as error:
+                why = f"{operation.name} at byte {place}: {type(error).__name__}: {error}"
+                raise damaged(self._of, why) from error
+        if len(self._stack) != 1:
+            raise ValueError(f"it ends with {len(self._stack)} values, not one")
+        return self._stack[0]
+
+    def _step(self, name: str, argument: Any) -> None:
+        stack = self._stack
+        match name:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "MARK":
+                stack.append(_MARK)
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
+            case "STRING" | "BINSTRING" | "SHORT_BINSTRING":  # Python 2's, which are bytes
+                stack.append(argument.encode("latin1"))
+            case "EMPTY_LIST" | "EMPTY_DICT" | "EMPTY_TUPLE":
+                stack.append({"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}[name]())
+            case "LIST":
+                stack.append(self._marked())
+            case "TUPLE":
+                stack.append(tuple(self._marked()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(self._last(int(name[-1]))))
+            case "DICT":
+                self._fill({}, self._marked())
+            case "APPEND" | "APPENDS":
+                items = self._last(1) if name == "APPEND" else self._marked()
+                _only(list, stack[-1]).extend(items)
+            case "SETITEM" | "SETITEMS":
+                items = self._last(2) if name == "SETITEM" else self._marked()
+                self._fill(_only(dict, stack.pop()), items)
+            case "PUT" | "BINPUT" | "LONG_BINPUT" if argument >= 0:
+                self._memo[argument] = stack[-1]
+            case "MEMOIZE":
+                self._memo[len(self._memo)] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(self._memo[argument])
+            case "GLOBAL":
+                self._name(*argument.split(" ", 1))
+            case "STACK_GLOBAL":
+                self._name(*self._last(2))
+            case "REDUCE":
+                stack.append(_made(*self._last(2)))
+            case "BUILD":
+                state = stack.pop()
+                if not isinstance(stack[-1], _Array | _DType):
+                    raise TypeError(f"a {type(stack[-1]).__name__} has no state")
+                stack[-1].state = state
+            case _ if name in _VALUES:
+                stack.append(argument)
+            case _:
+                raise TypeError("no published data set needs it")
+
+    def _last(self, count: int) -> list[Any]:
+        """Take values from the stack."""
+        if len(self._stack) < count:
+            raise IndexError("the stack is empty")
+        taken = self._stack[-count:]
+        del self._stack[-count:]
+        return taken
+
+    def _marked(self) -> list[Any]:
+        """Take values from the stack, down to the last mark."""
+        taken: list[Any] = []
+        while (value := self._stack.pop()) is not _MARK:
+            taken.append(value)
+        return taken[::-1]
+
+    def _fill(self, entries: dict[Any, Any], items: list[Any]) -> None:
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            # Only of text, for a tuple of tuples takes exponential time to hash.
+            entries[_only(bytes | str, key)] = value
+        self._stack.append(entries)
+
+    def _name(self, module: Any, name: Any) -> None:
+        if (full := f"{_only(str, module)}.{_only(str, name)}") not in _KNOWN:
+            raise refused(
+                self._of,
+                f"asks for {full}, as no published data set does",
+                "nothing was run; get it again from its publisher",
+            )
+        self._stack.append(_Named(full))
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", b"latin1"):
-        raise TypeError(f"text is encoded as {encoding!r}")
-    return text.encode("latin1")
+def _made(what: Any, arguments: Any) -> Any:
+    """Return what a call of one of the known names would give."""
+    name = _only(_Named, what).name
+    if name in _RECONSTRUCT:
+        return _Array()
+    if name == "numpy.dtype":
+        kind, _, _ = arguments  # whether it is aligned, and copied
+        return _DType(kind)
+    if name == "_codecs.encode" and arguments[1] in ("latin1", b"latin1"):
+        return _only(str, arguments[0]).encode("latin1")  # how Python 3 writes bytes for Python 2
+    raise TypeError(f"{name} is called")
+
+
+def _only(kind: Any, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"a {type(value).__name__} where there must be another type")
+    return value
 
 
 def _text(key: Any) -> str:
-    return key.decode("latin1") if isinstance(key, bytes) else str(key)
+    return key.decode("latin1") if isinstance(key, bytes) else str(_only(str, key))
 
 
-def _value(value: Any, of: str) -> Any:
+def _value(value: Any) -> Any:
     if isinstance(value, _Array):
-        try:
-            return value.array()
-        except (TypeError, ValueError) as error:
-            raise damaged(of, error) from error
-    if not isinstance(value, _PLAIN):
-        raise damaged(of, f"it holds a {type(value).__name__}")
-    return value
+        return value.array()
+    return _only(dict | list | tuple | bytes | str | int | float | None, value)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import csv
-import gzip
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from regrow.data.errors import decoding
 from regrow.machine import needed
+from regrow.reading import check_names, check_size, decoding, open_file, open_unpacked
 
-__all__ = ["Columns", "as_numbers", "has_header", "read_csv", "read_parquet"]
+__all__ = ["Columns", "as_numbers", "has_header", "read_csv", "read_parquet", "read_plain"]
 
 Columns = dict[str, npt.NDArray[Any]]
 """One-dimensional arrays by name: numbers (NaN is missing), or objects where a column holds text
@@ -94,8 +94,63 @@ def read_parquet(path: Path) -> Columns:
     """
     with needed("pyarrow", "features"):
         from pyarrow import parquet  # noqa: PLC0415
-    with decoding(path):
-        return _columns(parquet.read_table(path))
+    with decoding(path), open_file(path) as file, parquet.ParquetFile(file) as opened:
+        schema, counts = opened.schema_arrow, opened.metadata
+        check_names(schema.names, "column")
+        for field in schema:
+            _check_type(field.name, field.type)
+        # A column that is said to hold one value only may hold any number of rows in a few bytes.
+        size = unpacked_size(counts) + 8 * counts.num_rows * len(schema.names)
+        check_size(path, size, path.stat().st_size)
+    text = [field.name for field in schema if _is_text(field.type)]
+    with decoding(path), open_file(path) as file:
+        # So each text is in memory once, however many rows hold it.
+        opened = parquet.ParquetFile(file, read_dictionary=text, page_checksum_verification=True)
+        table = opened.read()
+        table.validate(full=True)
+        return _columns(table)
+
+
+def read_plain(file: BinaryIO, columns: Mapping[str, bool], missing: str) -> Columns | None:
+    """Read lines of numbers and text between commas, without quotes and escapes.
+
+    Args:
+        file: at the first line; there is no header.
+        columns: names of all columns in order, and whether they hold numbers.
+        missing: what stands for a missing value.
+
+    Returns:
+        Float64 and text by column; None: a line is not so, or pyarrow is not installed.
+    """
+    try:
+        import pyarrow  # noqa: PLC0415
+        from pyarrow import csv as arrow  # noqa: PLC0415
+    except ImportError:
+        return None
+    text, number = pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), pyarrow.float64()
+    types = {name: number if numeric else text for name, numeric in columns.items()}
+    try:
+        table = arrow.read_csv(
+            file,
+            arrow.ReadOptions(column_names=list(columns)),
+            arrow.ParseOptions(quote_char=False, escape_char=False),
+            arrow.ConvertOptions(
+                column_types=types, null_values=[missing], strings_can_be_null=True
+            ),
+        )
+    except pyarrow.ArrowInvalid:
+        return None
+    return _columns(table)
+
+
+def unpacked_size(metadata: Any) -> int:
+    """Return how many bytes the columns of a Parquet file say they unpack to."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    return sum(
+        abs(group.column(i).total_uncompressed_size)
+        for group in groups
+        for i in range(group.num_columns)
+    )
 
 
 def as_numbers(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -119,8 +174,8 @@ def as_numbers(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
         raise ValueError(str(error)) from error
 
 
-def _opened(path: Path) -> gzip.GzipFile | BinaryIO:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+def _opened(path: Path) -> BinaryIO:
+    return open_unpacked(path, path.suffix == ".gz")
 
 
 def _first_line(path: Path, delimiter: str) -> list[str]:
@@ -130,11 +185,40 @@ def _first_line(path: Path, delimiter: str) -> list[str]:
 
 
 def _columns(table: Any) -> Columns:
-    names = list(table.column_names)
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"column {min(twice)!r} is there twice")
+    check_names(table.column_names, "column")
     if not table.num_rows:
         raise ValueError("no rows of data")
     return {
-        name: column.to_numpy() for name, column in zip(names, table.itercolumns(), strict=True)
+        name: _column(name, column)
+        for name, column in zip(table.column_names, table.itercolumns(), strict=True)
     }
+
+
+def _column(name: str, column: Any) -> npt.NDArray[Any]:
+    from pyarrow import types  # noqa: PLC0415
+
+    _check_type(name, column.type)
+    if not types.is_dictionary(column.type):
+        values: npt.NDArray[Any] = column.to_numpy()
+        return values
+    parts = []
+    for chunk in column.chunks:
+        texts = np.array([*chunk.dictionary.to_pylist(), None], object)
+        parts.append(texts[chunk.indices.fill_null(len(texts) - 1).to_numpy()])
+    return np.concatenate(parts)
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types  # noqa: PLC0415
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _check_type(name: str, kind: Any) -> None:
+    """Refuse what is neither numbers nor text: a date or a list is no number by itself."""
+    from pyarrow import types  # noqa: PLC0415
+
+    numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
+    value = kind.value_type if types.is_dictionary(kind) else kind
+    if not (_is_text(value) or types.is_null(value) or any(is_one(value) for is_one in numbers)):
+        raise ValueError(f"column {name!r} holds {kind}, neither numbers nor text: write it as one")

@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path, PureWindowsPath
+from typing import BinaryIO
 
-from regrow.data.errors import damaged
+from regrow.reading import (
+    UnreadableError,
+    check_names,
+    check_size,
+    decoding,
+    open_file,
+    open_unpacked,
+    read_file,
+    refused,
+)
 
 __all__ = ["Tree", "open_tree", "stamp"]
 
-_BROKEN = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+Reader = Callable[[], bytes]
 
 
 class Tree:
@@ -25,7 +34,7 @@ class Tree:
         files: reads each file, by its name.
     """
 
-    def __init__(self, where: Path, files: Mapping[str, Callable[[], bytes]]) -> None:
+    def __init__(self, where: Path, files: Mapping[str, Reader]) -> None:
         self.where, self._files = where, files
 
     def names(self) -> list[str]:
@@ -42,11 +51,10 @@ class Tree:
         if name not in self._files:
             raise self.missing(name)
         try:
-            return self._files[name]()
+            with decoding(self.at(name)):
+                return self._files[name]()
         except FileNotFoundError:
             raise self.missing(name) from None
-        except _BROKEN as error:
-            raise damaged(self.at(name), error) from error
 
     def stamps(self) -> list[tuple[str, int, int]]:
         """Return name, size and time of change of what this reads: if they stay, so did it."""
@@ -71,8 +79,8 @@ def open_tree(where: Path, inside: str = "") -> Tree:
         inside: the folder of an archive that is the root.
 
     Raises:
-        ValueError: an archive is damaged, or holds what no data set does: what is no plain file, or
-            a name that leads out of it.
+        UnreadableError: an archive is damaged, unpacks to far too much, or holds what no data set
+            does: what is no plain file, two files of one name, or a name that leads out of it.
 
     Example:
         >>> import tempfile
@@ -83,42 +91,56 @@ def open_tree(where: Path, inside: str = "") -> Tree:
     """
     if where.is_dir():
         return Tree(where, _of_folder(where))
-    try:
-        files = _of_zip(where) if where.suffix == ".zip" else _of_tar(where)
-    except _BROKEN as error:
-        raise damaged(where, error) from error
-    return Tree(where, {name.removeprefix(f"{inside}/"): read for name, read in files.items()})
+    with decoding(where):
+        members = _of_zip(where) if where.suffix == ".zip" else _of_tar(where)
+        files = [(_checked(where, name).removeprefix(f"{inside}/"), read) for name, read in members]
+        check_names([name for name, _ in files], "file")
+    return Tree(where, dict(files))
 
 
 def stamp(path: Path) -> tuple[str, int, int]:
     """Return a file's name, size and time of change: if they stay, so did its content."""
-    stat = path.stat()
+    with decoding(path):
+        stat = path.stat()
     return str(path.absolute()), stat.st_size, stat.st_mtime_ns
 
 
-def _of_folder(where: Path) -> dict[str, Callable[[], bytes]]:
+def _of_folder(where: Path) -> dict[str, Reader]:
     paths = (Path(folder) / file for folder, _, files in os.walk(where) for file in files)
-    return {path.relative_to(where).as_posix(): path.read_bytes for path in paths}
+    return {path.relative_to(where).as_posix(): partial(read_file, path) for path in paths}
 
 
-def _of_zip(where: Path) -> dict[str, Callable[[], bytes]]:
-    archive = zipfile.ZipFile(where)
-    files = [info.filename for info in archive.infolist() if not info.is_dir()]
-    return {_checked(where, file): partial(archive.read, file) for file in files}
+def _of_zip(where: Path) -> list[tuple[str, Reader]]:
+    open_file(where).close()  # no pipe, which would block
+    archive = zipfile.ZipFile(where)  # closes with the last of its readers
+    infos = [info for info in archive.infolist() if not info.is_dir()]
+    return [(info.filename, partial(_unzipped, where, archive, info)) for info in infos]
 
 
-def _of_tar(where: Path) -> dict[str, Callable[[], bytes]]:
+def _unzipped(where: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    # What a member claims to be is all that zipfile gives of it.
+    check_size(f"{where}: {info.filename}", info.file_size, info.compress_size)
+    return archive.read(info)
+
+
+def _of_tar(where: Path) -> list[tuple[str, Reader]]:
     """Hold all files in memory, for a tar archive can only be read through."""
-    files: dict[str, Callable[[], bytes]] = {}
-    with tarfile.open(where) as archive:
+    files: list[tuple[str, Reader]] = []
+    stored, total = where.stat().st_size, 0
+    with (
+        open_unpacked(where) as unpacked,
+        # As a stream: whatever a member claims to be, no more than is there is read.
+        tarfile.open(fileobj=unpacked, mode="r|") as archive,
+    ):
         for member in archive:
-            name = _checked(where, member.name)
+            total += member.size
+            check_size(where, total, stored)
             file = archive.extractfile(member) if member.isfile() else None
-            if file is not None:
-                files[name] = partial(bytes, file.read())
+            if file is not None and not member.issparse():
+                files.append((member.name, partial(bytes, file.read())))
             elif not member.isdir():
                 raise _foreign(where, member.name)
-        _read_to_the_end(archive)
+        _read_to_the_end(archive, unpacked)
     return files
 
 
@@ -129,17 +151,17 @@ def _checked(where: Path, name: str) -> str:
     return path.as_posix()
 
 
-def _read_to_the_end(archive: tarfile.TarFile) -> None:
+def _read_to_the_end(archive: tarfile.TarFile, unpacked: BinaryIO) -> None:
     """Refuse an archive that breaks off where tarfile takes it for its end, or its checksum."""
-    file = archive.fileobj
-    if file is None or file.tell() < archive.offset + tarfile.BLOCKSIZE:
+    if archive.fileobj is None or archive.fileobj.tell() < archive.offset + tarfile.BLOCKSIZE:
         raise EOFError("it breaks off")
-    while file.read(1 << 20):
+    while unpacked.read(1 << 20):
         pass
 
 
-def _foreign(where: Path, name: str) -> ValueError:
-    return ValueError(
-        f"{where} holds {name!r}, a link or a name that leads out of it, as no published data set "
-        "does: nothing was read; get it again from its publisher"
+def _foreign(where: Path, name: str) -> UnreadableError:
+    return refused(
+        where,
+        f"holds {name!r}, a link or a name that leads out of it, as no published data set does",
+        "nothing was read; get it again from its publisher",
     )

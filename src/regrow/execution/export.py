@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from regrow.engine.patterns import Element
 from regrow.engine.saved import pack, unpack
 from regrow.execution.convert import stored_copy
 from regrow.machine import needed
+from regrow.reading import check_size, decoding, open_file, refused
 
 __all__ = ["csr_state_dict", "dense_state_dict", "inference_module", "load_packed", "save_packed"]
 
@@ -110,25 +112,52 @@ def load_packed(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Raises:
         ImportError: safetensors is not installed.
-        ValueError: the file is no packed model.
+        FileNotFoundError: there is no such file.
+        UnreadableError: the file is damaged, or no packed model; file and tensor are named.
     """
     safe_open, _ = _safetensors()
-    with safe_open(str(path), framework="pt") as file:
+    path = Path(path)
+    open_file(path).close()  # no pipe, which would block
+    with decoding(path), safe_open(str(path), framework="pt") as file:
         shapes = dict(file.metadata() or {})
         if shapes.pop("regrow", None) != "1":
-            raise ValueError(f"{path} was not written by save_packed: it has no mark of it")
+            why = "was not written by save_packed: it has no mark of it"
+            raise refused(path, why, "give a file that was")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    for name, text in shapes.items():
-        shape = tuple(int(size) for size in text.split(","))
-        values, places = tensors.pop(f"{name}.values"), tensors.pop(f"{name}.places")
-        if places.dtype == torch.uint8:
-            positions = unpack(places, shape).reshape(-1).nonzero().squeeze(1)
-        else:
-            positions = torch.from_numpy(places.numpy().astype(np.int64).cumsum() - 1)
-        dense = values.new_zeros(int(np.prod(shape)))
-        dense[positions] = values
-        tensors[name] = dense.reshape(shape)
+        for name, text in shapes.items():
+            with decoding(f"{path}, {name}"):
+                parts = tensors.pop(f"{name}.values"), tensors.pop(f"{name}.places")
+                shape = _shape(text)
+                size = math.prod(shape) * parts[0].element_size()
+                check_size(f"{path}, {name}", size, path.stat().st_size)
+                tensors[name] = _dense(shape, *parts)
     return tensors
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.split(",")
+    if not all(size.isascii() and size.isdecimal() for size in sizes):
+        raise ValueError(f"shape {text!r}")
+    return tuple(map(int, sizes))
+
+
+def _dense(shape: tuple[int, ...], values: Tensor, places: Tensor) -> Tensor:
+    """Put values where they belong, after a look at whether they can be there."""
+    count = math.prod(shape)
+    if places.dtype == torch.uint8:
+        positions = unpack(places, shape).reshape(-1).nonzero().squeeze(1)
+    elif places.dtype in (torch.uint16, torch.int32) and places.ndim == 1:
+        gaps = places.numpy().astype(np.int64)
+        if (gaps < 1).any() or int(gaps.sum()) > count:
+            raise ValueError(f"places that are none of {count}")
+        positions = torch.from_numpy(gaps.cumsum() - 1)
+    else:
+        raise ValueError(f"places of {places.dtype} with {places.ndim} dimensions")
+    if values.shape != positions.shape:
+        raise ValueError(f"{tuple(values.shape)} values for {len(positions)} places")
+    dense = values.new_zeros(count)
+    dense[positions] = values
+    return dense.reshape(shape)
 
 
 def inference_module(model: nn.Module, *, below: float = 0.4) -> nn.Module:

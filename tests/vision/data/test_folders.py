@@ -106,6 +106,20 @@ def test_a_damaged_image_is_named(root, damage, workers):
         list(FolderBatches(folder, 13, seed=0, workers=workers).epoch(0))
 
 
+def test_an_image_too_narrow_to_test_on_is_named(root, picture):
+    folder = small(root, "val")
+    folder.path(0).write_bytes(picture(np.zeros((1, 100_000, 3), np.uint8)))
+    folder.resize = 256
+    with pytest.raises(ValueError, match=rf"{folder.path(0)} takes .*REGROW_MAX_UNPACKED"):
+        folder[0]
+
+
+def test_a_class_that_leads_to_itself_is_named(root):
+    (root / "train" / "n99").symlink_to(root / "train" / "n99")
+    with pytest.raises(ValueError, match=rf"{root / 'train'} is damaged .*symbolic links"):
+        ImageFolder(root)
+
+
 def joined(batches, epoch):
     parts = list(batches.epoch(epoch))
     return torch.cat([b.inputs for b in parts]), torch.cat([b.targets for b in parts])

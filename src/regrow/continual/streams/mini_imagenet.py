@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from regrow.data.pictures import is_image, open_rgb
 from regrow.engine.selection import sample, seeded_generator
+from regrow.reading import decoding, read_file
 
 __all__ = ["FolderArrays", "load_mini_imagenet"]
 
@@ -101,11 +103,13 @@ def _listed(root: Path) -> dict[str, list[Path]]:
     for path in (root / f"{split}.csv" for split in _SPLITS):
         if not path.exists():
             continue
-        with path.open(newline="") as file:
-            rows = csv.DictReader(file)
+        with decoding(path):
+            rows = csv.DictReader(io.StringIO(read_file(path).decode(), newline=""), strict=True)
             if not {"filename", "label"} <= set(rows.fieldnames or ()):
-                raise ValueError(f"{path} has columns {rows.fieldnames}: filename, label needed")
+                raise ValueError(f"its columns are {rows.fieldnames}: filename, label needed")
             for row in rows:
+                if not (row["label"] and row["filename"]):
+                    raise ValueError(f"line {rows.line_num} has no filename and label")
                 # A name alone: a list must not lead out of its folder.
                 by_class.setdefault(row["label"], []).append(
                     root / "images" / Path(row["filename"]).name

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import zlib
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from regrow.data.npy import map_npy
 from regrow.features.data.feature_set import FeatureSet, make_feature_set
+from regrow.features.data.mat_process import NOT_THERE, PARTS, TOO_LARGE
+from regrow.reading import allowed_size, check_size, damaged, decoding, open_file, refused
 
 __all__ = ["read_mat"]
 
-# What scipy raises on damaged files, beside an error of its own.
-_BROKEN = (OSError, EOFError, ValueError, LookupError, TypeError, MemoryError, zlib.error)
+_SCRIPT = Path(__file__).with_name("mat_process.py")
+_INTERPRETER = 2 << 30  # bytes of address space, of which most is never touched
+_START, _SPEED = 60.0, 10e6  # seconds until it reads; bytes it surely reads in one
 
 
 def read_mat(
@@ -47,31 +54,69 @@ def read_mat(
 
     Source: scikit-feature (Li et al. 2018), folder ``skfeature/data``.
     """
-    content = _load(path)
-    lacking = [variable for variable in (x, y) if variable not in content]
-    if lacking:
-        there = ", ".join(key for key in content if not key.startswith("__")) or "none"
-        raise ValueError(f"{path}: no variable {lacking[0]!r}; it holds {there}")
-    features = content[x]
+    open_file(path).close()
+    features, labels = _load(path, (x, y))
     if shape:
         features = _rows_first(features, shape, path)
     more: dict[str, Any] = {"shape": shape, "source": f"{path.name}, MATLAB"}
-    labels = _labels(content[y], path)
-    return make_feature_set(name or path.stem, features, labels, where=str(path), **more)
+    return make_feature_set(
+        name or path.stem, features, _labels(labels, path), where=str(path), **more
+    )
 
 
-def _load(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat  # noqa: PLC0415 (slow to import)
-    from scipy.io.matlab import MatReadError  # noqa: PLC0415
+def _load(path: Path, names: tuple[str, str]) -> list[Any]:
+    """Have another process read the variables, for some damaged files end the one that does."""
+    stored = path.stat().st_size
+    allowed = allowed_size(stored)
+    memory = _INTERPRETER + 4 * allowed  # read, copied and saved
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            str(_SCRIPT),
+            str(path),
+            folder,
+            f"{allowed}",
+            f"{memory}",
+            *names,
+        ]
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "OPENBLAS_NUM_THREADS": "1",  # each takes of the memory that is allowed
+        }
+        try:
+            ended = subprocess.run(
+                command,
+                env=environment,
+                capture_output=True,
+                timeout=_START + allowed / _SPEED,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise damaged(path, f"it is not read after {error.timeout:.0f} seconds") from None
+        lines = ended.stderr.decode("utf-8", "replace").strip().splitlines() or ["no more is known"]
+        if ended.returncode == NOT_THERE:
+            raise refused(f"{path}:", lines[-1], "say x= and y=, or get it again")
+        if ended.returncode == TOO_LARGE:
+            check_size(path, int(lines[-1]), stored)
+        if ended.returncode:
+            raise damaged(
+                path,
+                f"or no MATLAB file of version 5: {lines[-1]}; the reader ended with "
+                f"{ended.returncode}",
+            )
+        with decoding(path):
+            return [_array(Path(folder), name) for name in ("x", "y")]
 
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        content: dict[str, Any] = loadmat(path)
-    except (*_BROKEN, NotImplementedError, MatReadError) as error:
-        said = str(error) or type(error).__name__
-        raise ValueError(f"{path} is damaged, or no MATLAB file of version 5 ({said})") from error
-    return content
+
+def _array(folder: Path, name: str) -> Any:
+    if (folder / f"{name}.npy").exists():
+        return np.array(map_npy(folder / f"{name}.npy"))
+    parts = (np.array(map_npy(folder / f"{name}.{part}.npy")) for part in PARTS)
+    data, indices, indptr, shape = parts
+    matrix = sparse.csc_array((data, indices, indptr), shape=tuple(shape.tolist()))
+    matrix.check_format(full_check=True)
+    matrix.sum_duplicates()
+    return matrix
 
 
 def _labels(values: Any, path: Path) -> np.ndarray:

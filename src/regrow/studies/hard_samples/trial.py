@@ -16,6 +16,7 @@ from regrow.engine.ranks import rank_and_ranks
 from regrow.engine.saliency import Loss
 from regrow.lab.files import read_json, write_json
 from regrow.lab.run import Run
+from regrow.reading import decoding
 from regrow.studies.hard_samples.attacks import (
     Attack,
     Attacked,
@@ -184,8 +185,9 @@ class HardSamples(Classify):
                 kept = {"pretraining_flops": flops, "pretraining_seconds": seconds}
                 write_json(before / _FOUND, kept)
         _wait_for_all()
-        saved = torch.load(before / WEIGHTS, map_location="cpu", weights_only=True)
-        weights: Mapping[str, Tensor] = saved["model"]
+        with decoding(before / WEIGHTS):
+            saved = torch.load(before / WEIGHTS, map_location="cpu", weights_only=True)
+            weights: Mapping[str, Tensor] = saved["model"]
         return weights
 
 

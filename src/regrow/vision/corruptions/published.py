@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regrow.data.errors import decoding
 from regrow.data.labels import check_labels
+from regrow.data.npy import map_npy
 from regrow.data.pictures import open_rgb
 from regrow.data.places import Places
 from regrow.vision.corruptions.catalogue import CORRUPTIONS, EXTRA, check_severity
@@ -176,9 +176,7 @@ def _find(name: str, archive: str, inside: str, home: str, data_dir: str | Path 
 def _mapped(path: Path, shape: tuple[int | None, ...]) -> npt.NDArray[np.uint8]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: get it where the others are from")
-    with decoding(path):
-        # Copy on write: torch warns of arrays that cannot be written to.
-        array: npt.NDArray[np.uint8] = np.load(path, mmap_mode="c", allow_pickle=False)
+    array: npt.NDArray[np.uint8] = map_npy(path)
     sides = zip(shape, array.shape, strict=False)
     fits = array.ndim == len(shape) and all(want in (None, side) for want, side in sides)
     if array.dtype != np.uint8 or not fits:

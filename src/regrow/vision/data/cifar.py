@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from regrow.data.download import Remote
-from regrow.data.errors import damaged
 from regrow.data.kept import Arrays, kept
 from regrow.data.labels import check_labels
 from regrow.data.pickles import read_pickle
 from regrow.data.pictures import read_image_parquet
 from regrow.data.places import Places
 from regrow.data.trees import Tree, open_tree, stamp
+from regrow.reading import damaged
 from regrow.vision.data.dataset import DataSet
 
 __all__ = ["CIFAR10", "CIFAR100", "Cifar", "load_cifar"]

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 
 from regrow.data.arff import read_arff
-from regrow.data.errors import damaged, decoding
 from regrow.data.kept import Arrays, kept
 from regrow.data.places import Places
 from regrow.data.tables import as_numbers, has_header, read_csv, read_parquet
 from regrow.data.trees import stamp
 from regrow.engine.selection import seeded_generator
+from regrow.reading import damaged, decoding
 from regrow.vision.data.dataset import DataSet
 
 __all__ = ["load_higgs"]

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from regrow.data.pictures import is_image, open_rgb, shorter_side
 from regrow.data.places import Places
 from regrow.engine.selection import seeded_generator
+from regrow.reading import decoding
 from regrow.vision.data.boxes import random_boxes
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
             if torch.rand((), generator=generator) < 0.5:
                 pixels = pixels[:, ::-1]
         else:
-            pixels = np.asarray(_middle(picture, self.size, self.resize))
+            pixels = np.asarray(_middle(picture, self.size, self.resize, path))
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), int(self.labels[index])
 
 
@@ -135,7 +136,8 @@ def class_folders(where: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted, without hidden ones."""
     if not where.is_dir():
         raise FileNotFoundError(f"{where} is missing: it must hold a folder of images a class")
-    names = sorted(entry.name for entry in os.scandir(where) if entry.is_dir())
+    with decoding(where), os.scandir(where) as entries:  # of links that lead to themselves
+        names = sorted(entry.name for entry in entries if entry.is_dir())
     return [name for name in names if not name.startswith(".")]
 
 
@@ -167,7 +169,7 @@ def _random_part(picture: Image.Image, size: int, generator: torch.Generator) ->
     return picture.crop(box).resize((size, size), Image.Resampling.BILINEAR)
 
 
-def _middle(picture: Image.Image, size: int, resize: int) -> Image.Image:
-    resized = shorter_side(picture, resize)
+def _middle(picture: Image.Image, size: int, resize: int, of: Path) -> Image.Image:
+    resized = shorter_side(picture, resize, of)
     left, top = (round((side - size) / 2) for side in resized.size)
     return resized.crop((left, top, left + size, top + size))

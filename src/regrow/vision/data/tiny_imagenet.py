@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from regrow.data.download import Remote
-from regrow.data.errors import damaged
 from regrow.data.kept import Arrays, kept
 from regrow.data.labels import check_labels
 from regrow.data.pictures import decode, is_image
 from regrow.data.places import Places
 from regrow.data.trees import Tree, open_tree
+from regrow.reading import damaged
 from regrow.vision.data.dataset import DataSet
 
 __all__ = ["TINY_IMAGENET", "load_tiny_imagenet"]

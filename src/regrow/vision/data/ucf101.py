@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regrow.data.errors import damaged
 from regrow.data.pictures import shorter_side
 from regrow.data.places import Places
 from regrow.engine.selection import seeded_generator
+from regrow.reading import damaged, decoding, read_file
 from regrow.vision.data.video_file import find_video, read_frames
 
 if TYPE_CHECKING:
@@ -171,13 +171,14 @@ class UCF101(Dataset[tuple[Tensor, int]]):
         pictures = read_frames(
             self.path(index), lambda total: clip_frames(total, self.frames, self.step, start)
         )
-        pixels = np.stack([self._cut(picture, down, across) for picture in pictures])
+        of = self.path(index)
+        pixels = np.stack([self._cut(picture, down, across, of) for picture in pictures])
         if flip > 0.5:
             pixels = pixels[:, :, ::-1]
         return torch.from_numpy(pixels.transpose(3, 0, 1, 2).copy()), int(self.labels[index])
 
-    def _cut(self, picture: Image.Image, down: float, across: float) -> np.ndarray:
-        resized = shorter_side(picture, self.resize)
+    def _cut(self, picture: Image.Image, down: float, across: float, of: Path) -> np.ndarray:
+        resized = shorter_side(picture, self.resize, of)
         left, top = (
             int(share * (side - self.size + 1))
             for share, side in zip((across, down), resized.size, strict=True)
@@ -187,11 +188,11 @@ class UCF101(Dataset[tuple[Tensor, int]]):
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text("ascii").splitlines() if line.strip()]
+        with decoding(path):
+            text = read_file(path).decode("ascii")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: {_ADVICE}") from None
-    except UnicodeDecodeError as error:
-        raise damaged(path, error) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _read_classes(path: Path) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regrow.data.errors import damaged, decoding
 from regrow.data.pictures import is_image, open_rgb
 from regrow.machine import needed
+from regrow.reading import check_size, damaged, decoding, open_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,11 +78,15 @@ def _of_file(where: Path, choose: Callable[[int], Sequence[int]]) -> list[Image.
 def _decode(where: Path) -> list[Any]:
     with needed("av", "video"):
         import av  # noqa: PLC0415
-    with decoding(where, av.FFmpegError), av.open(str(where)) as container:
+    frames: list[Any] = []
+    # No other format, and no path: a playlist would have other files read.
+    with decoding(where), open_file(where) as file, av.open(file, format="avi") as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"  # other processes read beside this one
         promised = stream.frames
-        frames = list(container.decode(stream))
+        for frame in container.decode(stream):
+            frames.append(frame)
+            check_size(where, 3 * frame.width * frame.height * len(frames), where.stat().st_size)
     if not frames or len(frames) < _WHOLE * promised:
         raise damaged(where, f"{len(frames)} frames, its header says {promised}")
     return frames
