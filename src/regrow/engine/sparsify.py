@@ -234,13 +234,7 @@ def _check_replaceable(model: nn.Module, names: list[str], held: Mapping[str, Te
 
 def _with_counts(plan: Plan, units: Mapping[str, Tensor]) -> Plan:
     """Return the plan with as many units in each layer as were chosen."""
-    layers = []
-    for layer in plan.layers:
-        n = int(units[layer.name].sum())
-        if layer.final in (layer.initial, n):
-            layers.append(_recounted(layer, n, n))
-        else:
-            layers.append(replace(layer, initial=n, initial_density=n / layer.units))
+    layers = [_counted(layer, int(units[layer.name].sum())) for layer in plan.layers]
     return Plan(tuple(layers), plan.skipped)
 
 
@@ -248,8 +242,16 @@ def _with_saved_counts(plan: Plan, method: Method, saved: Mapping[str, Any]) -> 
     """Return the plan with the counts that a start had chosen when the state was saved."""
     if method.start is None:
         return plan
-    layers = [_recounted(layer, *read_counts(layer, saved[layer.name])) for layer in plan.layers]
+    layers = [_counted(layer, read_counts(layer, saved[layer.name])[0]) for layer in plan.layers]
     return Plan(tuple(layers), plan.skipped)
+
+
+def _counted(layer: PlannedLayer, n: int) -> PlannedLayer:
+    """Return a layer that begins with n units, and ends with them unless its density moves."""
+    chosen = replace(layer, initial=n, initial_density=n / layer.units)
+    if layer.final in (layer.initial, n):
+        return replace(chosen, final=n, final_density=n / layer.units)
+    return chosen
 
 
 def _as_saved(plan: Plan, saved: Mapping[str, str]) -> Plan:
@@ -260,16 +262,6 @@ def _as_saved(plan: Plan, saved: Mapping[str, str]) -> Plan:
         layers=tuple(
             replace(one, execution=saved.get(one.name, MASKED), why=why) for one in plan.layers
         ),
-    )
-
-
-def _recounted(layer: PlannedLayer, initial: int, final: int) -> PlannedLayer:
-    return replace(
-        layer,
-        initial=initial,
-        final=final,
-        initial_density=initial / layer.units,
-        final_density=final / layer.units,
     )
 
 
