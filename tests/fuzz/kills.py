@@ -106,7 +106,7 @@ def _killed(out: Path, executor: str, rng: random.Random) -> bool:
     process = _start(out, executor)
     while not _under_way(out) and not os.waitid(os.P_PID, process, _LOOK):
         time.sleep(0.001)
-    time.sleep(rng.uniform(0, _whole()[1]))
+    time.sleep(rng.uniform(0, _whole()[1] / 3))  # of a sweep: it goes on from kill to kill
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)
@@ -122,7 +122,7 @@ def _worker_dies(out: Path, rng: random.Random) -> bool:
     process = _start(out, "local")
     while not _under_way(out) and not os.waitid(os.P_PID, process, _LOOK):
         time.sleep(0.001)
-    time.sleep(rng.uniform(0, _whole()[1] / 2))
+    time.sleep(rng.uniform(0, _whole()[1] / 3))
     workers = [int(word) for word in _children(process)]
     hit = _under_way(out)
     if workers:

@@ -6,6 +6,7 @@ one file in one way and asks for the report, then runs the study again.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -171,7 +172,8 @@ DAMAGES: dict[str, Damage] = {
     "unreadable": _unreadable,
     "lost": lambda path, rng: path.unlink(),
 }
-_BINARY = ("nested deep", "huge number", "wrong type", "key lost", "not UTF-8")
+_INSIDE = ("nested deep", "huge number", "wrong type", "key lost")
+_TEXT = (*_INSIDE, "not UTF-8")
 
 # One file of each kind, by the folder that holds it.
 FILES = {
@@ -192,19 +194,15 @@ FILES = {
 
 def kinds(name: str) -> list[str]:
     """Name the ways in which a file can be damaged."""
-    binary = name in (CHECKPOINT, PACKED)
-    return [
-        kind
-        for kind in DAMAGES
-        if not (binary and kind in _BINARY and name == CHECKPOINT)
-        and not (name == PACKED and kind == "not UTF-8")
-    ]
+    without = {CHECKPOINT: _TEXT, PACKED: ("not UTF-8",)}.get(name, ())
+    return [kind for kind in DAMAGES if kind not in without]
 
 
 @functools.cache
 def _folders() -> dict[str, Path]:
     """Make the three folders once: a finished study with one failure, its pack, one cut off."""
     top = Path(tempfile.mkdtemp(prefix="fuzz-records-"))
+    atexit.register(shutil.rmtree, top, ignore_errors=True)
     options = {"data_dir": None, "device": "auto"}
     quiet = contextlib.redirect_stdout(io.StringIO())
     with quiet:
@@ -279,7 +277,10 @@ def check(name: str, kind: str, rng: random.Random) -> str:
             if name == "study.json" and status and str(path) in said:
                 assert _seen(out) == before, "study.json cannot be read, and something was changed"
                 continue
-            _check_data(out, arguments[0], status, said)
+            # A pack that was packed again with other content is no accident, and has no checksum
+            # of before: it must be read or refused, and what it says is what it says.
+            forged = name == PACKED and kind in _INSIDE
+            _check_data(out, arguments[0], status, said, 1 if forged else 0)
         assert _seen(out).items() >= _finished(before).items(), "a finished record was changed"
     return f"{name} {kind}"
 
@@ -287,11 +288,11 @@ def check(name: str, kind: str, rng: random.Random) -> str:
 _RUN = ("study", "run", "toy", "--preset", "smoke", "--executor", "inline")
 
 
-def _check_data(out: Path, command: str, status: object, said: str) -> None:
+def _check_data(out: Path, command: str, status: object, said: str, other: int) -> None:
     named: list[str] = []
     found = {one.identity: _data(one) for one in Records.read(out, damaged=named.append)}
     wrong = [identity for identity, data in found.items() if data != _truth()[identity]]
-    assert not wrong, f"{command}: read as if it were right: {wrong}"
+    assert len(wrong) <= other, f"{command}: read as if it were right: {wrong}"
     if named:
         assert status not in (0, None), f"{command}: exit status {status} and {named}"
         assert all(words in said for words in named), f"{command}: not said: {named} in {said}"
