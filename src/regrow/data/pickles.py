@@ -104,6 +104,8 @@ class _Machine:
     def run(self, content: bytes) -> Any:
         for operation, argument, place in pickletools.genops(content):
             try:
+                if operation.name == "FRAME" and place + 9 + argument > len(content):
+                    raise ValueError(f"it breaks off before {argument} bytes more")
                 self._step(operation.name, argument)
             except UnreadableError:
                 raise
