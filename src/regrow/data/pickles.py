@@ -103,8 +103,9 @@ class _Machine:
 
     def run(self, content: bytes) -> Any:
         for operation, argument, place in pickletools.genops(content):
+            start = place or 0
             try:
-                if operation.name == "FRAME" and place + 9 + argument > len(content):
+                if operation.name == "FRAME" and start + 9 + argument > len(content):
                     raise ValueError(f"it breaks off before {argument} bytes more")
                 self._step(operation.name, argument)
             except UnreadableError:

@@ -37,6 +37,7 @@ def holds(optimizer: Optimizer, ids: set[int]) -> bool:
     """Tell whether an optimizer holds any parameter of these ids.
 
     Example:
+        >>> import torch
         >>> weight = torch.nn.Parameter(torch.ones(2))
         >>> holds(torch.optim.SGD([weight], lr=0.1), {id(weight)})
         True
@@ -53,6 +54,7 @@ def inside(optimizer: Optimizer) -> list[Optimizer]:
     """Return an optimizer and those that it steps itself, such as Lookahead's, outermost first.
 
     Example:
+        >>> import torch
         >>> len(inside(torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)))
         1
     """
@@ -77,6 +79,7 @@ def steps_in_backward(optimizer: Optimizer) -> str | None:
     one weight, behind one whose ``step()`` does nothing.
 
     Example:
+        >>> import torch
         >>> steps_in_backward(torch.optim.SGD([torch.ones(2)], lr=0.1)) is None
         True
     """
@@ -123,6 +126,7 @@ def weight_copies(optimizer: Optimizer, weight: Tensor) -> list[Tensor]:
     """Return what an optimizer keeps in its state of the weights themselves: z, slow weights.
 
     Example:
+        >>> import torch
         >>> weight = torch.nn.Parameter(torch.ones(2))
         >>> optimizer = torch.optim.SGD([weight], lr=0.1)
         >>> optimizer.state[weight]["slow_params"] = torch.ones(2)
