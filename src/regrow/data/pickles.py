@@ -105,7 +105,7 @@ class _Machine:
         for operation, argument, place in pickletools.genops(content):
             start = place or 0
             try:
-                if operation.name == "FRAME" and start + 9 + argument > len(content):
+                if operation.name == "FRAME" and start + 9 + int(argument or 0) > len(content):
                     raise ValueError(f"it breaks off before {argument} bytes more")
                 self._step(operation.name, argument)
             except UnreadableError:
