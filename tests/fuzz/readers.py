@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pyarrow
 import pyarrow.csv  # here, not in every process
@@ -53,6 +54,7 @@ from regrow.execution.export import load_packed, save_packed
 from regrow.features.data import mat as mat_module
 from regrow.features.data import read_mat
 from regrow.reading import LIMIT
+from regrow.segmentation.volumes import read_volume
 from regrow.vision.data import ucf101
 from tests.fuzz.budget import main
 from tests.malformed import gzip_of_zeros, malform, png_that_claims
@@ -412,6 +414,48 @@ def tar_with_long_name():
     return gzip_of_zeros(600, before=info.tobuf(tarfile.GNU_FORMAT))
 
 
+# ---------------------------------------------------------------------- volumes
+
+
+def make_volume(rng):
+    shape = [rng.randrange(1, 6) for _ in range(rng.randrange(2, 5))]
+    types = (np.uint8, np.int16, ">i2", np.float32, np.float64, np.uint16)
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[rng.sample(range(3), 3)] * rng.choice((1, -2, 0.5))
+    kind = rng.choice((nibabel.Nifti1Image, nibabel.Nifti2Image))
+    return kind(numbers(rng, *shape).astype(rng.choice(types)), affine).to_bytes()
+
+
+def volume_oracle(content):
+    long = 540 in (int.from_bytes(content[:4], order) for order in ("little", "big"))
+    image = (nibabel.Nifti2Image if long else nibabel.Nifti1Image).from_bytes(content)
+    header, affine = image.header, image.affine
+    assert len(content) >= header.get_data_offset() + image.dataobj.dtype.itemsize * math.prod(
+        image.shape
+    )
+    voxels = np.asanyarray(image.dataobj)
+    voxels = voxels.reshape(*(*voxels.shape, 1, 1)[: max(3, voxels.ndim)])
+    if voxels.ndim == 5:
+        assert voxels.shape[3] == 1
+        voxels = voxels[:, :, :, 0]
+    assert np.isfinite(affine).all() and 3 <= voxels.ndim <= 4
+    turned = nibabel.Nifti1Image(voxels.astype(float), affine)
+    return np.asarray(nibabel.as_closest_canonical(turned).dataobj).T
+
+
+def volume_that_goes_on():
+    return gzip_of_zeros(600, make_volume(random.Random(0)))
+
+
+def volume_that_claims():
+    content = bytearray(nibabel.Nifti1Image(np.zeros((2, 2, 2)), np.eye(4)).to_bytes())
+    struct.pack_into("<4h", content, 40, 3, 30000, 30000, 30000)
+    return gzip_of_zeros(600, bytes(content))
+
+
+# ---------------------------------------------------------------------- lists
+
+
 def make_list(rng):
     return "".join(f"{i} Class{i}\n" for i in range(1, rng.randrange(2, 9))).encode()
 
@@ -496,6 +540,11 @@ FORMATS = {
     "tar": Format(
         ".tar.gz", make_tar, read_tree, tar_oracle,
         bombs=(lambda: gzip_of_zeros(600, bytes(10)), tar_with_long_name),
+    ),
+    "nii": Format(".nii", make_volume, lambda path: read_volume(path)[0], volume_oracle),
+    "nii.gz": Format(
+        ".nii.gz", zipped(make_volume), lambda path: read_volume(path)[0], unzipped(volume_oracle),
+        bombs=(volume_that_goes_on, volume_that_claims), packed=True,
     ),
     "zip": Format(".zip", make_zip, read_tree, zip_oracle, (zip_that_claims,)),
     "classes": Format(".txt", make_list, ucf101._read_classes, list_oracle),

@@ -6,6 +6,7 @@ from tests.fuzz.budget import run
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("safetensors")
+pytest.importorskip("nibabel")
 
 
 def test_malformed_files_are_refused_or_read_rightly():
