@@ -3,6 +3,7 @@
 # make test    the whole suite
 # make test-long  whole smoke presets of studies, which the suite tries in part
 # make fuzz    every fuzzer of tests/fuzz, at length: hours; SEED=1 looks elsewhere
+# make sanitize  the C kernels under gcc's address and undefined-behaviour sanitizers: fuzzer and tests
 # make check   style, types, floors, documentation
 # make docs    the documentation in docs/_build/html, its examples run
 
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 SEED ?= 0
 FUZZERS := $(filter-out budget conftest test_%,$(basename $(notdir $(wildcard tests/fuzz/*.py))))
 
-.PHONY: venv demo test test-long fuzz check docs format clean
+.PHONY: venv demo test test-long fuzz sanitize check docs format clean
 
 venv: $(VENV)/.installed
 
@@ -36,6 +37,24 @@ fuzz: venv
 	@failed=; for name in $(FUZZERS); do \
 	$(BIN)/python -m tests.fuzz.$$name --seed $(SEED) || failed="$$failed $$name"; done; \
 	test -z "$$failed" || { echo "something was wrong in:$$failed"; exit 1; }
+
+# Of a copy of the sources, without a library beside them, so that the kernels are compiled this way.
+SANITIZED := $(abspath $(VENV))/sanitized
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -g1
+sanitize: export CC := gcc $(SANITIZERS)
+sanitize: export XDG_CACHE_HOME := $(SANITIZED)
+sanitize: export PYTHONPATH := $(SANITIZED)/src
+sanitize: export REGROW_KERNELS := native
+sanitize: export ASAN_OPTIONS := detect_leaks=0
+sanitize: venv
+	rm -rf $(SANITIZED) && mkdir $(SANITIZED) && cp -r src $(SANITIZED)
+	rm -f $(SANITIZED)/src/regrow/execution/csr/kernels/libregrow.*
+	export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"; \
+	$(BIN)/python -c "from regrow.execution.csr import dispatch; print(dispatch.available())" && \
+	$(BIN)/python -m tests.fuzz.kernels --seed $(SEED) && \
+	$(BIN)/python -m pytest tests/execution/test_csr_conv.py tests/execution/test_csr_index.py \
+	  tests/execution/test_csr_kernels.py tests/execution/test_csr_linear.py \
+	  tests/execution/test_csr_memory.py tests/execution/test_growth.py
 
 check: venv
 	$(BIN)/ruff check

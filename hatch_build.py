@@ -22,14 +22,26 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
             return
         build = self._build_module()
         library = Path(self.root) / KERNELS / build.library_name()
-        if not any(build.compile_library(library, openmp) for openmp in (True, False)):
-            library.unlink(missing_ok=True)
-            self.app.display_warning("no C compiler: sparse layers will compute with torch")
+        if not self._compiled(build, library):
             return
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform}"
         build_data["artifacts"].append(f"{KERNELS}/{build.library_name()}")
+
+    def _compiled(self, build: ModuleType, library: Path) -> bool:
+        """Compile, for one thread if need be; say why not where it cannot be done."""
+        reasons = []
+        for openmp in (True, False):
+            try:
+                build.compile_library(library, openmp)
+            except (build.NoLibraryError, OSError) as error:
+                reasons.append(str(error))
+            else:
+                return True
+        library.unlink(missing_ok=True)
+        self.app.display_warning(f"sparse layers will compute with torch: {'; '.join(reasons)}")
+        return False
 
     def _build_module(self) -> ModuleType:
         path = Path(self.root) / PACKAGE / "build.py"

@@ -100,9 +100,9 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, capsys, monkeypatch):
 
 def test_a_failure_is_a_line_and_its_traceback_is_kept(tmp_path, capsys):
     with pytest.raises(SystemExit) as raised:
-        train(**QUICK | {"model": "mlq-3"}, out=tmp_path)
+        train(**QUICK | {"model": "lenet5", "dropout": 0.5}, out=tmp_path)
     line = raised.value.code
-    assert line.startswith("regrow: ValueError: model='mlq-3': must be one of ")
+    assert line.startswith("regrow: ValueError: dropout=0.5: model='lenet5' has none")
     kept = line.rpartition("traceback in ")[2]
     assert "Traceback" in read_json(Path(kept))["error"]
 
@@ -143,3 +143,10 @@ def test_pruning_by_magnitude_says_that_the_network_is_not_trained(tmp_path, cap
     assert "OMP keeps the largest weights of a trained network" in capsys.readouterr().err
     train(**QUICK | {"method": "RigL"}, out=tmp_path)
     assert "trained network" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_loss_that_is_no_number_names_where_numbers_ended(tmp_path, precision):
+    options = {"precision": precision, "learning_rate": 1e30}
+    with pytest.raises(SystemExit, match=r"the loss is nan in epoch 1 \(weights of [01]\.weight\)"):
+        train(**QUICK | options, out=tmp_path)

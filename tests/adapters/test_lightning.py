@@ -1,5 +1,6 @@
 """Lightning's own Trainer with the callback: sparse, logged, resumed as if it had not stopped."""
 
+import copy
 import warnings
 
 import pytest
@@ -317,3 +318,46 @@ def test_fabric_leaves_no_trace_in_names():
     assert list(fabric.masks) == list(plain.masks) == ["0.weight"]
     assert torch.equal(fabric.masks["0.weight"], plain.masks["0.weight"])
     assert len(fabric.history) == len(plain.history) > 0
+
+
+def test_fabric_checkpoints_load_into_a_plain_loop_and_back(tmp_path, caplog):
+    """Every step warned of another optimizer: the one inside Fabric's own wrapper."""
+    method = regrow.RigL(density=0.2, update_every=3)
+
+    def start(wrap=lambda *both: both):
+        module = Module().net
+        model, optimizer = wrap(module, torch.optim.AdamW(module.parameters(), lr=0.01))
+        return model, optimizer, regrow.sparsify(model, optimizer, method, total_steps=40)
+
+    def steps(model, optimizer):
+        for inputs, targets in loader():
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(inputs), targets).backward()
+            optimizer.step()
+
+    def states(parts):
+        return [copy.deepcopy(one.state_dict()) for one in parts]
+
+    def same(one, other):
+        return all(
+            a.equal(b) for a, b in zip(one[0].values(), other[0].values(), strict=True)
+        ) and str(one[2]["history"]) == str(other[2]["history"])
+
+    fabric = Fabric(accelerator="cpu", devices=1)
+    with caplog.at_level("WARNING", "regrow"):
+        parts = start(fabric.setup)
+        steps(*parts[:2])
+        names = ("model", "optimizer", "sparse")
+        fabric.save(tmp_path / "saved.ckpt", dict(zip(names, parts, strict=True)))
+        steps(*parts[:2])
+        plain, back = start(), start(fabric.setup)
+        saved = torch.load(tmp_path / "saved.ckpt", weights_only=True)
+        for name, part in zip(names, plain, strict=True):
+            part.load_state_dict(saved[name])
+        fabric.load(tmp_path / "saved.ckpt", dict(zip(names, back, strict=True)))
+        steps(*plain[:2])
+        steps(*back[:2])
+    assert same(states(plain), states(parts))
+    assert same(states(back), states(parts))
+    assert len(plain[2].history) > 3
+    assert not caplog.records

@@ -132,3 +132,10 @@ def test_masks_of_other_weights_kinds_or_none_are_refused():
         capacity_used([{"w": torch.ones(3)}])
     with pytest.raises(ValueError, match="no active weight"):
         reused_share(masks_of("00"))
+
+
+@pytest.mark.parametrize("masks", [[{}], [{"w": torch.zeros(0, dtype=torch.bool)}]])
+@pytest.mark.parametrize("measure", [capacity_used, reused_share, mask_overlap])
+def test_masks_without_a_weight_are_refused(masks, measure):
+    with pytest.raises(ValueError, match="no weight in them"):
+        measure(masks)

@@ -104,8 +104,12 @@ def test_no_prefix_of_a_pickle_is_taken_for_one(python2_pickle):
         b"\x80\4\x8c\5numpy\x8c\5dtype\x93}\x8c\1a\x8c\1bsb.",  # changes what it names
         b"\x82\1.",
         b"Pa\n.",
+        b"Np-1\n.",  # a place that is none
+        b"\x80\4Pa\n}s.",
+        b"\x80\4\x95\3" + bytes(7) + b"}.",  # a part of three bytes, of which two are there
+        b"\x80\2\x82\7.",  # of a registry of what may be called
     ],
-    ids=range(11),
+    ids=range(15),
 )
 def test_bombs_and_odd_operations_are_refused(content):
     with pytest.raises(ValueError, match=r"^a file (is damaged|asks for)"):

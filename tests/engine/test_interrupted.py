@@ -32,6 +32,23 @@ class Fault(TorchDispatchMode):
         return made
 
 
+class NoMemory(TorchDispatchMode):
+    """Lets no operator make a new tensor from the n-th that does so on; counts them."""
+
+    def __init__(self, n=None):
+        super().__init__()
+        self.n, self.count = n, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if any(
+            one.alias_info is None and "Tensor" in str(one.type) for one in function._schema.returns
+        ):
+            self.count += 1
+            if self.n is not None and self.count >= self.n:
+                raise MemoryError(f"{function}")
+        return function(*args, **(kwargs or {}))
+
+
 def _flat(value, path=""):
     """Tensors, numbers and strings by path, whatever they lie in."""
     if isinstance(value, dict):
@@ -47,7 +64,7 @@ def _state(model, optimizer, sparse=None):
     held = {id(p): name for name, p in model.named_parameters()}
     return _flat(
         {
-            "model": dict(model.state_dict()),
+            "model": _flat(dict(model.state_dict())),  # as it is, before it may be mended
             "modules": {name: type(module).__name__ for name, module in model.named_modules()},
             "optimizer": optimizer.state_dict(),
             "holds": [held.get(id(p)) for group in optimizer.param_groups for p in group["params"]],
@@ -91,12 +108,36 @@ KINDS = {
 }
 
 
+# And those whose updates write more than that.
+STARVED = {
+    **KINDS,
+    "Rprop": ("masked", regrow.SET(density=0.3, update_every=3)),
+    "Adagrad, mean": ("masked", regrow.SET(density=0.3, update_every=3, on_grow="mean")),
+    "held": ("masked", regrow.SET(density=0.3, update_every=3)),
+    "frozen": ("masked", regrow.SET(density=0.3, update_every=3)),
+    "csr, mean": ("csr", regrow.SET(density=0.3, update_every=3, on_grow="mean")),
+    "RigL": ("masked", regrow.RigL(density=0.3, update_every=3)),
+}
+
+
 def _sparse(kind, *, steps=2):
-    execution, method = KINDS[kind]
+    execution, method = STARVED[kind]
     model, optimizer = _dense()
+    if kind == "Rprop":
+        optimizer = torch.optim.Rprop(model.parameters(), lr=0.01)
+    if kind.startswith("Adagrad"):
+        optimizer = torch.optim.Adagrad(model.parameters(), 0.01, initial_accumulator_value=0.1)
     include = ["4.weight"] if kind == "block" else None
+    some = torch.arange(64 * 32).reshape(32, 64) % 3 > 0
+    more = {"held": {"available": {"4.weight": some}}, "frozen": {"frozen": {"4.weight": some}}}
     sparse = regrow.sparsify(
-        model, optimizer, method, total_steps=100, include=include, execution=execution
+        model,
+        optimizer,
+        method,
+        total_steps=100,
+        include=include,
+        execution=execution,
+        **more.get(kind, {}),
     )
     for _ in range(steps):
         _step(model, optimizer)
@@ -138,6 +179,40 @@ def test_an_update_is_made_whole_or_not_at_all(kind, seed=0):
         sparse.update_()
 
     assert _interrupted(lambda: _sparse(kind), update, seed) == []
+
+
+def _starved(make, act, seed=0):
+    """Act on copies while memory ends, early or late; return the states that are neither.
+
+    One fault is not enough: a write is tried again, which only helps if it needs no memory.
+    """
+    parts = make()
+    old, memory = _state(*parts), NoMemory()
+    with memory:
+        act(*parts)
+    new, torn = _state(*parts), []
+    last = memory.count  # writes come last: there every operator is tried, before them some
+    drawn = random.Random(seed).sample(range(1, last + 1), min(6, last))
+    for n in sorted({*drawn, *range(max(1, last - 15), last + 1)}):
+        parts = make()
+        with pytest.raises(MemoryError) as raised, NoMemory(n):
+            act(*parts)
+        now = _state(*parts)
+        if not _same(now, old) and not _same(now, new):
+            torn.append((n, last, str(raised.value)))
+    return torn
+
+
+@pytest.mark.parametrize("kind", STARVED)
+def test_an_update_without_memory_left_is_made_whole_or_not_at_all(kind):
+    """Means of squares, first values and held weights were computed between two writes."""
+    assert _starved(lambda: _sparse(kind), lambda *parts: parts[2].update_()) == []
+
+
+@pytest.mark.parametrize("kind", STARVED)
+def test_a_state_is_loaded_without_memory_left_whole_or_not_at_all(kind):
+    donor = _sparse(kind, steps=8)[2].state_dict()
+    assert _starved(lambda: _sparse(kind), lambda *parts: parts[2].load_state_dict(donor)) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

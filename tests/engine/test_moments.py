@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import regrow
-from regrow.engine.moments import check_policy, slots, write_moments_
+from regrow.engine.moments import check_policy, first_moments, slots
 
 GROWN = torch.tensor([0, 1, 0, 0, 1, 0, 0, 0], dtype=torch.bool)
 SURVIVORS = torch.tensor([1, 0, 1, 0, 0, 0, 0, 1], dtype=torch.bool)
@@ -64,20 +64,20 @@ def test_slots_of_a_weight_the_optimizer_has_never_seen_are_none_and_none_is_mad
 )
 def test_what_a_grown_weight_finds(policy, name, written):
     slot = SLOT.clone()
-    write_moments_({name: slot}, GROWN, SURVIVORS, policy)
+    first_moments({name: slot}, GROWN, SURVIVORS, policy)()
     assert slot.tolist() == written
 
 
 def test_the_mean_over_no_survivor_is_zero():
     slot = SLOT.clone()
-    write_moments_({"exp_avg_sq": slot}, GROWN, torch.zeros(8, dtype=torch.bool), "mean")
+    first_moments({"exp_avg_sq": slot}, GROWN, torch.zeros(8, dtype=torch.bool), "mean")()
     assert slot.tolist() == [1, 0, 3, 4, 0, 6, 7, 8]
 
 
 def test_a_slot_that_is_not_finite_at_dropped_weights_does_not_reach_the_grown():
     slot = SLOT.clone()
     slot[3] = math.nan
-    write_moments_({"exp_avg_sq": slot}, GROWN, SURVIVORS, "mean")
+    first_moments({"exp_avg_sq": slot}, GROWN, SURVIVORS, "mean")()
     assert slot[GROWN].tolist() == [4, 4]
 
 
@@ -129,7 +129,7 @@ def test_the_first_move_of_a_weight_grown_late_under_adam(policy, move):
     for slot in slots(optimizer, weight).values():
         slot.fill_(1.0)  # as after a long time of gradients of size one
     optimizer.state[weight]["step"].fill_(100_000)
-    write_moments_(slots(optimizer, weight), GROWN, SURVIVORS, policy)
+    first_moments(slots(optimizer, weight), GROWN, SURVIVORS, policy)()
     before = weight.detach().clone()
     optimizer.step()
     moved = (weight.detach() - before).abs() / 1e-3

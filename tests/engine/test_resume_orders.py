@@ -11,6 +11,7 @@ from torch.nn import functional
 
 import regrow
 from regrow.engine.allocation import Uniform
+from regrow.engine.saliency import LargestWeights
 
 TOTAL, STOPPED = 24, 10
 ORDERS = list(permutations(("model", "optimizer", "sparsify", "sparse")))
@@ -160,3 +161,28 @@ def test_a_layer_that_took_no_part_keeps_its_rescaled_weights():
     again.load_state_dict(sparse.state_dict())
     for one, two in zip(model.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("initial", [1.0, 0.8, None])
+def test_a_moving_density_resumes_alike_with_a_chosen_start(
+    initial, mlp, train, snapshot, optimizers, assert_same
+):
+    """The state that is passed on rounded the final density to whole counts, and all before it."""
+    start = LargestWeights(scope="global")
+    method = regrow.GMP(density=0.3, initial_density=initial, start=start, update_every=1)
+
+    def build(state=None):
+        model = mlp()
+        optimizer = optimizers["adamw"](model.parameters())
+        sparse = regrow.sparsify(model, optimizer, method, total_steps=TOTAL, state=state)
+        return model, optimizer, sparse
+
+    whole = build()
+    train(*whole[:2], range(STOPPED))
+    saved = snapshot(*whole)
+    resumed = build(saved["sparse"])
+    resumed[0].load_state_dict(saved["model"])
+    resumed[1].load_state_dict(saved["optimizer"])
+    for run in (whole, resumed):
+        train(*run[:2], range(STOPPED, TOTAL))
+    assert_same(snapshot(*resumed), snapshot(*whole))

@@ -1,5 +1,20 @@
 /* Runs the kernels over many shapes under sanitizers; results are compared with plain loops. */
+#include <stdlib.h>
+
+/* What the kernels allocate: fails once after so many times, never with -1. */
+static int grants = -1;
+static void *granted(void *memory) {
+  if (grants >= 0 && grants-- == 0) {
+    free(memory);
+    return 0;
+  }
+  return memory;
+}
+#define malloc(size) granted(malloc(size))
+#define aligned_alloc(alignment, size) granted(aligned_alloc(alignment, size))
 #include "kernels.c"
+#undef malloc
+#undef aligned_alloc
 
 #include <math.h>
 #include <stdio.h>
@@ -160,6 +175,42 @@ static void check_topology(int threads) {
   release(&b);
 }
 
+/* Rows that are not a number exceed every bound, zeros beyond the last column do not. */
+static void check_not_a_number(int threads) {
+  const int64_t rows = 1 + below(110), columns = 1 + below(70), batch = 1 + below(4);
+  const int64_t capacity = rows * columns;
+  float *y = numbers(rows * batch), *x = numbers(columns * batch);
+  for (int64_t i = 0; i < rows * batch; i++) y[i] = NAN;
+  int32_t *found = malloc((size_t)capacity * sizeof *found);
+  float *values = malloc((size_t)capacity * sizeof *values);
+  const int64_t n =
+      regrow_above(rows, columns, batch, y, batch, x, batch, 1, capacity, found, values, threads);
+  require(n == capacity, "above: not a number");
+  for (int64_t k = 0; k < n; k++) require(found[k] == k, "above: where");
+  free(y), free(x), free(found), free(values);
+}
+
+/* Without memory for scratch space a kernel says so, and frees what it has. */
+static void check_memory(void) {
+  const int64_t rows = 300, columns = 40, batch = 5;
+  struct sample s = make(rows, columns, 0.3, 10);
+  float *values = numbers(s.nonzeros), *x = numbers(columns * batch), *y = numbers(rows * batch);
+  int32_t *found = malloc((size_t)(rows * columns) * sizeof *found);
+  float *large = malloc((size_t)(rows * columns) * sizeof *large);
+  for (int denied = 0; denied < 2; denied++) {
+    grants = denied;
+    require(regrow_multiply(&s.forward, values, x, batch, y, rows, 1, batch, 0, 0, 1), "denied");
+    grants = denied;
+    require(regrow_above(rows, columns, batch, y, batch, x, batch, 0, rows * columns, found, large,
+                         1) < 0,
+            "above: denied");
+    grants = -1;
+    require(!regrow_multiply(&s.forward, values, x, batch, y, rows, 1, batch, 0, 0, 1), "granted");
+  }
+  free(values), free(x), free(y), free(found), free(large);
+  release(&s);
+}
+
 static void check_norm(int threads) {
   const int64_t rows = 1 + below(5), n = 1 + below(3000);
   float *x = numbers(rows * n), *g = numbers(rows * n), *y = numbers(rows * n);
@@ -183,7 +234,9 @@ int main(void) {
       check_conv(1 + round % 3);
       check_norm(1 + round % 3);
       check_topology(1 + round % 3);
+      check_not_a_number(1 + round % 3);
     }
+    check_memory();
     printf("%s\n", in_use->name);
   }
   return 0;

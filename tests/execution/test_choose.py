@@ -186,3 +186,22 @@ def test_a_layer_is_timed_with_the_users_optimizer_and_left_alone():
     assert all(seconds > 0 for timing in times.values() for seconds in timing.seconds)
     assert model[0].weight.equal(before)
     assert not optimizer.state
+
+
+class Unusual(torch.optim.SGD):
+    """An optimizer that cannot be made of parameters and its options."""
+
+    def __init__(self, parameters, needed, **options):
+        super().__init__(parameters, **options)
+
+
+def test_a_step_that_cannot_be_timed_is_named(clock):
+    clock["masked"], clock["csr"] = (2.0,), (1.0,)
+    model, method = nn.Sequential(nn.Linear(8, 8)), Static(density=0.5)
+    plan = make_plan(model, method)
+    for optimizer, named in (
+        (Unusual(model.parameters(), 1, lr=0.1), True),
+        (torch.optim.SGD(model.parameters(), lr=0.1), False),
+    ):
+        why = choose(model, optimizer, method, plan, torch.randn(4, 8)).layers[0].why
+        assert ("without that of the optimizer: another Unusual cannot be made" in why) == named

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.execution.csr import build, dispatch, fallback, layout
+from regrow.execution.csr import dispatch, fallback, layout
 from regrow.execution.csr.index import Index
 
 needs_library = pytest.mark.skipif(dispatch.in_use() == "torch", reason="no kernel library here")
@@ -56,26 +56,6 @@ def test_unknown_names_are_refused():
     assert "'native' and 'torch'" in run(code, REGROW_KERNELS="cuda").stderr
     with pytest.raises(ValueError, match="not available here"):
         dispatch.use("mmx")
-
-
-def test_without_compiler_or_library_torch_computes(tmp_path):
-    code = (
-        "from regrow.execution.csr import build, dispatch\n"
-        "build.library_name = lambda: 'nothing.so'\n"
-        "print(dispatch.in_use())"
-    )
-    empty = {"PATH": "", "CC": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}
-    assert run(code, REGROW_KERNELS="", **empty).stdout.strip() == "torch"
-    forced = run(code, REGROW_KERNELS="native", **empty)
-    assert "install a C compiler" in forced.stderr
-
-
-def test_compiling_writes_one_whole_file(tmp_path):
-    if shutil.which("cc") is None:
-        pytest.skip("no C compiler")
-    target = tmp_path / "folder" / build.library_name()
-    assert build.compile_library(target, openmp=False)
-    assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
 @needs_library

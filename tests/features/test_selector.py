@@ -8,7 +8,7 @@ import torch
 from scipy.sparse import csr_matrix
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.feature_selection import SelectFromModel
+from sklearn.feature_selection import RFE, SelectFromModel
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -120,7 +120,6 @@ def test_a_memory_mapped_table_is_read_where_it_lies(tmp_path, monkeypatch):
     ("changes", "match"),
     [
         ({"n_features_to_select": 0}, "n_features_to_select.*must be"),
-        ({"n_features_to_select": 13}, "n_features_to_select=13 must be <= n_features=12"),
         ({"n_features_to_select": 1.5}, "n_features_to_select.*must be"),
         ({"density": 0.0}, "density.*must be"),
         ({"method": "RIGL"}, "method.*must be"),
@@ -150,6 +149,16 @@ def test_bad_data_fails_as_in_scikit_learn(spoil, match):
     X, y = spoil(*table())
     with pytest.raises(ValueError, match=match):
         SparseFeatureSelector(1, **QUICK).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", [SparseFeatureSelector, UnsupervisedSparseFeatureSelector])
+def test_more_than_there_are_is_all_and_a_warning_as_in_scikit_learn(kind):
+    X, y = table()
+    with pytest.warns(UserWarning, match="n_features_to_select=13 > n_features=12. There will be"):
+        selector = kind(13, **QUICK).fit(X, y)
+    with pytest.warns(UserWarning, match="n_features_to_select=13 > n_features=12. There will be"):
+        RFE(LogisticRegression(), n_features_to_select=13).fit(X, y)
+    assert selector.transform(X).shape == (200, 12)
 
 
 @pytest.mark.parametrize("wanted", [1, 0.5, 1.0, 12])

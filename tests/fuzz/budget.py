@@ -32,8 +32,13 @@ def run(case: Case, seed: int, numbers: Iterable[int], name: str = "") -> tuple[
             print(wrong[-1], flush=True)
         if time.monotonic() - told > _TELL_EVERY:
             told = time.monotonic()
-            print(f"{name}: {done} cases, {len(wrong)} wrong", flush=True)
+            print(f"{name}: {_counts(done, kinds, wrong)}", flush=True)
     return kinds, wrong
+
+
+def _counts(cases: int, kinds: Counter, wrong: list[str]) -> str:
+    by_kind = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+    return f"{cases} cases, {len(wrong)} wrong: {by_kind}"
 
 
 def main(name: str, case: Case, budget: int) -> None:
@@ -45,6 +50,5 @@ def main(name: str, case: Case, budget: int) -> None:
     given = parser.parse_args()
     numbers = range(given.budget) if given.only is None else [given.only]
     kinds, wrong = run(case, given.seed, numbers, name)
-    counts = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-    print(f"{name}: seed {given.seed}, {len(numbers)} cases, {len(wrong)} wrong: {counts}")
+    print(f"{name}: seed {given.seed}, {_counts(len(numbers), kinds, wrong)}")
     sys.exit(1 if wrong else 0)

@@ -89,7 +89,10 @@ def case(rng: random.Random) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            drawn = settle(draw(rng))
+            drawn = draw(rng)
+            if drawn["execution"] == "auto":  # chosen by timing: two builds are not the same
+                drawn["execution"] = "masked"
+            drawn = settle(drawn)
             done = _act(act, drawn, rng)
         except (ValueError, TypeError, FloatingPointError, RuntimeError) as error:
             return f"{act}: {refused(error)}"

@@ -11,10 +11,15 @@ from regrow.lab.export import to_csv, to_parquet, to_tensorboard
 from regrow.lab.files import append_line, write_json
 from regrow.lab.records import Records, flat
 from regrow.lab.run import METRICS
+from regrow.lab.trial import identity_of
+
+ONE = {"seed": 6, "method": {"kind": "RigL", "density": 0.1}}
+OTHER = {"seed": 3, "method": None}
+A, B = map(identity_of, (ONE, OTHER))  # in this order
 
 
-def record(out, identity, config, result, lines=()):
-    folder = out / "trials" / identity
+def record(out, config, result, lines=()):
+    folder = out / "trials" / identity_of(config)
     folder.mkdir(parents=True)
     write_json(folder / "config.json", config)
     write_json(folder / "result.json", result)
@@ -26,11 +31,10 @@ def record(out, identity, config, result, lines=()):
 @pytest.fixture
 def records(tmp_path):
     lines = [{"step": 10, "loss": 0.5, "phase": "a"}, {"step": 20, "loss": 0.25}]
-    method = {"kind": "RigL", "density": 0.1}
-    record(tmp_path, "a", {"seed": 1, "method": method}, {"accuracy": 1, "mixed": "x"}, lines)
+    record(tmp_path, ONE, {"accuracy": 1, "mixed": "x"}, lines)
     epochs = [{"epoch": 1, "loss": 2.0}, {"loss": 3.0}]
     result = {"accuracy": 0.5, "mixed": 2, "curve": [1, 2], 'say "a,b"\n': "ü"}
-    record(tmp_path, "b", {"seed": 2, "method": None}, result, epochs)
+    record(tmp_path, OTHER, result, epochs)
     return Records.read(tmp_path)
 
 
@@ -48,7 +52,7 @@ def test_csv_reads_back(records, tmp_path):
     with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
     rows = records.rows()
-    assert [row["identity"] for row in read] == ["a", "b"]
+    assert [row["identity"] for row in read] == [A, B]
     for found, row in zip(read, rows, strict=True):
         assert set(found) == set().union(*rows)
         assert found == {key: "" if row.get(key) is None else str(row[key]) for key in found}
@@ -59,7 +63,7 @@ def test_parquet_reads_back_with_types(records, tmp_path):
     to_parquet(records, tmp_path / "x.parquet")
     read = parquet.read_table(tmp_path / "x.parquet").to_pylist()
     assert [row["result.accuracy"] for row in read] == [1.0, 0.5]
-    assert [row["config.seed"] for row in read] == [1, 2]
+    assert [row["config.seed"] for row in read] == [6, 3]
     assert [row["result.mixed"] for row in read] == ["x", "2"]
     assert [row["config.method.kind"] for row in read] == ["RigL", None]
 
@@ -89,15 +93,15 @@ def test_tensorboard_shows_what_trials_logged(records, tmp_path):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         to_tensorboard(records, out)
-    assert sorted(path.name for path in out.iterdir()) == ["a", "b"]
+    assert sorted(path.name for path in out.iterdir()) == [A, B]
 
     def read(run, name):
         found = EventAccumulator(str(out / run)).Reload().Scalars(name)
         return [(event.step, event.value) for event in found]
 
-    assert read("a", "loss") == [(10, 0.5), (20, 0.25)]
-    assert read("b", "loss") == [(1, 2.0), (2, 3.0)]
-    assert read("b", "result/accuracy") == [(0, 0.5)]
+    assert read(A, "loss") == [(10, 0.5), (20, 0.25)]
+    assert read(B, "loss") == [(1, 2.0), (2, 3.0)]
+    assert read(B, "result/accuracy") == [(0, 0.5)]
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
     to_tensorboard(records, out)  # what is there stays
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/*")} == before
@@ -105,10 +109,10 @@ def test_tensorboard_shows_what_trials_logged(records, tmp_path):
 
 def test_a_run_that_cannot_be_exported_is_not_there(records, tmp_path):
     pytest.importorskip("tensorboard", reason="needs the extra regrow[tensorboard]")
-    (tmp_path / "trials" / "b" / METRICS).write_text("{\n")
+    (tmp_path / "trials" / B / METRICS).write_text("{\n")
     with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged"):
         to_tensorboard(records, tmp_path / "board")
-    assert [path.name for path in (tmp_path / "board").iterdir()] == ["a"]
+    assert [path.name for path in (tmp_path / "board").iterdir()] == [A]
 
 
 @pytest.mark.parametrize(

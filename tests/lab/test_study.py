@@ -1,6 +1,8 @@
 """Studies from the command line: run, judged, shown, and run again."""
 
+import os
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -173,7 +175,7 @@ def test_a_damaged_record_is_named_and_the_rest_reported(regrow, done, tmp_path)
     (broken / "result.json").write_text('{"accuracy": 0.')
     (lacking / "config.json").unlink()
     status, said = regrow("report", tmp_path)
-    assert status == 0
+    assert status == 1
     for path in (broken, lacking):
         assert f"remove {path} and run the study again" in said
     html = (tmp_path / "report.html").read_text("utf-8")
@@ -323,3 +325,44 @@ def test_damaged_labels_are_named_and_the_rest_is_read(regrow, tmp_path):
         damaged: list[str] = []
         assert len(Records.read(tmp_path, damaged=damaged.append)) == 17
         assert len(damaged) == 1 and str(one) in damaged[0]
+
+
+def test_a_terminal_without_the_signs_does_not_cost_the_page(tmp_path):
+    """Where ± and − cannot be encoded, the report ended in a traceback before the page was made."""
+    script = str(Path(__file__).parent / "toy_study.py")
+    command = [sys.executable, script, "study", "run", "toy", "--preset", "smoke"]
+    command += ["--executor", "inline", "--out", str(tmp_path / "\u00e4")]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"Report with figures" in done.stdout and b"\\xe4" in done.stdout
+    assert (tmp_path / "\u00e4" / "report.html").stat().st_size > 10_000
+
+
+def test_a_truncated_pack_is_named_and_the_exit_status_says_so(regrow, done, tmp_path):
+    add_order(Order("toy", "quick"), tmp_path)
+    Records.read(done).pack(tmp_path / PACKED)
+    content = (tmp_path / PACKED).read_bytes()
+    (tmp_path / PACKED).write_bytes(content[: len(content) // 2])
+    status, said = regrow("report", tmp_path)
+    assert status == 1 and f"left out: {tmp_path / PACKED} is damaged" in said
+    assert "Left out: " in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_a_damaged_study_file_leaves_the_other_folder_readable(regrow, done, tmp_path):
+    (tmp_path / "study.json").write_text("{")
+    status, said = regrow("report", tmp_path, done, "--page", tmp_path / "page.html")
+    assert status == 1 and "study.json is damaged" in said
+    assert "Trials: 45 finished" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_a_finished_trial_that_was_not_moved_is_not_run_again(tmp_path):
+    """A kill between the last file and the move cost the whole trial."""
+    trial = Fit(seed=1, ends="well")
+    options = {"device": "cpu"}
+    sweep([trial], tmp_path, executor="inline", options=options)
+    folder = tmp_path / TRIALS / trial.identity
+    before = (folder / "environment.json").read_bytes()
+    folder.rename(tmp_path / "running" / trial.identity)
+    assert sweep([trial], tmp_path, executor="inline", options=options).finished
+    assert (folder / "environment.json").read_bytes() == before

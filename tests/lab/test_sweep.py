@@ -96,6 +96,14 @@ def test_a_process_that_dies_drags_nobody_along(tmp_path):
     assert_whole(tmp_path)
 
 
+@pytest.mark.slow
+def test_a_process_that_has_grown_and_is_replaced_holds_nobody_up(tmp_path):
+    """joblib stops processes that grew, and warned of it in a thread: as an error, that hung."""
+    trials = [Walk(seed=seed, steps=1, ends="keeps", pause=0.6) for seed in range(10)]
+    assert len(sweep(trials, tmp_path, executor="local", jobs=2).finished) == 10
+    assert_whole(tmp_path)
+
+
 def test_a_disk_too_full_even_for_the_failure_is_told(tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")

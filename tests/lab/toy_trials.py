@@ -46,6 +46,8 @@ class Walk(Trial):
             raise ZeroDivisionError(f"{self.name} went wrong")
         if self.ends == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.ends == "keeps":
+            _kept.append(b"1" * 160_000_000)
         if self.ends == "full":
             raise OSError(28, "No space left on device")
         if self.ends == "memory":
@@ -53,6 +55,9 @@ class Walk(Trial):
         if self.ends == "mends" and not (mended := Path(run.options["mended"])).exists():
             mended.touch()
             raise RuntimeError("only once")
+
+
+_kept = []  # by the process, for trials to come
 
 
 def walks(n, **options):

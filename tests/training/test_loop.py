@@ -11,6 +11,7 @@ import regrow
 from regrow.lab.files import read_lines
 from regrow.lab.run import METRICS, Run
 from regrow.training import Batch, Problem, Setting, Source, start, take_steps, train
+from regrow.training.loop import check_finite, not_finite
 
 N, SIZE = 24, 6
 
@@ -203,7 +204,8 @@ def test_a_setting_that_cannot_be_is_refused(changes, said):
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
-    with pytest.raises(FloatingPointError, match="in epoch 1: lower the learning rate"):
+    words = r"in epoch 1 \(weights of net.+\): lower the learning rate"
+    with pytest.raises(FloatingPointError, match=words):
         run(forecast(learning_rate=1e30, method=regrow.Static(density=0.5)), tmp_path / "run")
 
 
@@ -228,3 +230,20 @@ def test_only_included_weights_become_sparse(tmp_path):
     problem = forecast(include=("net.0.*",))
     trainer = start(problem, problem, Run(tmp_path, {"device": "cpu"}))
     assert list(trainer.sparse.masks) == ["net.0.weight"]
+
+
+def test_the_layer_at_which_float16_overflows_is_named():
+    """The weights are fine, and so is the first layer: the message said that of no layer."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).half()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(20.0)
+    inputs = torch.full((3, 2), 100.0, dtype=torch.float16)
+    where = not_finite(model, lambda: model(inputs))
+    assert where == "outputs of layer 2 in float16"
+    with pytest.raises(FloatingPointError, match=r"in epoch 2 \(outputs of layer 2 in float16\)"):
+        check_finite(float("inf"), 2, lambda: where)
+    assert not_finite(model, lambda: model(inputs / 100)) == ""
+    model[2].weight.data[0, 1] = torch.nan
+    assert not_finite(model, lambda: model(inputs)) == "weights of 2.weight"
+    assert not any(module._forward_hooks for module in model)

@@ -443,3 +443,21 @@ class TestRobustAccuracy:
     def test_of_no_images_is_refused(self, batches):
         with pytest.raises(ValueError, match="batches hold no image"):
             robust_accuracy(network(), batches)
+
+
+@pytest.mark.parametrize(("label", "said"), [(-100, "labels from -100"), (3, "labels up to 3")])
+def test_a_label_that_is_no_class_is_refused(label, said):
+    """Cross-entropy leaves -100 out in silence, and a GPU dies of a class too many."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    images, labels = torch.rand(2, 3, 2, 2), torch.tensor([0, label])
+    with pytest.raises(ValueError, match=said):
+        pgd(model, images, labels)
+    with pytest.raises(ValueError, match=said):
+        robust_accuracy(model, [(images, labels)])
+
+
+def test_nan_is_no_answer():
+    """Its argmax is a class, which some labels are."""
+    broken = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.Threshold(9.0, torch.nan))
+    with pytest.raises(FloatingPointError, match="predict gave NaN"):
+        robust_accuracy(broken, [(torch.rand(2, 3, 2, 2), torch.tensor([0, 0]))])

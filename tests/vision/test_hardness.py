@@ -243,3 +243,13 @@ LABELS = torch.tensor([0, 1])
 def test_errors_name_what_is_wrong(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+@pytest.mark.parametrize("score", [el2n, loss, uncertainty])
+def test_labels_count_by_value_and_fractions_are_refused(score):
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    for dtype in (torch.int8, torch.uint8, torch.int32):
+        assert torch.equal(score(logits, labels.to(dtype)), score(logits, labels))
+    for dtype in (torch.float32, torch.bool):
+        with pytest.raises(TypeError, match="must be integers"):
+            score(logits, labels.to(dtype))

@@ -5,10 +5,12 @@ Commands import what they need when they are called, so that ``--help`` is fast.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 from regrow.cli.bench import bench
+from regrow.cli.checks import check_no_empty
 from regrow.cli.demo import demo
 from regrow.cli.methods import methods
 from regrow.cli.segment import segment_evaluate, segment_predict, segment_train
@@ -22,9 +24,13 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; an error a user can mend is one line, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a sign the terminal has not must not cost the rest
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with all_ranks() as first:
             if first:
+                check_no_empty(sys.argv[1:])
                 _call()
     except ModuleNotFoundError as error:
         sys.exit(f"regrow: {error.name} is missing: {how_to_install(str(error.name), 'all')}")

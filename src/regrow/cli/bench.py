@@ -47,11 +47,23 @@ def bench(
     import torch  # noqa: PLC0415  (keeps --help fast)
     from rich.console import Console  # noqa: PLC0415
 
+    from regrow.cli.checks import check_between, check_threads  # noqa: PLC0415
     from regrow.engine.tables import draw  # noqa: PLC0415
     from regrow.execution.advise import advise  # noqa: PLC0415
+    from regrow.lab.files import check_writable  # noqa: PLC0415
     from regrow.studies.execution import bench as study  # noqa: PLC0415
     from regrow.vision.models import conv_net, mlp, resnet  # noqa: PLC0415
 
+    check_threads(threads)
+    for name, value in (("turns", turns), ("width", width), ("batch", batch)):
+        check_between(name, value, 1, 2**16)
+    for density in densities:
+        if not 0 < density <= 1:
+            raise ValueError(f"densities={density}: must be above 0 and at most 1")
+    if not densities or not parts:
+        raise ValueError("densities, parts: name at least one of each")
+    if json:
+        check_writable(json, "json")
     console = Console()
     if threads:
         torch.set_num_threads(threads)

@@ -43,6 +43,7 @@ def demo(
     """
     from rich.console import Console  # noqa: PLC0415  (keeps --help fast)
 
+    from regrow.cli.checks import check_between, check_jobs  # noqa: PLC0415
     from regrow.lab.files import write_bytes  # noqa: PLC0415
     from regrow.lab.records import Records  # noqa: PLC0415
     from regrow.lab.study_file import Order  # noqa: PLC0415
@@ -51,8 +52,9 @@ def demo(
     from regrow.studies.demo import demo_study  # noqa: PLC0415
     from regrow.vision.data import load_data  # noqa: PLC0415
 
-    if seeds < 1:
-        raise ValueError(f"seeds={seeds}: must be at least 1")
+    check_between("seeds", seeds, 1, 10_000)
+    check_between("first_seed", first_seed, 0, 2**62)
+    check_jobs(jobs)
     where = str(data_dir) if data_dir else None
     source = load_data(data, where, download=False).source  # fails before a process starts
     console = Console()
@@ -67,7 +69,9 @@ def demo(
     print_results(found.view, console)
     write_bytes(out / "report.html", study_page(found).encode())
     console.print(f"\nReport with figures: {out / 'report.html'}", soft_wrap=True)
-    if ended.failed:
+    for words in found.damaged:
+        console.print(f"left out: {words}", soft_wrap=True, highlight=False, markup=False)
+    if ended.failed or found.damaged:
         sys.exit(1)
 
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from regrow.cli.checks import check_jobs
+
 __all__ = ["report", "study_list", "study_run"]
 
 
@@ -35,8 +37,8 @@ def study_run(
 
     Trials that are finished are skipped and those that were cut off go on, so the same command
     after an interruption, or beside this one, loses nothing. A trial that fails is recorded with
-    its traceback, the others go on, and the exit status is 1. Under torchrun trials run one after
-    another, each on all ranks.
+    its traceback, a file that is damaged is named, the others go on, and the exit status is 1.
+    Under torchrun trials run one after another, each on all ranks.
 
     Args:
         name: A study's name, from "regrow study list".
@@ -56,6 +58,7 @@ def study_run(
     from regrow.lab.study_run import run_study  # noqa: PLC0415
     from regrow.studies.registry import load_study  # noqa: PLC0415
 
+    check_jobs(jobs)
     study = load_study(name)
     console = Console()
     folder = out or Path("study-results") / f"{name}-{preset}"
@@ -70,7 +73,7 @@ def study_run(
         jobs=jobs,
         console=console,
     )
-    report((folder,))
+    report((folder,))  # exits if something is damaged
     if found.failed:
         sys.exit(1)
 
@@ -87,6 +90,8 @@ def report(
 ) -> None:
     """Judge a study's claims by its records and make its page again.
 
+    A file that is damaged is named and left out, and the exit status is 1.
+
     Args:
         folders: Where the study was run; the records of several add up.
         page: Where the page goes; else report.html in the first folder.
@@ -101,7 +106,7 @@ def report(
     from rich.console import Console  # noqa: PLC0415  (keeps --help fast)
 
     from regrow.lab import export  # noqa: PLC0415
-    from regrow.lab.files import write_bytes  # noqa: PLC0415
+    from regrow.lab.files import check_writable, make_folder, write_bytes  # noqa: PLC0415
     from regrow.lab.records import PACKED  # noqa: PLC0415
     from regrow.lab.study_file import add_order, leave_out  # noqa: PLC0415
     from regrow.lab.study_page import find, study_page  # noqa: PLC0415
@@ -109,9 +114,15 @@ def report(
     from regrow.studies.registry import load_study  # noqa: PLC0415
 
     console = Console()
+    for name, file in (("page", page), ("csv", csv), ("parquet", parquet)):
+        if file:
+            check_writable(file, name)
     for folder in folders if left_out is not None else ():
         leave_out(left_out or "", folder)
     found = find(folders, load_study)
+    for name, place in (("tensorboard", tensorboard), ("pack", pack)):
+        if place:
+            make_folder(place, name)
     say_found(found, console)
     if csv:
         export.to_csv(found.records, csv)
@@ -128,3 +139,5 @@ def report(
     page = page or folders[0] / "report.html"
     write_bytes(page, study_page(found).encode())
     console.print(f"Report with figures: {page}", soft_wrap=True, highlight=False, markup=False)
+    if found.damaged:
+        sys.exit(1)

@@ -7,15 +7,19 @@ import functools
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from regrow.cli.checks import check_threads
 from regrow.cli.fields import takes_fields
 from regrow.cli.values import read_value
 from regrow.engine.method import Method
+from regrow.lab.files import make_folder
 from regrow.studies.vision.classify import Classify
+from regrow.studies.vision.source import check_data
+from regrow.vision.models import check_model
 
 __all__ = ["run_trial", "train"]
 
@@ -61,7 +65,14 @@ def train(
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
-    trial = Classify(**_DEFAULTS | fields, method=_method(method, density, option))
+    check_threads(threads)
+    fields = _DEFAULTS | fields
+    check_model(fields["model"])
+    check_data(fields["data"])
+    if fields.get("momentum") == 0:
+        fields["nesterov"] = False  # which is a kind of momentum
+    trial = Classify(**fields, method=_method(method, density, option))
+    make_folder(out, "out")
     _say_if_untrained(trial)
     options = {
         "data_dir": str(data_dir) if data_dir else None,
@@ -78,10 +89,8 @@ def _method(name: str, density: float | None, options: Sequence[str]) -> Method:
 
     kind = find_method(name)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
-    given: dict[str, Any] = dict(map(_argument, options))
-    if density is not None:
-        given["density"] = density
-    elif "density" in fields and fields["density"].default is dataclasses.MISSING:
+    given = _once([*([] if density is None else [("density", density)]), *map(_argument, options)])
+    if "density" in fields and fields["density"].default is dataclasses.MISSING:
         given.setdefault("density", 0.1)
     for key, value in given.items():
         if key not in fields:
@@ -98,8 +107,18 @@ def _method(name: str, density: float | None, options: Sequence[str]) -> Method:
             )
     try:
         return kind(**given)
-    except TypeError as error:  # of another type than can be meant
-        raise ValueError(str(error)) from error
+    except (TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        raise ValueError(f"method={kind.__name__}: {error}") from error  # other than can be meant
+
+
+def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Gather arguments; two values for one of them contradict each other, or are one too many."""
+    given: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in given:
+            raise ValueError(f"{key} is given twice, as {given[key]!r} and {value!r}: give it once")
+        given[key] = value
+    return given
 
 
 def _say_if_untrained(trial: Classify) -> None:
@@ -143,9 +162,8 @@ def run_trial(
 
     from regrow.lab.attempt import attempt, is_finished, shares  # noqa: PLC0415
     from regrow.lab.failures import failure_file, headline  # noqa: PLC0415
-    from regrow.lab.files import read_json  # noqa: PLC0415
     from regrow.lab.progress import follow  # noqa: PLC0415
-    from regrow.lab.records import TRIALS  # noqa: PLC0415
+    from regrow.lab.records import Records  # noqa: PLC0415
     from regrow.training.words import epoch_words, result_words  # noqa: PLC0415
 
     console = Console()
@@ -163,9 +181,12 @@ def run_trial(
         if outcome.status == "failed":
             kept = failure_file(trial, out)
             sys.exit(f"regrow: {headline(outcome.error)}; traceback in {kept}")
-    folder = out / TRIALS / str(trial.identity)
-    say(result_words(read_json(folder / "result.json"), folder, tested))
-    return folder
+    damaged: list[str] = []
+    found = [r for r in Records.read(out, damaged=damaged.append) if r.identity == trial.identity]
+    if not found:
+        raise ValueError("; ".join(damaged))
+    say(result_words(found[0].result, found[0].folder, tested))
+    return found[0].folder
 
 
 @contextmanager

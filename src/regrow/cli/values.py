@@ -26,8 +26,10 @@ def read_value(text: str) -> Any:
     """
     try:
         tree = ast.parse(text, mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError):
         return text
+    except (RecursionError, MemoryError):
+        raise ValueError(f"{text[:40]}…: nested too deep to be a value") from None
     if isinstance(tree, ast.Name):
         kind = _parts().get(tree.id)
         return text if kind is None else _made(kind, [], {})
@@ -46,8 +48,10 @@ def _value(tree: ast.expr, text: str) -> Any:
         return _made(kind, [_value(one, text) for one in tree.args], given)
     try:
         return ast.literal_eval(tree)
-    except ValueError:
+    except (ValueError, TypeError):
         return text
+    except (RecursionError, MemoryError):
+        raise ValueError(f"{text[:40]}…: nested too deep to be a value") from None
 
 
 def _made(kind: type, positional: list[Any], given: dict[str, Any]) -> Any:

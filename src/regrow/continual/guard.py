@@ -40,4 +40,7 @@ def guard_(optimizer: Optimizer, learner: HasCurrentTask) -> Any:
                 f"activate({learner.learning}) first"
             )
 
-    return optimizer.register_step_pre_hook(check)
+    handle = optimizer.register_step_pre_hook(check)
+    hooks: Any = optimizer._optimizer_step_pre_hooks  # first: others are not to begin a step
+    hooks.move_to_end(handle.id, last=False)
+    return handle

@@ -93,7 +93,16 @@ def measure_prototypes(
     if not one.learnt:
         raise ValueError(f"task={task!r} is being learnt: finish_task() first")
     pairs = [(features(network, x, task).double().cpu(), y.cpu()) for x, y in batches]
+    if not pairs:
+        raise ValueError("batches: there is none, and each class needs samples")
     values, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    if labels.is_floating_point() or labels.dtype == torch.bool or bool((labels < 0).any()):
+        raise ValueError(
+            f"batches: labels of dtype {labels.dtype}, the least {float(labels.min()):g}, are no "
+            "numbers of classes: integers from 0 are needed"
+        )
+    if not values.isfinite().all():
+        raise ValueError("batches: features hold NaN or infinity: check the inputs and the model")
     counts = torch.bincount(labels, minlength=len(one.classes))
     if len(counts) > len(one.classes) or not counts.all():
         raise ValueError(
@@ -125,7 +134,7 @@ def infer_task(network: TaskNetwork, inputs: Tensor, *, by: By = "entropy") -> T
 
     Raises:
         ValueError: no task is learnt, one has no prototypes, or, by entropy, only one class, of
-            which it is always sure.
+            which it is always sure; or what a task answers is NaN, which is no answer.
 
     Example:
         >>> import regrow
@@ -163,4 +172,10 @@ def infer_task(network: TaskNetwork, inputs: Tensor, *, by: By = "entropy") -> T
                 f"by='prototype': task {task.name} has none: call measure_prototypes() first"
             )
         scores.append(nearness(features(network, inputs, number), task.prototypes))
-    return torch.stack(scores).argmax(0)
+    found = torch.stack(scores)
+    if bad := int(found.isnan().any(0).sum()):
+        raise ValueError(
+            f"inputs: a task answers {bad} of them by NaN, so that they cannot be told apart: "
+            "check that they are finite"
+        )
+    return found.argmax(0)

@@ -288,6 +288,8 @@ def _flat(masks: Sequence[Masks]) -> list[Tensor]:
             raise ValueError(f"masks[{i}] is not of the same weights as masks[0]")
         if any(mask.dtype != torch.bool for mask in one.values()):
             raise ValueError(f"masks[{i}]: bool tensors are needed")
+    if not sum(shape.numel() for shape in shapes.values()):
+        raise ValueError("masks: there is no weight in them")
     return [torch.cat([one[name].flatten() for name in shapes]) for one in masks]
 
 

@@ -19,7 +19,7 @@ from regrow.continual.learning import Learning
 from regrow.continual.saved import VERSION, check_state
 from regrow.continual.task import Task, check_classes, union
 from regrow.continual.views import View, find_head, new_head
-from regrow.engine.checks import check_choice
+from regrow.engine.checks import check_choice, check_integer
 from regrow.engine.layer import free_units
 from regrow.engine.layouts import turned
 from regrow.engine.method import Method
@@ -47,7 +47,8 @@ class TaskNetwork:
     its head and its norms.
 
     A task goes through ``add_task``, a new optimizer, ``sparsify``, the training loop as it was,
-    and ``finish_task``. Biases and norms go with their values at that moment.
+    and ``finish_task``. Biases and norms go with their values at that moment. ``drop_task`` gives
+    it up instead. What is not finite is never kept.
 
     Args:
         model: any module with linear or convolutional weights, and a linear head.
@@ -78,7 +79,7 @@ class TaskNetwork:
 
     Raises:
         TypeError: an argument is of another type.
-        ValueError: an argument is out of range, or two do not go together.
+        ValueError: an argument is out of range, two do not go together, or a weight is not finite.
 
     Example:
         >>> import regrow
@@ -117,6 +118,7 @@ class TaskNetwork:
         seed: int = 0,
     ) -> None:
         _check_choices(method, reuse, share, when_full)
+        seed = check_integer(seed, "seed")
         inner = unwrap(model)
         head = find_head(inner, head)
         self._include, self._exclude = include, [*exclude, f"{head}.weight"]
@@ -211,7 +213,9 @@ class TaskNetwork:
                 of range. Nothing is then changed.
         """
         if self.current is not None:
-            raise RuntimeError(f"task {self.current.task} is being learnt: finish_task() first")
+            raise RuntimeError(
+                f"task {self.current.task} is being learnt: finish_task() or drop_task() first"
+            )
         labels, number = check_classes(classes), len(self.tasks)
         name = str(number) if name is None else name
         if name in {one.name for one in self.tasks}:
@@ -282,14 +286,22 @@ class TaskNetwork:
 
         Raises:
             RuntimeError: no task is being learnt, or it was never made sparse.
+            FloatingPointError: what it has learnt is not finite. Nothing is then changed.
         """
         current, used = self._current(), self.used()
         sparse = current.topology()
-        self.activate(current.task)
         masks = {name: mask.cpu() for name, mask in sparse.masks.items()}
         if self.reuse == "all":  # a frozen zero is one of the task's weights, too
             masks = {name: mask | used[name] for name, mask in masks.items()}
-        self.view.learn({name: mask & ~used[name] for name, mask in masks.items()})
+        new = {name: mask & ~used[name] for name, mask in masks.items()}
+        if odd := self.view.not_finite(new, current.parked):
+            raise FloatingPointError(
+                f"task {current.task}: {', '.join(odd[:5])} holds NaN or infinity, which would "
+                "stay for ever; nothing was changed: drop_task(), and train it anew, as a rule "
+                "with a lower learning rate"
+            )
+        self.activate(current.task)
+        self.view.learn(new)
         task = self.tasks[current.task]
         task.masks = {name: pack(mask) for name, mask in masks.items()}
         task.own = self.view.own()
@@ -297,6 +309,25 @@ class TaskNetwork:
         self.current, self.optimizer = None, None
         self.activate(current.task)
         return task
+
+    def drop_task(self) -> None:
+        """Give up the task that is being learnt, as if it had never been added.
+
+        The task before is shown, or, if there is none, the network as it was at first. The dropped
+        task's optimizer refuses to step.
+
+        Raises:
+            RuntimeError: no task is being learnt.
+        """
+        current = self._current()
+        if current.sparse is not None:
+            current.sparse.remove()
+        self.tasks.pop()
+        self.current, self.optimizer, self.active = None, None, None
+        if self.tasks:
+            self.activate(len(self.tasks) - 1)
+        else:
+            self.view.show_first()
 
     # ------------------------------------------------------------------ which task is shown
 
@@ -392,6 +423,18 @@ class TaskNetwork:
             self.activate(self.current.task)
         if state["active"] is not None:
             self.activate(state["active"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind which optimizers are guarded: hooks belong to one optimizer object."""
+        return {name: value for name, value in self.__dict__.items() if name != "_guarded"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Guard the optimizer that came along."""
+        self.__dict__.update(state)
+        self._guarded = WeakSet()
+        if self.optimizer is not None:
+            guard_(self.optimizer, self)
+            self._guarded.add(self.optimizer)
 
     # ------------------------------------------------------------------ inside
 

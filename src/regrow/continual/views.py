@@ -31,6 +31,7 @@ class View:
         store: the shared weights, dense, on the CPU: as their task learnt them, or as they were at
             first.
         fresh: first values of all else, and samples of what is drawn anew.
+        first_head: the first values of the model's own head.
     """
 
     def __init__(self, model: nn.Module, head: str, shapes: Mapping[str, Shape], seed: int) -> None:
@@ -42,6 +43,11 @@ class View:
         own = own_tensors(inner, shapes)
         heads = {name: own.pop(name) for name in list(own) if self.of_head(name)}
         self.store = copies(shared)
+        self.first_head = copies(heads)
+        if odd := [name for name, one in (shared | heads).items() if not one.isfinite().all()]:
+            raise ValueError(
+                f"model: {', '.join(odd[:5])} holds NaN or infinity: initialise it anew"
+            )
         self.fresh = take_fresh(own, shared | heads, seed)
 
     @property
@@ -63,6 +69,38 @@ class View:
     def everything(self) -> dict[str, Tensor]:
         """Copy all tensors of the model."""
         return copies(own_tensors(unwrap(self.model), ()))
+
+    def not_finite(
+        self, new: Mapping[str, Tensor], values: Mapping[str, Tensor] | None
+    ) -> list[str]:
+        """Return the names of tensors in which a task has learnt NaN or infinity.
+
+        What was not finite at first, such as a mask of -inf that is added to scores, may stay so.
+
+        Args:
+            new: bool tensors by name: the shared weights that the task has learnt.
+            values: of all tensors; None: those of the model.
+        """
+        tensors = own_tensors(unwrap(self.model), ()) if values is None else values
+        odd = []
+        for name, value in tensors.items():
+            first = self.fresh.own.get(name)
+            bad = ~value.detach().isfinite().cpu()
+            if name in new:
+                bad &= new[name]
+            elif first is not None and first.shape == bad.shape:
+                bad &= first.isfinite()
+            if bad.any():
+                odd.append(name)
+        return odd
+
+    def show_first(self) -> None:
+        """Show the network as it was before the first task, with its own head."""
+        weight = self.first_head[f"{self.head_name}.weight"]
+        values = {**self.store, **self.fresh.own, **self.first_head}
+        self.show_values(values, new_head(self.head, len(weight)))
+        for parameter in unwrap(self.model).parameters():
+            parameter.grad = None
 
     def make_head(self, task: int, outputs: int) -> nn.Linear:
         """Make a task's head; the first task keeps the model's own if it fits."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from regrow.engine.checks import check_integer
 from regrow.engine.selection import seeded_generator
 
 __all__ = ["Order"]
@@ -47,6 +48,7 @@ class Order:
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        check_integer(self.seed, "seed")
         if self.ranks < 1 or not 0 <= self.rank < self.ranks:
             raise ValueError(f"rank={self.rank}: must lie in 0..{self.ranks - 1} (ranks - 1)")
         if self.size < 1 or self.size % self.ranks:

@@ -21,6 +21,11 @@ __all__ = ["read_pickle"]
 
 _RECONSTRUCT = {"numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}
 _KNOWN = {*_RECONSTRUCT, "numpy.ndarray", "numpy.dtype", "_codecs.encode"}
+_VALUES = {  # operations that say a value
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+}
 _MARK = object()
 
 
@@ -68,6 +73,8 @@ class _Array:
         _, shape, dtype, fortran, content = self.state
         if not isinstance(dtype, _DType) or dtype.name != "u1" or type(content) is not bytes:
             raise TypeError("an array is not of uint8")
+        if dtype.state is not None and (len(dtype.state) != 8 or dtype.state[0] not in (3, 4)):
+            raise TypeError(f"a type in the form {dtype.state}, which numpy does not write")
         if min(shape, default=0) < 0 or len(content) != math.prod(shape):
             raise TypeError(f"{len(content)} bytes for an array of shape {shape}")
         return np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
@@ -96,7 +103,10 @@ class _Machine:
 
     def run(self, content: bytes) -> Any:
         for operation, argument, place in pickletools.genops(content):
+            start = place or 0
             try:
+                if operation.name == "FRAME" and start + 9 + int(argument or 0) > len(content):
+                    raise ValueError(f"it breaks off before {argument} bytes more")
                 self._step(operation.name, argument)
             except UnreadableError:
                 raise
@@ -134,7 +144,7 @@ class _Machine:
             case "SETITEM" | "SETITEMS":
                 items = self._last(2) if name == "SETITEM" else self._marked()
                 self._fill(_only(dict, stack.pop()), items)
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
+            case "PUT" | "BINPUT" | "LONG_BINPUT" if argument >= 0:
                 self._memo[argument] = stack[-1]
             case "MEMOIZE":
                 self._memo[len(self._memo)] = stack[-1]
@@ -151,7 +161,7 @@ class _Machine:
                 if not isinstance(stack[-1], _Array | _DType):
                     raise TypeError(f"a {type(stack[-1]).__name__} has no state")
                 stack[-1].state = state
-            case _ if isinstance(argument, int | float | str | bytes):
+            case _ if name in _VALUES:
                 stack.append(argument)
             case _:
                 raise TypeError("no published data set needs it")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["check_choice", "check_type"]
+from operator import index
+from typing import SupportsIndex
+
+__all__ = ["check_choice", "check_integer", "check_type"]
 
 
 def check_type(value: object, kind: type | tuple[type, ...], argument: str, example: str) -> None:
@@ -11,6 +14,23 @@ def check_type(value: object, kind: type | tuple[type, ...], argument: str, exam
         kinds = kind if isinstance(kind, tuple) else (kind,)
         names = " or ".join(k.__name__ for k in kinds)
         raise TypeError(f"{argument}={value!r}: {names} is needed, such as {example}")
+
+
+def check_integer(value: object, argument: str) -> int:
+    """Return an integer of any type as Python's own; a bool or 3.0 is none and raises TypeError.
+
+    Example:
+        >>> import numpy as np
+        >>> check_integer(np.int64(3), "seed")
+        3
+    """
+    kind = str(getattr(value, "dtype", type(value).__name__))
+    if isinstance(value, SupportsIndex) and "bool" not in kind:
+        try:
+            return index(value)
+        except TypeError:  # an array, or a tensor of floats
+            pass
+    raise TypeError(f"{argument}={value!r}: an integer is needed, such as 3; not {kind}")
 
 
 def check_choice(value: object, allowed: tuple[object, ...], argument: str) -> None:

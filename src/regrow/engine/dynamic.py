@@ -63,7 +63,7 @@ class Dynamic(Method):
         replaces_step: whether an update takes the place of that optimizer step, which then changes
             no parameter.
         on_grow: the optimizer state of grown weights: "zero", "keep" or "mean"
-            (:func:`regrow.engine.moments.write_moments_`).
+            (:func:`regrow.engine.moments.first_moments`).
 
     Raises:
         TypeError: an argument is of another type.

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from regrow.engine.finite import check_finite
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.sharding import local
-from regrow.engine.topology import Topology, check_finite
+from regrow.engine.topology import Topology
 
 __all__ = ["LIVE", "Gradients"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.engine.moments import OnGrow, write_moments_
+from regrow.engine.moments import OnGrow, first_moments
 from regrow.engine.patterns import Pattern
 from regrow.engine.planned import PlannedLayer
 from regrow.engine.saved import check_running, check_tensor, pack, read_mask, unpack
@@ -153,19 +153,25 @@ class MaskedLayer(SparseLayer):
             self.frozen = self.frozen.to(device=device_of(weight), dtype=weight.dtype)
             self._where = self._where.to(device_of(weight))
 
-    def apply_(self, weight: Tensor) -> None:
-        """Set dropped weights to zero, held weights and active frozen ones to their own value."""
-        part, mask = local(weight), local(self.mask)
+    def apply_(self, weight: Tensor, active: Tensor | None = None) -> None:
+        """Set dropped weights to zero, held weights and active frozen ones to their own value.
+
+        Args:
+            weight: is written.
+            active: this rank's part of the mask as a bool tensor; no memory is then needed.
+        """
+        part, mask = local(weight.detach()), local(self.mask)
         if self.frozen is not None and self._where is not None:
             # A copy, not an added difference: momentum, weight decay and rounding can do nothing to
             # a frozen weight.
-            part.copy_(torch.where(local(self._where), local(self.frozen), part))
+            torch.where(local(self._where), local(self.frozen), part, out=part)
         if self.held is None:
             part.mul_(mask)
         else:
             # torch.where and not a multiply: NaN times zero is NaN, and a bad value outside the
             # mask would stay.
-            part.copy_(torch.where(mask > 0, part, local(self.held)))
+            active = mask > 0 if active is None else active
+            torch.where(active, part, local(self.held), out=part)
 
     def topology_bytes(self) -> int:
         """Count the bytes of the mask, which has the weight's dtype."""
@@ -203,22 +209,23 @@ class MaskedLayer(SparseLayer):
         before = whole(self.mask) > 0
         writes = bool(slots) and on_grow != "keep"
         # Compared with the mask as it is now: after an interruption it may be written already.
-        grown, survivors = (
-            (like(after & ~before, weight), like(after & before, weight))
+        write_moments_ = (
+            first_moments(
+                slots, like(after & ~before, weight), like(after & before, weight), on_grow
+            )
             if writes
-            else (after,) * 2
+            else lambda: None
         )
         placed = like(after, weight)
 
         def commit() -> None:
-            if writes:
-                write_moments_(slots, grown, survivors, on_grow)
+            write_moments_()
             # In place: captured CUDA graphs and the topology's lists hold this tensor.
             local(self.mask).copy_(local(placed))
             self.fired |= units
             # An average over steps of the old topology says little about the new one.
             self.running = {}
-            self.apply_(weight)
+            self.apply_(weight, local(placed))
 
         return commit
 
@@ -271,7 +278,7 @@ class MaskedLayer(SparseLayer):
     def loading(self, state: dict[str, Any], mask: Tensor, weight: Tensor) -> Callable[[], None]:
         """Return a function that takes over a checked state; changes nothing yet."""
         device = device_of(weight)
-        placed = local(like(mask.to(device, weight.dtype), weight))
+        placed = local(like(mask.to(device), weight))
         active = int((self.pattern.reduce(mask.float()) > 0).sum())
         fired = unpack(state["fired"], self.pattern.grid(self.planned.shape)).to(device)
         running = {role: value.to(device) for role, value in state["running"].items()}
@@ -286,7 +293,7 @@ class MaskedLayer(SparseLayer):
             self.active, self.fired, self.running = active, fired, dict(running)
             for ours, saved in values:
                 ours.copy_(saved)
-            self.apply_(weight)
+            self.apply_(weight, placed)
 
         return load
 

@@ -8,27 +8,28 @@ it finds in the slots is the policy. Slots held in 8 or fewer bits are read and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from regrow.engine import quantised
-from regrow.engine.others import divides_by_state, state_of
-from regrow.engine.sharding import local
+from regrow.engine.optimizers import divides_by_state, state_of
+from regrow.engine.sharding import local, whole
 
 __all__ = [
     "SQUARES",
     "OnGrow",
     "check_slots",
+    "first_moments",
     "momentum",
     "of_shape",
     "remembers",
     "requantise_",
-    "restart_",
+    "restarting",
     "slots",
-    "write_moments_",
 ]
 
 OnGrow = Literal["zero", "keep", "mean"]
@@ -152,10 +153,12 @@ def of_shape(state: Any, weight: Tensor) -> dict[str, Tensor]:
     }
 
 
-def write_moments_(
+def first_moments(
     slots_of_weight: dict[str, Tensor], grown: Tensor, survivors: Tensor, policy: OnGrow
-) -> None:
-    """Give grown weights their first optimizer state, in place.
+) -> Callable[[], None]:
+    """Return a function that gives grown weights their first optimizer state, in place.
+
+    What it needs is computed here: it takes no memory, and may be called again.
 
     ``"zero"``
         As if the weight were new. Under Adam the shared step count is large, so bias correction
@@ -176,37 +179,51 @@ def write_moments_(
     Example:
         >>> slot = {"exp_avg_sq": torch.tensor([4.0, 9.0])}
         >>> new, old = torch.tensor([False, True]), torch.tensor([True, False])
-        >>> write_moments_(slot, new, old, "mean")
+        >>> first_moments(slot, new, old, "mean")()
         >>> slot["exp_avg_sq"].tolist()
         [4.0, 4.0]
     """
-    if policy == "keep":
-        return
-    for name, slot in slots_of_weight.items():
+    fills: list[Callable[[], object]] = []
+    for name, slot in slots_of_weight.items() if policy != "keep" else ():
         if slot.device != grown.device:  # offloaded optimizers keep their state on the host
             grown, survivors = grown.to(slot.device), survivors.to(slot.device)
+        value: Tensor | float = 0.0
         if policy == "mean" and name in SQUARES:
             total = torch.where(survivors, slot, 0).sum()
-            mean = total / survivors.sum().clamp(min=1)
-            slot.copy_(torch.where(grown, mean.to(slot.dtype), slot))
-        else:
-            slot.masked_fill_(grown, 0)
+            value = whole(total / survivors.sum().clamp(min=1)).to(slot.dtype)
+        fills.append(partial(local(slot).masked_fill_, local(grown), value))
+
+    def write() -> None:
+        for fill in fills:
+            fill()
+
+    return write
 
 
 @torch.no_grad()
-def restart_(optimizer: torch.optim.Optimizer, weight: Tensor) -> None:
-    """Give slots that start above zero their first value, in place, where they were set to zero.
+def restarting(
+    optimizer: torch.optim.Optimizer, weight: Tensor, length: int | None = None
+) -> Callable[[], None]:
+    """Return a function that gives slots that start above zero their first value where they are 0.
+
+    It takes no memory, and may be called again.
+
+    Args:
+        optimizer: holds the state of the weight.
+        weight: any.
+        length: of the slots when it is called; None: as now.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.ones(2))
         >>> optimizer = torch.optim.Rprop([weight], lr=0.1)
         >>> weight.sum().backward(); optimizer.step()
         >>> slot = slots(optimizer, weight)["step_size"]
-        >>> _ = slot[0].zero_(); restart_(optimizer, weight)
+        >>> _ = slot[0].zero_(); restarting(optimizer, weight)()
         >>> round(float(slot[0]), 4)
         0.1
     """
     state = of_shape(state_of(optimizer, weight), weight)
+    restarts: list[tuple[Tensor, Tensor, float]] = []
     for name in _FIRST.keys() & state.keys():
         if not quantised.is_plain(state[name]):
             continue
@@ -215,7 +232,16 @@ def restart_(optimizer: torch.optim.Optimizer, weight: Tensor) -> None:
         # where the user has said.
         if first := float(group[_FIRST[name]]):
             slot = local(state[name])
-            slot.masked_fill_(slot == 0, first)
+            shape = slot.shape if length is None else (length, *slot.shape[1:])
+            zero = torch.empty(shape, dtype=torch.bool, device=slot.device)
+            restarts.append((slot, zero, first))
+
+    @torch.no_grad()
+    def restart() -> None:
+        for slot, zero, first in restarts:
+            slot.masked_fill_(torch.eq(slot, 0, out=zero), first)
+
+    return restart
 
 
 def check_policy(policy: str) -> None:

@@ -1,39 +1,23 @@
-"""What others do to sparse weights: other optimizers' steps, and copies an optimizer keeps."""
+"""What others do to sparse weights is noticed and put right: steps of other optimizers, writes."""
 
 from __future__ import annotations
 
+import logging
 import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = [
-    "divides_by_state",
-    "exchanges_weights",
-    "holds",
-    "inside",
-    "keeps_copies",
-    "minds_no_gradients",
-    "state_of",
-    "watch_others",
-    "weight_copies",
-    "wraps",
-]
+from regrow.engine.optimizers import holds, keeps_copies, weight_copies, wraps
+from regrow.engine.presence import require_held
+from regrow.engine.topology import Topology
 
-# By these names Lookahead (pytorch_optimizer, timm, Ranger) keeps slow copies of the weights.
-_SLOW = ("slow_params", "slow_buffer", "lookahead_params", "lookahead_slow_buff")
-# And by these what eval() makes weights of: schedule-free optimizers z and x, SPlus an average.
-_EXCHANGED = ("z", "x", "ema")
+__all__ = ["Guard", "watch_others"]
 
-# Of pytorch_optimizer: they average over all gradients, and raise if there is none.
-_MIND_NO_GRADIENTS = frozenset({"Adai", "AdamS", "Ranger21"})
-# Of the same: they divide by sums and estimates that do not start at zero.
-_DIVIDE_BY_STATE = frozenset({"DAdaptAdaGrad", "DAdaptAdan", "VSGD"})
+logger = logging.getLogger("regrow")
 
 
 class Watcher(Protocol):
@@ -43,7 +27,9 @@ class Watcher(Protocol):
         """React to a step that an optimizer has just made."""
 
 
-_WATCHERS: weakref.WeakKeyDictionary[Watcher, int] = weakref.WeakKeyDictionary()
+# By id: a reference to each watcher, and the id of the optimizer it is not told of. Every step of
+# every optimizer goes through them, and a WeakKeyDictionary takes ten times as long.
+_WATCHERS: dict[int, tuple[weakref.ref[Watcher], int]] = {}
 _hooked: list[Any] = []
 
 
@@ -62,7 +48,8 @@ def watch_others(watcher: Watcher, driver: Optimizer) -> Watched:
     if not _hooked:
         # Should the user compile optimizer.step, this is not to be traced.
         _hooked.append(register_optimizer_step_post_hook(torch.compiler.disable(_tell)))
-    _WATCHERS[watcher] = id(driver)
+    key = id(watcher)
+    _WATCHERS[key] = weakref.ref(watcher, lambda _: _WATCHERS.pop(key, None)), id(driver)
     return Watched(watcher)
 
 
@@ -74,96 +61,82 @@ class Watched:
 
     def remove(self) -> None:
         """Tell the watcher no more."""
-        _WATCHERS.pop(self.watcher, None)
+        _WATCHERS.pop(id(self.watcher), None)
 
 
 def _tell(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     # Every step of every optimizer comes here: a comparison of two numbers is all it costs.
-    for watcher, driver in list(_WATCHERS.items()):
-        if driver != id(optimizer):
+    stepped = id(optimizer)
+    for watching, driver in tuple(_WATCHERS.values()):
+        if driver != stepped and (watcher := watching()) is not None:
             watcher.after_other(optimizer)
 
 
-def holds(optimizer: Optimizer, ids: set[int]) -> bool:
-    """Tell whether an optimizer holds any parameter of these ids.
+class Guard:
+    """Masks weights that others have moved, and says so once a kind.
 
-    Example:
-        >>> weight = torch.nn.Parameter(torch.ones(2))
-        >>> holds(torch.optim.SGD([weight], lr=0.1), {id(weight)})
-        True
+    Args:
+        topology: whose weights they are.
+        driver: the optimizer whose steps may move them.
+
+    Attributes:
+        stepping: whether the driver is in a step: optimizers inside it are part of it.
     """
-    return any(id(p) in ids for group in optimizer.param_groups for p in group["params"])
 
+    def __init__(self, topology: Topology, driver: Optimizer) -> None:
+        self.topology, self.driver = topology, driver
+        self.stepping = False
+        self._warned: set[str] = set()
 
-def wraps(outer: object, inner: Optimizer) -> bool:
-    """Tell whether one optimizer holds another as an attribute, as SAM holds its base optimizer."""
-    return any(value is inner for value in vars(outer).values())
+    def after_other(self, other: Optimizer) -> None:
+        """Mask weights that another optimizer has just moved; it runs after each of its steps."""
+        if not holds(other, {id(weight) for weight in self.topology.present()}):
+            return
+        if self.topology.seen.exchanged:
+            self.topology.collect_()
+        self.topology.apply_()
+        # One inside the driver, or around it (SAM), is part of the same step.
+        if self.stepping or wraps(other, self.driver):
+            return
+        self._warn(
+            f"another {type(other).__name__}",
+            f"{type(other).__name__} steps {self.topology.layers[0].name} or other weights whose "
+            f"topology another optimizer ({type(self.driver).__name__}) drives: they stay "
+            "masked, but no update is made. If it was built anew, call sparse.remove() and sparse "
+            "= regrow.sparsify(model, optimizer, method, total_steps=..., state="
+            "sparse.state_dict()) with it",
+        )
 
+    def mend_(self) -> None:
+        """Set weights to zero that others wrote outside the masks, and say so.
 
-def inside(optimizer: Optimizer) -> list[Optimizer]:
-    """Return an optimizer and those that it steps itself, such as Lookahead's, outermost first.
+        Raises:
+            RuntimeError: a weight is gone, hidden, or not the optimizer's any more.
+        """
+        strays = self.topology.strays()
+        if self.topology.seen.touched:
+            self.topology.collect_()
+            weights = {layer.name: weight for layer, weight in self.topology.pairs()}
+            require_held(self.driver, weights)
+        if not strays:
+            return
+        self.topology.clear_(strays)
+        self._warn(
+            "strays",
+            "; ".join(f"{name}: {n} weights outside its mask" for name, n in strays.items())
+            + " were written since the last step by something else than the optimizer's step "
+            "(a loaded state, an initialisation, a merge, an average, a replaced layer), and are "
+            "set to zero again; passes in between have seen them. If it is a sparse run's "
+            "checkpoint, call sparse.load_state_dict() with its topology; else call "
+            "sparse.apply_to_(model) where they are written",
+        )
 
-    Example:
-        >>> len(inside(torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)))
-        1
-    """
-    found = [optimizer]
-    for name in ("optimizer", "base_optimizer"):
-        inner = getattr(optimizer, name, None)
-        if isinstance(inner, Optimizer):
-            found += inside(inner)
-    return found
+    def mask_copies_(self) -> None:
+        """Mask what the driver makes weights of: schedule-free's z, Lookahead's slow weights."""
+        if keeps_copies(self.driver):
+            self.topology.mask_copies_(lambda weight: weight_copies(self.driver, weight))
 
-
-def state_of(optimizer: Optimizer, weight: Tensor) -> Mapping[str, Any]:
-    """Return what an optimizer, and those inside it, keep of a weight; not to be written to."""
-    states = [one.state.get(weight, {}) for one in reversed(inside(optimizer))]
-    return states[0] if len(states) == 1 else {k: v for s in states for k, v in s.items()}
-
-
-def exchanges_weights(optimizer: Optimizer) -> bool:
-    """Tell whether an optimizer exchanges weights by ``eval()`` and ``train()``.
-
-    Schedule-free optimizers (Defazio et al. 2024) do: with their state z they compute the averaged
-    weights from those at hand.
-    """
-    return all(callable(getattr(optimizer, name, None)) for name in ("eval", "train"))
-
-
-def keeps_copies(optimizer: Optimizer) -> bool:
-    """Tell whether an optimizer keeps copies of the weights; asked at every step, so cheap."""
-    if exchanges_weights(optimizer):
-        return True
-    # One weight's state tells it: all have the same.
-    some = [next(iter(one.state.values()), None) for one in inside(optimizer)]
-    return any(isinstance(state, dict) and not state.keys().isdisjoint(_SLOW) for state in some)
-
-
-def minds_no_gradients(optimizer: Optimizer) -> bool:
-    """Tell whether an optimizer is known to raise in a step for which no weight has a gradient."""
-    return any(type(one).__name__ in _MIND_NO_GRADIENTS for one in inside(optimizer))
-
-
-def divides_by_state(optimizer: Optimizer) -> bool:
-    """Tell whether an optimizer is known to divide by state, which must not be set to zero then."""
-    return any(type(one).__name__ in _DIVIDE_BY_STATE for one in inside(optimizer))
-
-
-def weight_copies(optimizer: Optimizer, weight: Tensor) -> list[Tensor]:
-    """Return what an optimizer keeps in its state of the weights themselves: z, slow weights.
-
-    Example:
-        >>> weight = torch.nn.Parameter(torch.ones(2))
-        >>> optimizer = torch.optim.SGD([weight], lr=0.1)
-        >>> optimizer.state[weight]["slow_params"] = torch.ones(2)
-        >>> weight_copies(optimizer, weight)
-        [tensor([1., 1.])]
-    """
-    state = state_of(optimizer, weight)
-    # Without eval(), z is something else: FTRL's weights are a function of one.
-    names = _SLOW + _EXCHANGED if exchanges_weights(optimizer) else _SLOW
-    return [
-        state[name]
-        for name in names
-        if isinstance(state.get(name), Tensor) and state[name].shape == weight.shape
-    ]
+    def _warn(self, kind: str, message: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning(message)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["Place", "find", "parametrized_by", "places", "require_held", "why_not_free"]
+from regrow.engine.wrappers import owner
+
+__all__ = ["Place", "find", "holder", "parametrized_by", "places", "require_held", "why_not_free"]
 
 # Where a weight or a module hangs: the dict it is in, its key, and what was there when looked at.
 Place = tuple[dict[str, object], str, object]
@@ -27,35 +30,55 @@ def find(model: nn.Module, name: str, shape: tuple[int, ...] | None = None) -> n
         shape: it must have; None: any.
 
     Raises:
-        RuntimeError: it is gone, hidden behind another, or of another shape; says what to do.
+        RuntimeError: it is gone, hidden behind another, of another shape, or without values; says
+            what to do.
 
     Example:
         >>> find(nn.Linear(3, 2), "weight", (2, 3)).shape
         torch.Size([2, 3])
     """
-    path, _, key = name.rpartition(".")
-    try:
-        module = model.get_submodule(path)
-    except AttributeError:
-        raise RuntimeError(
-            f"{name} is sparse, but the model has no layer {path!r} any more: it was removed or "
-            f"renamed; put it back, {_AGAIN}"
-        ) from None
-    weight = module._parameters.get(key)
-    if weight is None:
-        if hidden := what_hides(module, key):
-            raise RuntimeError(f"{name} is sparse, and was changed since: {hidden}, {_AGAIN}")
-        kind = type(module).__name__
-        raise RuntimeError(
-            f"{name} is sparse, but {path or 'the model'} is a {kind} without a parameter {key!r} "
-            f"now: the layer was replaced; put it back, {_AGAIN}"
-        )
+    _, weight = holder(model, name)
     if shape is not None and tuple(weight.shape) != shape:
         raise RuntimeError(
             f"{name} is sparse with shape {shape}, but its shape is {tuple(weight.shape)} now: "
             f"the layer was replaced; put it back, {_AGAIN}"
         )
+    if weight.is_meta:
+        raise RuntimeError(
+            f"{name} is sparse, and is on the meta device now, without values: give the model "
+            "memory by to_empty() and its weights by load_state_dict() before it is used"
+        )
     return weight
+
+
+def holder(model: nn.Module, name: str) -> tuple[nn.Module, nn.Parameter]:
+    """Return the module that holds a parameter, and the parameter, by its name in the model.
+
+    Raises:
+        RuntimeError: it is gone, or hidden behind another; says what to do.
+
+    Example:
+        >>> type(holder(nn.Sequential(nn.Linear(3, 2)), "0.weight")[0]).__name__
+        'Linear'
+    """
+    path, _, key = name.rpartition(".")
+    module: nn.Module | None = model
+    for part in filter(None, path.split(".")):
+        module = module and owner(module, part)._modules.get(part)
+    if module is None:
+        raise RuntimeError(
+            f"{name} is sparse, but the model has no layer {path!r} any more: it was removed or "
+            f"renamed; put it back, {_AGAIN}"
+        )
+    module = owner(module, key)
+    if (weight := module._parameters.get(key)) is not None:
+        return module, weight
+    if hidden := what_hides(module, key):
+        raise RuntimeError(f"{name} is sparse, and was changed since: {hidden}, {_AGAIN}")
+    raise RuntimeError(
+        f"{name} is sparse, but {path or 'the model'} is a {type(module).__name__} without a "
+        f"parameter {key!r} now: the layer was replaced; put it back, {_AGAIN}"
+    )
 
 
 def what_hides(module: nn.Module, key: str) -> str | None:
@@ -130,10 +153,10 @@ def places(model: nn.Module, names: Iterable[str]) -> list[Place]:
         *path, last = name.split(".")
         module = model
         for key in path:
-            inside: dict[str, object] = module._modules  # type: ignore[assignment]
+            inside: dict[str, Any] = owner(module, key)._modules
             found[id(inside), key] = inside, key, inside[key]
-            module = module._modules[key]  # type: ignore[assignment]
-        held: dict[str, object] = module._parameters  # type: ignore[assignment]
+            module = inside[key]
+        held: dict[str, Any] = owner(module, last)._parameters
         found[id(held), last] = held, last, held[last]
     return list(found.values())
 
@@ -149,7 +172,9 @@ def require_held(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if others := [name for name, weight in weights.items() if id(weight) not in held]:
         raise RuntimeError(
-            f"{', '.join(others)}: the layer was replaced since sparsify(), and "
-            f"{type(optimizer).__name__} does not hold its new weight: put the old layer back, or "
-            "build the optimizer anew and call remove() and sparsify() again"
+            f"{', '.join(others)}: the layer was replaced since sparsify(), or its parameter by "
+            "load_state_dict(assign=True) or a conversion, and "
+            f"{type(optimizer).__name__} does not hold its new weight: load without assign, put "
+            "the old layer back, or call sparse.remove(), build the optimizer anew and call "
+            "sparsify(..., state=sparse.state_dict()) with it"
         )

@@ -15,6 +15,7 @@ from regrow.engine.planned import PlannedLayer
 
 __all__ = [
     "PARTS",
+    "check_names",
     "check_running",
     "check_tensor",
     "pack",
@@ -144,3 +145,17 @@ def _read_bits(name: str, key: str, packed: Any, shape: tuple[int, ...]) -> Tens
         return unpack(packed, shape)
     except ValueError as error:
         raise ValueError(f"state: {key} of {name}: {error}") from None
+
+
+def check_names(state: Any, names: list[str]) -> None:
+    """Raise ValueError unless a saved state is of these layers.
+
+    Example:
+        >>> check_names({"fc.weight": {}}, ["fc.weight"])
+    """
+    saved = list(state) if isinstance(state, Mapping) else state
+    if saved != names:
+        raise ValueError(
+            f"state: it has masks of {saved}, but {names} are sparse here: "
+            "use the same model, include and exclude"
+        )

@@ -10,6 +10,7 @@ ends here, so that a count is right everywhere or nowhere. Two rules hold for al
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from regrow.engine.checks import check_integer
+
 __all__ = [
     "bottom_k",
+    "key_digest",
     "nth_allowed",
     "random_k",
     "sample",
@@ -209,14 +213,34 @@ def seeded_generator(*key: int | str) -> torch.Generator:
     that was resumed, and every rank of a distributed run, draws what the uninterrupted single
     process would have drawn.
 
+    Args:
+        *key: strings, and integers of any type: ``np.int64(3)`` is 3.
+
+    Raises:
+        TypeError: a part of the key is neither; ``True`` and ``3.0`` are not integers.
+
     Example:
         >>> a, b = seeded_generator(0, "fc1.weight", 3), seeded_generator(0, "fc1.weight", 3)
         >>> torch.rand(1, generator=a).equal(torch.rand(1, generator=b))
         True
     """
+    seed = int.from_bytes(key_digest(key), "little", signed=True)
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def key_digest(key: Iterable[int | str]) -> bytes:
+    """Hash what random numbers depend on, to 8 bytes: equal keys alike, whatever their types.
+
+    Raises:
+        TypeError: a part of the key is neither a string nor an integer.
+
+    Example:
+        >>> key_digest((np.int64(3), "start")) == key_digest((3, "start"))
+        True
+    """
+    own = tuple(str(p) if isinstance(p, str) else check_integer(p, "seed or key") for p in key)
     # Not hash(), which Python salts anew in every process.
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
+    return hashlib.blake2b(repr(own).encode(), digest_size=8).digest()
 
 
 def _sample_by_marking(n: int, k: int, generator: torch.Generator) -> Tensor:

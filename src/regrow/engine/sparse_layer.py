@@ -9,13 +9,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regrow.engine.moments import OnGrow
 from regrow.engine.patterns import Element, Pattern
 from regrow.engine.planned import PlannedLayer
 from regrow.engine.scores import Random, Role, Score, Signals
 from regrow.engine.selection import nth_allowed, sample, top_per_group
+from regrow.engine.sharding import device_of, like, local
 
 __all__ = ["Exchange", "SparseLayer"]
 
@@ -273,6 +274,24 @@ class SparseLayer(ABC):
 
     def apply_(self, weight: Tensor) -> None:  # noqa: B027
         """Set dropped weights to zero and held weights to their own value."""
+
+    def apply_to_(self, module: nn.Module, weight: Tensor) -> None:
+        """Set dropped weights of another model's layer to zero.
+
+        Args:
+            module: the layer that holds the weight.
+            weight: dense, of the same shape; it may be sharded, or on another device.
+
+        Raises:
+            ValueError: it is of another shape.
+        """
+        if tuple(weight.shape) != self.planned.shape:
+            raise ValueError(
+                f"{self.name} has shape {tuple(weight.shape)} in this module, and the mask "
+                f"{tuple(self.planned.shape)}: pass a copy or an average of the model itself"
+            )
+        kept = like(self.kept().to(device_of(weight)), weight)
+        local(weight).mul_(local(kept))
 
     def freeze_(self, where: Tensor, weight: Tensor) -> None:
         """Keep weights at their present value whenever they are active."""

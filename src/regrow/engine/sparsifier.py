@@ -22,15 +22,14 @@ from regrow.engine.clock import Clock
 from regrow.engine.gradients import LIVE, Gradients
 from regrow.engine.history import VERSION, Progress, Update, read_progress
 from regrow.engine.method import Method
-from regrow.engine.others import holds, keeps_copies, watch_others, weight_copies, wraps
+from regrow.engine.others import Guard, watch_others
 from regrow.engine.planned import Plan
-from regrow.engine.presence import require_held
+from regrow.engine.presence import holder
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
-from regrow.engine.sharding import device_of, like, local
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
-from regrow.engine.wrappers import unwrap
+from regrow.engine.wrappers import under_names, unwrap
 
 __all__ = ["Sparsifier", "Update"]
 
@@ -77,8 +76,7 @@ class Sparsifier:
         # as a subclass may add to the state after the step of its parent.
         self._looks = 2
         self._handles: list[Any] = []
-        self._stepping = False
-        self._warned: set[str] = set()
+        self._guard = Guard(topology, optimizer)
         self._loaded = False
         # Should a saved topology come after trained weights, what the first masks take from them
         # is wanted back; the first step forgets it, before the optimizer's own state is made.
@@ -244,16 +242,16 @@ class Sparsifier:
         """Set the dropped weights of another module with the same parameter names to zero.
 
         An average of weights (EMA, SWA) fills up as the topology moves: apply the masks before use.
+        An average of stored layers (``execution="csr"`` or ``"block"``) is moved to where the
+        weights are: call it after every update, before more is averaged.
 
         Args:
             module: such as ``copy.deepcopy(model)`` or an ``AveragedModel`` of it.
         """
-        inner = unwrap(module)
         # By name, not by position: an averaged model has copies of the parameters, and may be
         # sharded or on another device.
-        for name, mask in self.masks.items():
-            weight = inner.get_parameter(name)
-            local(weight).mul_(local(like(mask.to(device_of(weight)), weight)))
+        for layer in self._topology.layers:
+            layer.apply_to_(*holder(unwrap(module), layer.name))
 
     def remove(self) -> None:
         """Detach from the optimizer. Weights stay as they are and are free to move again."""
@@ -294,14 +292,15 @@ class Sparsifier:
 
         def resume() -> None:
             self._before, self._loaded = {}, True
-            self._mask_copies_()
+            self._guard.mask_copies_()
             self.history, self.seed = list(saved.history), saved.seed
             self._clock.set_(saved.steps, settled=not self._topology.unsettled(self.method))
             self._expect_()
 
         # All reading and checking comes before the first change: a state that does not fit leaves
         # this run as it was, and one that does is taken over whole.
-        self._topology.load_state_dict(state["layers"], self._before, resume)
+        layers = under_names(state["layers"], [layer.name for layer in self._topology.layers])
+        self._topology.load_state_dict(layers, self._before, resume)
         if saved.total_steps != self.total_steps:
             logger.warning(
                 "resumed with total_steps=%d, saved with %d: schedules differ from the saved run's",
@@ -317,7 +316,7 @@ class Sparsifier:
         self._handles = [
             self._optimizer.register_step_pre_hook(untraced(self._before_step)),
             self._optimizer.register_step_post_hook(untraced(self._after_step)),
-            watch_others(self, self._optimizer),
+            watch_others(self._guard, self._optimizer),
         ]
         LIVE.add(self._gradients)
 
@@ -328,8 +327,8 @@ class Sparsifier:
         # A step that raised (a closure that failed, say) never came to the post-hook: what it had
         # hidden is given back first.
         self._gradients.begin()
-        self._stepping = True
-        if self._topology.touched:
+        self._guard.stepping = True
+        if self._topology.seen.touched:
             self._mend_()
         # The hook is called with the arguments of step(): args[0] is the optimizer, args[1] the
         # closure.
@@ -374,8 +373,8 @@ class Sparsifier:
         # Momentum and weight decay have just moved weights outside the mask; so has the step of a
         # parent class, which is not counted.
         self._topology.apply_()
-        self._mask_copies_()
-        self._stepping = False
+        self._guard.mask_copies_()
+        self._guard.stepping = False
         if not self._clock.end_(optimizer):
             return
         # Running averages read what was kept aside, which forget() drops.
@@ -395,56 +394,9 @@ class Sparsifier:
             self._topology.check_slots(self._optimizer, self.method.on_grow)
             self._looks -= 1
 
-    # ------------------------------------------------------------------ what others do
-
-    def after_other(self, other: Optimizer) -> None:
-        """Mask weights that another optimizer has just moved; it runs after each of its steps."""
-        if not holds(other, {id(weight) for weight in self._topology.present()}):
-            return
-        self._topology.apply_()
-        # One inside the driver, or around it (SAM), is part of the same step.
-        if self._stepping or wraps(other, self._optimizer):
-            return
-        self._warn(
-            f"another {type(other).__name__}",
-            f"{type(other).__name__} steps {self._topology.layers[0].name} or other weights whose "
-            f"topology another optimizer ({type(self._optimizer).__name__}) drives: they stay "
-            "masked, but no update is made. If it was built anew, call sparse.remove() and sparse "
-            "= regrow.sparsify(model, optimizer, method, total_steps=..., state="
-            "sparse.state_dict()) with it",
-        )
-
     def _mend_(self) -> None:
-        """Set weights to zero that others wrote outside the masks, and say so."""
-        if not self._handles:
-            return  # after remove() weights are free to move
-        strays = self._topology.strays()
-        if self._topology.touched:
-            self._topology.collect_()
-            weights = {layer.name: weight for layer, weight in self._topology.pairs()}
-            require_held(self._optimizer, weights)
-        if not strays:
-            return
-        self._topology.apply_()
-        self._warn(
-            "strays",
-            "; ".join(f"{name}: {n} weights outside its mask" for name, n in strays.items())
-            + " were written since the last step by something else than the optimizer's step "
-            "(a loaded state, an initialisation, a merge, an average, a replaced layer), and are "
-            "set to zero again; passes in between have seen them. If it is a sparse run's "
-            "checkpoint, call sparse.load_state_dict() with its topology; else call "
-            "sparse.apply_to_(model) where they are written",
-        )
-
-    def _warn(self, kind: str, message: str) -> None:
-        if kind not in self._warned:
-            self._warned.add(kind)
-            logger.warning(message)
-
-    def _mask_copies_(self) -> None:
-        """Mask what an optimizer makes weights of: schedule-free's z, Lookahead's slow weights."""
-        if keeps_copies(self._optimizer):
-            self._topology.mask_copies_(lambda weight: weight_copies(self._optimizer, weight))
+        if self._handles:  # after remove() weights are free to move
+            self._guard.mend_()
 
     def _expect_(self) -> None:
         """Tell the layers what the next step will read, should they have to gather it."""
@@ -471,7 +423,7 @@ class Sparsifier:
             lambda name, role: seeded_generator(self.seed, name, number, role),
             record,
         )
-        self._mask_copies_()
+        self._guard.mask_copies_()
         return self.history[number] if len(self.history) > number else None
 
     def __getstate__(self) -> dict[str, Any]:

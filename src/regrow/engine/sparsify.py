@@ -14,23 +14,26 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.backends import MASKED, find_backend
+from regrow.engine.checks import check_integer
+from regrow.engine.dimensions import keep_dimensions_
+from regrow.engine.first_values import first_values
 from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
 from regrow.engine.layouts import turned
 from regrow.engine.method import Method
 from regrow.engine.moments import check_slots
-from regrow.engine.others import exchanges_weights, minds_no_gradients
+from regrow.engine.optimizers import exchanges_weights, minds_no_gradients, steps_in_backward
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.ranks import replicas
-from regrow.engine.saved import read_counts
+from regrow.engine.saved import check_names, read_counts
 from regrow.engine.selection import seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.sparsifier import Sparsifier
-from regrow.engine.topology import Topology, check_names
+from regrow.engine.topology import Topology
 from regrow.engine.whole import unchanged_on_error
-from regrow.engine.wrappers import unwrap
+from regrow.engine.wrappers import under_names, unwrap
 
 __all__ = ["driver", "sparsify"]
 
@@ -94,9 +97,9 @@ def sparsify(
     Raises:
         TypeError: an argument is of another type.
         ValueError: an argument is out of range, a glob matches nothing, the optimizer does not hold
-            a weight or keeps state that grown weights cannot be given a first value in, a weight
-            has 8 bits, or the model is sparse already. The model is then as it was, whatever was
-            raised: also by Ctrl-C or for want of memory.
+            a weight, moves weights inside ``backward()`` or keeps state that grown weights cannot
+            be given a first value in, a weight has 8 bits, or the model is sparse already. The
+            model is then as it was, whatever was raised: also by Ctrl-C or for want of memory.
 
     Example:
         >>> import regrow
@@ -111,6 +114,7 @@ def sparsify(
     total_steps, seed = _check_run(method, total_steps, seed)
     backend = find_backend(execution)
     inner, optimizer = unwrap(model), driver(optimizer)
+    keep_dimensions_(inner)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
     _check_dtypes(weights)
@@ -124,6 +128,7 @@ def sparsify(
     first: dict[str, Tensor] = {}
     if state is not None:
         read_progress(state, method.name)
+        state = {**state, "layers": under_names(state["layers"], list(weights))}
         check_names(state["layers"], list(weights))
         # A start may have chosen other counts than the allocation gives; those it chose are in the
         # state.
@@ -172,7 +177,7 @@ def sparsify(
             layers |= backend.convert(model, optimizer, method, plan, seed, first, saved)
         topology = Topology(inner, [layers[layer.name] for layer in plan.layers])
         logger.info("%s\n%s", method, plan)
-        before = topology.values() if state is None else {}
+        before = first_values(topology.pairs()) if state is None else {}
         if rescale and state is None:
             topology.apply_()
             topology.rescale_()
@@ -229,13 +234,7 @@ def _check_replaceable(model: nn.Module, names: list[str], held: Mapping[str, Te
 
 def _with_counts(plan: Plan, units: Mapping[str, Tensor]) -> Plan:
     """Return the plan with as many units in each layer as were chosen."""
-    layers = []
-    for layer in plan.layers:
-        n = int(units[layer.name].sum())
-        if layer.final in (layer.initial, n):
-            layers.append(_recounted(layer, n, n))
-        else:
-            layers.append(replace(layer, initial=n, initial_density=n / layer.units))
+    layers = [_counted(layer, int(units[layer.name].sum())) for layer in plan.layers]
     return Plan(tuple(layers), plan.skipped)
 
 
@@ -243,8 +242,16 @@ def _with_saved_counts(plan: Plan, method: Method, saved: Mapping[str, Any]) -> 
     """Return the plan with the counts that a start had chosen when the state was saved."""
     if method.start is None:
         return plan
-    layers = [_recounted(layer, *read_counts(layer, saved[layer.name])) for layer in plan.layers]
+    layers = [_counted(layer, read_counts(layer, saved[layer.name])[0]) for layer in plan.layers]
     return Plan(tuple(layers), plan.skipped)
+
+
+def _counted(layer: PlannedLayer, n: int) -> PlannedLayer:
+    """Return a layer that begins with n units, and ends with them unless its density moves."""
+    chosen = replace(layer, initial=n, initial_density=n / layer.units)
+    if layer.final in (layer.initial, n):
+        return replace(chosen, final=n, final_density=n / layer.units)
+    return chosen
 
 
 def _as_saved(plan: Plan, saved: Mapping[str, str]) -> Plan:
@@ -258,31 +265,20 @@ def _as_saved(plan: Plan, saved: Mapping[str, str]) -> Plan:
     )
 
 
-def _recounted(layer: PlannedLayer, initial: int, final: int) -> PlannedLayer:
-    return replace(
-        layer,
-        initial=initial,
-        final=final,
-        initial_density=initial / layer.units,
-        final_density=final / layer.units,
-    )
-
-
 def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
     """Return the length of the run and the seed as Python's own numbers."""
     if not isinstance(method, Method):
         raise TypeError(f"method={method!r}: a method is needed, such as regrow.RigL(density=0.1)")
-    if isinstance(seed, bool) or not isinstance(seed, SupportsIndex):
-        raise TypeError(f"seed={seed!r}: an integer is needed")
+    seed = check_integer(seed, "seed")
     if isinstance(total_steps, bool) or not isinstance(total_steps, SupportsIndex):
         raise TypeError(f"total_steps={total_steps!r}: a number of optimizer steps is needed")
     if total_steps < 1:
         raise ValueError(f"total_steps={total_steps}: must be at least 1")
-    return index(total_steps), index(seed)
+    return index(total_steps), seed
 
 
 def driver(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer whose hooks run: Accelerate's wrapper has none, and steps another.
+    """Return the optimizer whose hooks run: wrappers of Accelerate and Fabric step another.
 
     SAM's ``first_step()`` and ``second_step()`` are no steps to torch; that of its base is.
     """
@@ -292,7 +288,10 @@ def driver(optimizer: Optimizer) -> Optimizer:
     inner = getattr(optimizer, "optimizer", None)
     if not isinstance(optimizer, Optimizer) or not isinstance(inner, Optimizer):
         return optimizer
-    return optimizer if hasattr(optimizer, "_optimizer_step_pre_hooks") else driver(inner)
+    # Fabric's passes every attribute on, the hooks too: it is the inner one that steps.
+    hooks = getattr(optimizer, "_optimizer_step_pre_hooks", None)
+    own = hooks is not None and hooks is not inner._optimizer_step_pre_hooks
+    return optimizer if own else driver(inner)
 
 
 def _check_dtypes(weights: Mapping[str, Tensor]) -> None:
@@ -309,6 +308,11 @@ def _check_dtypes(weights: Mapping[str, Tensor]) -> None:
 def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer={optimizer!r}: a torch.optim.Optimizer is needed")
+    if reason := steps_in_backward(optimizer):
+        raise ValueError(
+            f"optimizer: {reason}: weights move inside backward(), where no topology follows them. "
+            "Use one optimizer that moves all weights in its step(), such as AdamW"
+        )
     # By identity: tensors compare entry by entry, and a model moved after its optimizer was built
     # may hold other tensors under the same names.
     holds = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -85,7 +85,7 @@ class ReservingLayer(MaskedLayer):
             share = self.mask + (self.backward - self.mask) / self.mask.mean()
             weight.grad.add_(self.penalty * weight * share * (1 if scale is None else scale))
 
-    def apply_(self, weight: Tensor) -> None:
+    def apply_(self, weight: Tensor, active: Tensor | None = None) -> None:
         """Put aside what is not active; weights outside the backward set as they were before."""
         if self._together:
             # Only the backward set learns. What momentum and decay did to all others is undone.

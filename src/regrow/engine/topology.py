@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,17 +17,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from regrow.engine.finite import check_finite
+from regrow.engine.first_values import put_back_
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.method import Method
-from regrow.engine.moments import OnGrow, check_slots, momentum, requantise_, restart_, slots
-from regrow.engine.presence import Place, find, places
+from regrow.engine.moments import OnGrow, check_slots, momentum, requantise_, restarting, slots
+from regrow.engine.presence import find
+from regrow.engine.saved import check_names
 from regrow.engine.scores import Role, Score, Signals
-from regrow.engine.sharding import agree_on, local, whole
+from regrow.engine.sharding import local, whole
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.update import Moves, UpdateView
 from regrow.engine.whole import finish
+from regrow.engine.written import Seen
 
-__all__ = ["LayerChange", "Topology", "check_finite", "check_names"]
+__all__ = ["LayerChange", "Topology"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,9 @@ class Topology:
     Args:
         model: the user's own module.
         layers: one for each sparse weight.
+
+    Attributes:
+        seen: tells whether a weight was written or exchanged since a write of this topology.
     """
 
     def __init__(self, model: nn.Module, layers: list[SparseLayer]) -> None:
@@ -68,8 +76,11 @@ class Topology:
 
     def present(self) -> list[nn.Parameter]:
         """Return those of the weights that the model still has, should parts have been replaced."""
-        parameters = dict(self.model.named_parameters())
-        return [parameters[layer.name] for layer in self.layers if layer.name in parameters]
+        found = []
+        for layer in self.layers:
+            with suppress(RuntimeError):
+                found.append(find(self.model, layer.name))
+        return found
 
     def kept(self) -> dict[str, Tensor]:
         """Return the weights that take part in the forward pass; bool tensors by name."""
@@ -93,54 +104,14 @@ class Topology:
         ]
         self._weights: list[Tensor] = [weight for weight, _ in masked]
         self._masks = [local(mask) for _, mask in masked]
-        # What is looked at before every step: where weights hang, and how often they were written.
-        self._places: list[Place] = places(self.model, [layer.name for layer, _ in pairs])
-        self._watched: list[Tensor] = self._weights + [weight for _, weight in self._special]
-        self.note_()
-
-    # ------------------------------------------------------------------ written by others
-
-    def note_(self) -> None:
-        """Remember how often each weight was written: what comes on top is others' doing."""
-        self._marks = [_mark(weight) for weight in self._watched]
-
-    def values(self) -> dict[str, Tensor]:
-        """Copy the weights that masks will change."""
-        masked = [(one, w) for one, w in self.pairs() if isinstance(one, MaskedLayer)]
-        return {layer.name: w.detach().clone() for layer, w in masked if not layer.full}
-
-    @torch.no_grad()
-    def put_back_(self, values: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
-        """Write weights back that are still as the first masks left them, if the masks change."""
-        for layer, weight in self.pairs():
-            if layer.name not in values or not isinstance(layer, MaskedLayer):
-                continue
-            # A layer that took no part in training has the same masks and weights in every run:
-            # its weights may have been loaded, and nothing is wanted back.
-            if torch.equal(whole(layer.mask).cpu() != 0, masks[layer.name].cpu()):
-                continue
-            # By content: state dicts of sharded models are loaded past version counters.
-            masked = values[layer.name].clone()
-            layer.apply_(masked)
-            scaled = masked.clone()
-            layer.rescale_(scaled, (layer.planned.units / layer.active) ** 0.5)
-            if any(torch.equal(local(weight), local(left)) for left in (masked, scaled)):
-                local(weight).copy_(local(values[layer.name]))
+        self._forms = [_form(mask) for mask in self._masks]
+        watched = self._weights + [weight for _, weight in self._special]
+        self.seen = Seen(self.model, [layer.name for layer, _ in pairs], watched)
 
     def check_loaded(self) -> None:
         """Raise RuntimeError if a loaded state wants values of a weight that are gone."""
         for layer, weight in self.pairs():
             layer.check_loaded(weight)
-
-    @property
-    def touched(self) -> bool:
-        """Whether, since a write of this topology, a weight was written or exchanged."""
-        return self.written or any(held.get(key) is not was for held, key, was in self._places)
-
-    @property
-    def written(self) -> bool:
-        """Whether a weight was written since a write of this topology."""
-        return [_mark(weight) for weight in self._watched] != self._marks
 
     @torch.no_grad()
     def strays(self) -> dict[str, int]:
@@ -159,6 +130,14 @@ class Topology:
         return {name: n for name, n in zip(found, numbers, strict=True) if n}
 
     @torch.no_grad()
+    def clear_(self, names: Collection[str]) -> None:
+        """Apply the masks to weights of which some are outside: NaN times zero would be NaN."""
+        for layer, weight in self.pairs():
+            if layer.name in names and isinstance(layer, MaskedLayer):
+                local(weight).masked_fill_(local(layer.mask) == 0, 0)
+        self.apply_()
+
+    @torch.no_grad()
     def mask_copies_(self, copies: Callable[[Tensor], list[Tensor]]) -> None:
         """Mask what an optimizer keeps of the weights, as weights are masked."""
         for layer, weight in self.pairs():
@@ -168,23 +147,20 @@ class Topology:
     @torch.no_grad()
     def apply_(self) -> None:
         """Multiply the weights by their masks: all that an ordinary step costs."""
-        weights = [local(weight) for weight in self._weights]
+        weights = (
+            [local(weight) for weight in self._weights] if self.seen.sharded else self._weights
+        )
         # A model may have been moved by .to() or .half() since; to compare is far cheaper than to
         # collect anew at every step.
-        if any(
-            weight.device != mask.device
-            or weight.dtype != mask.dtype
-            or weight.stride() != mask.stride()
-            for weight, mask in zip(weights, self._masks, strict=True)
-        ):
+        if [_form(weight) for weight in weights] != self._forms:
             self.collect_()
+            weights = [local(weight) for weight in self._weights]
         if weights:
             torch._foreach_mul_(weights, self._masks)
         for layer, weight in self._special:
             layer.apply_(weight)
-        self.note_()
+        self.seen.note_()
 
-    @torch.no_grad()
     def settle_(self, optimizer: Optimizer) -> None:
         """Let optimizer state follow weights that a loaded model state has put elsewhere.
 
@@ -202,7 +178,7 @@ class Topology:
         """Multiply active weights by 1/√density, layer by layer."""
         for layer, weight in self.pairs():
             layer.rescale_(weight, (layer.planned.units / layer.active) ** 0.5)
-        self.note_()
+        self.seen.note_()
 
     @property
     def prepares(self) -> bool:
@@ -328,7 +304,7 @@ class Topology:
             writes += [
                 layer.committing(proposed[layer.name], weight, moments, method.on_grow),
                 partial(requantise_, optimizer, weight, moments),
-                partial(restart_, optimizer, weight),
+                restarting(optimizer, weight, changes[layer.name].active if layer.stored else None),
                 partial(setattr, layer, "active", changes[layer.name].active),
             ]
         # A mask that was full may hold zeros now, or the other way round.
@@ -411,16 +387,12 @@ class Topology:
             layer.loading(state[layer.name], masks[layer.name], weight)
             for layer, weight in self.pairs()
         ]
-        finish([lambda: self.put_back_(before or {}, masks), *loads, self.collect_, then])
+        finish([lambda: put_back_(self.pairs(), before or {}, masks), *loads, self.collect_, then])
 
 
-def _mark(weight: Tensor) -> tuple[int, int]:
-    """Return what changes when a weight is written in place, or given other values by ``.data =``.
-
-    A write in place *through* ``.data`` changes neither.
-    """
-    part = local(weight)
-    return part._version, part.data_ptr()
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what a mask must have in common with its weight, to be multiplied in one kernel."""
+    return tensor.dtype, tensor.device, tensor.stride()
 
 
 def _seen(
@@ -437,49 +409,6 @@ def _seen(
         gradient=gradient if "gradient" in read else None,
         momentum=momentum(optimizer, weight) if "momentum" in read else None,
     )
-
-
-def check_names(state: Any, names: list[str]) -> None:
-    """Raise ValueError unless a saved state is of these layers.
-
-    Example:
-        >>> check_names({"fc.weight": {}}, ["fc.weight"])
-    """
-    saved = list(state) if isinstance(state, Mapping) else state
-    if saved != names:
-        raise ValueError(
-            f"state: it has masks of {saved}, but {names} are sparse here: "
-            "use the same model, include and exclude"
-        )
-
-
-def check_finite(
-    tensors: Mapping[str, Tensor], what: str, outcome: str = "nothing was changed"
-) -> None:
-    """Raise FloatingPointError if any value is NaN or infinite; the device is asked once.
-
-    Args:
-        tensors: by name.
-        what: they are, for the error.
-        outcome: what has come of the update until now, for the error.
-
-    Example:
-        >>> check_finite({"a": torch.ones(2)}, "weight")
-    """
-    parts = {name: local(tensor.detach()) for name, tensor in tensors.items()}
-    # A sum is the cheapest question; only if one is not finite, every value is looked at.
-    bad = agree_on(tensors, {name: _sum(part).isfinite() for name, part in parts.items()})
-    if bad:
-        bad = agree_on(tensors, {name: part.isfinite().all() for name, part in parts.items()})
-    if bad:
-        raise FloatingPointError(
-            f"topology update: the {what} of {', '.join(bad)} holds NaN or infinite values; "
-            f"{outcome}. Lower the learning rate, or skip such steps (as GradScaler does)"
-        )
-
-
-def _sum(tensor: Tensor) -> Tensor:
-    return tensor.sum(dtype=torch.float32 if tensor.element_size() < 4 else None)
 
 
 def _count_changes(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.others import inside
+from regrow.engine.optimizers import inside
 from regrow.engine.sharding import local
 
 __all__ = ["finish", "unchanged_on_error"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,7 +82,10 @@ def _faster(
     dense, stored = times["masked"].median, times[execution].median
     clearly = times[execution].clearly_below(times["masked"])
     chosen = execution if clearly and stored < _GAIN * dense else "masked"
-    return chosen, f"a step takes {stored * 1e3:.2f} ms as {execution}, {dense * 1e3:.2f} ms masked"
+    why = f"a step takes {stored * 1e3:.2f} ms as {execution}, {dense * 1e3:.2f} ms masked"
+    if _another(optimizer, [nn.Parameter(torch.zeros(1))]) is None:
+        why += f", without that of the optimizer: another {type(optimizer).__name__} cannot be made"
+    return chosen, why
 
 
 def time_layer(
@@ -124,12 +127,8 @@ def _step_of(
         for call in calls
     ]
     gradients = [torch.randn_like(layer(x)) for x in inputs]
-    try:
-        # The optimizer's step is part of what sparse layers save: its state has one entry a
-        # nonzero.
-        own: Optimizer | None = type(optimizer)(layer.parameters(), **optimizer.defaults)
-    except TypeError:  # an optimizer of another make: its step is left out on both sides
-        own = None
+    # The optimizer's step is part of what sparse layers save: its state has one entry a nonzero.
+    own = _another(optimizer, layer.parameters())
 
     def step() -> None:
         layer.zero_grad()
@@ -142,6 +141,14 @@ def _step_of(
             weight.data.mul_(mask)
 
     return step
+
+
+def _another(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Optimizer | None:
+    """Make an optimizer of the same kind and options, or None where it takes other arguments."""
+    try:
+        return type(optimizer)(parameters, **optimizer.defaults)
+    except TypeError:
+        return None
 
 
 def layer_calls(model: nn.Module, names: list[str], inputs: Any) -> dict[str, list[Call]]:

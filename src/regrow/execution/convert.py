@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from regrow.engine.dynamic import Dynamic
 from regrow.engine.method import Method
 from regrow.engine.moments import slots
-from regrow.engine.others import inside
+from regrow.engine.optimizers import inside
 from regrow.engine.patterns import Block, Element, Pattern
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.scores import Gradient, Random

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regrow.engine.moments import SQUARES, OnGrow
 from regrow.engine.patterns import Block, Element, Pattern
@@ -27,7 +27,7 @@ from regrow.engine.whole import finish
 from regrow.execution.growth import highest
 from regrow.execution.heap import give_back
 from regrow.execution.positions import locate, mark, merge, narrow
-from regrow.execution.stored_module import StoredModule
+from regrow.execution.stored_module import StoredModule, left_behind_, on_its_own_
 
 __all__ = ["StoredExchange", "StoredLayer"]
 
@@ -108,6 +108,10 @@ class StoredLayer(SparseLayer):
         self._made: int | None = module.weight._version
         self._moved: int | None = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        on_its_own_(self.module)
+
     # ------------------------------------------------------------------ what it tells
 
     def units(self) -> Tensor:
@@ -177,6 +181,12 @@ class StoredLayer(SparseLayer):
             RuntimeError: no backward pass was captured.
             FloatingPointError: the dense gradient is NaN or infinite.
         """
+        try:
+            return self._highest(score, k, taken)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"layer {self.name}: {error}") from error
+
+    def _highest(self, score: Score, k: int, taken: npt.NDArray[np.integer[Any]]) -> Tensor:
         shape = self.planned.shape
         side = self.pattern.size if isinstance(self.pattern, Block) else 1
         columns = self.pattern.units((side, *shape[1:]))
@@ -223,6 +233,7 @@ class StoredLayer(SparseLayer):
             self.running = {}
             self.module.release()
             mark(self._ever, units)
+            left_behind_(self.module)
             # For small layers the call takes longer than the memory is worth.
             if len(units) >= _MANY:
                 give_back()
@@ -236,6 +247,29 @@ class StoredLayer(SparseLayer):
             _write_(tensor, values)
         self.module.weight.grad = None  # it belongs to the weights as they were
         self.module.set_topology_(index)
+
+    def apply_to_(self, module: nn.Module, weight: Tensor) -> None:
+        """Move the weights of a copy of the layer to where they are here; zeros where it had none.
+
+        Args:
+            module: a copy from before an update, such as an average; or the same layer, dense.
+            weight: its weight.
+        """
+        if not isinstance(module, StoredModule):
+            super().apply_to_(module, weight)
+            return
+        before, after = narrow(module.positions.cpu(), self.planned.units), self.units()
+        if torch.equal(before, after):
+            return
+        if len(before) != len(weight):
+            raise ValueError(
+                f"{self.name}: the copy has {len(weight)} weights at {len(before)} positions; "
+                "averages of stored layers must be moved by apply_to_() after every update"
+            )
+        moved = _moving(before, after)(weight.detach(), 0.0)
+        index = module.index_of(after)
+        module.stale = None
+        finish([lambda: _write_(weight, moved), lambda: module.set_topology_(index)])
 
     # ------------------------------------------------------------------ positions that were loaded
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+import weakref
 from abc import abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["DENSE_WAY", "StoredModule"]
+__all__ = ["DENSE_WAY", "StoredModule", "left_behind_", "on_its_own_"]
+
+logger = logging.getLogger("regrow")
 
 DENSE_WAY = (
     "give the dense model the weights and export that: "
@@ -24,10 +29,12 @@ class StoredModule(nn.Module):
         loads: how often a loaded state has put the weights elsewhere.
         came_from: the positions that optimizer state belongs to which has not followed since; None
             where it belongs to the present ones.
+        stale: of a copy whose original has moved since: how often its weight was then written.
     """
 
     weight: nn.Parameter
     bias: nn.Parameter | None
+    stale: int | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,6 +42,19 @@ class StoredModule(nn.Module):
         self.loads = 0
         self.came_from: Tensor | None = None
         self._captured: list[tuple[Tensor, Tensor]] = []  # inputs and output gradients
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StoredModule:
+        """Copy the module, and remember the copy: it may become an average of weights."""
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        twin.__setstate__(copy.deepcopy(self.__reduce_ex__(4)[2], memo))  # type: ignore[no-untyped-call]
+        twin.stale = None
+        _COPIES.setdefault(self, weakref.WeakSet()).add(twin)
+        return twin
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.stale = None  # values come with their positions
+        super()._load_from_state_dict(*args)
 
     @property
     @abstractmethod
@@ -101,3 +121,39 @@ class StoredModule(nn.Module):
     @abstractmethod
     def computed_by(self) -> str:
         """Name the kernels in use."""
+
+
+# Living copies of each module, as averages of weights are.
+_COPIES: weakref.WeakKeyDictionary[StoredModule, weakref.WeakSet[StoredModule]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def left_behind_(module: StoredModule) -> None:
+    """Note that a module has moved, and that its copies have not: should one be averaged on."""
+    for twin in _COPIES.get(module, ()):
+        if twin.stale is None:
+            twin.stale = twin.weight._version
+            twin._forward_pre_hooks.setdefault(_KEY, _look)
+
+
+def on_its_own_(module: StoredModule) -> None:
+    """Note that a copy has a topology of its own, that moves it."""
+    for twins in _COPIES.values():
+        twins.discard(module)
+
+
+_KEY = -1  # of our hook among a module's, whose keys count from 0; so it is there once
+
+
+def _look(module: StoredModule, _: Any) -> None:
+    """Warn once if a copy was written after its original had moved."""
+    if module.stale is not None and module.weight._version != module.stale:
+        module.stale = None
+        logger.warning(
+            "a copy of a stored layer (%s) was written after the topology of its original had "
+            "moved: if it is an average, it mixes weights of other positions; call "
+            "sparse.apply_to_(average) after every update, before more is averaged, or use "
+            "execution='masked'",
+            type(module).__name__,
+        )

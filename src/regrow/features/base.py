@@ -18,10 +18,11 @@ from torch import Tensor
 from regrow.engine.method import Dense, Method
 from regrow.engine.methods import METHODS
 from regrow.engine.selection import top_k
+from regrow.features.copies import Groups, best_of_copies
 from regrow.features.elimination import Elimination
 from regrow.features.encoding import split
 from regrow.features.ensemble import EnsembleSetting
-from regrow.features.inputs import Floats, Inputs
+from regrow.features.inputs import Floats, Inputs, unit_of
 from regrow.features.recipe import Importance, Recipe
 from regrow.features.targets import Targets
 from regrow.features.training import train
@@ -113,6 +114,7 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         targets: Targets,
         weights: Floats,
         groups: Tensor,
+        copies: Groups,
         wanted: int | None,
         generator: torch.Generator,
     ) -> None:
@@ -123,6 +125,7 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
             targets: of its rows.
             weights: of its rows.
             groups: int64, shape (n,): rows are held out of each alike.
+            copies: by column, a number: the same for exact copies.
             wanted: K.
             generator: draws everything.
         """
@@ -131,13 +134,14 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         held_out = torch.empty(0, dtype=torch.int64)
         if wanted is None or self.early_stopping:
             held_out = split(groups, weights, self.validation_fraction, generator)
-        shares = torch.from_numpy(weights.astype(np.float32))
+        shares = torch.from_numpy((weights * unit_of(weights)).astype(np.float32))
         given = (inputs, targets, shares, held_out)
         scores = np.zeros(self.n_features_in_)
         live = inputs.live
         rank = self._ranked_by_ensemble if self.method == "ensemble" else self._ranked_by_perceptron
         scores[live], self.n_iter_ = rank(given, wanted, generator)
-        self._set_fitted_(scores, smallest_good(self.history_) if wanted is None else wanted)
+        wanted = smallest_good(self.history_) if wanted is None else wanted
+        self._set_fitted_(np.where(best_of_copies(scores, copies), scores, 0.0), wanted)
 
     def _ranked_by_ensemble(
         self, given: Given, wanted: int | None, generator: torch.Generator
@@ -215,6 +219,14 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
         return checked
+
+    @staticmethod
+    def _summed(X: Any) -> Any:
+        """Return a CSR table whose repeated entries are summed, as they are in any other form."""
+        if hasattr(X, "tocsr") and not X.has_canonical_format:
+            X = X.copy()
+            X.sum_duplicates()
+        return X
 
 
 def smallest_good(history: list[dict[str, Any]]) -> int:

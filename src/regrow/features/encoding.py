@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
-from regrow.features.inputs import Floats
+from regrow.features.inputs import ROUNDED, Floats, unit_of, units
 from regrow.features.targets import Values
 
 __all__ = [
@@ -33,8 +34,17 @@ __all__ = [
 Task = Literal["auto", "classification", "regression"]
 
 
+_FEW = 20  # different whole numbers that "auto" takes for classes
+
+
 def task_of(y: npt.NDArray[Any], task: Task) -> Literal["classification", "regression"]:
-    """Tell what is to be predicted; "auto": numbers if any is no integer, or there are columns.
+    """Tell what is to be predicted; "auto" tells it from the targets, or asks.
+
+    Words and booleans are classes. Fractions are numbers, and so are several columns. Whole numbers
+    are classes if there are at most 20 different ones; more may be either (26 letters, 28 ages).
+
+    Raises:
+        ValueError: "auto", and there are more than 20 different whole numbers.
 
     Example:
         >>> task_of(np.array([0.5, 1.0]), "auto"), task_of(np.array(["a", "b"]), "auto")
@@ -44,8 +54,14 @@ def task_of(y: npt.NDArray[Any], task: Task) -> Literal["classification", "regre
         return task
     if y.ndim == 2 and y.shape[1] > 1:
         return "regression"
-    fractions = y.dtype.kind == "f" and bool(np.any(y != np.floor(y)))
-    return "regression" if fractions else "classification"
+    if y.dtype.kind == "f" and bool(np.any(y != np.floor(y))):
+        return "regression"
+    if y.dtype.kind in "iufmM" and (different := len(np.unique(y))) > _FEW:
+        raise ValueError(
+            f"task='auto': y holds {different} different whole numbers, which may be classes or "
+            "amounts; say task='classification' or task='regression'"
+        )
+    return "classification"
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,7 @@ class Encoding:
     Args:
         classes: ascending; None where numbers are predicted.
         scale: mean and standard deviation of the numbers, each of shape (C,); None for classes.
+        varied: whether there is anything to be told of the numbers.
 
     Example:
         >>> encoding = Encoding.of(np.array(["b", "a"]), "auto", np.ones(2))
@@ -64,6 +81,7 @@ class Encoding:
 
     classes: npt.NDArray[Any] | None
     scale: tuple[Floats, Floats] | None = None
+    varied: bool = True
 
     @classmethod
     def of(cls, y: npt.NDArray[Any], task: Task, weights: Floats, classes: Any = None) -> Self:
@@ -79,16 +97,22 @@ class Encoding:
             ValueError: there is only one class.
         """
         if task_of(y, task) == "regression":
-            numbers = _columns(y)
-            mean = np.average(numbers, axis=0, weights=weights)
-            std = np.sqrt(np.average((numbers - mean) ** 2, axis=0, weights=weights))
-            return cls(None, (mean, np.where(std > 0, std, 1.0)))
+            numbers, weights = _columns(y), weights * unit_of(weights)
+            unit = units(np.abs(numbers).max(axis=0))
+            mean = np.average(numbers * unit, axis=0, weights=weights)
+            std = np.sqrt(np.average((numbers * unit - mean) ** 2, axis=0, weights=weights))
+            varies = std > ROUNDED * np.abs(mean)
+            return cls(None, (mean / unit, np.where(varies, std / unit, 1.0)), bool(varies.any()))
+        labels = np.asarray(_flat(y)[weights > 0] if classes is None else classes)
+        if len({str if isinstance(one, str) else float for one in labels.tolist()}) > 1:
+            raise TypeError("y holds labels of several types: make all of them words, or none")
         check_classification_targets(y)
-        known = np.unique(_flat(y)[weights > 0] if classes is None else classes)
+        known = np.unique(labels)
         if len(known) < 2:
             raise ValueError(
                 "a selector needs samples of at least 2 classes in the data, but the data contains "
-                f"only one class: {known[0]!r}"
+                f"only one class: {known[0]!r}; of numbers say task='regression', and of a part of "
+                "a table all classes= there are"
             )
         return cls(known)
 
@@ -107,7 +131,8 @@ class Encoding:
         labels, known = _flat(y), self.classes
         if unknown := set(labels[weights > 0].tolist()) - set(known.tolist()):
             raise ValueError(
-                f"y holds {sorted(unknown)}, which are not among classes={known.tolist()}"
+                f"y holds {sorted(unknown)}, which are not among classes={known.tolist()}: give "
+                "all classes at the first part, or task='regression' if these are numbers"
             )
         codes = np.searchsorted(known, labels).clip(max=len(known) - 1)
         if smoothing == "auto":
@@ -136,8 +161,7 @@ def _flat(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def check_count(n_features_to_select: int | float | None, n_features: int) -> int | None:
     """Return how many of the features are wanted; None: that is to be found out.
 
-    Raises:
-        ValueError: more than there are.
+    More than there are is all of them, and a warning, as in scikit-learn's own selectors.
 
     Example:
         >>> check_count(0.5, 9), check_count(3, 9)
@@ -149,10 +173,13 @@ def check_count(n_features_to_select: int | float | None, n_features: int) -> in
     if not isinstance(wanted, Integral):
         return max(int(wanted * n_features), 1)
     if wanted > n_features:
-        raise ValueError(
-            f"n_features_to_select={wanted} must be <= n_features={n_features}: choose fewer"
+        warnings.warn(
+            f"Found n_features_to_select={wanted} > n_features={n_features}. There will be no "
+            "feature selection and all features will be kept.",
+            UserWarning,
+            stacklevel=3,
         )
-    return int(wanted)
+    return min(int(wanted), n_features)
 
 
 def split(groups: Tensor, weights: Floats, share: float, generator: torch.Generator) -> Tensor:

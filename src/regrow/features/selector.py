@@ -14,8 +14,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from regrow.features.base import BaseSparseSelector
+from regrow.features.copies import alike, best_of_copies
 from regrow.features.encoding import Encoding, Task, check_count, generator_of, threads
-from regrow.features.inputs import Inputs, scaling
+from regrow.features.inputs import Floats, Inputs, scaling
 from regrow.features.stream import Stream
 
 __all__ = ["SparseFeatureSelector"]
@@ -42,8 +43,9 @@ class SparseFeatureSelector(BaseSparseSelector):
     Args:
         n_features_to_select: K: how many (int), which share (float in (0, 1]), or None: the fewest
             whose loss on held-out rows is within one standard error of the lowest.
-        task: "classification", "regression" (one or more columns of numbers), or "auto": regression
-            if any target is no integer.
+        task: "classification", "regression" (one or more columns of numbers), or "auto": words and
+            up to 20 different whole numbers are classes, fractions and several columns are numbers,
+            and more than 20 different whole numbers are asked about.
         method: "ensemble", or what moves the topology of one perceptron: a name in
             ``regrow.METHODS``, or an object such as ``regrow.RigL(density=0.1)``.
         importance: what scores an input: "mixed" (attribution and strength), "attribution",
@@ -75,7 +77,8 @@ class SparseFeatureSelector(BaseSparseSelector):
         verbose: print a line at each round, or epoch.
 
     Attributes:
-        scores_: shape (d,), higher is better; 0 for constant columns. Of the ensemble: the number
+        scores_: shape (d,), higher is better; 0 for constant columns, and for all but the best
+            of columns that are exact copies. Of the ensemble: the number
             of rounds a feature outlived, plus its standing in (0, 1) among those that left with it.
         ranking_: shape (d,), 1 is the best; among equals the lower index.
         support_: bool, shape (d,): the features that are selected.
@@ -87,8 +90,9 @@ class SparseFeatureSelector(BaseSparseSelector):
         feature_names_in_: the columns' names, where the table has names.
 
     Raises:
-        ValueError: data that scikit-learn's estimators refuse (NaN, text, one class), a parameter
-            out of range, or K above the number of features.
+        ValueError: data that scikit-learn's estimators refuse (NaN, text, one class), numbers that
+            are all equal, more than 20 different whole numbers under task="auto", weights that are
+            all zero, or a parameter out of range. K above the number of features is a warning.
 
     Example:
         >>> from sklearn.datasets import load_breast_cancer
@@ -133,6 +137,10 @@ class SparseFeatureSelector(BaseSparseSelector):
         weights = self._weights(sample_weight, X)
         wanted = check_count(self.n_features_to_select, X.shape[1])
         encoding = Encoding.of(y, self.task, weights)
+        if not encoding.varied:
+            raise ValueError(
+                "y: all numbers are equal, so that there is nothing to be told of them"
+            )
         targets = encoding.values(y, weights, self.label_smoothing)
         groups = torch.zeros(len(y), dtype=torch.int64)
         self._stream: Stream | None = None
@@ -140,7 +148,8 @@ class SparseFeatureSelector(BaseSparseSelector):
             self.classes_, groups = encoding.classes, targets.values
         with threads(self.n_jobs):
             inputs = Inputs(X, scaling(X, weights, self.clip), self.clip)
-            self._rank_(inputs, targets, weights, groups, wanted, generator_of(self.random_state))
+            generator = generator_of(self.random_state)
+            self._rank_(inputs, targets, weights, groups, alike(X), wanted, generator)
         return self
 
     @available_if(_is_ensemble)  # type: ignore[untyped-decorator]
@@ -148,49 +157,65 @@ class SparseFeatureSelector(BaseSparseSelector):
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Learn from one part of a table, and select the best features so far.
 
-        Every part is gone through once. No input leaves, since it may matter in a part to come: the
-        ranking is worse than that of :meth:`fit`, which is to be used where the table fits. There
-        is no such method unless ``method="ensemble"``; n_features_to_select=None selects half.
+        Every part is gone through once, be it of one row. No input leaves, since it may matter in a
+        part to come: the ranking is worse than that of :meth:`fit`, which is to be used where the
+        table fits. There is no such method unless ``method="ensemble"``; n_features_to_select=None
+        selects half.
 
         Args:
             X: part of the table, shape (n, d).
-            y: its targets. Numbers are standardised as those of the first part are.
+            y: its targets. Numbers are standardised as those of the first parts are, until these
+                have ``batch_size`` rows together.
             classes: all classes there are; needed at the first call if the first part lacks any.
             sample_weight: shape (n,), at least 0.
         """
         self._check_importance()
         stream: Stream | None = getattr(self, "_stream", None)
-        X, y = self._checked(X, y, reset=stream is None)
+        X, y = self._checked(X, y, reset=stream is None, least=1)
         weights = self._weights(sample_weight, X)
         wanted = check_count(self.n_features_to_select, X.shape[1])
         keep = max(X.shape[1] // 2, 1) if wanted is None else wanted
         if stream is None:
-            self._encoding = Encoding.of(y, self.task, weights, classes)
+            task = self.task if classes is None or self.task != "auto" else "classification"
+            self._encoding = Encoding.of(y, task, weights, classes)
+            self._first: list[tuple[Any, Any]] = []
             self._stream = stream = self._started(keep)
             self.history_ = []
         if self._encoding.classes is not None:
             self.classes_ = self._encoding.classes
+        else:
+            self._standardise_(y, weights)
         targets = self._encoding.values(y, weights, self.label_smoothing)
         with threads(self.n_jobs):
             scores = stream.learn_(X, targets, weights)
         self.n_iter_ = stream.steps
         self._record_({"step": self.n_iter_, "n_features": X.shape[1]})
-        self._set_fitted_(scores, keep)
+        copies = stream.copies
+        shared: Floats = np.bincount(copies, weights=scores).astype(np.float64)
+        scores = shared[copies]  # copies share what their column earns
+        self._set_fitted_(np.where(best_of_copies(scores, copies), scores, 0.0), keep)
         return self
+
+    def _standardise_(self, y: Any, weights: Any) -> None:
+        """Learn how numbers are standardised from the first parts, as long as these are few."""
+        if sum(len(targets) for targets, _ in self._first) < self.batch_size:
+            self._first.append((y, weights))
+            targets, shares = (np.concatenate(parts) for parts in zip(*self._first, strict=True))
+            self._encoding = Encoding.of(targets, "regression", shares)
 
     def _started(self, keep: int) -> Stream:
         generator = generator_of(self.random_state)
         return Stream(keep, self.batch_size, self.clip, self.importance, self._setting(), generator)
 
-    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
-        checked: tuple[Any, Any] = validate_data(
+    def _checked(self, X: Any, y: Any, *, reset: bool, least: int = 2) -> tuple[Any, Any]:
+        X, y = validate_data(
             self,
             X,
             y,
             reset=reset,
             accept_sparse="csr",
             dtype=[np.float64, np.float32],
-            ensure_min_samples=2,
+            ensure_min_samples=least,
             multi_output=True,
         )
-        return checked
+        return self._summed(X), y

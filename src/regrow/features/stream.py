@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from regrow.features.copies import Groups, alike, joined
 from regrow.features.elimination import InputScores, batches
 from regrow.features.ensemble import Ensemble, EnsembleSetting
-from regrow.features.inputs import Floats, Inputs, Scaling, scaling
+from regrow.features.inputs import ROUNDED, Floats, Inputs, Scaling, scaling, unit_of, units
 from regrow.features.targets import Targets
 
 __all__ = ["Stream", "merged"]
@@ -29,14 +30,17 @@ def merged(a: Scaling, b: Scaling, share: float) -> Scaling:
         >>> both.mean.tolist(), round(float(both.std[0]) ** 2, 6)
         ([3.0], 5.0)
     """
-    apart = b.mean - a.mean
-    mean = a.mean + share * apart
-    variances = [np.where(part.constant, 0.0, part.std**2) for part in (a, b)]
+    spreads = [np.where(part.constant, 0.0, part.std) for part in (a, b)]
+    unit = units(np.max([*spreads, np.abs(a.mean), np.abs(b.mean)], axis=0))
+    apart = b.mean * unit - a.mean * unit
+    mean = np.where(apart == 0, a.mean, (a.mean * unit + share * apart) / unit)
+    within = [(spread * unit) ** 2 for spread in spreads]
     between = share * (1 - share) * apart**2
-    variance = (1 - share) * variances[0] + share * variances[1] + between
-    constant = a.constant & b.constant & (between <= (1e-7 * mean) ** 2)
+    std = np.sqrt((1 - share) * within[0] + share * within[1] + between) / unit
+    equal = np.abs(apart) <= ROUNDED * np.abs(a.mean * unit)
+    constant = (a.constant & b.constant & equal) | (std == 0)
     shift = (1 - share) * a.shift + share * b.shift
-    return Scaling(mean, np.where(constant, 1.0, np.sqrt(variance)), shift, constant)
+    return Scaling(mean, np.where(constant, 1.0, std), shift, constant)
 
 
 class Stream:
@@ -52,6 +56,7 @@ class Stream:
 
     Attributes:
         steps: made so far.
+        copies: by column, a number: the same for those that were equal in every row so far.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Stream:
         self._ensemble: Ensemble | None = None
         self._scaling: Scaling | None = None
         self._weight = 0.0
+        self.copies: Groups = np.empty(0, dtype=np.int64)
         self.steps = 0
 
     def learn_(self, table: Any, targets: Targets, weights: Floats) -> Floats:
@@ -84,11 +90,13 @@ class Stream:
             its mean over inputs; 0 for columns that never changed.
         """
         self._measure_(table, weights)
+        found = alike(table)
+        self.copies = joined(self.copies, found) if len(self.copies) else found
         assert self._scaling is not None
         all_columns = self._scaling._replace(constant=np.zeros_like(self._scaling.constant))
         inputs = Inputs(table, all_columns, self._clip)
         ensemble = self._ensemble = self._ensemble or self._started(len(inputs.live), targets)
-        shares = torch.from_numpy(weights.astype(np.float32))
+        shares = torch.from_numpy((weights * unit_of(weights)).astype(np.float32))
         rows = shares.nonzero().squeeze(1)
         stream = batches(rows, self._batch, self._generator)
         drawn = torch.empty(self._setting.members, len(shares))

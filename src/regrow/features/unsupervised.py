@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
 from regrow.features.base import BaseSparseSelector
+from regrow.features.copies import alike
 from regrow.features.encoding import check_count, generator_of, threads
 from regrow.features.inputs import Inputs, scaling
 from regrow.features.recipe import Recipe
@@ -65,7 +66,8 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         verbose: print a line at each round, or epoch.
 
     Attributes:
-        scores_: shape (d,), higher is better; 0 for constant columns. Of the ensemble: the number
+        scores_: shape (d,), higher is better; 0 for constant columns, and for all but the best
+            of columns that are exact copies. Of the ensemble: the number
             of rounds a feature outlived, plus its standing in (0, 1) among those that left with it.
         ranking_: shape (d,), 1 is the best; among equals the lower index.
         support_: bool, shape (d,): the features that are selected.
@@ -76,8 +78,8 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         feature_names_in_: the columns' names, where the table has names.
 
     Raises:
-        ValueError: data that scikit-learn's estimators refuse (NaN, text), a parameter out of
-            range, or K above the number of features.
+        ValueError: data that scikit-learn's estimators refuse (NaN, text), weights that are all
+            zero, or a parameter out of range. K above the number of features is a warning.
 
     Example:
         >>> from sklearn.datasets import load_digits
@@ -111,6 +113,7 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         X = validate_data(
             self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2
         )
+        X = self._summed(X)
         weights = self._weights(sample_weight, X)
         wanted = check_count(self.n_features_to_select, X.shape[1])
         generator = generator_of(self.random_state)
@@ -121,7 +124,7 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
             sketch = self.n_outputs if self.method == "ensemble" else None
             targets = Reconstruction(whole, sketch, generator, mean=recipe.mean_error)
             groups = torch.zeros(X.shape[0], dtype=torch.int64)
-            self._rank_(inputs, targets, weights, groups, wanted, generator)
+            self._rank_(inputs, targets, weights, groups, alike(X), wanted, generator)
         return self
 
     def _recipe(self) -> Recipe:

@@ -15,10 +15,11 @@ from filelock import FileLock, Timeout
 
 from regrow.lab.environment import environment
 from regrow.lab.failures import failure_file, keep_failure
-from regrow.lab.files import read_json, remove_parts, write_json
+from regrow.lab.files import Damaged, remove, remove_parts, sync, write_json
 from regrow.lab.ranks import run_on_all
+from regrow.lab.record_files import CONFIG, RESULT, read_record_files, seal
 from regrow.lab.records import FAILED, RUNNING, TRIALS, packed_identities
-from regrow.lab.run import CHECKPOINT, PROGRESS, Run, Show, progress
+from regrow.lab.run import CHECKPOINT, PROGRESS, Run, Show, progress, told_number
 from regrow.lab.trial import Trial
 
 __all__ = ["Outcome", "attempt", "is_finished", "shares", "starts"]
@@ -45,15 +46,17 @@ class Outcome:
 
 
 def is_finished(trial: Trial, out: Path) -> bool:
-    """Whether the record of a trial is there, in a folder of its own or packed."""
-    there = (out / TRIALS / trial.identity / "result.json").exists()
+    """Whether the record of a trial is there, in a folder of its own or packed.
+
+    A damaged one is there, too: whoever reads it is told, and nothing takes its place unasked.
+    """
+    there = (out / TRIALS / trial.identity).exists()
     return there or trial.identity in packed_identities(out)
 
 
 def starts(trial: Trial, out: Path) -> int:
     """Count the attempts at a trial that neither finished nor failed: under way, or died."""
-    path = out / RUNNING / trial.identity / _STARTS
-    return int(read_json(path)["starts"]) if path.exists() else 0
+    return int(told_number(out / RUNNING / trial.identity / _STARTS, "starts"))
 
 
 def shares(trials: Sequence[Trial], out: Path, since: float) -> list[float]:
@@ -113,17 +116,33 @@ def _run(trial: Trial, out: Path, options: Mapping[str, Any], show: Show) -> Non
     folder = out / RUNNING / trial.identity
     folder.mkdir(exist_ok=True)
     remove_parts(folder)
-    write_json(folder / _STARTS, {"starts": starts(trial, out) + 1})
-    write_json(folder / "config.json", trial.content)
-    started = time.perf_counter()
-    result = run_on_all(trial, Run(folder, options, show=show))
-    seconds = f"{time.perf_counter() - started:.3f}"
-    write_json(folder / "environment.json", environment() | {"seconds": seconds})
-    write_json(folder / "result.json", result)
+    for name in (CONFIG, PROGRESS, _STARTS):
+        if not (folder / name).is_file():  # what lies in its place could not be replaced
+            remove(folder / name)
+    if not _is_whole(folder):  # or it was killed when only the move was left
+        write_json(folder / _STARTS, {"starts": starts(trial, out) + 1})
+        write_json(folder / CONFIG, trial.content)
+        remove(folder / RESULT)
+        started = time.perf_counter()
+        result = run_on_all(trial, Run(folder, options, show=show))
+        seconds = f"{time.perf_counter() - started:.3f}"
+        seal(folder, result, environment() | {"seconds": seconds})
     for name in (CHECKPOINT, PROGRESS, _STARTS):
-        (folder / name).unlink(missing_ok=True)
+        remove(folder / name)
+    sync(folder)
     folder.rename(out / TRIALS / trial.identity)
-    failure_file(trial, out).unlink(missing_ok=True)
+    sync(out / TRIALS)
+    with contextlib.suppress(OSError):
+        failure_file(trial, out).unlink(missing_ok=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a trial that is not yet where it counts has been recorded to its end."""
+    try:
+        read_record_files(folder)
+    except Damaged:
+        return False
+    return True
 
 
 def _failure(trial: Trial, out: Path, seconds: float) -> Outcome:

@@ -10,6 +10,7 @@ from regrow.lab.statistics import Interval
 from regrow.lab.view import NotRun, View
 
 __all__ = [
+    "UNFIT",
     "Claim",
     "Outcome",
     "Verdict",
@@ -21,6 +22,9 @@ __all__ = [
     "undecided",
     "within",
 ]
+
+UNFIT = (ValueError, LookupError, ArithmeticError, TypeError)
+"""What is raised where records are missing, or hold something else than is asked of them."""
 
 Outcome = Literal["supported", "not supported", "inconclusive"]
 SEEDS_NEEDED = 3
@@ -110,7 +114,7 @@ class Claim:
     def _decided(self, records: View) -> Verdict:
         try:
             return self.decide(records)
-        except (ValueError, LookupError, ArithmeticError) as error:
+        except UNFIT as error:
             return Verdict("inconclusive", why=str(error) or type(error).__name__)
 
     def _waiting(self, records: View) -> int:
@@ -125,7 +129,7 @@ class Claim:
         filled = records.filled()
         try:
             self.decide(filled)
-        except (ValueError, LookupError, ArithmeticError):
+        except UNFIT:
             return len(missing)
         read = {identity for _, r in filled.rows if isinstance(r, NotRun) for identity in r.read}
         return len(read)

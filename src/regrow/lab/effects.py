@@ -62,7 +62,10 @@ class Measure:
 
     def __call__(self, record: Record) -> float:
         """Read it; the logarithm, if ratios are compared."""
-        value = float(self.read(record))
+        try:
+            value = float(self.read(record))
+        except TypeError as error:
+            raise ValueError(f"trial {record.identity}: {self.name} is no number") from error
         return math.log(value) if self.ratio else value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -53,14 +54,22 @@ def run_side_by_side(
         return
     if jobs != 1:  # joblib would run a single job in this process, and let it die with it
         jobs = max(2, min(jobs if jobs > 0 else os.cpu_count() or 1, len(trials)))
-    run = joblib.delayed(attempt)
+    calls = [joblib.delayed(attempt)(trial, out.resolve(), options) for trial in trials]
+    # joblib watches over processes that it starts for a call from the next call on: without one, a
+    # sweep would wait for ever for the only one that died.
+    calls.append(joblib.delayed(_nothing)())
     try:
-        with joblib.parallel_config(backend="loky", n_jobs=jobs):
-            yield from joblib.Parallel(return_as="generator_unordered", pre_dispatch="all")(
-                run(trial, out.resolve(), options) for trial in trials
-            )
+        with joblib.parallel_config(backend="loky", n_jobs=jobs), warnings.catch_warnings():
+            # Said in the thread that waits for processes, which dies of it if warnings are errors.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
+            ended = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all")(calls)
+            yield from (outcome for outcome in ended if outcome is not None)
     except TerminatedWorkerError as error:
         raise ProcessDied("a process that ran trials died") from error
+
+
+def _nothing() -> None:
+    pass
 
 
 def _on_ray(

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shutil
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,10 @@ def to_tensorboard(records: Records, folder: Path) -> None:
     for record in records:
         if (folder / record.identity).exists():
             continue
-        made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{record.identity}."))
+        made = folder / f".{record.identity}.{uuid.uuid4().hex[:8]}"
+        made.mkdir()
         try:
             _write_run(record, made)
-            made.chmod(0o755)  # a temporary folder is its owner's alone
             made.rename(folder / record.identity)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)

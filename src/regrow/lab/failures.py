@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from regrow.lab.environment import environment
-from regrow.lab.files import read_json, write_json
+from regrow.lab.files import Damaged, read_json, write_json
+from regrow.lab.record_files import config_flaw
 from regrow.lab.records import FAILED, TRIALS
 from regrow.lab.trial import Trial
 
@@ -56,11 +58,18 @@ def read_failures(*folders: Path, damaged: Callable[[str], None]) -> list[Failur
             if any((other / TRIALS / path.stem).exists() for other in folders):
                 continue
             try:
-                content = read_json(path)
+                content = read_json(path, functools.partial(_flaw, identity=path.stem))
+            except Damaged as error:
+                damaged(f"{error}; remove it")
+            else:
                 found[path.stem] = Failure(path.stem, content["config"], content["error"])
-            except (OSError, ValueError, KeyError) as error:
-                damaged(str(error) if isinstance(error, ValueError) else f"{path}: {error}")
     return list(found.values())
+
+
+def _flaw(content: Mapping[str, Any], identity: str) -> str:
+    if not isinstance(content.get("error"), str):
+        return "no traceback"
+    return config_flaw(content.get("config"), identity)
 
 
 def headline(error: str) -> str:

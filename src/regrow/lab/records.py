@@ -2,7 +2,8 @@
 
 A folder of a study holds
 
-- ``trials/<identity>/``: ``config.json``, ``environment.json``, ``metrics.jsonl``, ``result.json``;
+- ``trials/<identity>/``: ``config.json``, ``environment.json``, ``metrics.jsonl``, ``result.json``,
+  see :mod:`regrow.lab.record_files`;
 - ``running/<identity>/``: trials that are under way or were cut off, with their checkpoints;
 - ``failed/<identity>.json``: trials that raised, with their traceback;
 - or ``records.jsonl.gz``: finished trials packed into one file, to be kept and passed on.
@@ -14,6 +15,7 @@ import dataclasses
 import functools
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from regrow.lab.design import Labels
-from regrow.lab.files import read_json, read_lines, write_bytes, write_json
+from regrow.lab.files import Damaged, read_lines, read_object, read_whole, write_bytes, write_json
+from regrow.lab.record_files import (
+    LABELS,
+    config_flaw,
+    environment_flaw,
+    labels_flaw,
+    read_record_files,
+)
 from regrow.lab.run import METRICS
 
 __all__ = [
@@ -33,12 +42,10 @@ __all__ = [
     "Records",
     "flat",
     "packed_identities",
-    "read_labels",
     "write_labels",
 ]
 
 TRIALS, RUNNING, FAILED = "trials", "running", "failed"
-LABELS = "labels.json"
 PACKED = "records.jsonl.gz"
 
 
@@ -106,15 +113,14 @@ class Records:
             damaged: is told of each record that cannot be read, which is left out.
 
         Raises:
-            ValueError: a file is damaged, and there is no ``damaged``; the message names it.
+            Damaged: a file is, and there is no ``damaged``; the message names it.
         """
         found = {}
         for folder in map(Path, folders):
-            trials = folder / TRIALS
-            for part in [folder, *(sorted(trials.iterdir()) if trials.exists() else ())]:
+            for part in [folder, *_trial_folders(folder)]:
                 try:
                     records = _read_packed(folder) if part == folder else [_read(part)]
-                except (OSError, ValueError) as error:
+                except Damaged as error:
                     if damaged is None:
                         raise
                     damaged(str(error))
@@ -196,74 +202,82 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return row
 
 
-def read_labels(folder: Path) -> list[Labels]:
-    """Read the labels kept beside a record; none if there are none.
-
-    Raises:
-        ValueError: the file is damaged; the message names it.
-    """
-    path = folder / LABELS
-    if not path.exists():
-        return []
-    labels = read_json(path).get("labels")
-    if not isinstance(labels, list) or not all(isinstance(one, dict) for one in labels):
-        raise ValueError(f"{path} is damaged (no list of labels): remove it")
-    return labels
-
-
 def write_labels(folder: Path, labels: Sequence[Labels]) -> None:
-    """Keep labels beside a record, unless they are there already."""
-    if read_labels(folder) != list(labels):
-        write_json(folder / LABELS, {"labels": list(labels)})
+    """Keep labels beside a record, unless they are there already, or damaged ones are."""
+    try:
+        if read_record_files(folder).labels != list(labels):
+            write_json(folder / LABELS, {"labels": list(labels)})
+    except Damaged:  # stays as it is, for whoever reads the record to be told
+        return
 
 
 def packed_identities(folder: Path) -> frozenset[str]:
-    """Return which trials a folder holds in its packed file; none if there is no such file.
-
-    Raises:
-        ValueError: the file is damaged; the message names it.
-    """
+    """Return which trials a folder holds in its packed file; none if it is damaged or not there."""
     try:
         stamp = (folder / PACKED).stat()
-    except FileNotFoundError:
+    except OSError:
         return frozenset()
     return _identities(folder, stamp.st_mtime_ns, stamp.st_size)
 
 
 @functools.lru_cache(maxsize=4)
 def _identities(folder: Path, *stamp: int) -> frozenset[str]:
-    return frozenset(record.identity for record in _read_packed(folder))
+    try:
+        return frozenset(record.identity for record in _read_packed(folder))
+    except Damaged:
+        return frozenset()
 
 
 def _read_packed(folder: Path) -> list[Record]:
     path = folder / PACKED
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
+    content = read_whole(path)
     try:
-        if not (content := path.read_bytes()):
+        if not content:
             raise ValueError("empty")
-        found = [json.loads(line) for line in gzip.decompress(content).decode().splitlines()]
-        return [
-            Record(
-                one["identity"],
-                one["config"],
-                one["result"],
-                one["environment"],
-                folder,
-                one["metrics"],
-                one.get("labels", ()),
-            )
-            for one in found
-        ]
-    except (EOFError, ValueError, KeyError, TypeError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is damaged ({error}): get it again") from error
+        lines = gzip.decompress(content).decode().splitlines()
+        return [_unpacked(read_object(line), folder) for line in lines]
+    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+        raise Damaged(f"{path} is damaged ({error}): get it again") from error
+
+
+def _unpacked(one: Mapping[str, Any], folder: Path) -> Record:
+    """Make a record of a line of a pack.
+
+    Raises:
+        ValueError: something in it is not what it must be.
+    """
+    parts: list[Any] = [one.get(name) for name in _IN_PACK]
+    identity, config, result, environment, metrics = parts
+    labels = one.get("labels", [])
+    if not isinstance(identity, str):
+        raise ValueError("a line without an identity")
+    if why := config_flaw(config, identity) or environment_flaw(environment) or labels_flaw(labels):
+        raise ValueError(f"trial {identity}: {why}")
+    if not isinstance(result, dict):
+        raise ValueError(f"trial {identity}: no result")
+    if not isinstance(metrics, list) or not all(isinstance(line, dict) for line in metrics):
+        raise ValueError(f"trial {identity}: no list of metrics")
+    return Record(identity, config, result, environment, folder, metrics, labels)
+
+
+_IN_PACK = ("identity", "config", "result", "environment", "metrics")
+
+
+def _trial_folders(folder: Path) -> list[Path]:
+    """List the folders of finished trials; what an operating system hides there is none."""
+    trials = folder / TRIALS
+    if not trials.is_dir():
+        return []
+    return sorted(path for path in trials.iterdir() if not path.name.startswith("."))
 
 
 def _read(folder: Path) -> Record:
-    names = ("config", "result", "environment")
     try:
-        config, result, environment = (read_json(folder / f"{name}.json") for name in names)
-    except (FileNotFoundError, ValueError) as error:
-        raise ValueError(f"{error}; remove {folder} and run the study again") from error
-    labels = read_labels(folder)
-    return Record(folder.name, config, result, environment, folder, labels=labels)
+        files = read_record_files(folder)
+    except Damaged as error:
+        raise Damaged(f"{error}; remove {folder} and run the study again") from error
+    return Record(
+        folder.name, files.config, files.result, files.environment, folder, labels=files.labels
+    )

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import logging
+import math
 import os
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from regrow.lab.files import append_line, read_json, write_bytes, write_json
+from regrow.lab.files import (
+    Damaged,
+    append_line,
+    parse_lines,
+    read_json,
+    read_whole,
+    remove,
+    sync,
+    write_bytes,
+    write_json,
+)
 
-__all__ = ["CHECKPOINT", "METRICS", "PROGRESS", "Run", "Show", "progress"]
+__all__ = ["CHECKPOINT", "METRICS", "PROGRESS", "Run", "Show", "progress", "told_number"]
+
+logger = logging.getLogger(__name__)
 
 Show = Callable[[Mapping[str, float | str]], None]
 
@@ -71,24 +87,68 @@ class Run:
         self._saved = time.monotonic()
         if not self.writes:
             return
-        metrics = self.folder / METRICS
-        length = metrics.stat().st_size if metrics.exists() else 0
+        metrics, logged = self.folder / METRICS, b""
+        if metrics.exists():
+            sync(metrics)  # a power cut must not leave a checkpoint whose metrics are lost
+            logged = metrics.read_bytes()
         out = io.BytesIO()
-        torch.save({"state": dict(state), "metrics": length}, out)
+        content = {"state": dict(state), "metrics": len(logged), "sha256": _hash(logged)}
+        torch.save(content, out)
         write_bytes(self.folder / CHECKPOINT, out.getvalue())
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last checkpoint, if there is one; metrics logged after it are taken back."""
+        """Return the last checkpoint, if there is one; metrics logged after it are taken back.
+
+        A checkpoint that is damaged, or does not fit the metrics, is named in the log and removed:
+        the run starts anew.
+        """
         path, metrics = self.folder / CHECKPOINT, self.folder / METRICS
-        if not path.exists():
-            if self.writes:
-                metrics.unlink(missing_ok=True)
+        try:
+            saved = _read_checkpoint(path, metrics)
+        except Damaged as error:
+            logger.warning("%s: the trial starts anew", error)
+            saved = None
+        if saved is None:
+            for one in (path, metrics) if self.writes else ():
+                remove(one)
             return None
-        saved = torch.load(path, map_location="cpu", weights_only=True)
         if self.writes and metrics.exists():
             os.truncate(metrics, saved["metrics"])
         state: dict[str, Any] = saved["state"]
         return state
+
+
+def _read_checkpoint(path: Path, metrics: Path) -> dict[str, Any] | None:
+    """Read a checkpoint and look whether the metrics are those it was saved with.
+
+    Raises:
+        Damaged: it cannot be read, or the metrics are shorter or not what was written.
+    """
+    if not os.path.lexists(path):
+        return None
+    content = io.BytesIO(read_whole(path))
+    try:
+        with zipfile.ZipFile(content) as archive:
+            if (name := archive.testzip()) is not None:  # torch compares no checksums
+                raise ValueError(f"the checksum of {name} is wrong")
+        content.seek(0)
+        saved = torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, whatever the bytes are taken for
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise Damaged(f"{path} is damaged ({why})") from error
+    wanted = {"state": dict, "metrics": int}
+    if not isinstance(saved, dict) or any(type(saved.get(n)) is not t for n, t in wanted.items()):
+        raise Damaged(f"{path} is damaged (no state and length of metrics)")
+    length = max(saved["metrics"], 0)
+    logged = read_whole(metrics)[:length] if length else b""
+    if len(logged) != length or saved.get("sha256", _hash(logged)) != _hash(logged):
+        raise Damaged(f"{metrics} is damaged ({path.name} was saved with other {length} bytes)")
+    parse_lines(metrics, logged, whole=True)  # a checkpoint of before checksums tells the length
+    return saved
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def progress(folder: Path) -> float:
@@ -98,7 +158,19 @@ def progress(folder: Path) -> float:
         >>> progress(Path("not there"))
         0.0
     """
+    return min(1.0, told_number(folder / PROGRESS, "done"))
+
+
+def told_number(path: Path, key: str) -> float:
+    """Read a number from a small file that only helps; 0 if it is damaged or not there.
+
+    Args:
+        path: of the file.
+        key: of the number, which is not below 0.
+    """
     try:
-        return float(read_json(folder / PROGRESS)["done"])
-    except (OSError, ValueError, KeyError):
+        value = read_json(path).get(key)
+    except Damaged:
         return 0.0
+    right = isinstance(value, int | float) and math.isfinite(value) and value >= 0
+    return float(value) if right else 0.0  # type: ignore[arg-type]

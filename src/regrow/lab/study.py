@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from regrow.lab.claims import Claim
+from regrow.lab.claims import UNFIT, Claim
 from regrow.lab.design import Labelled
 from regrow.lab.section import Section
 from regrow.lab.view import View
@@ -87,7 +87,7 @@ class Study:
         for part in self.page:
             try:
                 made += part(view)
-            except (ValueError, LookupError, ArithmeticError) as error:
+            except UNFIT as error:
                 name = getattr(part, "__name__", "part").strip("_").replace("_", " ")
                 why = str(error) or type(error).__name__
                 made.append(Section(f"Not shown: {name}", f"These records do not give it: {why}."))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
-from regrow.lab.files import read_json, write_json
+from regrow.lab.files import Damaged, make_folder, read_json, write_json
 
 __all__ = ["Order", "add_order", "command", "leave_out", "left_out", "read_orders"]
 
@@ -57,9 +60,9 @@ def add_order(order: Order, out: Path) -> None:
     Raises:
         ValueError: the folder holds another study, or a damaged ``study.json``.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, "out")
     with FileLock(out / f".{_FILE}.lock"):
-        orders = read_orders(out) if (out / _FILE).exists() else []
+        orders = read_orders(out) if os.path.lexists(out / _FILE) else []
         if other := next((o.study for o in orders if o.study != order.study), None):
             raise ValueError(f"out={out}: holds the study {other!r}; name another folder")
         if order not in orders:
@@ -88,14 +91,14 @@ def leave_out(why: str, out: Path) -> None:
         raise ValueError("left_out='': say why trials are left out")
     read_orders(out)
     with FileLock(out / f".{_FILE}.lock"):
-        content = read_json(out / _FILE)
+        content = read_json(out / _FILE, _flaw)
         if content.get("left_out") != why:
             write_json(out / _FILE, content | {"left_out": why})
 
 
 def left_out(out: Path) -> str:
     """Return why trials of a folder will not run; empty if nobody has said that they will not."""
-    return str(read_json(out / _FILE).get("left_out", ""))
+    return str(read_json(out / _FILE, _flaw).get("left_out", ""))
 
 
 def read_orders(out: Path) -> list[Order]:
@@ -103,15 +106,30 @@ def read_orders(out: Path) -> list[Order]:
 
     Raises:
         FileNotFoundError: no study was run there.
-        ValueError: the file is damaged.
+        Damaged: the file is.
     """
     path = out / _FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         raise FileNotFoundError(
             f"{path}: not there; name a folder that was --out of regrow study run"
         )
-    content = read_json(path)
     try:
-        return [Order(content["study"], run["preset"], run["data"]) for run in content["runs"]]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r})") from error
+        content = read_json(path, _flaw)
+    except Damaged as error:
+        raise Damaged(f"{error}; remove it and run the study again, which keeps records") from error
+    return [Order(content["study"], run["preset"], run["data"]) for run in content["runs"]]
+
+
+def _flaw(content: Mapping[str, Any]) -> str:
+    """Say what is wrong with the content of a study's file; empty if nothing is."""
+    runs = content.get("runs")
+    if not isinstance(content.get("study"), str):
+        return "no name of a study"
+    if not isinstance(content.get("left_out", ""), str):
+        return "left_out is no text"
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+        return "no list of runs"
+    for run in runs:
+        if not isinstance(run.get("preset"), str) or not isinstance(run.get("data", 0), str | None):
+            return "a run without its preset and data"
+    return ""

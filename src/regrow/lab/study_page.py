@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from regrow.lab.claims import Claim, Verdict
 from regrow.lab.design import Labels, labels_by_identity
 from regrow.lab.failures import Failure, read_failures
 from regrow.lab.figures import figure_style
+from regrow.lab.files import Damaged
 from regrow.lab.origin import failures_section, machines_section, rerun_section
 from regrow.lab.records import Records
 from regrow.lab.report import page
@@ -90,41 +92,68 @@ def find(folders: Sequence[Path], load: Callable[[str], Study]) -> Found:
 
     Raises:
         FileNotFoundError: a folder holds no study.
-        ValueError: there are no folders, they hold different studies, or the study does not know
-            their presets.
+        ValueError: there are no folders, they hold different studies, none of them says readably
+            which, or the study knows none of their presets.
     """
     if not folders:
         raise ValueError("no folder: name one that was --out of regrow study run")
-    asked = [order for folder in folders for order in read_orders(folder)]
+    damaged: list[str] = []
+    asked = _asked(folders, damaged)
     names = sorted({order.study for order in asked})
     if len(names) != 1:
         raise ValueError(
             f"the folders hold {', '.join(map(repr, names))}: one page is of one study"
         )
     study = load(names[0])
-    damaged: list[str] = []
     records = Records.read(*folders, damaged=damaged.append)
     failures = read_failures(*folders, damaged=damaged.append)
     orders: dict[Order, list[str]] = {}
     labels: dict[str, list[Labels]] = {}
     trials: dict[str, Trial] = {}
     for order in dict.fromkeys(asked):
-        labelled = study.trials(order.preset, order.data)
+        try:
+            labelled = study.trials(order.preset, order.data)
+        except ValueError as error:
+            damaged.append(f"{order}: {error}")
+            continue
         trials |= {one.trial.identity: one.trial for one in labelled}
         own = labels_by_identity(labelled)
         orders[order] = list(own)
         for identity, more in own.items():
             known = labels.setdefault(identity, [])
             known += [one for one in more if one not in known]
+    if not orders:
+        raise ValueError(damaged[-1])
     there = {one.identity for one in (*records, *failures)}
     waiting = [
         NotRun(identity, trial.content, {}, {}, Path(), labels=labels[identity])
         for identity, trial in trials.items()
         if identity not in there
     ]
-    reasons = [left_out(folder) for folder in folders]
+    reasons = _reasons(folders)
     why = "; ".join(dict.fromkeys(reasons)) if all(reasons) else ""
     return Found(study, records.labelled(labels), failures, damaged, orders, waiting, why)
+
+
+def _asked(folders: Sequence[Path], damaged: list[str]) -> list[Order]:
+    """Read what was asked for, as far as it can be read in one folder at least."""
+    asked: list[Order] = []
+    for folder in folders:
+        try:
+            asked += read_orders(folder)
+        except Damaged as error:
+            damaged.append(str(error))
+    if not asked:
+        raise Damaged(damaged[-1])
+    return asked
+
+
+def _reasons(folders: Sequence[Path]) -> list[str]:
+    reasons = []
+    for folder in folders:
+        with contextlib.suppress(Damaged):
+            reasons.append(left_out(folder))
+    return reasons
 
 
 def study_page(found: Found) -> str:

@@ -67,7 +67,7 @@ def run_study(
         tell = functools.partial(_tell, out, console, advance, varying(trials))
         found = sweep(trials, out, options=options, executor=executor, jobs=jobs, tell=tell)
     for trial in trials:
-        if (folder := out / TRIALS / trial.identity).exists():
+        if (folder := out / TRIALS / trial.identity).is_dir():
             write_labels(folder, labels[trial.identity])
     ended = f"{len(found.finished)} trials finished, {len(found.failed)} failed"
     _say(console, f"{ended}, {len(found.skipped)} were finished before")

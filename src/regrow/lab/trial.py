@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from regrow.lab.run import Run
 
-__all__ = ["Trial", "brief", "plain", "varying"]
+__all__ = ["Trial", "brief", "identity_of", "plain", "varying"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,17 @@ class Trial(ABC):
     @property
     def identity(self) -> str:
         """A hash of the content, 16 hexadecimal digits: the name of the trial's folder."""
-        text = json.dumps(self.content, sort_keys=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return identity_of(self.content)
+
+
+def identity_of(content: Mapping[str, Any]) -> str:
+    """Hash the content of a trial, as it was or as it was read again.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def varying(trials: Iterable[Trial]) -> frozenset[str]:

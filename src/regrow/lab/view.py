@@ -104,7 +104,8 @@ class View:
     def axis(self, name: str) -> list[Any]:
         """Return the places of an axis, in order."""
         if name not in self._axes:
-            self._axes[name] = sorted({labels[name] for labels, _ in self.rows if name in labels})
+            places = {labels[name] for labels, _ in self.rows if name in labels}
+            self._axes[name] = sorted(places, key=lambda place: (isinstance(place, str), place))
         return self._axes[name]
 
     def by(self, name: str) -> dict[Label, View]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils._pytree import tree_leaves
 
 from regrow.training.batch import Batch
 
-__all__ = ["Step", "check_finite", "take_steps"]
+__all__ = ["Step", "check_finite", "not_finite", "take_steps"]
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,60 @@ def take_steps(
         yield Step(batch, loss.detach(), counts)
 
 
-def check_finite(loss: float, epoch: int) -> None:
+def check_finite(loss: float, epoch: int, where: Callable[[], str] = str) -> None:
     """Refuse a loss that is no number.
+
+    Args:
+        loss: of an epoch.
+        epoch: its number.
+        where: finds out where numbers ended; is asked only then, see :func:`not_finite`.
 
     Raises:
         FloatingPointError: it is infinite or NaN.
     """
     if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss} in epoch {epoch}: lower the learning rate")
+        place = f" ({found})" if (found := where()) else ""
+        raise FloatingPointError(
+            f"the loss is {loss} in epoch {epoch}{place}: lower the learning rate"
+        )
+
+
+def not_finite(model: nn.Module, run: Callable[[], Any]) -> str:
+    """Name the first weight that is NaN or infinite, else the first layer whose outputs are.
+
+    Args:
+        model: whose layers are looked at.
+        run: passes a batch through the model.
+
+    Returns:
+        A few words; empty if all is finite.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(1, 1).half())
+        >>> _ = nn.init.constant_(model[0].weight, 1e4)
+        >>> not_finite(model, lambda: model(torch.full((1, 1), 1e4, dtype=torch.float16)))
+        'outputs of layer 0 in float16'
+    """
+    for name, weight in model.named_parameters():
+        if not bool(weight.detach().isfinite().all()):
+            return f"weights of {name}"
+    found: list[str] = []
+
+    def look(name: str, outputs: Any) -> None:
+        for one in tree_leaves(outputs):
+            floats = isinstance(one, Tensor) and one.is_floating_point()
+            if floats and not found and not bool(one.isfinite().all()):
+                found.append(f"outputs of layer {name} in {str(one.dtype).removeprefix('torch.')}")
+
+    leaves = [(n, m) for n, m in model.named_modules() if not any(True for _ in m.children())]
+    hooks = [
+        module.register_forward_hook(lambda _, __, outputs, name=name: look(name, outputs))
+        for name, module in leaves
+    ]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else ""

@@ -16,7 +16,7 @@ from regrow.engine.ranks import rank_and_ranks
 from regrow.engine.selection import seeded_generator
 from regrow.training.batch import Batch, SourceT, arguments, map_tensors
 from regrow.training.graphs import graphed
-from regrow.training.loop import Step, check_finite, take_steps
+from regrow.training.loop import Step, check_finite, not_finite, take_steps
 from regrow.training.setting import Setting, autocast, learning_rate_factor, make_optimizer
 
 __all__ = ["Trainer"]
@@ -139,7 +139,11 @@ class Trainer(Generic[SourceT]):
                 distributed.all_reduce(total)
             n *= self.ranks
         means = {name: float(total) / n for name, total in sums.items()}
-        check_finite(means["loss"], self.epoch)
+        check_finite(
+            means["loss"],
+            self.epoch,
+            lambda: not_finite(self.model, lambda: self.predict(step.batch.inputs)),
+        )
         return means
 
     def epoch_steps(self, before_step: Callable[[], None] = lambda: None) -> Iterator[Step]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from regrow.engine.checks import check_integer
 from regrow.vision.corruptions.draws import Draws
 
 __all__ = ["RobustAccuracy", "pgd", "robust_accuracy"]
@@ -81,8 +82,8 @@ def pgd(
     Raises:
         TypeError: images are no floats, labels no integers, or ``predict`` is a function and no
             ``model`` is given.
-        ValueError: a value is NaN or outside [0, 1], shapes do not fit, or an argument is out of
-            range.
+        ValueError: a value is NaN or outside [0, 1], shapes do not fit, a label is no class, or an
+            argument is out of range.
         FloatingPointError: the gradient is NaN.
 
     Example:
@@ -94,12 +95,14 @@ def pgd(
     """
     predict, model = _attacked(predict, model)
     _check_options(radius, step, steps)
+    seed, first = check_integer(seed, "seed"), check_integer(first, "first")
     _check_batch(images, labels)
     with torch.inference_mode(False), torch.enable_grad(), _unmoved(model, images.device):
         clean = images.detach().to(torch.promote_types(images.dtype, torch.float32), copy=True)
         if not clean.numel():
             return clean
         classes = labels.to(torch.int64, copy=True)
+        highest = int(classes.max())
         low, high = (clean - radius).clamp_(min=0), (clean + radius).clamp_(max=1)
         changed, broken = clean, torch.zeros((), dtype=torch.bool, device=clean.device)
         if random_start:
@@ -107,7 +110,7 @@ def pgd(
             noise = Draws((seed, "pgd"), index).uniform(*clean.shape[1:])
             changed = (clean + radius * (2 * noise - 1)).clamp_(low, high)
         for _ in range(steps):
-            gradient = _gradient(predict, changed, classes)
+            gradient = _gradient(predict, changed, classes, highest)
             broken |= gradient.isnan().any()  # the sign of NaN is 0
             changed = (changed + step * gradient.sign()).clamp_(low, high)
     if bool(broken):
@@ -146,7 +149,7 @@ def robust_accuracy(
     Raises:
         TypeError: as :func:`pgd`.
         ValueError: as :func:`pgd`, or there is no image.
-        FloatingPointError: as :func:`pgd`.
+        FloatingPointError: as :func:`pgd`, or ``predict`` gives NaN.
 
     Example:
         >>> predict = nn.Linear(2, 2, bias=False)
@@ -219,6 +222,8 @@ def _check_batch(images: Tensor, labels: Tensor) -> None:
             f"images of shape {tuple(images.shape)} and labels of shape {tuple(labels.shape)}: "
             "must be (n, ...) and (n,)"
         )
+    if len(labels) and int(labels.min()) < 0:
+        raise ValueError(f"labels from {int(labels.min())}: must be classes, counted from 0")
     if images.numel():
         low, high = (float(end) for end in images.detach().aminmax())
         if not (low >= 0 and high <= 1):
@@ -228,7 +233,9 @@ def _check_batch(images: Tensor, labels: Tensor) -> None:
             )
 
 
-def _gradient(predict: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> Tensor:
+def _gradient(
+    predict: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, highest: int
+) -> Tensor:
     """Differentiate the summed loss: a mean's gradients are smaller in larger batches."""
     images = images.detach().requires_grad_()
     logits = predict(images)
@@ -237,13 +244,18 @@ def _gradient(predict: Callable[[Tensor], Tensor], images: Tensor, labels: Tenso
             f"predict gave shape {tuple(logits.shape)} for {len(images)} images: must be "
             "(n, classes)"
         )
+    if highest >= logits.shape[1]:
+        raise ValueError(f"labels up to {highest}: predict tells {logits.shape[1]} classes, from 0")
     loss = cross_entropy(logits.to(images.dtype), labels, reduction="sum")
     return torch.autograd.grad(loss, images)[0]
 
 
 @torch.no_grad()
 def _right(predict: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> int:
-    return int((predict(images).argmax(1) == labels).sum())
+    logits = predict(images)
+    if bool(logits.isnan().any()):  # whose argmax would be a class like any other
+        raise FloatingPointError("predict gave NaN: check the model")
+    return int((logits.argmax(1) == labels).sum())
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from regrow.engine.checks import check_integer
+
 __all__ = ["MultiHead", "seeded_build"]
 
 
@@ -19,7 +21,7 @@ def seeded_build(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         seed: of the drawing.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(check_integer(seed, "seed"))
         return build()
 
 

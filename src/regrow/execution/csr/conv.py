@@ -158,22 +158,26 @@ class CsrConv(CsrLayer):
         name = dispatch.in_use()
         # Offsets depend on the vector width of the instruction set as well.
         key = (name, *x.shape)
-        if key not in self._ways:
+        made = self._ways.get(key)
+        if made is None:
             axes = self._axes(x)
             # The oldest goes: a model that meets many image sizes would otherwise gather offsets
             # for all of them.
-            if len(self._ways) >= _KEPT:
-                self._ways.pop(next(iter(self._ways)))
+            ways = dict(self._ways)
+            if len(ways) >= _KEPT:
+                ways.pop(next(iter(ways)))
             if name == "torch":
-                self._ways[key] = ThroughDense(self.index, self._dense())
+                made = ThroughDense(self.index, self._dense())
             else:
                 from regrow.execution.csr.shifted import Shifted  # noqa: PLC0415 binds the library
 
                 channels = (self.in_channels, self.out_channels)
                 vectors = dispatch.tile()
                 plan = OffsetPlan(axes, len(x), channels, self.groups, *vectors)
-                self._ways[key] = Shifted(self.index, plan, self.dimensions)
-        return self._ways[key]
+                made = Shifted(self.index, plan, self.dimensions)
+            # A new dict: other threads may be looking into this one.
+            self._ways = ways | {key: made}
+        return made
 
     def _dense(self) -> DenseConvolution:
         return DenseConvolution(

@@ -35,8 +35,8 @@ class Convolution(torch.autograd.Function):
     ) -> Tensor:
         """Compute the output the way that was chosen."""
         relu = layer.activation == "relu"
-        x, values = layout.batch_last(x), values.contiguous()
-        bias = None if bias is None else bias.contiguous()
+        x, values = layout.batch_last(x), memory.plain(values)
+        bias = None if bias is None else memory.plain(bias)
         y = way.forward(x, values, bias, relu)
         ctx.save_for_backward(x, values, *([y] if relu else []))
         ctx.layer, ctx.way = layer, way

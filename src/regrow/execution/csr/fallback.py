@@ -165,7 +165,7 @@ def epilogue_backward(
 ) -> None:
     """Take gradients [columns, rows] through ReLU (where y > 0) and bias (sums over columns)."""
     if y is not None:
-        grad = grad * (y > 0)
+        grad = torch.where(y > 0, grad, 0.0)  # not a product: nan and inf times 0 are nan
     if out is not None:
         out.copy_(grad)
     if sums is not None:

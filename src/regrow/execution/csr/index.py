@@ -25,7 +25,9 @@ class Index:
         shape: (rows, columns); a convolution's weight is flattened to (out_channels, the rest).
 
     Raises:
-        ValueError: positions are not strictly ascending, or not within the matrix.
+        ValueError: positions are not strictly ascending, or not within the matrix; the shape is
+            negative, or too large.
+        TypeError: positions are no tensor of integers.
 
     Example:
         >>> index = Index(torch.tensor([1, 3, 4]), (2, 3))
@@ -35,6 +37,9 @@ class Index:
 
     def __init__(self, positions: Tensor, shape: tuple[int, int]) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
+        _require_integers(positions)
+        if min(self.shape) < 0:
+            raise ValueError(f"shape={shape}: rows and columns must be at least 0")
         kept = positions.dtype if positions.dtype == torch.int32 else torch.int64
         positions = positions.detach().reshape(-1).to("cpu", kept).contiguous()
         if len(positions) >= 2**31 or max(self.shape) >= 2**31:
@@ -91,3 +96,17 @@ class Index:
         rows, columns = self.shape
         made = kernels().transpose(self.pointers, self.columns, None, rows or 1, 0, columns)
         return Compressed(made[0], made[1], rows, made[2])
+
+
+def _require_integers(positions: Any) -> None:
+    """Raise TypeError unless positions are numbers that can be read: a mask is not positions."""
+    kinds = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+    if isinstance(positions, Tensor) and positions.dtype in kinds and not positions.is_meta:
+        return
+    given = type(positions).__name__
+    if isinstance(positions, Tensor):
+        given = f"{positions.dtype} on {positions.device}"
+    raise TypeError(
+        f"positions are {given}; they must be a tensor of integers that holds numbers: of a mask, "
+        "pass mask.flatten().nonzero().flatten()"
+    )

@@ -22,13 +22,21 @@ def checked(x: Tensor, layer: nn.Module) -> Tensor:
     """Return what the kernels can compute with, or refuse it; autocast casts other precisions.
 
     Raises:
-        TypeError: x is not float32 on the CPU.
+        TypeError: x is no ordinary tensor, float32, on the CPU.
         RuntimeError: the model is being exported or traced.
     """
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if tracing or torch.compiler.is_exporting():
         raise RuntimeError(
             f"{type(layer).__name__} cannot be exported or traced: it computes in C; {DENSE_WAY}"
+        )
+    if not isinstance(x, Tensor) or x.layout != torch.strided or x.is_nested:
+        given = type(x).__name__
+        if isinstance(x, Tensor):
+            given = "a nested tensor" if x.is_nested else f"a tensor of layout {x.layout}"
+        raise TypeError(
+            f"input is {given}: {type(layer).__name__} computes with ordinary (strided) tensors; "
+            "convert the input with .to_dense(), or torch.as_tensor()"
         )
     if x.dtype == torch.float32 and x.device.type == "cpu":
         return x

@@ -87,6 +87,7 @@ def images_like(x: Tensor) -> Tensor:
 
 def batch_last(x: Tensor) -> Tensor:
     """Return images x [batch, channels, ...] with the batch innermost: itself, or a packed copy."""
+    x = x.resolve_neg()
     if x.stride(0) == 1 and min(x.stride()[1:]) >= len(x):
         return x
     order = [1, *range(2, x.dim())]

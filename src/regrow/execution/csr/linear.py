@@ -27,8 +27,8 @@ class _Linear(torch.autograd.Function):
         ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrLinear
     ) -> Tensor:
         index, relu = layer.index, layer.activation == "relu"
-        x, values = layout.one_stride(x), values.contiguous()
-        bias = None if bias is None else bias.contiguous()
+        x, values = layout.one_stride(x.resolve_neg()), memory.plain(values)
+        bias = None if bias is None else memory.plain(bias)
         ctx.batch_major = x.stride(0) != 1
         packed = layout.room_to_pack(x, len(index) / max(1, index.shape[1]))
         y = layout.empty(len(x), index.shape[0])
@@ -44,7 +44,7 @@ class _Linear(torch.autograd.Function):
         x, values, *output = ctx.saved_tensors
         index: Index = ctx.index
         needs_x, needs_values, needs_bias, _ = ctx.needs_input_grad
-        grad = layout.one_stride(grad)
+        grad = layout.one_stride(grad.resolve_neg())
         if output:
             masked = layout.empty(*grad.shape)
             kernels().epilogue_backward(layout.feature_major(grad), output[0], masked, None)
@@ -113,14 +113,13 @@ class CsrLinear(CsrLayer):
             ValueError: x has another number of features, or weight does not fit the index.
         """
         x = checked(x, self)
-        if x.dim() == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(
-                f"input has shape {tuple(x.shape)}; its last size must be {self.in_features}"
-            )
+        features = self.index.shape[1]  # not `in_features`, which can be set: C would follow it
+        if x.dim() == 0 or x.shape[-1] != features:
+            raise ValueError(f"input has shape {tuple(x.shape)}; its last size must be {features}")
         weight, bias = self.checked_values()
-        flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
+        flat = x if x.dim() == 2 else x.reshape(x.shape[:-1].numel(), features)
         y: Tensor = _Linear.apply(flat, weight, bias, self)  # type: ignore[no-untyped-call]
-        return y if x.dim() == 2 else y.view(*x.shape[:-1], self.out_features)
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], self.index.shape[0])
 
     def gradient_rows(self, row: int, end: int) -> Tensor:
         """Sum the dense gradient of rows [row, end) over all captured passes."""

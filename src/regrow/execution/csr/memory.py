@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regrow.execution.stored_module import DENSE_WAY
 
-__all__ = ["empty", "empty_strided"]
+__all__ = ["empty", "empty_strided", "plain"]
 
 
 def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -41,6 +41,17 @@ def empty_strided(shape: Sequence[int], strides: Sequence[int]) -> Tensor:
         RuntimeError: tensors without memory are being made, as under FakeTensorMode.
     """
     return _real(torch.empty_strided(shape, strides, dtype=torch.float32, device="cpu"))
+
+
+def plain(x: Tensor) -> Tensor:
+    """Return numbers that lie in memory one after the other, as they are; a copy if need be.
+
+    Example:
+        >>> plain(torch.arange(6.0)[::2]).stride()
+        (1,)
+    """
+    # The imaginary part of a conjugate is a view whose memory holds the numbers' negatives.
+    return x.resolve_neg().contiguous()
 
 
 def _real(made: Tensor) -> Tensor:

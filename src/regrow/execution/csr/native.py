@@ -1,24 +1,36 @@
 """Finds, compiles if need be, and loads the library of C kernels.
 
 Looked for in this order: the file shipped beside the sources, a copy in the user's cache folder, a
-compiler to make that copy with. Without any of them `fallback` takes over. The environment variable
-`REGROW_KERNELS` forces one: `native` (an error if there is none) or `torch`.
+compiler to make that copy with. Without any of them `fallback` takes over, and a warning says why.
+The environment variable `REGROW_KERNELS` forces one: `native` (an error if there is none) or
+`torch`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from regrow.execution.csr import build
-from regrow.machine import cache_folder
+from regrow.execution.csr.build import NoLibraryError
+from regrow.execution.csr.cached import cached_library
 
 __all__ = ["SETS", "Matrix", "library"]
+
+logger = logging.getLogger("regrow")
+
+
+# Passed for a tensor without numbers, whose own address is 0: to C that would mean that there is no
+# tensor, and memcpy may not even be given it to copy nothing.
+_NO_NUMBERS = ctypes.create_string_buffer(64)
+_EMPTY = ctypes.addressof(_NO_NUMBERS)
 
 
 class _Pointer:
@@ -33,6 +45,10 @@ class _Pointer:
         """
         if not isinstance(value, torch.Tensor):  # a structure by reference, or None
             return ctypes.c_void_p.from_param(value)
+        if value.is_neg():
+            raise TypeError(
+                "a lazily negated view holds other numbers than it shows: resolve_neg()"
+            )
         # Another device's address, or the 0 of a meta or fake tensor, would end the process.
         held = value.data_ptr() if value.is_cpu else 0
         if not held and value.numel():
@@ -40,7 +56,7 @@ class _Pointer:
                 f"a {type(value).__name__} on {value.device} has no memory on the CPU, where the "
                 "kernels compute"
             )
-        return ctypes.c_void_p.from_param(held)
+        return ctypes.c_void_p.from_param(held or _EMPTY)
 
 
 _POINTER, _LONG, _INT = _Pointer, ctypes.c_int64, ctypes.c_int
@@ -73,21 +89,21 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         [_LONG, _LONG, _POINTER, _LONG, _POINTER, _LONG, _POINTER, _LONG, _POINTER, _INT],
     ),
     "regrow_multiply": (
-        None,
+        _INT,
         [
             *[_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _LONG, _INT, _LONG],
             *[_POINTER, _INT, _INT],
         ],
     ),
     "regrow_linear": (
-        None,
+        _INT,
         [
             *[_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _POINTER, _LONG],
             *[_POINTER, _LONG, _LONG, _POINTER, _INT, _INT],
         ],
     ),
     "regrow_linear_backward": (
-        None,
+        _INT,
         [
             *[_POINTER, _POINTER, _POINTER, _POINTER, _LONG, _POINTER, _LONG, _LONG],
             *[_POINTER, _LONG, _POINTER, _POINTER, _LONG, _INT, _POINTER, _LONG, _INT],
@@ -144,31 +160,42 @@ def _load_openmp() -> None:
         return
 
 
-def _load(path: Path) -> ctypes.CDLL | None:
+def _load(path: Path) -> ctypes.CDLL:
     try:
         found = ctypes.CDLL(str(path))
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(found, name)
             function.restype, function.argtypes = result, arguments
-    except (OSError, AttributeError):
-        return None
-    return found if found.regrow_sources().decode() == build.source_hash() else None
+    except (OSError, AttributeError) as error:
+        raise NoLibraryError(f"{path} cannot be loaded: {error}", refused=True) from error
+    if found.regrow_sources().decode() != build.source_hash():
+        raise NoLibraryError(f"{path} was made of other sources", refused=True)
+    return found
 
 
-def _find() -> ctypes.CDLL | None:
+def _find(*, again: bool) -> ctypes.CDLL:
+    """Return the library: the shipped one, else the cached one, else one for a single thread.
+
+    Raises:
+        NoLibraryError: there is none.
+    """
     _load_openmp()
     shipped = build.SOURCES / build.library_name()
-    if shipped.exists() and (found := _load(shipped)):
+    ways: list[Callable[[], Path]] = [lambda: shipped] if shipped.exists() else []
+    ways += [functools.partial(cached_library, openmp, again=again) for openmp in (True, False)]
+    reasons: list[str] = []
+    for way in ways:
+        try:
+            found = _load(way())
+        except NoLibraryError as error:
+            reasons.append(str(error))
+            if not error.refused:
+                break
+            continue
+        if way is ways[-1]:
+            logger.warning("the kernels compute with one thread only: %s", "; ".join(reasons))
         return found
-    try:
-        folder = cache_folder() / build.source_hash()
-    except (OSError, RuntimeError):
-        return None
-    for openmp in (True, False):
-        path = folder / ("openmp" if openmp else "plain") / build.library_name()
-        if (path.exists() or build.compile_library(path, openmp)) and (found := _load(path)):
-            return found
-    return None
+    raise NoLibraryError("; ".join(dict.fromkeys(reasons)))
 
 
 @functools.cache
@@ -186,13 +213,21 @@ def library() -> ctypes.CDLL | None:
         )
     if forced == "torch":
         return None
-    found = _find()
-    if found is None:
+    try:
+        found = _find(again=forced == "native")
+    except NoLibraryError as error:
         if forced == "native":
             raise RuntimeError(
                 "REGROW_KERNELS=native, but no kernel library was found and none could be "
-                "compiled; install a C compiler, or unset the variable to compute with torch"
-            )
+                f"compiled: {error}; install a C compiler, or unset the variable to compute with "
+                "torch"
+            ) from error
+        logger.warning(
+            "csr layers compute with torch, which is slower, for there are no C kernels: %s. "
+            "REGROW_KERNELS=native in the environment tries again; REGROW_KERNELS=torch wants it "
+            "so, and says nothing",
+            error,
+        )
         return None
     for number in reversed(range(SETS)):
         if found.regrow_use(number):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from regrow.execution.csr import memory
 from regrow.execution.csr.dispatch import in_use, kernels
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "with_batch_last"]
@@ -20,7 +21,9 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 def _channels(x: Tensor) -> Tensor | None:
     """View x [batch, channels, ...] as rows, one a channel, if they are contiguous in memory."""
-    if x.dim() < 2 or x.stride(0) != 1 or len(x) < 2 or x.dtype != torch.float32:
+    if x.dim() < 2 or x.stride(0) != 1 or len(x) < 2 or x.is_neg():
+        return None
+    if x.dtype != torch.float32:
         return None
     turned = x.permute(1, *range(2, x.dim()), 0)
     return turned.flatten(1) if turned.is_contiguous() and x.device.type == "cpu" else None
@@ -40,10 +43,11 @@ class _Normalize(torch.autograd.Function):
         fixed: bool,
         eps: float,
     ) -> Tensor:
-        inverse = 1 / (variance + eps)
-        scale = inverse.sqrt() if weight is None else inverse.sqrt() * weight
+        mean, inverse = memory.plain(mean), memory.plain(1 / (variance + eps))
+        scale = memory.plain(inverse.sqrt() if weight is None else inverse.sqrt() * weight)
         ctx.save_for_backward(rows, mean, scale, inverse)
         ctx.fixed = fixed
+        bias = None if bias is None else memory.plain(bias)
         made: Tensor = kernels().normalize(rows, mean, scale, bias)
         return made
 
@@ -53,7 +57,7 @@ class _Normalize(torch.autograd.Function):
         rows, mean, scale, inverse = ctx.saved_tensors
         _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         out, sums, products = kernels().normalize_backward(
-            grad.contiguous(), rows, mean, scale, inverse, ctx.fixed
+            memory.plain(grad), rows, mean, scale, inverse, ctx.fixed
         )
         weight = products * inverse.sqrt() if needs_weight else None
         return out, weight, sums if needs_bias else None, None, None, None, None
@@ -65,7 +69,8 @@ class _BatchLast(nn.modules.batchnorm._BatchNorm):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
         rows = None if in_use() == "torch" or not self._plain() else _channels(x)
-        if rows is None or torch.is_autocast_enabled("cpu"):
+        # Also another number of channels, which torch.nn refuses: C would read beyond the ends.
+        if rows is None or len(rows) != self.num_features or torch.is_autocast_enabled("cpu"):
             return super().forward(x)
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
         mean, variance = self.running_mean, self.running_var
@@ -81,7 +86,10 @@ class _BatchLast(nn.modules.batchnorm._BatchNorm):
     def _plain(self) -> bool:
         """Whether C can read the parameters and statistics: the model may have been converted."""
         held = (self.weight, self.bias, self.running_mean, self.running_var)
-        return all(t is None or (t.dtype is torch.float32 and t.is_cpu) for t in held)
+        size = (self.num_features,)
+        return all(
+            t is None or (t.dtype is torch.float32 and t.is_cpu and t.shape == size) for t in held
+        )
 
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """Move the running statistics as `torch.nn` does; None momentum averages all batches."""

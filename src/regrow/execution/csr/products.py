@@ -47,6 +47,15 @@ def _major(x: Tensor | None) -> tuple[Tensor | None, int]:
     return x, 0 if x is None else x.stride(1)
 
 
+def _require_memory(failed: bool) -> None:
+    """Raise MemoryError if C found none for its scratch space."""
+    if failed:
+        raise MemoryError(
+            "no memory for the scratch space of a csr layer: use smaller batches or images, or "
+            "keep this layer masked (execution='masked')"
+        )
+
+
 def rows_of(positions: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor, int]:
     """Compress strictly ascending flat positions; also the number of the first wrong one, or -1."""
     pointers = memory.empty(rows + 1, dtype=torch.int32)
@@ -109,8 +118,7 @@ def above(y: Tensor, x: Tensor, bound: float, capacity: int) -> tuple[int, Tenso
         values,
         _threads(),
     )
-    if count < 0:
-        raise MemoryError("no memory for the scratch space of a topology update")
+    _require_memory(count < 0)
     kept = count if count <= capacity else 0
     return count, positions[:kept], values[:kept]
 
@@ -155,17 +163,24 @@ def _by_reference(matrix: Compressed) -> Any:
         width = matrix.block_width()
         blocks = max(1, math.ceil(matrix.columns / width))
         if blocks > 1:
-            matrix.split = split(matrix.pointers, matrix.index, width, blocks)
-        borders = matrix.pointers if matrix.split is None else matrix.split
-        matrix.struct = Matrix(
+            borders = split(matrix.pointers, matrix.index, width, blocks)
+        else:
+            borders = matrix.pointers
+        made = Matrix(
             matrix.rows,
             blocks,
-            1 if matrix.split is None else matrix.rows,
+            matrix.rows if blocks > 1 else 1,
             matrix.pointers.data_ptr(),
             borders.data_ptr(),
             matrix.index.data_ptr(),
             None if matrix.order is None else matrix.order.data_ptr(),
         )
+        # Held by the structure itself: another thread may make a second one meanwhile, and what
+        # this one points to must live as long as somebody computes with it.
+        made.borders = borders
+        matrix.split = borders if blocks > 1 else None
+        matrix.struct = made
+        return ctypes.byref(made)
     return ctypes.byref(matrix.struct)
 
 
@@ -180,7 +195,7 @@ def multiply(
 ) -> Tensor:
     """Compute out = x matrixᵀ + bias, with a ReLU on request; x feature-major, out either way."""
     turned = out.stride(0) != 1
-    _C.regrow_multiply(
+    failed = _C.regrow_multiply(
         _by_reference(matrix),
         values,
         x,
@@ -193,6 +208,7 @@ def multiply(
         relu,
         _threads(),
     )
+    _require_memory(failed)
     return out
 
 
@@ -206,7 +222,7 @@ def linear(
     relu: bool,
 ) -> None:
     """Compute a layer as :func:`multiply` does, x packed on the way if there is room for it."""
-    _C.regrow_linear(
+    failed = _C.regrow_linear(
         _by_reference(matrix),
         values,
         x,
@@ -220,6 +236,7 @@ def linear(
         relu,
         _threads(),
     )
+    _require_memory(failed)
 
 
 def linear_backward(
@@ -236,7 +253,7 @@ def linear_backward(
     """Compute the gradients of a layer that there is room for, its own packed on the way."""
     assert (transposed is None) == (for_x is None)
     turned = for_x is not None and for_x.stride(0) != 1
-    _C.regrow_linear_backward(
+    failed = _C.regrow_linear_backward(
         _by_reference(forward),
         None if transposed is None else _by_reference(transposed),
         values,
@@ -254,6 +271,7 @@ def linear_backward(
         x.shape[0],
         _threads(),
     )
+    _require_memory(failed)
 
 
 def dot(matrix: Compressed, x: Tensor, y: Tensor) -> Tensor:
@@ -285,8 +303,7 @@ def convolve(
     failed = _C.regrow_convolve(
         ctypes.byref(made), _by_reference(matrix), values, x, out, bias, relu, _threads()
     )
-    if failed:
-        raise MemoryError("no memory for the scratch space of a convolution")
+    _require_memory(failed)
 
 
 def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Tensor:
@@ -298,8 +315,7 @@ def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Ten
     failed = _C.regrow_convolve_dot(
         ctypes.byref(made), _by_reference(matrix), out, parts, x, grad, _threads()
     )
-    if failed:
-        raise MemoryError("no memory for the scratch space of a convolution")
+    _require_memory(failed)
     return out[0] if parts == 1 else out.sum(0)
 
 

@@ -35,6 +35,12 @@ class Shifted:
 
     def __init__(self, index: Index, plan: OffsetPlan, dimensions: int) -> None:
         self.index, self.plan, self.dimensions = index, plan, dimensions
+        scratch = math.prod(plan.forward.phases) * math.prod(plan.forward.extent)
+        if scratch * max(plan.channels) >= 2**31:
+            raise ValueError(
+                f"images of {plan.out} output positions and {max(plan.channels)} channels are too "
+                "large: their offsets do not fit 32 bits; cut them, or keep this layer masked"
+            )
 
     @cached_property
     def _forward(self) -> tuple[Pass, Compressed]:

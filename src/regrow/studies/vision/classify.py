@@ -66,6 +66,8 @@ class Classify(Setting, Problem[LabelledSource], Trial):
         for name in ("dropout", "label_smoothing", "validation"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}: must be at least 0 and below 1")
+        if self.samples is not None and self.samples < 1:
+            raise ValueError(f"samples={self.samples}: must be at least 1, or None for all")
         if self.narrow < 1 and not isinstance(self.method, regrow.Dense):
             raise ValueError(f"narrow={self.narrow} is a dense control: give method=Dense()")
 

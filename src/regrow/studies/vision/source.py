@@ -20,6 +20,7 @@ from regrow.vision.data import (
     FolderBatches,
     ImageFolder,
     load_data,
+    names,
     split_off,
     standard,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Keep",
     "LabelledSource",
     "Pairs",
+    "check_data",
     "open_source",
 ]
 
@@ -56,6 +58,16 @@ _FOLDERS: dict[str, Callable[[str | None, int], tuple[Any, Any]]] = {
         UCF101.find("test", where),
     ),
 }
+
+
+def check_data(name: str) -> None:
+    """Refuse a data set that no trial can open.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in (known := sorted({*names(), *_FOLDERS})):
+        raise ValueError(f"data={name!r}: must be one of {', '.join(known)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from regrow.vision.corruptions import linear
 from regrow.vision.corruptions.draws import Draws
+from regrow.vision.corruptions.modes import ordinary_modes
 from regrow.vision.corruptions.severities import Parameters
 
 __all__ = [
@@ -179,6 +180,7 @@ def _disk(radius: float, softening: float) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@ordinary_modes()
 def _disk_in_parts(
     radius: float, softening: float, height: int, width: int
 ) -> tuple[Tensor, Tensor]:
@@ -192,6 +194,7 @@ def _disk_in_parts(
 
 
 @lru_cache(maxsize=32)
+@ordinary_modes()
 def _zooms(end: float, step: float, height: int, width: int) -> tuple[Tensor, Tensor]:
     count = math.ceil((end - 1) / step)
     factors = [1.0] + [1 + i * step for i in range(count)]  # the image itself, once more

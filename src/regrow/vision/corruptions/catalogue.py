@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from regrow.engine.checks import check_integer
 from regrow.vision.corruptions.blur import (
     defocus_blur,
     gaussian_blur,
@@ -18,6 +19,7 @@ from regrow.vision.corruptions.colour import saturate
 from regrow.vision.corruptions.digital import contrast, elastic_transform, pixelate
 from regrow.vision.corruptions.draws import Draws
 from regrow.vision.corruptions.jpeg import jpeg_compression
+from regrow.vision.corruptions.modes import ordinary_modes
 from regrow.vision.corruptions.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
 from regrow.vision.corruptions.severities import (
     Parameters,
@@ -71,7 +73,9 @@ def corrupt(
 
     What is random depends on the seed, the name, the severity and the image's index alone: not on
     how images are split into batches, nor on the device. (Sums may be rounded otherwise in their
-    last bit; a byte may then be the next one.)
+    last bit; a byte may then be the next one.) Nor on what modes torch is in: autocast, inference
+    mode, gradients (the result has no graph), the default dtype and device, the precision of
+    products.
 
     Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions
     and Perturbations, ICLR 2019.
@@ -97,7 +101,8 @@ def corrupt(
     Raises:
         ValueError: name, severity or table are unknown, images have another shape or another
             number of channels, or a value is NaN or outside [0, 1].
-        TypeError: images are neither floats nor uint8.
+        TypeError: images are neither floats nor uint8, or ``seed`` or ``first`` is no integer
+            (``np.int64(3)`` is 3; ``True`` and ``3.0`` are none).
 
     Example:
         >>> images = torch.full((2, 3, 32, 32), 0.5)
@@ -111,6 +116,7 @@ def corrupt(
         raise ValueError(
             f"images of shape {tuple(images.shape)}: must be (n, channels, height, width)"
         )
+    first = check_integer(first, "first")
     index = torch.arange(first, first + len(images), device=images.device)
     return _corrupted(images, name, severity, seed, index, table)
 
@@ -152,22 +158,28 @@ def corrupt_video(
         )
     n, frames = clips.shape[:2]
     count = n if consistent else n * frames
-    index = torch.arange(count, device=clips.device) + first * (count // max(n, 1))
+    first = check_integer(first, "first") * (count // max(n, 1))
+    index = torch.arange(first, first + count, device=clips.device)
     index = index.repeat_interleave(frames) if consistent else index
     return _corrupted(clips.flatten(0, 1), name, severity, seed, index, table).view(clips.shape)
 
 
-def check_severity(severity: int) -> None:
-    """Raise an error if there is no such severity.
+def check_severity(severity: int) -> int:
+    """Return a severity as Python's own integer.
 
     Args:
-        severity: must be from 1 to 5.
+        severity: must be an integer from 1 to 5, of any type.
 
     Raises:
         ValueError: it is not.
     """
-    if isinstance(severity, bool) or severity not in range(1, 6):
+    try:
+        number = check_integer(severity, "severity")
+    except TypeError:
+        number = 0
+    if number not in range(1, 6):
         raise ValueError(f"severity={severity!r}: must be an integer from 1 to 5")
+    return number
 
 
 def _corrupted(
@@ -175,20 +187,22 @@ def _corrupted(
 ) -> Tensor:
     if name not in _FUNCTIONS:
         raise ValueError(f"name={name!r}: must be one of {', '.join(_FUNCTIONS)}")
-    check_severity(severity)
+    severity, seed = check_severity(severity), check_integer(seed, "seed")
+    images = images.detach()
     _check_images(images)
     height, width = images.shape[2:]
     table = table_for(height, width) if table is None else table
     check_table(table)
     strength = parameters(table, name, severity)
-    changed = torch.empty_like(images, memory_format=torch.contiguous_format)
     budget = _AT_ONCE.get(images.device.type, 1 << 25)
     at_once = max(budget // images[:1].numel(), 1) if len(images) else 1
-    for start in range(0, len(images), at_once):
-        some = slice(start, start + at_once)
-        draws = Draws((seed, name, severity), index[some])
-        floats = _as_floats(images[some])
-        changed[some] = _as_given(_FUNCTIONS[name](floats, strength, draws), images.dtype)
+    with ordinary_modes(images.device):
+        changed = torch.empty_like(images, memory_format=torch.contiguous_format)
+        for start in range(0, len(images), at_once):
+            some = slice(start, start + at_once)
+            draws = Draws((seed, name, severity), index[some])
+            floats = _as_floats(images[some])
+            changed[some] = _as_given(_FUNCTIONS[name](floats, strength, draws), images.dtype)
     return changed
 
 

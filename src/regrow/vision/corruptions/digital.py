@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from regrow.vision.corruptions import linear
 from regrow.vision.corruptions.draws import Draws
+from regrow.vision.corruptions.modes import ordinary_modes
 from regrow.vision.corruptions.severities import Parameters
 
 __all__ = ["contrast", "displaced", "elastic_transform", "pixelate", "skewed"]
@@ -118,6 +119,7 @@ def displaced(images: Tensor, reach: float, smoothness: float, draws: Draws) -> 
 
 
 @lru_cache(maxsize=64)
+@ordinary_modes()
 def _smaller(side: int, share: float) -> Tensor:
     small = max(int(side * share), 1)
     return linear.box(small, side) @ linear.box(side, small)

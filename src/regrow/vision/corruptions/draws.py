@@ -7,12 +7,14 @@ alone, on any device, and comes out as it would among ten thousand others.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from regrow.engine.selection import key_digest
+from regrow.vision.corruptions.modes import ordinary_modes
 
 __all__ = ["WORDS", "Draws", "normal_quantiles"]
 
@@ -28,8 +30,12 @@ class Draws:
     Each call draws anew; two objects of the same key give the same numbers, call by call.
 
     Args:
-        key: what the numbers depend on, beside the index.
-        index: int64, shape (n,): one number an image; equal ones draw alike. It counts modulo 2³².
+        key: what the numbers depend on, beside the index: strings, and integers of any type.
+        index: integers, shape (n,): one number an image; equal ones draw alike. It counts modulo
+            2³².
+
+    Raises:
+        TypeError: a part of the key is neither, or the index is of another dtype.
 
     Example:
         >>> both = Draws(("noise", 3), torch.tensor([0, 1])).uniform(4)
@@ -39,8 +45,11 @@ class Draws:
     """
 
     def __init__(self, key: tuple[int | str, ...], index: Tensor) -> None:
-        digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+        digest = key_digest(key)
         self._base, self._salt = (int.from_bytes(digest[i : i + 4], "little") for i in (0, 4))
+        if index.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"index of dtype {index.dtype}: must be int64, one number an image")
+        index = index.to(torch.int64)
         # Distinct indices keep distinct keys: both steps can be undone.
         self._images = _mixed(_int32((index + self._base) & _BITS)).unsqueeze(1)
         self._calls = 0
@@ -112,6 +121,7 @@ class Draws:
 
 
 @lru_cache(maxsize=8)
+@ordinary_modes()
 def normal_quantiles(device: torch.device) -> Tensor:
     """Return the standard normal quantiles at the middles of 65536 equal steps, with deviation 1.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from regrow.vision.corruptions.draws import Draws
+from regrow.vision.corruptions.modes import ordinary_modes
 
 __all__ = ["SIDE", "sheets"]
 
@@ -27,6 +28,7 @@ _DIRECTIONS = 12
 
 
 @lru_cache(maxsize=4)
+@ordinary_modes()
 def sheets(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return five sheets of ice.
 

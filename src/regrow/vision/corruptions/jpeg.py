@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from regrow.vision.corruptions import linear
 from regrow.vision.corruptions.draws import Draws
+from regrow.vision.corruptions.modes import ordinary_modes
 from regrow.vision.corruptions.severities import Parameters
 
 __all__ = ["jpeg_compression", "quantization"]
@@ -67,6 +68,7 @@ def jpeg_compression(images: Tensor, parameters: Parameters, draws: Draws) -> Te
 
 
 @lru_cache(maxsize=32)
+@ordinary_modes()
 def quantization(quality: int, kind: int) -> Tensor:
     """Return the steps that coefficients are rounded to, as libjpeg scales the standard's.
 
@@ -87,6 +89,7 @@ def quantization(quality: int, kind: int) -> Tensor:
 
 
 @lru_cache(maxsize=1)
+@ordinary_modes()
 def _cosines() -> Tensor:
     """Return the cosine transform of blocks of 8×8, shape (64 coefficients, 64 pixels)."""
     k, x = torch.arange(8).unsqueeze(1), torch.arange(8)
@@ -133,6 +136,7 @@ def _doubled(planes: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@ordinary_modes()
 def _doubling(side: int) -> Tensor:
     taps = [linear.convolution(torch.tensor(t), side, "nearest") for t in _HALVES]
     return torch.stack(taps, 1).flatten(0, 1)

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from regrow.vision.corruptions.modes import ordinary_modes
+
 __all__ = [
     "Edges",
     "apply",
@@ -116,6 +118,7 @@ def gaussian_taps(sigma: float, radius: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@ordinary_modes()
 def gaussian(size: int, sigma: float, edges: Edges = "nearest", truncate: float = 4.0) -> Tensor:
     """Return the matrix of a Gaussian filter, cut off at ``truncate`` deviations.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from regrow.vision.corruptions.draws import WORDS, Draws
+from regrow.vision.corruptions.modes import ordinary_modes
 from regrow.vision.corruptions.severities import Parameters
 
 __all__ = ["gaussian_noise", "impulse_noise", "poisson_quantiles", "shot_noise", "speckle_noise"]
@@ -71,6 +72,7 @@ def speckle_noise(images: Tensor, parameters: Parameters, draws: Draws) -> Tenso
 
 
 @lru_cache(maxsize=32)
+@ordinary_modes()
 def poisson_quantiles(photons: float, device: torch.device) -> Tensor:
     """Return k / λ for quantiles k of the Poisson distributions with means λ i / 255.
 

@@ -161,7 +161,7 @@ def _check(name: str, known: Mapping[str, object] | None, corruption: str, sever
         raise ValueError(
             f"corruption={corruption!r}: must be one of {', '.join(CORRUPTIONS + EXTRA)}"
         )
-    check_severity(severity)
+    severity = check_severity(severity)
 
 
 def _find(name: str, archive: str, inside: str, home: str, data_dir: str | Path | None) -> Path:

@@ -158,7 +158,8 @@ TABLES: dict[str, dict[str, tuple[Parameters, ...]]] = {
 Source: the programs that made CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C
 (github.com/hendrycks/robustness: make_cifar_c, make_tinyimagenet_c, make_imagenet_c). ImageNet's is
 compared in a test with the package imagecorruptions, but for ``elastic_transform``, of which other
-parameters are there; the other two were not compared with the published images.
+parameters are there; the other two are those of the programs as they stand, and were not compared
+with the published images, but for the light of ``spatter``'s water.
 """
 
 

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from regrow.vision.corruptions import linear
 from regrow.vision.corruptions.blur import smoothed
+from regrow.vision.corruptions.canny import canny
 from regrow.vision.corruptions.colour import lightness
 from regrow.vision.corruptions.draws import Draws
 from regrow.vision.corruptions.severities import Parameters
@@ -15,6 +17,7 @@ __all__ = ["spatter"]
 
 _WATER = (175 / 255, 238 / 255, 238 / 255)
 _MUD = (63 / 255, 42 / 255, 20 / 255)
+_SLOPES = (50, 150)  # of edges
 _FAR = 20  # distances are cut off there
 _RELIEF = ((-2.0, -1.0, 0.0), (-1.0, 1.0, 1.0), (0.0, 1.0, 2.0))
 
@@ -24,8 +27,7 @@ def spatter(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
 
     Mud hides what is behind it; water adds light, as a relief made of the distances to its edges.
 
-    Differs from the source: an edge is where water ends, instead of what Canny's detector finds,
-    and distances are Euclidean, not approximated.
+    Differs from the source: distances are Euclidean, not approximated.
 
     Args:
         images: float32 in [0, 1], shape (n, channels, height, width).
@@ -41,7 +43,8 @@ def spatter(images: Tensor, parameters: Parameters, draws: Draws) -> Tensor:
         opaque = smoothed(wet.float(), strength)
         opaque = torch.where(opaque < 0.8, 0, opaque)
         return images * (1 - opaque) + opaque * _colour(_MUD, images)
-    drops = torch.where(wet, (liquid * 255).floor(), 0) * _relief(wet)
+    water = torch.where(wet, (liquid * 255).floor() % 256, 0)  # a byte, as it wraps there
+    drops = water * _relief(water)
     drops /= drops.amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
     return images + strength * drops * _colour(_WATER, images)
 
@@ -51,22 +54,12 @@ def _colour(rgb: tuple[float, float, float], images: Tensor) -> Tensor:
     return colour if images.shape[1] == 3 else lightness(colour)
 
 
-def _relief(wet: Tensor) -> Tensor:
+def _relief(water: Tensor) -> Tensor:
     """Light distances to the edges from one side; in steps of a byte."""
-    distances = _blurred(_distances(_edges(wet))).floor_()
-    kernel = torch.tensor(_RELIEF, device=wet.device).view(1, 1, 3, 3)
-    padded = functional.pad(_equalized(distances), (1,) * 4, mode="replicate")
-    return _blurred(functional.conv2d(padded, kernel).clamp_(0, 255)).round_()
-
-
-def _edges(wet: Tensor) -> Tensor:
-    """Return the pixels whose right or lower neighbour is wet where they are dry, or dry if wet.
-
-    Of the two pixels that share a steepest place Canny's detector marks this one.
-    """
-    filled = functional.pad(wet.float(), (0, 1, 0, 1), mode="replicate") > 0
-    inner = filled[:, :, :-1, :-1]
-    return (inner != filled[:, :, :-1, 1:]) | (inner != filled[:, :, 1:, :-1])
+    distances = _blurred(_distances(canny(water, *_SLOPES))).floor_()
+    kernel = torch.tensor(_RELIEF, device=water.device).view(1, 1, 3, 3)
+    lit = functional.conv2d(_mirrored(_equalized(distances)), kernel).clamp_(0, 255)
+    return _blurred(lit).round_()
 
 
 def _distances(edges: Tensor) -> Tensor:
@@ -82,11 +75,20 @@ def _distances(edges: Tensor) -> Tensor:
 
 
 def _blurred(planes: Tensor) -> Tensor:
-    return functional.avg_pool2d(functional.pad(planes, (1,) * 4, mode="replicate"), 3, 1)
+    return functional.avg_pool2d(_mirrored(planes), 3, 1)
+
+
+def _mirrored(planes: Tensor) -> Tensor:
+    """Add a pixel on each side: the one before the last."""
+    for dim in (2, 3):
+        side = planes.shape[dim]
+        places = torch.arange(-1, side + 1, device=planes.device)
+        planes = planes.index_select(dim, linear.inside(places, side, "mirror"))
+    return planes
 
 
 def _equalized(distances: Tensor) -> Tensor:
-    """Spread whole numbers of 0..20 over 0..255 by their ranks, image by image."""
+    """Spread whole numbers of 0..20 over 0..255 by their ranks; an image of one value stays."""
     flat = distances.flatten(1).long()
     counts = torch.zeros(len(flat), _FAR + 1, device=flat.device)
     counts.scatter_add_(1, flat, torch.ones_like(flat, dtype=counts.dtype))
@@ -94,4 +96,5 @@ def _equalized(distances: Tensor) -> Tensor:
     lowest = torch.where(counts > 0, up_to, torch.inf).amin(1, keepdim=True)
     total = flat.shape[1]
     spread = ((up_to - lowest) * 255 / (total - lowest).clamp(min=1)).clamp_(min=0).round_()
+    spread = torch.where(lowest == total, torch.arange(_FAR + 1, device=flat.device), spread)
     return spread.gather(1, flat).view(distances.shape)

@@ -52,7 +52,7 @@ def loss(logits: Tensor, labels: Tensor) -> Tensor:
         >>> loss(torch.tensor([[0.0, 0.0]]), torch.tensor([1])).tolist()
         [0.6931471824645996]
     """
-    _check(logits, labels)
+    labels = _check(logits, labels)
     return cross_entropy(logits.float(), labels, reduction="none")
 
 
@@ -73,7 +73,7 @@ def uncertainty(logits: Tensor, labels: Tensor) -> Tensor:
         >>> uncertainty(torch.tensor([[0.0, 0.0]]), torch.tensor([1])).tolist()
         [0.5]
     """
-    return -_errors(logits, labels).gather(1, labels.unsqueeze(1)).squeeze(1)
+    return -_errors(logits, labels).gather(1, labels.long().unsqueeze(1)).squeeze(1)
 
 
 def forgetting(predictions: Tensor, labels: Tensor) -> Tensor:
@@ -133,12 +133,13 @@ def mean_over_runs(scores: Sequence[Tensor]) -> Tensor:
 
 def _errors(logits: Tensor, labels: Tensor) -> Tensor:
     """Return softmax(logits) - onehot(labels), in float32 or finer."""
-    _check(logits, labels)
+    labels = _check(logits, labels)
     exact = logits if logits.dtype == torch.float64 else logits.float()
     return exact.softmax(1) - one_hot(labels, logits.shape[1])
 
 
-def _check(logits: Tensor, labels: Tensor) -> None:
+def _check(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return labels as int64, if they are classes of the logits."""
     if logits.ndim != 2 or logits.shape[:1] != labels.shape:
         raise ValueError(
             f"logits of shape {tuple(logits.shape)} for labels of shape {tuple(labels.shape)}: "
@@ -147,3 +148,6 @@ def _check(logits: Tensor, labels: Tensor) -> None:
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
         span = f"{int(labels.min())}..{int(labels.max())}"
         raise ValueError(f"labels {span}: must lie in 0..{logits.shape[1] - 1}")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(f"labels of dtype {labels.dtype}: must be integers, one class a sample")
+    return labels.long()

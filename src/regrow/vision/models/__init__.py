@@ -1,6 +1,6 @@
 """Models for images and clips."""
 
-from regrow.vision.models.catalogue import MODELS, Model, build_model, narrowed
+from regrow.vision.models.catalogue import MODELS, Model, build_model, check_model, narrowed
 from regrow.vision.models.convolutional import conv_net, lenet5, small_conv, small_conv3d, vgg
 from regrow.vision.models.depth import leave_out
 from regrow.vision.models.efficient import InvertedBottleneck, SqueezeExcite, efficientnet_b0
@@ -29,6 +29,7 @@ __all__ = [
     "TransformerBlock",
     "VisionTransformer",
     "build_model",
+    "check_model",
     "conv_net",
     "deit",
     "efficientnet_b0",

@@ -20,7 +20,7 @@ from regrow.vision.models.residual import imagenet_resnet, resnet
 from regrow.vision.models.residual3d import resnet3d50
 from regrow.vision.models.transformer import deit
 
-__all__ = ["MODELS", "Model", "build_model", "narrowed"]
+__all__ = ["MODELS", "Model", "build_model", "check_model", "narrowed"]
 
 _STEPS = 256  # widths a narrower model may have, as parts of its own
 _SMALL = 64  # pixels of the shorter side up to which clips are small
@@ -69,6 +69,8 @@ def _for_clips(
     return build(shape[0], classes, width=width, small_clips=min(shape[2:]) <= _SMALL)
 
 
+_PERCEPTRON = r"mlp((?:-[1-9]\d{0,6})+)"
+
 MODELS: dict[str, Model] = {
     "conv-net": Model(lambda shape, classes, width: conv_net(shape[0], width, classes), 16),
     "small-conv": Model(lambda shape, classes, width: small_conv(shape[0], classes, width), 32),
@@ -91,6 +93,17 @@ MODELS: dict[str, Model] = {
     "i3d": Model(partial(_for_clips, i3d), 64, clips=True),
 }
 """The models by name; besides these there are perceptrons, such as "mlp-300-100"."""
+
+
+def check_model(name: str) -> None:
+    """Refuse a model that cannot be built for any inputs.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in MODELS and not re.fullmatch(_PERCEPTRON, name):
+        known = ", ".join([*MODELS, "mlp-300-100 with any widths"])
+        raise ValueError(f"model={name!r}: must be one of {known}")
 
 
 def build_model(
@@ -123,12 +136,10 @@ def build_model(
         >>> sum(p.numel() for p in model.parameters())
         266610
     """
-    if widths := re.fullmatch(r"mlp((?:-[1-9]\d*)+)", name):
+    check_model(name)
+    if widths := re.fullmatch(_PERCEPTRON, name):
         units = [max(1, round(int(w) * scale)) for w in widths.group(1)[1:].split("-")]
         return perceptron(math.prod(shape), units, classes, dropout=dropout)
-    if name not in MODELS:
-        known = ", ".join([*MODELS, "mlp-300-100 with any widths"])
-        raise ValueError(f"model={name!r}: must be one of {known}")
     model = MODELS[name]
     if len(shape) != (4 if model.clips else 3):
         takes = "clips (channels, frames, height, width)" if model.clips else "images"

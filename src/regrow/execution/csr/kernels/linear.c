@@ -82,12 +82,14 @@ static void multiply_rows(struct tile t, const struct sparse *m, int64_t row, in
 }
 
 /* y = m x + bias, with a ReLU on request; batch columns, x feature-major. The stride of y between two
- * rows is ldy; with turned, y is batch-major, and ldy its stride between two samples. */
-EXPORT void regrow_multiply(const struct sparse *m, const float *values, const float *x, int64_t ldx,
+ * rows is ldy; with turned, y is batch-major, and ldy its stride between two samples. Returns 0, or 1
+ * if there is no memory. */
+EXPORT int regrow_multiply(const struct sparse *m, const float *values, const float *x, int64_t ldx,
                             float *y, int64_t ldy, int turned, int64_t batch, const float *bias,
                             int relu, int threads) {
   const int64_t pieces = piece_count(batch);
   const int64_t parts = larger(4 * threads / larger(pieces, 1), (m->rows + 255) / 256);
+  int failed = 0;
   PARALLEL(omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1))
   for (int64_t task = 0; task < pieces * parts; task++) {
     const int64_t start = piece_start(batch, task / parts), part = task % parts;
@@ -101,6 +103,11 @@ EXPORT void regrow_multiply(const struct sparse *m, const float *values, const f
     }
     const int64_t some = m->blocks > 1 ? end - row : TURNED_ROWS; /* rows share blocks of x */
     float *scratch = malloc((size_t)(some * width) * sizeof *scratch);
+    if (!scratch && row < end) {
+      PARALLEL(omp atomic write)
+      failed = 1;
+      continue;
+    }
     t.ldy = width;
     for (int64_t r = row; r < end; r += some) {
       const int64_t last = r + some < end ? r + some : end;
@@ -111,6 +118,7 @@ EXPORT void regrow_multiply(const struct sparse *m, const float *values, const f
     }
     free(scratch);
   }
+  return failed;
 }
 
 /* out[k] = y[row of k, :] . x[index of k, :] for every nonzero k; batch columns. */
@@ -139,18 +147,18 @@ EXPORT void regrow_dot(const struct sparse *m, float *out, const float *x, int64
   }
 }
 
-/* A layer forwards: x is packed on the way if there is room for it. */
-EXPORT void regrow_linear(const struct sparse *m, const float *values, const float *x,
+/* A layer forwards: x is packed on the way if there is room for it. Returns as regrow_multiply does. */
+EXPORT int regrow_linear(const struct sparse *m, const float *values, const float *x,
                           int64_t batch_stride, int64_t feature_stride, int64_t features,
                           float *packed, int64_t ld, float *y, int64_t ldy, int64_t batch,
                           const float *bias, int relu, int threads) {
   if (packed) regrow_pack(batch, features, x, batch_stride, feature_stride, packed, ld, threads);
-  regrow_multiply(m, values, packed ? packed : x, ld, y, ldy, 0, batch, bias, relu, threads);
+  return regrow_multiply(m, values, packed ? packed : x, ld, y, ldy, 0, batch, bias, relu, threads);
 }
 
 /* A layer backwards: the gradient is packed on the way if there is room for it. Of the gradients of
- * values, input and bias those are left out whose place is NULL. */
-EXPORT void regrow_linear_backward(const struct sparse *m, const struct sparse *transposed,
+ * values, input and bias those are left out whose place is NULL. Returns as regrow_multiply does. */
+EXPORT int regrow_linear_backward(const struct sparse *m, const struct sparse *transposed,
                                    const float *values, const float *x, int64_t ldx,
                                    const float *grad, int64_t batch_stride, int64_t feature_stride,
                                    float *packed, int64_t ld, float *for_values, float *for_x,
@@ -160,6 +168,6 @@ EXPORT void regrow_linear_backward(const struct sparse *m, const struct sparse *
   if (packed) grad = packed;
   if (for_bias) regrow_epilogue_backward(m->rows, batch, grad, ld, 0, 0, 0, 0, for_bias, threads);
   if (for_values) regrow_dot(m, for_values, x, ldx, grad, ld, batch, threads);
-  if (for_x)
-    regrow_multiply(transposed, values, grad, ld, for_x, ld_x, turned, batch, 0, 0, threads);
+  if (!for_x) return 0;
+  return regrow_multiply(transposed, values, grad, ld, for_x, ld_x, turned, batch, 0, 0, threads);
 }

@@ -66,7 +66,10 @@ EXPORT int64_t regrow_above(int64_t rows, int64_t columns, int64_t batch, const 
                           malloc(size * sizeof(float)),
                           malloc((size_t)(12 * (batch + 1)) * sizeof(float)), 0};
     const int lacking = !found.row || !found.column || !found.value || !found.scratch;
-    if (lacking) failed = 1;
+    if (lacking) {
+      PARALLEL(omp atomic write)
+      failed = 1;
+    }
     PARALLEL(omp for)
     for (int64_t p = 0; p < count; p++) set->pack_panel(&o, p);
     PARALLEL(omp for ordered schedule(dynamic))

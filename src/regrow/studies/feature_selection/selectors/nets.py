@@ -41,7 +41,8 @@ class Ours(Selector):
         """Fit it."""
         from regrow.features import SparseFeatureSelector  # noqa: PLC0415 (needs scikit-learn)
 
-        selector = SparseFeatureSelector(k, random_state=seed, **dict(self.settings)).fit(X, y)
+        selector = SparseFeatureSelector(k, random_state=seed, **dict(self.settings))
+        selector = selector.set_params(task="classification").fit(X, y)  # ORL has 40 classes
         return Choice(
             best(selector.scores_, k),
             {
@@ -87,7 +88,10 @@ class Family(Selector):
 
     def choose(self, X: Floats, y: Ints, k: int, seed: int) -> Choice:
         """Fit it; autoencoders are not shown the labels."""
-        selector = self._selector(k, len(X)).set_params(random_state=seed).fit(X, y)
+        selector = self._selector(k, len(X)).set_params(random_state=seed)
+        if "task" in selector.get_params():  # ORL has 40 classes
+            selector = selector.set_params(task="classification")
+        selector = selector.fit(X, y)
         classes = int(y.max()) + 1
         more = {
             "flops": perceptron_flops(selector, X.shape, classes),

@@ -1,0 +1,95 @@
+"""Every bad value of every option is refused by name, before anything is written."""
+
+import contextlib
+import os
+import re
+
+import pytest
+
+from tests.fuzz.budget import run
+from tests.fuzz.commands import OPTIONS, call, case
+
+REFUSED = [
+    # words, what must be said: option, value, what is allowed
+    ("train --batch 0", "batch=0: must be at least 1"),
+    ("train --epochs -1", "epochs=-1: must be at least 1"),
+    ("train --samples 0", "samples=0: must be at least 1, or None"),
+    ("train --seed -1", "seed=-1: must be at least 0 and below 2**63"),
+    ("train --seed 18446744073709551615", "must be at least 0 and below 2**63"),
+    ("train --threads 1000000", "threads=1000000: must be at least 1 and at most "),
+    ("train --threads 0", "threads=0: must be at least 1"),
+    ("train --option density=.5 --density .2", "density is given twice, as 0.2 and 0.5"),
+    ("train --option update_every=5 update_every=6", "update_every is given twice, as 5 and 6"),
+    ("train --density nan", "density=nan"),
+    ("train --learning-rate inf", "learning_rate=inf: must be at least 0 and finite"),
+    ("train --learning-rate -1", "learning_rate=-1.0: must be at least 0"),
+    ("train --weight-decay nan", "weight_decay=nan: must be at least 0 and finite"),
+    ("train --momentum 1", "momentum=1.0: must be at least 0 and below 1"),
+    ("train --dropout 1", "dropout=1.0: must be at least 0 and below 1"),
+    ("train --label-smoothing -1", "label_smoothing=-1.0: must be"),
+    ("train --validation nan", "validation=nan: must be"),
+    ("train --warmup 31", "warmup=31.0: must lie in 0..30"),
+    ("train --data mnist", "data='mnist': must be one of cifar10"),
+    ("train --model mlp-0", "model='mlp-0': must be one of conv-net"),
+    ("train --method x", "method 'x': must be one of"),
+    ("train --out ''", "--out '': is empty"),
+    ("train --out=", "--out '': is empty"),
+    ("train --out file", "out=file: File exists; name a folder"),
+    ("train --out file/in", "out=file/in: Not a directory; name a folder"),
+    ("train --out /proc/x", "out=/proc/x: No such file or directory; name a folder"),
+    ("train --option pattern=" + "-" * 9000 + "1", "nested too deep"),
+    ("study run demo --jobs 0", "jobs=0: must be at least 1, or -1"),
+    ("study run demo --jobs -2", "jobs=-2: must be at least 1, or -1"),
+    ("study run demo --out ''", "--out '': is empty"),
+    ("study run demo --out file/in", "out=file/in: Not a directory"),
+    ("study run demo --only ''", "--only '': is empty"),
+    ("study run demo --preset smoke", "preset='smoke': demo has 'quick'"),
+    ("demo --seeds 0", "seeds=0: must be at least 1"),
+    ("demo --seeds 1000000000", "seeds=1000000000: must be at least 1 and at most 10000"),
+    ("demo --first-seed -1", "first_seed=-1: must be at least 0"),
+    ("demo --jobs 0", "jobs=0"),
+    ("report new --page .", "page=.: is no file"),
+    ("report new --page nowhere/x.html", "there is no folder nowhere"),
+    ("report new --csv pipe", "csv=pipe: is no file"),
+    ("report new --parquet /proc/nowhere/x", "parquet=/proc/nowhere/x: there is no folder"),
+    ("report file", "file/study.json"),
+    ("bench model --batch 0", "batch=0: must be at least 1"),
+    ("bench model --width 1000000000", "width=1000000000: must be"),
+    ("bench model --densities 0", "densities=0.0: must be above 0"),
+    ("bench model --threads 1000000", "threads=1000000"),
+    ("bench execution --turns 0", "turns=0: must be at least 1"),
+    ("bench execution --json .", "json=.: is no file"),
+    ("methods ''", "an argument '': is empty"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), REFUSED, ids=[line[:40] for line, _ in REFUSED])
+def test_a_bad_value_is_refused_by_name_and_leaves_nothing(tmp_path, line, words):
+    (tmp_path / "file").write_text("kept")
+    os.mkfifo(tmp_path / "pipe")
+    with contextlib.chdir(tmp_path):
+        ended, said = call(["" if word == "''" else word for word in line.split()])
+    assert (ended, words in said) == ("refused", True), said
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "pipe"}
+
+
+def test_every_option_that_help_shows_is_tried():
+    for command, options in OPTIONS.items():
+        if "" in options:
+            continue
+        _, said = call([*command.split(), "--help"])
+        shown = set(re.findall(r"^\W*(--[a-z][a-z-]+)", said, re.MULTILINE)) - FLAGS
+        tried = options.keys() | (BENCH if command.startswith("bench") else set())
+        assert shown and shown <= tried, command
+
+
+FLAGS = {"--augment", "--rescale"}  # without a value
+BENCH = OPTIONS["bench model"].keys() | OPTIONS["bench execution"].keys()
+
+
+def test_no_momentum_is_no_nesterov_either(tmp_path):
+    assert call(["train", "--momentum", "0", "--out", str(tmp_path)])[0] == "started"
+
+
+def test_bad_command_lines_are_lines_for_a_while():
+    assert run(case, 0, range(40))[1] == []
