@@ -99,6 +99,8 @@ class Network:
         channels: of each level.
         strides: from each level to the next.
         spacing: of the volumes: kernels of U-Nets are flat along a wide axis.
+        shift: of E2ENet; 0: none.
+        depth_kernel: of E2ENet: 3 for full kernels.
     """
 
     model: str
@@ -107,11 +109,15 @@ class Network:
     channels: tuple[int, ...]
     strides: tuple[Sides, ...]
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    shift: int = 3
+    depth_kernel: int = 1
 
     def build(self) -> Segmenter:
         """Build it; its first weights are drawn from torch's global generator."""
         options: dict[str, Any] = {}
-        if self.model != "e2enet":
+        if self.model == "e2enet":
+            options = {"shift": self.shift, "depth_kernel": self.depth_kernel}
+        else:
             options["kernels"] = _kernels(self.strides, self.spacing)
         if self.model == "nnunet-residual":
             blocks = (1, 3, 4, *[6] * len(self.channels))
@@ -129,6 +135,8 @@ class SegmentVolumes(Problem[PatchSource]):
     Args:
         model: "e2enet", nnU-Net's plain "nnunet" or its "nnunet-residual".
         width: channels of the first level; each further level doubles them, up to 320.
+        shift: of E2ENet's channel groups; 0: none.
+        depth_kernel: of E2ENet: 1, flat kernels, or 3.
         patch: sides of a patch, three numbers; none: by nnU-Net's rule from the median volume.
         batches: in an epoch.
         foreground: the share of patches that are centred on a class.
@@ -139,6 +147,8 @@ class SegmentVolumes(Problem[PatchSource]):
 
     model: str = "e2enet"
     width: int = 48
+    shift: int = field(default=3, metadata={"later": True})
+    depth_kernel: int = field(default=1, metadata={"later": True})
     patch: tuple[int, ...] = ()
     batches: int = 250
     foreground: float = 0.33
@@ -207,7 +217,16 @@ class SegmentVolumes(Problem[PatchSource]):
         strides = strides_rule(source.patch, volumes.spacing)[:5]
         channels = channels_of(self.width, len(strides) + 1)
         outputs = len(volumes.outputs)
-        return Network(self.model, volumes.channels, outputs, channels, strides, volumes.spacing)
+        return Network(
+            self.model,
+            volumes.channels,
+            outputs,
+            channels,
+            strides,
+            volumes.spacing,
+            self.shift,
+            self.depth_kernel,
+        )
 
     def build(self, source: PatchSource) -> Segmenter:
         """Build the network."""

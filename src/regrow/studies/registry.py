@@ -15,6 +15,7 @@ STUDIES: dict[str, str] = {
     "demo": "regrow.studies.demo:STUDY",
     "feature-selection": "regrow.studies.feature_selection.study:STUDY",
     "hard-samples": "regrow.studies.hard_samples.study:STUDY",
+    "segmentation": "regrow.studies.segmentation.study:STUDY",
     "pruning-criteria": "regrow.studies.pruning_criteria.study:STUDY",
     "update-schedule": "regrow.studies.update_schedule:STUDY",
 }

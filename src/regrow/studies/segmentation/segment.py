@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from regrow.data.places import Places
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.segmentation.data import open_fold
@@ -21,6 +22,8 @@ from regrow.training.train import start, train
 from regrow.training.trainer import Trainer
 
 __all__ = ["Segment", "fitting_patch"]
+
+_FROM = "the Decathlon's are at medicaldecathlon.com"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +58,10 @@ class Segment(Setting, SegmentVolumes, Trial):
             raise ValueError(f"fold={self.fold}: must be 0, 1, 2, 3 or 4")
 
     def volumes(self, run: RunLike) -> Volumes:
-        """Open the data set, which lies in the folder that the run's ``data_dir`` names."""
-        return open_fold(Path(run.options["data_dir"]) / self.data, self.fold, self.cases)
+        """Open the data set, from the run's ``data_dir`` or the usual places."""
+        places = Places(self.data, run.options.get("data_dir"))
+        found = places.find(_with_cases, "dataset.json", f"a folder of this name; {_FROM}")
+        return open_fold(found, self.fold, self.cases)
 
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and test.
@@ -71,6 +76,10 @@ class Segment(Setting, SegmentVolumes, Trial):
             return train(self, trainer, run)
         except torch.OutOfMemoryError as error:
             raise MemoryError(_advice(trainer)) from error
+
+
+def _with_cases(folder: Path) -> Path | None:
+    return folder if folder.is_dir() else None
 
 
 def fitting_patch(trainer: Trainer[PatchSource]) -> Sides | None:

@@ -1,0 +1,245 @@
+"""Does E2ENet segment volumes as nnU-Net does, with a third of the parameters?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import nn
+
+import regrow
+from regrow.engine.allocation import Uniform
+from regrow.engine.patterns import Kernel
+from regrow.lab import charts
+from regrow.lab.design import Arm, Label, Labelled, grid
+from regrow.lab.effects import EVERY, Effect, Measure, gain, level, percent
+from regrow.lab.rules import claim, each
+from regrow.lab.section import Section, Table, estimate
+from regrow.lab.study import Preset, Study
+from regrow.lab.view import View
+from regrow.measure.flops import count_flops
+from regrow.segmentation import E2ENet, PlainConvUNet, channel_links, feature_fusion
+from regrow.segmentation.fusion import FUSION
+from regrow.segmentation.segmenter import channels_of
+from regrow.studies.segmentation.segment import Segment
+
+__all__ = ["STUDY"]
+
+DENSITIES, DENSITY = (0.1, 0.2, 0.3), 0.2
+WIDTH, NNUNET_WIDTH = 48, 32
+LEVELS = 4  # of networks for patches of this size
+UPDATES = 200  # of a run, as in the paper's of 250,000 steps
+MARGIN = 0.5  # points of Dice that matter
+
+DICE = percent("dice", "mean Dice", "points of Dice")
+PARAMETERS = Measure("parameters kept", lambda record: float(record.result["nonzeros"]), ratio=True)
+FLOPS = Measure(
+    "operations of a patch", lambda record: float(record.result["inference_flops"]), ratio=True
+)
+
+
+def _fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    include = arguments["include"]
+    globs = (include,) if isinstance(include, str) else tuple(include)
+    return {"method": arguments["method"], "include": globs}
+
+
+def _kernels(density: float, every: int) -> dict[str, Any]:
+    return _fields(feature_fusion(density, update_every=every))
+
+
+def _static(density: float) -> dict[str, Any]:
+    method = regrow.Static(density=density, allocation=Uniform(), pattern=Kernel())
+    return _fields(feature_fusion(density)) | {"method": method}
+
+
+def _usual(**fields: Any) -> Arm:
+    return lambda every: _kernels(DENSITY, every) | fields
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def _fused(model: nn.Module) -> dict[str, float]:
+    names = [name for name, _ in model.named_parameters()]
+    return {n: DENSITY for n in names if any(fnmatchcase(n, glob) for glob in FUSION)}
+
+
+def _lattice(width: int, levels: int) -> E2ENet:
+    with torch.device("meta"):
+        return E2ENet(1, 3, channels_of(width, levels))
+
+
+@cache
+def narrow_nnunet(levels: int) -> int:
+    """Return the largest width of nnU-Net with no more parameters than E2ENet keeps."""
+    model = _lattice(WIDTH, levels)
+    dropped = sum((1 - d) * model.get_parameter(n).numel() for n, d in _fused(model).items())
+    kept = _parameters(model) - dropped
+
+    def fits(width: int) -> bool:
+        with torch.device("meta"):
+            return _parameters(PlainConvUNet(1, 3, channels_of(width, levels))) <= kept
+
+    return max(filter(fits, range(4, NNUNET_WIDTH + 1)))
+
+
+@cache
+def narrow_lattice(levels: int) -> int:
+    """Return the largest width of a dense lattice with no more operations than E2ENet."""
+    volume = torch.zeros(1, 1, *[2 ** (levels + 1)] * 3, device="meta")
+
+    def operations(model: E2ENet, densities: Mapping[str, float]) -> float:
+        return count_flops(model, volume).forward(densities)
+
+    model = _lattice(WIDTH, levels)
+    most = operations(model, _fused(model))
+    narrower = range(WIDTH // 2, WIDTH + 1)
+    return max(w for w in narrower if operations(_lattice(w, levels), {}) <= most)
+
+
+ARMS: dict[str, Arm] = {
+    "E2ENet": _kernels,
+    "static": _static,
+    "links": lambda density, every: _fields(channel_links(density, update_every=every)),
+    "dense lattice": lambda: {"method": regrow.Dense()},
+    "no shift": _usual(shift=0),
+    "3×3×3": _usual(shift=0, depth_kernel=3),
+    "nnU-Net": lambda: {"model": "nnunet", "width": NNUNET_WIDTH},
+    "narrow nnU-Net": lambda levels: {"model": "nnunet", "width": narrow_nnunet(levels)},
+    "narrow lattice": lambda levels: {"width": narrow_lattice(levels)},
+    "residual nnU-Net": lambda: {"model": "nnunet-residual", "width": NNUNET_WIDTH},
+}
+
+
+def _trials(arms: Mapping[str, Arm], folds: int, seeds: int, **setting: Any) -> Iterator[Labelled]:
+    base = Segment(seed=0, method=regrow.Dense(), **setting)
+    steps = base.epochs * base.batches
+    given = {"every": max(1, steps // UPDATES), "levels": LEVELS}
+    for fold in range(folds):
+        labels: dict[str, Label] = {"task": base.data, "fold": fold}
+        at = replace(base, fold=fold)
+        yield from grid(at, arms, seeds=seeds, labels=labels, given=given, density=DENSITIES)
+
+
+_SMALL = {"width": 8, "epochs": 2, "batches": 4, "batch": 2, "cases": 6, "overlap": 0.0}
+_QUICK = {"width": WIDTH, "epochs": 40, "batches": 50, "batch": 9, "precision": "bfloat16"}
+_DATA = {"data": "hippocampus", "patch": (40, 56, 40)}
+_FEW = {name: ARMS[name] for name in ("static", "dense lattice", "nnU-Net")}
+PRESETS = {
+    "smoke": Preset(
+        "a minute", {"hippocampus": partial(_trials, _FEW, 1, 2, **_SMALL, **_DATA, mirror=())}
+    ),
+    "quick": Preset(
+        "two hours on an H200 with --jobs 12",
+        {"hippocampus": partial(_trials, ARMS, 5, 3, **_QUICK, **_DATA)},
+    ),
+    "paper": Preset(
+        "months of a GPU, or days of many: nnU-Net's 1000 epochs of 250 steps",
+        {
+            "hippocampus": partial(
+                _trials, ARMS, 5, 3, **_QUICK | {"epochs": 1000, "batches": 250}, **_DATA
+            )
+        },
+    ),
+}
+
+_PAPER = "E2ENet (arXiv 2312.04727)"
+_CONTROL = "a control of ours"
+
+
+def over(arm: str, measure: Measure = DICE, density: float = DENSITY) -> Effect:
+    """Ask what E2ENet gains over another arm, mean over folds."""
+    return gain({"arm": "E2ENet", "density": density}, arm, measure, fold=EVERY)
+
+
+CLAIMS = (
+    claim(
+        "The recipe is sound: nnU-Net's network reaches 88 % (else nothing here judges anything).",
+        "nnU-Net's own: about 90 and 89 % by class in 1000 epochs (recalled; unverified)",
+        level("nnU-Net", DICE, fold=EVERY),
+        above=88,
+    ),
+    claim("Its Dice is comparable to nnU-Net's.", _PAPER, over("nnU-Net"), within=MARGIN),
+    claim(
+        "It has 68 % fewer parameters than nnU-Net.",
+        f"{_PAPER}, abstract; 70 % counted anew for its six levels, here there are four",
+        over("nnU-Net", PARAMETERS),
+        below=0.32,
+    ),
+    claim(
+        "It needs 29 % fewer operations than nnU-Net.",
+        f"{_PAPER}, abstract; 40 % counted anew for its six levels, here there are four",
+        over("nnU-Net", FLOPS),
+        below=0.71,
+    ),
+    claim("Moving masks beat static ones.", _PAPER, over("static"), above=0),
+    claim(
+        "Sparse fusion loses nothing against dense.", _PAPER, over("dense lattice"), above=-MARGIN
+    ),
+    claim("The shift helps.", _PAPER, over("no shift"), above=0),
+    claim("The shift does what 3×3×3 kernels do.", _PAPER, over("3×3×3"), within=MARGIN),
+    claim(
+        "It beats narrower networks: equal parameters (nnU-Net), equal operations (lattice).",
+        _CONTROL,
+        each(("narrow nnU-Net", "narrow lattice"), over),
+        above=0,
+    ),
+    claim(
+        "Which kernels are kept may be decided for whole channels, which runs fast.",
+        _CONTROL,
+        gain({"arm": "links", "density": DENSITY}, "E2ENet", DICE, fold=EVERY, density=DENSITY),
+        above=-MARGIN,
+    ),
+)
+
+
+def trade_off(view: View) -> Iterator[Section]:
+    """Write Dice, parameters and operations of every arm, the answer first."""
+    for task, here in view.by("task").items():
+        rows = []
+        for arm in ARMS:
+            densities = here.where(arm=arm).axis("density") or [None]
+            for density in densities:
+                at = {"fold": EVERY} | ({} if density is None else {"density": density})
+                name = arm if density is None else f"{arm}, density {density:g}"
+                try:
+                    rows.append(_row(name, partial(level, arm, **at), here))
+                except ValueError:
+                    continue
+        head = ("arm", "mean Dice, %", "parameters", "GFLOP a patch")
+        text = "Mean over folds and seeds, with 95 % intervals; held-out cases, mirrored."
+        yield Section(f"All arms: {task}", text, table=Table(head, rows))
+
+
+def _row(name: str, asked: Callable[..., Effect], here: View) -> tuple[str, ...]:
+    parameters, flops = (asked(measure=m).interval(here).mean for m in (PARAMETERS, FLOPS))
+    dice = estimate(asked(measure=DICE).interval(here))
+    return name, dice, f"{parameters / 1e6:.2f} M", f"{flops / 1e9:.1f}"
+
+
+def mechanisms(view: View) -> Iterator[Section]:
+    """Draw what E2ENet gains over each other arm."""
+    effects = {arm: over(arm) for arm in ARMS if arm not in ("E2ENet", "links")}
+    text = "E2ENet at density 0.2 less the other arm, paired by seed, mean over folds."
+    panels = {"": charts.rows_of(view, effects)}
+    yield from charts.rows("What each part is worth", text, panels, x="points of Dice", band=MARGIN)
+
+
+STUDY = Study(
+    name="segmentation",
+    title="Does E2ENet segment as nnU-Net does, with a third of the parameters?",
+    source="Wu et al. 2024, E2ENet: Dynamic Sparse Feature Fusion for Accurate and Efficient 3D "
+    "Medical Image Segmentation (NeurIPS, arXiv 2312.04727)",
+    about="The hippocampus of the Medical Segmentation Decathlon, nnU-Net's five folds, one recipe "
+    "for all arms. Controls: static masks, the dense lattice, nnU-Net of as many parameters, a "
+    "dense lattice of as many operations, no shift, and 3×3×3 kernels in its place.",
+    presets=PRESETS,
+    claims=CLAIMS,
+    page=(partial(charts.verdicts_by_task, CLAIMS), trade_off, mechanisms),
+)
