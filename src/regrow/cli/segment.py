@@ -50,8 +50,8 @@ def segment_train(
 
     Takes a folder of the Decathlon or of nnU-Net. Defaults are for minutes on two CPU cores; the
     paper's setting is --width 48 --batches 250 --epochs 1000 --optimizer sgd --learning-rate 0.01.
-    The same command goes on where it was cut off. Predictions, weights and the page lie in the run's folder. On several GPUs:
-    torchrun --nproc-per-node N -m regrow segment train ...
+    The same command goes on where it was cut off. Predictions, weights and the page lie in the
+    run's folder. On several GPUs: torchrun --nproc-per-node N -m regrow segment train ...
 
     Args:
         folder: The data set: with dataset.json, imagesTr and labelsTr, or preprocessed by nnU-Net.
