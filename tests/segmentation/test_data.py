@@ -1,12 +1,14 @@
 """Folders become tensors, and class scores become files: classes, regions, voxels nobody judged."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from regrow.segmentation.data import Meaning, open_fold, plan_from
+from regrow.segmentation.data import Meaning, fingerprint, open_fold, plan_from
+from regrow.segmentation.folders import open_folder
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -84,3 +86,12 @@ def test_values_with_gaps_are_classes_without_and_come_back():
 def test_a_fold_or_a_count_that_is_not_there_is_refused(brats, fold, cases, said):
     with pytest.raises(ValueError, match=said):
         open_fold(brats, fold, cases)
+
+
+def test_a_set_of_other_files_has_another_fingerprint(brats, tmp_path):
+    copy = shutil.copytree(brats, tmp_path / "copy")
+    before = fingerprint(open_folder(copy))
+    assert before == fingerprint(open_folder(brats))
+    file = copy / "labelsTr" / "t3.nii.gz"
+    file.write_bytes(file.read_bytes() + b"more")
+    assert fingerprint(open_folder(copy)) != before

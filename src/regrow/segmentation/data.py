@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +28,15 @@ from regrow.segmentation.problem import Figures, Volumes
 from regrow.segmentation.survey import Survey, plan, read, survey
 from regrow.segmentation.volumes import write_volume
 
-__all__ = ["Meaning", "figures_of", "open_fold", "plan_from", "prepared_sample", "write_labels"]
+__all__ = [
+    "Meaning",
+    "figures_of",
+    "fingerprint",
+    "open_fold",
+    "plan_from",
+    "prepared_sample",
+    "write_labels",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +160,20 @@ def open_fold(path: Path, fold: int, cases: int | None = None) -> Volumes:
         regions=meaning.region_classes,
         told={"plan": asdict(how), "meaning": asdict(meaning)},
     )
+
+
+def fingerprint(folder: Folder) -> str:
+    """Return 16 hexadecimal digits that change with the list, names or sizes of a set's files.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+    """
+    digest = hashlib.sha256()
+    for case in folder.cases:
+        for path in (*case.images, *([case.label] if case.label else [])):
+            digest.update(f"{case.name} {path.name} {path.stat().st_size}\n".encode())
+    digest.update(repr((folder.labels, folder.channels, folder.regions, folder.ignore)).encode())
+    return digest.hexdigest()[:16]
 
 
 def prepared_sample(

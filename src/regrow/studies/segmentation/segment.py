@@ -32,6 +32,8 @@ class Segment(Setting, SegmentVolumes, Trial):
 
     Args:
         data: name of the data set's folder, of the Decathlon or of nnU-Net.
+        digest: of its files (:func:`regrow.segmentation.data.fingerprint`): a set of the same name
+            and other files is another trial. Empty: files are not looked at.
         fold: which fifth of the cases is held out, 0 to 4.
         cases: learn from so many cases only; None: all that are not held out.
 
@@ -42,6 +44,7 @@ class Segment(Setting, SegmentVolumes, Trial):
     """
 
     data: str
+    digest: str = ""
     fold: int = 0
     cases: int | None = None
     batch: int = 2
