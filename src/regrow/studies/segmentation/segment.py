@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ class Segment(Setting, SegmentVolumes, Trial):
             and other files is another trial. Empty: files are not looked at.
         fold: which fifth of the cases is held out, 0 to 4.
         cases: learn from so many cases only; None: all that are not held out.
+        tested: test on so many of the cases held out; None: on all.
 
     Raises:
         ValueError: a choice is unknown or a number out of its range; the message says which.
@@ -47,6 +48,7 @@ class Segment(Setting, SegmentVolumes, Trial):
     digest: str = ""
     fold: int = 0
     cases: int | None = None
+    tested: int | None = field(default=None, metadata={"later": True})
     batch: int = 2
     learning_rate: float = 0.01
     momentum: float = 0.99
@@ -64,7 +66,8 @@ class Segment(Setting, SegmentVolumes, Trial):
         """Open the data set, from the run's ``data_dir`` or the usual places."""
         places = Places(self.data, run.options.get("data_dir"))
         found = places.find(_with_cases, "dataset.json", f"a folder of this name; {_FROM}")
-        return open_fold(found, self.fold, self.cases)
+        volumes = open_fold(found, self.fold, self.cases)
+        return replace(volumes, held_out=volumes.held_out[: self.tested])
 
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and test.

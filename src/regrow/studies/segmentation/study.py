@@ -127,7 +127,7 @@ def _trials(arms: Mapping[str, Arm], folds: int, seeds: int, **setting: Any) -> 
         yield from grid(at, arms, seeds=seeds, labels=labels, given=given, density=DENSITIES)
 
 
-_SMALL = {"width": 8, "epochs": 2, "batches": 4, "batch": 2, "cases": 6, "overlap": 0.0}
+_SMALL = {"width": 8, "epochs": 2, "batches": 4, "batch": 2, "cases": 6, "tested": 3}
 _QUICK = {"width": WIDTH, "epochs": 40, "batches": 50, "batch": 9, "precision": "bfloat16"}
 _DATA = {"data": "hippocampus", "patch": (40, 56, 40)}
 _FEW = {name: ARMS[name] for name in ("static", "dense lattice", "nnU-Net")}
@@ -155,7 +155,7 @@ _CONTROL = "a control of ours"
 
 def over(arm: str, measure: Measure = DICE, density: float = DENSITY) -> Effect:
     """Ask what E2ENet gains over another arm, mean over folds."""
-    return gain({"arm": "E2ENet", "density": density}, arm, measure, fold=EVERY)
+    return gain("E2ENet", arm, measure, fold=EVERY, density=density)
 
 
 CLAIMS = (
@@ -193,7 +193,7 @@ CLAIMS = (
     claim(
         "Which kernels are kept may be decided for whole channels, which runs fast.",
         _CONTROL,
-        gain({"arm": "links", "density": DENSITY}, "E2ENet", DICE, fold=EVERY, density=DENSITY),
+        gain("links", "E2ENet", DICE, fold=EVERY, density=DENSITY),
         above=-MARGIN,
     ),
 )
