@@ -26,6 +26,7 @@ _VALUES = {  # operations that say a value
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
+_PLACES = 1 << 31  # of what is kept to be used again
 _MARK = object()
 
 
@@ -104,7 +105,7 @@ class _Machine:
     def run(self, content: bytes) -> Any:
         for operation, argument, place in pickletools.genops(content):
             try:
-                if operation.name == "FRAME" and place + 9 + argument > len(content):
+                if operation.name == "FRAME" and (place or 0) + 9 + (argument or 0) > len(content):
                     raise ValueError(f"it breaks off before {argument} bytes more")
                 self._step(operation.name, argument)
             except UnreadableError:
@@ -143,7 +144,7 @@ class _Machine:
             case "SETITEM" | "SETITEMS":
                 items = self._last(2) if name == "SETITEM" else self._marked()
                 self._fill(_only(dict, stack.pop()), items)
-            case "PUT" | "BINPUT" | "LONG_BINPUT" if argument >= 0:
+            case "PUT" | "BINPUT" | "LONG_BINPUT" if 0 <= argument < _PLACES:
                 self._memo[argument] = stack[-1]
             case "MEMOIZE":
                 self._memo[len(self._memo)] = stack[-1]
