@@ -8,7 +8,7 @@ ends the reading.
 from __future__ import annotations
 
 import math
-import pickle  # noqa: F401 (the example)
+import pickle
 import pickletools
 from typing import Any
 
@@ -120,6 +120,8 @@ class _Machine:
     def _step(self, name: str, argument: Any) -> None:
         stack = self._stack
         match name:
+            case "PROTO" if argument > pickle.HIGHEST_PROTOCOL:
+                raise ValueError(f"there is no protocol {argument}")
             case "PROTO" | "FRAME" | "STOP":
                 pass
             case "MARK":
