@@ -207,6 +207,7 @@ def test_a_column_of_one_value_cannot_flood_the_memory(tmp_path):
         ("a {y}", "'x' is no value of 'a'"),
         ("a {'x y}", "a quote that does not end"),
         ("a", "has no name and type"),
+        ("a'b real", "has no name and type"),
         ("'" + r"\'" * 60 + "a numeric", "none of numeric|no name and type"),
         ('"' + r"\"" * 60 + "a numeric", "none of numeric|no name and type"),
     ],

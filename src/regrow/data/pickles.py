@@ -202,7 +202,10 @@ class _Machine:
 def _made(what: Any, arguments: Any) -> Any:
     """Return what a call of one of the known names would give."""
     name = _only(_Named, what).name
-    if name in _RECONSTRUCT:
+    if name in _RECONSTRUCT and arguments[1:] == (
+        (0,),
+        b"b",
+    ):  # empty, of bytes, for the time being
         return _Array()
     if name == "numpy.dtype":
         kind, _, _ = arguments  # whether it is aligned, and copied
