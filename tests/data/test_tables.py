@@ -3,6 +3,8 @@
 import contextlib
 import datetime
 import gzip
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from regrow.data import arff
 from regrow.data.arff import read_arff
 from regrow.data.tables import as_numbers, has_header, read_csv, read_parquet
-from regrow.reading import open_unpacked
+from regrow.reading import LIMIT, open_unpacked
 
 pyarrow = pytest.importorskip("pyarrow")
 
@@ -193,6 +195,32 @@ def test_a_column_of_one_value_cannot_flood_the_memory(tmp_path):
         read_parquet(path)
 
 
+def test_no_bit_of_a_parquet_file_ends_the_process(tmp_path):
+    """Pyarrow ends it where it is asked for a column whose statistics do not fit its type."""
+    from pyarrow import parquet
+
+    table = pyarrow.table({"a.b": [1, None], "c": ["x", "y"]})
+    parquet.write_table(table, tmp_path / "t", store_schema=False)
+    code = f"""
+from pathlib import Path
+from regrow.data.tables import read_parquet
+whole = Path({str(tmp_path / "t")!r}).read_bytes()
+start = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+assert list(read_parquet(Path({str(tmp_path / "t")!r}))) == ["a.b", "c"]
+for i in range(8 * start, 8 * len(whole)):
+    damaged = bytearray(whole)
+    damaged[i // 8] ^= 1 << i % 8
+    path = Path({str(tmp_path / "damaged")!r})
+    path.write_bytes(damaged)
+    try:
+        read_parquet(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr.decode()
+
+
 # ---------------------------------------------------------------------- ARFF
 
 
@@ -207,6 +235,7 @@ def test_a_column_of_one_value_cannot_flood_the_memory(tmp_path):
         ("a {y}", "'x' is no value of 'a'"),
         ("a {'x y}", "a quote that does not end"),
         ("a", "has no name and type"),
+        ("a'b real", "has no name and type"),
         ("'" + r"\'" * 60 + "a numeric", "none of numeric|no name and type"),
         ('"' + r"\"" * 60 + "a numeric", "none of numeric|no name and type"),
     ],
@@ -263,7 +292,8 @@ c\ d, x y
     }
 
 
-def test_rows_that_leave_everything_out_cannot_flood_the_memory(tmp_path):
+def test_rows_that_leave_everything_out_cannot_flood_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv(LIMIT, str(16 << 20))
     head = "".join(f"@attribute a{i} real\n" for i in range(20_000))
     (tmp_path / "t.arff").write_text(head + "@data\n" + "{}\n" * 5000)
     with pytest.raises(ValueError, match=r"t\.arff takes .* bytes.*REGROW_MAX_UNPACKED"):

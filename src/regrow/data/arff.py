@@ -27,7 +27,7 @@ _FIELD = re.compile(
 )
 _NAME = re.compile(
     r"""@attribute\s++(?:'(?P<single>(?:\\.|[^'\\])*+)'|"(?P<double>(?:\\.|[^"\\])*+)"
-    |(?P<bare>[^\s'"]\S*+))\s++(?P<kind>.++)""",
+    |(?P<bare>[^\s'"]++))\s++(?P<kind>.++)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _PLACE = re.compile(r"\s*+([0-9]+)\s++", re.ASCII)

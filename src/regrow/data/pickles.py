@@ -8,7 +8,7 @@ ends the reading.
 from __future__ import annotations
 
 import math
-import pickle  # noqa: F401 (the example)
+import pickle
 import pickletools
 from typing import Any
 
@@ -26,6 +26,7 @@ _VALUES = {  # operations that say a value
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
+_PLACES = 1 << 31  # of what is kept to be used again
 _MARK = object()
 
 
@@ -103,9 +104,8 @@ class _Machine:
 
     def run(self, content: bytes) -> Any:
         for operation, argument, place in pickletools.genops(content):
-            start = place or 0
             try:
-                if operation.name == "FRAME" and start + 9 + int(argument or 0) > len(content):
+                if operation.name == "FRAME" and (place or 0) + 9 + (argument or 0) > len(content):
                     raise ValueError(f"it breaks off before {argument} bytes more")
                 self._step(operation.name, argument)
             except UnreadableError:
@@ -120,6 +120,8 @@ class _Machine:
     def _step(self, name: str, argument: Any) -> None:
         stack = self._stack
         match name:
+            case "PROTO" if argument > pickle.HIGHEST_PROTOCOL:
+                raise ValueError(f"there is no protocol {argument}")
             case "PROTO" | "FRAME" | "STOP":
                 pass
             case "MARK":
@@ -144,7 +146,7 @@ class _Machine:
             case "SETITEM" | "SETITEMS":
                 items = self._last(2) if name == "SETITEM" else self._marked()
                 self._fill(_only(dict, stack.pop()), items)
-            case "PUT" | "BINPUT" | "LONG_BINPUT" if argument >= 0:
+            case "PUT" | "BINPUT" | "LONG_BINPUT" if 0 <= argument < _PLACES:
                 self._memo[argument] = stack[-1]
             case "MEMOIZE":
                 self._memo[len(self._memo)] = stack[-1]
@@ -200,7 +202,10 @@ class _Machine:
 def _made(what: Any, arguments: Any) -> Any:
     """Return what a call of one of the known names would give."""
     name = _only(_Named, what).name
-    if name in _RECONSTRUCT:
+    if name in _RECONSTRUCT and arguments[1:] == (
+        (0,),
+        b"b",
+    ):  # empty, of bytes, for the time being
         return _Array()
     if name == "numpy.dtype":
         kind, _, _ = arguments  # whether it is aligned, and copied

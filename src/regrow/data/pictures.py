@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.data.tables import unpacked_size
+from regrow.data.tables import read_in_parts
 from regrow.machine import needed
 from regrow.reading import check_size, damaged, decoding, open_file, read_file, refused
 
@@ -167,11 +167,10 @@ def read_image_parquet(
 
 def _image_table(path: Path, image: str, label: str) -> Any:
     """Read the columns, after a look at what they hold and how much."""
-    from pyarrow import Table, parquet, types  # noqa: PLC0415
+    from pyarrow import parquet, types  # noqa: PLC0415
 
     with decoding(path), open_file(path) as file:
-        opened = parquet.ParquetFile(file, page_checksum_verification=True)
-        schema = opened.schema_arrow
+        schema = parquet.ParquetFile(file).schema_arrow
         for name in (image, label):
             if schema.names.count(name) != 1:
                 there = ", ".join(schema.names)
@@ -181,18 +180,7 @@ def _image_table(path: Path, image: str, label: str) -> Any:
             raise ValueError(f"column {image!r} holds {kind}, no struct with a field 'bytes'")
         if not types.is_integer(schema.field(label).type):
             raise ValueError(f"column {label!r} holds {schema.field(label).type}, no integers")
-        rows = opened.metadata.num_rows
-        check_size(path, unpacked_size(opened.metadata) + 16 * rows, path.stat().st_size)
-        batches, size = [], 0
-        # A few at once, for a file may say in a few bytes that all images are the same large one.
-        for batch in opened.iter_batches(_AT_ONCE, columns=[f"{image}.bytes", label]):
-            batch.validate(full=True)
-            batches.append(batch)
-            size += batch.nbytes
-            check_size(path, size, path.stat().st_size)
-        if not batches:
-            raise ValueError("no rows")
-        table = Table.from_batches(batches)
+        table = read_in_parts(path, [f"{image}.bytes", label], _AT_ONCE)
         if table[label].null_count:
             raise ValueError(f"column {label!r} has {table[label].null_count} rows without a class")
         return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +13,15 @@ import numpy.typing as npt
 from regrow.machine import needed
 from regrow.reading import check_names, check_size, decoding, open_file, open_unpacked
 
-__all__ = ["Columns", "as_numbers", "has_header", "read_csv", "read_parquet", "read_plain"]
+__all__ = [
+    "Columns",
+    "as_numbers",
+    "has_header",
+    "read_csv",
+    "read_in_parts",
+    "read_parquet",
+    "read_plain",
+]
 
 Columns = dict[str, npt.NDArray[Any]]
 """One-dimensional arrays by name: numbers (NaN is missing), or objects where a column holds text
@@ -95,20 +103,54 @@ def read_parquet(path: Path) -> Columns:
     with needed("pyarrow", "features"):
         from pyarrow import parquet  # noqa: PLC0415
     with decoding(path), open_file(path) as file, parquet.ParquetFile(file) as opened:
-        schema, counts = opened.schema_arrow, opened.metadata
+        schema = opened.schema_arrow
         check_names(schema.names, "column")
         for field in schema:
             _check_type(field.name, field.type)
-        # A column that is said to hold one value only may hold any number of rows in a few bytes.
-        size = unpacked_size(counts) + 8 * counts.num_rows * len(schema.names)
-        check_size(path, size, path.stat().st_size)
+    # So each text is in memory once, however many rows hold it.
     text = [field.name for field in schema if _is_text(field.type)]
-    with decoding(path), open_file(path) as file:
-        # So each text is in memory once, however many rows hold it.
-        opened = parquet.ParquetFile(file, read_dictionary=text, page_checksum_verification=True)
-        table = opened.read()
-        table.validate(full=True)
-        return _columns(table)
+    with decoding(path):
+        return _columns(read_in_parts(path, None, 1 << 16, text))
+
+
+def read_in_parts(
+    path: Path, columns: list[str] | None, rows: int, dictionary: Sequence[str] = ()
+) -> Any:
+    """Read columns of a Parquet file as a table of pyarrow's, within :func:`check_size`.
+
+    A few bytes may say that a million rows hold the same large value; so what the file says of its
+    size is looked at first, and what it came to after each part.
+
+    Args:
+        path: the file.
+        columns: which, None for all; a field of a struct is ``"column.field"``.
+        rows: of a part.
+        dictionary: columns of text that hold each text once.
+
+    Raises:
+        UnreadableError: it is too large.
+        ValueError: there are no rows.
+    """
+    from pyarrow import Table, parquet  # noqa: PLC0415
+
+    stored, parts, size = path.stat().st_size, [], 0
+    with open_file(path) as file:
+        opened = parquet.ParquetFile(
+            file, read_dictionary=list(dictionary), page_checksum_verification=True
+        )
+        counts, schema = opened.metadata, opened.schema_arrow
+        groups = [counts.row_group(i) for i in range(counts.num_row_groups)]
+        # Nothing is asked of single columns: pyarrow ends the process if their statistics are odd.
+        told = sum(abs(group.total_byte_size) for group in groups)
+        check_size(path, told + 8 * counts.num_rows * len(columns or schema), stored)
+        for part in opened.iter_batches(rows, columns=columns):
+            part.validate(full=True)
+            parts.append(part)
+            size += part.nbytes
+            check_size(path, size, stored)
+    if not parts:
+        raise ValueError("no rows of data")
+    return Table.from_batches(parts)
 
 
 def read_plain(file: BinaryIO, columns: Mapping[str, bool], missing: str) -> Columns | None:
@@ -141,16 +183,6 @@ def read_plain(file: BinaryIO, columns: Mapping[str, bool], missing: str) -> Col
     except pyarrow.ArrowInvalid:
         return None
     return _columns(table)
-
-
-def unpacked_size(metadata: Any) -> int:
-    """Return how many bytes the columns of a Parquet file say they unpack to."""
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    return sum(
-        abs(group.column(i).total_uncompressed_size)
-        for group in groups
-        for i in range(group.num_columns)
-    )
 
 
 def as_numbers(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
