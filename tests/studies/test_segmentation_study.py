@@ -40,14 +40,14 @@ def test_arms_differ_in_what_they_say_alone():
 
 
 def test_narrow_networks_are_as_large_as_they_say():
-    model = E2ENet(1, 3, channels_of(48, 4))
+    model = E2ENet(1, 3, channels_of(24, 4))
     fused = study._fused(model)
     kept = sum(w.numel() * fused.get(name, 1) for name, w in model.named_parameters())
-    width = study.narrow_nnunet(4)
+    width = study.narrow_nnunet(24)
     for wider, fits in ((0, True), (1, False)):
         rival = PlainConvUNet(1, 3, channels_of(width + wider, 4))
         assert (sum(w.numel() for w in rival.parameters()) <= kept) == fits
-    assert 24 <= study.narrow_lattice(4) < 48
+    assert 12 <= study.narrow_lattice(24) < 24
 
 
 def judged(name, dice=lambda at: 0.0, size=1.0):
