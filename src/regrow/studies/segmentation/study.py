@@ -137,7 +137,7 @@ _DATA = {"data": "hippocampus", "patch": (40, 56, 40), "mirror": (0, 2)}
 _SMALL = {"width": 9, "epochs": 2, "batches": 4, "batch": 2, "cases": 6, "tested": 3}
 _QUICK = {"width": WIDTH // 2, "epochs": 40, "batches": 50, "batch": 9, "precision": "bfloat16"}
 _WHOLE = {**_QUICK, "width": WIDTH, "epochs": 1000, "batches": 250}
-_FEW = {name: ARMS[name] for name in ("static", "dense lattice", "nnU-Net")}
+_FEW = {name: ARMS[name] for name in ("E2ENet", "dense lattice", "nnU-Net")}
 PRESETS = {
     "smoke": Preset("a minute", {"hippocampus": partial(_trials, _FEW, 1, 2, **_SMALL, **_DATA)}),
     "quick": Preset(
