@@ -50,6 +50,16 @@ PACKAGES = {
 }
 GPU_ONLY = {"galore_adamw_8bit", "adalomo"}
 NAMES = [one.value for one in OptimizerNames]
+# One of each kind in the suite; the others are run apart.
+USUAL = {
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adamw_torch_8bit",
+    "adafactor",
+    "sgd",
+    "adamw_bnb_8bit",
+}
+USUAL |= {"ademamix_8bit", "paged_lion_8bit", "schedule_free_adamw", "stable_adamw", "galore_adamw"}
 IN_BACKWARD = [name for name in NAMES if "layerwise" in name or "lomo" in name]
 
 
@@ -137,7 +147,14 @@ def own_classes(name):
     return torch.serialization.safe_globals([Projector])
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in IN_BACKWARD])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in USUAL else pytest.param(name, marks=pytest.mark.long)
+        for name in NAMES
+        if name not in IN_BACKWARD
+    ],
+)
 def test_what_is_saved_loaded_resumed_and_trained_again_is_sparse(name, tmp_path):
     require(name)
     whole, part = tmp_path / "whole", tmp_path / "resumed"

@@ -92,4 +92,4 @@ def test_no_momentum_is_no_nesterov_either(tmp_path):
 
 
 def test_bad_command_lines_are_lines_for_a_while():
-    assert run(case, 0, range(40))[1] == []
+    assert run(case, 0, range(15))[1] == []
