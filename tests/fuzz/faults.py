@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import copy
 import io
-import logging
 import random
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +16,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.fuzz.budget import main
-from tests.fuzz.trainings import build, dense, draw, make_sparse, refused, same, saved, settle, take
+from tests.fuzz.trainings import (
+    build,
+    dense,
+    draw,
+    make_sparse,
+    quiet,
+    refused,
+    same,
+    saved,
+    settle,
+    take,
+)
 
 ERRORS = (MemoryError, KeyboardInterrupt, RuntimeError)
 
@@ -85,9 +94,7 @@ def interrupted(make: Callable[[], Any], act: Callable[[Any], Any], rng: random.
 def case(rng: random.Random) -> str:
     """Interrupt one thing that is done to a random training."""
     act = rng.choice(["made sparse", "updated", "loaded"])
-    logging.getLogger("regrow").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             drawn = draw(rng)
             if drawn["execution"] == "auto":  # chosen by timing: two builds are not the same

@@ -15,6 +15,8 @@ import math
 import pickle
 import random
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from traceback import extract_tb
 from typing import Any
@@ -411,9 +413,7 @@ def case(rng: random.Random) -> str:
 
 def play(case: dict[str, Any]) -> str:
     """Run a training that was drawn, and beside it, from some step on, a resumed copy."""
-    logging.getLogger("regrow").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             case = settle(case)
             parts = build(case)
@@ -438,6 +438,20 @@ def play(case: dict[str, Any]) -> str:
             if step == case["resume_at"]:
                 other = resumed(case, saved(parts))
     return "ran"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out warnings, logged ones too: most of what is tried here deserves one."""
+    logger = logging.getLogger("regrow")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def refused(error: Exception) -> str:

@@ -164,7 +164,7 @@ def test_a_loss_that_is_no_number_is_a_failure_that_says_what_to_do(tmp_path):
     trial = classify(method=regrow.Static(density=0.2), learning_rate=1e20)
     outcome = attempt(trial, tmp_path, CPU)
     assert outcome.status == "failed"
-    assert "in epoch 1: lower the learning rate" in headline(outcome.error)
+    assert "in epoch 1 (weights of 1.weight): lower the learning rate" in headline(outcome.error)
 
 
 def test_stored_execution_learns_and_is_measured(tmp_path):
