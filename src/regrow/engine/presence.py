@@ -85,7 +85,8 @@ def what_hides(module: nn.Module, key: str) -> str | None:
     """Return by what a layer's weight is computed anew at every call, and what takes that away.
 
     Example:
-        >>> layer = nn.utils.prune.random_unstructured(nn.Linear(4, 4), "weight", 0.5)
+        >>> from torch.nn.utils import prune
+        >>> layer = prune.random_unstructured(nn.Linear(4, 4), "weight", 0.5)
         >>> what_hides(layer, "weight")[:51]
         'it is pruned by torch.nn.utils.prune, whose mask mu'
     """
