@@ -84,12 +84,7 @@ def read_record_files(folder: Path) -> RecordFiles:
     elif wanted != _checksum(folder):
         names = ", ".join((CONFIG, METRICS, RESULT))
         raise Damaged(f"{folder} is damaged (the checksum of {names} is another)")
-    path = folder / LABELS
-    there = os.path.lexists(path)
-    labels = (
-        read_json(path, lambda file: labels_flaw(file.get("labels")))["labels"] if there else []
-    )
-    return RecordFiles(config, result, environment, labels)
+    return RecordFiles(config, result, environment, _labels(folder / LABELS))
 
 
 def config_flaw(config: Any, identity: str) -> str:
