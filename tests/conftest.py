@@ -4,6 +4,7 @@ import io
 import os
 import socket
 import struct
+import sys
 import tarfile
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+# Tests share modules, `from tests.malformed import ...`, however pytest is started.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 # One run of the suite is like another; HYPOTHESIS_PROFILE=explore searches where none has looked.
 _SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]

@@ -11,25 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import regrow
 from regrow.engine.patterns import Block
+from tests.fuzz.faults import Fault
 
 BUDGET = 24  # operators at which each case is interrupted, drawn anew with every seed
-
-
-class Fault(TorchDispatchMode):
-    """Raises at the n-th torch operator, before it is computed or after; counts them."""
-
-    def __init__(self, n=None, error=MemoryError, *, after=False):
-        super().__init__()
-        self.n, self.error, self.after, self.count = n, error, after, 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += 1
-        if self.count == self.n and not self.after:
-            raise self.error
-        made = function(*args, **(kwargs or {}))
-        if self.count == self.n:
-            raise self.error
-        return made
 
 
 class NoMemory(TorchDispatchMode):

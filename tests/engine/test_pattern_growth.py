@@ -13,25 +13,15 @@ import torch
 from torch import nn
 
 import regrow
-from regrow.engine.criteria import AverageGradient, Running
 from regrow.engine.links import LinkPrediction
 from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, InputChannel, Kernel
-from regrow.engine.scores import Gradient, Momentum, Random, Unfired
+from tests.engine.growths import GROWS
 
 PATTERNS = (
     *(Element(), Kernel(), Channel(), InputChannel()),
     *(Block(2), Block(5), FanIn(), NM(2, 4), NM(1, 2)),
 )
-GROWS = (
-    Gradient(),
-    Random(),
-    Momentum(),
-    AverageGradient(),
-    Running(Gradient()),
-    Unfired(),
-    LinkPrediction("CH2", by="node", soft=True),
-    LinkPrediction("CH3", by="path"),
-)
+
 DYNAMIC = [name for name, kind in regrow.METHODS.items() if issubclass(kind, regrow.Dynamic)]
 
 

@@ -10,10 +10,10 @@ from torch import nn
 
 import regrow
 from regrow.engine.allocation import Uniform
-from regrow.engine.criteria import AverageGradient, Running
 from regrow.engine.links import LinkPrediction
 from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, InputChannel, Kernel
 from regrow.engine.scores import Gradient, Magnitude, Momentum, Random, SignedMagnitude, Unfired
+from tests.engine.growths import GROWS
 
 PATTERNS = (
     Element(),
@@ -25,16 +25,6 @@ PATTERNS = (
     FanIn(),
     NM(2, 4),
     NM(1, 2),
-)
-GROWS = (
-    Gradient(),
-    Random(),
-    Momentum(),
-    AverageGradient(),
-    Running(Gradient()),
-    Unfired(),
-    LinkPrediction("CH2", by="node", soft=True),
-    LinkPrediction("CH3", by="path"),
 )
 
 

@@ -21,9 +21,10 @@ from regrow.engine.criteria import (
 )
 from regrow.engine.links import LinkPrediction, RelativeImportance, Soft
 from regrow.engine.patterns import NM, Block, Channel, Element, FanIn, Kernel
-from regrow.engine.scores import Gradient, Magnitude, Momentum, Random, SignedMagnitude, Unfired
+from regrow.engine.scores import Gradient, Magnitude, Momentum, Random, SignedMagnitude
 from regrow.engine.selection import seeded_generator
 from regrow.engine.update import Moves
+from tests.engine.growths import GROWS
 
 fast = settings(max_examples=150, deadline=None)
 
@@ -45,16 +46,6 @@ DROPS = (
     Running(WeightTimesGradient()),
     RelativeImportance(),
     Soft(Magnitude()),
-)
-GROWS = (
-    Gradient(),
-    Random(),
-    Momentum(),
-    AverageGradient(),
-    Running(Gradient()),
-    Unfired(),
-    LinkPrediction("CH2", by="node", soft=True),
-    LinkPrediction("CH3", by="path"),
 )
 
 
