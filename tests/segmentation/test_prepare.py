@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from regrow.reading import UnreadableError
 from regrow.segmentation.cases import Volume
 from regrow.segmentation.grids import grid_of
-from regrow.segmentation.normalise import Channel, normalise
-from regrow.segmentation.planning import Facts, Plan, facts_of, plan_of
+from regrow.segmentation.normalise import Normalisation, normalise
+from regrow.segmentation.planning import Facts, Preparation, facts_of, plan_of
 from regrow.segmentation.prepare import prepare, restore, restore_scores
 from regrow.segmentation.resample import (
     coarse_axis,
@@ -119,13 +119,13 @@ def test_magnetic_resonance_is_scored_inside_what_is_not_zero():
     mask[1:3] = True
     image[0, mask] = np.random.default_rng(0).normal(40, 5, 32)
     given = image.copy()
-    made = normalise(image, [Channel("zscore")], mask)
+    made = normalise(image, [Normalisation("zscore")], mask)
     assert made[0, mask].mean() == pytest.approx(0, abs=1e-5)
     assert made[0, mask].std() == pytest.approx(1, abs=1e-5)
     assert not made[0, ~mask].any()
     np.testing.assert_array_equal(image, given)
     np.testing.assert_array_equal(
-        normalise(np.full((1, 2, 2, 2), 7, np.float32), [Channel("zscore")]), 0
+        normalise(np.full((1, 2, 2, 2), 7, np.float32), [Normalisation("zscore")]), 0
     )
 
 
@@ -140,7 +140,7 @@ def test_ct_without_foreground_is_an_error():
 
 def test_depth_is_the_axis_of_the_coarsest_voxels():
     plan = plan_of([facts(spacing=(1.0, 1.0, 2.5))], ["MRI"])
-    assert plan == Plan((2, 0, 1), (2.5, 1.0, 1.0), (Channel("zscore"),))
+    assert plan == Preparation((2, 0, 1), (2.5, 1.0, 1.0), (Normalisation("zscore"),))
     assert plan_of([facts()], ["MRI"]).axes == (0, 1, 2)
 
 
@@ -179,7 +179,7 @@ def test_predictions_come_back_to_the_grid_and_set_of_labels(axes, spacing, want
     image[1:, :, :-1] = rng.random((shape[0] - 1, shape[1], shape[2] - 1)) + 1
     labels = rng.choice([0, 2, 5], size=shape)
     case = volume(image, labels, spacing)
-    plan = Plan(tuple(axes), wanted, (Channel("zscore"),))
+    plan = Preparation(tuple(axes), wanted, (Normalisation("zscore"),))
     prepared = prepare(case, plan)
     assert prepared.image.shape[1:] == prepared.labels.shape
     back = restore(prepared.labels, prepared, plan)
@@ -195,7 +195,7 @@ def test_without_resampling_the_way_back_is_exact(axes, seed):
     image, labels = rng.random((3, 4, 5)) + 1, rng.integers(0, 4, (3, 4, 5))
     case = volume(image, labels, (1.0, 2.0, 2.5))
     wanted = tuple(case.grid.spacing[axis] for axis in axes)
-    plan = Plan(tuple(axes), wanted, (Channel("nonorm"),))
+    plan = Preparation(tuple(axes), wanted, (Normalisation("nonorm"),))
     prepared = prepare(case, plan)
     np.testing.assert_array_equal(prepared.image[0], image.transpose(axes).astype(np.float32))
     np.testing.assert_array_equal(restore(prepared.labels, prepared, plan), labels)
@@ -208,7 +208,7 @@ def test_a_ball_survives_finer_voxels_and_the_way_back():
     z, y, x = np.mgrid[:30, :30, :30] - 14.5
     ball = (z**2 + y**2 + x**2 < 100).astype(int)
     case = volume(ball + 1.0, ball, (1.0, 1.0, 1.0))
-    plan = Plan((0, 1, 2), (0.7, 0.8, 1.3), (Channel("nonorm"),))
+    plan = Preparation((0, 1, 2), (0.7, 0.8, 1.3), (Normalisation("nonorm"),))
     prepared = prepare(case, plan)
     scores = np.stack([1.0 - prepared.labels, prepared.labels])
     for back in (restore(prepared.labels, prepared, plan), restore_scores(scores, prepared, plan)):
@@ -220,7 +220,7 @@ def test_one_slice_stays_one_slice(shape):
     image = np.random.default_rng(0).random(shape) + 1
     labels = (image > 1.5).astype(int)
     case = volume(image, labels, (10.0, 1.0, 1.0))
-    plan = Plan((0, 1, 2), (10.0, 0.5, 1.0), (Channel("zscore"),))
+    plan = Preparation((0, 1, 2), (10.0, 0.5, 1.0), (Normalisation("zscore"),))
     prepared = prepare(case, plan)
     assert prepared.image.shape == (1, shape[0], 2 * shape[1], shape[2])
     assert np.isfinite(prepared.image).all()
@@ -233,7 +233,7 @@ def test_files_with_slices_ten_times_as_far_apart():
     case = volume(image, labels, (10.0, 1.0, 1.0))
     plan = plan_of([facts_of(case)], ["MRI"])
     assert (plan.axes, plan.spacing) == ((0, 1, 2), (10.0, 1.0, 1.0))
-    finer = Plan((0, 1, 2), (2.5, 1.0, 1.0), (Channel("nonorm"),))
+    finer = Preparation((0, 1, 2), (2.5, 1.0, 1.0), (Normalisation("nonorm"),))
     prepared = prepare(case, finer)
     np.testing.assert_array_equal(prepared.image[0], np.repeat(image.astype(np.float32), 4, 0))
     np.testing.assert_array_equal(restore(prepared.labels, prepared, finer), labels)

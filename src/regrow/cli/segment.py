@@ -29,8 +29,6 @@ _DEFAULTS: dict[str, Any] = {
     "width": 12,
     "seed": 0,
 }
-_UPDATES = 200  # of a run, as in the paper's of 250,000 steps
-_EVERY = 1200  # the paper's steps between updates, and the most
 
 
 @takes_fields(Segment, leave_out=_NO_OPTIONS, defaults=_DEFAULTS)
@@ -66,13 +64,14 @@ def segment_train(
     from regrow.cli.train import run_trial  # noqa: PLC0415
     from regrow.segmentation.data import fingerprint  # noqa: PLC0415
     from regrow.segmentation.folders import open_folder  # noqa: PLC0415
+    from regrow.segmentation.fusion import steps_between_updates  # noqa: PLC0415
     from regrow.studies.segmentation.page import write_page  # noqa: PLC0415
 
     folder = folder.expanduser().resolve()
     digest = fingerprint(open_folder(folder))  # what is wrong is told before anything is written
     fields = _DEFAULTS | fields
     steps = fields["epochs"] * fields["batches"]
-    every = update_every or min(_EVERY, max(1, steps // _UPDATES))
+    every = update_every or steps_between_updates(steps)
     trial = Segment(**_sparse(fields, fusion, density, every), data=folder.name, digest=digest)
     options = {
         "data_dir": str(folder.parent),
@@ -92,12 +91,7 @@ def _sparse(fields: dict[str, Any], fusion: str, density: float, every: int) -> 
     if fusion == "dense" or fields.get("model", "e2enet") != "e2enet":
         return fields | {"method": regrow.Dense()}
     make = feature_fusion if fusion == "kernels" else channel_links
-    arguments = make(density, update_every=every)
-    include = arguments["include"]
-    return fields | {
-        "method": arguments["method"],
-        "include": (include,) if isinstance(include, str) else tuple(include),
-    }
+    return fields | make(density, update_every=every)
 
 
 def segment_predict(

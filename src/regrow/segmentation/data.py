@@ -20,9 +20,9 @@ from regrow.segmentation.folders import Case, Folder, open_folder
 from regrow.segmentation.folds import folds_of
 from regrow.segmentation.labels import classes_of, of_classes, of_regions
 from regrow.segmentation.metrics import scores_of
-from regrow.segmentation.normalise import Channel
+from regrow.segmentation.normalise import Normalisation
 from regrow.segmentation.patches import Sample
-from regrow.segmentation.planning import Plan
+from regrow.segmentation.planning import Preparation
 from regrow.segmentation.prepare import Prepared, prepare, restore_scores
 from regrow.segmentation.problem import Figures, Volumes
 from regrow.segmentation.survey import Survey, plan, read, survey
@@ -100,7 +100,7 @@ class Meaning:
         judged = labels != self.ignore
         return np.where(judged, classes_of(np.where(judged, labels, 0), self.values), -1)
 
-    def labels(self, scores: Sequence[Array], prepared: Prepared, how: Plan) -> Array:
+    def labels(self, scores: Sequence[Array], prepared: Prepared, how: Preparation) -> Array:
         """Return the labels, on the grid of the input, that class scores say."""
         if not self.regions:
             return of_classes(restore_scores(scores, prepared, how), self.values)
@@ -127,8 +127,7 @@ def open_fold(path: Path, fold: int, cases: int | None = None) -> Volumes:
     """
     if fold not in range(5):
         raise ValueError(f"fold={fold}: must be 0, 1, 2, 3 or 4")
-    folder = open_folder(path)
-    known = _survey(path)
+    folder, known = _opened(path)
     for left in known.left_out:
         logger.warning("left out: %s: %s", left.name, left.why)
     split = folds_of(known.facts)[fold]
@@ -137,7 +136,7 @@ def open_fold(path: Path, fold: int, cases: int | None = None) -> Volumes:
     names = split.train[:cases]
     how, meaning = plan(folder, known, names), Meaning.of(folder)
     if folder.preprocessed is not None:  # normalised once already
-        how = replace(how, channels=(Channel("nonorm"),) * len(folder.channels))
+        how = replace(how, channels=(Normalisation("nonorm"),) * len(folder.channels))
     by_name = {case.name: case for case in folder.cases}
     held = {name: prepared_sample(by_name[name], folder, how, meaning) for name in split.validation}
 
@@ -177,7 +176,7 @@ def fingerprint(folder: Folder) -> str:
 
 
 def prepared_sample(
-    case: Case, folder: Folder, how: Plan, meaning: Meaning
+    case: Case, folder: Folder, how: Preparation, meaning: Meaning
 ) -> tuple[Sample, Prepared]:
     """Read and prepare a case.
 
@@ -227,16 +226,16 @@ def figures_of(labels: Array, truth: Volume, meaning: Meaning) -> dict[str, dict
     }
 
 
-def plan_from(told: Mapping[str, Any]) -> tuple[Plan, Meaning]:
+def plan_from(told: Mapping[str, Any]) -> tuple[Preparation, Meaning]:
     """Return how volumes were prepared and what labels mean, from plain data of :func:`open_fold`.
 
     Args:
         told: with ``plan`` and ``meaning``, as read from JSON.
     """
     how, meaning = told["plan"], told["meaning"]
-    channels = tuple(Channel(**channel) for channel in how["channels"])
+    channels = tuple(Normalisation(**channel) for channel in how["channels"])
     return (
-        Plan(tuple(how["axes"]), tuple(how["spacing"]), channels, how["masked"]),
+        Preparation(tuple(how["axes"]), tuple(how["spacing"]), channels, how["masked"]),
         Meaning(
             tuple(meaning["values"]),
             tuple(meaning["names"]),
@@ -248,5 +247,6 @@ def plan_from(told: Mapping[str, Any]) -> tuple[Plan, Meaning]:
 
 
 @functools.lru_cache(maxsize=1)
-def _survey(path: Path) -> Survey:
-    return survey(open_folder(path))
+def _opened(path: Path) -> tuple[Folder, Survey]:
+    folder = open_folder(path)
+    return folder, survey(folder)

@@ -12,7 +12,7 @@ from typing import Any
 from regrow.reading import decoding, read_file, refused
 from regrow.segmentation.volumes import ENDINGS
 
-__all__ = ["Case", "Folder", "open_folder"]
+__all__ = ["Case", "Folder", "case_of", "open_folder"]
 
 _LIST = "dataset.json"
 _CHANNEL = re.compile(r"_(\d{4})$")
@@ -222,6 +222,18 @@ def _preprocessed(
     files = [file for file in sorted(folder.glob("*")) if file.suffix in (".b2nd", ".npz")]
     cases = [Case(f.stem, (f,), f) for f in files if not f.stem.endswith("_seg")]
     return _sorted(cases), spacing
+
+
+def case_of(file: Path) -> str:
+    """Return which case a volume is of: its name without ending and channel number.
+
+    Example:
+        >>> case_of(Path("liver_7_0001.nii.gz")), case_of(Path("liver_7.nii"))
+        ('liver_7', 'liver_7')
+    """
+    stem = _stem(file)
+    match = _CHANNEL.search(stem)
+    return stem[: match.start()] if match and match.start() else stem
 
 
 def _stem(file: Path) -> str:

@@ -10,11 +10,11 @@ from torch import nn
 
 from regrow.engine.allocation import Uniform
 from regrow.engine.dynamic import Dynamic
-from regrow.engine.patterns import Kernel
+from regrow.engine.patterns import Kernel, Pattern
 from regrow.engine.schedules import Cosine
 from regrow.engine.scores import Magnitude, Random
 
-__all__ = ["FUSION", "feature_fusion", "released_densities"]
+__all__ = ["FUSION", "exchange", "feature_fusion", "released_densities", "steps_between_updates"]
 
 # The convolutions and transposed convolutions of the nodes; encoder and heads stay dense.
 FUSION = ("nodes.*.conv.weight", "nodes.*.up.weight")
@@ -53,17 +53,33 @@ def feature_fusion(
         >>> [layer.name for layer in sparse.plan.layers][:2]
         ['nodes.0_1.up.weight', 'nodes.0_1.blocks.0.conv.weight']
     """
-    method = Dynamic(
+    return {"method": exchange(density, Kernel(), update_every), "include": FUSION}
+
+
+def exchange(density: float | Mapping[str, float], pattern: Pattern, update_every: int) -> Dynamic:
+    """Return the method of sparse fusion, whatever its units are: see :func:`feature_fusion`."""
+    return Dynamic(
         density=density,
         allocation=Uniform(),
-        pattern=Kernel(),
+        pattern=pattern,
         drop=Magnitude(),
         grow=Random(),
         drop_fraction=Cosine(0.5, 0.001),
         update_every=update_every,
         stop_at=1.0,
     )
-    return {"method": method, "include": FUSION}
+
+
+def steps_between_updates(steps: int) -> int:
+    """Return how often a run of so many steps updates: 200 times, as the paper's of 250,000 steps.
+
+    At most 1200 steps lie between two updates, as there.
+
+    Example:
+        >>> steps_between_updates(2_000), steps_between_updates(250_000)
+        (10, 1200)
+    """
+    return min(1200, max(1, steps // 200))
 
 
 def released_densities(model: nn.Module, density: float) -> dict[str, float]:

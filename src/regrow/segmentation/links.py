@@ -15,19 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrow.engine.allocation import Uniform
 from regrow.engine.checks import check_type
-from regrow.engine.dynamic import Dynamic
 from regrow.engine.patterns import InputChannel
-from regrow.engine.schedules import Cosine
-from regrow.engine.scores import Magnitude, Random
+from regrow.segmentation.fusion import exchange
 from regrow.segmentation.lattice import E2ENet, Node, ShiftedBlock
 from regrow.segmentation.shift import Segment
 
 __all__ = ["LINKS", "channel_links", "pack"]
 
 # The fusion convolutions of the nodes; which channels up-sampling computes follows from them.
-LINKS = "nodes.*.conv.weight"
+LINKS = ("nodes.*.conv.weight",)
 
 
 def channel_links(
@@ -51,17 +48,8 @@ def channel_links(
         >>> channel_links(0.2)["method"].density
         {'nodes.*.blocks.1.*': 1.0, 'nodes.0_*': 0.5, '*': 0.2}
     """
-    method = Dynamic(
-        density={"nodes.*.blocks.1.*": second, "nodes.0_*": finest, "*": density},
-        allocation=Uniform(),
-        pattern=InputChannel(),
-        drop=Magnitude(),
-        grow=Random(),
-        drop_fraction=Cosine(0.5, 0.001),
-        update_every=update_every,
-        stop_at=1.0,
-    )
-    return {"method": method, "include": LINKS}
+    densities = {"nodes.*.blocks.1.*": second, "nodes.0_*": finest, "*": density}
+    return {"method": exchange(densities, InputChannel(), update_every), "include": LINKS}
 
 
 def pack(model: E2ENet, masks: Mapping[str, Tensor]) -> E2ENet:

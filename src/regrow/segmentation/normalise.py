@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Channel", "channel_of", "foreground_channel", "normalise"]
+__all__ = ["Normalisation", "channel_of", "foreground_channel", "normalise"]
 
 Image = npt.NDArray[np.float32]
 
@@ -18,7 +18,7 @@ _SMALLEST = 1e-8  # a deviation to divide by
 
 
 @dataclass(frozen=True)
-class Channel:
+class Normalisation:
     """How one channel is normalised.
 
     Args:
@@ -49,7 +49,7 @@ def channel_of(name: str) -> str:
     return name.casefold() if name.casefold() in _SCHEMES else "zscore"
 
 
-def foreground_channel(name: str, foreground: Sequence[npt.NDArray[Any]]) -> Channel:
+def foreground_channel(name: str, foreground: Sequence[npt.NDArray[Any]]) -> Normalisation:
     """Return how a channel is normalised, given intensities of the foreground of each case.
 
     Args:
@@ -61,7 +61,7 @@ def foreground_channel(name: str, foreground: Sequence[npt.NDArray[Any]]) -> Cha
     """
     scheme = channel_of(name)
     if scheme != "ct":
-        return Channel(scheme)
+        return Normalisation(scheme)
     values = np.concatenate([np.empty(0), *foreground])
     if not values.size:
         raise ValueError(
@@ -69,11 +69,11 @@ def foreground_channel(name: str, foreground: Sequence[npt.NDArray[Any]]) -> Cha
             "cases, or call the channel something else than CT"
         )
     low, high = np.percentile(values, (0.5, 99.5))
-    return Channel(scheme, float(low), float(high), float(values.mean()), float(values.std()))
+    return Normalisation(scheme, float(low), float(high), float(values.mean()), float(values.std()))
 
 
 def normalise(
-    image: Image, channels: Sequence[Channel], mask: npt.NDArray[np.bool_] | None = None
+    image: Image, channels: Sequence[Normalisation], mask: npt.NDArray[np.bool_] | None = None
 ) -> Image:
     """Normalise each channel; the image that was given stays as it is.
 
@@ -85,7 +85,7 @@ def normalise(
 
     Example:
         >>> image = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
-        >>> normalise(image, [Channel("ct", 1, 6, 3.5, 2.0)])[0, :, 0, 0].tolist()
+        >>> normalise(image, [Normalisation("ct", 1, 6, 3.5, 2.0)])[0, :, 0, 0].tolist()
         [-1.25, 0.25]
     """
     return np.stack(
@@ -93,7 +93,7 @@ def normalise(
     )
 
 
-def _normalised(x: Image, channel: Channel, mask: npt.NDArray[np.bool_] | None) -> Image:
+def _normalised(x: Image, channel: Normalisation, mask: npt.NDArray[np.bool_] | None) -> Image:
     if channel.scheme == "ct":
         shifted = x.clip(channel.low, channel.high) - channel.mean
         return (shifted / max(channel.deviation, _SMALLEST)).astype(np.float32)

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from regrow.machine import needed
 from regrow.reading import refused
 from regrow.segmentation.cases import Volume
-from regrow.segmentation.normalise import Channel, channel_of, foreground_channel
+from regrow.segmentation.normalise import Normalisation, channel_of, foreground_channel
 
-__all__ = ["Box", "Facts", "Plan", "facts_of", "nonzero", "plan_of"]
+__all__ = ["Box", "Facts", "Preparation", "facts_of", "nonzero", "plan_of"]
 
 Array = npt.NDArray[Any]
 Box = tuple[slice, slice, slice]
@@ -45,7 +45,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Preparation:
     """How all volumes of a data set are prepared.
 
     Args:
@@ -57,7 +57,7 @@ class Plan:
 
     axes: tuple[int, int, int]
     spacing: tuple[float, float, float]
-    channels: tuple[Channel, ...]
+    channels: tuple[Normalisation, ...]
     masked: bool = False
 
 
@@ -84,7 +84,7 @@ def facts_of(volume: Volume, drawn: int = 0, ignore: int | None = None) -> Facts
     return Facts(volume.name, cropped, volume.grid.spacing, kept, values, foreground[:, taken])
 
 
-def plan_of(facts: Sequence[Facts], channels: Sequence[str]) -> Plan:
+def plan_of(facts: Sequence[Facts], channels: Sequence[str]) -> Preparation:
     """Decide how volumes are prepared, from the training cases, as nnU-Net does.
 
     The spacing is the median; along an axis of more than three times the spacing of the others,
@@ -107,12 +107,12 @@ def plan_of(facts: Sequence[Facts], channels: Sequence[str]) -> Plan:
     schemes = tuple(
         foreground_channel(name, [f.foreground[index] for f in facts])
         if channel_of(name) == "ct"
-        else Channel(channel_of(name))
+        else Normalisation(channel_of(name))
         for index, name in enumerate(channels)
     )
     masked = float(np.median([f.kept for f in facts])) < _CROPPED
     d, h, w = (float(spacing[axis]) for axis in axes)
-    return Plan((axes[0], axes[1], axes[2]), (d, h, w), schemes, masked)
+    return Preparation((axes[0], axes[1], axes[2]), (d, h, w), schemes, masked)
 
 
 def _spacing(facts: Sequence[Facts]) -> Array:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from regrow.segmentation.cases import Volume
 from regrow.segmentation.grids import Grid
 from regrow.segmentation.normalise import normalise
-from regrow.segmentation.planning import Box, Plan, nonzero
+from regrow.segmentation.planning import Box, Preparation, nonzero
 from regrow.segmentation.resample import (
     coarse_axis,
     resample_image,
@@ -55,7 +55,7 @@ class Prepared:
         return tuple(side.stop - side.start for side in self.box)
 
 
-def prepare(volume: Volume, plan: Plan) -> Prepared:
+def prepare(volume: Volume, plan: Preparation) -> Prepared:
     """Bring a volume into the shape in which networks are trained.
 
     Args:
@@ -78,7 +78,7 @@ def prepare(volume: Volume, plan: Plan) -> Prepared:
     return Prepared(volume.name, image, labels, volume.grid, box, spacing)
 
 
-def restore(labels: Array, prepared: Prepared, plan: Plan) -> Array:
+def restore(labels: Array, prepared: Prepared, plan: Preparation) -> Array:
     """Bring predicted labels to the grid of the input file; what was cropped is background.
 
     Args:
@@ -93,7 +93,7 @@ def restore(labels: Array, prepared: Prepared, plan: Plan) -> Array:
     return _whole(resample_labels(labels, prepared.cropped, coarse), prepared, plan)
 
 
-def restore_scores(scores: Iterable[Array], prepared: Prepared, plan: Plan) -> Array:
+def restore_scores(scores: Iterable[Array], prepared: Prepared, plan: Preparation) -> Array:
     """Bring predicted scores to the grid of the input file, and let the highest one win there.
 
     Scores of classes are resampled linearly one by one: finer than resampling of labels.
@@ -116,7 +116,7 @@ def restore_scores(scores: Iterable[Array], prepared: Prepared, plan: Plan) -> A
     return _whole(classes, prepared, plan)
 
 
-def _whole(cropped: Array, prepared: Prepared, plan: Plan) -> Array:
+def _whole(cropped: Array, prepared: Prepared, plan: Preparation) -> Array:
     shape = tuple(prepared.grid.shape[axis] for axis in plan.axes)
     whole = np.zeros(shape, cropped.dtype)
     whole[prepared.box] = cropped

@@ -35,7 +35,7 @@ from regrow.training.run import RunLike, device_of
 from regrow.training.setting import Setting
 from regrow.training.trainer import Trainer
 
-__all__ = ["Figures", "Network", "PatchSource", "SegmentVolumes", "Volumes"]
+__all__ = ["Figures", "Network", "PatchSource", "SegmentVolumes", "Volumes", "mean_known"]
 
 _WATCHED = 4  # held-out cases that are looked at after each epoch
 
@@ -254,7 +254,7 @@ class SegmentVolumes(Problem[PatchSource]):
             for case in volumes.held_out[:_WATCHED]
             for figures in volumes.judge(case, self.scores(trainer, case), None).values()
         ]
-        found = _mean(dices)
+        found = mean_known(dices)
         return {} if found is None else {"held_out_dice": found}
 
     def test(self, trainer: Trainer[PatchSource], run: RunLike) -> Mapping[str, Any]:
@@ -278,13 +278,13 @@ class SegmentVolumes(Problem[PatchSource]):
         found = dict(sorted(_of_all_ranks(found).items()))
         names = dict.fromkeys(name for figures in found.values() for name in figures)
         dices = {
-            name: _mean(figures[name]["dice"] for figures in found.values() if name in figures)
+            name: mean_known(figures[name]["dice"] for figures in found.values() if name in figures)
             for name in names
         }
         return {
             "by_case": found,
             "dices": dices,
-            "dice": _mean(dices.values()),
+            "dice": mean_known(dices.values()),
             "network": dataclasses.asdict(self.network(trainer.source)),
             "patch": list(trainer.source.patch),
             **volumes.told,
@@ -347,6 +347,7 @@ def _of_all_ranks(found: dict[str, Any]) -> dict[str, Any]:
     return {name: case for part in parts for name, case in part.items()}
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of what is known, neither None nor NaN; None if nothing is."""
     known = [value for value in values if value is not None and not math.isnan(value)]
     return statistics.fmean(known) if known else None

@@ -9,7 +9,7 @@ from regrow.reading import UnreadableError
 from regrow.segmentation.cases import LeftOut, Volume, read_case
 from regrow.segmentation.folders import Case, Folder
 from regrow.segmentation.normalise import channel_of
-from regrow.segmentation.planning import Facts, Plan, facts_of, plan_of
+from regrow.segmentation.planning import Facts, Preparation, facts_of, plan_of
 from regrow.segmentation.preprocessed import read_preprocessed
 
 __all__ = ["Survey", "plan", "read", "survey"]
@@ -67,7 +67,7 @@ def survey(folder: Folder, cases: Sequence[Case] | None = None) -> Survey:
     return Survey(facts, tuple(left_out))
 
 
-def plan(folder: Folder, known: Survey, names: Sequence[str]) -> Plan:
+def plan(folder: Folder, known: Survey, names: Sequence[str]) -> Preparation:
     """Plan by training cases only, so that validation stays unseen.
 
     Args:

@@ -18,6 +18,7 @@ from regrow.lab.run import METRICS
 from regrow.lab.section import Details, Section, Table
 from regrow.segmentation.cases import read_case
 from regrow.segmentation.folders import Case, Folder, open_folder
+from regrow.segmentation.problem import mean_known
 from regrow.segmentation.survey import read
 from regrow.segmentation.volumes import ENDINGS
 
@@ -91,7 +92,7 @@ def _finding(by_case: ByCase) -> str:
     means = {
         name: mean
         for name in _classes(by_case)
-        if (mean := _mean(case[name].get("dice") for case in by_case.values() if name in case))
+        if (mean := mean_known(case[name].get("dice") for case in by_case.values() if name in case))
         is not None
     }
     if not means:
@@ -104,15 +105,11 @@ def _classes(by_case: ByCase) -> list[str]:
     return list(dict.fromkeys(name for case in by_case.values() for name in case))
 
 
-def _mean(values: Any) -> float | None:
-    known = [v for v in values if v is not None and math.isfinite(v)]
-    return statistics.fmean(known) if known else None
-
-
 def _worst_first(by_case: ByCase) -> list[tuple[float, str]]:
     """Return cases with their mean Dice; one without any class counts as right."""
     means = {
-        case: _mean(of.get("dice") for of in figures.values()) for case, figures in by_case.items()
+        case: mean_known(of.get("dice") for of in figures.values())
+        for case, figures in by_case.items()
     }
     return sorted((1.0 if mean is None else mean, case) for case, mean in means.items())
 

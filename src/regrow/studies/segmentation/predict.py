@@ -12,7 +12,7 @@ from regrow.lab.files import read_json
 from regrow.reading import UnreadableError
 from regrow.segmentation.cases import read_case
 from regrow.segmentation.data import Meaning, figures_of, plan_from, prepared_sample, write_labels
-from regrow.segmentation.folders import Case, Folder, open_folder
+from regrow.segmentation.folders import Case, Folder, case_of, open_folder
 from regrow.segmentation.inference import predict_scores
 from regrow.segmentation.problem import Network
 from regrow.segmentation.segmenter import Segmenter, triple
@@ -105,10 +105,7 @@ def _cases(images: Path, meaning: Meaning, channels: int) -> tuple[Folder, list[
     by_name: dict[str, list[Path]] = {}
     for file in files:
         if file.name.endswith(ENDINGS):
-            stem = file.name.removesuffix(".gz").removesuffix(".nii")
-            name, _, number = stem.rpartition("_")
-            numbered = name and number.isdecimal() and len(number) == 4
-            by_name.setdefault(name if numbered else stem, []).append(file)
+            by_name.setdefault(case_of(file), []).append(file)
     if not by_name:
         raise FileNotFoundError(f"images={images}: no NIfTI file (.nii.gz, .nii) is there")
     labels = dict(zip(meaning.values, meaning.names, strict=True))

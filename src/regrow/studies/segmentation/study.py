@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import nn
 
 import regrow
 from regrow.engine.allocation import Uniform
@@ -21,9 +20,9 @@ from regrow.lab.rules import claim, each
 from regrow.lab.section import Section, Table, estimate
 from regrow.lab.study import Preset, Study
 from regrow.lab.view import View
-from regrow.measure.flops import count_flops
+from regrow.measure.layers import layer_costs
 from regrow.segmentation import E2ENet, PlainConvUNet, channel_links, feature_fusion
-from regrow.segmentation.fusion import FUSION
+from regrow.segmentation.fusion import steps_between_updates
 from regrow.segmentation.segmenter import channels_of
 from regrow.studies.segmentation.segment import Segment
 
@@ -32,7 +31,6 @@ __all__ = ["STUDY"]
 DENSITIES, DENSITY = (0.1, 0.2, 0.3), 0.2
 WIDTH = 48  # of the paper's first level
 LEVELS = 4  # of networks for patches of this size
-UPDATES = 200  # of a run, as in the paper's of 250,000 steps
 MARGIN = 0.5  # points of Dice that matter
 
 DICE = percent("dice", "mean Dice", "points of Dice")
@@ -42,37 +40,27 @@ FLOPS = Measure(
 )
 
 
-def _fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    include = arguments["include"]
-    globs = (include,) if isinstance(include, str) else tuple(include)
-    return {"method": arguments["method"], "include": globs}
-
-
 def _kernels(density: float, every: int) -> dict[str, Any]:
-    return _fields(feature_fusion(density, update_every=every))
+    return feature_fusion(density, update_every=every)
 
 
 def _static(density: float) -> dict[str, Any]:
     method = regrow.Static(density=density, allocation=Uniform(), pattern=Kernel())
-    return _fields(feature_fusion(density)) | {"method": method}
+    return feature_fusion(density) | {"method": method}
 
 
 def _usual(**fields: Any) -> Arm:
     return lambda every: _kernels(DENSITY, every) | fields
 
 
-def _parameters(model: nn.Module) -> int:
-    return sum(weight.numel() for weight in model.parameters())
-
-
-def _fused(model: nn.Module) -> dict[str, float]:
-    names = [name for name, _ in model.named_parameters()]
-    return {n: DENSITY for n in names if any(fnmatchcase(n, glob) for glob in FUSION)}
-
-
-def _lattice(width: int) -> E2ENet:
+def _costs(
+    kind: type[E2ENet] | type[PlainConvUNet], width: int, **sparse: Any
+) -> tuple[int, float]:
+    """Return the parameters and the multiply-adds that a network keeps."""
     with torch.device("meta"):
-        return E2ENet(1, 3, channels_of(width, LEVELS))
+        model = kind(1, 3, channels_of(width, LEVELS))
+    rows = layer_costs(model, (1, 1, *[2 ** (LEVELS + 1)] * 3), **sparse)
+    return sum(row.kept for row in rows), math.fsum(row.effective for row in rows)
 
 
 def _nnunet(width: int) -> int:
@@ -83,35 +71,23 @@ def _nnunet(width: int) -> int:
 @cache
 def narrow_nnunet(width: int) -> int:
     """Return the largest width of nnU-Net with no more parameters than E2ENet of a width keeps."""
-    model = _lattice(width)
-    dropped = sum((1 - d) * model.get_parameter(n).numel() for n, d in _fused(model).items())
-    kept = _parameters(model) - dropped
-
-    def fits(narrower: int) -> bool:
-        with torch.device("meta"):
-            return _parameters(PlainConvUNet(1, 3, channels_of(narrower, LEVELS))) <= kept
-
-    return max(filter(fits, range(2, _nnunet(width) + 1)))
+    most, _ = _costs(E2ENet, width, **feature_fusion(DENSITY))
+    narrower = range(2, _nnunet(width) + 1)
+    return max(w for w in narrower if _costs(PlainConvUNet, w)[0] <= most)
 
 
 @cache
 def narrow_lattice(width: int) -> int:
     """Return the largest width of a dense lattice with no more operations than E2ENet has."""
-    volume = torch.zeros(1, 1, *[2 ** (LEVELS + 1)] * 3, device="meta")
-
-    def operations(model: E2ENet, densities: Mapping[str, float]) -> float:
-        return count_flops(model, volume).forward(densities)
-
-    model = _lattice(width)
-    most = operations(model, _fused(model))
+    _, most = _costs(E2ENet, width, **feature_fusion(DENSITY))
     narrower = range(width // 2, width + 1)
-    return max(w for w in narrower if operations(_lattice(w), {}) <= most)
+    return max(w for w in narrower if _costs(E2ENet, w)[1] <= most)
 
 
 ARMS: dict[str, Arm] = {
     "E2ENet": _kernels,
     "static": _static,
-    "links": lambda density, every: _fields(channel_links(density, update_every=every)),
+    "links": lambda density, every: channel_links(density, update_every=every),
     "dense lattice": lambda: {"method": regrow.Dense()},
     "no shift": _usual(shift=0),
     "3×3×3": _usual(shift=0, depth_kernel=3),
@@ -124,8 +100,8 @@ ARMS: dict[str, Arm] = {
 
 def _trials(arms: Mapping[str, Arm], folds: int, seeds: int, **setting: Any) -> Iterator[Labelled]:
     base = Segment(seed=0, method=regrow.Dense(), **setting)
-    steps = base.epochs * base.batches
-    given = {"every": max(1, steps // UPDATES), "width": base.width}
+    every = steps_between_updates(base.epochs * base.batches)
+    given = {"every": every, "width": base.width}
     for fold in range(folds):
         labels: dict[str, Label] = {"task": base.data, "fold": fold}
         at = replace(base, fold=fold)
@@ -192,7 +168,7 @@ CLAIMS = (
         above=0,
     ),
     claim(
-        "Which kernels are kept may be decided for whole channels, which runs fast.",
+        "Whole input channels may be dropped in place of kernels.",
         _CONTROL,
         gain("links", "E2ENet", DICE, fold=EVERY, density=DENSITY),
         above=-MARGIN,
