@@ -33,7 +33,7 @@ def test_the_lattice_has_the_published_nodes(full):
     assert shapes(full, ".blocks.0.conv.weight") == first
     assert shapes(full, ".blocks.1.conv.weight") == second
     assert shapes(full, ".up.weight") == {f"{i}_{j}": ups[i] for i, j in nodes}
-    kernels = {m.kernel_size for m in full.modules() if type(m) is nn.Conv3d}
+    kernels = {m.kernel_size for m in full.modules() if isinstance(m, nn.Conv3d)}
     assert kernels == {(1, 3, 3), (1, 1, 1)}
     assert [tuple(head.weight.shape) for head in full.heads] == [
         (16, channels, 1, 1, 1) for channels in (48, 96, 192, 320)

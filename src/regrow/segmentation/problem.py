@@ -18,7 +18,7 @@ from torch import Tensor, distributed, nn
 from regrow.engine.ranks import rank_and_ranks
 from regrow.segmentation.augment import Augmentation
 from regrow.segmentation.inference import predict_scores
-from regrow.segmentation.lattice import E2ENet
+from regrow.segmentation.lattice import E2ENet, lean_nodes
 from regrow.segmentation.loss import dice_ce, hard_dice
 from regrow.segmentation.patches import PatchBatches, Sample, patch_rule, strides_rule
 from regrow.segmentation.segmenter import (
@@ -44,9 +44,11 @@ Figures = Mapping[str, float]
 
 _MODELS: Mapping[str, type[Segmenter]] = {
     "e2enet": E2ENet,
+    "e2enet-lean": E2ENet,
     "nnunet": PlainConvUNet,
     "nnunet-residual": ResidualEncoderUNet,
 }
+_LATTICES = ("e2enet", "e2enet-lean")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,7 @@ class Network:
     """A network's shape: all that is needed to build it anew.
 
     Args:
-        model: "e2enet", "nnunet" or "nnunet-residual".
+        model: "e2enet", "e2enet-lean", "nnunet" or "nnunet-residual".
         in_channels: of the volumes.
         num_classes: the background included.
         channels: of each level.
@@ -114,11 +116,14 @@ class Network:
 
     def build(self) -> Segmenter:
         """Build it; its first weights are drawn from torch's global generator."""
-        options: dict[str, Any] = {}
-        if self.model == "e2enet":
+        options: dict[str, Any]
+        if self.model in _LATTICES:
             options = {"shift": self.shift, "depth_kernel": self.depth_kernel}
         else:
-            options["kernels"] = _kernels(self.strides, self.spacing)
+            options = {"kernels": _kernels(self.strides, self.spacing)}
+        if self.model == "e2enet-lean":
+            levels = len(self.channels)
+            options |= {"nodes": lean_nodes(levels), "blocks": (1, *[2] * (levels - 1))}
         if self.model == "nnunet-residual":
             blocks = (1, 3, 4, *[6] * len(self.channels))
             options["blocks"] = blocks[: len(self.channels)]
@@ -133,7 +138,8 @@ class SegmentVolumes(Problem[PatchSource]):
     A subclass opens the volumes.
 
     Args:
-        model: "e2enet", nnU-Net's plain "nnunet" or its "nnunet-residual".
+        model: "e2enet", "e2enet-lean" with fewer nodes and blocks at the finest levels,
+            nnU-Net's plain "nnunet" or its "nnunet-residual".
         width: channels of the first level; each further level doubles them, up to 320.
         shift: of E2ENet's channel groups; 0: none.
         depth_kernel: of E2ENet: 1, flat kernels, or 3.
@@ -235,7 +241,7 @@ class SegmentVolumes(Problem[PatchSource]):
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Compute Dice and cross-entropy over all scales, sums of Dice over the batch."""
         outputs = [outputs] if isinstance(outputs, Tensor) else outputs
-        weights = deep_supervision_weights(len(outputs), lowest=self.model == "e2enet")
+        weights = deep_supervision_weights(len(outputs), lowest=self.model in _LATTICES)
         return dice_ce(outputs, batch.targets, weights)
 
     def counts(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:
