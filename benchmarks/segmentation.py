@@ -23,8 +23,7 @@ from torch import nn
 import regrow
 from regrow.measure.memory import nonzeros
 from regrow.measure.timing import interleaved
-from regrow.segmentation import E2ENet, PlainConvUNet, channel_links, feature_fusion, pack
-from regrow.segmentation import kernels
+from regrow.segmentation import E2ENet, PlainConvUNet, channel_links, feature_fusion, kernels, pack
 from regrow.segmentation.lattice import lean_nodes
 from regrow.segmentation.loss import dice_ce
 

@@ -49,6 +49,7 @@ def stored_module(
         return CsrLinear(dense.in_features, dense.out_features, positions, values, bias)
     from regrow.execution.csr.conv import CsrConv1d, CsrConv2d, CsrConv3d  # noqa: PLC0415
 
+    kinds: dict[type[nn.Module], type[CsrConv1d | CsrConv2d | CsrConv3d]]
     kinds = {nn.Conv1d: CsrConv1d, nn.Conv2d: CsrConv2d, nn.Conv3d: CsrConv3d}
     conv = cast(nn.Conv2d, dense)
     return kinds[kind_of(conv)](

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from regrow.segmentation import kernels
 
@@ -59,6 +60,7 @@ class _NormRelu(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> Any:
         dy = dy.contiguous(memory_format=_LAST)
         saved = ctx.saved_tensors
@@ -89,11 +91,10 @@ class _JoinMoved(torch.autograd.Function):
         return torch.ops.regrow.join_moved(sources, segments, axis)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         gradient = gradient.contiguous(memory_format=_LAST)
-        parts = torch.ops.regrow.join_moved_gradient(
-            gradient, ctx.channels, ctx.segments, ctx.axis
-        )
+        parts = torch.ops.regrow.join_moved_gradient(gradient, ctx.channels, ctx.segments, ctx.axis)
         return None, None, *parts
 
 

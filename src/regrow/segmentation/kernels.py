@@ -61,7 +61,10 @@ def merge_moments(
     part = tl.arange(0, PARTS)
     inside = (part < n_parts)[:, None] & (c < channels)[None, :]
     at = parts + (n * n_parts + part)[:, None] * 2 * channels + c[None, :]
-    means, squares = tl.load(at, mask=inside, other=0.0), tl.load(at + channels, mask=inside, other=0.0)
+    means, squares = (
+        tl.load(at, mask=inside, other=0.0),
+        tl.load(at + channels, mask=inside, other=0.0),
+    )
     counts = tl.minimum(rows - part * share, share)
     counts = tl.where(part < n_parts, counts, 0).to(tl.float32)[:, None]
     mean = tl.sum(means * counts, 0) / rows

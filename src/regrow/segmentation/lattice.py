@@ -88,9 +88,9 @@ class E2ENet(Segmenter):
 
     x[i, j] = F(x[i, j-1], Up(x[i+1, j-1]), Down(x[i-1, j-1])) at level i and stage j, i + j ≤ the
     lowest level; x[i, 0] is the encoder's. F is a shift, a convolution, instance norm and leaky
-    ReLU; ``blocks`` times at the last stage of each level. Up is a transposed convolution, Down maximum
-    pooling. Kernels are flat, (1, 3, 3); the shift brings other slices in. Fusion and up-sampling
-    convolutions are what becomes sparse: :func:`regrow.segmentation.fusion.feature_fusion`.
+    ReLU; ``blocks`` times at the last stage of each level. Up is a transposed convolution, Down
+    maximum pooling. Kernels are flat, (1, 3, 3); the shift brings other slices in. Fusion and
+    up-sampling convolutions become sparse: :func:`regrow.segmentation.fusion.feature_fusion`.
 
     Along ``axis`` lie the slices, which are usually further apart than voxels within one: a
     volume is given as (slices, height, width), or the axis is named.
@@ -231,8 +231,7 @@ def _first_stages(nodes: Sequence[int] | None, levels: int) -> list[int]:
     last = range(levels, 0, -1)
     counts = list(last) if nodes is None else list(nodes)
     if len(counts) != levels or not all(
-        type(count) is int and 1 <= count <= most
-        for count, most in zip(counts, last, strict=True)
+        type(count) is int and 1 <= count <= most for count, most in zip(counts, last, strict=True)
     ):
         raise ValueError(
             f"nodes={nodes}: {levels} levels above the lowest need a whole number each, from 1 to "

@@ -127,7 +127,9 @@ class _PackedNode(nn.Module):
         blocks = [block for block in node.blocks if isinstance(block, ShiftedBlock)]
         self.blocks = nn.ModuleList(map(_shrunk, blocks, kept, kept[1:]))
         if self.skips:
-            self.blocks[0].segments = _picked(self.blocks[0].segments, _places(present[0], skip))
+            whole = self.blocks[0]
+            assert isinstance(whole, ShiftedBlock)
+            whole.segments = _picked(whole.segments, _places(present[0], skip))
         self.links = torch.cat(kept)
         self.to(node.up.weight.device)
 

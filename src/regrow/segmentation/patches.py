@@ -299,7 +299,9 @@ def _placed(cases: Sequence[Sample], device: torch.device) -> tuple[Sample, ...]
     if device.type != "cuda" or size > _RESIDENT:
         return tuple(cases)
     return tuple(
-        Sample(case.name, case.image.to(device), None if case.label is None else case.label.to(device))
+        Sample(
+            case.name, case.image.to(device), None if case.label is None else case.label.to(device)
+        )
         for case in cases
     )
 

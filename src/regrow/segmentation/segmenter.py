@@ -107,8 +107,8 @@ class ConvBlock(nn.Module):
         if fusable(out) and norm.weight is not None and norm.bias is not None:
             slope = getattr(self.activation, "negative_slope", 1.0)
             return norm_relu(out, norm.weight, norm.bias, norm.eps, slope)
-        out = self.activation(norm(out))
-        return out
+        activated: Tensor = self.activation(norm(out))
+        return activated
 
 
 class FlatConv3d(nn.Conv3d):
@@ -130,13 +130,15 @@ class FlatConv3d(nn.Conv3d):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # cuDNN takes slow algorithms for flat kernels in three dimensions, twice the time and more.
         if self.kernel_size[0] != 1 or not channels_last(x):
-            return super()._conv_forward(x, weight, bias)
+            whole: Tensor = super()._conv_forward(x, weight, bias)
+            return whole
         stride, padding = self.stride, self.padding
         assert not isinstance(padding, str)
         x = x[:, :, :: stride[0]]
         flat = x.transpose(1, 2).flatten(0, 1)
         out = functional.conv2d(flat, weight.squeeze(2), bias, stride[1:], padding[1:])
-        return out.unflatten(0, (len(x), x.shape[2])).transpose(1, 2)
+        slices: Tensor = out.unflatten(0, (len(x), x.shape[2]))
+        return slices.transpose(1, 2)
 
 
 class Segmenter(nn.Module):
