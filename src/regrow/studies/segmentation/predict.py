@@ -14,7 +14,7 @@ from regrow.segmentation.cases import read_case
 from regrow.segmentation.data import Meaning, figures_of, plan_from, prepared_sample, write_labels
 from regrow.segmentation.folders import Case, Folder, case_of, open_folder
 from regrow.segmentation.inference import predict_scores
-from regrow.segmentation.problem import Network
+from regrow.segmentation.networks import Network
 from regrow.segmentation.segmenter import Segmenter, triple
 from regrow.segmentation.survey import read
 from regrow.segmentation.volumes import ENDINGS

@@ -100,6 +100,8 @@ ARMS: dict[str, Arm] = {
     "narrow lattice": lambda width: {"width": narrow_lattice(width)},
     "lean": _lean,
     "residual nnU-Net": lambda width: {"model": "nnunet-residual", "width": _nnunet(width)},
+    "MONAI U-Net": lambda width: {"model": "monai-unet", "width": _nnunet(width)},
+    "SegResNet": lambda width: {"model": "monai-segresnet", "width": _nnunet(width)},
 }
 
 
