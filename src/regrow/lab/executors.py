@@ -40,7 +40,8 @@ def run_side_by_side(
         out: the study's folder; for "ray" one that all nodes share.
         options: of this machine, for the trials.
         executor: "inline" runs one after another in this process, "local" in processes of this
-            machine (joblib), on its GPUs in turn, "ray" on the cluster that Ray is connected to, or a local one.
+            machine (joblib), on its GPUs in turn, "ray" on the cluster that Ray is connected to, or
+            a local one.
         jobs: how many at a time; -1 is one for each core. One runs in this process.
 
     Raises:
