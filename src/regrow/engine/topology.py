@@ -106,7 +106,7 @@ class Topology:
         self._masks = [local(mask) for _, mask in masked]
         self._forms = [_form(mask) for mask in self._masks]
         watched = self._weights + [weight for _, weight in self._special]
-        self.seen = Seen(self.model, [layer.name for layer, _ in pairs], watched)
+        self.seen = Seen(self.model, {layer.name: weight for layer, weight in pairs}, watched)
 
     def check_loaded(self) -> None:
         """Raise RuntimeError if a loaded state wants values of a weight that are gone."""
