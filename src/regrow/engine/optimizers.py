@@ -24,6 +24,8 @@ __all__ = [
 
 # By these names Lookahead (pytorch_optimizer, timm, Ranger) keeps slow copies of the weights.
 _SLOW = frozenset({"slow_params", "slow_buffer", "lookahead_params", "lookahead_slow_buff"})
+# TRAC keeps the weights it started from, by weight, in one dictionary under this key of its state.
+_STARTS = "trac"
 # And by these what eval() makes weights of: schedule-free optimizers z and x, SPlus an average.
 _EXCHANGED = frozenset({"z", "x", "ema"})
 
@@ -104,7 +106,7 @@ def exchanges_weights(optimizer: Optimizer) -> bool:
 
 
 def keeps_slow(optimizers: Iterable[Optimizer]) -> bool:
-    """Tell whether any of these keeps slow weights; asked at every step, so cheap.
+    """Tell whether any of these keeps slow or first weights; asked at every step, so cheap.
 
     Example:
         >>> import torch
@@ -112,6 +114,8 @@ def keeps_slow(optimizers: Iterable[Optimizer]) -> bool:
         False
     """
     for optimizer in optimizers:
+        if _STARTS in optimizer.state:
+            return True
         for state in optimizer.state.values():
             if isinstance(state, dict) and not _SLOW.isdisjoint(state):
                 return True
@@ -130,7 +134,7 @@ def divides_by_state(optimizer: Optimizer) -> bool:
 
 
 def weight_copies(optimizer: Optimizer, weight: Tensor) -> list[Tensor]:
-    """Return what an optimizer keeps in its state of the weights themselves: z, slow weights.
+    """Return what an optimizer keeps in its state of the weights themselves: z, slow, first ones.
 
     Example:
         >>> import torch
@@ -143,8 +147,7 @@ def weight_copies(optimizer: Optimizer, weight: Tensor) -> list[Tensor]:
     state = state_of(optimizer, weight)
     # Without eval(), z is something else: FTRL's weights are a function of one.
     names = _SLOW | _EXCHANGED if exchanges_weights(optimizer) else _SLOW
-    return [
-        state[name]
-        for name in names
-        if isinstance(state.get(name), Tensor) and state[name].shape == weight.shape
-    ]
+    kept = [state.get(name) for name in names]
+    states: list[Mapping[Any, Any]] = [one.state for one in inside(optimizer)]
+    kept += [of_all[_STARTS].get(weight) for of_all in states if _STARTS in of_all]
+    return [c for c in kept if isinstance(c, Tensor) and c.shape == weight.shape]

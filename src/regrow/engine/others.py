@@ -110,6 +110,9 @@ class Guard:
             ids = frozenset(map(id, self.topology.present()))
         if not holds(other, ids):
             return
+        # What Top-KAST put together for a step must stay so to its end: Lookahead averages it then.
+        if self.stepping and self.topology.prepares:
+            return
         if exchanged:
             self.topology.collect_()
         self.topology.apply_()
