@@ -311,7 +311,8 @@ def momentum(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
             f"the method reads momentum, but {type(optimizer).__name__} keeps none of a sparse "
             "weight: use SGD with momentum, or Adam, and let it step once before an update"
         )
-    state = slots(optimizer, weight)
+    # Paged and offloaded state lies on the host.
+    state = {name: s.to(weight.device) for name, s in slots(optimizer, weight).items()}
     if "momentum_buffer" in state:
         return state["momentum_buffer"]
     if "state2" in state:  # bitsandbytes
