@@ -45,6 +45,8 @@ class Loss(torch.nn.Module):
 class Trainer:
     """nnU-Net's trainer in what ours overrides: who calls what, in which order."""
 
+    compiled = False
+
     def __init__(self, epochs=3):
         self.num_epochs, self.num_iterations_per_epoch, self.current_epoch = epochs, 4, 0
         self.configuration_manager, self.enable_deep_supervision = Configuration(), True
@@ -58,6 +60,8 @@ class Trainer:
         self.network = self.build_network_architecture(
             None, self.configuration_manager, 1, 3, self.enable_deep_supervision
         )
+        if self.compiled:
+            self.network = torch.compile(self.network, backend="eager")
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
         self.loss = self._build_loss()
 
@@ -263,6 +267,19 @@ def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(kind, tmp_path):
     shown = kind()
     shown.load_checkpoint(whole)
     assert shown.sparse is None and equal(shown.checkpoint(), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile's own
+def test_a_compiled_network_is_looked_into():
+    class Compiled(Fusion):
+        compiled = True
+
+    trainer, plain = Compiled().run_training(), Fusion().run_training()
+    assert equal(trainer.network._orig_mod.state_dict(), plain.network.state_dict())
+    assert equal(trainer.sparse.state_dict(), plain.sparse.state_dict())
+    trainer.set_deep_supervision_enabled(False)
+    assert isinstance(trainer.network(torch.zeros(1, 1, 4, 8, 8)), torch.Tensor)
 
 
 def test_a_finished_run_that_is_continued_stays_as_it_is():

@@ -6,6 +6,7 @@ Real hippocampus cases on the CPU, with a plan of few channels; a few minutes.
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import torch
 import regrow
 from regrow.adapters.nnunet import e2enet_of, trainers_folder
 from regrow.engine.saved import unpack
+from regrow.segmentation import channel_links, feature_fusion, pack
 
 pytestmark = [
     pytest.mark.long,
@@ -287,6 +289,16 @@ def inside(trained, monkeypatch):
     return trainer_of
 
 
+def test_the_documented_class_is_found(inside, trained):
+    page = (Path(__file__).parents[2] / "docs" / "segmentation.md").read_text("utf-8")
+    (code,) = (block for block in re.findall(r"^```py\n(.*?)^```", page, re.M | re.S)
+               if "nnUNetTrainer_250epochs" in block)  # fmt: skip
+    (trained / "mine" / "documented.py").write_text(code)
+    trainer = inside("nnUNetTrainerE2ENet_d10_250epochs")
+    assert (trainer.num_epochs, trainer.total_steps()) == (250, 62_500)
+    assert trainer.sparsity() == feature_fusion(0.1, update_every=312)
+
+
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [
@@ -309,6 +321,20 @@ def test_our_trainers_are_found_by_name_and_train(inside, trained, name, pattern
         trainer.plans_manager, trainer.configuration_manager, 1, 3, enable_deep_supervision=False
     )
     built.load_state_dict(saved["network_weights"])
+    if pattern == "InputChannel":
+        compare_with_packed(trained, name, saved)
+
+
+def compare_with_packed(place, name, saved):
+    """Do what the page on segmentation tells: nnU-Net's checkpoint, packed, says the same."""
+    plans = json.loads((fold_of(place, "inside", name).parent / "plans.json").read_text())
+    model = e2enet_of(plans["configurations"]["3d_fullres"], 1, 3)
+    model.load_state_dict(saved["network_weights"])
+    optimizer, topology = torch.optim.SGD(model.parameters()), saved["optimizer_state"]["topology"]
+    sparse = regrow.sparsify(model, optimizer, **channel_links(0.2), total_steps=1, state=topology)
+    packed, x = pack(model, sparse.masks), torch.randn(1, 1, 16, 16, 16)
+    assert sum(w.numel() for w in packed.parameters()) < sum(w.numel() for w in model.parameters())
+    torch.testing.assert_close(packed(x)[0], model(x)[0], atol=1e-4, rtol=1e-4)
 
 
 def test_pretrained_weights_keep_their_topology(inside, trained):
