@@ -13,7 +13,7 @@ from regrow.cli.bench import bench
 from regrow.cli.checks import check_no_empty
 from regrow.cli.demo import demo
 from regrow.cli.methods import methods
-from regrow.cli.segment import segment_evaluate, segment_predict, segment_train
+from regrow.cli.segment import segment_evaluate, segment_nnunet, segment_predict, segment_train
 from regrow.cli.study import report, study_list, study_run
 from regrow.cli.train import train
 from regrow.lab.ranks import all_ranks
@@ -52,6 +52,7 @@ def _call() -> None:
     segment.command(name="train")(segment_train)
     segment.command(name="predict")(segment_predict)
     segment.command(name="evaluate")(segment_evaluate)
+    segment.command(name="nnunet")(segment_nnunet)
     app = SubcommandApp()
     for command in (bench, demo, methods, report, train):
         app.command(command)

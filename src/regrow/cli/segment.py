@@ -8,7 +8,7 @@ from typing import Any, Literal
 from regrow.cli.fields import takes_fields
 from regrow.studies.segmentation.segment import Segment
 
-__all__ = ["segment_evaluate", "segment_predict", "segment_train"]
+__all__ = ["segment_evaluate", "segment_nnunet", "segment_predict", "segment_train"]
 
 _NO_OPTIONS = (
     "method",
@@ -139,3 +139,13 @@ def segment_evaluate(
     for name, problem in problems.items():
         print(f"{name}: {problem}")
     print(write_evaluation(by_case, predictions, folder, out))
+
+
+def segment_nnunet() -> None:
+    """Print where nnU-Net v2 finds our trainers: export nnUNet_extTrainer=$(regrow segment nnunet).
+
+    Then nnUNetv2_train ... -tr nnUNetTrainerE2ENet, and nnUNetv2_predict with the same.
+    """
+    from regrow.adapters.nnunet import trainers_folder  # noqa: PLC0415
+
+    print(trainers_folder())
