@@ -6,6 +6,7 @@ the axis of the coarsest voxels (nnU-Net's ``transpose_forward``), along which E
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regrow.reading import check_size
 from regrow.segmentation.cases import Volume
 from regrow.segmentation.grids import Grid
 from regrow.segmentation.normalise import normalise
@@ -63,7 +65,7 @@ def prepare(volume: Volume, plan: Preparation) -> Prepared:
         plan: of the data set.
 
     Raises:
-        UnreadableError: all voxels are zero.
+        UnreadableError: all voxels are zero, or it would take far more room than it does.
     """
     image = volume.image.transpose(0, *(axis + 1 for axis in plan.axes))
     labels = None if volume.labels is None else volume.labels.transpose(plan.axes)
@@ -71,6 +73,8 @@ def prepare(volume: Volume, plan: Preparation) -> Prepared:
     mask, box = nonzero(volume.name, image)
     image = normalise(image[:, *box], plan.channels, mask[box] if plan.masked else None)
     shape = resampled_shape(image.shape[1:], spacing, plan.spacing)
+    # A header may say that a voxel is a kilometre long.
+    check_size(f"case {volume.name}", math.prod(shape) * len(image) * 4, image.nbytes)
     coarse = coarse_axis(spacing, plan.spacing)
     image = np.ascontiguousarray(resample_image(image, shape, coarse))
     if labels is not None:

@@ -171,8 +171,10 @@ class SegmentVolumes(Problem[PatchSource]):
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap={self.overlap}: must be at least 0 and below 1")
         Augmentation(mirror=self.mirror)
-        if self.patch:
-            triple(self.patch, "patch")
+        if self.patch and math.prod(triple(self.patch, "patch")) == 1:
+            raise ValueError(f"patch={self.patch}: must hold more than one voxel")
+        with torch.device("meta"):  # which refuses what no network can be
+            self._network(1, 2, ((2, 2, 2),) * 5, (1.0, 1.0, 1.0)).build()
 
     @abstractmethod
     def volumes(self, run: RunLike) -> Volumes:
@@ -215,18 +217,18 @@ class SegmentVolumes(Problem[PatchSource]):
         """
         volumes = source.volumes
         strides = strides_rule(source.patch, volumes.spacing)[:5]
+        return self._network(volumes.channels, len(volumes.outputs), strides, volumes.spacing)
+
+    def _network(
+        self,
+        inputs: int,
+        outputs: int,
+        strides: tuple[Sides, ...],
+        spacing: tuple[float, float, float],
+    ) -> Network:
         channels = channels_of(self.width, len(strides) + 1)
-        outputs = len(volumes.outputs)
-        return Network(
-            self.model,
-            volumes.channels,
-            outputs,
-            channels,
-            strides,
-            volumes.spacing,
-            self.shift,
-            self.depth_kernel,
-        )
+        shape = self.model, inputs, outputs, channels, strides, spacing
+        return Network(*shape, self.shift, self.depth_kernel)
 
     def build(self, source: PatchSource) -> Segmenter:
         """Build the network."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from regrow.lab.files import read_json
-from regrow.reading import UnreadableError
+from regrow.reading import UnreadableError, decoding
 from regrow.segmentation.cases import read_case
 from regrow.segmentation.data import Meaning, figures_of, plan_from, prepared_sample, write_labels
-from regrow.segmentation.folders import Case, Folder, case_of, open_folder
+from regrow.segmentation.folders import Case, Folder, case_of, cases_of, open_folder
 from regrow.segmentation.inference import predict_scores
 from regrow.segmentation.problem import Network
 from regrow.segmentation.segmenter import Segmenter, triple
@@ -46,12 +46,19 @@ def load_network(run: Path) -> tuple[Segmenter, dict[str, Any]]:
                 f"{run}: no {name} in it. Give the folder of a finished run of regrow segment train"
             )
     result = read_json(run / "result.json")
-    told = result["network"]
-    strides = tuple(triple(stride, "strides") for stride in told["strides"])
-    lists = {"channels": tuple(told["channels"]), "spacing": tuple(told["spacing"])}
-    model = Network(**{**told, **lists, "strides": strides}).build()
-    saved = torch.load(run / WEIGHTS, map_location="cpu", weights_only=True)
-    model.load_state_dict(saved["model"])
+    if "network" not in result:
+        raise ValueError(
+            f"{run}: its result.json tells of no network that segments. Give the folder of a "
+            "finished run of regrow segment train"
+        )
+    with decoding(run / "result.json"):
+        told = result["network"]
+        strides = tuple(triple(stride, "strides") for stride in told["strides"])
+        lists = {"channels": tuple(told["channels"]), "spacing": tuple(told["spacing"])}
+        model = Network(**{**told, **lists, "strides": strides}).build()
+    with decoding(run / WEIGHTS):
+        saved = torch.load(run / WEIGHTS, map_location="cpu", weights_only=True)
+        model.load_state_dict(saved["model"])
     model.deep_supervision = False
     return model.eval(), result
 
@@ -74,10 +81,12 @@ def predict_cases(
     model, result = load_network(run)
     where = device_of({"device": device})
     model.to(where)
-    how, meaning = plan_from(result)
-    patch = triple(tuple(result["patch"]), "patch")
+    with decoding(run / "result.json"):
+        how, meaning = plan_from(result)
+        patch = triple(tuple(result["patch"]), "patch")
     axes = read_json(run / "config.json").get("mirror", (0, 1, 2)) if mirror else ()
     folder, cases = _cases(images, meaning, model.in_channels)
+    _check_apart(cases, out)
     for case in cases:
         try:
             sample, prepared = prepared_sample(case, folder, how, meaning)
@@ -101,16 +110,29 @@ def _cases(images: Path, meaning: Meaning, channels: int) -> tuple[Folder, list[
         return folder, [Case(case.name, case.images) for case in chosen]
     if not images.exists():
         raise FileNotFoundError(f"images={images}: there is no such file or folder")
-    files = sorted(images.iterdir()) if images.is_dir() else [images]
-    by_name: dict[str, list[Path]] = {}
-    for file in files:
-        if file.name.endswith(ENDINGS):
-            by_name.setdefault(case_of(file), []).append(file)
-    if not by_name:
+    if images.is_dir():
+        cases = cases_of(f for f in images.iterdir() if f.name.endswith(ENDINGS))
+    else:
+        cases = [Case(case_of(images), (images,))]
+    if not cases:
         raise FileNotFoundError(f"images={images}: no NIfTI file (.nii.gz, .nii) is there")
     labels = dict(zip(meaning.values, meaning.names, strict=True))
-    folder = Folder(images, (), (), labels, tuple(map(str, range(channels))))
-    return folder, [Case(name, tuple(paths)) for name, paths in by_name.items()]
+    return Folder(images, (), (), labels, tuple(map(str, range(channels)))), cases
+
+
+def _check_apart(cases: Sequence[Case], out: Path) -> None:
+    """Refuse a folder for labels in which they would take an image's place, or each other's."""
+    images = {path.resolve() for case in cases for path in case.images}
+    taken: set[Path] = set()
+    for case in cases:
+        target = (out / f"{case.name}.nii.gz").resolve()
+        if target in images:
+            raise ValueError(
+                f"out={out}: the labels of {case.name} would replace {target}, an image"
+            )
+        if target in taken:
+            raise ValueError(f"images: case {case.name} is there twice; keep one of its files")
+        taken.add(target)
 
 
 def judge_folder(predictions: Path, path: Path) -> tuple[Figures, dict[str, str]]:
