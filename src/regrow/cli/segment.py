@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
-from regrow.cli.checks import check_threads
+from regrow.cli.checks import check_text, check_threads
 from regrow.cli.fields import takes_fields
 from regrow.lab.files import check_writable, make_folder
+from regrow.machine import expanded
 from regrow.studies.segmentation.segment import Segment
 
 __all__ = ["segment_evaluate", "segment_predict", "segment_train"]
@@ -70,7 +72,8 @@ def segment_train(
     from regrow.studies.segmentation.page import write_page  # noqa: PLC0415
 
     check_threads(threads)
-    folder = folder.expanduser().resolve()
+    folder = Path(os.path.realpath(expanded(folder)))  # resolve() raises where links go in circles
+    check_text("folder", folder.name)
     digest = fingerprint(open_folder(folder))  # what is wrong is told before anything is written
     fields = _DEFAULTS | fields
     steps = fields["epochs"] * fields["batches"]
@@ -123,7 +126,6 @@ def segment_predict(
     """
     from regrow.studies.segmentation.predict import predict_cases  # noqa: PLC0415
 
-    make_folder(out, "out")
     bad = 0
     for name, error in predict_cases(run, images, out, mirror=mirror, device=device):
         print(f"{name}: {error or 'done'}", flush=True)
@@ -143,12 +145,16 @@ def segment_evaluate(
         out: The page.
     """
     from regrow.studies.segmentation.page import write_evaluation  # noqa: PLC0415
-    from regrow.studies.segmentation.predict import judge_folder  # noqa: PLC0415
+    from regrow.studies.segmentation.predict import judge_folder, unmatched  # noqa: PLC0415
 
     check_writable(out, "out")
+    if out.suffix not in (".html", ".htm"):
+        raise ValueError(f"out={out}: a page is written, which must be called .html")
     by_case, problems = judge_folder(predictions, folder)
     for name, problem in problems.items():
         print(f"{name}: {problem}")
+    for sentence in unmatched(predictions, folder):
+        print(sentence)
     print(write_evaluation(by_case, predictions, folder, out))
     if problems:
         raise ValueError(f"{len(problems)} cases could not be judged; see above")

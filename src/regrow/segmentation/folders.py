@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from regrow.machine import expanded
 from regrow.reading import decoding, refused
 from regrow.segmentation.listed import (
     as_mapping,
@@ -93,7 +94,7 @@ def open_folder(path: str | Path, configuration: str = "3d_fullres") -> Folder:
         FileNotFoundError: the folder, its ``dataset.json`` or a file that this lists is missing.
         UnreadableError: the folder is of none of these kinds, or says what cannot be.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not os.path.lexists(path / _LIST):
         raise FileNotFoundError(
             f"{path}: no {_LIST} in it. Give the folder of a Decathlon or nnU-Net data set "

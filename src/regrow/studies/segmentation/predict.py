@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from regrow.lab.files import read_json
+from regrow.lab.files import make_folder, read_json
+from regrow.machine import expanded
 from regrow.reading import UnreadableError, decoding
+from regrow.segmentation.augment import Augmentation
 from regrow.segmentation.cases import read_case
 from regrow.segmentation.data import Meaning, figures_of, plan_from, prepared_sample, write_labels
 from regrow.segmentation.folders import Case, Folder, case_of, cases_of, open_folder
@@ -21,7 +24,7 @@ from regrow.segmentation.volumes import ENDINGS
 from regrow.training.run import device_of
 from regrow.training.train import WEIGHTS
 
-__all__ = ["judge_folder", "load_network", "predict_cases"]
+__all__ = ["judge_folder", "load_network", "predict_cases", "unmatched"]
 
 Figures = dict[str, dict[str, dict[str, float]]]
 """By case, class and name."""
@@ -84,9 +87,15 @@ def predict_cases(
     with decoding(run / "result.json"):
         how, meaning = plan_from(result)
         patch = triple(tuple(result["patch"]), "patch")
-    axes = read_json(run / "config.json").get("mirror", (0, 1, 2)) if mirror else ()
+        counts = len(how.channels), len(meaning.outputs), len(meaning.names)
+        if counts != (model.in_channels, model.num_classes, len(meaning.values)):
+            raise ValueError("plan and labels are of another network")
+    config = read_json(run / "config.json")
+    with decoding(run / "config.json"):
+        axes = Augmentation(mirror=tuple(config.get("mirror", (0, 1, 2)))).mirror if mirror else ()
     folder, cases = _cases(images, meaning, model.in_channels)
     _check_apart(cases, out)
+    make_folder(out, "out")
     for case in cases:
         try:
             sample, prepared = prepared_sample(case, folder, how, meaning)
@@ -101,11 +110,14 @@ def predict_cases(
 
 def _cases(images: Path, meaning: Meaning, channels: int) -> tuple[Folder, list[Case]]:
     """Return the cases to segment, without their labels."""
-    images = images.expanduser()
+    images = expanded(images)
     if (images / "dataset.json").is_file():
         folder = open_folder(images)
         if folder.preprocessed is not None:
             raise ValueError(f"images={images}: give the volumes as published, not preprocessed")
+        if len(folder.channels) != channels:
+            said = f"has channels {', '.join(folder.channels)}, and the network takes {channels}"
+            raise ValueError(f"images={images}: {said}")
         chosen = folder.tests or folder.cases
         return folder, [Case(case.name, case.images) for case in chosen]
     if not images.exists():
@@ -122,10 +134,10 @@ def _cases(images: Path, meaning: Meaning, channels: int) -> tuple[Folder, list[
 
 def _check_apart(cases: Sequence[Case], out: Path) -> None:
     """Refuse a folder for labels in which they would take an image's place, or each other's."""
-    images = {path.resolve() for case in cases for path in case.images}
-    taken: set[Path] = set()
+    images = {os.path.realpath(path) for case in cases for path in case.images}
+    taken: set[str] = set()
     for case in cases:
-        target = (out / f"{case.name}.nii.gz").resolve()
+        target = os.path.realpath(out / f"{case.name}.nii.gz")
         if target in images:
             raise ValueError(
                 f"out={out}: the labels of {case.name} would replace {target}, an image"
@@ -171,3 +183,30 @@ def judge_folder(predictions: Path, path: Path) -> tuple[Figures, dict[str, str]
             f"predictions={predictions}: no file of a labelled case of {path}, such as {known}"
         )
     return found, problems
+
+
+def unmatched(predictions: Path, path: Path) -> list[str]:
+    """Say which labelled cases have no prediction, and which files are predictions of no case.
+
+    Args:
+        predictions: folder of files called as the cases are.
+        path: of the data set.
+
+    Returns:
+        A sentence for each of the two, if there are any.
+    """
+    cases = {case.name for case in open_folder(path).cases}
+    files = {
+        name.removesuffix(".gz").removesuffix(".nii"): name
+        for file in predictions.iterdir()
+        if (name := file.name).endswith(ENDINGS) and file.is_file()
+    }
+    missing, strange = sorted(cases - files.keys()), sorted(files.keys() - cases)
+    said = []
+    if missing:
+        shown = ", ".join(missing[:5])
+        said.append(f"without prediction: {len(missing)} of {len(cases)} cases, such as {shown}")
+    if strange:
+        shown = ", ".join(files[name] for name in strange[:5])
+        said.append(f"of no labelled case: {len(strange)} files, such as {shown}")
+    return said
