@@ -33,6 +33,11 @@ class Case:
     images: tuple[Path, ...]
     label: Path | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All its files."""
+        return (*self.images, *([] if self.label is None else [self.label]))
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -220,8 +225,14 @@ def _preprocessed(
         folder = path / plan.get("data_identifier", f"{plans[0].stem}_{configuration}")
         spacing = tuple(float(side) for side in plan["spacing"])
     files = [file for file in sorted(folder.glob("*")) if file.suffix in (".b2nd", ".npz")]
-    cases = [Case(f.stem, (f,), f) for f in files if not f.stem.endswith("_seg")]
+    images = [file for file in files if not file.stem.endswith("_seg")]
+    cases = [Case(f.stem, (f,), _segmentation(f)) for f in images]
     return _sorted(cases), spacing
+
+
+def _segmentation(file: Path) -> Path:
+    """Return where the labels of a preprocessed image are: ``.npz`` has both in one file."""
+    return file if file.suffix == ".npz" else file.with_name(f"{file.stem}_seg.b2nd")
 
 
 def case_of(file: Path) -> str:
