@@ -194,7 +194,7 @@ def moved(array, affine):
 
 
 BAD = {
-    "an image with NaN": ("imagesTr", put(np.nan), r"1 voxels that .* the first at \(3, 2, 1\)"),
+    "an image with NaN": ("imagesTr", put(np.nan), r"not finite \(1, the first at \(3, 2, 1\)\)"),
     "an image with inf": ("imagesTr", put(-np.inf), "not finite"),
     "an image of zeros": ("imagesTr", lambda a, m: (0 * a, m), "has only zero voxels"),
     "an image of other shape": ("imagesTr", lambda a, m: (a[1:], m), "is of shape .* but"),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from regrow.reading import decoding, open_file
 
@@ -47,4 +48,7 @@ def map_npy(path: Path) -> npt.NDArray[Any]:
         if not size:  # which cannot be mapped
             empty: npt.NDArray[Any] = np.empty(shape, dtype, order=order)
             return empty
-        return np.memmap(path, dtype, "c", start, shape, order)
+    # Not np.memmap, which keeps the file open: a process may open about a thousand.
+    stored = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=start + size)
+    whole: npt.NDArray[Any] = torch.empty(0, dtype=torch.uint8).set_(stored).numpy()  # type: ignore[arg-type]
+    return whole[start:].view(dtype).reshape(shape, order=order)

@@ -88,7 +88,7 @@ def _image(case: Case, path: Path) -> tuple[npt.NDArray[np.float32], Grid]:
     strange = ~np.isfinite(image)
     if strange.any():
         first = tuple(int(i) for i in np.argwhere(strange)[0][-3:])
-        said = f"has {int(strange.sum()):,} voxels that are not finite, the first at {first}"
+        said = f"has voxels that are not finite ({int(strange.sum()):,}, the first at {first})"
         raise refused(_of(case, path), said, "replace them, by the smallest value for instance")
     return (image if image.ndim == 4 else image[None]), grid
 
@@ -100,7 +100,7 @@ def _labels(case: Case, path: Path, values: Collection[int]) -> tuple[npt.NDArra
     if array.ndim != 3:
         said = f"has {len(array)} channels"
         raise refused(_of(case, path), said, "give one label a voxel")
-    there, places = np.unique(array, return_inverse=True)
+    there = np.unique(array)
     near = np.rint(there)
     # A file's scale may leave labels a rounding error beside their integers.
     strange = [v for v, n in zip(there, near, strict=True) if not abs(v - n) <= 1e-4]
@@ -110,7 +110,9 @@ def _labels(case: Case, path: Path, values: Collection[int]) -> tuple[npt.NDArra
         said = f"has voxels labelled {shown}, which are none of {sorted(values)}"
         raise refused(_of(case, path), said, "mend the file, or the labels of dataset.json")
     kind = np.int16 if near.max() < 2**15 else np.int64
-    return near.astype(kind)[places].reshape(array.shape), grid
+    if array.dtype.kind in "iu":
+        return array.astype(kind), grid
+    return near.astype(kind)[np.searchsorted(there, array)], grid
 
 
 def _check_grid(case: Case, path: Path, grid: Grid, first: Path, expected: Grid) -> None:

@@ -42,6 +42,11 @@ class Case:
     images: tuple[Path, ...]
     label: Path | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All its files."""
+        return (*self.images, *([] if self.label is None else [self.label]))
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -219,8 +224,14 @@ def _preprocessed(
         if not all(0 < side < math.inf for side in spacing):
             raise ValueError(f"spacing must be three numbers above 0, not {plan['spacing']}")
     files = [file for file in sorted(folder.glob("*")) if file.suffix in (".b2nd", ".npz")]
-    cases = [Case(f.stem, (f,), f) for f in files if not f.stem.endswith("_seg")]
+    images = [file for file in files if not file.stem.endswith("_seg")]
+    cases = [Case(f.stem, (f,), _segmentation(f)) for f in images]
     return _sorted(cases), spacing
+
+
+def _segmentation(file: Path) -> Path:
+    """Return where the labels of a preprocessed image are: ``.npz`` has both in one file."""
+    return file if file.suffix == ".npz" else file.with_name(f"{file.stem}_seg.b2nd")
 
 
 def case_of(file: Path) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from regrow.segmentation.patches import crop
+from regrow.segmentation.samples import crop
 from regrow.segmentation.segmenter import Sides
 
 __all__ = ["gaussian_weights", "mirrored", "predict_scores", "window_starts"]

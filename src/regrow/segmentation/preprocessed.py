@@ -43,7 +43,8 @@ def read_preprocessed(
         UnreadableError: a file is damaged, or is not of these channels and values.
     """
     path = case.images[0]
-    image, labels = _arrays(path)
+    assert case.label is not None  # images and labels are never apart
+    image, labels = _from_npz(path) if path.suffix == ".npz" else map(_from_blosc, case.files)
     with decoding(f"case {case.name}: {path}"):
         if image.ndim != 4 or len(image) != channels:
             raise ValueError(f"an image of shape {image.shape}, not ({channels}, d, h, w)")
@@ -57,14 +58,8 @@ def read_preprocessed(
     return Volume(case.name, image.astype(np.float32), labels[0].clip(0), grid)
 
 
-def _arrays(path: Path) -> tuple[Array, Array]:
-    """Return image and labels, (channels, depth, height, width)."""
-    if path.suffix == ".npz":
-        return _from_npz(path)
-    return _from_blosc(path), _from_blosc(path.with_name(f"{path.stem}_seg.b2nd"))
-
-
 def _from_npz(path: Path) -> tuple[Array, Array]:
+    """Return image and labels, (channels, depth, height, width)."""
     content = read_file(path)
     with decoding(path):
         with zipfile.ZipFile(io.BytesIO(content)) as packed:

@@ -20,7 +20,9 @@ from regrow.segmentation.augment import Augmentation
 from regrow.segmentation.inference import predict_scores
 from regrow.segmentation.lattice import E2ENet
 from regrow.segmentation.loss import dice_ce, hard_dice
-from regrow.segmentation.patches import PatchBatches, Sample, patch_rule, strides_rule
+from regrow.segmentation.patch_sizes import patch_rule, strides_rule
+from regrow.segmentation.patches import PatchBatches
+from regrow.segmentation.samples import Sample
 from regrow.segmentation.segmenter import (
     Segmenter,
     Sides,

@@ -46,7 +46,7 @@ def write_page(record: Path, data: Path) -> Path:
     result, config = read_json(record / "result.json"), read_json(record / "config.json")
     by_case: ByCase = result["by_case"]
     patch = "×".join(map(str, result["patch"]))
-    findings = [_finding(by_case)]
+    findings = [_finding(by_case), *(f"{s[0].upper()}{s[1:]}." for s in result.get("absent", ()))]
     findings.append(
         f"{config['model']}, {result['nonzeros']:,} of {result['parameters']:,} parameters active; "
         f"{config['epochs'] * config['batches']:,} steps of {config['batch']} patches of {patch} "
@@ -57,6 +57,7 @@ def write_page(record: Path, data: Path) -> Path:
             *_slices(by_case, record / "predictions", data),
             *_curves(read_lines(record / METRICS)),
             *_tables(by_case),
+            *_left_out(result.get("left_out", {})),
         ]
     source = (
         f"{data.name}, fold {config['fold']} of 5: {len(by_case)} cases that were not learnt from."
@@ -137,6 +138,12 @@ def _tables(by_case: ByCase) -> Iterator[Section]:
         table=Table(columns, rows[:_SHOWN]),
         details=details,
     )
+
+
+def _left_out(why: Mapping[str, str]) -> Iterator[Section]:
+    if why:
+        text = "Neither learnt from nor tested on."
+        yield Section("Cases left out", text, table=Table(("case", "why"), list(why.items())))
 
 
 def _cells(figures: Mapping[str, Mapping[str, float | None]], names: Sequence[str]) -> list[str]:

@@ -14,9 +14,11 @@ from regrow.machine import expanded
 from regrow.reading import UnreadableError, decoding
 from regrow.segmentation.augment import Augmentation
 from regrow.segmentation.cases import read_case
-from regrow.segmentation.data import Meaning, figures_of, plan_from, prepared_sample, write_labels
+from regrow.segmentation.data import figures_of, plan_from, write_labels
 from regrow.segmentation.folders import Case, Folder, case_of, cases_of, open_folder
 from regrow.segmentation.inference import predict_scores
+from regrow.segmentation.kept_cases import prepared_sample
+from regrow.segmentation.meaning import Meaning
 from regrow.segmentation.problem import Network
 from regrow.segmentation.segmenter import Segmenter, triple
 from regrow.segmentation.survey import read
@@ -173,8 +175,8 @@ def judge_folder(predictions: Path, path: Path) -> tuple[Figures, dict[str, str]
                 Case(case.name, case.images, file), len(folder.channels), folder.values
             )
             truth = read(case, folder)
-            assert predicted.labels is not None
-            found[case.name] = figures_of(predicted.labels, truth, meaning)
+            assert predicted.labels is not None and truth.labels is not None
+            found[case.name] = figures_of(predicted.labels, truth.labels, truth.grid, meaning)
         except (UnreadableError, OSError) as error:
             problems[case.name] = str(error)
     if not found and not problems:

@@ -69,7 +69,7 @@ class Segment(Setting, SegmentVolumes, Trial):
         """Open the data set, from the run's ``data_dir`` or the usual places."""
         places = Places(self.data, run.options.get("data_dir"))
         found = places.find(_with_cases, "dataset.json", f"a folder of this name; {_FROM}")
-        volumes = open_fold(found, self.fold, self.cases)
+        volumes = open_fold(found, self.fold, self.cases, lambda words: run.tell(0.0, words))
         return replace(volumes, held_out=volumes.held_out[: self.tested])
 
     def run(self, run: Run) -> Mapping[str, Any]:
