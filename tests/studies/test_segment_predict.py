@@ -112,6 +112,10 @@ DAMAGED = {
         lambda run: (run / "config.json").write_text('{"mirror": [0, 3]}'),
         r"config\.json is damaged \(mirror=\(0, 3\)",
     ),
+    "windows that do not move": (
+        lambda run: (run / "config.json").write_text('{"overlap": 1}'),
+        r"config\.json is damaged \(overlap=1",
+    ),
 }
 
 

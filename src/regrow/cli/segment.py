@@ -124,10 +124,13 @@ def segment_predict(
         mirror: Average over mirrored volumes: better, and up to eight times slower.
         device: Where to compute; "auto" takes a GPU if there is one.
     """
+    from rich.console import Console  # noqa: PLC0415
+
     from regrow.studies.segmentation.predict import predict_cases  # noqa: PLC0415
 
-    bad = 0
-    for name, error in predict_cases(run, images, out, mirror=mirror, device=device):
+    bad, console = 0, Console()
+    told = predict_cases(run, images, out, mirror=mirror, device=device, console=console)
+    for name, error in told:
         print(f"{name}: {error or 'done'}", flush=True)
         bad += bool(error)
     if bad:
@@ -144,13 +147,15 @@ def segment_evaluate(
         folder: The data set, of the Decathlon or of nnU-Net.
         out: The page.
     """
+    from rich.console import Console  # noqa: PLC0415
+
     from regrow.studies.segmentation.page import write_evaluation  # noqa: PLC0415
     from regrow.studies.segmentation.predict import judge_folder, unmatched  # noqa: PLC0415
 
     check_writable(out, "out")
     if out.suffix not in (".html", ".htm"):
         raise ValueError(f"out={out}: a page is written, which must be called .html")
-    by_case, problems = judge_folder(predictions, folder)
+    by_case, problems = judge_folder(predictions, folder, Console())
     for name, problem in problems.items():
         print(f"{name}: {problem}")
     for sentence in unmatched(predictions, folder):

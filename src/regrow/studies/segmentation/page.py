@@ -20,7 +20,7 @@ from regrow.segmentation.cases import read_case
 from regrow.segmentation.folders import Case, Folder, open_folder
 from regrow.segmentation.problem import mean_known
 from regrow.segmentation.survey import read
-from regrow.segmentation.volumes import ENDINGS
+from regrow.studies.segmentation.predict import file_of
 
 __all__ = ["write_evaluation", "write_page"]
 
@@ -215,7 +215,8 @@ def _slice(
     """Return image, truth and prediction of a slice, and the voxels' height over their width."""
     case = next(case for case in folder.cases if case.name == name)
     truth = read(case, folder)
-    file = next(f for e in ENDINGS if (f := predictions / (name + e)).is_file())
+    file = file_of(name, predictions)
+    assert file is not None
     predicted = read_case(Case(name, case.images, file), len(folder.channels), folder.values)
     assert truth.labels is not None and predicted.labels is not None
     depth = int(((truth.labels > 0) | (predicted.labels > 0)).sum((1, 2)).argmax())

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from regrow.lab.files import make_folder, read_json
+from regrow.lab.progress import follow
 from regrow.machine import expanded
 from regrow.reading import UnreadableError, decoding
 from regrow.segmentation.augment import Augmentation
@@ -26,10 +28,12 @@ from regrow.segmentation.volumes import ENDINGS
 from regrow.training.run import device_of
 from regrow.training.train import WEIGHTS
 
-__all__ = ["judge_folder", "load_network", "predict_cases", "unmatched"]
+__all__ = ["file_of", "judge_folder", "load_network", "predict_cases", "unmatched"]
 
 Figures = dict[str, dict[str, dict[str, float]]]
 """By case, class and name."""
+
+_UNFIT = UnreadableError, OSError, MemoryError
 
 
 def load_network(run: Path) -> tuple[Segmenter, dict[str, Any]]:
@@ -69,7 +73,13 @@ def load_network(run: Path) -> tuple[Segmenter, dict[str, Any]]:
 
 
 def predict_cases(
-    run: Path, images: Path, out: Path, *, mirror: bool = True, device: str = "auto"
+    run: Path,
+    images: Path,
+    out: Path,
+    *,
+    mirror: bool = True,
+    device: str = "auto",
+    console: Console | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Segment cases one by one and write their labels.
 
@@ -79,6 +89,7 @@ def predict_cases(
         out: folder for the labels, ``CASE.nii.gz``.
         mirror: average over the mirrorings that the run was tested with.
         device: "auto", "cpu" or "cuda".
+        console: where progress is shown; None: nowhere.
 
     Yields:
         A case's name, and why it could not be segmented, or nothing.
@@ -92,22 +103,41 @@ def predict_cases(
         counts = len(how.channels), len(meaning.outputs), len(meaning.names)
         if counts != (model.in_channels, model.num_classes, len(meaning.values)):
             raise ValueError("plan and labels are of another network")
-    config = read_json(run / "config.json")
+    trained = read_json(run / "config.json")
     with decoding(run / "config.json"):
-        axes = Augmentation(mirror=tuple(config.get("mirror", (0, 1, 2)))).mirror if mirror else ()
+        axes = Augmentation(mirror=tuple(trained.get("mirror", (0, 1, 2)))).mirror if mirror else ()
+        if not 0 <= (overlap := float(trained.get("overlap", 0.5))) < 1:
+            raise ValueError(f"overlap={overlap}: must be at least 0 and below 1")
     folder, cases = _cases(images, meaning, model.in_channels)
     _check_apart(cases, out)
     make_folder(out, "out")
-    for case in cases:
+    share = [0.0]  # of the case that is under way
+
+    def predict(case: Case) -> str:
         try:
             sample, prepared = prepared_sample(case, folder, how, meaning)
-        except (UnreadableError, OSError) as error:
-            yield case.name, str(error)
-            continue
-        scores = predict_scores(model, sample.image, patch, mirror=axes, device=where)
+        except _UNFIT as error:
+            return str(error)
+        scores = predict_scores(
+            model,
+            sample.image,
+            patch,
+            overlap=overlap,
+            mirror=axes,
+            device=where,
+            tell=lambda done: share.__setitem__(0, done),
+        )
         labels = meaning.labels(list(scores.cpu().numpy()), prepared, how)
         write_labels(out / f"{case.name}.nii.gz", labels, prepared)
-        yield case.name, ""
+        return ""
+
+    console = console or Console(quiet=True)
+    with follow("segmenting", len(cases), console, shares=lambda: share) as advance:
+        for case in cases:
+            error = predict(case)
+            share[0] = 0.0
+            advance(case.name)
+            yield case.name, error
 
 
 def _cases(images: Path, meaning: Meaning, channels: int) -> tuple[Folder, list[Case]]:
@@ -149,12 +179,20 @@ def _check_apart(cases: Sequence[Case], out: Path) -> None:
         taken.add(target)
 
 
-def judge_folder(predictions: Path, path: Path) -> tuple[Figures, dict[str, str]]:
+def file_of(case: str, folder: Path) -> Path | None:
+    """Return the file in a folder that is called as a case is; None: there is none."""
+    return next((f for ending in ENDINGS if (f := folder / (case + ending)).is_file()), None)
+
+
+def judge_folder(
+    predictions: Path, path: Path, console: Console | None = None
+) -> tuple[Figures, dict[str, str]]:
     """Judge predicted label files by the labels of a data set.
 
     Args:
         predictions: folder of files called as the cases are.
         path: of the data set.
+        console: where progress is shown; None: nowhere.
 
     Returns:
         Figures of each case; and of those that could not be judged, why.
@@ -166,19 +204,18 @@ def judge_folder(predictions: Path, path: Path) -> tuple[Figures, dict[str, str]
     meaning = Meaning.of(folder)
     found: Figures = {}
     problems: dict[str, str] = {}
-    for case in folder.cases:
-        file = next((f for e in ENDINGS if (f := predictions / (case.name + e)).is_file()), None)
-        if file is None:
-            continue
-        try:
-            predicted = read_case(
-                Case(case.name, case.images, file), len(folder.channels), folder.values
-            )
-            truth = read(case, folder)
-            assert predicted.labels is not None and truth.labels is not None
-            found[case.name] = figures_of(predicted.labels, truth.labels, truth.grid, meaning)
-        except (UnreadableError, OSError) as error:
-            problems[case.name] = str(error)
+    there = {case: file for case in folder.cases if (file := file_of(case.name, predictions))}
+    with follow("judging", len(there), console or Console(quiet=True)) as advance:
+        for case, file in there.items():
+            try:
+                said = Case(case.name, case.images, file)
+                predicted = read_case(said, len(folder.channels), folder.values)
+                truth = read(case, folder)
+                assert predicted.labels is not None and truth.labels is not None
+                found[case.name] = figures_of(predicted.labels, truth.labels, truth.grid, meaning)
+            except _UNFIT as error:
+                problems[case.name] = str(error)
+            advance(case.name)
     if not found and not problems:
         known = ", ".join(case.name for case in folder.cases[:3])
         raise FileNotFoundError(

@@ -37,6 +37,8 @@ class Segment(Setting, SegmentVolumes, Trial):
         fold: which fifth of the cases is held out, 0 to 4.
         cases: learn from so many cases only; None: all that are not held out.
         tested: test on so many of the cases held out; None: on all.
+        epochs: each of so many steps as batches says.
+        batch: patches a step, over all ranks.
 
     Raises:
         ValueError: a choice is unknown or a number out of its range; the message says which.
