@@ -123,7 +123,8 @@ def test_a_loss_a_sample_is_its_mean(tmp_path):
     torch.testing.assert_close(weights(each), weights(mean))
 
 
-def test_it_goes_on_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_it_goes_on_bit_for_bit(tmp_path, precision):
     class CutOff(Exception):
         pass
 
@@ -133,11 +134,11 @@ def test_it_goes_on_bit_for_bit(tmp_path):
             if values["epoch"] == 3:
                 raise CutOff
 
-    _, metrics, whole = run(forecast(), tmp_path / "whole")
+    _, metrics, whole = run(forecast(precision=precision), tmp_path / "whole")
     with pytest.raises(CutOff):
-        run(forecast(), tmp_path / "cut", Cut)
+        run(forecast(precision=precision), tmp_path / "cut", Cut)
     torch.manual_seed(99)
-    _, again, resumed = run(forecast(), tmp_path / "cut")
+    _, again, resumed = run(forecast(precision=precision), tmp_path / "cut")
     assert again == metrics
     assert weights(resumed).equal(weights(whole))
 
