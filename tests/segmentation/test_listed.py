@@ -134,6 +134,18 @@ def test_a_channel_that_is_missing_does_not_give_its_place_to_the_next(tmp_path)
     assert [file.name for file in case.images] == [f"a_000{i}.nii.gz" for i in range(3)]
 
 
+def test_labels_whose_images_are_called_otherwise_are_not_passed_over(tmp_path):
+    """nnU-Net's images have the number of their channel: without it, a case was gone in silence."""
+    for name in ("imagesTr/a_0000", "imagesTr/b", "labelsTr/a", "labelsTr/b"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.nii.gz").touch()
+    listed = {"labels": {"background": 0, "a": 1}, "channel_names": {"0": "T1"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(listed))
+    one, other = open_folder(tmp_path).cases
+    assert (one.name, other.name) == ("a", "b")
+    assert [file.name for file in other.images] == ["b_0000.nii.gz"]
+
+
 def test_a_channel_that_is_there_twice_is_refused(tmp_path):
     files = [tmp_path / "a_0000.nii", tmp_path / "a_0000.nii.gz"]
     with pytest.raises(UnreadableError, match="is channel 0000 of case a again: keep one of them"):

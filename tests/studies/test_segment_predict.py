@@ -222,6 +222,34 @@ def test_what_is_written_follows_the_umask(finished, tmp_path):
     assert made.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_preprocessed_set_is_learnt_judged_and_shown(tmp_path, monkeypatch):
+    """The run ended in an error when it was done: its images are no NIfTI files."""
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "made"
+    (folder / "nnUNetPlans_3d_fullres").mkdir(parents=True)
+    labels = {"background": 0, "front": 1, "back": 2}
+    content = {"labels": labels, "channel_names": {"0": "MRI"}}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    plans = {"configurations": {"3d_fullres": {"spacing": [2.0, 1.0, 1.0]}}}
+    (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
+    for i in range(5):
+        image, label = (a[None] for a in phantom(i))
+        path = folder / "nnUNetPlans_3d_fullres" / f"c{i}.npz"
+        np.savez(path, data=image, seg=label.astype(np.int16))
+    small = ["--width", "4", "--patch", "8", "8", "8", "--batches", "1", "--epochs", "1"]
+    words = ["segment", "train", str(folder), *small, "--device", "cpu", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", ["regrow", *words, "--out", str(tmp_path / "out")])
+    command_line()
+    [record] = (tmp_path / "out" / "trials").iterdir()
+    assert "Slices" in (record / "page.html").read_text()
+    found, problems = judge_folder(record / "predictions", folder)
+    assert not problems
+    wanted = json.loads((record / "result.json").read_text())["by_case"]
+    assert {case: figures["front"]["dice"] for case, figures in found.items()} == {
+        case: figures["front"]["dice"] for case, figures in wanted.items()
+    }
+
+
 def test_cases_without_prediction_and_files_of_no_case_are_told(data, tmp_path):
     shutil.copy(data / "labelsTr" / "organ_0.nii.gz", tmp_path)
     assert [figures["front"]["dice"] for figures in judge_folder(tmp_path, data)[0].values()] == [1]

@@ -158,15 +158,25 @@ def _raw(path: Path, ending: str, listed: Any) -> tuple[tuple[Case, ...], tuple[
             for name, of in as_mapping(listed, "dataset").items()
         ]
         return _sorted(given), tests
-    cases = _channel_files(path / "imagesTr", ending)
-    labelled = [Case(c.name, c.images, path / "labelsTr" / (c.name + ending)) for c in cases]
-    return _sorted(labelled), tests
+    labels, images = path / "labelsTr", path / "imagesTr"
+    found = {case.name: case.images for case in _channel_files(images, ending)}
+    # A case whose images are called otherwise is not passed over: reading it says what is missing.
+    names = {*found, *(_stem(file) for file in _volumes(labels, ending))}
+    missing = {name: (images / f"{name}_0000{ending}",) for name in names - found.keys()}
+    cases = [
+        Case(name, files, labels / (name + ending)) for name, files in (found | missing).items()
+    ]
+    return _sorted(cases), tests
+
+
+def _volumes(folder: Path, ending: str) -> list[Path]:
+    files = folder.glob(f"*{ending}") if folder.is_dir() else ()
+    return [file for file in files if not file.name.startswith(".")]
 
 
 def _channel_files(folder: Path, ending: str) -> list[Case]:
     """Collect files CASE_0000, CASE_0001, … of each case, channel by channel."""
-    files = folder.glob(f"*{ending}") if folder.is_dir() else ()
-    return cases_of(f for f in files if case_of(f) != _stem(f) and not f.name.startswith("."))
+    return cases_of(f for f in _volumes(folder, ending) if case_of(f) != _stem(f))
 
 
 def cases_of(files: Iterable[Path]) -> list[Case]:

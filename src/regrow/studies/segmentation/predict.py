@@ -15,7 +15,7 @@ from regrow.lab.progress import follow
 from regrow.machine import expanded
 from regrow.reading import UnreadableError, decoding
 from regrow.segmentation.augment import Augmentation
-from regrow.segmentation.cases import read_case
+from regrow.segmentation.cases import read_prediction
 from regrow.segmentation.data import figures_of, plan_from, write_labels
 from regrow.segmentation.folders import Case, Folder, case_of, cases_of, open_folder
 from regrow.segmentation.inference import predict_scores
@@ -208,11 +208,10 @@ def judge_folder(
     with follow("judging", len(there), console or Console(quiet=True)) as advance:
         for case, file in there.items():
             try:
-                said = Case(case.name, case.images, file)
-                predicted = read_case(said, len(folder.channels), folder.values)
                 truth = read(case, folder)
-                assert predicted.labels is not None and truth.labels is not None
-                found[case.name] = figures_of(predicted.labels, truth.labels, truth.grid, meaning)
+                predicted = read_prediction(case, file, folder.values, truth)
+                assert truth.labels is not None
+                found[case.name] = figures_of(predicted, truth.labels, truth.grid, meaning)
             except _UNFIT as error:
                 problems[case.name] = str(error)
             advance(case.name)
