@@ -30,6 +30,7 @@ from regrow.segmentation.segmenter import (
     deep_supervision_weights,
     triple,
 )
+from regrow.segmentation.shift import check_shift, shift_segments
 from regrow.segmentation.unet import PlainConvUNet, ResidualEncoderUNet
 from regrow.training.batch import Batch, Source
 from regrow.training.problem import Problem
@@ -175,8 +176,11 @@ class SegmentVolumes(Problem[PatchSource]):
         Augmentation(mirror=self.mirror)
         if self.patch and math.prod(triple(self.patch, "patch")) == 1:
             raise ValueError(f"patch={self.patch}: must hold more than one voxel")
-        with torch.device("meta"):  # which refuses what no network can be
-            self._network(1, 2, ((2, 2, 2),) * 5, (1.0, 1.0, 1.0)).build()
+        if self.model.startswith("e2enet"):
+            check_shift(self.shift)
+            shift_segments([self.width], self.shift)  # refuses more shifts than channels
+            if self.depth_kernel not in (1, 3, 5):
+                raise ValueError(f"depth_kernel={self.depth_kernel}: must be 1, 3 or 5")
 
     @abstractmethod
     def volumes(self, run: RunLike) -> Volumes:
@@ -219,18 +223,18 @@ class SegmentVolumes(Problem[PatchSource]):
         """
         volumes = source.volumes
         strides = strides_rule(source.patch, volumes.spacing)[:5]
-        return self._network(volumes.channels, len(volumes.outputs), strides, volumes.spacing)
-
-    def _network(
-        self,
-        inputs: int,
-        outputs: int,
-        strides: tuple[Sides, ...],
-        spacing: tuple[float, float, float],
-    ) -> Network:
         channels = channels_of(self.width, len(strides) + 1)
-        shape = self.model, inputs, outputs, channels, strides, spacing
-        return Network(*shape, self.shift, self.depth_kernel)
+        outputs = len(volumes.outputs)
+        return Network(
+            self.model,
+            volumes.channels,
+            outputs,
+            channels,
+            strides,
+            volumes.spacing,
+            self.shift,
+            self.depth_kernel,
+        )
 
     def build(self, source: PatchSource) -> Segmenter:
         """Build the network."""
