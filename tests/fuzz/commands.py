@@ -49,7 +49,7 @@ OPTIONS: dict[str, dict[str, list[str]]] = {
         "--label-smoothing": _SHARE, "--dropout": _SHARE, "--samples": [*_COUNT, "None"],
         "--validation": _SHARE, "--seed": _SEED, "--epochs": _COUNT, "--batch": _COUNT,
         "--optimizer": ["sgd", "adamw", "x"], "--learning-rate": _SHARE, "--momentum": _SHARE,
-        "--clip": ["0", "-1", "1", "nan", "x"],
+        "--clip": ["0", "-1", "1", "nan", "inf", "x"],
         "--include": ["*", "0.*", "", "none.of.these"],
         "--weight-decay": _SHARE, "--schedule": ["steps", "cosine", "x"], "--warmup": _SHARE,
         "--exclude": _WORD, "--precision": ["float32", "float16", "x"],

@@ -28,6 +28,7 @@ REFUSED = [
     ("train --dropout 1", "dropout=1.0: must be at least 0 and below 1"),
     ("train --label-smoothing -1", "label_smoothing=-1.0: must be"),
     ("train --validation nan", "validation=nan: must be"),
+    ("train --clip inf", "clip=inf: must be above 0 and finite; None does not clip"),
     ("train --warmup 31", "warmup=31.0: must lie in 0..30"),
     ("train --data mnist", "data='mnist': must be one of cifar10"),
     ("train --model mlp-0", "model='mlp-0': must be one of conv-net"),
