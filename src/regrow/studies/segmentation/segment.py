@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from regrow.data.places import Places
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.segmentation.data import open_fold
+from regrow.segmentation.loss import dice_ce
 from regrow.segmentation.problem import PatchSource, SegmentVolumes, Volumes
 from regrow.segmentation.segmenter import Segmenter, Sides
 from regrow.training.run import RunLike
@@ -86,6 +88,7 @@ class Segment(Setting, SegmentVolumes, Trial):
         try:
             return train(self, trainer, run)
         except torch.OutOfMemoryError as error:
+            traceback.clear_frames(error.__traceback__)  # they hold what was computed
             raise MemoryError(_advice(trainer)) from error
 
 
@@ -122,22 +125,31 @@ def _multiples(trainer: Trainer[PatchSource]) -> Sides:
 
 
 def _has_room(trainer: Trainer[PatchSource], model: nn.Module, patch: Sides) -> bool:
-    """Whether a forward and a backward pass on zeros, and momentum, have room."""
+    """Whether a training step has room."""
     trainer.optimizer.zero_grad()
-    samples = trainer.setting.batch // trainer.ranks
-    zeros = torch.zeros(samples, trainer.source.volumes.channels, *patch)
+    torch.cuda.empty_cache()
     model.train()
     try:
-        held = [torch.empty_like(p) for p in model.parameters()]  # the optimizer's state
-        outputs = trainer.predict(zeros)
-        sum(output.float().square().mean() for output in outputs).backward()
-        del held, outputs
+        _pass(trainer, model, patch)
     except torch.OutOfMemoryError:
         return False
     finally:
         trainer.optimizer.zero_grad()
-        torch.cuda.empty_cache()
     return True
+
+
+def _pass(trainer: Trainer[PatchSource], model: nn.Module, patch: Sides) -> None:
+    """Hold what the optimizer remembers, and pass zeros forward and backward."""
+    states = 2 if trainer.setting.optimizer == "adamw" else 1
+    lacking = 0 if trainer.optimizer.state else states
+    held = [torch.empty_like(p) for p in model.parameters() for _ in range(lacking)]
+    samples, volumes = trainer.setting.batch // trainer.ranks, trainer.source.volumes
+    regions = () if volumes.regions is None else (len(volumes.regions),)
+    targets = torch.zeros(samples, *regions, *patch, dtype=torch.int64, device=trainer.device)
+    outputs = trainer.predict(torch.zeros(samples, volumes.channels, *patch))
+    # Each rank by itself: others may have had room, and wait for nobody.
+    dice_ce(outputs, targets, [1.0] * len(outputs), batch_dice=False).backward()
+    del held
 
 
 def _advice(trainer: Trainer[PatchSource]) -> str:
