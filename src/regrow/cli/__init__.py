@@ -12,6 +12,7 @@ import sys
 from regrow.cli.bench import bench
 from regrow.cli.checks import check_no_empty
 from regrow.cli.demo import demo
+from regrow.cli.fields import named
 from regrow.cli.methods import methods
 from regrow.cli.segment import segment_evaluate, segment_nnunet, segment_predict, segment_train
 from regrow.cli.study import report, study_list, study_run
@@ -49,9 +50,10 @@ def _call() -> None:
     study.command(name="list")(study_list)
     study.command(name="run")(study_run)
     segment = SubcommandApp()
-    segment.command(name="train")(segment_train)
-    segment.command(name="predict")(segment_predict)
-    segment.command(name="evaluate")(segment_evaluate)
+    segment.command(name="train")(named(segment_train, folder="FOLDER"))
+    segment.command(name="predict")(named(segment_predict, run="RUN", images="IMAGES"))
+    judged = named(segment_evaluate, predictions="PREDICTIONS", folder="FOLDER")
+    segment.command(name="evaluate")(judged)
     segment.command(name="nnunet")(segment_nnunet)
     app = SubcommandApp()
     for command in (bench, demo, methods, report, train):

@@ -160,7 +160,7 @@ def run_trial(
     import torch  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
 
-    from regrow.lab.attempt import attempt, is_finished, shares  # noqa: PLC0415
+    from regrow.lab.attempt import attempt, is_finished, shares, words  # noqa: PLC0415
     from regrow.lab.failures import failure_file, headline  # noqa: PLC0415
     from regrow.lab.progress import follow  # noqa: PLC0415
     from regrow.lab.records import Records  # noqa: PLC0415
@@ -173,7 +173,8 @@ def run_trial(
         say("it was finished before:")
     else:
         look = functools.partial(shares, [trial], out, time.time())
-        with echo_log(say), follow("training", 1, console, shares=look):
+        told = functools.partial(words, trial, out)
+        with echo_log(say), follow("training", 1, console, shares=look, words=told):
             show = lambda values: say(epoch_words(values, trial.epochs))  # noqa: E731
             outcome = attempt(trial, out, options, threads or torch.get_num_threads(), show)
         if outcome.status == "busy":

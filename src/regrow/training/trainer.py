@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Generic
 
 import torch
@@ -97,9 +98,7 @@ class Trainer(Generic[SourceT]):
             state=saved if execution == "auto" else None,
         )
         self.schedule: LRScheduler = LambdaLR(self.optimizer, self._factor)
-        self.scaler = torch.amp.GradScaler(
-            device.type, enabled=setting.precision == "float16" and device.type == "cuda"
-        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=setting.precision == "float16")
         self.forward: Callable[..., Any] = self.model
         if self.ranks > 1:
             self.forward = nn.parallel.DistributedDataParallel(self.model)
@@ -139,12 +138,17 @@ class Trainer(Generic[SourceT]):
                 distributed.all_reduce(total)
             n *= self.ranks
         means = {name: float(total) / n for name, total in sums.items()}
-        check_finite(
-            means["loss"],
-            self.epoch,
-            lambda: not_finite(self.model, lambda: self.predict(step.batch.inputs)),
-        )
+        check_finite(means["loss"], self.epoch, self._not_finite)
         return means
+
+    def _not_finite(self) -> str:
+        """Name where numbers end in a batch of the epoch that was run; empty: nowhere any more."""
+        # Any batch may be the one: a scaler skips its step, and the weights stay as good as before.
+        for batch in self.source.batches.epoch(self.epoch - 1):
+            passed = partial(self.predict, self.source.ready(batch.inputs))
+            if found := not_finite(self.model, passed):
+                return found
+        return ""
 
     def epoch_steps(self, before_step: Callable[[], None] = lambda: None) -> Iterator[Step]:
         """Take the steps of one epoch, each when it is asked for; the epoch is not counted."""
