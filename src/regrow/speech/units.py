@@ -156,7 +156,7 @@ def make_units(kind: str, texts: Iterable[str], size: int = 500) -> Units:
         size: how many words or pieces at most; of words the most frequent.
 
     Raises:
-        ValueError: the kind is unknown, the texts are empty, or too few for so many pieces.
+        ValueError: the kind is unknown, the texts are empty, or have more letters than pieces.
 
     Example:
         >>> make_units("words", ["one two", "two"]).told()["words"]
@@ -185,6 +185,7 @@ def _trained(texts: Sequence[str], size: int) -> bytes:
             sentence_iterator=iter(texts),
             model_writer=model,
             vocab_size=size,
+            hard_vocab_limit=False,  # fewer, where the texts have no more
             model_type="unigram",
             character_coverage=1.0,
             bos_id=-1,

@@ -156,7 +156,7 @@ def _made(plan: _Plan, workers: int) -> Iterator[dict[str, Any]]:
         while True:
             yield from _block(plan, block)
             block += 1
-    # A library with a state of its own must not be forked.
+    # Threads of torch do not survive a fork.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(_block, plan, block) for block in range(2 * workers)]
         block = len(waiting)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
-import functools
 import shutil
 import subprocess
 import tempfile
@@ -58,11 +58,15 @@ def espeak_voices(part: Literal["train", "test"]) -> list[str]:
     Raises:
         ImportError: espeakng-loader is missing.
     """
-    folder = Path(_loader().get_data_path()) / "voices" / "!v"
-    variants = sorted(path.name for path in folder.iterdir() if path.name not in _NO_VOICES)
+    files = _variants(_loader()).iterdir()
+    variants = sorted(path.name for path in files if path.name not in _NO_VOICES)
     test = part == "test"
     own = [v for i, v in enumerate(variants) if (i % _HELD_OUT == 0) == test]
     return [f"{accent}+{variant}" for variant in own for accent in _ACCENTS]
+
+
+def _variants(loader: Any) -> Path:
+    return Path(loader.get_data_path()) / "voices" / "!v"
 
 
 def flite_voices() -> list[str]:
@@ -102,45 +106,52 @@ def _loader() -> Any:
     return espeakng_loader
 
 
-class _Espeak:
-    """The library, once a process: its state is global."""
-
-    def __init__(self) -> None:
-        loader = _loader()
-        self.library = ctypes.CDLL(loader.get_library_path())
-        self.parts: list[npt.NDArray[np.int16]] = []
-        path = str(loader.get_data_path()).encode()
-        self.rate = int(self.library.espeak_Initialize(_SYNCHRONOUS, 0, path, 0))
-        if self.rate <= 0:
-            raise ValueError("eSpeak NG cannot be started: install espeakng-loader again")
-        kind = ctypes.CFUNCTYPE(
-            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
-        )
-        self.callback = kind(self._take)  # held, or it would be collected while it is called
-        self.library.espeak_SetSynthCallback(self.callback)
-
-    def _take(self, samples: Any, number: int, events: Any) -> int:
-        if samples and number > 0:
-            self.parts.append(np.ctypeslib.as_array(samples, (number,)).copy())
-        return 0
-
-
-_started = functools.cache(_Espeak)
+_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+)
 
 
 def _espeak(voice: Voice, text: str) -> tuple[Samples, int]:
-    engine = _started()
-    # The voice before stays where a name is wrong, so the answer counts.
-    if engine.library.espeak_SetVoiceByName(voice.name.encode()) != 0:
-        raise ValueError(f"voice {voice.name!r}: eSpeak NG has none of this name")
-    engine.library.espeak_SetParameter(_RATE_PARAMETER, voice.speed, 0)
-    engine.library.espeak_SetParameter(_PITCH_PARAMETER, voice.pitch, 0)
-    engine.parts = []
-    said = text.encode()
-    engine.library.espeak_Synth(said, len(said) + 1, 0, _CHARACTERS, 0, _UTF8, None, None)
-    engine.library.espeak_Synchronize()
-    whole = np.concatenate(engine.parts) if engine.parts else np.zeros(0, np.int16)
-    return (whole / 32768).astype(np.float32), engine.rate
+    """Read a text with a library that is loaded for it alone.
+
+    What eSpeak NG says hangs on all it has said before: its random numbers and phases go on.
+    """
+    loader = _loader()
+    variant = voice.name.partition("+")[2]
+    if variant and not (_variants(loader) / variant).is_file():  # it is silently left out else
+        raise ValueError(f"voice {voice.name!r}: eSpeak NG has no variant {variant!r}")
+    library = ctypes.CDLL(loader.get_library_path())
+    parts: list[npt.NDArray[np.int16]] = []
+
+    def take(samples: Any, number: int, events: Any) -> int:
+        if samples and number > 0:
+            parts.append(np.ctypeslib.as_array(samples, (number,)).copy())
+        return 0
+
+    callback = _CALLBACK(take)
+    try:
+        data = str(loader.get_data_path()).encode()
+        rate = int(library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0))
+        if rate <= 0:
+            raise ValueError("eSpeak NG cannot be started: install espeakng-loader again")
+        library.espeak_SetSynthCallback(callback)
+        if library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+            raise ValueError(f"voice {voice.name!r}: eSpeak NG has none of this name")
+        library.espeak_SetParameter(_RATE_PARAMETER, voice.speed, 0)
+        library.espeak_SetParameter(_PITCH_PARAMETER, voice.pitch, 0)
+        said = text.encode()
+        library.espeak_Synth(said, len(said) + 1, 0, _CHARACTERS, 0, _UTF8, None, None)
+        library.espeak_Synchronize()
+        library.espeak_Terminate()
+    finally:
+        _unload(library._handle)
+    whole = np.concatenate(parts) if parts else np.zeros(0, np.int16)
+    return (whole / 32768).astype(np.float32), rate
+
+
+def _unload(handle: int) -> None:
+    unload: Any = getattr(_ctypes, "dlclose", None) or getattr(_ctypes, "FreeLibrary", None)
+    unload(handle)
 
 
 def _flite() -> str:
