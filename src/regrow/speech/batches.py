@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 
 from regrow.engine.ranks import rank_and_ranks
 from regrow.engine.selection import seeded_generator
-from regrow.speech.conformer import STRIDE, steps_of
+from regrow.speech.conformer import steps_of
 from regrow.speech.ctc import needed_steps
 from regrow.speech.features import HOP, Features
 from regrow.speech.granularity import TimePruning
@@ -241,5 +241,5 @@ class UtteranceBatches:
         frames = self.features.lengths[ids]
         if self.pruning is None:
             return float(frames.sum()) * HOP / 3600
-        kept = self.pruning.steps_kept(steps_of(frames), self.needed[ids])
-        return float(torch.minimum(kept * STRIDE, frames).sum()) * HOP / 3600
+        kept = self.pruning.steps_kept(steps_of(frames, self.pruning.stride), self.needed[ids])
+        return float(torch.minimum(kept * self.pruning.stride, frames).sum()) * HOP / 3600

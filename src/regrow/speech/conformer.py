@@ -15,14 +15,14 @@ STRIDE = 4
 """Frames that become one step of the encoder: 40 ms, or 640 samples at 16 kHz."""
 
 
-def steps_of(frames: Tensor) -> Tensor:
-    """Return how many steps so many frames become: ⌈frames / 4⌉.
+def steps_of(frames: Tensor, stride: int = STRIDE) -> Tensor:
+    """Return how many steps so many frames become: ⌈frames / stride⌉.
 
     Example:
         >>> steps_of(torch.tensor([1, 4, 5])).tolist()
         [1, 1, 2]
     """
-    return (frames + STRIDE - 1) // STRIDE
+    return (frames + stride - 1) // stride
 
 
 def mask_of(lengths: Tensor, longest: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from regrow.engine.selection import random_k, seeded_generator
-from regrow.speech.conformer import steps_of
+from regrow.speech.conformer import STRIDE, steps_of
 from regrow.speech.corpora import open_corpus
 from regrow.speech.ctc import feasible, needed_steps, pad_labels
 from regrow.speech.features import HOP, Features, make_features
@@ -95,6 +95,7 @@ def open_speech(
     unit_count: int = 500,
     watched: int = 0,
     longest: float = 35.0,
+    stride: int = STRIDE,
     seed: int = 0,
     device: torch.device | str = "cpu",
     workers: int = 2,
@@ -112,6 +113,7 @@ def open_speech(
         unit_count: of words or pieces at most.
         watched: utterances set apart from those to learn from; a tenth of them at most.
         longest: utterance that is learnt from, in seconds.
+        stride: frames of a step of the recogniser.
         seed: of which are set apart.
         device: where features are computed.
         workers: threads that read audio.
@@ -130,7 +132,7 @@ def open_speech(
     everyone = torch.ones(len(whole), dtype=torch.bool)
     set_apart = random_k(apart, everyone, seeded_generator(seed, "watched"))
     made = make_units(units, whole.texts, unit_count)
-    learnt, out = labelled(whole.only(~set_apart), made, longest)
+    learnt, out = labelled(whole.only(~set_apart), made, longest, stride)
     opened = {}
     for name, path in tests.items():
         opened[name], more = open_part(path, device=device, workers=workers)
@@ -180,13 +182,16 @@ def usable(
     return Part(rest.utterances, features, said), list(rest.left_out)
 
 
-def labelled(part: Part, units: Units, longest: float = 35.0) -> tuple[Learnt, list[LeftOut]]:
+def labelled(
+    part: Part, units: Units, longest: float = 35.0, stride: int = STRIDE
+) -> tuple[Learnt, list[LeftOut]]:
     """Label utterances; those that are too long, or cannot be aligned, are left out.
 
     Args:
         part: the utterances.
         units: that their transcripts are written in.
         longest: in seconds.
+        stride: frames of a step of the recogniser.
 
     Returns:
         What can be learnt from, and what not.
@@ -195,7 +200,7 @@ def labelled(part: Part, units: Units, longest: float = 35.0) -> tuple[Learnt, l
         ValueError: nothing can be learnt from.
     """
     labels, lengths = pad_labels([units.encode(text) for text in part.texts])
-    steps = steps_of(part.features.lengths)
+    steps = steps_of(part.features.lengths, stride)
     short = part.features.lengths * HOP <= longest
     fits = feasible(steps, labels, lengths)
     left = []

@@ -17,7 +17,7 @@ __all__ = ["TimePruning"]
 class TimePruning:
     """Removes steps of utterances, alone or in chunks: what is left is moved together.
 
-    A step is the recogniser's stride of 4 frames, 40 ms: cuts lie at its multiples. Of an utterance
+    A step is the recogniser's stride, 4 frames or 40 ms: cuts lie at its multiples. Of an utterance
     of s steps with labels that need m (:func:`regrow.speech.ctc.needed_steps`), exactly
     max(round(keep · s), min(m, s)) stay: what could be aligned before can be aligned after. Chunks
     stay in the order of their scores; of the last one only the first steps may.
@@ -28,6 +28,8 @@ class TimePruning:
             drawn for each utterance.
         by: which chunks stay: "random" ones, drawn anew in every epoch, or the "loud" ones, of the
             highest mean feature, which keep what is said and remove pauses.
+        stride: frames of a step: that of the recogniser. Of samples in place of frames it is 640
+            for auto_avsr's model.
 
     Raises:
         ValueError: an argument is out of range.
@@ -47,12 +49,15 @@ class TimePruning:
     keep: float = 0.7
     chunk: int = 10
     by: Literal["random", "loud"] = "random"
+    stride: int = STRIDE
 
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep={self.keep}: must be above 0 and at most 1")
         if self.chunk < 1:
             raise ValueError(f"chunk={self.chunk}: must be at least 1 step")
+        if self.stride < 1:
+            raise ValueError(f"stride={self.stride}: must be at least 1 frame")
         if self.by not in ("random", "loud"):
             raise ValueError(f"by={self.by!r}: must be 'random' or 'loud'")
 
@@ -80,10 +85,10 @@ class TimePruning:
         Returns:
             The frames that are left, shape (n, frames left, mels), and new lengths.
         """
-        steps = steps_of(lengths)
+        steps = steps_of(lengths, self.stride)
         kept = self._kept(frames, steps, self.steps_kept(steps, needed), ids, key)
         time = torch.arange(frames.shape[1], device=frames.device)
-        stays = kept[:, time // STRIDE] & (time < lengths[:, None])
+        stays = kept[:, time // self.stride] & (time < lengths[:, None])
         left = stays.sum(1)
         place = (~stays).long().argsort(dim=1, stable=True)[:, : int(left.max())]
         found = frames.gather(1, place[..., None].expand(-1, -1, frames.shape[2]))
@@ -92,7 +97,7 @@ class TimePruning:
 
     def _kept(self, frames: Tensor, steps: Tensor, wanted: Tensor, ids: Tensor, key: int) -> Tensor:
         """Return which steps stay: bool, shape (n, most steps)."""
-        most = -(-frames.shape[1] // STRIDE)
+        most = -(-frames.shape[1] // self.stride)
         place = torch.arange(most, device=frames.device)
         offset = (_drawn(key, ids, torch.full_like(ids, -1)) * self.chunk).long()
         chunk = (place + offset[:, None]) // self.chunk  # of each step
@@ -111,8 +116,8 @@ class TimePruning:
             return _drawn(key, ids[:, None], chunk)
         n, most = chunk.shape
         level = frames.mean(2)
-        level = torch.nn.functional.pad(level, (0, most * STRIDE - level.shape[1]))
-        level = level.unflatten(1, (most, STRIDE)).mean(2).double()
+        level = torch.nn.functional.pad(level, (0, most * self.stride - level.shape[1]))
+        level = level.unflatten(1, (most, self.stride)).mean(2).double()
         chunks = int(chunk.max()) + 1
         total = torch.zeros(n, chunks, dtype=torch.float64, device=frames.device)
         count = torch.zeros_like(total)

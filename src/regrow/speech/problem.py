@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, distributed
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from regrow.engine.ranks import rank_and_ranks
 from regrow.speech.batches import All, Chosen, UtteranceBatches
-from regrow.speech.conformer import mask_of
+from regrow.speech.conformer import STRIDE, mask_of
 from regrow.speech.ctc import ctc_losses
 from regrow.speech.data import Learnt, Part, Speech
 from regrow.speech.decode import greedy
@@ -94,6 +94,9 @@ class RecogniseSpeech(Problem[SpeechSource]):
     time_by: Literal["random", "loud"] = "random"
     watched: int = 64
 
+    stride: ClassVar[int] = STRIDE
+    """Frames of a step; a subclass that builds another network may have another."""
+
     def check(self) -> None:
         """Refuse what is out of range.
 
@@ -145,7 +148,7 @@ class RecogniseSpeech(Problem[SpeechSource]):
             chosen=chosen,
             pruning=None
             if self.time_keep == 1
-            else TimePruning(self.time_keep, self.time_chunk, self.time_by),
+            else TimePruning(self.time_keep, self.time_chunk, self.time_by, self.stride),
             labelled=labelled,
             device=device,
             rank=rank,
@@ -167,7 +170,7 @@ class RecogniseSpeech(Problem[SpeechSource]):
             chosen=chosen,
         )
 
-    def build(self, source: SpeechSource) -> Recogniser:
+    def build(self, source: SpeechSource) -> torch.nn.Module:
         """Build the network."""
         units = source.speech.units.size
         return Recogniser(units, SIZES[self.size], self.dropout, self.augment)

@@ -54,7 +54,7 @@ def read_lhotse(path: Path) -> Corpus:
     """Read a lhotse manifest: cuts, or supervisions with ``recordings`` beside them; JSON lines.
 
     Read without lhotse: a recording is a file; what is computed (mixed, padded, resampled, features
-    only) is left out, and :func:`regrow.adapters.lhotse.utterances_of` takes it from lhotse.
+    only) is left out, and :func:`regrow.adapters.lhotse.corpus_of` takes it from lhotse.
 
     Args:
         path: of ``cuts.jsonl.gz``, ``*_cuts_*.jsonl.gz`` or ``supervisions.jsonl.gz``.

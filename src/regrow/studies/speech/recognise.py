@@ -72,6 +72,7 @@ class Recognise(Setting, RecogniseSpeech, Trial):
             unit_count=self.unit_count,
             watched=self.watched,
             longest=self.longest,
+            stride=self.stride,
             seed=self.seed,
             device=device_of(run.options),
             workers=run.options.get("workers", 2),
