@@ -186,7 +186,9 @@ class RecogniseSpeech(Problem[SpeechSource]):
         return losses
 
     def counts(self, outputs: Heard, batch: Batch) -> Mapping[str, Tensor]:
-        """Sum the CTC loss by label, as ``ctc``."""
+        """Sum the CTC loss by label, as ``ctc``, where it is not the whole loss."""
+        if outputs.scores is None:
+            return {}
         labels, lengths = batch.targets
         sums, _ = ctc_losses(outputs.log_probs, outputs.steps, labels, lengths)
         return {"ctc": (sums / lengths.clamp(min=1)).sum()}

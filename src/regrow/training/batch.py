@@ -56,7 +56,10 @@ class Memory(Protocol):
         """Return what the losses of samples are multiplied with; None: nothing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a run needs to go on: tensors, numbers, strings and containers."""
+        """Return all that a run needs to go on: tensors, numbers, strings and containers.
+
+        It is called on all ranks.
+        """
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         """Go on where :meth:`state_dict` was taken."""
