@@ -12,7 +12,7 @@ from regrow.speech.features import MELS
 __all__ = ["STRIDE", "Conformer", "ConformerBlock", "Subsampling", "mask_of", "steps_of"]
 
 STRIDE = 4
-"""Frames that become one step of the encoder: 40 ms, or 640 samples at 16 kHz."""
+"""Frames of a step of the encoder, which are 40 ms, or 640 samples at 16 kHz."""
 
 
 def steps_of(frames: Tensor, stride: int = STRIDE) -> Tensor:
@@ -124,7 +124,7 @@ class ConformerBlock(nn.Module):
         self.last = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, far: Tensor, inside: Tensor) -> Tensor:
-        """Compute a block; see :class:`RelativeAttention` for the arguments."""
+        """Compute a block; the arguments are those of its attention."""
         x = x + 0.5 * self.before(x)
         x = x + self.dropout(self.attention(self.norm(x), far, inside))
         x = x + self.convolution(x, inside)
