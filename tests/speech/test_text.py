@@ -85,6 +85,7 @@ def test_an_interval_is_wider_where_errors_go_together():
     assert together == (0.0, 1.0)
     assert 0.3 < apart[0] < 0.5 < apart[1] < 0.7
     assert bootstrap(errors, [""] * 40) == apart
+    assert bootstrap(errors, ["ann"] * 40) == apart  # one speaker says nothing of others
 
 
 @given(st.lists(st.lists(st.integers(1, 3), max_size=5), min_size=1, max_size=5), st.integers(1, 4))

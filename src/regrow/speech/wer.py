@@ -81,7 +81,7 @@ def bootstrap(
     """Return an interval of the word error rate over speakers that might have been tested.
 
     Speakers are drawn with replacement, all utterances of one at once, for their errors go
-    together.
+    together. Of fewer than two speakers utterances are drawn: that interval is of one voice only.
 
     Args:
         errors: of each utterance.
@@ -96,6 +96,8 @@ def bootstrap(
         >>> bootstrap([Errors(10, 1, 50, 1)] * 4, ["a", "b", "c", "d"])
         (0.1, 0.1)
     """
+    if len(set(together)) < 2:
+        together = [""] * len(errors)
     sums: dict[str, list[int]] = {}
     for number, (one, name) in enumerate(zip(errors, together, strict=True)):
         of = sums.setdefault(name or f"\0{number}", [0, 0])
