@@ -1,0 +1,168 @@
+"""Criteria that give each sample a rate of visits, and keep to it over the epochs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from regrow.engine.selection import top_k
+from regrow.samples.known import Choice, Criterion, Known
+
+__all__ = ["RootLoss", "capped", "otsu", "spread"]
+
+# Judged on Fashion-MNIST and digits with a fifth of the labels wrong; see docs/samples.md.
+_SEPARATE, _FEWEST, _MOST = 0.72, 0.03, 0.45
+_BINS = 1024
+
+
+@dataclass(frozen=True)
+class RootLoss(Criterion):
+    """Visit each sample at a rate that grows with the square root of its loss.
+
+    u = √clip(ℓ / mean(ℓ), 0.06, 4), and the rates are π = k·u / Σu, at most 1. Over the epochs each
+    sample is kept as often as its rates sum to, within about 1: nothing is left out for long.
+
+    With the guard, samples whose losses stand apart at the upper end are taken for wrongly
+    labelled and have u = 0.1. Otsu's threshold splits the losses, cut at three times that of the
+    untrained model; it counts if it explains more than 72 % of their variance and leaves 3 to 45 %
+    above it. The mean is then that of the others.
+
+    Args:
+        guard: look for wrong labels. It is not validated for sequence losses (CTC), regression and
+            rare classes, which may stand apart, too.
+        weighted: weigh the kept by 1 / π, so that gradients are those of all data; scaled to a mean
+            of 1. Costs about half of the gain.
+
+    Raises:
+        ValueError: (when choosing) a loss is negative, so that it has no square root.
+
+    Source: ours; figures in ``docs/samples.md``.
+    """
+
+    guard: bool = True
+    weighted: bool = False
+
+    fields: ClassVar[tuple[str, ...]] = ("credit",)
+
+    def __call__(self, known: Known, k: int | None) -> Choice:
+        """Choose by rates and credit."""
+        assert k is not None
+        rates = self.rates(known, k)
+        mask, credit = spread(known.kept["credit"], rates, k, known.allowed, known.generator)
+        weights = (k / int(known.allowed.sum()) / rates).clamp_(max=100) if self.weighted else None
+        return Choice(mask, weights, {"credit": credit})
+
+    def rates(self, known: Known, k: int) -> Tensor:
+        """Return the share of epochs in which each sample is to be kept, float32, sum k."""
+        suspect = self.suspect(known)
+        trusted = known.loss[known.allowed & ~suspect]
+        if len(trusted) and float(trusted.min()) < 0:
+            raise ValueError(
+                f"a loss is {float(trusted.min()):.3g}: RootLoss needs losses of at least 0; "
+                "choose by rank instead, such as Hard() or EpsilonGreedy(), or add a constant"
+            )
+        unit = float(trusted.double().mean()) if len(trusted) else 1.0
+        worth = (known.loss / max(unit, 1e-30)).clamp_(0.06, 4).sqrt_()
+        worth[suspect] = 0.1
+        worth[~known.allowed] = 0
+        return capped(worth, k)
+
+    def suspect(self, known: Known) -> Tensor:
+        """Return which samples the guard takes for wrongly labelled, bool, shape (n,)."""
+        if self.guard and known.start > 0:
+            threshold, above, apart = otsu(known.loss[known.allowed].clamp_(max=3 * known.start))
+            if apart > _SEPARATE and _FEWEST < above < _MOST:
+                return known.allowed & (known.loss > threshold)
+        return torch.zeros_like(known.allowed)
+
+
+def capped(worth: Tensor, k: int) -> Tensor:
+    """Scale values so that they sum to k and none is above 1: π = min(1, c·u).
+
+    Args:
+        worth: u, float, at least 0, shape (n,); at least k of them above 0.
+        k: the sum.
+
+    Example:
+        >>> capped(torch.tensor([8.0, 1.0, 1.0, 0.0]), 2).tolist()
+        [1.0, 0.5, 0.5, 0.0]
+    """
+    rates = worth * (k / max(float(worth.double().sum()), 1e-300))
+    full = rates >= 1
+    while (missing := k - int(full.sum())) > 0 and bool(full.any()):
+        rates = worth * (missing / max(float(worth[~full].double().sum()), 1e-300))
+        more = full | (rates >= 1)
+        if torch.equal(more, full):
+            break
+        full = more
+    return rates.masked_fill_(full, 1.0)
+
+
+def spread(
+    credit: Tensor, rates: Tensor, k: int, allowed: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Choose k samples so that each is kept as often, over the epochs, as its rates sum to.
+
+    Rates are added to credits; the k highest are kept, and pay 1 each.
+
+    Args:
+        credit: float32, shape (n,); 0 at first, and then drawn from (0, 1).
+        rates: float32, shape (n,), in 0..1, sum k.
+        k: how many are kept.
+        allowed: bool, shape (n,).
+        generator: for the first credits, and ties.
+
+    Returns:
+        The mask of the kept, and the new credits.
+
+    Example:
+        >>> everyone, g = torch.ones(3, dtype=torch.bool), torch.Generator()
+        >>> credit, visits = torch.zeros(3), torch.zeros(3)
+        >>> for _ in range(100):
+        ...     rates = torch.tensor([1.0, 0.75, 0.25])
+        ...     mask, credit = spread(credit, rates, 2, everyone, g)
+        ...     visits += mask
+        >>> visits.tolist()
+        [100.0, 75.0, 25.0]
+    """
+    noise = torch.rand(len(credit), generator=generator)
+    credit = torch.where(credit == 0, noise, credit).add_(rates)
+    mask = top_k(noise.mul_(1e-4).add_(credit), k, allowed)
+    return mask, credit.sub_(mask.float())
+
+
+def otsu(values: Tensor) -> tuple[float, float, float]:
+    """Split values in two so that the variance between the parts is largest.
+
+    Args:
+        values: float, shape (n,), finite.
+
+    Returns:
+        The threshold; the share of values above it; the share of the variance that lies between the
+        parts, from 0 to 1. From a histogram of 1,024 bins.
+
+    Example:
+        >>> threshold, above, apart = otsu(torch.tensor([0.0, 0.1, 0.1, 0.2, 5.0]))
+        >>> 0.2 < threshold < 5, round(above, 6), apart > 0.99
+        (True, 0.2, True)
+
+    Source: Otsu 1979, A threshold selection method from gray-level histograms.
+    """
+    if len(values) < 2:
+        return float("inf"), 0.0, 0.0
+    low, high = (float(edge) for edge in values.aminmax())
+    if low == high:
+        return high, 0.0, 0.0
+    count = torch.histc(values, _BINS, low, high).double()
+    share = count / count.sum()
+    middle = low + (torch.arange(_BINS, dtype=torch.float64) + 0.5) * (high - low) / _BINS
+    below, part = share.cumsum(0), (share * middle).cumsum(0)
+    mean = part[-1]
+    between = (mean * below - part).square() / (below * (1 - below)).clamp(min=1e-12)
+    cut = int(between[:-1].argmax())
+    variance = (share * (middle - mean).square()).sum()
+    threshold = low + (cut + 1) * (high - low) / _BINS
+    return threshold, float(1 - below[cut]), float(between[cut] / variance.clamp(min=1e-300))
