@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from regrow.engine.selection import bottom_k, random_k, top_k
 from regrow.samples.known import Choice, Criterion, Known
+from regrow.samples.rates import of
 
 __all__ = [
     "UCB",
@@ -134,9 +136,9 @@ class UCB(Criterion):
 
     def __call__(self, known: Known, k: int | None) -> Choice:
         """Choose the highest bounds."""
-        unit = self.c * float(known.loss[known.allowed].mean())
-        spread = (2 * math.log(known.round + 2) / known.seen.clamp(min=1).float()).sqrt_()
-        return Choice(top_k(known.loss + unit * spread, _count(k), known.allowed))
+        unit = self.c * float(of(known.loss, known.allowed).numpy().mean(dtype=np.float64))
+        bonus = known.seen.clamp(min=1).float().reciprocal_().mul_(2 * math.log(known.round + 2))
+        return Choice(top_k(bonus.sqrt_().mul_(unit).add_(known.loss), _count(k), known.allowed))
 
 
 @dataclass(frozen=True)

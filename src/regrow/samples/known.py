@@ -21,7 +21,7 @@ class Known:
             the criterion reads losses.
         loss: float32, shape (n,): the running average of each sample's losses; 0 if never seen.
         last: float32, shape (n,): its last loss; 0 if never seen.
-        seen: int32, shape (n,): how many losses of it have come in.
+        seen: int16, shape (n,): how many losses of it have come in.
         start: the mean loss of the first three updates, that of the untrained model.
         round: how many selections were made before this one.
         progress: of the epochs in which samples are chosen: 0 in the first, 1 in the last.

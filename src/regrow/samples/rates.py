@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from regrow.engine.selection import top_k
 from regrow.samples.known import Choice, Criterion, Known
 
-__all__ = ["RootLoss", "capped", "otsu", "spread"]
+__all__ = ["RootLoss", "capped", "of", "otsu", "spread"]
 
 # Judged on Fashion-MNIST and digits with a fifth of the labels wrong; see docs/samples.md.
 _SEPARATE, _FEWEST, _MOST = 0.72, 0.03, 0.45
@@ -51,54 +52,71 @@ class RootLoss(Criterion):
         """Choose by rates and credit."""
         assert k is not None
         rates = self.rates(known, k)
+        weights = None
+        if self.weighted:
+            weights = (k / int(known.allowed.sum()) / rates).clamp_(max=100)
         mask, credit = spread(known.kept["credit"], rates, k, known.allowed, known.generator)
-        weights = (k / int(known.allowed.sum()) / rates).clamp_(max=100) if self.weighted else None
         return Choice(mask, weights, {"credit": credit})
 
     def rates(self, known: Known, k: int) -> Tensor:
         """Return the share of epochs in which each sample is to be kept, float32, sum k."""
         suspect = self.suspect(known)
-        trusted = known.loss[known.allowed & ~suspect]
-        if len(trusted) and float(trusted.min()) < 0:
+        trusted = of(known.loss, known.allowed if suspect is None else known.allowed & ~suspect)
+        if len(trusted) and (lowest := float(trusted.min())) < 0:
             raise ValueError(
-                f"a loss is {float(trusted.min()):.3g}: RootLoss needs losses of at least 0; "
-                "choose by rank instead, such as Hard() or EpsilonGreedy(), or add a constant"
+                f"a loss is {lowest:.3g}: RootLoss needs losses of at least 0; choose by rank "
+                "instead, such as Hard() or EpsilonGreedy(), or add a constant"
             )
-        unit = float(trusted.double().mean()) if len(trusted) else 1.0
-        worth = (known.loss / max(unit, 1e-30)).clamp_(0.06, 4).sqrt_()
-        worth[suspect] = 0.1
-        worth[~known.allowed] = 0
-        return capped(worth, k)
+        unit = max(_sum(trusted) / max(len(trusted), 1), 1e-30)
+        worth = known.loss.div(unit).clamp_(0.06, 4).sqrt_()
+        del trusted
+        if suspect is not None:
+            worth.masked_fill_(suspect, 0.1)
+        return capped(worth.masked_fill_(~known.allowed, 0), k)
 
-    def suspect(self, known: Known) -> Tensor:
-        """Return which samples the guard takes for wrongly labelled, bool, shape (n,)."""
-        if self.guard and known.start > 0:
-            threshold, above, apart = otsu(known.loss[known.allowed].clamp_(max=3 * known.start))
-            if apart > _SEPARATE and _FEWEST < above < _MOST:
-                return known.allowed & (known.loss > threshold)
-        return torch.zeros_like(known.allowed)
+    def suspect(self, known: Known) -> Tensor | None:
+        """Return which samples the guard takes for wrongly labelled: bool, shape (n,), or None."""
+        if not self.guard or known.start <= 0:
+            return None
+        threshold, above, apart = otsu(of(known.loss, known.allowed).clamp(max=3 * known.start))
+        if apart > _SEPARATE and _FEWEST < above < _MOST:
+            return known.allowed & (known.loss > threshold)
+        return None
+
+
+def of(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the values where a mask is True; the values themselves if it is everywhere.
+
+    Example:
+        >>> of(torch.tensor([1.0, 2.0]), torch.tensor([False, True])).tolist()
+        [2.0]
+    """
+    # By numpy: torch would make an int64 index of all positions first.
+    chosen = mask.numpy()
+    return values if bool(chosen.all()) else torch.from_numpy(values.numpy()[chosen])
 
 
 def capped(worth: Tensor, k: int) -> Tensor:
     """Scale values so that they sum to k and none is above 1: π = min(1, c·u).
 
     Args:
-        worth: u, float, at least 0, shape (n,); at least k of them above 0.
+        worth: u, float32, at least 0, shape (n,), at least k of them above 0; becomes π.
         k: the sum.
 
     Example:
         >>> capped(torch.tensor([8.0, 1.0, 1.0, 0.0]), 2).tolist()
         [1.0, 0.5, 0.5, 0.0]
     """
-    rates = worth * (k / max(float(worth.double().sum()), 1e-300))
-    full = rates >= 1
-    while (missing := k - int(full.sum())) > 0 and bool(full.any()):
-        rates = worth * (missing / max(float(worth[~full].double().sum()), 1e-300))
-        more = full | (rates >= 1)
-        if torch.equal(more, full):
+    total, full = _sum(worth), 0
+    scale = k / max(total, 1e-300)
+    while True:  # more values are full in every pass, and at most k
+        above = worth.numpy() > 1 / scale
+        now = int(np.count_nonzero(above))
+        rest = total - float(worth.numpy().sum(where=above, dtype=np.float64))
+        if now <= full or now >= k or rest <= 1e-12 * total:
             break
-        full = more
-    return rates.masked_fill_(full, 1.0)
+        full, scale = now, (k - now) / rest
+    return worth.mul_(scale).clamp_(max=1)
 
 
 def spread(
@@ -110,10 +128,10 @@ def spread(
 
     Args:
         credit: float32, shape (n,); 0 at first, and then drawn from (0, 1).
-        rates: float32, shape (n,), in 0..1, sum k.
+        rates: float32, shape (n,), in 0..1, sum k; becomes the new credits.
         k: how many are kept.
         allowed: bool, shape (n,).
-        generator: for the first credits, and ties.
+        generator: for the first credits.
 
     Returns:
         The mask of the kept, and the new credits.
@@ -128,10 +146,16 @@ def spread(
         >>> visits.tolist()
         [100.0, 75.0, 25.0]
     """
-    noise = torch.rand(len(credit), generator=generator)
-    credit = torch.where(credit == 0, noise, credit).add_(rates)
-    mask = top_k(noise.mul_(1e-4).add_(credit), k, allowed)
-    return mask, credit.sub_(mask.float())
+    fresh = (credit == 0) & allowed
+    if bool(fresh.any()):
+        rates += torch.rand(len(credit), generator=generator).masked_fill_(~fresh, 0)
+    credit = rates.add_(credit)
+    mask = top_k(credit, k, allowed)
+    return mask, credit.add_(mask, alpha=-1)
+
+
+def _sum(values: Tensor) -> float:
+    return float(values.numpy().sum(dtype=np.float64))
 
 
 def otsu(values: Tensor) -> tuple[float, float, float]:

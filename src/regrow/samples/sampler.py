@@ -75,6 +75,11 @@ class _Epoch:
         """Return this rank's batches of the epoch: all, or those still to be learnt."""
         raise NotImplementedError
 
+    def _left(self) -> Integers:
+        order = self.samples.order()
+        learnt = self.samples.learnt(order)
+        return order[~learnt] if learnt.any() else order
+
     def _begin(self) -> list[Integers]:
         if self._ended == self.samples.epoch:
             self.samples.next_epoch()
@@ -117,8 +122,7 @@ class IndexSampler(_Epoch, Sampler[int]):
         return len(self.samples.order()) // self.ranks
 
     def _batches(self, *, left: bool) -> list[Integers]:
-        order = self.samples.order()
-        order = order[~self.samples.learnt(order)] if left else order
+        order = self._left() if left else self.samples.order()
         return by_size(order, _CHUNK, self.rank, self.ranks)
 
 
@@ -183,7 +187,7 @@ class BatchSampler(_Epoch, Sampler[list[int]]):
                 steps = [s for s in steps if not all(learnt(batch).all() for batch in s)]
             return [step[self.rank] for step in steps]
         assert self.batch_size is not None
-        order = order[~self.samples.learnt(order)] if left else order
+        order = self._left() if left else order
         return by_size(order, self.batch_size, self.rank, self.ranks, drop_last=self.drop_last)
 
     def _steps(self, order: Integers) -> list[list[Integers]]:

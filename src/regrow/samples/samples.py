@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +38,8 @@ from regrow.samples.shares import Shares, batches_of
 from regrow.samples.store import Store
 
 __all__ = ["Samples"]
+
+_MOST_EPOCHS = 32_767  # the store holds them as int16
 
 
 class Samples:
@@ -403,17 +406,17 @@ class Samples:
         """Return the positions of this epoch's samples in the order in which they are learnt."""
         mask = self._current().mask
         if self._order is None or self._order[0] != self.epoch:
-            kept = np.flatnonzero(mask).astype(np.int32 if len(mask) < 1 << 31 else np.int64)
-            dtype = torch.int32 if kept.dtype == np.int32 else torch.int64
-            order = torch.randperm(len(kept), generator=self.generator("order"), dtype=dtype)
-            self._order = self.epoch, kept[order.numpy()]
+            small = np.int32 if len(mask) < 1 << 31 else np.int64
+            order = np.flatnonzero(mask).astype(small)
+            seed = self.generator("order").initial_seed() & (2**64 - 1)
+            np.random.Generator(np.random.PCG64(seed)).shuffle(order)  # in place, unlike torch's
+            self._order = self.epoch, order
         return self._order[1]
 
     def learnt(self, positions: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return which samples were learnt in this epoch."""
-        if self._from_start:
-            return np.zeros(len(positions), dtype=np.bool_)
-        return np.equal(self._store.epoch[positions], self.epoch)
+        learnt: npt.NDArray[np.bool_] = self._store.epoch[positions] == self.epoch
+        return learnt & (not self._from_start)
 
     def begin(self, samples: int, left: int) -> None:
         """Note that an epoch is under way: of so many samples of this rank, so many are left."""
@@ -427,6 +430,8 @@ class Samples:
     # ------------------------------------------------------------------ inside
 
     def _check_epoch(self, epoch: int) -> None:
+        if epoch > _MOST_EPOCHS:
+            raise ValueError(f"epoch {epoch}: {_MOST_EPOCHS} is the last that can be counted")
         epochs = self._chooser.shares.epochs
         if epochs is not None and epoch >= epochs:
             raise ValueError(f"epoch {epoch}: the run has epochs={epochs}; give Samples more")
@@ -438,12 +443,15 @@ class Samples:
 
     def _current(self) -> Selection:
         if self._selection is None or self._selection.epoch != self.epoch:
+            self._order, self._table = None, {}  # memory that is needed now
             self._merge()
             if self._chooser.criterion.scored and self._ever_under_way and not self._store.updates:
                 raise ValueError(
                     f"{self._chooser.criterion!r} chooses by losses, and an epoch has passed "
                     "without any: call samples.update(ids, losses) in every training step"
                 )
+            if self._selection and self._chooser.shares.selects(self.epoch):
+                self._selection = replace(self._selection, weights=None)
             how = self._store, self._available, self.epoch, self._selection
             selection, fields = self._chooser(*how)
             for name, values in fields.items():

@@ -18,6 +18,7 @@ Positions = npt.NDArray[np.int64]
 _OWN = {"forgotten": np.int16, "learnt": np.int8}
 _NEVER, _NOW, _NO_LONGER = 0, 1, 2  # values of "learnt"
 _STARTS = 3  # updates whose losses tell what an untrained model's is
+_MOST = np.iinfo(np.int16).max
 _LEARNT_BELOW = float(np.log(2))
 
 
@@ -32,8 +33,8 @@ class Store:
     Attributes:
         last: float32, the last loss; 0 if never seen.
         average: float32, the running average of losses.
-        seen: int32, how many losses have come in.
-        epoch: int32, the last epoch in which the sample was learnt; -1: none.
+        seen: int16, how many losses have come in; at most 32,767.
+        epoch: int16, the last epoch in which the sample was learnt; -1: none.
         extra: the further values, by name.
 
     Example:
@@ -49,7 +50,7 @@ class Store:
             raise ValueError(f"newest={newest}: must be above 0 and at most 1")
         self.newest = np.float32(newest)
         self.last, self.average = np.zeros(n, np.float32), np.zeros(n, np.float32)
-        self.seen, self.epoch = np.zeros(n, np.int32), np.full(n, -1, np.int32)
+        self.seen, self.epoch = np.zeros(n, np.int16), np.full(n, -1, np.int16)
         self.extra: dict[str, npt.NDArray[Any]] = {
             name: np.zeros(n, _OWN.get(name, np.float32)) for name in fields
         }
@@ -80,7 +81,7 @@ class Store:
         moved = average + self.newest * (losses - average)
         self.average[at] = np.where(seen == 0, losses, moved)
         self.last[at] = losses
-        self.seen[at] = seen + 1
+        self.seen[at] = seen + (seen < _MOST)
         if epoch >= 0:
             self.epoch[at] = epoch
         if "learnt" in self.extra:

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from regrow.engine.selection import random_k
 from regrow.samples.criteria import Random
 from regrow.samples.known import Choice, Criterion, Known
+from regrow.samples.rates import of
 
-__all__ = ["Coverage", "InfoBatch", "Stratified", "bins", "shared_out"]
+__all__ = ["Coverage", "InfoBatch", "Stratified", "at_random", "bins", "shared_out"]
 
 # Bins need no exact quantiles, and sorting many millions takes seconds.
 _EDGES_FROM = 1 << 18
@@ -65,14 +67,17 @@ class Stratified(Criterion):
     def __call__(self, known: Known, k: int | None) -> Choice:
         """Choose in every stratum."""
         labels, allowed = known.strata[self.by], known.allowed
+        shares = shared_out(of(labels, allowed).bincount(), k or 0)
+        if self.within == Random():
+            return Choice(at_random(labels, shares, allowed, known.generator))
         mask, weights = torch.zeros_like(allowed), torch.ones(len(known))
-        for label, share in enumerate(shared_out(labels[allowed].bincount(), k or 0).tolist()):
-            if share:
-                choice = self.within(replace(known, allowed=allowed & (labels == label)), share)
-                known = replace(known, kept={**known.kept, **choice.fields})
-                mask |= choice.mask
-                if choice.weights is not None:
-                    weights[choice.mask] = choice.weights[choice.mask]
+        for label in shares.nonzero().flatten().tolist():
+            here = replace(known, allowed=allowed & (labels == label))
+            choice = self.within(here, int(shares[label]))
+            known = replace(known, kept={**known.kept, **choice.fields})
+            mask |= choice.mask
+            if choice.weights is not None:
+                weights = torch.where(choice.mask, choice.weights, weights)
         fields = {name: known.kept[name] for name in self.fields}
         return Choice(mask, weights, fields)
 
@@ -139,7 +144,8 @@ class InfoBatch(Criterion):
     def __call__(self, known: Known, k: int | None) -> Choice:
         """Choose above the mean, and some below it."""
         m = int(known.allowed.sum())
-        low = known.allowed & (known.last < float(known.last[known.allowed].double().mean()))
+        losses = of(known.last, known.allowed).numpy()
+        low = known.allowed & (known.last < float(losses.mean(dtype=np.float64)))
         high = known.allowed & ~low
         n_low, n_high = int(low.sum()), m - int(low.sum())
         if k is None:
@@ -148,11 +154,10 @@ class InfoBatch(Criterion):
             at_least = min(math.ceil(0.1 * n_low), round(k * n_low / m))
             keep_low = max(k - n_high, at_least)
             keep_high = k - keep_low
-        mask = random_k(keep_low, low, known.generator)
-        mask |= random_k(keep_high, high, known.generator)
-        weights = torch.ones(len(known))
-        weights[low] = n_low / max(keep_low, 1)
-        weights[high] = n_high / max(keep_high, 1)
+        mask = high if keep_high == n_high else random_k(keep_high, high, known.generator)
+        mask = mask | random_k(keep_low, low, known.generator)
+        weights = torch.ones(len(known)).masked_fill_(low, n_low / max(keep_low, 1))
+        weights.masked_fill_(high, n_high / max(keep_high, 1))
         if self.normalise:
             weights *= (keep_low + keep_high) / m
         return Choice(mask, weights)
@@ -178,6 +183,38 @@ def shared_out(counts: Tensor, k: int) -> Tensor:
     return shares
 
 
+def at_random(
+    labels: Tensor, shares: Tensor, allowed: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Choose of each stratum its share at random.
+
+    Args:
+        labels: int64, shape (n,).
+        shares: int64: how many of each stratum, at most as many as are allowed.
+        allowed: bool, shape (n,).
+        generator: of random numbers.
+
+    Returns:
+        Bool, shape (n,).
+
+    Example:
+        >>> labels, everyone = torch.tensor([0, 1, 0, 1]), torch.ones(4, dtype=torch.bool)
+        >>> chosen = at_random(labels, torch.tensor([2, 1]), everyone, torch.Generator())
+        >>> labels[chosen].tolist()
+        [0, 0, 1]
+    """
+    order = torch.randperm(len(labels), generator=generator, dtype=torch.int32).numpy()
+    order = order[allowed.numpy()[order]]
+    # Integers of 16 bits and fewer are sorted by counting.
+    small = np.min_scalar_type(max(len(shares) - 1, 0))
+    grouped = order[np.argsort(labels.numpy().astype(small)[order], kind="stable")]
+    ends = np.cumsum(np.bincount(labels.numpy()[grouped], minlength=len(shares)))
+    mask = torch.zeros_like(allowed)
+    for end, size, share in zip(ends, np.diff(ends, prepend=0), shares.tolist(), strict=True):
+        mask.numpy()[grouped[end - size : end - size + share]] = True
+    return mask
+
+
 def bins(values: Tensor, groups: int, allowed: Tensor | None = None) -> Tensor:
     """Sort values into bins of about equally many, and return the number of each one's bin.
 
@@ -193,7 +230,7 @@ def bins(values: Tensor, groups: int, allowed: Tensor | None = None) -> Tensor:
         >>> bins(torch.tensor([0.1, 7.0, 0.3, 2.0]), 2).tolist()
         [0, 1, 0, 1]
     """
-    counted = values if allowed is None else values[allowed]
+    counted = values if allowed is None else of(values, allowed)
     step = max(1, len(counted) // _EDGES_FROM)
     ordered = counted[::step].sort().values
     at = [len(ordered) * edge // groups for edge in range(1, groups)]
