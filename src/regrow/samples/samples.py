@@ -68,6 +68,7 @@ class Samples:
 
     Attributes:
         ids: of the samples.
+        shares: how much each epoch keeps.
         epoch: the number of the epoch that is under way or comes next.
 
     Raises:
@@ -107,7 +108,7 @@ class Samples:
         check_type(criterion, Criterion, "criterion", "InfoBatch()")
         check_choice(share_of, ("samples", "length"), "share_of")
         self.ids = Ids(ids)
-        shares = Shares(keep, epochs, warmup, anneal, every)
+        self.shares = shares = Shares(keep, epochs, warmup, anneal, every)
         n = len(self.ids)
         self.lengths = None if lengths is None else checked_lengths(lengths, n)
         self._labels = all_labels(strata or {}, self.lengths, n)
