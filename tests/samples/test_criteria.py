@@ -162,7 +162,10 @@ def test_forgotten_samples_go_before_hard_ones():
         "forgotten": torch.tensor([0, 2, 2, 0], dtype=torch.int16),
         "learnt": torch.tensor([1, 2, 1, 0], dtype=torch.int8),
     }
-    order = [Forgetting()(known(losses, kept=kept), k).mask.nonzero().flatten().tolist() for k in (1, 2, 3)]
+    order = [
+        Forgetting()(known(losses, kept=kept), k).mask.nonzero().flatten().tolist()
+        for k in (1, 2, 3)
+    ]
     assert order == [[3], [2, 3], [1, 2, 3]]
 
 
@@ -310,9 +313,7 @@ def test_otsu_is_the_best_of_all_thresholds(values):
     total = x.var()
     if total < 1e-9 or x[-1] - x[0] < 1e-6:
         return
-    best = max(
-        k / n * (1 - k / n) * (x[:k].mean() - x[k:].mean()) ** 2 for k in range(1, n)
-    )
+    best = max(k / n * (1 - k / n) * (x[:k].mean() - x[k:].mean()) ** 2 for k in range(1, n))
     assert apart == pytest.approx(best / total, abs=0.02)
     assert 0 <= above < 1
     assert x[0] <= threshold <= x[-1] + 1e-6
@@ -452,7 +453,7 @@ def test_losses_that_never_come_are_noticed():
     samples = Samples(10, Hard(), keep=0.5)
     sampler = samples.sampler()
     list(sampler)
-    with pytest.raises(ValueError, match="call samples.update"):
+    with pytest.raises(ValueError, match=r"call samples\.update"):
         list(sampler)
 
 

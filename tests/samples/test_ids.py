@@ -17,7 +17,9 @@ TEXTS = st.lists(st.text(max_size=5), min_size=1, max_size=40, unique=True)
 def test_integers_are_found_where_they_are(ids, data):
     asked = data.draw(st.lists(st.integers(0, len(ids) - 1), max_size=50))
     known = Ids(torch.tensor(ids))
-    assert known.positions(torch.tensor([ids[p] for p in asked], dtype=torch.int64)).tolist() == asked
+    assert (
+        known.positions(torch.tensor([ids[p] for p in asked], dtype=torch.int64)).tolist() == asked
+    )
     assert [known.at(p) for p in asked] == [ids[p] for p in asked]
 
 

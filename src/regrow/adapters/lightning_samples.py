@@ -7,7 +7,6 @@ from typing import Any
 from torch.utils._pytree import tree_leaves
 
 from regrow.machine import needed
-from regrow.samples.sampler import BatchSampler, IndexSampler
 from regrow.samples.samples import Samples
 
 with needed("lightning", "lightning"):
@@ -41,8 +40,7 @@ class SampleTraining(Callback):
 
     def _is_ours(self, loader: Any) -> bool:
         found = (getattr(loader, name, None) for name in ("sampler", "batch_sampler"))
-        own = (s for s in found if isinstance(s, IndexSampler | BatchSampler))
-        return any(sampler.samples is self.samples for sampler in own)
+        return any(map(self.samples.owns, found))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the trainer how many batches this epoch has, unless it was told a limit."""

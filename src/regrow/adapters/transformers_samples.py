@@ -33,19 +33,21 @@ class SampleTraining(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Go on where a checkpoint was taken; refuse a number of steps that is not the run's."""
+        """Go on where a checkpoint was taken; refuse epochs that the trainer cannot count."""
         if state.global_step:
             with decoding(file := _file(args, state)):
                 saved = torch.load(file, weights_only=True)
             self.samples.load_state_dict(saved, from_start=not args.ignore_data_skip)
-        if args.max_steps <= 0 and self.samples.shares.epochs is not None:
-            size, accumulate = args.train_batch_size, args.gradient_accumulation_steps
-            steps = self.samples.steps(size, accumulate=accumulate, ranks=args.world_size)
-            if steps != state.max_steps:
-                raise ValueError(
-                    f"the trainer plans {state.max_steps} steps, and the samples of all epochs are "
-                    f"{steps}: give TrainingArguments(max_steps={steps})"
-                )
+        if not self.samples.even:
+            raise ValueError(
+                "the trainer counts on epochs of equal lengths: give Samples a number as keep, and "
+                "neither warmup, anneal nor share_of='length'; or train in a loop of your own"
+            )
+        if self.samples.shares.epochs not in (None, state.num_train_epochs):
+            raise ValueError(
+                f"the trainer has {state.num_train_epochs} epochs, and the samples have "
+                f"epochs={self.samples.shares.epochs}: give both the same"
+            )
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

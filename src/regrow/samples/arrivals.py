@@ -65,7 +65,7 @@ class Arrivals:
             ValueError: losses are not one finite value an id, or an id is not known.
         """
         check_shapes(ids, losses, correct)
-        losses = losses.detach()
+        ids, losses, correct = map(_off_other_devices, (ids, losses.detach(), correct))
         on_device = [x for x in (ids, losses, correct) if isinstance(x, Tensor) and x.is_cuda]
         if not on_device and not self._travelling:
             self._first = False
@@ -136,6 +136,13 @@ def _once_each(
     if correct is not None:
         correct = np.bincount(place, weights=~correct) == 0
     return once, means.astype(np.float32), correct
+
+
+def _off_other_devices(values: Any) -> Any:
+    """Return what is on the host or a CUDA device; from any other it is fetched."""
+    if isinstance(values, Tensor) and values.device.type not in ("cpu", "cuda"):
+        return values.cpu()
+    return values
 
 
 def _to_host(values: Any) -> Any:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from regrow.engine.checks import check_choice, check_integer, check_type
 from regrow.engine.ranks import rank_and_ranks
-from regrow.engine.selection import seeded_generator
 from regrow.samples import report
-from regrow.samples.arrivals import Arrivals, Arrived
-from regrow.samples.chooser import Chooser, Selection
+from regrow.samples.chooser import Chooser
+from regrow.samples.course import Course
 from regrow.samples.dataset import WithIds
 from regrow.samples.ids import IdLike, Ids
 from regrow.samples.known import Criterion
 from regrow.samples.labels import all_labels, checked_lengths
-from regrow.samples.merge import merged
-from regrow.samples.ranks import from_first
 from regrow.samples.rates import RootLoss
 from regrow.samples.sampler import BatchSampler, IndexSampler
 from regrow.samples.saved import (
@@ -38,8 +33,6 @@ from regrow.samples.shares import Shares, batches_of
 from regrow.samples.store import Store
 
 __all__ = ["Samples"]
-
-_MOST_EPOCHS = 32_767  # the store holds them as int16
 
 
 class Samples:
@@ -69,7 +62,7 @@ class Samples:
     Attributes:
         ids: of the samples.
         shares: how much each epoch keeps.
-        epoch: the number of the epoch that is under way or comes next.
+        lengths: float64, as given, or None.
 
     Raises:
         TypeError: an argument is of another type.
@@ -116,19 +109,10 @@ class Samples:
         _check(criterion, shares, share_of, self.lengths)
         criterion.check(n, numbers)
         seed = check_integer(seed, "seed")
-        self._chooser = Chooser(criterion, shares, numbers, self.lengths, share_of, seed)
+        chooser = Chooser(criterion, shares, numbers, self.lengths, share_of, seed)
         for number in range(epochs or 1):
-            self._chooser.count(number, n)
-        self._store = Store(n, newest, criterion.fields)
-        self._available = np.ones(n, dtype=np.bool_)
-        self._arrivals = Arrivals(self.ids)
-        self._held: list[Arrived] = []  # by this rank, not yet told to the others
-        self.epoch = 0
-        self._selection: Selection | None = None
-        self._order: tuple[int, npt.NDArray[Any]] | None = None
-        self._table: dict[torch.device, Tensor] = {}
-        self._told = self._under_way = self._ever_under_way = self._from_start = False
-        self._planned = self._done = 0  # samples of this rank in this epoch
+            chooser.count(number, n)
+        self._course = Course(self.ids, chooser, Store(n, newest, criterion.fields))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -154,7 +138,7 @@ class Samples:
             ranks: how many train one model; None: likewise. Give 1 where somebody else shares
                 batches out, as Accelerate and the transformers Trainer do.
         """
-        return IndexSampler(self, rank, ranks)
+        return IndexSampler(self._course, rank, ranks)
 
     def batch_sampler(
         self,
@@ -180,11 +164,11 @@ class Samples:
         Raises:
             ValueError: an argument is out of range, or a sample is longer than the budget.
         """
-        available = self.lengths
-        if self.lengths is not None:
-            available = np.where(self._available, self.lengths, 0)
-        how = batch_size, max_length, available, buckets, drop_last, rank, ranks
-        return BatchSampler(self, *how)
+        lengths = self.lengths
+        if lengths is not None:  # what is left out may be of any length
+            lengths = np.where(self._course.available, lengths, 0)
+        how = batch_size, max_length, lengths, buckets, drop_last, rank, ranks
+        return BatchSampler(self._course, *how)
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes next; without it, each pass over a sampler is the next one.
@@ -195,16 +179,16 @@ class Samples:
         Raises:
             ValueError: it lies before the present one, or after the last.
         """
-        if check_integer(epoch, "epoch") < self.epoch:
-            raise ValueError(
-                f"epoch={epoch}: epoch {self.epoch} has begun, and scores cannot go back; for "
-                "another training make new Samples; after a resume, give the number of the epoch "
-                "(with Accelerate: loader.set_epoch(epoch))"
-            )
-        self._check_epoch(epoch)
-        if epoch > self.epoch:
-            self._go_to(epoch)
-        self._told = True
+        self._course.set_epoch(epoch)
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch that is under way or comes next."""
+        return self._course.epoch
+
+    def owns(self, sampler: object) -> bool:
+        """Return whether a sampler is of these samples."""
+        return isinstance(sampler, IndexSampler | BatchSampler) and sampler.samples is self._course
 
     # ------------------------------------------------------------------ out of the training step
 
@@ -226,9 +210,7 @@ class Samples:
             ValueError: losses are a single value or of another shape, one is NaN or infinite, or an
                 id is not known. Nothing of this batch is kept.
         """
-        stamp = self.epoch if self._under_way else -1
-        for arrived in self._arrivals.take(ids, losses, correct, stamp):
-            self._take(arrived)
+        self._course.update(ids, losses, correct)
 
     def weights(self, ids: Any) -> Tensor:
         """Return what the losses of samples are multiplied with, for gradients without bias.
@@ -239,15 +221,7 @@ class Samples:
         Returns:
             Float32, shape (n,), where the ids are: 1 unless the criterion gives weights.
         """
-        weights = self._current().weights
-        device = ids.device if isinstance(ids, Tensor) else torch.device("cpu")
-        if weights is None:
-            return torch.ones(len(ids), device=device)
-        if device.type != "cpu" and self.ids.are_positions:
-            if device not in self._table:
-                self._table[device] = torch.from_numpy(weights).to(device)
-            return self._table[device][ids]
-        return torch.from_numpy(weights[self.ids.positions(ids)]).to(device)
+        return self._course.weights(ids)
 
     def exclude(self, ids: Any) -> None:
         """Never choose these samples again, such as files that cannot be read.
@@ -260,25 +234,30 @@ class Samples:
         Raises:
             ValueError: an id is not known, or too few samples would be left.
         """
-        available = self._available.copy()
+        available = self._course.available.copy()
         available[self.ids.positions(ids)] = False
         if not available.any():
             raise ValueError("ids: no sample would be left")
-        self._chooser.count(self.epoch, int(available.sum()))
-        self._available = available
+        self._course.chooser.count(self.epoch, int(available.sum()))
+        self._course.available = available
 
     # ------------------------------------------------------------------ what is known
 
     @property
     def kept(self) -> Tensor:
         """The samples of this epoch: bool, by position, True = kept."""
-        return torch.from_numpy(self._current().mask)
+        return torch.from_numpy(self._course.current().mask.copy())
 
     @property
     def scores(self) -> dict[str, Tensor]:
         """What is known, by position: ``last``, ``average``, ``seen``, ``epoch`` and fields."""
-        self._arrive()
-        return {name: values.clone() for name, values in self._store.tensors().items()}
+        self._course.arrive()
+        return {name: values.clone() for name, values in self._course.store.tensors().items()}
+
+    @property
+    def even(self) -> bool:
+        """Whether all epochs keep equally many samples."""
+        return self._course.chooser.share_of == "samples" and self.shares.even
 
     @property
     def progress(self) -> float:
@@ -287,11 +266,11 @@ class Samples:
         For learning rates: ``LambdaLR(optimizer, lambda _: cosine(samples.progress))``. Epochs
         count by the share that they keep. Of this rank, without waiting for a GPU.
         """
-        shares = self._chooser.shares
+        shares, course = self.shares, self._course
         if shares.epochs is None:
             raise ValueError("epochs=None: progress needs Samples(epochs=...), the run's length")
         before = shares.sums()
-        done = min(self._done / self._planned, 1.0) if self._planned else 0.0
+        done = min(course.done / course.planned, 1.0) if course.planned else 0.0
         now = before[self.epoch] + done * shares(self.epoch)
         return now / before[-1]
 
@@ -318,13 +297,13 @@ class Samples:
             >>> Samples(100, keep=0.5, epochs=4, warmup=1).steps(10)
             25
         """
-        epochs, available = self._chooser.shares.epochs, int(self._available.sum())
+        epochs, available = self.shares.epochs, int(self._course.available.sum())
         if epochs is None:
             raise ValueError("epochs=None: steps need Samples(epochs=...), the run's length")
         ranks = rank_and_ranks()[1] if ranks is None else ranks
         steps = 0
         for epoch in range(epochs):
-            if (k := self._chooser.count(epoch, available)) is None:
+            if (k := self._course.chooser.count(epoch, available)) is None:
                 raise ValueError(
                     "steps: how many samples an epoch has is known only when they are chosen (keep="
                     "None or share_of='length'); let the learning rate follow samples.progress"
@@ -333,19 +312,27 @@ class Samples:
         return steps
 
     def metrics(self) -> dict[str, float]:
-        """Return numbers for a logger; see :func:`regrow.samples.report.metrics`."""
-        self._arrive()
-        strata = self._chooser.strata
-        excluded = int(np.count_nonzero(~self._available))
-        return report.metrics(self._store, self._current().mask, excluded, strata)
+        """Return numbers for a logger; see :func:`regrow.samples.report.metrics`.
+
+        Of the last choice that was made. With several ranks: of what they have exchanged, which is
+        all there was before that choice; so one rank may ask.
+        """
+        course = self._course
+        course.arrive()
+        excluded = int(np.count_nonzero(~course.available))
+        return report.metrics(course.store, self._last(), excluded, course.chooser.strata)
 
     def summary(self) -> str:
-        """Return a table: samples, kept in this epoch, never seen, losses; a line a stratum."""
-        self._arrive()
-        chooser, mask = self._chooser, self._current().mask
-        head = f"epoch {self.epoch}, {chooser.criterion!r}, keep={chooser.shares.keep}"
+        """Return a table: samples, kept, never seen, losses; a line a stratum; as of metrics."""
+        course = self._course
+        course.arrive()
+        head = f"epoch {self.epoch}, {course.chooser.criterion!r}, keep={self.shares.keep}"
         strata = {name: (labels.numbers, labels.words) for name, labels in self._labels.items()}
-        return f"{head}\n{report.table(self._store, mask, strata)}"
+        return f"{head}\n{report.table(course.store, self._last(), strata)}"
+
+    def _last(self) -> npt.NDArray[np.bool_]:
+        last = self._course.selection
+        return np.zeros(len(self), dtype=np.bool_) if last is None else last.mask
 
     # ------------------------------------------------------------------ saved and resumed
 
@@ -354,15 +341,17 @@ class Samples:
 
         With several ranks each has to call it, for they exchange what they know; one may write it.
         """
-        self._merge()
+        course = self._course
+        course.merge()
         return {
             "version": VERSION,
             "ids": self.ids.state(),
-            "scores": self._store.state(),
-            "available": packed(self._available),
-            "epoch": self.epoch,
-            "seed": self._chooser.seed,
-            "selection": saved_selection(self._selection),
+            "scores": course.store.state(),
+            "available": packed(course.available),
+            "epoch": course.epoch,
+            "seed": course.chooser.seed,
+            "selection": saved_selection(course.selection),
+            "done": [course.done, course.planned],
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, from_start: bool = False) -> None:
@@ -380,112 +369,19 @@ class Samples:
         """
         theirs = check_state(state)
         here, there = self.ids.common(theirs)
-        n = len(self)
-        selection = selection_of(state["selection"], n, here, there, len(theirs))
-        self._store.load(state["scores"], here, there)
-        self._available = np.ones(n, dtype=np.bool_)
-        self._available[here] = unpacked(state["available"], len(theirs))[there]
-        self._chooser = self._chooser.with_seed(int(state["seed"]))
-        self._arrivals, self._held = Arrivals(self.ids), []
-        self._go_to(int(state["epoch"]))
-        self._set_selection(selection)
-        self._ever_under_way, self._from_start = self._store.updates > 0, from_start
-
-    # ------------------------------------------------------------------ what samplers ask
-
-    def next_epoch(self) -> None:
-        """Go on to the next epoch, unless its number is told from outside."""
-        if self._told:
-            raise ValueError(
-                f"epoch {self.epoch} is over, all its batches were learnt: set_epoch"
-                f"({self.epoch + 1}) begins the next one"
-            )
-        self._check_epoch(self.epoch + 1)
-        self._go_to(self.epoch + 1)
-
-    def order(self) -> npt.NDArray[Any]:
-        """Return the positions of this epoch's samples in the order in which they are learnt."""
-        mask = self._current().mask
-        if self._order is None or self._order[0] != self.epoch:
-            small = np.int32 if len(mask) < 1 << 31 else np.int64
-            order = np.flatnonzero(mask).astype(small)
-            seed = self.generator("order").initial_seed() & (2**64 - 1)
-            np.random.Generator(np.random.PCG64(seed)).shuffle(order)  # in place, unlike torch's
-            self._order = self.epoch, order
-        return self._order[1]
-
-    def learnt(self, positions: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Return which samples were learnt in this epoch."""
-        learnt: npt.NDArray[np.bool_] = self._store.epoch[positions] == self.epoch
-        return learnt & (not self._from_start)
-
-    def begin(self, samples: int, left: int) -> None:
-        """Note that an epoch is under way: of so many samples of this rank, so many are left."""
-        self._under_way = self._ever_under_way = True
-        self._planned, self._done = samples, samples - left
-
-    def generator(self, name: str) -> torch.Generator:
-        """Make a generator that depends on the seed, the epoch and a name."""
-        return seeded_generator(self._chooser.seed, name, self.epoch)
-
-    # ------------------------------------------------------------------ inside
-
-    def _check_epoch(self, epoch: int) -> None:
-        if epoch > _MOST_EPOCHS:
-            raise ValueError(f"epoch {epoch}: {_MOST_EPOCHS} is the last that can be counted")
-        epochs = self._chooser.shares.epochs
-        if epochs is not None and epoch >= epochs:
-            raise ValueError(f"epoch {epoch}: the run has epochs={epochs}; give Samples more")
-
-    def _go_to(self, epoch: int) -> None:
-        self.epoch = epoch
-        self._told = self._under_way = self._from_start = False
-        self._planned = self._done = 0
-
-    def _current(self) -> Selection:
-        if self._selection is None or self._selection.epoch != self.epoch:
-            self._order, self._table = None, {}  # memory that is needed now
-            self._merge()
-            if self._chooser.criterion.scored and self._ever_under_way and not self._store.updates:
-                raise ValueError(
-                    f"{self._chooser.criterion!r} chooses by losses, and an epoch has passed "
-                    "without any: call samples.update(ids, losses) in every training step"
-                )
-            if self._selection and self._chooser.shares.selects(self.epoch):
-                self._selection = replace(self._selection, weights=None)
-            how = self._store, self._available, self.epoch, self._selection
-            selection, fields = self._chooser(*how)
-            for name, values in fields.items():
-                self._store.extra[name][:] = values.numpy()
-            # Hosts may round sums in different ways.
-            bits = from_first(np.packbits(selection.mask))
-            selection.mask[:] = np.unpackbits(bits, count=len(self))
-            self._set_selection(selection)
-        assert self._selection is not None
-        return self._selection
-
-    def _set_selection(self, selection: Selection | None) -> None:
-        self._selection = selection
-        self._order, self._table = None, {}
-
-    def _take(self, arrived: Arrived) -> None:
-        if arrived.epoch == self.epoch and self._under_way:
-            self._done += len(arrived.at)
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            self._held.append(arrived)
-        else:
-            self._store.update(arrived.at, arrived.losses, arrived.epoch, arrived.correct)
-
-    def _arrive(self) -> None:
-        for arrived in self._arrivals.arrived(wait=True):
-            self._take(arrived)
-
-    def _merge(self) -> None:
-        """Take in what all ranks have learnt since the last time."""
-        self._arrive()
-        held, self._held = self._held, []
-        for arrived in merged(held):
-            self._store.update(arrived.at, arrived.losses, arrived.epoch, arrived.correct)
+        n, total = len(self), len(theirs)
+        available = np.ones(n, dtype=np.bool_)
+        available[here] = unpacked(state["available"], total)[there]
+        selection = selection_of(state["selection"], n, here, there, total)
+        course = self._course
+        course.store.load(state["scores"], here, there)
+        course.available = available
+        course.chooser = course.chooser.with_seed(int(state["seed"]))
+        course.forget_arrivals()
+        course.go_to(int(state["epoch"]))
+        course.use(selection)
+        course.ever_under_way, course.from_start = course.store.updates > 0, from_start
+        course.done, course.planned = map(int, state["done"])
 
 
 def _check(

@@ -19,7 +19,7 @@ __all__ = ["check_state", "packed", "saved_selection", "selection_of", "unpacked
 Mask = npt.NDArray[np.bool_]
 
 VERSION = 1
-_KEYS = ("version", "ids", "scores", "available", "epoch", "seed", "selection")
+_KEYS = ("version", "ids", "scores", "available", "epoch", "seed", "selection", "done")
 
 
 def packed(mask: Mask) -> Tensor:

@@ -80,6 +80,12 @@ class Shares:
             return math.inf
         return self.epochs - in_steps(self.anneal, self.epochs, "anneal")
 
+    @property
+    def even(self) -> bool:
+        """Whether all epochs keep the same share."""
+        changes = self.keep is None or callable(self.keep) or self.warmup or self.anneal
+        return self.keep == 1 or not changes
+
     def full(self, epoch: int) -> bool:
         """Whether an epoch is on all data, by warm-up or at the end."""
         return not self.first <= epoch < self.last
