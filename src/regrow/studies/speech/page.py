@@ -211,7 +211,7 @@ def _error_tables(found: Mapping[str, Any]) -> Iterator[Section]:
     yield Section(
         "Errors by corpus and group",
         "Words and characters that are wrong, missing or too many, of those that are said; the "
-        "interval is over speakers drawn with replacement, or utterances where there is one speaker.",
+        "interval is over speakers drawn with replacement, of one speaker over utterances.",
         table=Table(columns, rows[:_SHOWN]),
         details=details,
     )
