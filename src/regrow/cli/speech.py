@@ -14,6 +14,7 @@ __all__ = ["speech_evaluate", "speech_generate", "speech_train", "speech_transcr
 
 _NO_OPTIONS = (
     "method",
+    "criterion",
     "include",
     "exclude",
     "nesterov",
@@ -36,6 +37,7 @@ def speech_train(
     method: str = "Dense",
     density: float | None = None,
     option: tuple[str, ...] = (),
+    choose: str = "",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
     workers: int = 2,
@@ -56,6 +58,8 @@ def speech_train(
         method: How the network is kept sparse: a name from "regrow methods", or how one begins.
         density: The share of weights kept; else as the method has it.
         option: More arguments of the method: update_every=50 ...
+        choose: Which utterances an epoch has, by a criterion of regrow.samples such as Hard,
+            EasyToHard or InfoBatch; else all. --keep says how many.
         device: Where to train; "auto" takes a GPU if there is one.
         threads: Of torch; else as torch has it.
         workers: Threads that read audio.
@@ -75,6 +79,7 @@ def speech_train(
     trial = Recognise(
         **(_DEFAULTS | fields),
         method=make_method(method, density, option),
+        criterion=_criterion(choose),
         data=tuple(learnt),
         tests=tuple(tested),
         digest=fingerprint([*learnt.values(), *tested.values()]),
@@ -84,6 +89,24 @@ def speech_train(
     options = {"device": device, "keep_weights": True, "workers": workers, "corpora": places}
     record = run_trial(trial, out, options, threads, ["wer", "cer"] if tested else [])
     print(f"page             {write_page(record)}")
+
+
+def _criterion(name: str) -> Any:
+    """Make a criterion of its name, with its own defaults."""
+    from regrow import samples  # noqa: PLC0415
+
+    kinds = {
+        kind.__name__: kind
+        for kind in map(samples.__dict__.get, samples.__all__)
+        if isinstance(kind, type) and issubclass(kind, samples.Criterion)
+    }
+    known = ", ".join(sorted(kinds.keys() - {"Criterion"}))
+    if name and (name not in kinds or name == "Criterion"):
+        raise ValueError(f"choose={name!r}: must be one of {known}")
+    try:
+        return kinds[name]() if name else None
+    except TypeError as error:
+        raise ValueError(f"choose={name}: {error}: use it from Python") from error
 
 
 def _by_name(paths: Sequence[Path]) -> dict[str, Path]:

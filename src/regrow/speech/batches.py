@@ -27,10 +27,13 @@ _JITTER = 0.1  # lengths are sorted as if they were up to so much longer
 class Chosen(Memory, Protocol):
     """Decides which utterances an epoch has, and remembers their losses."""
 
-    losses: Tensor
-    """Float32, shape (n,): the last loss of each utterance; NaN: none has come in."""
-    seen: Tensor
-    """Int64, shape (n,): how many came in."""
+    @property
+    def losses(self) -> Tensor:
+        """The last loss of each utterance, float32, shape (n,); NaN: none has come in."""
+
+    @property
+    def seen(self) -> Tensor:
+        """How many losses of each utterance came in, int64, shape (n,)."""
 
     def chosen(self, epoch: int) -> Tensor:
         """Return the ids of an epoch's utterances, int64; the same on all ranks."""

@@ -15,7 +15,9 @@ from torch import Tensor, distributed
 from torch.nn import functional
 
 from regrow.engine.ranks import rank_and_ranks
+from regrow.samples import Criterion, Samples
 from regrow.speech.batches import All, Chosen, UtteranceBatches
+from regrow.speech.choice import BySamples, Score
 from regrow.speech.conformer import STRIDE, mask_of
 from regrow.speech.ctc import ctc_losses
 from regrow.speech.data import Learnt, Part, Speech
@@ -66,7 +68,7 @@ class SpeechSource(Source):
 class RecogniseSpeech(Problem[SpeechSource]):
     """Learn to recognise speech, and test on other utterances.
 
-    A subclass opens the speech, and may choose which utterances are trained on.
+    A subclass opens the speech.
 
     Args:
         size: of the network: "tiny", "1m", "5m", "13m", "41m", "130m" or "243m" parameters.
@@ -79,6 +81,14 @@ class RecogniseSpeech(Problem[SpeechSource]):
         time_keep: the share of each utterance's time that is trained on; 1: all of it.
         time_chunk: steps of 40 ms that are removed together; 1: single points.
         time_by: which chunks stay: "random" or "loud" ones.
+        criterion: chooses the utterances of each epoch, such as ``regrow.samples.Hard()``; None:
+            all are trained on.
+        keep: the share of utterances that it keeps.
+        full_first: first epochs on all utterances, in which their losses become known.
+        full_last: last epochs on all utterances.
+        every: epochs from one choice to the next.
+        score: what utterances are compared by: their loss by "label", by "step", or the "sum",
+            which is higher the longer they are.
         watched: utterances of the training corpus that are set apart, and recognised after each
             epoch; a tenth of the corpus at most.
     """
@@ -92,6 +102,12 @@ class RecogniseSpeech(Problem[SpeechSource]):
     time_keep: float = 1.0
     time_chunk: int = 10
     time_by: Literal["random", "loud"] = "random"
+    criterion: Criterion | None = None
+    keep: float = 0.7
+    full_first: int = 1
+    full_last: int = 0
+    every: int = 1
+    score: Score = "label"
     watched: int = 64
 
     stride: ClassVar[int] = STRIDE
@@ -118,19 +134,40 @@ class RecogniseSpeech(Problem[SpeechSource]):
         if not 0 < self.time_keep <= 1:
             raise ValueError(f"time_keep={self.time_keep}: must be above 0 and at most 1")
         TimePruning(self.time_keep, self.time_chunk, self.time_by)
+        if self.score not in ("label", "step", "sum"):
+            raise ValueError(f"score={self.score!r}: must be label, step or sum")
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"keep={self.keep}: must be above 0 and at most 1")
 
     @abstractmethod
     def speech(self, run: RunLike) -> Speech:
         """Open the speech."""
 
     def choose(self, setting: Setting, learnt: Learnt) -> Chosen:
-        """Return what chooses the utterances of each epoch: here all of them, always.
+        """Return what chooses the utterances of each epoch.
 
         Args:
             setting: whose seed and epochs are used.
             learnt: what there is to choose from.
+
+        Raises:
+            ValueError: the choice cannot be made as it is asked for.
         """
-        return All(len(learnt.utterances))
+        n = len(learnt.utterances)
+        if self.criterion is None:
+            return All(n)
+        samples = Samples(
+            n,
+            self.criterion,
+            self.keep,
+            epochs=setting.epochs,
+            warmup=self.full_first,
+            anneal=self.full_last,
+            every=self.every,
+            lengths=learnt.features.lengths.double().numpy(),
+            seed=setting.seed,
+        )
+        return BySamples(samples, learnt, self.score, self.stride)
 
     def open(self, setting: Setting, run: RunLike) -> SpeechSource:
         """Open the speech and make batches of it."""
