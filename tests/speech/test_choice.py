@@ -12,7 +12,7 @@ from regrow.samples import Easy, Hard, InfoBatch, Random, Samples
 from regrow.speech.choice import BySamples
 from regrow.speech.data import Learnt
 from regrow.speech.features import Features
-from regrow.speech.problem import TRAINED
+from regrow.speech.heard import TRAINED
 from regrow.studies.speech.recognise import Recognise
 from tests.speech.beeps import corpus
 

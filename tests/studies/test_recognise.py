@@ -12,7 +12,7 @@ import regrow
 from regrow.cli.speech import speech_evaluate, speech_train, speech_transcribe
 from regrow.lab.files import read_json, read_lines
 from regrow.lab.run import METRICS, Run
-from regrow.speech.problem import TESTED, TRAINED
+from regrow.speech.heard import TESTED, TRAINED
 from regrow.studies.speech.page import write_page
 from regrow.studies.speech.recognise import Recognise
 from regrow.studies.speech.transcribe import Decoding, hear_corpus, load_recogniser

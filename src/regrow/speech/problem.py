@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -21,32 +18,30 @@ from regrow.speech.choice import BySamples, Score
 from regrow.speech.conformer import STRIDE, mask_of
 from regrow.speech.ctc import ctc_losses
 from regrow.speech.data import Learnt, Part, Speech
-from regrow.speech.decode import greedy
-from regrow.speech.features import HOP, MELS, Features
+from regrow.speech.features import MELS
 from regrow.speech.granularity import TimePruning
+from regrow.speech.heard import (
+    TESTED,
+    TRAINED,
+    part_errors,
+    recognise,
+    rows_of,
+    summary,
+    trained_rows,
+    write_rows,
+)
 from regrow.speech.recogniser import SIZES, Heard, Recogniser
 from regrow.speech.units import BLANK
-from regrow.speech.utterances import Utterance, normalise_text
-from regrow.speech.wer import Errors, bootstrap, errors_of, rate
+from regrow.speech.wer import rate
 from regrow.training.batch import Batch, Source
 from regrow.training.problem import Problem
 from regrow.training.run import RunLike, device_of
 from regrow.training.setting import Setting
 from regrow.training.trainer import Trainer
 
-__all__ = [
-    "TESTED",
-    "TRAINED",
-    "RecogniseSpeech",
-    "SpeechSource",
-    "recognise",
-    "rows_of",
-    "summary",
-]
+__all__ = ["RecogniseSpeech", "SpeechSource"]
 
-TESTED, TRAINED = "tested.jsonl", "trained.jsonl"
 _SMOOTHING = 0.1  # of the attention decoder's labels, as in auto_avsr
-_SECONDS = 400.0  # of audio that are recognised at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +230,7 @@ class RecogniseSpeech(Problem[SpeechSource]):
         watched = trainer.source.speech.watched
         if watched is None:
             return {}
-        errors = _errors(watched, self.texts(trainer, watched))
+        errors = part_errors(watched, self.texts(trainer, watched))
         return {"wer": rate(errors), "cer": rate(errors, characters=True)}
 
     def watch(
@@ -278,8 +273,9 @@ class RecogniseSpeech(Problem[SpeechSource]):
             rows += rows_of(name, part, self.texts(trainer, part))
             run.tell(1.0, f"tested on {name}")
         if run.writes:
-            _write_lines(run.folder / TESTED, rows)
-            _write_lines(run.folder / TRAINED, _trained_rows(trainer.source))
+            write_rows(run.folder / TESTED, rows)
+            chosen, learnt = trainer.source.chosen, trainer.source.speech.learnt
+            write_rows(run.folder / TRAINED, trained_rows(learnt, chosen.losses, chosen.seen))
         found = summary(rows) if rows else {}
         return {
             **found,
@@ -315,139 +311,6 @@ class RecogniseSpeech(Problem[SpeechSource]):
 
 
 _TOLD = 1000  # problems that a result holds
-
-
-def recognise(
-    outputs: Callable[[tuple[Tensor, Tensor]], Heard],
-    features: Features,
-    ids: Tensor,
-    device: torch.device,
-    decode: Callable[[Tensor, Tensor], list[list[int]]] = greedy,
-) -> list[list[int]]:
-    """Recognise utterances, those of about equal length at once.
-
-    Args:
-        outputs: of the recogniser, for frames and lengths.
-        features: of the utterances.
-        ids: int64: which of them.
-        device: where frames are wanted.
-        decode: turns scores and steps into numbers of units.
-
-    Returns:
-        Numbers of units, in the order of the ids.
-    """
-    heard: list[list[int]] = [[] for _ in range(len(ids))]
-    order = features.lengths[ids].argsort(descending=True, stable=True)
-    start = 0
-    while start < len(order):
-        longest = int(features.lengths[ids[order[start]]]) * HOP
-        some = order[start : start + max(1, int(_SECONDS / longest))]
-        found = outputs(features.padded(ids[some], device))
-        for place, numbers in zip(some.tolist(), decode(found.log_probs, found.steps), strict=True):
-            heard[place] = numbers
-        start += len(some)
-    return heard
-
-
-def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return error rates of tested utterances, over all, by corpus and by group.
-
-    Args:
-        rows: of ``tested.jsonl``.
-    """
-    by_corpus = {row["corpus"] for row in rows}
-    by_group = {(row["corpus"], row["group"]) for row in rows if row["group"]}
-    return {
-        **_rates(rows),
-        "by_corpus": {
-            name: _rates([r for r in rows if r["corpus"] == name]) for name in sorted(by_corpus)
-        },
-        "by_group": {
-            f"{name}: {group}": _rates(
-                [r for r in rows if (r["corpus"], r["group"]) == (name, group)]
-            )
-            for name, group in sorted(by_group)
-        },
-    }
-
-
-def _rates(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    errors = [
-        Errors(r["words"], r["word_errors"], r["characters"], r["character_errors"]) for r in rows
-    ]
-    low, high = bootstrap(errors, [r["speaker"] for r in rows])
-    return {
-        "wer": rate(errors),
-        "low": low,
-        "high": high,
-        "cer": rate(errors, characters=True),
-        "utterances": len(rows),
-    }
-
-
-def _errors(part: Part, heard: Sequence[str]) -> list[Errors]:
-    return [
-        errors_of(said, normalise_text(text)) for said, text in zip(part.texts, heard, strict=True)
-    ]
-
-
-def rows_of(corpus: str, part: Part, heard: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a row for each tested utterance: what it is, what was said and heard, errors.
-
-    Args:
-        corpus: its name.
-        part: the utterances.
-        heard: in each of them.
-    """
-    seconds = (part.features.lengths.double() * HOP).tolist()
-    return [
-        {
-            "corpus": corpus,
-            **_named(utterance, lasts),
-            "said": said,
-            "heard": text,
-            **asdict(errors),
-        }
-        for utterance, lasts, said, text, errors in zip(
-            part.utterances, seconds, part.texts, heard, _errors(part, heard), strict=True
-        )
-    ]
-
-
-def _named(utterance: Utterance, seconds: float) -> dict[str, Any]:
-    return {
-        "id": utterance.id,
-        "audio": str(utterance.audio.absolute()),
-        "start": utterance.start,
-        "duration": utterance.duration,
-        "channel": utterance.channel,
-        "seconds": round(seconds, 2),
-        "speaker": utterance.speaker,
-        "group": utterance.group,
-    }
-
-
-def _trained_rows(source: SpeechSource) -> list[dict[str, Any]]:
-    """Return a row for each utterance that is learnt from: its last loss, how often it was seen."""
-    learnt, chosen = source.speech.learnt, source.chosen
-    seconds = (learnt.features.lengths.double() * HOP).tolist()
-    losses, seen = chosen.losses.tolist(), chosen.seen.tolist()
-    return [
-        {
-            **_named(utterance, lasts),
-            "said": said,
-            "loss": None if math.isnan(loss) else loss,
-            "seen": times,
-        }
-        for utterance, lasts, said, loss, times in zip(
-            learnt.utterances, seconds, learnt.texts, losses, seen, strict=True
-        )
-    ]
-
-
-def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
 
 
 def _decoder_losses(scores: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from regrow.lab.report import page
 from regrow.lab.run import METRICS
 from regrow.lab.section import Details, Section, Table
 from regrow.speech.audio import read_audio
-from regrow.speech.problem import TESTED, TRAINED, summary
+from regrow.speech.heard import TESTED, TRAINED, summary
 from regrow.speech.utterances import Utterance
 
 __all__ = ["write_evaluation", "write_page"]

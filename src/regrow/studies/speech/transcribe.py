@@ -15,8 +15,8 @@ from regrow.speech.audio import read_audio
 from regrow.speech.data import Part, open_part
 from regrow.speech.decode import beam, greedy
 from regrow.speech.features import normalised
+from regrow.speech.heard import TRAINED, recognise, rows_of
 from regrow.speech.ngram import NGram
-from regrow.speech.problem import TRAINED, recognise, rows_of
 from regrow.speech.recogniser import SIZES, Heard, Recogniser
 from regrow.speech.units import Units, units_from
 from regrow.speech.utterances import Utterance
