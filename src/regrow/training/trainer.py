@@ -77,7 +77,7 @@ class Trainer(Generic[SourceT]):
                 f"execution={execution!r} trains on one rank, and these are {self.ranks}: leave "
                 "torchrun out, or give 'masked'"
             )
-        self.steps = setting.epochs * len(source.batches)
+        self.steps = source.steps or setting.epochs * len(source.batches)
         self.model = model.to(device)
         for dimensions in {x.ndim for x in tree_leaves(source.example(1)) if isinstance(x, Tensor)}:
             if (layout := self._layout(dimensions)) != torch.contiguous_format:
@@ -126,12 +126,12 @@ class Trainer(Generic[SourceT]):
         """
         sums: dict[str, Tensor] = {}
         n = 0
-        for number, step in enumerate(self.epoch_steps(before_step)):
+        for step in self.epoch_steps(before_step):
             counts = {f"train_{name}": count for name, count in step.counts.items()}
             for name, value in {"loss": step.loss * len(step.batch), **counts}.items():
                 sums[name] = sums.get(name, 0) + value
             n += len(step.batch)
-            tell((self.epoch + (number + 1) / len(self.source.batches)) / self.setting.epochs)
+            tell(self.schedule.last_epoch / self.steps)
         self.epoch += 1
         if self.ranks > 1:  # so that all ranks see alike what one of them does, NaN included
             for total in sums.values():
@@ -178,7 +178,12 @@ class Trainer(Generic[SourceT]):
         outputs = self.forward(*arguments(batch.inputs))
         losses = self.loss(outputs, batch)
         with torch.no_grad():
-            return losses, self.counts(outputs, batch)
+            counts = self.counts(outputs, batch)
+        if (memory := self.source.memory) is not None:
+            weights = memory.weights(batch.ids)
+            memory.update(batch.ids, losses.detach())
+            losses = losses if weights is None else losses * weights
+        return losses, counts
 
     def _seed_rank(self) -> None:
         """Let each rank draw its own random numbers; a checkpoint holds those of the first."""
@@ -234,6 +239,8 @@ class Trainer(Generic[SourceT]):
         """Return all that a run needs to go on bit for bit: tensors, numbers, strings."""
         state = {name: getattr(self, name).state_dict() for name in _STATEFUL}
         state |= {"epoch": self.epoch, "random": torch.get_rng_state()}
+        if self.source.memory is not None:
+            state["memory"] = self.source.memory.state_dict()
         if self.device.type == "cuda":
             state["random_cuda"] = torch.cuda.get_rng_state(self.device)
         return state
@@ -242,6 +249,8 @@ class Trainer(Generic[SourceT]):
         """Go on where :meth:`state_dict` was taken."""
         for name in _STATEFUL:
             getattr(self, name).load_state_dict(state[name])
+        if self.source.memory is not None:
+            self.source.memory.load_state_dict(state["memory"])
         self.epoch = state["epoch"]
         torch.set_rng_state(state["random"].cpu())
         if self.device.type == "cuda":
