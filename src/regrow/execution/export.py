@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from regrow.engine.patterns import Element
 from regrow.engine.saved import pack, unpack
 from regrow.execution.convert import stored_copy
+from regrow.execution.modules import kind_of
 from regrow.machine import needed
 from regrow.reading import check_size, decoding, open_file, refused
 
@@ -179,7 +180,7 @@ def inference_module(model: nn.Module, *, below: float = 0.4) -> nn.Module:
     """
     twin = copy.deepcopy(model)
     for name, module in list(twin.named_modules()):
-        if type(module) not in _STORABLE or not name:
+        if kind_of(module) not in _STORABLE or not name:
             continue
         weight = cast(Tensor, module.weight).detach()
         nonzero = weight.reshape(-1) != 0

@@ -18,7 +18,7 @@ from regrow.segmentation.folders import Case, Folder, case_of, open_folder
 from regrow.segmentation.inference import predict_scores
 from regrow.segmentation.kept_cases import prepared_sample
 from regrow.segmentation.meaning import Meaning
-from regrow.segmentation.problem import Network
+from regrow.segmentation.networks import Network
 from regrow.segmentation.segmenter import Segmenter, triple
 from regrow.segmentation.survey import read
 from regrow.segmentation.volumes import ENDINGS
