@@ -115,7 +115,8 @@ def test_bad_cases_are_named_and_the_others_are_learnt_from(regrow, tmp_path, ca
         regrow("segment", "predict", record, data, "--out", tmp_path / "said", "--device", "cpu")
     said = {path.name.removesuffix(".nii.gz") for path in (tmp_path / "said").iterdir()}
     assert said == {f"c_{i}" for i in (1, 2, 5, 6, *range(8, 14))}
-    regrow("segment", "evaluate", tmp_path / "said", data, "--out", tmp_path / "page.html")
+    with pytest.raises(SystemExit, match="4 cases could not be judged"):
+        regrow("segment", "evaluate", tmp_path / "said", data, "--out", tmp_path / "page.html")
     assert "6 cases" in (tmp_path / "page.html").read_text()
 
 

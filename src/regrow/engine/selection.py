@@ -283,16 +283,27 @@ def _select_on_host(flat: Tensor, k: int, inside: Tensor | None, highest: bool) 
         bad = np.isnan(values) if allowed is None else np.isnan(values) & allowed
         if n_bad := np.count_nonzero(bad):
             raise ValueError(f"{n_bad} scores are NaN: make every score a number")
+    n = values.size if allowed is None else int(np.count_nonzero(allowed))
+    if k > n:
+        raise ValueError(f"cannot select k={k} of {n} allowed positions: allow at least k")
+    if 2 * k <= n:
+        return torch.from_numpy(_select_positions(values, k, allowed, highest))
+    # Of two halves the smaller is looked for; of equal scores, those at the end are left out.
+    selected = ~_select_positions(values, n - k, allowed, not highest, last=True)
+    if allowed is not None:
+        selected &= allowed
+    return torch.from_numpy(selected)
+
+
+def _select_positions(
+    values: Array, k: int, allowed: BoolArray | None, highest: bool, *, last: bool = False
+) -> BoolArray:
     positions = _candidates(values, k, allowed, highest)
     if positions is None:
-        return torch.from_numpy(_select_values(values, k, highest))
-    if positions.size < k:
-        raise ValueError(
-            f"cannot select k={k} of {positions.size} allowed positions: allow at least k"
-        )
+        return _select_values(values, k, highest, last)
     selected = np.zeros(values.size, dtype=np.bool_)
-    selected[positions[_select_values(values[positions], k, highest)]] = True
-    return torch.from_numpy(selected)
+    selected[positions[_select_values(values[positions], k, highest, last)]] = True
+    return selected
 
 
 def _candidates(
@@ -316,13 +327,16 @@ def _candidates(
     return None if allowed is None else np.flatnonzero(allowed)
 
 
-def _select_values(values: Array, k: int, highest: bool) -> BoolArray:
+def _select_values(values: Array, k: int, highest: bool, last: bool) -> BoolArray:
+    if not k:
+        return np.zeros(values.size, dtype=np.bool_)
     limit = _ranked(values, k, highest)
     selected = values > limit if highest else values < limit
     # A threshold alone keeps too many or too few where scores tie, as all-zero gradients do: what
     # is missing is filled up in order of position, so that the count is exact.
     missing = k - np.count_nonzero(selected)
-    selected[np.flatnonzero(values == limit)[:missing]] = True
+    ties = np.flatnonzero(values == limit)
+    selected[ties[ties.size - missing :] if last else ties[:missing]] = True
     return selected
 
 

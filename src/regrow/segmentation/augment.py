@@ -108,8 +108,10 @@ class Augmentation:
                 raise ValueError(f"{name}={value}: a probability lies in 0..1")
         if not 0 < self.scales[0] <= self.scales[1]:
             raise ValueError(f"scales={self.scales}: two numbers above 0 are needed, least first")
-        if not set(self.mirror) <= {0, 1, 2}:
-            raise ValueError(f"mirror={self.mirror}: axes are 0, 1, 2: depth, height, width")
+        if not set(self.mirror) <= {0, 1, 2} or len(set(self.mirror)) < len(self.mirror):
+            raise ValueError(
+                f"mirror={self.mirror}: axes are 0, 1, 2, each once: depth, height, width"
+            )
 
     def draw(self, generator: torch.Generator, patch: Sides) -> Change:
         """Draw what happens to a patch."""

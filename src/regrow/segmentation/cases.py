@@ -15,7 +15,7 @@ from regrow.segmentation.folders import Case
 from regrow.segmentation.grids import Grid
 from regrow.segmentation.volumes import read_volume
 
-__all__ = ["LeftOut", "Volume", "read_case"]
+__all__ = ["LeftOut", "Volume", "read_case", "read_prediction"]
 
 # Real images and labels differ by rounding only: their files store positions as float32.
 _APART = 0.1
@@ -79,6 +79,26 @@ def read_case(case: Case, channels: int, values: Collection[int]) -> Volume:
         labels, other = _labels(case, case.label, values)
         _check_grid(case, case.label, other, case.images[0], grid)
     return Volume(case.name, image, labels, grid)
+
+
+def read_prediction(
+    case: Case, path: Path, values: Collection[int], truth: Volume
+) -> npt.NDArray[Any]:
+    """Read labels that were predicted of a case, and check that they lie where it does.
+
+    Args:
+        case: of a folder of volumes as published, or preprocessed.
+        path: of the labels, in NIfTI.
+        values: that labels may have.
+        truth: the case.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableError: as of :func:`read_case`.
+    """
+    labels, grid = _labels(case, path, values)
+    _check_grid(case, path, grid, case.images[0], truth.grid)
+    return labels
 
 
 def _image(case: Case, path: Path) -> tuple[npt.NDArray[np.float32], Grid]:

@@ -30,6 +30,7 @@ from regrow.segmentation.segmenter import (
     deep_supervision_weights,
     triple,
 )
+from regrow.segmentation.shift import check_shift, shift_segments
 from regrow.training.batch import Batch, Source
 from regrow.training.problem import Problem
 from regrow.training.run import RunLike, device_of
@@ -130,8 +131,13 @@ class SegmentVolumes(Problem[PatchSource]):
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap={self.overlap}: must be at least 0 and below 1")
         Augmentation(mirror=self.mirror)
-        if self.patch:
-            triple(self.patch, "patch")
+        if self.patch and math.prod(triple(self.patch, "patch")) == 1:
+            raise ValueError(f"patch={self.patch}: must hold more than one voxel")
+        if self.model in LATTICES:
+            check_shift(self.shift)
+            shift_segments([self.width], self.shift)  # refuses more shifts than channels
+            if self.depth_kernel not in (1, 3, 5):
+                raise ValueError(f"depth_kernel={self.depth_kernel}: must be 1, 3 or 5")
 
     @abstractmethod
     def volumes(self, run: RunLike) -> Volumes:

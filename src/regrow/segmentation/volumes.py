@@ -11,8 +11,8 @@ import contextlib
 import gzip
 import logging
 import os
-import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ def read_volume(path: Path) -> tuple[Array, Grid]:
         UnreadableError: it is damaged, cut short, or no volume of numbers.
 
     Example:
+        >>> import tempfile
         >>> from regrow.segmentation.grids import grid_of
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder) / "ones.nii.gz"
@@ -107,14 +108,14 @@ def write_volume(path: Path, array: Array, grid: Grid) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    part, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not tempfile's, which only its owner may read, whatever the umask.
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with open(part, "wb") as file:  # noqa: PTH123 a descriptor
+        with part.open("xb") as file:
             file.write(content)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        part.replace(path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _stored_type(array: Array) -> Any:

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regrow.lab.figures import COLOURS, figure_style, svg
 from regrow.lab.files import read_json, read_lines, write_bytes
@@ -15,9 +15,6 @@ from regrow.lab.run import METRICS
 from regrow.lab.section import Details, Section, Table
 from regrow.segmentation.problem import mean_known
 from regrow.studies.segmentation.slices import ByCase, slices, worst_first
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["write_evaluation", "write_page"]
 

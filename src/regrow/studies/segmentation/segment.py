@@ -65,6 +65,9 @@ class Segment(Setting, SegmentVolumes, Trial):
         self.check()
         if self.fold not in range(5):
             raise ValueError(f"fold={self.fold}: must be 0, 1, 2, 3 or 4")
+        for name in ("cases", "tested"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise ValueError(f"{name}={count}: must be at least 1; None takes all")
 
     def volumes(self, run: RunLike) -> Volumes:
         """Open the data set, from the run's ``data_dir`` or the usual places."""

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from regrow.lab.figures import COLOURS, svg
 from regrow.lab.section import Section
-from regrow.segmentation.cases import read_case
-from regrow.segmentation.folders import Case, Folder, open_folder
+from regrow.segmentation.cases import read_prediction
+from regrow.segmentation.folders import Folder, open_folder
 from regrow.segmentation.problem import mean_known
 from regrow.segmentation.survey import read
 from regrow.studies.segmentation.predict import file_of
@@ -82,13 +82,13 @@ def _slice(
     truth = read(case, folder)
     file = file_of(name, predictions)
     assert file is not None
-    predicted = read_case(Case(name, case.images, file), len(folder.channels), folder.values)
-    assert truth.labels is not None and predicted.labels is not None
-    depth = int(((truth.labels > 0) | (predicted.labels > 0)).sum((1, 2)).argmax())
+    predicted = read_prediction(case, file, folder.values, truth)
+    assert truth.labels is not None
+    depth = int(((truth.labels > 0) | (predicted > 0)).sum((1, 2)).argmax())
     _, high, wide = truth.grid.spacing
     # Up in the picture is towards the front; rows are drawn from the top.
     cut = np.s_[depth, ::-1]
-    return truth.image[0][cut], truth.labels[cut], predicted.labels[cut], high / wide
+    return truth.image[0][cut], truth.labels[cut], predicted[cut], high / wide
 
 
 def _draw(

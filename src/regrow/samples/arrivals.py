@@ -1,0 +1,149 @@
+"""Losses on their way from the training loop to the store: checked, and not waited for on a GPU."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from regrow.samples.ids import Ids
+
+__all__ = ["Arrivals", "Arrived"]
+
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """Losses of one batch, checked.
+
+    Args:
+        at: positions, each once.
+        losses: float32, one each, finite.
+        correct: whether each was answered right, if that was told.
+        epoch: in which they were learnt; -1: in none.
+    """
+
+    at: Positions
+    losses: npt.NDArray[np.float32]
+    correct: npt.NDArray[np.bool_] | None
+    epoch: int
+
+
+class Arrivals:
+    """Takes in losses. What is on a GPU is copied while the GPU goes on, and looked at later.
+
+    Only the first batch is waited for, so that a mistake shows at once.
+
+    Args:
+        ids: of the samples.
+
+    Example:
+        >>> arrivals = Arrivals(Ids(4))
+        >>> [one.at.tolist() for one in arrivals.take([3, 1], torch.ones(2), None, epoch=0)]
+        [[3, 1]]
+    """
+
+    def __init__(self, ids: Ids) -> None:
+        self.ids = ids
+        self._travelling: deque[tuple[Any, Tensor, Tensor | None, int, Any]] = deque()
+        self._first = True
+
+    def take(
+        self, ids: Any, losses: Tensor, correct: Tensor | None, epoch: int
+    ) -> Iterable[Arrived]:
+        """Take in a batch, and return those that have arrived.
+
+        Raises:
+            TypeError: ids are no ids, losses no floats.
+            ValueError: losses are not one finite value an id, or an id is not known.
+        """
+        check_shapes(ids, losses, correct)
+        ids, losses, correct = map(_off_other_devices, (ids, losses.detach(), correct))
+        on_device = [x for x in (ids, losses, correct) if isinstance(x, Tensor) and x.is_cuda]
+        if not on_device and not self._travelling:
+            self._first = False
+            return [self._arrived(ids, losses, correct, epoch)]
+        event = torch.cuda.Event() if on_device else None
+        batch = _to_host(ids), _to_host(losses.float()), _to_host(correct), epoch, event
+        if event is not None:
+            event.record(torch.cuda.current_stream(on_device[0].device))
+        self._travelling.append(batch)
+        wait, self._first = self._first, False
+        return self.arrived(wait=wait)
+
+    def arrived(self, *, wait: bool) -> Iterator[Arrived]:
+        """Yield what has arrived, in order; all there is if it is waited for."""
+        while self._travelling:
+            *batch, event = self._travelling[0]
+            if event is not None and not event.query():
+                if not wait:
+                    break
+                event.synchronize()
+            self._travelling.popleft()
+            yield self._arrived(*batch)
+
+    def _arrived(self, ids: Any, losses: Tensor, correct: Tensor | None, epoch: int) -> Arrived:
+        at = self.ids.positions(ids)
+        values = losses.float().numpy()
+        if not np.isfinite(values).all():
+            bad = np.flatnonzero(~np.isfinite(values))
+            raise ValueError(
+                f"losses: {len(bad)} of {len(values)} are not finite, such as {values[bad[0]]} of "
+                f"id {self.ids.at(int(at[bad[0]]))!r}: leave such samples out of update, or mend "
+                "what makes them"
+            )
+        right = None if correct is None else correct.bool().numpy()
+        ordered = np.sort(at)
+        if (ordered[1:] == ordered[:-1]).any():
+            at, values, right = _once_each(at, values, right)
+        return Arrived(at, values, right, epoch)
+
+
+def check_shapes(ids: Any, losses: Any, correct: Any = None) -> None:
+    """Refuse losses that are not one a sample, without looking at their values."""
+    if not isinstance(losses, Tensor) or not losses.is_floating_point():
+        kind = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
+        raise TypeError(f"losses of {kind}: a tensor of floats is needed, one a sample")
+    if losses.ndim == 0:
+        raise ValueError(
+            "losses is a single value, a mean or sum over the batch: one loss a sample is needed, "
+            "such as cross_entropy(outputs, targets, reduction='none')"
+        )
+    n = len(ids)
+    if losses.ndim != 1 or len(losses) != n:
+        hint = "their mean over all but the first dimension" if losses.ndim > 1 else "one an id"
+        raise ValueError(
+            f"losses of shape {tuple(losses.shape)} for {n} ids: shape ({n},) is needed; give "
+            + hint
+        )
+    if correct is not None and tuple(correct.shape) != (n,):
+        raise ValueError(f"correct of shape {tuple(correct.shape)}: shape ({n},) is needed")
+
+
+def _once_each(
+    at: Positions, losses: npt.NDArray[np.float32], correct: npt.NDArray[np.bool_] | None
+) -> tuple[Positions, npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
+    """Return each position once, with the mean of its losses; correct only if always so."""
+    once, place, count = np.unique(at, return_inverse=True, return_counts=True)
+    means = np.bincount(place, weights=losses) / count
+    if correct is not None:
+        correct = np.bincount(place, weights=~correct) == 0
+    return once, means.astype(np.float32), correct
+
+
+def _off_other_devices(values: Any) -> Any:
+    """Return what is on the host or a CUDA device; from any other it is fetched."""
+    if isinstance(values, Tensor) and values.device.type not in ("cpu", "cuda"):
+        return values.cpu()
+    return values
+
+
+def _to_host(values: Any) -> Any:
+    return values.to("cpu", non_blocking=True) if isinstance(values, Tensor) else values

@@ -1,0 +1,75 @@
+"""Chooses the samples of an epoch: those never seen first, then by the criterion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from regrow.engine.selection import random_k
+from regrow.samples.known import Choice, Criterion, Known
+
+__all__ = ["choose", "up_to_length"]
+
+
+def choose(criterion: Criterion, known: Known, k: int | None) -> Choice:
+    """Choose samples; where the criterion reads losses, first those that have none, at random.
+
+    Args:
+        criterion: chooses among those seen.
+        known: of the samples.
+        k: how many; None: the criterion decides, and all that were never seen are kept.
+
+    Example:
+        >>> from regrow.samples.criteria import Hard
+        >>> loss, seen = torch.tensor([0.0, 3.0, 1.0]), torch.tensor([0, 1, 1])
+        >>> known = Known(
+        ...     allowed=torch.ones(3, dtype=torch.bool), loss=loss, last=loss, seen=seen, start=1.0,
+        ...     round=0, progress=0.0, generator=torch.Generator(),
+        ... )
+        >>> choose(Hard(), known, 2).mask.tolist()
+        [True, True, False]
+    """
+    unseen = known.allowed & (known.seen == 0) if criterion.scored else torch.zeros(0)
+    if not bool(unseen.any()):
+        return criterion(known, k)
+    n = int(unseen.sum())
+    first = random_k(n if k is None else min(k, n), unseen, known.generator)
+    seen = known.allowed & ~unseen
+    left = None if k is None else k - int(first.sum())
+    if left == 0 or not bool(seen.any()):
+        return Choice(first)
+    choice = criterion(replace(known, allowed=seen), left)
+    weights = choice.weights
+    if weights is not None:
+        weights = weights.masked_fill(first, 1.0)
+    return Choice(first | choice.mask, weights, choice.fields)
+
+
+def up_to_length(
+    chosen: Callable[[int], Choice], lengths: Tensor, budget: float, most: int
+) -> Choice:
+    """Choose as many samples as have a total length of at most a budget, and at least one.
+
+    Args:
+        chosen: chooses so many; asked about log2(most) times.
+        lengths: float64, shape (n,).
+        budget: of their sum.
+        most: how many there are to choose from.
+
+    Example:
+        >>> lengths = torch.tensor([1.0, 5.0, 2.0])
+        >>> choice = up_to_length(lambda k: Choice(torch.arange(3) < k), lengths, 7.0, 3)
+        >>> choice.mask.tolist()
+        [True, True, False]
+    """
+    low, high = 1, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if float(lengths[chosen(middle).mask].sum()) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return chosen(low)

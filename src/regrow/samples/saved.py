@@ -1,0 +1,108 @@
+"""The saved state of samples: written, and checked before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from regrow.samples.chooser import Selection
+from regrow.samples.ids import Ids
+from regrow.samples.store import Store
+
+__all__ = ["check_state", "packed", "saved_selection", "selection_of", "unpacked"]
+
+Mask = npt.NDArray[np.bool_]
+
+VERSION = 1
+_KEYS = ("version", "ids", "scores", "available", "epoch", "seed", "selection", "done")
+
+
+def packed(mask: Mask) -> Tensor:
+    """Return a mask as bits, uint8.
+
+    Example:
+        >>> unpacked(packed(np.array([True, False, True])), 3).tolist()
+        [True, False, True]
+    """
+    return torch.from_numpy(np.packbits(mask))
+
+
+def unpacked(bits: Tensor, n: int) -> Mask:
+    """Return the mask of :func:`packed`.
+
+    Args:
+        bits: uint8.
+        n: how many values it has.
+    """
+    return np.unpackbits(bits.cpu().numpy(), count=n).astype(np.bool_)
+
+
+def check_state(state: Mapping[str, Any]) -> Ids:
+    """Refuse what is no state of samples; return the ids that it is of.
+
+    Raises:
+        ValueError: something is missing or does not fit.
+    """
+    if missing := [key for key in _KEYS if key not in state]:
+        raise ValueError(f"state: {missing[0]!r} is missing; give what Samples.state_dict() gave")
+    if state["version"] != VERSION:
+        raise ValueError(f"state of version {state['version']}: this regrow reads {VERSION}")
+    ids = Ids(state["ids"])
+    n = len(ids)
+    Store.check(state["scores"], n)
+    masks = [state["available"]]
+    if (selection := state["selection"]) is not None:
+        masks.append(selection["mask"])
+        weights = selection["weights"]
+        if weights is not None and weights.shape != (n,):
+            raise ValueError(f"state: {tuple(weights.shape)} weights for {n} samples")
+    for bits in masks:
+        if not isinstance(bits, Tensor) or bits.dtype != torch.uint8 or len(bits) != -(-n // 8):
+            raise ValueError(f"state: a mask is not of {n} samples")
+    return ids
+
+
+def saved_selection(selection: Selection | None) -> dict[str, Any] | None:
+    """Return a selection as tensors and numbers."""
+    if selection is None:
+        return None
+    weights = selection.weights
+    return {
+        "epoch": selection.epoch,
+        "mask": packed(selection.mask),
+        "weights": None if weights is None else torch.tensor(weights),
+        "round": selection.round,
+        "chosen": selection.chosen,
+    }
+
+
+def selection_of(
+    saved: Mapping[str, Any] | None,
+    n: int,
+    here: npt.NDArray[np.int64],
+    there: npt.NDArray[np.int64],
+    total: int,
+) -> Selection | None:
+    """Return a saved selection, of the samples at hand.
+
+    Args:
+        saved: of :func:`saved_selection`.
+        n: how many samples there are.
+        here: positions of samples.
+        there: their positions in what was saved.
+        total: how many were saved.
+    """
+    if saved is None:
+        return None
+    mask = np.zeros(n, dtype=np.bool_)
+    mask[here] = unpacked(saved["mask"], total)[there]
+    weights = None
+    if saved["weights"] is not None:
+        weights = np.ones(n, dtype=np.float32)
+        weights[here] = saved["weights"].cpu().numpy()[there]
+    return Selection(int(saved["epoch"]), mask, weights, int(saved["round"]), bool(saved["chosen"]))
