@@ -117,7 +117,8 @@ KIND = {"batch": 3, "batches": 5, "seed": 3, "foreground": 0.5}
 
 @pytest.mark.parametrize("regions", [None, [[1, 2], [2]]])
 @pytest.mark.parametrize("augmentation", [None, Augmentation(elastic=0.5, noise=0.5)])
-def test_patches_cut_ahead_are_those_cut_one_by_one(augmentation, regions):
+def test_patches_cut_ahead_are_those_cut_one_by_one(augmentation, regions, monkeypatch):
+    monkeypatch.setattr("regrow.segmentation.patches._RESIDENT", 0)
     kind = KIND | {"augmentation": augmentation, "regions": regions}
     batches = PatchBatches(cases(), (8, 12, 8), **kind, device="cuda")
     for epoch in (0, 1):
@@ -130,8 +131,10 @@ def test_patches_cut_ahead_are_those_cut_one_by_one(augmentation, regions):
     assert number == 4
 
 
+@pytest.mark.parametrize("resident", [0, 2**30])
 @pytest.mark.parametrize("regions", [None, [[1, 2], [2]]])
-def test_patches_are_the_same_on_both_devices(regions):
+def test_patches_are_the_same_on_both_devices(regions, resident, monkeypatch):
+    monkeypatch.setattr("regrow.segmentation.patches._RESIDENT", resident)
     there, here = (
         list(PatchBatches(cases(), (8, 12, 8), **KIND, regions=regions, device=device).epoch(1))
         for device in ("cuda", "cpu")
