@@ -61,5 +61,5 @@ def test_without_a_home_folder_the_data_is_still_found(roots, monkeypatch):
         cache_folder().mkdir(parents=True)
     assert str(Places("tea", "~x").folders[0]) == "~x/tea"
     remote = Remote("https://nowhere.invalid/tea.csv", "0", "sha256")
-    with pytest.raises(OSError, match="no home folder to download leaves to.*XDG_CACHE_HOME"):
+    with pytest.raises(OSError, match=r"no home folder to download leaves to.*XDG_CACHE_HOME"):
         Places("coffee", download=True).fetch(remote, "leaves", "ask a grocer")
