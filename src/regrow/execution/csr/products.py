@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -14,10 +14,14 @@ from regrow.execution.csr.compressed import Compressed
 from regrow.execution.csr.geometry import Pass
 from regrow.execution.csr.native import Matrix, library
 
+if TYPE_CHECKING:
+    from regrow.execution.csr.kernelwise import Planes
+
 __all__ = [
     "above",
     "convolve",
     "convolve_dot",
+    "convolve_planes",
     "dot",
     "epilogue_backward",
     "linear",
@@ -317,6 +321,22 @@ def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Ten
     )
     _require_memory(failed)
     return out[0] if parts == 1 else out.sum(0)
+
+
+def convolve_planes(
+    made: Planes,
+    matrix: Compressed,
+    values: Tensor,
+    x: Tensor,
+    out: Tensor,
+    bias: Tensor | None,
+    relu: bool,
+) -> None:
+    """Compute a convolution by whole 3×3 kernels; the columns of x lie side by side, out plain."""
+    failed = _C.regrow_convolve_planes(
+        ctypes.byref(made), _by_reference(matrix), values, x, out, bias, relu, _threads()
+    )
+    _require_memory(failed)
 
 
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
