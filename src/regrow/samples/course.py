@@ -132,7 +132,7 @@ class Course:
         how = self.store, self.available, self.epoch, self.selection
         selection, fields = self.chooser(*how)
         for name, values in fields.items():
-            self.store.extra[name][:] = values.numpy()
+            self.store.extra[name] = values.numpy()
         # Hosts may round sums in different ways.
         bits = from_first(np.packbits(selection.mask))
         selection.mask[:] = np.unpackbits(bits, count=len(self.ids))

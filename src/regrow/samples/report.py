@@ -29,20 +29,20 @@ def metrics(
         strata: labels, by name.
 
     Returns:
-        ``samples_kept`` and ``samples_kept_share`` of this epoch; ``samples_seen`` and
-        ``samples_never_seen`` so far; ``samples_excluded``; ``samples_loss``, the mean of the
-        running averages of those seen; ``samples_drift_NAME`` of each kind of strata.
+        ``samples/kept`` and ``samples/kept_share`` of this epoch; ``samples/seen`` and
+        ``samples/never_seen`` so far; ``samples/excluded``; ``samples/loss``, the mean of the
+        running averages of those seen; ``samples/drift/NAME`` of each kind of strata.
     """
     n, seen = len(kept), int(np.count_nonzero(store.seen))
     mean = float(store.average.sum(dtype=np.float64)) / max(seen, 1)
     return {
-        "samples_kept": float(kept.sum()),
-        "samples_kept_share": float(kept.mean()),
-        "samples_seen": float(seen),
-        "samples_never_seen": float(n - seen),
-        "samples_excluded": float(excluded),
-        "samples_loss": mean,
-        **{f"samples_drift_{name}": drift(kept, labels) for name, labels in strata.items()},
+        "samples/kept": float(kept.sum()),
+        "samples/kept_share": float(kept.mean()),
+        "samples/seen": float(seen),
+        "samples/never_seen": float(n - seen),
+        "samples/excluded": float(excluded),
+        "samples/loss": mean,
+        **{f"samples/drift/{name}": drift(kept, labels) for name, labels in strata.items()},
     }
 
 

@@ -78,7 +78,7 @@ class Samples:
         ...     for (x, y), ids in loader:
         ...         losses = torch.nn.functional.cross_entropy(model(x), y, reduction="none")
         ...         samples.update(ids, losses)  # then losses.mean().backward(), as ever
-        >>> len(loader), samples.metrics()["samples_never_seen"]
+        >>> len(loader), samples.metrics()["samples/never_seen"]
         (7, 0.0)
     """
 
