@@ -320,7 +320,8 @@ class Samples:
         course = self._course
         course.arrive()
         excluded = int(np.count_nonzero(~course.available))
-        return report.metrics(course.store, self._last(), excluded, course.chooser.strata)
+        strata, lengths = course.chooser.strata, self.lengths
+        return report.metrics(course.store, self._last(), excluded, strata, lengths)
 
     def summary(self) -> str:
         """Return a table: samples, kept, never seen, losses; a line a stratum; as of metrics."""
