@@ -1,4 +1,4 @@
-"""Convolutions in C by whole 3×3 kernels: each is there for a pair of output and input, or is not."""
+"""Convolutions in C by whole 3×3 kernels: a pair of output and input has one, or has none."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from regrow.execution.csr import memory
 from regrow.execution.csr.compressed import Compressed
 from regrow.execution.csr.geometry import Pass
 from regrow.execution.csr.native import Matrix, library
-
-if TYPE_CHECKING:
-    from regrow.execution.csr.kernelwise import Planes
 
 __all__ = [
     "above",
@@ -324,7 +321,7 @@ def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Ten
 
 
 def convolve_planes(
-    made: Planes,
+    made: ctypes.Structure,
     matrix: Compressed,
     values: Tensor,
     x: Tensor,
