@@ -26,7 +26,9 @@ NAMES = (
 TRIALS = STUDY.trials("quick")
 
 
-@pytest.mark.parametrize("preset", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize(
+    "preset", ["smoke", "quick", pytest.param("paper", marks=pytest.mark.long)]
+)
 def test_every_cell_is_there_once(preset):
     trials = STUDY.trials(preset)
     assert len({one.trial.identity for one in trials}) == len(trials)
