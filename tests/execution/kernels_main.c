@@ -153,7 +153,8 @@ static void check_planes(int threads) {
   float *y = numbers(n * outputs * image), *bias = numbers(outputs);
   require(!regrow_convolve_planes(&c, &s.forward, values, x, y, bias, 1, threads), "memory");
   for (int64_t check = 0; check < 20; check++) {
-    const int64_t b = below(n), row = below(outputs), at[3] = {below(out[0]), below(out[1]), below(out[2])};
+    const int64_t b = below(n), row = below(outputs);
+    const int64_t at[3] = {below(out[0]), below(out[1]), below(out[2])};
     const int64_t d = at[0] * step_d - low[0];
     double expected = bias[row];
     for (int64_t k = 0; k < s.nonzeros; k++)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from regrow.execution.csr import memory
 from regrow.execution.csr.compressed import Compressed
-from regrow.execution.csr.geometry import Pass
+from regrow.execution.csr.geometry import Pass, Planes
 from regrow.execution.csr.native import Matrix, library
-
-if TYPE_CHECKING:
-    from regrow.execution.csr.kernelwise import Planes
 
 __all__ = [
     "above",

@@ -1,4 +1,4 @@
-/* Convolutions by whole 3x3 kernels, each from one input to one output channel.
+/* Convolutions by whole 3x3 kernels, each from an input to an output channel.
  *
  * x is [sample][channel][depth][row][column], columns side by side; y likewise, without gaps. Slices
  * of depth are planes, all alike. `tall` rows of a plane are a segment; a task computes a few
@@ -12,11 +12,11 @@ struct planes {
   int64_t samples, channels, width;         /* width: channels that are read together */
   int64_t source_size[3], source_stride[4]; /* strides of sample, channel, depth, row */
   int64_t step_depth, step;                 /* the same step for rows and columns, 1 or 2 */
-  int64_t low[3], high;                     /* zeros before the first pixel, after the last column */
+  int64_t low[3], high;                     /* zeros before each axis, after the columns */
   int64_t size[3];                          /* of the output: depth, rows, columns */
 };
 
-/* How the work is cut; in which order a number is summed does not hang on it. */
+/* How the work is cut; in which order a number is summed does not depend on it. */
 struct cut {
   int64_t tall, bands;          /* rows of a segment, segments of a plane */
   int64_t segments, between;    /* of all planes; columns from one segment to the next */
@@ -112,8 +112,8 @@ static void pack_segments(const struct planes *c, const struct cut *k, const flo
 }
 
 /* Add the kernels of one block of channels to the sums of outputs [from, to). */
-static void add_block(const struct sparse *m, const struct cut *k, struct plane_tile t, int64_t block,
-                      int64_t from, int64_t to) {
+static void add_block(const struct sparse *m, const struct cut *k, struct plane_tile t,
+                      int64_t block, int64_t from, int64_t to) {
   const struct tiles *set = in_use;
   const int32_t *begin = m->split + block * m->step, *end = begin + m->step;
   const float *x = t.x;
@@ -136,7 +136,8 @@ static void unpack_sums(const struct planes *c, const struct cut *k, const float
                         int64_t output, int64_t segment, int64_t count, int relu) {
   for (int64_t s = 0; s < count; s++) {
     const int64_t plane = (segment + s) / k->bands, top = (segment + s) % k->bands * k->tall;
-    const int64_t image = (plane / c->size[0] * k->outputs + output) * c->size[0] + plane % c->size[0];
+    const int64_t sample = plane / c->size[0], d = plane % c->size[0];
+    const int64_t image = (sample * k->outputs + output) * c->size[0] + d;
     for (int64_t r = 0; r < smaller(k->tall, c->size[1] - top); r++) {
       const float *from = sums + r * k->ld + s * k->between;
       float *to = y + (image * c->size[1] + top + r) * c->size[2];
@@ -162,7 +163,8 @@ EXPORT int regrow_convolve_planes(const struct planes *c, const struct sparse *m
   for (int64_t task = 0; task < k.groups * k.parts; task++) {
     const int64_t from = smaller(task % k.parts * k.part, m->rows);
     const int64_t to = smaller(from + k.part, m->rows);
-    const int64_t segment = task / k.parts * k.group, count = smaller(k.group, k.segments - segment);
+    const int64_t segment = task / k.parts * k.group;
+    const int64_t count = smaller(k.group, k.segments - segment);
     float *scratch = memory + THREAD * size, *sums = scratch + scratch_size;
     for (int64_t o = from; o < to; o++)
       for (int64_t i = 0; i < output; i++) sums[(o - from) * output + i] = bias ? bias[o] : 0;
