@@ -48,7 +48,7 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
 
 def best(calls: Calls, least: int) -> dict[str, float]:
     timings = interleaved(calls, seconds=0, warmup=1, least=least, clock=time.thread_time)
-    return {name: 1e3 * min(timing.seconds) for name, timing in timings.items()}
+    return {name: round(1e3 * min(timing.seconds), 2) for name, timing in timings.items()}
 
 
 def other_csr(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
