@@ -26,7 +26,7 @@ def named(path):
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=named)
 def test_examples_run_and_show_what_they_say(path, tmp_path, monkeypatch):
-    if path.stem == "adapters":
+    if path.stem in ("adapters", "samples"):
         pytest.importorskip("lightning", reason="needs the extra regrow[lightning]")
         pytest.importorskip("transformers", reason="needs the extra regrow[transformers]")
     monkeypatch.chdir(tmp_path)

@@ -100,7 +100,7 @@ def test_lightning_trains_as_a_plain_loop_does(kind):
     assert module.log_of == plain.log_of
     assert len(module.log_of) == samples.steps(4) == 10 + 5 + 5 + 10
     torch.testing.assert_close(module.net.weight, plain.net.weight, rtol=0, atol=0)
-    assert run.callback_metrics["samples_kept"] == N
+    assert run.callback_metrics["samples/kept"] == N
     assert run.callback_metrics["validated"] == N  # evaluation sees all
     assert samples.progress == 1.0
 

@@ -269,6 +269,7 @@ def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(kind, tmp_path):
     assert shown.sparse is None and equal(shown.checkpoint(), whole)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile's own
 def test_a_compiled_network_is_looked_into():

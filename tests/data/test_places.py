@@ -2,6 +2,7 @@
 
 import pytest
 
+from regrow.data.download import Remote
 from regrow.data.places import Places
 from regrow.machine import cache_folder
 
@@ -59,3 +60,6 @@ def test_without_a_home_folder_the_data_is_still_found(roots, monkeypatch):
     with pytest.raises(OSError):
         cache_folder().mkdir(parents=True)
     assert str(Places("tea", "~x").folders[0]) == "~x/tea"
+    remote = Remote("https://nowhere.invalid/tea.csv", "0", "sha256")
+    with pytest.raises(OSError, match=r"no home folder to download leaves to.*XDG_CACHE_HOME"):
+        Places("coffee", download=True).fetch(remote, "leaves", "ask a grocer")

@@ -258,3 +258,19 @@ class TestSeededGenerator:
         assert int(printed[0]) != hash("fc1.weight")
         ours = sample(10**9, 5, seeded_generator(3, "fc1.weight", 7))
         assert [int(number) for number in printed[1:]] == ours.tolist()
+
+
+@pytest.mark.parametrize("size", [50, 40_000])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.99, 1.0])
+@pytest.mark.parametrize("masked", [False, True])
+def test_most_of_many_are_selected_by_what_is_left_out(size, share, masked):
+    """Looking for the smaller half changes nothing: counts, and which of equal scores go first."""
+    generator = torch.Generator().manual_seed(size)
+    scores = torch.randint(40, (size,), generator=generator).float()
+    allowed = torch.rand(size, generator=generator) < 0.8 if masked else None
+    everyone = torch.ones(size, dtype=torch.bool) if allowed is None else allowed
+    k = int(share * int(everyone.sum()))
+    for select, sign in ((top_k, -1), (bottom_k, 1)):
+        order = (sign * scores).masked_fill(~everyone, torch.inf).sort(stable=True).indices
+        expected = torch.zeros(size, dtype=torch.bool).index_fill_(0, order[:k], True)
+        assert select(scores, k, allowed).equal(expected)

@@ -338,7 +338,7 @@ def test_every_stratum_keeps_its_share(within):
     samples = Samples(N, Stratified("class", within), keep=0.5, strata={"class": CLASSES})
     samples.update(range(N), torch.arange(N).float())
     assert CLASSES[samples.kept].bincount().tolist() == [3, 2, 1]
-    assert samples.metrics()["samples_drift_class"] == 0
+    assert samples.metrics()["samples/drift/class"] == 0
 
 
 def test_strata_cover_all_samples_over_the_epochs():

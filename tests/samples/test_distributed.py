@@ -145,21 +145,43 @@ SCENARIOS = {
 }
 
 
-def main(folder):
+def main(folder, backend="gloo"):
     """What each rank does."""
     timeout = datetime.timedelta(seconds=LIMIT)
     store = dist.FileStore(str(folder / "store"), WORLD)
     rank = int(os.environ["RANK"])
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=WORLD, timeout=timeout)
+    if backend == "nccl":
+        torch.cuda.set_device(rank)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=WORLD, timeout=timeout)
     torch.set_num_threads(1)
     found = {}
     for name, scenario in SCENARIOS.items():
+        if backend == "nccl" and name in ("ddp", "fsdp"):  # their models are on the CPU
+            continue
         try:
             found[name] = scenario()
         except Exception:
             found[name] = {"failed": traceback.format_exc()}
     torch.save(found, folder / f"rank-{rank}")
     dist.destroy_process_group()
+
+
+def launch(folder, backend="gloo"):
+    """Start the ranks, and wait until they have said all they have to."""
+    root = str(Path(__file__).parents[2])
+    code = f"import sys; sys.path.insert(0, {root!r}); from pathlib import Path; "
+    code += "from tests.samples import test_distributed as t; "
+    code += f"t.main(Path({str(folder)!r}), {backend!r})"
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "RANK": str(r)})
+        for r in range(WORLD)
+    ]
+    try:
+        for rank in ranks:
+            rank.wait(LIMIT)
+    finally:
+        for rank in ranks:
+            rank.kill()
 
 
 @pytest.fixture(scope="session")
@@ -174,21 +196,7 @@ def found(tmp_path_factory):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
             (folder / "done").touch()  # a failure is not tried twice
-            root = str(Path(__file__).parents[2])
-            code = f"import sys; sys.path.insert(0, {root!r}); from pathlib import Path; "
-            code += (
-                f"from tests.samples import test_distributed as t; t.main(Path({str(folder)!r}))"
-            )
-            ranks = [
-                subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "RANK": str(r)})
-                for r in range(WORLD)
-            ]
-            try:
-                for rank in ranks:
-                    rank.wait(LIMIT)
-            finally:
-                for rank in ranks:
-                    rank.kill()
+            launch(folder)
     return [torch.load(folder / f"rank-{rank}", weights_only=True) for rank in range(WORLD)]
 
 
@@ -205,9 +213,7 @@ def same_state(one, other):
         assert one["scores"][name].equal(other["scores"][name])
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("name", CRITERIA)
-def test_two_ranks_choose_alike_and_share_out_evenly(found, name, how):
+def check_whole(found, name, how):
     one, other = both(found, f"whole {name} {how}")
     same_state(one["state"], other["state"])
     for a, b in zip(one["batches"], other["batches"], strict=True):
@@ -218,14 +224,24 @@ def test_two_ranks_choose_alike_and_share_out_evenly(found, name, how):
             assert [len(x) for x in a] == [len(x) for x in b]
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("name", CRITERIA)
-def test_what_one_rank_saved_in_mid_epoch_goes_on_on_both(found, name, how):
+def check_stopped(found, name, how):
     for whole, stopped in zip(
         both(found, f"whole {name} {how}"), both(found, f"stopped {name} {how}"), strict=True
     ):
         assert stopped["batches"] == whole["batches"]
         same_state(stopped["state"], whole["state"])
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("name", CRITERIA)
+def test_two_ranks_choose_alike_and_share_out_evenly(found, name, how):
+    check_whole(found, name, how)
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("name", CRITERIA)
+def test_what_one_rank_saved_in_mid_epoch_goes_on_on_both(found, name, how):
+    check_stopped(found, name, how)
 
 
 @pytest.mark.parametrize("name", CRITERIA)
@@ -260,6 +276,10 @@ def test_scores_of_wrapped_models_land_on_the_right_ids(found, wrapper):
 
 
 def test_ranks_may_have_other_numbers_of_batches_and_ask_alone(found):
+    check_lopsided(found)
+
+
+def check_lopsided(found):
     one, other = both(found, "lopsided")
     for name, values in one["scores"].items():
         assert str(values) == str(other["scores"][name])

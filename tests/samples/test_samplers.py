@@ -422,16 +422,16 @@ def test_a_table_tells_what_became_of_the_samples():
     samples = Samples(
         8, Hard(), keep=0.5, strata={"class": list("aaaabbbb")}, lengths=[1] * 4 + [2] * 4
     )
-    assert samples.metrics()["samples_never_seen"] == 8
-    assert samples.metrics()["samples_kept"] == 0  # asking chooses nothing
+    assert samples.metrics()["samples/never_seen"] == 8
+    assert samples.metrics()["samples/kept"] == 0  # asking chooses nothing
     samples.update(range(8), torch.arange(8).float())
     assert int(samples.kept.sum()) == 4
     told = samples.metrics()
-    assert told["samples_kept"] == 4
-    assert told["samples_kept_share"] == 0.5
-    assert told["samples_never_seen"] == 0
-    assert told["samples_loss"] == 3.5
-    assert told["samples_drift_class"] == told["samples_drift_length"] == 0.5
+    assert told["samples/kept"] == 4
+    assert told["samples/kept_share"] == 0.5
+    assert told["samples/never_seen"] == 0
+    assert told["samples/loss"] == 3.5
+    assert told["samples/drift/class"] == told["samples/drift/length"] == 0.5
     lines = samples.summary().splitlines()
     assert "class b" in lines[-1]
     assert lines[-1].split()[-6:] == ["4", "4", "1.000", "0", "1.00", "5.5000"]

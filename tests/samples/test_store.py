@@ -126,7 +126,7 @@ def test_an_id_twice_was_right_only_if_it_always_was():
 def test_no_samples_in_a_batch_is_no_mistake():
     samples = tiny()
     samples.update(torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-    assert samples.metrics()["samples_seen"] == 0
+    assert samples.metrics()["samples/seen"] == 0
 
 
 def test_losses_keep_no_graph():
@@ -202,7 +202,7 @@ def test_excluded_samples_are_never_kept_again():
     sampler = samples.sampler()
     kept = [sorted(sampler) for _ in range(6)]
     assert {tuple(k) for k in kept} == {(0,), (2,)}
-    assert samples.metrics()["samples_excluded"] == 2
+    assert samples.metrics()["samples/excluded"] == 2
     with pytest.raises(ValueError, match="no sample would be left"):
         samples.exclude(["a", "c"])
     with pytest.raises(ValueError, match="'x' is not known"):

@@ -100,6 +100,7 @@ def test_it_is_a_corpus_with_the_hours_that_were_asked_for(made):
     assert files == {u.id for u in corpus.utterances}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_several_processes_make_the_same(made, tmp_path):
     defects = Defects(noisy=0.3, wrong=0.3, copies=0.3)

@@ -240,6 +240,7 @@ def test_rivals_are_trained_by_the_same_trial(model, data, tmp_path):
     assert result["density"] == 1 and np.isfinite(result["loss"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_ranks_learn_what_one_learns_and_share_the_test(data, tmp_path):
     train = ["-m", "regrow", "segment", "train", str(data), "--device", "cpu", "--patch", "8", "8"]

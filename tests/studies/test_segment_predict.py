@@ -15,6 +15,7 @@ from regrow.cli import main as command_line
 from regrow.lab.run import Run
 from regrow.segmentation.normalise import Normalisation
 from regrow.segmentation.planning import Preparation
+from regrow.studies.segmentation.page import write_evaluation
 from regrow.studies.segmentation.predict import judge_folder, predict_cases, unmatched
 from regrow.studies.segmentation.segment import Segment
 from tests.segmentation.phantoms import phantom, save
@@ -248,6 +249,24 @@ def test_a_preprocessed_set_is_learnt_judged_and_shown(tmp_path, monkeypatch):
     assert {case: figures["front"]["dice"] for case, figures in found.items()} == {
         case: figures["front"]["dice"] for case, figures in wanted.items()
     }
+
+
+def test_names_are_no_formulas(data, tmp_path):
+    """Signs that matplotlib takes for a formula, which it cannot draw, cost the page."""
+    pytest.importorskip("matplotlib")
+    folder = shutil.copytree(data, tmp_path / "named")
+    listed = json.loads((folder / "dataset.json").read_text())
+    listed["labels"] = {"0": "background", "1": r"$\frac{$", "2": "<b>&"}
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part / "organ_0.nii.gz").rename(folder / part / r"$\frac{$.nii.gz")
+    files = {k: v.replace("organ_0", r"$\frac{$") for k, v in listed["training"][0].items()}
+    listed["training"][0] = files
+    (folder / "dataset.json").write_text(json.dumps(listed))
+    found, problems = judge_folder(folder / "labelsTr", folder)
+    assert not problems
+    write_evaluation(found, folder / "labelsTr", folder, tmp_path / "e.html")
+    html = (tmp_path / "e.html").read_text()
+    assert r"$\frac{$" in html and "<b>&" not in html
 
 
 def test_cases_without_prediction_and_files_of_no_case_are_told(data, tmp_path):

@@ -22,7 +22,7 @@ class SampleTraining(Callback):
 
     Args:
         samples: whose sampler the train loader has.
-        log: whether :meth:`Samples.metrics` are logged after every epoch.
+        log: whether ``Samples.metrics`` are logged after every epoch.
     """
 
     def __init__(self, samples: Samples, *, log: bool = True) -> None:

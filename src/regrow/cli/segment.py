@@ -97,7 +97,7 @@ def _sparse(
     import regrow  # noqa: PLC0415
     from regrow.segmentation import channel_links, feature_fusion  # noqa: PLC0415
 
-    if fusion == "dense" or fields.get("model", "e2enet") != "e2enet":
+    if fusion == "dense" or not fields.get("model", "e2enet").startswith("e2enet"):
         if density is not None:
             raise ValueError(f"density={density}: a dense network keeps all weights; leave it out")
         return fields | {"method": regrow.Dense()}

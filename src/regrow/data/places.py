@@ -106,4 +106,9 @@ class Places:
             raise FileNotFoundError(
                 f"{self.name}: {what} not found; looked in {looked}. To get it: {advice}"
             )
+        if cache_folder().parent == Path(os.devnull):
+            raise OSError(
+                f"{self.name}: there is no home folder to download {what} to: name a folder in the "
+                f"environment variable XDG_CACHE_HOME, or {advice}"
+            )
         return fetch(remote, cache_folder() / self.name, advice)

@@ -21,7 +21,6 @@ class Seen:
         watched: those whose writes are noticed.
 
     Attributes:
-        ids: of all sparse weights, as long as none is exchanged.
         sharded: whether they are (FSDP2).
 
     Example:
@@ -35,7 +34,7 @@ class Seen:
     def __init__(
         self, model: nn.Module, weights: Mapping[str, Tensor], watched: Sequence[Tensor]
     ) -> None:
-        self.ids = frozenset(map(id, weights.values()))
+        self._weights = list(weights.values())
         self._places: list[Place] = places(model, weights)
         self._watched = list(watched)
         self.sharded = any(hasattr(weight, "full_tensor") for weight in self._watched)
@@ -47,6 +46,11 @@ class Seen:
         # write in place *through* ``.data`` changes neither.
         parts = self._parts() if self.sharded else self._watched
         self._marks = [(part, part._version, part.data_ptr()) for part in parts]
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """Those of all sparse weights, as long as none is exchanged."""
+        return frozenset(map(id, self._weights))  # asked anew: a copy of this has copied weights
 
     # Asked at every step: loops without a call of Python, and no list or generator.
 

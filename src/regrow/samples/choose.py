@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from regrow.engine.selection import random_k
 from regrow.samples.known import Choice, Criterion, Known
+from regrow.samples.pick import drawn
 
 __all__ = ["choose", "up_to_length"]
 
@@ -36,7 +36,7 @@ def choose(criterion: Criterion, known: Known, k: int | None) -> Choice:
     if not bool(unseen.any()):
         return criterion(known, k)
     n = int(unseen.sum())
-    first = random_k(n if k is None else min(k, n), unseen, known.generator)
+    first = drawn(n if k is None else min(k, n), unseen, known.generator)
     seen = known.allowed & ~unseen
     left = None if k is None else k - int(first.sum())
     if left == 0 or not bool(seen.any()):

@@ -63,7 +63,7 @@ class Course:
     # ------------------------------------------------------------------ epochs
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next; see :meth:`Samples.set_epoch`."""
+        """Say which epoch comes next; see ``Samples.set_epoch``."""
         if check_integer(epoch, "epoch") < self.epoch:
             raise ValueError(
                 f"epoch={epoch}: epoch {self.epoch} has begun, and scores cannot go back; for "
@@ -132,7 +132,7 @@ class Course:
         how = self.store, self.available, self.epoch, self.selection
         selection, fields = self.chooser(*how)
         for name, values in fields.items():
-            self.store.extra[name][:] = values.numpy()
+            self.store.extra[name] = values.numpy()
         # Hosts may round sums in different ways.
         bits = from_first(np.packbits(selection.mask))
         selection.mask[:] = np.unpackbits(bits, count=len(self.ids))
@@ -159,7 +159,7 @@ class Course:
         return seeded_generator(self.chooser.seed, name, self.epoch)
 
     def weights(self, ids: Any) -> Tensor:
-        """Return what losses are multiplied with; see :meth:`Samples.weights`."""
+        """Return what losses are multiplied with; see ``Samples.weights``."""
         weights = self.current().weights
         device = ids.device if isinstance(ids, Tensor) else torch.device("cpu")
         if weights is None:
@@ -173,7 +173,7 @@ class Course:
     # ------------------------------------------------------------------ losses
 
     def update(self, ids: Any, losses: Tensor, correct: Tensor | None) -> None:
-        """Take in the losses of a batch; see :meth:`Samples.update`."""
+        """Take in the losses of a batch; see ``Samples.update``."""
         stamp = self.epoch if self._under_way else -1
         for arrived in self._arrivals.take(ids, losses, correct, stamp):
             self._take(arrived)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.engine.selection import bottom_k, random_k, top_k
+from regrow.engine.selection import bottom_k, top_k
 from regrow.samples.known import Choice, Criterion, Known
-from regrow.samples.rates import of
+from regrow.samples.pick import drawn, of
 
 __all__ = [
     "UCB",
@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+# Above what forgetting is counted to.
+_NEVER = 1 << 15
+
+
 @dataclass(frozen=True)
 class Random(Criterion):
     """Keep k samples at random, drawn anew in each selection, whatever was drawn before.
@@ -46,7 +50,7 @@ class Random(Criterion):
 
     def __call__(self, known: Known, k: int | None) -> Choice:
         """Choose k at random."""
-        return Choice(random_k(_count(k), known.allowed, known.generator))
+        return Choice(drawn(_count(k), known.allowed, known.generator))
 
 
 @dataclass(frozen=True)
@@ -162,9 +166,9 @@ class EpsilonGreedy(Criterion):
 
     def __call__(self, known: Known, k: int | None) -> Choice:
         """Choose the hardest and some at random."""
-        drawn = round(self.epsilon * _count(k))
-        hardest = top_k(known.loss, _count(k) - drawn, known.allowed)
-        return Choice(hardest | random_k(drawn, known.allowed & ~hardest, known.generator))
+        others = round(self.epsilon * _count(k))
+        hardest = top_k(known.loss, _count(k) - others, known.allowed)
+        return Choice(hardest | drawn(others, known.allowed & ~hardest, known.generator))
 
 
 @dataclass(frozen=True)
@@ -203,8 +207,8 @@ class SeTa(Criterion):
         first = known.round % (self.groups - wide + 1)
         below, up_to = (m * edge // self.groups for edge in (first, first + wide))
         inside = bottom_k(known.loss, max(up_to, below + k), known.allowed)
-        inside &= ~bottom_k(known.loss, below, known.allowed)
-        return Choice(random_k(k, inside, known.generator))
+        inside ^= bottom_k(known.loss, below, known.allowed)
+        return Choice(drawn(k, inside, known.generator))
 
 
 @dataclass(frozen=True)
@@ -224,9 +228,10 @@ class Forgetting(Criterion):
 
     def __call__(self, known: Known, k: int | None) -> Choice:
         """Choose the most often forgotten."""
-        times = known.kept["forgotten"] + 1e6 * (known.kept["learnt"] == 0)
         ties = known.loss.clamp(min=0)
-        return Choice(top_k(times.double() + ties / (1 + ties), _count(k), known.allowed))
+        times = ties.div_(ties + 1).add_(known.kept["forgotten"])
+        never = (known.kept["learnt"] == 0) & known.allowed
+        return Choice(top_k(times.add_(never, alpha=_NEVER), _count(k), known.allowed))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from regrow.engine.selection import top_k
 from regrow.samples.known import Choice, Criterion, Known
+from regrow.samples.pick import of
 
-__all__ = ["RootLoss", "capped", "of", "otsu", "spread"]
+__all__ = ["RootLoss", "capped", "otsu", "spread"]
 
 # Judged on Fashion-MNIST and digits with a fifth of the labels wrong; see docs/samples.md.
 _SEPARATE, _FEWEST, _MOST = 0.72, 0.03, 0.45
@@ -82,18 +83,6 @@ class RootLoss(Criterion):
         if apart > _SEPARATE and _FEWEST < above < _MOST:
             return known.allowed & (known.loss > threshold)
         return None
-
-
-def of(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the values where a mask is True; the values themselves if it is everywhere.
-
-    Example:
-        >>> of(torch.tensor([1.0, 2.0]), torch.tensor([False, True])).tolist()
-        [2.0]
-    """
-    # By numpy: torch would make an int64 index of all positions first.
-    chosen = mask.numpy()
-    return values if bool(chosen.all()) else torch.from_numpy(values.numpy()[chosen])
 
 
 def capped(worth: Tensor, k: int) -> Tensor:

@@ -18,7 +18,11 @@ Mask = npt.NDArray[np.bool_]
 
 
 def metrics(
-    store: Store, kept: Mask, excluded: int, strata: Mapping[str, Tensor]
+    store: Store,
+    kept: Mask,
+    excluded: int,
+    strata: Mapping[str, Tensor],
+    lengths: npt.NDArray[np.float64] | None = None,
 ) -> dict[str, float]:
     """Return numbers for a logger.
 
@@ -27,23 +31,33 @@ def metrics(
         kept: of this epoch, by position.
         excluded: how many are never kept again.
         strata: labels, by name.
+        lengths: of the samples.
 
     Returns:
-        ``samples_kept`` and ``samples_kept_share`` of this epoch; ``samples_seen`` and
-        ``samples_never_seen`` so far; ``samples_excluded``; ``samples_loss``, the mean of the
-        running averages of those seen; ``samples_drift_NAME`` of each kind of strata.
+        ``samples/kept`` and ``samples/kept_share`` of this epoch; ``samples/seen`` and
+        ``samples/never_seen`` so far; ``samples/excluded``; ``samples/loss``, the mean of the
+        running averages of those seen; ``samples/length`` and ``samples/length_share`` of what is
+        kept, where lengths are given; ``samples/drift/NAME`` of each kind of strata.
     """
     n, seen = len(kept), int(np.count_nonzero(store.seen))
     mean = float(store.average.sum(dtype=np.float64)) / max(seen, 1)
     return {
-        "samples_kept": float(kept.sum()),
-        "samples_kept_share": float(kept.mean()),
-        "samples_seen": float(seen),
-        "samples_never_seen": float(n - seen),
-        "samples_excluded": float(excluded),
-        "samples_loss": mean,
-        **{f"samples_drift_{name}": drift(kept, labels) for name, labels in strata.items()},
+        "samples/kept": float(kept.sum()),
+        "samples/kept_share": float(kept.mean()),
+        "samples/seen": float(seen),
+        "samples/never_seen": float(n - seen),
+        "samples/excluded": float(excluded),
+        "samples/loss": mean,
+        **_lengths(kept, lengths),
+        **{f"samples/drift/{name}": drift(kept, labels) for name, labels in strata.items()},
     }
+
+
+def _lengths(kept: Mask, lengths: npt.NDArray[np.float64] | None) -> dict[str, float]:
+    if lengths is None:
+        return {}
+    length, total = float(lengths[kept].sum()), float(lengths.sum())
+    return {"samples/length": length, "samples/length_share": length / total if total else 0.0}
 
 
 def drift(kept: Mask, labels: Tensor) -> float:

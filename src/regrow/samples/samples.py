@@ -55,7 +55,7 @@ class Samples:
         lengths: of each sample, such as seconds or frames.
         share_of: what ``keep`` is a share of: "samples", or their total "length" (hours).
         strata: by name a label for each sample, such as its class or speaker: for
-            :class:`Stratified`, and for reports. Lengths make strata "length".
+            ``Stratified``, and for reports. Lengths make strata "length".
         newest: the weight of the newest loss in the running average, in (0, 1].
         seed: of everything random.
 
@@ -78,7 +78,7 @@ class Samples:
         ...     for (x, y), ids in loader:
         ...         losses = torch.nn.functional.cross_entropy(model(x), y, reduction="none")
         ...         samples.update(ids, losses)  # then losses.mean().backward(), as ever
-        >>> len(loader), samples.metrics()["samples_never_seen"]
+        >>> len(loader), samples.metrics()["samples/never_seen"]
         (7, 0.0)
     """
 
@@ -158,7 +158,7 @@ class Samples:
                 longest, such as frames after padding. Batches then have similar lengths.
             buckets: lengths are sorted into so many; more: less padding, less variety.
             drop_last: leave out a last batch that is smaller.
-            rank: as for :meth:`sampler`.
+            rank: as for ``sampler``.
             ranks: likewise.
 
         Raises:
@@ -203,7 +203,7 @@ class Samples:
         Args:
             ids: of the samples, as the loader gave them, on any device.
             losses: one a sample, shape (n,), any floating dtype: finite.
-            correct: bool, shape (n,): whether each was answered right, for :class:`Forgetting`.
+            correct: bool, shape (n,): whether each was answered right, for ``Forgetting``.
 
         Raises:
             TypeError: ids or losses are of another type.
@@ -320,7 +320,8 @@ class Samples:
         course = self._course
         course.arrive()
         excluded = int(np.count_nonzero(~course.available))
-        return report.metrics(course.store, self._last(), excluded, course.chooser.strata)
+        strata, lengths = course.chooser.strata, self.lengths
+        return report.metrics(course.store, self._last(), excluded, strata, lengths)
 
     def summary(self) -> str:
         """Return a table: samples, kept, never seen, losses; a line a stratum; as of metrics."""

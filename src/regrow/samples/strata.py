@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.engine.selection import random_k
 from regrow.samples.criteria import Random
 from regrow.samples.known import Choice, Criterion, Known
-from regrow.samples.rates import of
+from regrow.samples.pick import drawn, of
 
 __all__ = ["Coverage", "InfoBatch", "Stratified", "at_random", "bins", "shared_out"]
 
@@ -154,8 +153,8 @@ class InfoBatch(Criterion):
             at_least = min(math.ceil(0.1 * n_low), round(k * n_low / m))
             keep_low = max(k - n_high, at_least)
             keep_high = k - keep_low
-        mask = high if keep_high == n_high else random_k(keep_high, high, known.generator)
-        mask = mask | random_k(keep_low, low, known.generator)
+        mask = high if keep_high == n_high else drawn(keep_high, high, known.generator)
+        mask = mask | drawn(keep_low, low, known.generator)
         weights = torch.ones(len(known)).masked_fill_(low, n_low / max(keep_low, 1))
         weights.masked_fill_(high, n_high / max(keep_high, 1))
         if self.normalise:

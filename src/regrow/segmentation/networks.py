@@ -45,8 +45,10 @@ class Network:
         """Build it; its first weights are drawn from torch's global generator.
 
         Raises:
-            ValueError: the model does not have these strides.
+            ValueError: the model is unknown, or does not have these strides.
         """
+        if self.model not in MODELS:
+            raise ValueError(f"model={self.model!r}: must be one of {', '.join(MODELS)}")
         shape = self.in_channels, self.num_classes, self.channels, self.strides
         levels = len(self.channels)
         if self.model == "monai-unet":

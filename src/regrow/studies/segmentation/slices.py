@@ -53,7 +53,7 @@ def slices(by_case: ByCase, predictions: Path, data: Path) -> Iterator[Section]:
     for axes, (word, (mean, name)) in zip(grid, chosen.items(), strict=True):
         image, truth, predicted, ratio = _slice(name, predictions, folder)
         _draw(axes, image, truth, predicted, ratio, sorted(folder.labels))
-        axes[0].set_ylabel(f"{word}: {name}\nDice {mean:.3f}", fontsize=8)
+        axes[0].set_ylabel(f"{word}: {name}\nDice {mean:.3f}", fontsize=8, parse_math=False)
     for axis, title in zip(grid[0], ("image", "truth", "prediction", "error"), strict=True):
         axis.set_title(title, fontsize=9)
     names = [name for value, name in sorted(folder.labels.items()) if value]
@@ -71,7 +71,10 @@ def _legend(figure: Figure, names: Sequence[str]) -> None:
     colours = {name: _colour(i) for i, name in enumerate(names)}
     colours |= {f"error: {name}": colour for name, colour in _ERRORS.items()}
     named = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]
-    figure.legend(handles=named, loc="outside lower center", ncols=min(len(named), 4), fontsize=8)
+    columns = min(len(named), 4)
+    legend = figure.legend(handles=named, loc="outside lower center", ncols=columns, fontsize=8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name is no formula, whatever its signs
 
 
 def _slice(

@@ -1,0 +1,159 @@
+"""What choosing samples costs: of a training step, and of an epoch of ten million ids.
+
+    python benchmarks/samples.py --json results/samples/overhead.json
+
+A step is timed with and without ``samples.update``, in turn. An epoch is the choice, the order and
+the first batch, in seconds of the processor (one thread) and in memory: the highest resident size
+of a process of its own, less what it had before. Losses are drawn from an exponential distribution.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from regrow import samples as rs
+
+CRITERIA = {
+    type(criterion).__name__: criterion
+    for criterion in (
+        *(rs.RootLoss(), rs.Cyclic(), rs.Random(), rs.Hard(), rs.Easy(), rs.EasyToHard(), rs.UCB()),
+        *(rs.EpsilonGreedy(), rs.SeTa(), rs.Forgetting(), rs.Coverage(), rs.InfoBatch()),
+    )
+}
+MODELS = {
+    "perceptron 784-128-64-10": lambda: nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 128),
+        nn.ReLU(),
+        nn.Linear(128, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    ),
+    "convolutional 16-32": lambda: nn.Sequential(
+        *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(32 * 49, 64), nn.ReLU(), nn.Linear(64, 10)),
+    ),
+}
+
+
+def resident() -> float:
+    """Return this process's memory in MB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+def epoch(name: str, n: int, keep: float) -> dict[str, float]:
+    """Measure the third epoch of a criterion, in this process."""
+    torch.set_num_threads(1)
+    torch.rand(100_000).kthvalue(3), torch.rand(10).sort()
+    before, highest, ended = resident(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.002):
+            highest[0] = max(highest[0], resident())
+
+    threading.Thread(target=watch, daemon=True).start()
+    samples = rs.Samples(n, CRITERIA[name], keep=keep, epochs=4)
+    sampler, rng, seconds = samples.sampler(), np.random.default_rng(0), []
+    for start in range(0, n, 1 << 17):
+        ids = np.arange(start, min(start + (1 << 17), n))
+        samples.update(ids, torch.from_numpy(rng.standard_exponential(len(ids), dtype=np.float32)))
+    for _ in range(3):
+        began = time.thread_time()
+        next(iter(sampler))
+        seconds.append(time.thread_time() - began)
+        sampler.set_epoch(samples.epoch + 1)
+    ended.set()
+    return {"seconds": max(seconds[1:]), "megabytes": highest[0] - before}
+
+
+def steps(batch: int, repeats: int, device: str) -> list[dict[str, object]]:
+    """Time steps of small models with and without an update."""
+    x, y = torch.randn(batch, 1, 28, 28, device=device), torch.randint(10, (batch,), device=device)
+    samples = rs.Samples(1_000_000, keep=0.7)
+    next(iter(samples.sampler()))
+    ids = torch.randperm(1_000_000)[:batch]
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, update: bool) -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        losses = functional.cross_entropy(model(x), y, reduction="none")
+        if update:
+            samples.update(ids, losses)
+        optimizer.zero_grad()
+        losses.mean().backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    rows = []
+    for name, make in MODELS.items():
+        model = make().to(device)
+        how = model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        times = [(step(*how, False), step(*how, True)) for _ in range(repeats)]
+        alone = statistics.median(a for a, _ in times)
+        more = statistics.median(b - a for a, b in times)
+        host = statistics.median(_seconds(samples, ids) for _ in range(repeats))
+        rows.append(
+            {"model": name, "step_ms": 1e3 * alone, "more_ms": 1e3 * more}
+            | {"update_us": 1e6 * host, "update_share": host / alone}
+        )
+    return rows
+
+
+def _seconds(samples: rs.Samples, ids: torch.Tensor) -> float:
+    losses = torch.rand(len(ids))
+    began = time.perf_counter()
+    samples.update(ids, losses)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Print, and write if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, default=10_000_000)
+    parser.add_argument("--keep", type=float, default=0.7)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--epoch", help="measure one criterion and print JSON")
+    args = parser.parse_args()
+    if args.epoch:
+        print(json.dumps(epoch(args.epoch, args.n, args.keep)))
+        return
+    torch.set_num_threads(1)
+    rows = steps(args.batch, args.repeats, args.device)
+    for row in rows:
+        print({k: v if isinstance(v, str) else round(v, 4) for k, v in row.items()})
+    epochs = {}
+    for name in CRITERIA:
+        command = [sys.executable, __file__, "--epoch", name, "--n", str(args.n)]
+        command += ["--keep", str(args.keep)]
+        epochs[name] = json.loads(subprocess.check_output(command))
+        print(f"{name:14} {epochs[name]['seconds']:.2f} s {epochs[name]['megabytes']:.0f} MB")
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        machine = torch.cuda.get_device_name() if args.device == "cuda" else platform.processor()
+        found = {"n": args.n, "keep": args.keep, "batch": args.batch, "machine": machine}
+        found |= {"torch": torch.__version__, "steps": rows, "epochs": epochs}
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
