@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regrow.execution.csr import memory
 from regrow.execution.csr.compressed import Compressed
-from regrow.execution.csr.geometry import Pass, Planes
+from regrow.execution.csr.geometry import Pass
 from regrow.execution.csr.native import Matrix, library
 
 __all__ = [
