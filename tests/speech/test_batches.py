@@ -44,7 +44,7 @@ def made(n=20, chosen=None, **options):
     labels = torch.randint(1, 5, (n, 3), generator=draw)
     label_lengths = torch.randint(1, 4, (n,), generator=draw)
     options = {"batch": 4, "seed": 3, "chosen": chosen or All(n)} | options
-    return UtteranceBatches(Features(frames, many), labels, label_lengths, **options)
+    return UtteranceBatches(Features.of((frames, many)), labels, label_lengths, **options)
 
 
 def test_an_epoch_has_every_utterance_with_its_frames_and_labels():
@@ -125,3 +125,32 @@ def test_losses_are_remembered_by_utterance():
     other = All(6)
     other.load_state_dict(memory.state_dict())
     assert other.seen.equal(memory.seen) and memory.weights(torch.tensor([0])) is None
+
+
+def test_a_speed_is_drawn_for_each_utterance_and_epoch_unless_it_is_too_short():
+    whole = made()
+    half = whole.features.lengths // 2  # as if played twice as fast
+    frames = torch.ones(int(half.sum()), 80).half()
+    both = made(others=[Features.of((frames, half))])
+    fits = (half + 3) // 4 >= whole.needed
+    assert fits.any() and not fits.all()
+    drawn = torch.zeros(20, dtype=torch.int64)
+    for epoch in range(12):
+        seconds = 0
+        for batch in both.epoch(epoch):
+            lengths = batch.inputs[1]
+            seconds += 0.01 * int(lengths.sum())
+            fast = lengths == half[batch.ids]
+            assert ((lengths == whole.features.lengths[batch.ids]) | fast).all()
+            assert (batch.inputs[0][fast][:, 0] == 1).all()
+            drawn[batch.ids] += fast
+        assert both.told.hours == pytest.approx(seconds / 3600)
+    assert (drawn[~fits] == 0).all() and (drawn[fits] > 0).all() and (drawn[fits] < 12).all()
+    orders = [[b.ids.tolist() for b in both.epoch(5)] for _ in range(2)]
+    assert orders[0] == orders[1]
+
+
+def test_one_speed_is_as_none():
+    one, other = made(), made(others=())
+    for a, b in zip(one.epoch(1), other.epoch(1), strict=True):
+        assert a.ids.equal(b.ids) and a.inputs[0].equal(b.inputs[0])

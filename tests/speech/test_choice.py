@@ -22,7 +22,13 @@ def learnt(n=400):
     labels = torch.randint(2, 40, (n,), generator=draw)
     lengths = labels * 12 + torch.randint(0, 9, (n,), generator=draw)
     none = torch.zeros(0, 80)
-    return Learnt((None,) * n, Features(none, lengths), ("",) * n, torch.zeros(n, 40), labels)
+    return Learnt(
+        (None,) * n,
+        Features.of((none, lengths)),
+        ("",) * n,
+        labels=torch.zeros(n, 40),
+        label_lengths=labels,
+    )
 
 
 def mean_length_kept(score):

@@ -94,7 +94,7 @@ def test_features_come_from_the_cache_until_a_file_changes(corpus, recording, mo
     assert sorted(calls) == sorted(u.id for u in corpus.utterances)
     calls.clear()
     again, second = make_features(corpus)
-    assert not calls and again == rest and second.frames.equal(first.frames)
+    assert not calls and again == rest and second.blocks[0].equal(first.blocks[0])
     recording("3.wav", 0.9)
     _, third = make_features(corpus)
     assert calls == ["u3"]  # its shard only
@@ -114,7 +114,7 @@ def test_two_processes_share_one_cache(corpus, tmp_path):
         from regrow.speech.features import make_features
         place = Path({str(tmp_path)!r})
         corpus = Corpus(tuple(Utterance(f"u{{i}}", place / f"{{i}}.wav") for i in range(4)))
-        print(float(make_features(corpus)[1].frames.double().abs().sum()))
+        print(float(make_features(corpus)[1].blocks[0].double().abs().sum()))
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -126,8 +126,52 @@ def test_two_processes_share_one_cache(corpus, tmp_path):
 def test_gathered_utterances_are_padded_with_zeros():
     lengths = torch.tensor([3, 5, 2])
     frames = torch.arange(1.0, 11.0)[:, None].repeat(1, 80).half()
-    features = Features(frames, lengths)
+    features = Features.of((frames, lengths))
     found, n = features.padded(torch.tensor([2, 0]))
     assert n.tolist() == [2, 3]
     assert found[..., 0].tolist() == [[9, 10, 0], [1, 2, 3]]
     assert features.seconds == pytest.approx(0.1)
+
+
+def test_joined_features_are_those_of_the_parts_wherever_they_lie():
+    draw = torch.Generator().manual_seed(0)
+    parts = []
+    for many in ([3, 1], [2], [4, 5, 1]):
+        frames = torch.randn(sum(many), 80, generator=draw).half()
+        parts.append(Features.of((frames, torch.tensor(many))))
+    whole = Features.joined([parts[0], Features.joined(parts[1:])])
+    each = [part[i] for part in parts for i in range(len(part))]
+    assert len(whole) == 6 and whole.frames == 16
+    assert all(whole[i].equal(one) for i, one in enumerate(each))
+    assert {id(block) for part in parts for block in part.blocks} == set(map(id, whole.blocks))
+    some = whole.only(torch.tensor([True, False, True, False, True, True]))
+    assert [some[i].equal(each[j]) for i, j in enumerate((0, 2, 4, 5))] == [True] * 4
+    found, lengths = some.padded(torch.tensor([2, 0]))
+    assert lengths.tolist() == [5, 3] and found[1, 3:].abs().max() == 0
+    assert found[1, :3].equal(each[0].float())
+
+
+def test_features_of_many_shards_are_mapped_not_copied(corpus, monkeypatch):
+    monkeypatch.setattr(room, "_SHARD", 3)
+    whole = [one for one, _ in [make_features(corpus)[1].padded(torch.arange(4))]]
+    _, again = make_features(corpus)
+    assert len(again.blocks) == 3 and len(again) == 4
+    assert again.padded(torch.arange(4))[0].equal(whole[0])
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.1])
+def test_speed_changes_length_and_pitch_alike(speed, recording):
+    tone = room.read_audio(Utterance("t", recording("t.wav", 1.0, hertz=500.0)))
+    played = room.at_speed(tone, speed)
+    assert len(played) == pytest.approx(16_000 / speed, abs=1)
+    heard = np.abs(np.fft.rfft(played)).argmax() * 16_000 / len(played)
+    assert heard == pytest.approx(500 * speed, abs=1.5)
+
+
+def test_each_speed_is_kept_by_itself_and_the_first_as_ever(corpus):
+    (_, usual), (_, fast) = make_features(corpus), make_features(corpus, speed=1.1)
+    assert len(fast) == len(usual) and (fast.lengths < usual.lengths).all()
+    assert make_features(corpus)[1].lengths.equal(usual.lengths)
+    utterance = corpus.without(make_features(corpus)[0].left_out).utterances[2]
+    wanted = room.normalised(room.at_speed(room.read_audio(utterance), 1.1)).half()
+    torch.testing.assert_close(fast[2], wanted, atol=2e-3, rtol=0)

@@ -116,3 +116,17 @@ def test_hashes_are_even_and_differ():
 def test_what_is_out_of_range_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TimePruning(**wrong)
+
+
+@given(utterances, st.floats(0.05, 1.0), st.integers(1, 12), st.sampled_from(["random", "loud"]))
+def test_frames_that_may_stay_are_known_before(made, keep, chunk, by):
+    """So no device is waited for: only zeros are more, and no step."""
+    frames, lengths = batch([n for n, _ in made])
+    needed, ids = torch.tensor([m for _, m in made]), torch.arange(len(made))
+    pruning = TimePruning(keep, chunk, by)
+    left, counts = pruning(frames, lengths, needed, ids)
+    at_most = pruning.frames_kept(lengths, needed)
+    assert (counts <= at_most).all() and steps_of(counts).equal(steps_of(at_most))
+    more, same = pruning(frames, lengths, needed, ids, most=int(at_most.max()))
+    assert same.equal(counts) and more[:, : left.shape[1]].equal(left)
+    assert more[:, left.shape[1] :].abs().sum() == 0

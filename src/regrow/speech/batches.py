@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from regrow.engine.ranks import rank_and_ranks
 from regrow.engine.selection import seeded_generator
 from regrow.speech.conformer import steps_of
 from regrow.speech.ctc import needed_steps
-from regrow.speech.features import HOP, Features
+from regrow.speech.features import HOP, Features, sent
 from regrow.speech.granularity import TimePruning
 from regrow.training.batch import Batch, Memory
 
@@ -164,7 +164,7 @@ class UtteranceBatches:
     follows from seed and epoch.
 
     Args:
-        features: of all utterances; gathered where they lie.
+        features: of all utterances.
         labels: int64, shape (utterances, longest), filled up with 0.
         label_lengths: int64, shape (utterances,).
         batch: utterances in a batch, on average, over all ranks.
@@ -175,6 +175,8 @@ class UtteranceBatches:
         device: where batches are wanted.
         rank: which process this is.
         ranks: how many train together.
+        others: features of the same utterances at other speeds: in every epoch one is drawn for
+            each, the first among them.
 
     Attributes:
         told: what the last epoch had.
@@ -194,13 +196,18 @@ class UtteranceBatches:
         device: torch.device | str = "cpu",
         rank: int = 0,
         ranks: int = 1,
+        others: Sequence[Features] = (),
     ) -> None:
-        self.features, self.labels, self.label_lengths = features, labels, label_lengths
+        self.features, self.label_lengths = features, label_lengths
         self.batch, self.seed, self.chosen, self.pruning = batch, seed, chosen, pruning
         self.labelled, self.device = labelled, torch.device(device)
         self.rank, self.ranks = rank, ranks
         self.needed = needed_steps(labels, label_lengths)
         self.told: Told | None = None
+        # All that is gathered lies where batches are wanted: a GPU is never waited for.
+        self.labels = labels.to(self.device)
+        self._frames = Features.joined([features, *others]).to(self.device)
+        self._rows = _rows([features, *others], self.needed)
 
     def __len__(self) -> int:
         return self._number(len(self.features))
@@ -217,32 +224,54 @@ class UtteranceBatches:
         """Yield this rank's batches of an epoch, on the device."""
         began = time.perf_counter()
         ids = self.chosen.chosen(number)
+        rows = self._drawn_rows(number)
         draw = seeded_generator(self.seed, "utterances", number)
         wanted = self._number(self.chosen.count(number))
-        batches = grouped(ids, self.features.lengths[ids], wanted, draw, self.ranks)
+        batches = grouped(ids, self._frames.lengths[rows[ids]], wanted, draw, self.ranks)
         key = int(torch.randint(2**62, (), generator=draw))
-        hours = self._hours(ids)
+        hours = self._hours(ids, rows[ids])
         whole = self.features.seconds / 3600
         for batch in batches:
-            yield self._made(batch[self.rank :: self.ranks], key)
+            own = batch[self.rank :: self.ranks]
+            yield self._made(own, rows[own], key)
             self.told = Told(ids, hours, whole, time.perf_counter() - began)
         self.chosen.finish()
 
-    def _made(self, ids: Tensor, key: int) -> Batch:
-        frames, lengths = self.features.padded(ids, self.device)
-        label_lengths = self.label_lengths[ids]
-        labels = self.labels[ids, : int(label_lengths.max())].to(self.device)
-        label_lengths = label_lengths.to(self.device)
-        if self.pruning is not None:
-            needed, numbers = self.needed[ids].to(self.device), ids.to(self.device)
-            frames, lengths = self.pruning(frames, lengths, needed, numbers, key)
-        inputs = (frames, lengths, labels) if self.labelled else (frames, lengths)
-        return Batch(inputs, (labels, label_lengths), ids)
+    def _drawn_rows(self, number: int) -> Tensor:
+        """Draw the speed of each utterance in an epoch: where its frames are."""
+        speeds, n = self._rows.shape
+        draw = seeded_generator(self.seed, "speeds", number)
+        which = torch.randint(speeds, (n,), generator=draw)
+        return self._rows[which, torch.arange(n)]
 
-    def _hours(self, ids: Tensor) -> float:
-        """Return how much audio an epoch of these utterances has, in steps that stay."""
-        frames = self.features.lengths[ids]
-        if self.pruning is None:
-            return float(frames.sum()) * HOP / 3600
-        kept = self.pruning.steps_kept(steps_of(frames, self.pruning.stride), self.needed[ids])
-        return float(torch.minimum(kept * self.pruning.stride, frames).sum()) * HOP / 3600
+    def _made(self, ids: Tensor, rows: Tensor, key: int) -> Batch:
+        frames, lengths = self._frames.padded(rows, self.device)
+        numbers, label_lengths = sent(ids, self.device), self.label_lengths[ids]
+        labels = self.labels[numbers, : int(label_lengths.max())]
+        label_lengths = sent(label_lengths, self.device)
+        if self.pruning is not None:
+            needed = self.needed[ids]
+            most = int(self.pruning.frames_kept(self._frames.lengths[rows], needed).max())
+            needed = sent(needed, self.device)
+            frames, lengths = self.pruning(frames, lengths, needed, numbers, key, most)
+        inputs = (frames, lengths, labels) if self.labelled else (frames, lengths)
+        return Batch(inputs, (labels, label_lengths), numbers)
+
+    def _hours(self, ids: Tensor, rows: Tensor) -> float:
+        """Return how much audio an epoch of these utterances has, in frames that stay."""
+        frames = self._frames.lengths[rows]
+        if self.pruning is not None:
+            frames = self.pruning.frames_kept(frames, self.needed[ids])
+        return float(frames.sum()) * HOP / 3600
+
+
+def _rows(versions: Sequence[Features], needed: Tensor) -> Tensor:
+    """Return the places of utterances at each speed among the features of all speeds.
+
+    Where one is too short at a speed to be aligned with its labels, the first takes its place.
+    """
+    n = len(needed)
+    own = torch.arange(n)
+    fits = (steps_of(one.lengths) >= needed for one in versions[1:])
+    places = (torch.where(fit, own + n * v, own) for v, fit in enumerate(fits, 1))
+    return torch.stack([own, *places])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -32,11 +32,13 @@ class Part:
         utterances: which.
         features: of each.
         texts: of each, normalised.
+        others: features of the same at other speeds.
     """
 
     utterances: tuple[Utterance, ...]
     features: Features
     texts: tuple[str, ...]
+    others: tuple[Features, ...] = ()
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -48,11 +50,11 @@ class Part:
             mask: bool, shape (utterances,), True = kept.
         """
         kept = mask.tolist()
-        frames = torch.repeat_interleave(mask, self.features.lengths)
-        rest = Features(self.features.frames[frames], self.features.lengths[mask])
         both = zip(self.utterances, self.texts, kept, strict=True)
         pairs = [(utterance, text) for utterance, text, keep in both if keep]
-        return Part(tuple(u for u, _ in pairs), rest, tuple(t for _, t in pairs))
+        others = tuple(other.only(mask) for other in self.others)
+        utterances, texts = tuple(u for u, _ in pairs), tuple(t for _, t in pairs)
+        return Part(utterances, self.features.only(mask), texts, others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +66,8 @@ class Learnt(Part):
         label_lengths: int64, shape (utterances,).
     """
 
-    labels: Tensor
-    label_lengths: Tensor
+    labels: Tensor = field(kw_only=True)
+    label_lengths: Tensor = field(kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +96,7 @@ def open_speech(
     units: str = "characters",
     unit_count: int = 500,
     watched: int = 0,
+    speeds: Sequence[float] = (),
     longest: float = 35.0,
     stride: int = STRIDE,
     seed: int = 0,
@@ -112,6 +115,7 @@ def open_speech(
         units: "characters", "words" or "pieces", made from the transcripts that are learnt.
         unit_count: of words or pieces at most.
         watched: utterances set apart from those to learn from; a tenth of them at most.
+        speeds: other than 1, at which they are learnt from, too.
         longest: utterance that is learnt from, in seconds.
         stride: frames of a step of the recogniser.
         seed: of which are set apart.
@@ -124,7 +128,7 @@ def open_speech(
     """
     parts, left = [], []
     for path in corpora:
-        part, out = open_part(path, device=device, workers=workers)
+        part, out = open_part(path, speeds=speeds, device=device, workers=workers)
         parts.append(_named(part, path) if len(corpora) > 1 else part)
         left += out
     whole = _joined(parts)
@@ -143,23 +147,32 @@ def open_speech(
 
 
 def open_part(
-    path: Path, *, device: torch.device | str = "cpu", workers: int = 2
+    path: Path,
+    *,
+    speeds: Sequence[float] = (),
+    device: torch.device | str = "cpu",
+    workers: int = 2,
 ) -> tuple[Part, list[LeftOut]]:
     """Read a corpus with its features; what cannot be used is left out, and warned of.
 
     Args:
         path: of the corpus.
+        speeds: other than 1, for which features are computed, too.
         device: where features are computed.
         workers: threads that read audio.
 
     Returns:
         What can be used, and what not.
     """
-    return usable(open_corpus(path), device=device, workers=workers)
+    return usable(open_corpus(path), speeds=speeds, device=device, workers=workers)
 
 
 def usable(
-    corpus: Corpus, *, device: torch.device | str = "cpu", workers: int = 2
+    corpus: Corpus,
+    *,
+    speeds: Sequence[float] = (),
+    device: torch.device | str = "cpu",
+    workers: int = 2,
 ) -> tuple[Part, list[LeftOut]]:
     """Compute the features of a corpus; see :func:`open_part`.
 
@@ -179,7 +192,16 @@ def usable(
     for one in rest.left_out:
         logger.warning("left out: %s", one)
     said = tuple(texts[u.id] for u in rest.utterances)
-    return Part(rest.utterances, features, said), list(rest.left_out)
+    left = list(rest.left_out)
+    others = []
+    for speed in speeds:
+        again, other = make_features(
+            Corpus(rest.utterances), speed=speed, device=device, workers=workers
+        )
+        if again.left_out:  # it could be read before
+            raise ValueError(f"a file was changed while it was read: {again.left_out[0]}")
+        others.append(other)
+    return Part(rest.utterances, features, said, tuple(others)), left
 
 
 def labelled(
@@ -222,7 +244,8 @@ def labelled(
     rest = part.only(kept)
     lengths = lengths[kept]
     labels = labels[kept][:, : int(lengths.max())]
-    return Learnt(rest.utterances, rest.features, rest.texts, labels, lengths), left
+    whole = rest.utterances, rest.features, rest.texts, rest.others
+    return Learnt(*whole, labels=labels, label_lengths=lengths), left
 
 
 def _named(part: Part, path: Path) -> Part:
@@ -234,12 +257,11 @@ def _named(part: Part, path: Path) -> Part:
 def _joined(parts: Sequence[Part]) -> Part:
     if len(parts) == 1:
         return parts[0]
-    frames = torch.cat([part.features.frames for part in parts])
-    lengths = torch.cat([part.features.lengths for part in parts])
     return Part(
         tuple(u for part in parts for u in part.utterances),
-        Features(frames, lengths),
+        Features.joined([part.features for part in parts]),
         tuple(t for part in parts for t in part.texts),
+        tuple(map(Features.joined, zip(*(part.others for part in parts), strict=True))),
     )
 
 

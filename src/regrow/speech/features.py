@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from regrow.data.kept import Arrays, kept
-from regrow.speech.audio import RATE, read_audio
+from regrow.speech.audio import RATE, read_audio, resample
 from regrow.speech.utterances import Corpus, LeftOut, Utterance
 
 __all__ = [
@@ -23,11 +27,13 @@ __all__ = [
     "HOP",
     "MELS",
     "Features",
+    "at_speed",
     "frames_in",
     "log_mel",
     "make_features",
     "mel_filters",
     "normalised",
+    "sent",
     "standardise",
 ]
 
@@ -134,57 +140,115 @@ def normalised(samples: npt.NDArray[np.float32], device: torch.device | str = "c
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Frames of many utterances, one after the other.
+    """Frames of many utterances.
 
     Args:
-        frames: float16, shape (all frames, mels); may be mapped from files.
+        blocks: float16, shape (frames, mels) each: on a CPU mapped from files, on a GPU one.
+        starts: int64, shape (utterances,): each one's first frame, counted through all blocks; none
+            lies in two blocks.
         lengths: int64, shape (utterances,): frames of each.
     """
 
-    frames: Tensor
+    blocks: tuple[Tensor, ...]
+    starts: Tensor
     lengths: Tensor
 
-    @functools.cached_property
-    def starts(self) -> Tensor:
-        """Where each utterance's frames begin."""
-        return self.lengths.cumsum(0) - self.lengths
+    @classmethod
+    def of(cls, *parts: tuple[Tensor, Tensor]) -> Features:
+        """Make them of blocks whose utterances follow each other: frames, and their lengths.
+
+        Example:
+            >>> found = Features.of((torch.zeros(5, 80), torch.tensor([3, 2])))
+            >>> found.starts.tolist(), found[1].shape
+            ([0, 3], torch.Size([2, 80]))
+        """
+        lengths = torch.cat([own for _, own in parts])
+        return cls(tuple(frames for frames, _ in parts), lengths.cumsum(0) - lengths, lengths)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Features]) -> Features:
+        """Put utterances one after the other; no frame is copied."""
+        before = itertools.accumulate((part.frames for part in parts), initial=0)
+        starts = torch.cat([part.starts + n for part, n in zip(parts, before, strict=False)])
+        blocks = tuple(block for part in parts for block in part.blocks)
+        return cls(blocks, starts, torch.cat([part.lengths for part in parts]))
+
+    def only(self, mask: Tensor) -> Features:
+        """Return some of the utterances, mask: bool, shape (utterances,); no frame is copied."""
+        return Features(self.blocks, self.starts[mask], self.lengths[mask])
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     @property
+    def frames(self) -> int:
+        """How many frames the blocks have."""
+        return sum(map(len, self.blocks))
+
+    @property
     def seconds(self) -> float:
-        """How long all of it lasts."""
+        """How long all utterances last."""
         return float(self.lengths.sum()) * HOP
 
     def __getitem__(self, index: int) -> Tensor:
-        start = int(self.starts[index])
-        return self.frames[start : start + int(self.lengths[index])]
+        start, length = int(self.starts[index]), int(self.lengths[index])
+        block = bisect.bisect_right(self._edges, start) - 1
+        return self.blocks[block][start - self._edges[block] :][:length]
+
+    @functools.cached_property
+    def _edges(self) -> list[int]:
+        """Where blocks begin."""
+        return [0, *itertools.accumulate(map(len, self.blocks[:-1]))]
 
     def to(self, device: torch.device) -> Features:
-        """Move the frames to a device."""
-        return Features(self.frames.to(device), self.lengths)
+        """Put the frames on a device, as one block; on a CPU they stay where they are."""
+        if device.type == "cpu":
+            return self
+        whole = torch.empty(
+            self.frames, self.blocks[0].shape[1], dtype=torch.float16, device=device
+        )
+        for edge, block in zip(self._edges, self.blocks, strict=True):
+            whole[edge : edge + len(block)] = block
+        return Features((whole,), self.starts, self.lengths)
+
+    @functools.cached_property
+    def _starts_at_frames(self) -> Tensor:
+        return self.starts.to(self.blocks[0].device)
 
     def padded(self, ids: Tensor, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Gather utterances as float32, shape (n, most frames, mels), and their lengths.
 
-        Frames lie at their own device while they are gathered; what is beyond an end is 0.
+        What is beyond an end is 0. Frames that are on a GPU stay there, and it is not waited for.
 
         Args:
-            ids: int64, shape (n,): which.
+            ids: int64, shape (n,), on the CPU: which.
             device: where both are wanted.
         """
-        lengths = self.lengths[ids]
-        at = self.frames.device
-        time = torch.arange(int(lengths.max()), device=at)
-        place = self.starts[ids].to(at)[:, None] + time
+        own, at = self.lengths[ids], self.blocks[0].device
+        lengths = sent(own, torch.device(device))
+        if at.type == "cpu":
+            rows = [self[i] for i in ids.tolist()]
+            return pad_sequence(rows, batch_first=True).float().to(device), lengths
+        time = torch.arange(int(own.max()), device=at)
+        place = self._starts_at_frames[sent(ids, at)][:, None] + time
         inside = time < lengths.to(at)[:, None]
-        found = self.frames[torch.where(inside, place, 0)].float() * inside[..., None]
-        return found.to(device), lengths.to(device)
+        found = self.blocks[0][torch.where(inside, place, 0)].float() * inside[..., None]
+        return found.to(device), lengths
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a small tensor to a device without waiting for what that is doing."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def make_features(
-    corpus: Corpus, *, device: torch.device | str = "cpu", workers: int = 2
+    corpus: Corpus,
+    *,
+    speed: float = 1.0,
+    device: torch.device | str = "cpu",
+    workers: int = 2,
 ) -> tuple[Corpus, Features]:
     """Compute the frames of a corpus, or take them from the cache.
 
@@ -193,6 +257,7 @@ def make_features(
 
     Args:
         corpus: whose audio is read.
+        speed: at which it is played, by resampling: above 1 it is shorter and higher.
         device: where frames are computed.
         workers: threads that read audio.
 
@@ -207,8 +272,8 @@ def make_features(
     made = [
         kept(
             "speech",
-            ["log-mel", 1, RATE, MELS, *map(_source, shard)],
-            functools.partial(_frames_of, shard, device, workers),
+            ["log-mel", 1, RATE, MELS, *([] if speed == 1 else [speed]), *map(_source, shard)],
+            functools.partial(_frames_of, shard, speed, device, workers),
             folder="features",
             alone=True,
         )
@@ -223,9 +288,8 @@ def make_features(
     rest = corpus.without(left)
     if not rest.utterances:
         raise ValueError(f"not one of {len(corpus)} utterances can be used; the first: {left[0]}")
-    lengths = np.concatenate([arrays["lengths"] for arrays in made])
-    frames = np.concatenate([arrays["frames"] for arrays in made])
-    return rest, Features(torch.from_numpy(frames), torch.from_numpy(lengths[lengths > 0]))
+    blocks = [(torch.from_numpy(arrays["frames"]), arrays["lengths"]) for arrays in made]
+    return rest, Features.of(*((f, torch.from_numpy(own[own > 0])) for f, own in blocks))
 
 
 def _shards(utterances: Sequence[Utterance]) -> Iterator[Sequence[Utterance]]:
@@ -244,11 +308,13 @@ def _source(utterance: Utterance) -> tuple[Any, ...]:
     return str(utterance.audio.absolute()), *state, *part
 
 
-def _frames_of(utterances: Sequence[Utterance], device: torch.device | str, workers: int) -> Arrays:
+def _frames_of(
+    utterances: Sequence[Utterance], speed: float, device: torch.device | str, workers: int
+) -> Arrays:
     """Compute the frames of some utterances; one that cannot be read has none, and a reason."""
     frames, lengths, problems = [], [], []
     with ThreadPoolExecutor(workers) as threads:
-        for found in threads.map(_read, utterances):
+        for found in threads.map(functools.partial(_read, speed=speed), utterances):
             one, why = torch.zeros(0, MELS), found if isinstance(found, str) else ""
             if not isinstance(found, str):
                 try:
@@ -265,8 +331,27 @@ def _frames_of(utterances: Sequence[Utterance], device: torch.device | str, work
     }
 
 
-def _read(utterance: Utterance) -> npt.NDArray[np.float32] | str:
+def _read(utterance: Utterance, speed: float) -> npt.NDArray[np.float32] | str:
     try:
-        return read_audio(utterance)
+        samples = read_audio(utterance)
     except (OSError, ValueError) as error:
         return str(error)
+    return samples if speed == 1 else at_speed(samples, speed)
+
+
+def at_speed(samples: npt.NDArray[np.float32], speed: float) -> npt.NDArray[np.float32]:
+    """Play samples faster or slower by resampling; what would be shorter than a frame stays.
+
+    Args:
+        samples: shape (n,), at 16 kHz.
+        speed: 1.1 makes 10 s of speech 9.1 s, and 10 % higher.
+
+    Source: Ko et al. 2015, Audio augmentation for speech recognition.
+
+    Example:
+        >>> len(at_speed(np.zeros(1100, np.float32), 1.1))
+        1000
+    """
+    ratio = Fraction(speed).limit_denominator(1000)
+    changed = resample(samples, ratio.numerator, ratio.denominator)
+    return changed if frames_in(len(changed)) else samples

@@ -70,8 +70,24 @@ class TimePruning:
         """
         return torch.maximum((self.keep * steps).round().long(), torch.minimum(needed, steps))
 
+    def frames_kept(self, lengths: Tensor, needed: Tensor) -> Tensor:
+        """Return how many frames stay at most: of a last step, some may lack.
+
+        Args:
+            lengths: of whole utterances, in frames.
+            needed: steps to align their labels.
+        """
+        kept = self.steps_kept(steps_of(lengths, self.stride), needed) * self.stride
+        return torch.minimum(kept, lengths)
+
     def __call__(
-        self, frames: Tensor, lengths: Tensor, needed: Tensor, ids: Tensor, key: int = 0
+        self,
+        frames: Tensor,
+        lengths: Tensor,
+        needed: Tensor,
+        ids: Tensor,
+        key: int = 0,
+        most: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Remove steps from a batch.
 
@@ -81,6 +97,8 @@ class TimePruning:
             needed: int64, shape (n,): steps that its labels need.
             ids: int64, shape (n,): of the utterances.
             key: of this epoch: an utterance's draw follows from key and id alone.
+            most: frames that any of them may keep, where that is known; else it is found out, for
+                which a GPU is waited for.
 
         Returns:
             The frames that are left, shape (n, frames left, mels), and new lengths.
@@ -90,7 +108,11 @@ class TimePruning:
         time = torch.arange(frames.shape[1], device=frames.device)
         stays = kept[:, time // self.stride] & (time < lengths[:, None])
         left = stays.sum(1)
-        place = (~stays).long().argsort(dim=1, stable=True)[:, : int(left.max())]
+        place = (
+            (~stays)
+            .long()
+            .argsort(dim=1, stable=True)[:, : int(left.max()) if most is None else most]
+        )
         found = frames.gather(1, place[..., None].expand(-1, -1, frames.shape[2]))
         inside = torch.arange(found.shape[1], device=frames.device) < left[:, None]
         return found * inside[..., None], left
@@ -118,7 +140,7 @@ class TimePruning:
         level = frames.mean(2)
         level = torch.nn.functional.pad(level, (0, most * self.stride - level.shape[1]))
         level = level.unflatten(1, (most, self.stride)).mean(2).double()
-        chunks = int(chunk.max()) + 1
+        chunks = (most + self.chunk - 2) // self.chunk + 1  # chunks may begin anywhere
         total = torch.zeros(n, chunks, dtype=torch.float64, device=frames.device)
         count = torch.zeros_like(total)
         total.scatter_add_(1, chunk, level * inside)

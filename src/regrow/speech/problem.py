@@ -71,6 +71,8 @@ class RecogniseSpeech(Problem[SpeechSource]):
         unit_count: of words or pieces, at most.
         dropout: of all layers.
         augment: hide parts of utterances (SpecAugment).
+        speeds: at which utterances are played, one drawn for each in every epoch, such as 0.9 1.0
+            1.1: the audio is resampled.
         attention: weight of the attention decoder's loss against CTC's, for sizes with a decoder;
             auto_avsr's is 0.9.
         time_keep: the share of each utterance's time that is trained on; 1: all of it.
@@ -81,7 +83,7 @@ class RecogniseSpeech(Problem[SpeechSource]):
         keep: the share of utterances that it keeps.
         full_first: first epochs on all utterances, in which their losses become known.
         full_last: last epochs on all utterances.
-        every: epochs from one choice to the next.
+        every: epochs from one choice to the next; None: chosen once.
         score: what utterances are compared by: their loss by "label", by "step", or the "sum",
             which is higher the longer they are.
         watched: utterances of the training corpus that are set apart, and recognised after each
@@ -93,6 +95,7 @@ class RecogniseSpeech(Problem[SpeechSource]):
     unit_count: int = 500
     dropout: float = 0.1
     augment: bool = True
+    speeds: tuple[float, ...] = (1.0,)
     attention: float = 0.9
     time_keep: float = 1.0
     time_chunk: int = 10
@@ -101,7 +104,7 @@ class RecogniseSpeech(Problem[SpeechSource]):
     keep: float = 0.7
     full_first: int = 1
     full_last: int = 0
-    every: int = 1
+    every: int | None = 1
     score: Score = "label"
     watched: int = 64
 
@@ -124,6 +127,8 @@ class RecogniseSpeech(Problem[SpeechSource]):
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout}: must be at least 0 and below 1")
+        if 1.0 not in self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
+            raise ValueError(f"speeds={self.speeds}: must lie in 0.5..2, and 1.0 be among them")
         if not 0 <= self.attention <= 1:
             raise ValueError(f"attention={self.attention}: must lie in 0..1")
         if not 0 < self.time_keep <= 1:
@@ -172,7 +177,7 @@ class RecogniseSpeech(Problem[SpeechSource]):
         rank, ranks = rank_and_ranks()
         labelled = SIZES[self.size].decoder > 0
         batches = UtteranceBatches(
-            learnt.features.to(device),
+            learnt.features,
             learnt.labels,
             learnt.label_lengths,
             batch=setting.batch,
@@ -185,6 +190,7 @@ class RecogniseSpeech(Problem[SpeechSource]):
             device=device,
             rank=rank,
             ranks=ranks,
+            others=learnt.others,
         )
         frames = int(learnt.features.lengths.double().mean() * self.time_keep)
         labels = int(learnt.label_lengths.double().mean())

@@ -71,6 +71,7 @@ class Recognise(Setting, RecogniseSpeech, Trial):
             units=self.units,
             unit_count=self.unit_count,
             watched=self.watched,
+            speeds=sorted(set(self.speeds) - {1.0}),
             longest=self.longest,
             stride=self.stride,
             seed=self.seed,
