@@ -23,6 +23,7 @@ _NO_OPTIONS = (
     "data",
     "tests",
     "digest",
+    "made",
     "rescale",
 )
 _DEFAULTS: dict[str, Any] = {"epochs": 30, "warmup": 2.0, "seed": 0}

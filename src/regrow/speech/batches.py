@@ -264,6 +264,17 @@ class UtteranceBatches:
             frames = self.pruning.frames_kept(frames, self.needed[ids])
         return float(frames.sum()) * HOP / 3600
 
+    def hours_of(self, seen: Tensor) -> float:
+        """Return how much audio it is to see each utterance so often, in hours that stay.
+
+        Args:
+            seen: int64, shape (utterances,), how often each is, at speed 1.
+        """
+        frames = self.features.lengths
+        if self.pruning is not None:
+            frames = self.pruning.frames_kept(frames, self.needed)
+        return float((frames * seen).sum()) * HOP / 3600
+
 
 def _rows(versions: Sequence[Features], needed: Tensor) -> Tensor:
     """Return the places of utterances at each speed among the features of all speeds.

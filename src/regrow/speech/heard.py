@@ -25,6 +25,7 @@ __all__ = [
     "part_errors",
     "recognise",
     "rows_of",
+    "seen_by_group",
     "summary",
     "trained_rows",
     "write_rows",
@@ -123,6 +124,20 @@ def trained_rows(learnt: Part, losses: Tensor, seen: Tensor) -> list[dict[str, A
             strict=True,
         )
     ]
+
+
+def seen_by_group(learnt: Part, seen: Tensor) -> dict[str, float]:
+    """Return how often utterances of each group were learnt from, against the mean of all.
+
+    Args:
+        learnt: the utterances; those of no group are left out.
+        seen: int64, shape (n,), how often each was.
+    """
+    places: dict[str, list[int]] = {}
+    for place, utterance in enumerate(learnt.utterances):
+        places.setdefault(utterance.group, []).append(place)
+    share = seen.double() / max(float(seen.double().mean()), 1e-9)
+    return {group: float(share[of].mean()) for group, of in sorted(places.items()) if group}
 
 
 def _named(utterance: Utterance, seconds: float) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from regrow.speech.heard import (
     part_errors,
     recognise,
     rows_of,
+    seen_by_group,
     summary,
     trained_rows,
     write_rows,
@@ -271,23 +272,27 @@ class RecogniseSpeech(Problem[SpeechSource]):
 
         Returns:
             ``wer`` and ``cer`` over all corpora, ``by_corpus`` and ``by_group`` with ``wer``,
-            ``low`` and ``high`` (a 95 % interval over speakers), ``cer``, ``utterances``; the
+            ``low`` and ``high`` (a 95 % interval over speakers), ``cer``, ``utterances``;
+            ``hours_learnt`` of audio went through the network in the whole run, if played at speed
+            1; ``seen_by_group``: how often utterances of a group were, against the mean of all; the
             recogniser's ``size`` and ``written``, from which it can be built anew.
         """
         rows: list[dict[str, Any]] = []
         for name, part in trainer.source.speech.tests.items():
             rows += rows_of(name, part, self.texts(trainer, part))
             run.tell(1.0, f"tested on {name}")
+        chosen, learnt = trainer.source.chosen, trainer.source.speech.learnt
         if run.writes:
             write_rows(run.folder / TESTED, rows)
-            chosen, learnt = trainer.source.chosen, trainer.source.speech.learnt
             write_rows(run.folder / TRAINED, trained_rows(learnt, chosen.losses, chosen.seen))
         found = summary(rows) if rows else {}
         return {
             **found,
             "size": self.size,
             "written": trainer.source.speech.units.told(),
-            "hours": trainer.source.speech.learnt.features.seconds / 3600,
+            "hours": learnt.features.seconds / 3600,
+            "hours_learnt": trainer.source.batches.hours_of(chosen.seen),
+            "seen_by_group": seen_by_group(learnt, chosen.seen),
             "left_out": [str(one) for one in trainer.source.speech.left_out[:_TOLD]],
         }
 

@@ -16,6 +16,7 @@ STUDIES: dict[str, str] = {
     "feature-selection": "regrow.studies.feature_selection.study:STUDY",
     "hard-samples": "regrow.studies.hard_samples.study:STUDY",
     "segmentation": "regrow.studies.segmentation.study:STUDY",
+    "speech-pruning": "regrow.studies.speech.pruning:STUDY",
     "pruning-criteria": "regrow.studies.pruning_criteria.study:STUDY",
     "update-schedule": "regrow.studies.update_schedule:STUDY",
 }

@@ -226,12 +226,12 @@ def _sentence(plan: _Plan, draw: random.Random) -> str:
     """Put phrases together until there are words enough."""
     low, high = plan.words
     wanted = draw.randint(low, high)
-    words: list[str] = []
-    while len(words) < low:
-        words += draw.choice(plan.phrases).split()
-        if len(words) < wanted:
-            more = draw.choice(plan.phrases).split()
-            words += more if len(words) + len(more) <= high else []
+    words = draw.choice(plan.phrases).split()
+    while len(words) < wanted:
+        more = draw.choice(plan.phrases).split()
+        if len(words) >= low and len(words) + len(more) > high:
+            break
+        words += more
     return " ".join(words)
 
 

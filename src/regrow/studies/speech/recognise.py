@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.speech.data import Speech, open_speech
 from regrow.speech.problem import RecogniseSpeech
+from regrow.speech.synthesis.made import Made
 from regrow.training.run import RunLike, device_of
 from regrow.training.setting import Setting
 from regrow.training.train import start, train
@@ -30,6 +31,7 @@ class Recognise(Setting, RecogniseSpeech, Trial):
         digest: of their utterances (:func:`regrow.speech.data.fingerprint`): corpora of the same
             names and other utterances are another trial. Empty: they are not looked at.
         longest: utterance that is learnt from, in seconds.
+        made: those among these corpora that are made when they are first asked for, by name.
 
     Raises:
         ValueError: a choice is unknown or a number out of its range; the message says which.
@@ -42,6 +44,7 @@ class Recognise(Setting, RecogniseSpeech, Trial):
     tests: tuple[str, ...] = ()
     digest: str = ""
     longest: float = 35.0
+    made: tuple[tuple[str, Made], ...] = field(default=(), metadata={"later": True})
     batch: int = 32
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = 1e-3
@@ -56,14 +59,18 @@ class Recognise(Setting, RecogniseSpeech, Trial):
             raise ValueError("data=(): name a corpus to learn from")
         if not self.longest > 0:
             raise ValueError(f"longest={self.longest}: must be above 0 s")
+        if unknown := [name for name, _ in self.made if name not in (*self.data, *self.tests)]:
+            raise ValueError(f"made={unknown[0]!r}: must be a name in data or tests")
 
     def speech(self, run: RunLike) -> Speech:
         """Open the corpora, from where the run's options say, or the usual places."""
-        known = run.options.get("corpora", {})
+        known, data_dir = run.options.get("corpora", {}), run.options.get("data_dir")
+        made = dict(self.made)
 
         def place(name: str) -> Path:
-            found = known.get(name)
-            return Path(found) if found else corpus_path(name, run.options.get("data_dir"))
+            if name in made:
+                return made[name].folder(data_dir)
+            return Path(known[name]) if name in known else corpus_path(name, data_dir)
 
         return open_speech(
             [place(name) for name in self.data],
