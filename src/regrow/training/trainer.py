@@ -166,7 +166,8 @@ class Trainer(Generic[SourceT]):
         )
 
     def _clip(self) -> None:
-        if self.sparse.plan.layers:
+        # Of a dense network nothing is masked, and looking at each layer costs time.
+        if self.sparse.plan.layers and not isinstance(self.setting.method, regrow.Dense):
             self.sparse.mask_gradients_()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.setting.clip or math.inf)
 
