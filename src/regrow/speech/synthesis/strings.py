@@ -6,8 +6,10 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from regrow.speech.audio import RATE, read_audio, write_audio
 from regrow.speech.synthesis.generate import MANIFEST
@@ -35,28 +37,32 @@ def write_strings(folder: Path, strings: Sequence[Sequence[Utterance]]) -> Path:
         UnreadableError: a recording is damaged.
     """
     (folder / "audio").mkdir(parents=True)
-    lines = []
-    for number, parts in enumerate(strings):
-        if not parts:
-            raise ValueError(f"string {number} has no recording: leave it out")
-        draw = random.Random(f"{number} {parts[0].id}")
-        pause = lambda draw=draw: np.zeros(int(RATE * draw.uniform(*_PAUSES)), np.float32)  # noqa: E731
-        sounds = [pause()]
-        for part in parts:
-            sounds += [read_audio(part), pause()]
-        samples = np.concatenate(sounds)
-        path = folder / "audio" / f"{number:07}.flac"
-        write_audio(path, samples)
-        lines.append(
-            {
-                "id": path.stem,
-                "audio_filepath": f"audio/{path.name}",
-                "duration": round(len(samples) / RATE, 3),
-                "text": " ".join(part.text for part in parts),
-                "speaker": parts[0].speaker,
-                "group": f"{len(parts)} words" if len(parts) > 1 else "1 word",
-            }
-        )
-    part = folder / f"{MANIFEST}.part"
-    part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return part.replace(folder / MANIFEST)
+    lines = [_written(folder, f"{number:07}", parts) for number, parts in enumerate(strings)]
+    whole = folder / f"{MANIFEST}.part"
+    whole.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return whole.replace(folder / MANIFEST)
+
+
+def _written(folder: Path, name: str, parts: Sequence[Utterance]) -> dict[str, Any]:
+    """Write one string, and return its line."""
+    if not parts:
+        raise ValueError(f"string {name} has no recording: leave it out")
+    draw = random.Random(f"{name} {parts[0].id}")
+    sounds = [_pause(draw)]
+    for part in parts:
+        sounds += [read_audio(part), _pause(draw)]
+    samples = np.concatenate(sounds)
+    path = folder / "audio" / f"{name}.flac"
+    write_audio(path, samples)
+    return {
+        "id": name,
+        "audio_filepath": f"audio/{path.name}",
+        "duration": round(len(samples) / RATE, 3),
+        "text": " ".join(part.text for part in parts),
+        "speaker": parts[0].speaker,
+        "group": f"{len(parts)} words" if len(parts) > 1 else "1 word",
+    }
+
+
+def _pause(draw: random.Random) -> npt.NDArray[np.float32]:
+    return np.zeros(int(RATE * draw.uniform(*_PAUSES)), np.float32)

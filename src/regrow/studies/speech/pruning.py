@@ -194,11 +194,11 @@ def all_arms(view: View) -> Iterator[Section]:
         for arm in ARMS:
             for keep in here.where(arm=arm).axis("keep") or [None]:
                 asked = partial(level, arm, **({} if keep is None else {"keep": keep}))
-                if not asked(WER).maybe(here):
+                if not asked(measure=WER).maybe(here):
                     continue
                 name = arm if keep is None else f"{arm}, {keep:g}"
-                rates = [estimate(asked(m).maybe(here)) for m in measures]
-                hours, seconds = (asked(m).interval(here).mean for m in (HOURS, SECONDS))
+                rates = [estimate(asked(measure=m).maybe(here)) for m in measures]
+                hours, seconds = (asked(measure=m).interval(here).mean for m in (HOURS, SECONDS))
                 rows.append((name, *rates, f"{hours:.2f}", f"{seconds:.0f}"))
         head = ("arm, share kept", "WER, %", "CER, %", "short: WER, %", "hours", "seconds")
         text = (

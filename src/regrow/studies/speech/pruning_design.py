@@ -53,7 +53,7 @@ def _time(chunk: int, **more: Any) -> Arm:
 
 
 def _both(keep: float) -> dict[str, Any]:
-    return _choosing(samples.EasyToHard())(keep) | _time(_CHUNK)(keep)
+    return {**_choosing(samples.EasyToHard())(keep), **_time(_CHUNK)(keep)}
 
 
 ARMS: dict[str, Arm] = {
@@ -111,25 +111,29 @@ def _made(learnt: Made, usual: Made, short: Made) -> dict[str, Any]:
     return {"data": ("learnt",), "tests": ("usual", "short"), "made": corpora}
 
 
-def _sentences(hours: float, common: int, words: tuple[int, int], **defects: float) -> Any:
+def _sentences(
+    hours: float, common: int, words: tuple[int, int], wrong: float = 0.0, copies: float = 0.0
+) -> dict[str, Any]:
     """Return sentences that voices read, and others of other voices; short: single phrases."""
-    learnt, heard = (
-        partial(Made, what="sentences", part=part, common=common) for part in ("train", "test")
+    heard = partial(Made, what="sentences", part="test", common=common)
+    learnt = Made(
+        what="sentences",
+        part="train",
+        hours=hours,
+        common=common,
+        words=words,
+        wrong=wrong,
+        copies=copies,
     )
-    return _made(
-        learnt(hours=hours, words=words, **defects),
-        heard(hours=0.4, words=words, seed=1),
-        heard(hours=0.2, words=(1, 1), seed=2),
-    )
+    usual, short = heard(hours=0.4, words=words, seed=1), heard(hours=0.2, words=(1, 1), seed=2)
+    return _made(learnt, usual, short)
 
 
 def _spoken(hours: float) -> dict[str, Any]:
     """Return digits that voices read."""
-    learnt, heard = (
-        partial(Made, what="digits", part=part, hours=n)
-        for part, n in (("train", hours), ("test", 0.02))
-    )
-    return _made(learnt(words=(2, 6)), heard(words=(2, 6)), heard(words=(1, 1), seed=1))
+    heard = partial(Made, what="digits", part="test", hours=0.02)
+    learnt = Made(what="digits", part="train", hours=hours, words=(2, 6))
+    return _made(learnt, heard(words=(2, 6)), heard(words=(1, 1), seed=1))
 
 
 _STRINGS = _made(
@@ -137,30 +141,29 @@ _STRINGS = _made(
     Made(what="strings", part="test", words=(2, 7), rounds=3),
     Made(what="strings", part="test", words=(1, 1)),
 )
-_REAL = {"data": ("speechocean762/train",), "tests": ("speechocean762/test",)}
+_REAL: dict[str, Any] = {"data": ("speechocean762/train",), "tests": ("speechocean762/test",)}
 _MORE = Made(what="sentences", part="train", hours=3.0)
-_WITH = {
+_WITH: dict[str, Any] = {
     "data": ("speechocean762/train", "learnt"),
     "tests": ("speechocean762/test",),
     "made": (("learnt", _MORE),),
 }
-_DEFECTS = {"wrong": 0.1, "copies": 0.2}
-
-_FAST = {"size": "1m", "learning_rate": 2e-3, "precision": "bfloat16"}
-_WORDS = {**_FAST, "units": "words", "unit_count": 1000, "batch": 64, "epochs": 20}
-_DIGITS = {**_FAST, "units": "words", "batch": 32, "epochs": 40}
-_PIECES = {**_FAST, "units": "pieces", "unit_count": 200, "batch": 32, "epochs": 60}
-_SMOKE = {
+_FAST: dict[str, Any] = {"size": "1m", "learning_rate": 2e-3, "precision": "bfloat16"}
+_WORDS: dict[str, Any] = {**_FAST, "units": "words", "unit_count": 1000, "batch": 64, "epochs": 20}
+_DIGITS: dict[str, Any] = {**_FAST, "units": "words", "batch": 32, "epochs": 40}
+_PIECES: dict[str, Any] = {**_FAST, "units": "pieces", "unit_count": 200, "batch": 32, "epochs": 60}
+_SMOKE: dict[str, Any] = {
     "size": "tiny", "units": "words", "batch": 8, "epochs": 4, "learning_rate": 3e-3,
 }  # fmt: skip
-_PAPER = {
+_PAPER: dict[str, Any] = {
     "size": "243m", "units": "pieces", "unit_count": 5000, "batch": 256, "epochs": 80,
     "precision": "bfloat16", "weight_decay": 0.03, "longest": 16.0,
 }  # fmt: skip
-_HOURS = {"size": "13m", "units": "pieces", "unit_count": 500, "batch": 160, "epochs": 40} | {
+_HOURS: dict[str, Any] = {
+    "size": "13m", "units": "pieces", "unit_count": 500, "batch": 160, "epochs": 40,
     "learning_rate": 1.5e-3, "precision": "bfloat16",
 }  # fmt: skip
-_LIBRI = {
+_LIBRI: dict[str, Any] = {
     "data": tuple(f"LibriSpeech/train-{n}" for n in ("clean-100", "clean-360", "other-500")),
     "tests": ("LibriSpeech/test-clean", "LibriSpeech/test-other"),
 }
@@ -170,15 +173,20 @@ def _quick(task: str, setting: Mapping[str, Any], corpora: Mapping[str, Any]) ->
     return partial(_trials, task, ARMS, 3, low=_LOW, **setting, **corpora)
 
 
-_COMMON = {"hours": 6.0, "common": 1000, "words": (5, 12)}
+_COMMON = partial(_sentences, 6.0, 1000, (5, 12))
 _COST = "about 20 minutes of an H200 with --jobs 14 (an estimate: it was not run)"
 PRESETS = {
     "smoke": Preset(
         "a minute",
         {
             "spoken digits": partial(
-                _trials, "spoken digits", {arm: ARMS[arm] for arm in _FEW}, 2, (0.7,),
-                **_SMOKE, **_spoken(0.05),
+                _trials,
+                "spoken digits",
+                {arm: ARMS[arm] for arm in _FEW},
+                2,
+                (0.7,),
+                **_SMOKE,
+                **_spoken(0.05),
             )
         },
     ),
@@ -186,8 +194,8 @@ PRESETS = {
         f"{_COST}, each of --data sentences, defects, digit-strings; more for speechocean762 and "
         "speechocean762-and-sentences",
         {
-            "sentences": _quick("sentences", _WORDS, _sentences(**_COMMON)),
-            "defects": _quick("defects", _WORDS, _sentences(**_COMMON, **_DEFECTS)),
+            "sentences": _quick("sentences", _WORDS, _COMMON()),
+            "defects": _quick("defects", _WORDS, _COMMON(wrong=0.1, copies=0.2)),
             "digit-strings": _quick("digit strings", _DIGITS, _STRINGS),
             "speechocean762": _quick("speechocean762", _PIECES, _REAL),
             "speechocean762-and-sentences": _quick(
