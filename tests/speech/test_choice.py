@@ -91,13 +91,19 @@ def run(trial, folder, data, **kind):
 
 
 def test_an_epoch_has_what_was_kept_and_tests_are_never_pruned(data, tmp_path):
-    run(trial(full_last=1), tmp_path / "run", data)
+    result = run(trial(full_last=1), tmp_path / "run", data)
     lines = read_lines(tmp_path / "run" / METRICS)
     shares = [line["hours_kept"] / line["hours_in_all"] for line in lines]
     assert shares[0] == shares[-1] == 1.0 and all(0.3 < share < 0.65 for share in shares[1:3])
     kept = [sum(line[f"kept_{i}"] for i in range(1, 11)) / 10 for line in lines[1:3]]
     assert kept == [pytest.approx(0.5), pytest.approx(0.5)]
     rows = read_lines(tmp_path / "run" / TRAINED)
+    assert result["hours_learnt"] == pytest.approx(sum(line["hours_kept"] for line in lines))
+    assert result["seen_by_group"] == {
+        group: pytest.approx(sum(of) / len(of) / 3)  # 120 losses of 40 utterances
+        for group in ("even", "odd")
+        if (of := [row["seen"] for row in rows if row["group"] == group])
+    }
     assert sum(row["seen"] for row in rows) == 40 + 20 + 20 + 40
     assert len(read_lines(tmp_path / "run" / "tested.jsonl")) == 6
 

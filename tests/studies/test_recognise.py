@@ -13,6 +13,7 @@ from regrow.cli.speech import speech_evaluate, speech_train, speech_transcribe
 from regrow.lab.files import read_json, read_lines
 from regrow.lab.run import METRICS, Run
 from regrow.speech.heard import TESTED, TRAINED
+from regrow.speech.synthesis.made import Made
 from regrow.studies.speech.page import write_page
 from regrow.studies.speech.recognise import Recognise
 from regrow.studies.speech.transcribe import Decoding, hear_corpus, load_recogniser
@@ -138,7 +139,7 @@ def test_the_page_shows_losses_errors_and_players(learnt):
 
 
 def test_a_run_that_was_cut_off_goes_on_bit_for_bit(data, tmp_path):
-    """With dropout, augmentation and time pruning: all that is drawn comes back."""
+    """With dropout, augmentation, speeds and time pruning: all that is drawn comes back."""
 
     class Cut(Exception):
         pass
@@ -148,6 +149,7 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(data, tmp_path):
             raise Cut
 
     change = {"dropout": 0.1, "augment": True, "time_keep": 0.7, "time_chunk": 3}
+    change["speeds"] = (0.9, 1.0, 1.1)
     trial = Recognise(**SETTING | change)
     with pytest.raises(Cut):
         trial.run(run_of(tmp_path / "cut", data, show=stop))
@@ -196,6 +198,9 @@ def test_a_sparse_recogniser_keeps_its_density(data, tmp_path):
         ("watched", -1),
         ("data", ()),
         ("longest", 0.0),
+        ("speeds", (0.9, 1.1)),
+        ("speeds", (1.0, 3.0)),
+        ("made", (("songs", Made(what="digits", part="train")),)),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(field, value):

@@ -149,7 +149,7 @@ _WITH: dict[str, Any] = {
     "made": (("learnt", _MORE),),
 }
 _FAST: dict[str, Any] = {"size": "1m", "learning_rate": 2e-3, "precision": "bfloat16"}
-_WORDS: dict[str, Any] = {**_FAST, "units": "words", "unit_count": 1000, "batch": 64, "epochs": 20}
+_WORDS: dict[str, Any] = {**_FAST, "units": "words", "unit_count": 1000, "batch": 48, "epochs": 20}
 _DIGITS: dict[str, Any] = {**_FAST, "units": "words", "batch": 32, "epochs": 40}
 _PIECES: dict[str, Any] = {**_FAST, "units": "pieces", "unit_count": 200, "batch": 32, "epochs": 60}
 _SMOKE: dict[str, Any] = {
