@@ -275,7 +275,7 @@ class RecogniseSpeech(Problem[SpeechSource]):
             ``low`` and ``high`` (a 95 % interval over speakers), ``cer``, ``utterances``;
             ``hours_learnt`` of audio went through the network in the whole run, if played at speed
             1; ``seen_by_group``: how often utterances of a group were, against the mean of all; the
-            recogniser's ``size`` and ``written``, from which it can be built anew.
+            recogniser's ``size`` and, if weights are kept, ``written``, to build it anew.
         """
         rows: list[dict[str, Any]] = []
         for name, part in trainer.source.speech.tests.items():
@@ -289,7 +289,10 @@ class RecogniseSpeech(Problem[SpeechSource]):
         return {
             **found,
             "size": self.size,
-            "written": trainer.source.speech.units.told(),
+            # Of use beside the weights alone, and large where a model of pieces is in it.
+            "written": trainer.source.speech.units.told()
+            if run.options.get("keep_weights")
+            else {},
             "hours": learnt.features.seconds / 3600,
             "hours_learnt": trainer.source.batches.hours_of(chosen.seen),
             "seen_by_group": seen_by_group(learnt, chosen.seen),

@@ -108,7 +108,8 @@ def load_recogniser(
 
 
 def _flaw(result: dict[str, Any]) -> str:
-    right = result.get("size") in SIZES and isinstance(result.get("written"), dict)
+    written = result.get("written")
+    right = result.get("size") in SIZES and isinstance(written, dict) and bool(written)
     return "" if right else "no size and units: give a run of regrow speech train"
 
 
