@@ -13,13 +13,14 @@ from regrow.lab.study_run import run_study
 from regrow.lab.view import View
 from regrow.samples import Samples
 from regrow.studies.speech.pruning import CLAIMS, STUDY
-from regrow.studies.speech.pruning_design import ARMS, KEEPS, PRESETS, planned
+from regrow.studies.speech.pruning_design import ARMS, KEEPS, PRESETS, TIMED, planned
 
 NAMES = (
     "learnt", "70 %", "short", "curriculum", "ours short", "ours random", "random", "static",
     "chunks", "both", "both shorter", "sum", "label", "collapse", "fast",
 )  # fmt: skip
 TRIALS = STUDY.trials("quick", "sentences")
+TIMES = STUDY.trials("quick", "time")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_every_cell_is_there_once(preset, data):
     trials = STUDY.trials(preset, data)
     cells = {(*sorted(map(str, one.labels.items())), one.trial.seed) for one in trials}
     assert len({one.trial.identity for one in trials}) == len(trials) == len(cells)
-    if preset != "smoke":
+    if preset != "smoke" and data != "time":
         assert {one.labels["arm"] for one in trials} == ARMS.keys()
         assert {one.labels.get("keep") for one in trials} == {None, 0.3, *KEEPS}
 
@@ -71,9 +72,10 @@ def test_controls_cost_what_pruned_runs_do():
         assert seen == pytest.approx(wanted, abs=0.5), labels
 
 
-def judged(name, wer=lambda at: 0.0, short=lambda at: 0.0, seconds=lambda at: 100.0):
+def seen(trials, wer=lambda at: 0.0, short=lambda at: 0.0, seconds=lambda at: 100.0):
+    """Make up records of trials."""
     records = []
-    for labels, trial in TRIALS:
+    for labels, trial in trials:
         noise = random.Random(trial.identity).uniform(-5e-4, 5e-4) + 2e-3 * trial.seed
         usual = 0.2 + wer(labels) + noise
         rates = {"usual": usual, "short": usual + short(labels)}
@@ -81,11 +83,24 @@ def judged(name, wer=lambda at: 0.0, short=lambda at: 0.0, seconds=lambda at: 10
             "by_corpus": {corpus: {"wer": rate, "cer": rate / 2} for corpus, rate in rates.items()},
             "train_seconds": seconds(labels) * (1 + noise),
             "hours_learnt": 1.0,
-            "seen_by_group": {},
+            "seen_by_group": {"clean": 1.1, "wrong": 0.2, "copy": 0.9},
         }
         content = json.loads(json.dumps(trial.content))
         records.append(Record(trial.identity, content, result, {}, Path(), labels=[labels]))
-    return CLAIMS[NAMES.index(name)].judge(View.of(records)).outcome
+    return View.of(records)
+
+
+def judged(name, *made_up, **more):
+    return CLAIMS[NAMES.index(name)].judge(seen((*TRIALS, *TIMES), *made_up, **more)).outcome
+
+
+@pytest.mark.parametrize(("data", "figures", "tables"), [("time", 0, 1), ("defects", 2, 2)])
+def test_the_page_shows_what_there_is(data, figures, tables):
+    pytest.importorskip("matplotlib")
+    sections = STUDY.sections(seen(STUDY.trials("quick", data)))
+    assert not [one.text for one in sections if one.title.startswith("Not shown")]
+    assert sum(one.figure is not None for one in sections) == figures
+    assert sum(one.table is not None for one in sections) == tables
 
 
 def only(*arms, value, keep=None):
@@ -148,8 +163,15 @@ def test_rules_of_short_utterances(name, short, outcome):
 
 @pytest.mark.parametrize(("factor", "outcome"), [(0.5, YES), (0.8, NO)])
 def test_time_is_a_ratio_and_judged_whatever_was_learnt(factor, outcome):
-    seconds = lambda at: 100 * (factor if at["arm"] == "both" else 1.0)  # noqa: E731
+    seconds = lambda at: 100 * (factor if at["arm"] == "both, timed" else 1.0)  # noqa: E731
     assert judged("fast", lambda at: 0.5, seconds=seconds) == outcome
+
+
+def test_timed_runs_are_in_no_rule_of_error_rates():
+    trials = {one.labels["arm"]: one.trial for one in TIMES}
+    assert trials.keys() == TIMED.keys() and not TIMED.keys() & ARMS.keys()
+    full, both = (epochs_seen(trials[f"{arm}, timed"]) for arm in ("full", "both"))
+    assert full / both == pytest.approx(1.96, abs=0.1)  # what frames alone would save
 
 
 def run_smoke(folder, jobs=1):

@@ -12,7 +12,7 @@ from regrow.lab.rules import claim, each, gated
 from regrow.lab.section import Section, Table, estimate
 from regrow.lab.study import Study
 from regrow.lab.view import View
-from regrow.studies.speech.pruning_design import ARMS, BY_LOSS, KEEPS, LOWEST_KEEP, PRESETS
+from regrow.studies.speech.pruning_design import ARMS, BY_LOSS, KEEPS, LOWEST_KEEP, PRESETS, TIMED
 
 __all__ = ["STUDY"]
 
@@ -140,18 +140,26 @@ QUALITY = (
 COST = claim(
     "70 % of both train 1.6 times as fast.",
     f"{_PAPER}: up to 1.6 times; 2.04 if all time were spent on frames",
-    gain("full", "both", SECONDS, keep=KEEP),
+    gain("full, timed", "both, timed", SECONDS, keep=KEEP),
     above=1.6,
-    note="Seconds include choosing. Side by side, runs wait for each other: --jobs 1 tells more.",
+    note="Seconds include choosing. Runs of --data time, one at a time: side by side they wait for "
+    "each other.",
 )
 CLAIMS = (*gated(LEARNT, *QUALITY), COST)
 UTTERANCES = tuple(arm for arm in ARMS if arm not in ("full", "full shorter", "points", "chunks"))
 TIME = ("points", "chunks", "both", "full shorter")
 
 
+def _learning(view: View) -> dict[str, View]:
+    """Return the records of each task that is about error rates."""
+    return {
+        str(name): task for name, task in view.by("task").items() if task.where(arm="full").rows
+    }
+
+
 def by_keep(view: View) -> Iterator[Section]:
     """Draw word error rates by the share kept."""
-    for task, here in view.by("task").items():
+    for task, here in _learning(view).items():
         panels = {
             name: charts.curves_of(
                 here, lambda arm, keep: level(arm, WER, keep=keep), arms, here.axis("keep")
@@ -175,21 +183,20 @@ def over_random(view: View) -> Iterator[Section]:
     """Draw by how much each arm errs more than choosing at random."""
     arms = [arm for arm in ARMS if arm not in ("full", "dynamic random", "full shorter")]
     panels = {
-        str(task): charts.rows_of(
-            here, each(arms, lambda arm: over(arm, "dynamic random", keep=EVERY))
-        )
-        for task, here in view.by("task").items()
+        task: charts.rows_of(here, each(arms, lambda arm: over(arm, "dynamic random", keep=EVERY)))
+        for task, here in _learning(view).items()
     }
     text = "Mean over the shares kept, paired by seed. Below 0 is better than at random."
-    yield from charts.rows(
-        "Against choosing at random", text, panels, x="points of WER", band=MARGIN
-    )
+    if panels:
+        yield from charts.rows(
+            "Against choosing at random", text, panels, x="points of WER", band=MARGIN
+        )
 
 
 def all_arms(view: View) -> Iterator[Section]:
     """Write error rates, hours and time of every arm."""
     measures = (WER, _wer(0, "CER", "cer"), SHORT)
-    for task, here in view.by("task").items():
+    for task, here in _learning(view).items():
         rows = []
         for arm in ARMS:
             for keep in here.where(arm=arm).axis("keep") or [None]:
@@ -206,6 +213,21 @@ def all_arms(view: View) -> Iterator[Section]:
             "the network in the whole run; seconds are of training, choosing included."
         )
         yield Section(f"All arms: {task}", text, table=Table(head, rows))
+
+
+def speed(view: View) -> Iterator[Section]:
+    """Write how much faster timed runs are than on all data, and how much less they learn from."""
+    rows = []
+    for arm in TIMED:
+        asked = partial(gain, "full, timed", arm, keep=KEEP)
+        faster, less = (asked(measure=measure).maybe(view) for measure in (SECONDS, HOURS))
+        if faster and less and arm != "full, timed":
+            rows.append((arm, estimate(faster), estimate(less)))
+    if rows:
+        text = (
+            f"Ratios of all data to share {KEEP:g}, geometric means, with half the 95 % interval."
+        )
+        yield Section("Speed", text, table=Table(("arm", "seconds", "hours learnt from"), rows))
 
 
 def what_was_chosen(view: View) -> Iterator[Section]:
@@ -239,6 +261,7 @@ STUDY = Study(
     presets=PRESETS,
     claims=CLAIMS,
     page=(
-        partial(charts.verdicts_by_task, CLAIMS), by_keep, over_random, all_arms, what_was_chosen
+        partial(charts.verdicts_by_task, CLAIMS), by_keep, over_random, all_arms, speed,
+        what_was_chosen,
     ),
 )  # fmt: skip
