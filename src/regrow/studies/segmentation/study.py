@@ -34,10 +34,14 @@ LEVELS = 4  # of networks for patches of this size
 MARGIN = 0.5  # points of Dice that matter
 
 DICE = percent("dice", "mean Dice", "points of Dice")
-PARAMETERS = Measure("parameters kept", lambda record: float(record.result["nonzeros"]), ratio=True)
-FLOPS = Measure(
-    "operations of a patch", lambda record: float(record.result["inference_flops"]), ratio=True
-)
+
+
+def _ratio(field: str, name: str) -> Measure:
+    return Measure(name, lambda record: float(record.result[field]), "times", ratio=True)
+
+
+PARAMETERS = _ratio("nonzeros", "parameters kept")
+FLOPS = _ratio("inference_flops", "operations of a patch")
 
 
 def _kernels(density: float, every: int) -> dict[str, Any]:
