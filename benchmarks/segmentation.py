@@ -37,9 +37,8 @@ KINDS = ("step", "infer")
 
 def lean(first: int, **shape: Any) -> Callable[[], nn.Module]:
     """Build a lattice of few nodes, with so many channels at full resolution."""
-    return partial(
-        E2ENet, 1, CLASSES, (first, 64, 128, 256, 320, 320), nodes=lean_nodes(6), **shape
-    )
+    channels = first, 64, 128, 256, 320, 320
+    return partial(E2ENet, 1, CLASSES, channels, **{"nodes": lean_nodes(6)} | shape)
 
 
 NNUNET = partial(PlainConvUNet, 1, CLASSES, (32, 64, 128, 256, 320, 320))
@@ -53,6 +52,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], bool]] = {
     "lean 24, masks": (lean(24), feature_fusion(0.2), False),
     "lean 24, links": (lean(24), channel_links(0.2), True),
     "single blocks, masks": (lean(32, blocks=(1, 2, 2, 2, 2, 2)), feature_fusion(0.2), False),
+    "full kernels at two levels, masks": (
+        lean(32, nodes=[1] * 5, depth_kernel=(3, 3, 1, 1, 1, 1)),
+        feature_fusion({"nodes.0_*": 1.0, "nodes.1_*": 0.5, "*": 0.25}),
+        False,
+    ),
 }
 
 
@@ -65,7 +69,7 @@ class Bench:
     batch: int
     device: str
     dtype: torch.dtype
-    compiled: bool
+    mode: str | None  # of torch.compile; None: not compiled
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
@@ -79,8 +83,8 @@ class Bench:
             if packed:
                 self.model = pack(self.model, made.masks)
                 self.optimizer = self._optimizer()
-        self.call = torch.compile(self.model) if self.compiled else self.model
-        self.loss = torch.compile(dice_ce) if self.compiled else dice_ce
+        compiled = partial(torch.compile, mode=self.mode) if self.mode else lambda what: what
+        self.call, self.loss = compiled(self.model), compiled(dice_ce)
         self.x = torch.randn(self.batch, 1, *self.patch, device=self.device)
         self.y = torch.randint(CLASSES, (self.batch, *self.patch), device=self.device)
 
@@ -136,7 +140,8 @@ def serve(name: str, options: argparse.Namespace, parent: Connection) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     dtype = torch.float32 if options.float32 else torch.bfloat16
-    shape = options.patch, options.batch, options.device, dtype, not options.eager
+    mode = "reduce-overhead" if options.graphs else None if options.eager else "default"
+    shape = options.patch, options.batch, options.device, dtype, mode
     calls, row = {}, {}
     for kind in KINDS:
         before = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
@@ -193,6 +198,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--float32", action="store_true")
     parser.add_argument("--eager", action="store_true")
+    parser.add_argument("--graphs", action="store_true", help="capture CUDA graphs, too")
     parser.add_argument("--threads", type=int, help="of each process, on a CPU")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=5)
