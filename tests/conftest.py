@@ -1,5 +1,6 @@
 """What every test takes for granted."""
 
+import gc
 import io
 import os
 import socket
@@ -23,6 +24,12 @@ settings.register_profile("explore", deadline=None, suppress_health_check=_SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 torch.set_num_threads(1)  # before the fixtures of modules, too: threads change the order of sums
+
+
+def pytest_collection_finish():
+    """Leave what stays to the end, modules and tests, out of every garbage collection to come."""
+    gc.collect()
+    gc.freeze()
 
 
 # For each of the devices that are not there, torch.manual_seed writes down the whole stack.
