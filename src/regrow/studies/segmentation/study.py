@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
@@ -81,7 +82,7 @@ def narrow_nnunet(width: int) -> int:
     """Return the largest width of nnU-Net with no more parameters than E2ENet of a width keeps."""
     most, _ = _costs(E2ENet, width, **feature_fusion(DENSITY))
     narrower = range(2, _nnunet(width) + 1)
-    return max(w for w in narrower if _costs(PlainConvUNet, w)[0] <= most)
+    return _last(narrower, lambda w: _costs(PlainConvUNet, w)[0] <= most)
 
 
 @cache
@@ -89,7 +90,12 @@ def narrow_lattice(width: int) -> int:
     """Return the largest width of a dense lattice with no more operations than E2ENet has."""
     _, most = _costs(E2ENet, width, **feature_fusion(DENSITY))
     narrower = range(width // 2, width + 1)
-    return max(w for w in narrower if _costs(E2ENet, w)[1] <= most)
+    return _last(narrower, lambda w: _costs(E2ENet, w)[1] <= most)
+
+
+def _last(widths: range, fits: Callable[[int], bool]) -> int:
+    """Return the largest width that fits: costs grow with it, and each takes a network to know."""
+    return max(widths[: bisect(widths, False, key=lambda w: not fits(w))])
 
 
 ARMS: dict[str, Arm] = {
