@@ -27,6 +27,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: venv
 	$(BIN)/regrow demo
 
+# Whatever the shell says of bytecode: without it, each of some hundred processes compiles all again.
+unexport PYTHONDONTWRITEBYTECODE
+
 test: venv
 	$(BIN)/python -m pytest -n $(WORKERS)
 

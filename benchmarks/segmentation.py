@@ -2,19 +2,23 @@
 
     python benchmarks/segmentation.py --patch 128 128 128 --json OUT.json
 
-All run in turns in one process: compiled, channels last, cuDNN's algorithms chosen by trial; on a
-GPU in bfloat16. A step is loss with deep supervision, backward pass and optimizer.
+Each has a process of its own, in which it is compiled beside the others; then they are timed in
+turns, one at a time. Channels last, cuDNN's algorithms chosen by trial; on a GPU in bfloat16. A
+step is loss with deep supervision, backward pass and optimizer.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -22,18 +26,20 @@ from torch import nn
 
 import regrow
 from regrow.measure.memory import nonzeros
-from regrow.measure.timing import interleaved
 from regrow.segmentation import E2ENet, PlainConvUNet, channel_links, feature_fusion, kernels, pack
 from regrow.segmentation.lattice import lean_nodes
 from regrow.segmentation.loss import dice_ce
 
 CLASSES = 16
 _AVAILABLE = kernels.available
-LEAN = {
-    "channels": (32, 64, 128, 256, 320, 320),
-    "nodes": lean_nodes(6),
-    "blocks": (1, 2, 2, 2, 2, 2),
-}
+KINDS = ("step", "infer")
+
+
+def lean(first: int, **shape: Any) -> Callable[[], nn.Module]:
+    """Build a lattice of few nodes, with so many channels at full resolution."""
+    channels = first, 64, 128, 256, 320, 320
+    return partial(E2ENet, 1, CLASSES, channels, **{"nodes": lean_nodes(6)} | shape)
+
 
 NNUNET = partial(PlainConvUNet, 1, CLASSES, (32, 64, 128, 256, 320, 320))
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], bool]] = {
@@ -42,8 +48,15 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], bool]] = {
     "nnU-Net, fused norms": (NNUNET, {}, False),
     "E2ENet, masks": (partial(E2ENet, 1, CLASSES), feature_fusion(0.2), False),
     "E2ENet, links": (partial(E2ENet, 1, CLASSES), channel_links(0.2), True),
-    "lean, masks": (partial(E2ENet, 1, CLASSES, **LEAN), feature_fusion(0.2), False),
-    "lean, links": (partial(E2ENet, 1, CLASSES, **LEAN), channel_links(0.2), True),
+    "lean 32, masks": (lean(32), feature_fusion(0.2), False),
+    "lean 24, masks": (lean(24), feature_fusion(0.2), False),
+    "lean 24, links": (lean(24), channel_links(0.2), True),
+    "single blocks, masks": (lean(32, blocks=(1, 2, 2, 2, 2, 2)), feature_fusion(0.2), False),
+    "full kernels at two levels, masks": (
+        lean(32, nodes=[1] * 5, depth_kernel=(3, 3, 1, 1, 1, 1)),
+        feature_fusion({"nodes.0_*": 1.0, "nodes.1_*": 0.5, "*": 0.25}),
+        False,
+    ),
 }
 
 
@@ -56,7 +69,7 @@ class Bench:
     batch: int
     device: str
     dtype: torch.dtype
-    compiled: bool
+    mode: str | None  # of torch.compile; None: not compiled
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
@@ -70,8 +83,8 @@ class Bench:
             if packed:
                 self.model = pack(self.model, made.masks)
                 self.optimizer = self._optimizer()
-        self.call = torch.compile(self.model) if self.compiled else self.model
-        self.loss = torch.compile(dice_ce) if self.compiled else dice_ce
+        compiled = partial(torch.compile, mode=self.mode) if self.mode else lambda what: what
+        self.call, self.loss = compiled(self.model), compiled(dice_ce)
         self.x = torch.randn(self.batch, 1, *self.patch, device=self.device)
         self.y = torch.randint(CLASSES, (self.batch, *self.patch), device=self.device)
 
@@ -100,9 +113,7 @@ class Bench:
 
 
 def peak(call: Callable[[], object]) -> float:
-    """Return GiB at the peak of a call, on a GPU; what others hold there counts not."""
-    if not torch.cuda.is_available():
-        return float("nan")
+    """Return GiB at the peak of a call on a GPU."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     call()
@@ -110,30 +121,73 @@ def peak(call: Callable[[], object]) -> float:
     return torch.cuda.max_memory_allocated() / 2**30
 
 
-def measure(names: Sequence[str], options: argparse.Namespace) -> dict[str, dict[str, object]]:
+def seconds_of(call: Callable[[], object], times: int) -> list[float]:
+    """Time a call; the first one, which finds cold caches, does not count."""
+    taken = []
+    for _ in range(times + 1):
+        began = perf_counter()
+        call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        taken.append(perf_counter() - began)
+    return taken[1:]
+
+
+def serve(name: str, options: argparse.Namespace, parent: Connection) -> None:
+    """Build and compile a network, tell what it holds, then time it whenever the parent asks."""
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    if options.threads:
+        torch.set_num_threads(options.threads)
     dtype = torch.float32 if options.float32 else torch.bfloat16
-    shape = options.patch, options.batch, options.device, dtype, not options.eager
-    rows: dict[str, dict[str, object]] = {}
-    for kind in ("step", "infer"):
-        benches = {}
-        for name in names:
-            before = torch.cuda.memory_allocated() if options.device == "cuda" else 0
-            bench = Bench(name, *shape)
-            call = getattr(bench, kind)
-            for _ in range(3):
-                call()
-            row = rows.setdefault(name, {"parameters": nonzeros(bench.model)})
-            row[f"{kind} GiB"] = peak(call) - before / 2**30
-            benches[name] = bench
-            print(name, kind, row, flush=True)
-        calls = {name: getattr(bench, kind) for name, bench in benches.items()}
-        for name, timing in interleaved(calls, seconds=options.seconds, least=7).items():
-            rows[name][f"{kind} ms"] = 1e3 * timing.median
-            rows[name][f"{kind} quartiles"] = [1e3 * q for q in timing.quartiles]
-            print(name, kind, f"{1e3 * timing.median:.2f} ms", flush=True)
-        del benches, calls, bench, call
-        gc.collect()
-        torch.compiler.reset()
+    mode = "reduce-overhead" if options.graphs else None if options.eager else "default"
+    shape = options.patch, options.batch, options.device, dtype, mode
+    calls, row = {}, {}
+    for kind in KINDS:
+        before = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+        bench = Bench(name, *shape)
+        calls[kind] = getattr(bench, kind)
+        for _ in range(3):
+            calls[kind]()
+        row["parameters"] = nonzeros(bench.model)
+        if torch.cuda.is_available():
+            row[f"{kind} GiB"] = peak(calls[kind]) - before / 2**30
+    parent.send(row)
+    while times := parent.recv():
+        parent.send({kind: seconds_of(call, times) for kind, call in calls.items()})
+
+
+def measure(names: Sequence[str], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return parameters, memory and milliseconds of each network."""
+    context = get_context("spawn")
+    ends, processes = {}, []
+    for name in names:
+        ends[name], other = context.Pipe()
+        processes.append(context.Process(target=serve, args=(name, options, other), daemon=True))
+        processes[-1].start()
+        other.close()  # so that the end of a process is noticed
+    rows: dict[str, dict[str, Any]] = {}
+    for name, end in list(ends.items()):
+        try:
+            rows[name] = end.recv()
+        except EOFError:  # its process said why; the others go on
+            print(name, "ended early", flush=True)
+            del ends[name]
+    taken: dict[str, dict[str, list[float]]] = {name: {k: [] for k in KINDS} for name in ends}
+    for _ in range(options.rounds):
+        for name, end in ends.items():
+            end.send(options.times)
+            for kind, seconds in end.recv().items():
+                taken[name][kind] += seconds
+    for name, end in ends.items():
+        end.send(0)
+        for kind, seconds in taken[name].items():
+            rows[name][f"{kind} ms"] = 1e3 * statistics.median(seconds)
+            low, _, high = statistics.quantiles(seconds, n=4)
+            rows[name][f"{kind} quartiles"] = [1e3 * low, 1e3 * high]
+        print(name, rows[name], flush=True)
+    for process in processes:
+        process.join()
     return rows
 
 
@@ -144,12 +198,13 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--float32", action="store_true")
     parser.add_argument("--eager", action="store_true")
+    parser.add_argument("--graphs", action="store_true", help="capture CUDA graphs, too")
+    parser.add_argument("--threads", type=int, help="of each process, on a CPU")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--times", type=int, default=4, help="calls a round")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     rows = measure(options.networks, options)
     if options.json:
         told = {"patch": options.patch, "batch": options.batch, "networks": rows}

@@ -1,5 +1,6 @@
 """What every test takes for granted."""
 
+import gc
 import io
 import os
 import socket
@@ -25,10 +26,20 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 torch.set_num_threads(1)  # before the fixtures of modules, too: threads change the order of sums
 
 
+def pytest_collection_finish():
+    """Leave what stays to the end, modules and tests, out of every garbage collection to come."""
+    gc.collect()
+    gc.freeze()
+
+
+# For each of the devices that are not there, torch.manual_seed writes down the whole stack.
+_SEED = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
+
+
 @pytest.fixture(autouse=True)
 def _one_thread_and_one_seed():
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    _SEED(0)
 
 
 @pytest.fixture(scope="session")

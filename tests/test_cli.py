@@ -3,22 +3,28 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from regrow import METHODS
+from regrow.cli.demo import demo
 from regrow.lab.attempt import attempt
 from regrow.studies.demo import demo_study
+from tests.ranks import command, on_ranks
 
 
-def regrow(*arguments, **options):
-    command = [sys.executable, "-c", "from regrow.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+def regrow(*words):
+    [ended] = on_ranks(command, *words, ranks=1)
+    return ended
 
 
 def test_help_names_the_commands_and_their_options():
-    assert "demo" in regrow("--help").stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "regrow", "--help"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "") and "demo" in done.stdout
     text = regrow("demo", "--help").stdout
     assert all(option in text for option in ("--out", "--seeds", "--data", "--jobs"))
 
@@ -32,9 +38,12 @@ def test_help_names_the_commands_and_their_options():
         (("demo", "--data", "cifar10", "--data-dir", "nowhere"), "not found; looked in"),
     ],
 )
-def test_a_mistake_is_a_line_not_a_traceback(arguments, said, tmp_path):
-    environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    done = regrow(*arguments, cwd=tmp_path, env=environment)
+def test_a_mistake_is_a_line_not_a_traceback(arguments, said, tmp_path, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("REGROW_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    done = regrow(*arguments)
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -56,9 +65,8 @@ def test_methods_are_listed_and_told_by_name():
 
 def test_a_reader_who_has_had_enough_is_no_error():
     """regrow methods | head ended in a traceback."""
-    code = "from regrow.cli import main; main()"
-    command = [sys.executable, "-c", code, "methods"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    line = [sys.executable, "-m", "regrow", "methods"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
 
@@ -74,17 +82,31 @@ def test_importing_the_library_imports_no_extra_and_prints_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.slow
-def test_the_demo_gives_the_numbers_of_its_seed(tmp_path):
-    done = regrow("demo", "--out", str(tmp_path), "--seeds", "1", "--first-seed", "7")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "report.html").stat().st_size > 50_000
+def check_demo(folder, study):
+    """There is a page, and a trial that is run again finds the same."""
+    assert (folder / "report.html").stat().st_size > 50_000
     (trial,) = (
         one.trial
-        for one in demo_study(1, 7).trials("quick")
+        for one in study.trials("quick")
         if one.labels["arm"] == "RigL" and one.labels["density"] == 0.05
     )
-    attempt(trial, tmp_path / "again", {"device": "cpu"})
+    attempt(trial, folder / "again", {"device": "cpu"})
     path = Path("trials", trial.identity, "result.json")
-    one, other = (json.loads((tmp_path / out / path).read_text()) for out in ("", "again"))
+    one, other = (json.loads((folder / out / path).read_text()) for out in ("", "again"))
     assert one | {"train_seconds": 0} == other | {"train_seconds": 0}
+
+
+def test_a_small_demo_gives_the_numbers_of_its_seed(tmp_path, monkeypatch):
+    small = partial(demo_study, model="mlp-16-16", epochs=4, samples=512)
+    monkeypatch.setattr("regrow.studies.demo.demo_study", small)
+    demo(tmp_path, seeds=1, first_seed=7, jobs=1)
+    check_demo(tmp_path, small(1, 7))
+
+
+@pytest.mark.long
+def test_the_demo_gives_the_numbers_of_its_seed(tmp_path):
+    line = [sys.executable, "-m", "regrow", "demo", "--out", str(tmp_path), "--seeds", "1"]
+    line += ["--first-seed", "7"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    check_demo(tmp_path, demo_study(1, 7))

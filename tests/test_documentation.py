@@ -15,45 +15,49 @@ def modules():
         yield importlib.import_module(info.name)
 
 
-SYMBOLS = {
-    f"{module.__name__}.{name}": getattr(module, name)
-    for module in modules()
-    for name in getattr(module, "__all__", ())
-}
-CALLABLES = {
-    name: symbol
-    for name, symbol in SYMBOLS.items()
-    if inspect.isclass(symbol) or inspect.isfunction(symbol)
-}
+MODULES = {module.__name__: module for module in modules()}
+
+
+def public(name):
+    """Classes and functions that a module says are public, by name."""
+    module = MODULES[name]
+    found = {symbol: getattr(module, symbol) for symbol in getattr(module, "__all__", ())}
+    return {n: one for n, one in found.items() if inspect.isclass(one) or inspect.isfunction(one)}
+
+
 # A sentence says all there is to say about these, or running them is not for a doctest.
 NO_EXAMPLE = {"Method", "Pattern", "Score", "Random", "Schedule", "Sparsifier", "Update"}
 
 
-@pytest.mark.parametrize("module", list(modules()), ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", MODULES)
 def test_modules_say_what_they_are_and_what_is_public(module):
-    assert module.__doc__
-    is_package = hasattr(module, "__path__")
-    assert is_package or hasattr(module, "__all__"), f"{module.__name__} lacks __all__"
+    assert MODULES[module].__doc__
+    is_package = hasattr(MODULES[module], "__path__")
+    assert is_package or hasattr(MODULES[module], "__all__"), f"{module} lacks __all__"
 
 
-@pytest.mark.parametrize("name", CALLABLES)
-def test_public_symbols_are_documented(name):
-    assert inspect.getdoc(CALLABLES[name])
+@pytest.mark.parametrize("module", MODULES)
+def test_public_symbols_are_documented(module):
+    assert not [name for name, symbol in public(module).items() if not inspect.getdoc(symbol)]
 
 
-@pytest.mark.parametrize("name", CALLABLES)
-def test_every_parameter_is_named_in_the_docstring(name):
-    symbol = CALLABLES[name]
+def unnamed(symbol):
+    """Parameters that the docstring of a class, of its bases or of a function does not name."""
     text = (
         "".join(c.__doc__ or "" for c in inspect.getmro(symbol) if c.__module__[:6] == "regrow")
         if inspect.isclass(symbol)
         else inspect.getdoc(symbol)
     )
     if "Args:" not in text:
-        return
+        return []
     parameters = inspect.signature(symbol).parameters
-    missing = [p for p in parameters if p not in ("self", "args", "kwargs") and p not in text]
-    assert not missing
+    return [p for p in parameters if p not in ("self", "args", "kwargs") and p not in text]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_parameter_is_named_in_the_docstring(module):
+    missing = {name: unnamed(symbol) for name, symbol in public(module).items()}
+    assert not {name: found for name, found in missing.items() if found}
 
 
 @pytest.mark.parametrize("name", sorted(set(regrow.__all__) - NO_EXAMPLE - {"METHODS"}))

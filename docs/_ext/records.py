@@ -98,6 +98,23 @@ def kernel_networks() -> tuple[Rows, str]:
     return rows, f"{what}. {_cpu(record)}."
 
 
+def volumes(shape: str) -> tuple[Rows, str]:
+    """Tell how fast and how large networks of volumes are on a GPU."""
+    record = load(f"execution/segmentation-{shape}.json")
+    head = ("network", "parameters", "step, ms", "middle half", "GiB", "inference, ms", "GiB")
+    rows: Rows = [head]
+    for name, row in record["networks"].items():
+        low, high = row["step quartiles"]
+        step, infer = (
+            (f"{row[f'{kind} ms']:.1f}", f"{row[f'{kind} GiB']:.2f}") for kind in ("step", "infer")
+        )
+        size = f"{row['parameters'] / 1e6:.1f} M"
+        rows.append((name, size, step[0], f"{low:.1f}-{high:.1f}", step[1], *infer))
+    patch = "×".join(map(str, record["patch"]))
+    what = f"Two patches of {patch}, 16 classes, bfloat16, torch.compile, channels last"
+    return rows, f"{what}. {_gpu(record)}."
+
+
 def masked() -> tuple[Rows, str]:
     """Tell what masks cost on a GPU."""
     record = load("execution/masked-step.json")
@@ -149,6 +166,8 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "transformer-block": transformer,
     "kernel-layers": kernel_layers,
     "kernel-networks": kernel_networks,
+    "volumes-cubes": lambda: volumes("cubes"),
+    "volumes-slabs": lambda: volumes("slabs"),
     "masked-step": masked,
     "block-accuracy-fashion-mnist": lambda: accuracy("fashion-mnist"),
     "block-accuracy-cifar10": lambda: accuracy("cifar10"),

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
 import math
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn import functional
 
@@ -24,6 +22,7 @@ from regrow.engine.planned import PlannedLayer
 from regrow.engine.scores import Signals
 from regrow.engine.selection import seeded_generator
 from regrow.engine.update import Moves, UpdateView
+from tests.ranks import on_ranks
 
 torch.set_num_threads(1)  # the suite runs in several processes on few cores
 
@@ -214,29 +213,19 @@ def run_script(code, *arguments, **environment):
     return done.stdout
 
 
-RANK = """
-import sys, torch, torch.distributed as dist
-folder, tests, module, function, rank = sys.argv[1:]
-sys.path.insert(0, tests)
-torch.set_num_threads(1)
-dist.init_process_group("gloo", f"file://{folder}/store", rank=int(rank), world_size=2)
-torch.manual_seed(100 + int(rank))  # the ranks' own generators must not matter
-found = getattr(__import__(module), function)(int(rank))
-torch.save(found, f"{folder}/{function}-{rank}")
-dist.destroy_process_group()
-"""
+def join_and_save(folder, function):
+    """Be a rank of gloo, and leave what a function returns there."""
+    rank = int(os.environ["RANK"])
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    torch.manual_seed(100 + rank)  # the ranks' own generators must not matter
+    torch.save(function(rank), folder / f"{function.__name__}-{rank}")
+    dist.destroy_process_group()
 
 
 def run_on_two_ranks(folder, function):
     """Call a test file's function on each of two ranks of gloo; return what they return."""
-    file = Path(inspect.getfile(function))
-    arguments = folder, file.parent, file.stem, function.__name__
-    with ThreadPoolExecutor(2) as ranks:
-        list(
-            ranks.map(
-                lambda rank: run_script(RANK, *arguments, rank, GLOO_SOCKET_IFNAME="lo"), range(2)
-            )
-        )
+    for rank in on_ranks(join_and_save, folder, function):
+        assert rank.returncode == 0, rank.stderr
     found = [folder / f"{function.__name__}-{rank}" for rank in range(2)]
     return [torch.load(path, weights_only=True) for path in found]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import regrow
 from regrow.engine.allocation import Uniform
 from regrow.engine.scores import Gradient
+from tests.engine.conftest import make_batch, make_mlp, take_snapshot
 
 HALF = {"density": 0.5, "allocation": Uniform()}
 
@@ -389,38 +388,25 @@ class TestLoop:
             assert model.get_parameter(name).isfinite().all()
 
 
-RANK = """
-import os, sys, torch, torch.distributed as dist, regrow
-from torch.nn.parallel import DistributedDataParallel
-folder, tests = sys.argv[1:3]
-sys.path.insert(0, tests)
-import conftest
-rank = int(os.environ["RANK"])
-dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
-for method in ("SET", "RigL"):
-    model = DistributedDataParallel(conftest.make_mlp())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    sparse = regrow.sparsify(
-        model, optimizer, regrow.METHODS[method](density=0.3, update_every=3), total_steps=40
-    )
-    for step in range(30):
-        inputs, labels = conftest.make_batch(2 * step + rank)  # each rank has its own data
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(inputs), labels).backward()
-        optimizer.step()
-    torch.save(conftest.take_snapshot(model, optimizer, sparse), f"{folder}/{method}-{rank}")
-dist.destroy_process_group()
-"""
+def train_on_rank(rank):
+    """What a rank holds after training under DDP; each has its own data."""
+    found = {}
+    for name in ("SET", "RigL"):
+        model = nn.parallel.DistributedDataParallel(make_mlp())
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        method = regrow.METHODS[name](density=0.3, update_every=3)
+        sparse = regrow.sparsify(model, optimizer, method, total_steps=40)
+        for step in range(30):
+            inputs, labels = make_batch(2 * step + rank)
+            optimizer.zero_grad()
+            functional.cross_entropy(model(inputs), labels).backward()
+            optimizer.step()
+        found[name] = take_snapshot(model, optimizer, sparse)
+    return found
 
 
 @pytest.mark.slow
-def test_two_ranks_hold_the_same_weights_masks_and_optimizer_state(tmp_path, assert_same, python):
-    tests = Path(__file__).parent
-    with ThreadPoolExecutor(2) as ranks:
-        list(ranks.map(lambda rank: python(RANK, tmp_path, tests, RANK=str(rank)), range(2)))
-    for method in ("SET", "RigL"):
-        one, other = (
-            torch.load(tmp_path / f"{method}-{rank}", weights_only=True) for rank in range(2)
-        )
-        assert_same(one, other)
-        assert len(one["sparse"]["history"]) > 5
+def test_two_ranks_hold_the_same_weights_masks_and_optimizer_state(two_ranks, assert_same):
+    one, other = two_ranks(train_on_rank)
+    assert_same(one, other)
+    assert all(len(found["sparse"]["history"]) > 5 for found in one.values())

@@ -185,7 +185,7 @@ def take_step(model, optimizer, step):
         loss.backward()
         return loss
 
-    torch.manual_seed(step)  # what an optimizer draws is not what is tested
+    torch.default_generator.manual_seed(step)  # what an optimizer draws is not what is tested
     if isinstance(optimizer, torch.optim.LBFGS):
         optimizer.step(evaluate)
         return

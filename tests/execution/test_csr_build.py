@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from regrow.execution.csr import build, cached
 from regrow.execution.csr.build import NoLibraryError
+from tests.ranks import run_code
 
 if shutil.which("cc") is None:
     pytest.skip("no C compiler", allow_module_level=True)
@@ -74,13 +74,7 @@ for number in range(12):
 
 
 def run(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"REGROW_KERNELS": ""} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_code(code, **{"REGROW_KERNELS": ""} | environment)
 
 
 def test_twelve_processes_compile_once_and_all_use_it(tmp_path):

@@ -1,6 +1,5 @@
 """The C library: how it is found and chosen, and its operations beside those of torch."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from regrow.execution.csr import dispatch, fallback, layout
 from regrow.execution.csr.index import Index
+from tests.ranks import run_code
 
 needs_library = pytest.mark.skipif(dispatch.in_use() == "torch", reason="no kernel library here")
 SETS = [name for name in dispatch.available() if name != "torch"]
@@ -23,16 +23,6 @@ def each_set(request):
     dispatch.use(request.param)
     yield request.param
     dispatch.use(before)
-
-
-def run(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_a_machine_with_a_compiler_has_a_library():
@@ -48,12 +38,12 @@ def test_the_environment_forces_one(value, expected):
     if value == "native" and not SETS:
         pytest.skip("no kernel library here")
     code = "from regrow.execution.csr import dispatch; print(dispatch.in_use())"
-    assert run(code, REGROW_KERNELS=value).stdout.strip() == expected
+    assert run_code(code, REGROW_KERNELS=value).stdout.strip() == expected
 
 
 def test_unknown_names_are_refused():
     code = "from regrow.execution.csr import dispatch; dispatch.in_use()"
-    assert "'native' and 'torch'" in run(code, REGROW_KERNELS="cuda").stderr
+    assert "'native' and 'torch'" in run_code(code, REGROW_KERNELS="cuda").stderr
     with pytest.raises(ValueError, match="not available here"):
         dispatch.use("mmx")
 
@@ -69,7 +59,8 @@ def test_one_openmp_runtime_serves_torch_and_the_kernels():
     )
     if not sys.platform.startswith("linux"):
         pytest.skip("needs /proc")
-    assert run(code).stdout.strip() == "1"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.stdout.strip() == "1", ran.stderr
 
 
 @settings(deadline=None, max_examples=30)

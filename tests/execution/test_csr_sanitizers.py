@@ -9,17 +9,17 @@ import pytest
 from regrow.execution.csr import build
 
 MAIN = Path(__file__).parent / "kernels_main.c"
-FLAGS = ["-std=gnu11", "-O1", "-g", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FLAGS = ["-std=gnu11", "-O1", "-g1", *SANITIZERS, "-Wall", "-Wextra", "-Werror"]
 
 
-@pytest.mark.parametrize("kind", [["-fsanitize=address,undefined"], ["-fsanitize=undefined"]])
 @pytest.mark.parametrize("openmp", [True, False])
-def test_no_access_out_of_bounds_and_no_undefined_behaviour(tmp_path, kind, openmp):
+def test_no_access_out_of_bounds_and_no_undefined_behaviour(tmp_path, openmp):
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("needs gcc")
     program = tmp_path / "kernels"
-    flags = [*FLAGS, *kind, "-DUNROLL=", *(["-fopenmp"] if openmp else ["-Wno-unknown-pragmas"])]
+    flags = [*FLAGS, "-DUNROLL=", *(["-fopenmp"] if openmp else ["-Wno-unknown-pragmas"])]
     command = [compiler, *flags, f"-I{build.SOURCES}", str(MAIN), "-o", str(program), "-lm"]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if "cannot find" in built.stderr:
@@ -30,7 +30,12 @@ def test_no_access_out_of_bounds_and_no_undefined_behaviour(tmp_path, kind, open
         capture_output=True,
         text=True,
         check=False,
-        env={"ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "3"},
+        # Passive: threads that outnumber the cores would spin while they wait for one another.
+        env={
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "OMP_NUM_THREADS": "3",
+            "OMP_WAIT_POLICY": "passive",
+        },
     )
     assert ran.returncode == 0, ran.stderr[-4000:]
     assert ran.stdout.split()

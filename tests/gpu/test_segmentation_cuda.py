@@ -250,12 +250,18 @@ def test_where_nothing_fits_one_is_told_so(data, tmp_path):
     gc.collect()
     torch.cuda.empty_cache()
     trial = Segment(**SETTING | {"width": 320, "patch": (32, 32, 32), "epochs": 1})
+    with torch.device("meta"):
+        weights = sum(p.nbytes for p in E2ENet(1, 3, (320,) * 4).parameters())
     whole = torch.cuda.get_device_properties(0).total_memory
-    # The weights and their gradients have room, and hardly anything else.
-    torch.cuda.set_per_process_memory_fraction(min(1.0, 0.4e9 / whole))
+    # Weights and gradients have room, and the momentum beside them has not; then not even these.
+    limits = (2.6, "nor do smaller ones: lower batch or width"), (0.9, "lower width")
     try:
-        with pytest.raises(MemoryError, match="nor do smaller ones: lower batch or width"):
-            trial.run(run_of(tmp_path, data))
+        for times, said in limits:
+            torch.cuda.set_per_process_memory_fraction(min(1.0, times * weights / whole))
+            with pytest.raises(MemoryError, match=said):
+                trial.run(run_of(tmp_path / str(times), data))
+            gc.collect()
+            torch.cuda.empty_cache()
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         gc.collect()

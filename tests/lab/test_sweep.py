@@ -218,7 +218,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_half(tmp_path):
 
 @pytest.mark.slow
 def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
-    processes = [start(tmp_path, n=6, steps=10, pause=0.02) for _ in range(2)]
+    processes = [start(tmp_path, "inline", n=6, steps=10, pause=0.02) for _ in range(2)]
     said = [process.communicate(timeout=120)[0].split() for process in processes]
     assert all(words[-1] == b"0" for words in said)
     assert len(Records.read(tmp_path)) == 6

@@ -196,6 +196,21 @@ def test_full_kernels_take_the_place_of_the_shift():
     assert {o for m in model.modules() if hasattr(m, "segments") for *_, o in m.segments} == {0}
 
 
+def test_levels_may_differ_in_kernels_and_full_ones_are_not_shifted():
+    model = E2ENet(1, 2, (6, 12, 12), depth_kernel=(3, 1, 1))
+    blocks = {n: m for n, m in model.named_modules() if hasattr(m, "segments")}
+    levels = {n: int(n.split(".")[1][0]) for n in blocks}
+    for name, block in blocks.items():
+        full = levels[name] == 0
+        assert block.conv.kernel_size[0] == (3 if full else 1), name
+        assert {offset for *_, offset in block.segments} == ({0} if full else {-1, 0, 1}), name
+    one = E2ENet(1, 2, (6, 12, 12), shift=0, depth_kernel=3)
+    same = E2ENet(1, 2, (6, 12, 12), depth_kernel=(3, 3, 3))
+    same.load_state_dict(one.state_dict())
+    x = torch.randn(1, 1, 8, 8, 8)
+    assert all(torch.equal(a, b) for a, b in zip(same(x), one(x), strict=True))
+
+
 def neighbours(n, generator, side=8):
     """Volumes of noise; a voxel's class is whether the one a slice further is bright."""
     x = torch.randn(n, 1, 6, side, side, generator=generator)
@@ -328,6 +343,12 @@ def test_weights_start_as_he_drew_them_and_biases_at_zero():
         ({"shift": 7, "paper_compat": True}, ValueError, "released layout has shift 5"),
         ({"axis": 3}, ValueError, "axis=3: 0, 1 or 2 is needed"),
         ({"depth_kernel": 2}, ValueError, "depth_kernel=2"),
+        (
+            {"depth_kernel": (3, 2)},
+            ValueError,
+            r"depth_kernel=\(3, 2\): must be 1, 3 or 5, or 2 of",
+        ),
+        ({"depth_kernel": (3, 1, 1)}, ValueError, "2 of them, for each level"),
         ({"nodes": (1, 1)}, ValueError, r"nodes=\(1, 1\): 1 levels above the lowest need"),
         ({"nodes": (2,)}, ValueError, "from 1 to at most 1"),
         ({"nodes": (0,)}, ValueError, "from 1 to at most 1"),

@@ -83,7 +83,7 @@ NARROWED = ["mlp-300-100", "lenet5", "small-conv", "resnet20", "deit-tiny", "sma
 
 
 @pytest.mark.parametrize("name", NARROWED)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(share=st.floats(0.02, 0.99))
 def test_a_narrowed_model_is_never_larger_than_the_sparse_one(name, share):
     shape = INPUTS.get(name, (1, 28, 28))

@@ -13,9 +13,11 @@ import pytest
 from markupsafe import escape
 
 import regrow
+from regrow.cli.study import study_run
 from regrow.lab.design import Labelled, labels_by_identity
 from regrow.lab.records import Record, Records
 from regrow.lab.run import Run
+from regrow.lab.study import Preset
 from regrow.lab.sweep import sweep
 from regrow.lab.view import View
 from regrow.studies.pruning_criteria.criteria import CRITERIA, GROWTH, PAPER
@@ -28,6 +30,7 @@ from regrow.studies.pruning_criteria.design import (
 )
 from regrow.studies.pruning_criteria.overlaps import ASKED, FRACTIONS
 from regrow.studies.pruning_criteria.study import CLAIMS, STUDY
+from regrow.studies.registry import STUDIES
 from regrow.studies.vision.classify import Classify
 
 TASK = Task(
@@ -291,14 +294,38 @@ def test_criteria_have_names_of_their_own():
     assert len({type(score) for score in CRITERIA.values()}) == len(CRITERIA)
 
 
-@pytest.mark.slow
+def a_page_with_all_verdicts(folder, said):
+    page = (folder / "report.html").read_text("utf-8")
+    for claim in CLAIMS:
+        assert str(escape(claim.sentence)) in page and claim.sentence in said
+    return page.count("<svg") >= 5 and "not run yet" not in page
+
+
+def short_parts():
+    """The cells of the smoke preset, each with a tenth of its training."""
+    yield from criteria_grid(TASK, 2, (0.05, 0.2), PAPER)
+    yield from periods(TASK, 2, (2, 7, 14), (0.1,), ("magnitude", "SNIP"))
+    yield from overlaps(TASK, 2, 0.2, every=8)
+    few = replace(TASK, base=replace(TASK.base, samples=256), train=256, more=", 256 samples")
+    yield from few_samples(few, 2, (0.95, 0.5), (0.2,))
+
+
+SHORT = replace(STUDY, presets={"smoke": Preset("seconds", {"digits": short_parts})})
+
+
+def test_a_study_of_all_parts_ends_with_a_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(STUDIES, "pruning-criteria", f"{__name__}:SHORT")
+    study_run("pruning-criteria", "smoke", executor="inline", device="cpu", out=tmp_path)
+    said = capsys.readouterr().out
+    assert "0 failed, 0 were finished before" in said
+    assert a_page_with_all_verdicts(tmp_path, said)
+
+
+@pytest.mark.long
 def test_the_smoke_preset_ends_with_a_page(tmp_path):
     command = [sys.executable, "-m", "regrow", "study", "run", "pruning-criteria"]
     command += ["--preset", "smoke", "--device", "cpu", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert "0 failed, 0 were finished before" in done.stdout
-    page = (tmp_path / "report.html").read_text("utf-8")
-    for claim in CLAIMS:
-        assert str(escape(claim.sentence)) in page and claim.sentence in done.stdout
-    assert page.count("<svg") >= 5 and "not run yet" not in page
+    assert a_page_with_all_verdicts(tmp_path, done.stdout)

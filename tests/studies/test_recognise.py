@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,6 +15,7 @@ from regrow.speech.synthesis.made import Made
 from regrow.studies.speech.page import write_page
 from regrow.studies.speech.recognise import Recognise
 from regrow.studies.speech.transcribe import Decoding, hear_corpus, load_recogniser
+from tests.ranks import command, on_ranks
 from tests.speech.beeps import corpus
 
 SETTING = {
@@ -232,16 +231,14 @@ def test_the_command_trains_and_finds_what_was_finished(data, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("choose", [[], ["--choose", "Hard", "--keep", "0.5"]])
 def test_two_ranks_learn_what_one_learns_and_share_the_test(choose, data, tmp_path):
-    train = ["-m", "regrow", "speech", "train", str(data / "learnt"), "--test", str(data / "heard")]
+    train = ["speech", "train", str(data / "learnt"), "--test", str(data / "heard")]
     train += ["--device", "cpu", "--size", "tiny", "--units", "words", "--epochs", "2", "--dropout"]
     train += ["0", "--no-augment", "--batch", "8", "--watched", "4", "--threads", "1"]
     train += [*choose, "--out"]
-    ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     found = []
-    for name, launch in (("one", []), ("two", ranks)):
-        command = [sys.executable, *launch, *train, str(tmp_path / name)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-        assert done.returncode == 0, done.stderr
+    for ranks, name in ((1, "one"), (2, "two")):
+        for done in on_ranks(command, *train, tmp_path / name, ranks=ranks, limit=280):
+            assert done.returncode == 0, done.stderr
         (record,) = (tmp_path / name / "trials").iterdir()
         rows = read_lines(record / TRAINED)
         found.append((read_json(record / "result.json"), rows, read_lines(record / TESTED)))

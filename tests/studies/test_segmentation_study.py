@@ -6,6 +6,7 @@ import json
 import os
 import random
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,12 @@ NAMES = (
     "sound", "dice", "static", "dense", "shift", "3×3×3", "narrow", "links", "lean dice",
     "parameters", "flops", "lean parameters",
 )  # fmt: skip
-TRIALS = STUDY.trials("quick")
+
+
+@cache
+def quick():
+    """Trials of the preset that has all arms; narrow networks take seconds to be found."""
+    return STUDY.trials("quick")
 
 
 @pytest.mark.parametrize(
@@ -38,9 +44,9 @@ def test_every_cell_is_there_once(preset):
 def test_arms_differ_in_what_they_say_alone():
     """One recipe: only network, method and the weights it may drop are an arm's own."""
     own = {"seed", "fold", "model", "width", "shift", "depth_kernel", "method", "include"}
-    shared = [{k: v for k, v in vars(one.trial).items() if k not in own} for one in TRIALS]
+    shared = [{k: v for k, v in vars(one.trial).items() if k not in own} for one in quick()]
     assert all(one == shared[0] for one in shared)
-    by_arm = {one.labels["arm"]: one.trial for one in TRIALS}
+    by_arm = {one.labels["arm"]: one.trial for one in quick()}
     assert by_arm["static"].method.next_update(0, 2000) is None
     assert by_arm["E2ENet"].method.next_update(0, 2000) == 10
     assert by_arm["no shift"].shift == 0 and by_arm["3×3×3"].depth_kernel == 3
@@ -59,7 +65,7 @@ def test_narrow_networks_are_as_large_as_they_say():
 
 def judged(name, dice=lambda at: 0.0, size=1.0):
     records = []
-    for labels, trial in TRIALS:
+    for labels, trial in quick():
         arm = labels["arm"]
         noise = random.Random(trial.identity).uniform(-2e-4, 2e-4) + 1e-3 * trial.seed
         sizes = size if arm in ("E2ENet", "lean") else 1.0

@@ -1,10 +1,8 @@
-"""``torchrun ... rank_training.py FOLDER``: what every rank holds after training."""
+"""Training of which every rank tells what it holds."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -41,8 +39,9 @@ METHODS = [
 TRIALS = [Told(seed=1, method=method, **SETTING) for method in METHODS]
 
 
-if __name__ == "__main__":
+def train(folder):
+    """Train on all ranks there are, and leave what each holds in a folder."""
     with all_ranks() as first:
         if first:
-            found = sweep(TRIALS, Path(sys.argv[1]), options={"device": "cpu"}, executor="inline")
+            found = sweep(TRIALS, folder, options={"device": "cpu"}, executor="inline")
             assert not found.failed, found.failed[0].error

@@ -102,8 +102,9 @@ class E2ENet(Segmenter):
         strides: from each level to the next: three numbers or one each; None is 2 throughout.
         shift: the number of channel groups, which move by -(shift // 2) ... shift // 2 slices; an
             odd number; 0 or None moves nothing. The input is never moved.
-        depth_kernel: the side of kernels along ``axis``: 1, or 3 for full kernels, usually with
-            ``shift=0``.
+        depth_kernel: the side of kernels along ``axis``: 1, or 3 for full kernels; or a number for
+            each level. Full kernels see other slices by themselves: nothing is moved where they
+            are, unless all levels have them and ``shift`` is given.
         nodes: how many each level but the lowest has, 1 at least; its last ones. By default all: as
             many as levels lie below. :func:`lean_nodes` gives fewer.
         blocks: how many each level has in its encoder stage and in its last node; 2, or a number
@@ -141,7 +142,7 @@ class E2ENet(Segmenter):
         strides: Sequence[int | Sequence[int]] | None = None,
         *,
         shift: int | None = 3,
-        depth_kernel: int = 1,
+        depth_kernel: int | Sequence[int] = 1,
         nodes: Sequence[int] | None = None,
         blocks: int | Sequence[int] = 2,
         axis: int = 0,
@@ -153,10 +154,12 @@ class E2ENet(Segmenter):
         check_shift(self.shift)
         if axis not in (0, 1, 2):
             raise ValueError(f"axis={axis!r}: 0, 1 or 2 is needed: depth, height or width")
-        if depth_kernel not in (1, 3, 5):
-            raise ValueError(f"depth_kernel={depth_kernel!r}: must be 1, 3 or 5")
-        self.axis, self.depth_kernel, self.paper_compat = axis, depth_kernel, paper_compat
+        self.axis, self.paper_compat = axis, paper_compat
         levels = range(len(self.channels))
+        self.depth_kernels = _depth_kernels(depth_kernel, len(levels))
+        # By level: where kernels are full in places, they take the part of the shift.
+        mixed = not isinstance(depth_kernel, int)
+        self._shifts = [0 if mixed and side > 1 else self.shift for side in self.depth_kernels]
         first = _first_stages(nodes, len(levels) - 1)
         self.blocks = _blocks(blocks, len(levels))
         self.encoder = nn.ModuleList(self._stage(level) for level in levels)
@@ -172,27 +175,26 @@ class E2ENet(Segmenter):
         self.add_heads(min(4, len(levels) - 1), bias=False)
 
     def _block(
-        self, sources: list[int], after: int, stride: Sides = (1, 1, 1), *, moved: bool = True
+        self, level: int, sources: list[int], stride: Sides = (1, 1, 1), *, moved: bool = True
     ) -> ShiftedBlock:
-        shift = self.shift if moved else 0
+        shift, depth = self._shifts[level] if moved else 0, self.depth_kernels[level]
         segments = shift_segments(sources, shift, released=self.paper_compat)
-        one, two, three = (self.depth_kernel if a == self.axis else 3 for a in range(3))
+        one, two, three = (depth if a == self.axis else 3 for a in range(3))
+        after = self.channels[level]
         return ShiftedBlock(segments, self.axis, sum(sources), after, (one, two, three), stride)
 
     def _stage(self, level: int) -> nn.Sequential:
         """Build a level's blocks of the encoder; the first of a lower level has the stride."""
-        channels = self.channels[level]
         if level:
-            first = self._block([self.channels[level - 1]], channels, self.strides[level - 1])
+            first = self._block(level, [self.channels[level - 1]], self.strides[level - 1])
         else:
             # The input's channels are images of one place: moved apart, they would not fit.
-            first = self._block([self.in_channels], channels, moved=self.paper_compat)
+            first = self._block(level, [self.in_channels], moved=self.paper_compat)
         return nn.Sequential(first, *self._further(level))
 
     def _further(self, level: int) -> list[ShiftedBlock]:
         """Build the blocks after the first."""
-        channels = self.channels[level]
-        return [self._block([channels], channels) for _ in range(self.blocks[level] - 1)]
+        return [self._block(level, [self.channels[level]]) for _ in range(self.blocks[level] - 1)]
 
     def _node(self, level: int, stage: int) -> Node:
         channels, below = self.channels[level], self.channels[level + 1]
@@ -202,7 +204,7 @@ class E2ENet(Segmenter):
         if level:
             sources.append(self.channels[level - 1])
             down = self.strides[level - 1]
-        blocks = [self._block(sources, channels)]
+        blocks = [self._block(level, sources)]
         if level + stage == len(self.channels) - 1:
             blocks += self._further(level)
         return Node(up, down, blocks)
@@ -238,6 +240,16 @@ def _first_stages(nodes: Sequence[int] | None, levels: int) -> list[int]:
             f"at most {', '.join(map(str, last))}"
         )
     return [most - count + 1 for count, most in zip(counts, last, strict=True)]
+
+
+def _depth_kernels(depth_kernel: int | Sequence[int], levels: int) -> tuple[int, ...]:
+    given = (depth_kernel,) if isinstance(depth_kernel, int) else tuple(depth_kernel)
+    sides = given * levels if isinstance(depth_kernel, int) else given
+    if len(sides) != levels or not set(given) <= {1, 3, 5}:
+        raise ValueError(
+            f"depth_kernel={depth_kernel!r}: must be 1, 3 or 5, or {levels} of them, for each level"
+        )
+    return sides
 
 
 def _blocks(blocks: int | Sequence[int], levels: int) -> tuple[int, ...]:

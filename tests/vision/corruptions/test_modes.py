@@ -1,7 +1,5 @@
 """A corruption is the same, bit for bit, in whatever mode its caller has put torch."""
 
-import subprocess
-import sys
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -9,6 +7,7 @@ import torch
 
 from regrow.vision.corruptions import CORRUPTIONS, EXTRA, corrupt, corrupt_video
 from regrow.vision.corruptions.modes import ordinary_modes
+from tests.ranks import run_code
 
 ALL = CORRUPTIONS + EXTRA
 
@@ -104,7 +103,8 @@ def test_images_made_in_another_mode_are_taken(images, name):
 
 
 def test_what_is_kept_from_a_first_call_in_odd_modes_serves_all_others():
-    subprocess.run([sys.executable, "-c", _KEPT], check=True)
+    ran = run_code(_KEPT)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_modes_come_back_after_an_error():

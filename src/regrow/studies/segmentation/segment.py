@@ -84,7 +84,14 @@ class Segment(Setting, SegmentVolumes, Trial):
         Raises:
             MemoryError: the GPU's is too small; the message says which patch would fit.
         """
-        trainer = start(self, self, run)
+        try:
+            trainer = start(self, self, run)
+        except torch.OutOfMemoryError as error:
+            traceback.clear_frames(error.__traceback__)
+            raise MemoryError(
+                f"a network of width={self.width}, its masks and its captured passes do not fit in "
+                "the GPU's memory: lower width, batch or patch"
+            ) from error
         try:
             return train(self, trainer, run)
         except torch.OutOfMemoryError as error:
