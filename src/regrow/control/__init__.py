@@ -1,0 +1,1 @@
+"""Control: agents that learn from preferences, and from observations that are mostly noise."""
