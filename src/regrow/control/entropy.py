@@ -37,7 +37,8 @@ class StateEntropy:
         self._follow_(distance)
         count, _, squares = self.moments
         deviation = (squares / count.clamp(min=1)).sqrt().clamp(min=1e-6)
-        return distance / deviation
+        scaled: Tensor = distance / deviation
+        return scaled
 
     def _follow_(self, values: Tensor) -> None:
         count, mean, squares = self.moments

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -68,7 +69,8 @@ class Networks:
     def __call__(self, x: Tensor) -> Tensor:
         """Return the outputs of all members: (runs, members, B, out) for x of (runs, B, in)."""
         x = x[:, None].expand(-1, self.members, -1, -1).flatten(0, 1)
-        return self.each(x).unflatten(0, (self.runs, self.members))
+        outputs: Tensor = self.each(x).unflatten(0, (self.runs, self.members))
+        return outputs
 
     def each(self, x: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
         """Return the outputs of every network for inputs of its own, (runs · members, B, in).
@@ -86,7 +88,8 @@ class Networks:
 
     def input_weights(self) -> Tensor:
         """Return the weights of the first layer, (runs, members, in, out), to be read."""
-        return self.weights[0].detach().unflatten(0, (self.runs, self.members))
+        first: Tensor = self.weights[0].detach().unflatten(0, (self.runs, self.members))
+        return first
 
     def input_mask(self) -> Tensor:
         """Return the mask of the first layer, (runs, members, in, out), to be read or written."""
@@ -153,7 +156,7 @@ class Networks:
     def _fresh(self) -> Tensor:
         """Draw weights; those of a run do not depend on the others."""
         parts = []
-        for inputs, outputs in zip(self.sizes, self.sizes[1:], strict=False):
+        for inputs, outputs in pairwise(self.sizes):
             drawn = self._draws.uniform(self.members, (inputs + 1) * outputs)
             parts.append((2 * drawn - 1).flatten(0, 1) / math.sqrt(inputs))
         return torch.cat(parts, 1)
@@ -182,7 +185,7 @@ def row_views(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         [(2, 2, 3), (2, 1, 3), (2, 3, 1), (2, 1, 1)]
     """
     views, at = [], 0
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         for shape in ((inputs, outputs), (1, outputs)):
             part = rows.detach()[:, at : at + math.prod(shape)]
             views.append(part.unflatten(1, shape))

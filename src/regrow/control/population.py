@@ -339,7 +339,9 @@ class Population:
             sums += step.rewards * (counts < episodes)
             over = step.terminated | step.truncated
             counts += over
-            seen = noise(self._tensor(environments.reset(over) if over.any() else step.observations))
+            seen = noise(
+                self._tensor(environments.reset(over) if over.any() else step.observations)
+            )
         return [float(x) for x in sums / episodes]
 
     # ------------------------------------------------------------------ state
@@ -356,7 +358,10 @@ class Population:
         """Return everything a resumed population needs to go on bit for bit."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
         own = {"step": self.step, "asked": self.asked, "returns": [list(r) for r in self.returns]}
-        arrays = {"sums": torch.from_numpy(self._sums), "episodes": torch.from_numpy(self._episodes)}
+        arrays = {
+            "sums": torch.from_numpy(self._sums),
+            "episodes": torch.from_numpy(self._episodes),
+        }
         now = {name: value.clone() for name, value in self._now.items()}
         return {"parts": state, "now": now, **own, **{k: v.clone() for k, v in arrays.items()}}
 

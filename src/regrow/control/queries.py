@@ -61,7 +61,8 @@ def entropy(chances: Tensor) -> Tensor:
         >>> entropy(torch.tensor([[[0.0, 1.0]]])).tolist()
         [[0.0, 0.0]]
     """
-    return (torch.special.entr(chances) + torch.special.entr(1 - chances)).mean(1)
+    both: Tensor = torch.special.entr(chances) + torch.special.entr(1 - chances)
+    return both.mean(1)
 
 
 def k_center(points: Tensor, known: Tensor, count: int) -> Tensor:

@@ -54,10 +54,10 @@ class SAC:
         self.setting, self.n_actions = setting, actions
         hidden = [setting.width] * 2
         rate = setting.learning_rate
-        self.actor = Networks(
-            seeds, 1, [observations, *hidden, 2 * actions], "actor", rate, device
+        self.actor = Networks(seeds, 1, [observations, *hidden, 2 * actions], "actor", rate, device)
+        self.critic = Networks(
+            seeds, 2, [observations + actions, *hidden, 1], "critic", rate, device
         )
-        self.critic = Networks(seeds, 2, [observations + actions, *hidden, 1], "critic", rate, device)
         self.target = self.critic.rows.detach().clone()
         self._target_weights = row_views(self.target, self.critic.sizes)
         runs = len(seeds)
@@ -78,9 +78,7 @@ class SAC:
             mean, log_std = self._policy(observations)
             return torch.tanh(mean if noise is None else mean + log_std.exp() * noise)
 
-    def update_(
-        self, inputs: Tensor, following: Tensor, rewards: Tensor, ended: Tensor
-    ) -> None:
+    def update_(self, inputs: Tensor, following: Tensor, rewards: Tensor, ended: Tensor) -> None:
         """Learn from a batch: critics, then actor and temperature, then targets.
 
         Args:
@@ -134,7 +132,8 @@ class SAC:
         """Return both critics' values, (runs, 2, B)."""
         x = torch.cat([observations, actions], -1)
         x = x[:, None].expand(-1, 2, -1, -1).flatten(0, 1)
-        return self.critic.each(x, weights)[..., 0].unflatten(0, (-1, 2))
+        values: Tensor = self.critic.each(x, weights)[..., 0].unflatten(0, (-1, 2))
+        return values
 
     @torch.no_grad()
     def mask_target_(self) -> None:

@@ -14,9 +14,7 @@ QueryKind = Literal["uniform", "disagreement", "entropy", "k-center", "k-center-
                     "k-center-entropy"]  # fmt: skip
 
 
-def check_number(
-    where: object, name: str, low: float, high: float, *, above: bool = False
-) -> None:
+def check_number(where: object, name: str, low: float, high: float, *, above: bool = False) -> None:
     """Raise ValueError unless an attribute lies in a range, its ends included.
 
     Args:

@@ -101,7 +101,9 @@ class ScriptedTeacher:
         length = query.rewards.shape[-1]
         threshold = query.recent_return.abs()[:, None] * length / query.episode
         sums = query.rewards.sum(-1)
-        answered = sums.amax(-1) >= threshold * self.skip if self.skip else sums[..., 0] == sums[..., 0]
+        answered = (
+            sums.amax(-1) >= threshold * self.skip if self.skip else sums[..., 0] == sums[..., 0]
+        )
         labels = self._preferred(query).float()
         if self.equal:
             near = (sums[..., 1] - sums[..., 0]).abs() < threshold * self.equal

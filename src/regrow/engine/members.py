@@ -1,4 +1,4 @@
-"""Units of many members side by side, such as networks stored as one weight: each has its own count.
+"""Units of many members side by side, such as networks in one weight: each has its own count.
 
 A pattern gives all groups of a layer equally many units. Where members of one tensor follow rules
 and densities of their own, as the runs of a population do, these functions choose for all of them

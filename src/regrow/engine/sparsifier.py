@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.capture import refuse_capture
+from regrow.engine.capture import check_capturable, check_replayed, refuse_capture
 from regrow.engine.clock import Clock
+from regrow.engine.drivers import check_optimizer, check_together, driver
 from regrow.engine.gradients import LIVE, Gradients
 from regrow.engine.history import VERSION, Progress, Update, read_progress
 from regrow.engine.method import Method
@@ -65,19 +67,10 @@ class Sparsifier:
         self.seed = seed
         self.history: list[Update] = []
         self._topology = topology
-        self._optimizer = optimizer
         self._clock = Clock(method, total_steps)
-        self._gradients = Gradients(topology, optimizer)
-        self._updater = Updater(method, topology, optimizer, self._gradients)
-        # Whether layers were last told to gather dense gradients; they are told only when it
-        # changes.
-        self._expecting = False
-        # How often the optimizer's state is still looked at: after its first step, and the second,
-        # as a subclass may add to the state after the step of its parent.
-        self._looks = 2
+        self._drive_by_(optimizer)
         self._handles: list[Any] = []
-        self._guard = Guard(topology, optimizer)
-        self._loaded = False
+        self._loaded = self._captured = False
         # Should a saved topology come after trained weights, what the first masks take from them
         # is wanted back; the first step forgets it, before the optimizer's own state is made.
         self._before: Mapping[str, Tensor] = before or {}
@@ -253,6 +246,73 @@ class Sparsifier:
         for layer in self._topology.layers:
             layer.apply_to_(*holder(unwrap(module), layer.name))
 
+    def rebind_(self, optimizer: Optimizer) -> None:
+        """Let another optimizer drive the topology from now on; masks, steps and history stay.
+
+        For networks that are reset: give them new weights in place, and a new optimizer. Weights
+        outside the masks are set to zero.
+
+        Args:
+            optimizer: holds every sparse weight.
+
+        Raises:
+            RuntimeError: :meth:`remove` was called.
+            ValueError: the optimizer does not hold a weight, or cannot drive this method; the old
+                one then still drives.
+        """
+        if not self._handles:
+            raise RuntimeError("rebind_() after remove(): call sparsify() with the new optimizer")
+        optimizer = driver(optimizer)
+        check_optimizer(optimizer, {layer.name: w for layer, w in self._topology.pairs()})
+        check_together(optimizer, self.method)
+        self.remove()
+        self._drive_by_(optimizer)
+        self._topology.settle_(optimizer)
+        self._topology.apply_()
+        self._expect_()
+        self._hook_()
+
+    @contextmanager
+    def captured(self) -> Iterator[None]:
+        """Let steps inside be captured in a CUDA graph: they are masked, and not counted.
+
+        After every replay call :meth:`advance_`: masks are moved where the graph reads them.
+
+        Raises:
+            RuntimeError: the method follows every step, or layers are stored; replays call nothing.
+        """
+        check_capturable(self.method, self._topology)
+        self._captured = True
+        try:
+            yield
+        finally:
+            self._captured = False
+
+    def advance_(self, steps: int = 1) -> Update | None:
+        """Count steps that were replayed, and make the update that is due after the last of them.
+
+        An update reads the gradients that the last replay left. It never takes a step's place.
+
+        Args:
+            steps: at least 1, and not beyond the next update.
+
+        Returns:
+            What happened; None if no update was due, or nothing was to be moved.
+
+        Raises:
+            ValueError: an update would be passed over; nothing is then counted.
+        """
+        following = self._clock.next
+        check_replayed(steps, self.steps, following)
+        self._clock.count_(steps)
+        if following is None or self.steps < following:
+            return None
+        progress = self._clock.progress(following)
+        self._before = {}
+        self._topology.settle_(self._optimizer)
+        self._updater.plan_by_hand_(progress)
+        return self._update_(progress, self._pass_)
+
     def remove(self) -> None:
         """Detach from the optimizer. Weights stay as they are and are free to move again."""
         for handle in self._handles:
@@ -310,6 +370,18 @@ class Sparsifier:
 
     # ------------------------------------------------------------------ the hooks
 
+    def _drive_by_(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._gradients = Gradients(self._topology, optimizer)
+        self._updater = Updater(self.method, self._topology, optimizer, self._gradients)
+        self._guard = Guard(self._topology, optimizer)
+        # Whether layers were last told to gather dense gradients; they are told only when it
+        # changes.
+        self._expecting = False
+        # How often the optimizer's state is still looked at: after its first step, and the second,
+        # as a subclass may add to the state after the step of its parent.
+        self._looks = 2
+
     def _hook_(self) -> None:
         # Should the user compile optimizer.step, what the hooks do is not to be traced.
         untraced: Callable[..., Any] = torch.compiler.disable
@@ -323,6 +395,8 @@ class Sparsifier:
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if self._captured:
+            return None
         refuse_capture(self.method.name, self._clock.next)
         # A step that raised (a closure that failed, say) never came to the post-hook: what it had
         # hidden is given back first.
@@ -369,6 +443,9 @@ class Sparsifier:
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         # Loggers and schedulers expect gradients after a step, whether or not it was replaced.
+        if self._captured:
+            self._topology.apply_()
+            return
         self._gradients.restore()
         # Momentum and weight decay have just moved weights outside the mask; so has the step of a
         # parent class, which is not counted.
@@ -382,11 +459,11 @@ class Sparsifier:
         self._gradients.forget()
         self._check_slots()
         if self._clock.due:
-            self._update_(
-                self._clock.progress(self._clock.next),
-                lambda: self._clock.advance_(lambda: self._topology.unsettled(self.method)),
-            )
+            self._update_(self._clock.progress(self._clock.next), self._pass_)
         self._expect_()
+
+    def _pass_(self) -> None:
+        self._clock.advance_(lambda: self._topology.unsettled(self.method))
 
     def _check_slots(self) -> None:
         """Raise ValueError after the first steps, and not at the first update, long after them."""

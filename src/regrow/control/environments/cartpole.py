@@ -42,7 +42,7 @@ class Cartpole(Environments):
         self._swingup, self._repeat = swingup, repeat
         self._data = [mujoco.MjData(self._model) for _ in range(threads or 1)]
         self._rollout = Rollout(nthread=threads or 0)
-        self._states = np.zeros((self.runs, 5))
+        self._states: Floats = np.zeros((self.runs, 5))
 
     def begin_(self, run: int, random: np.random.Generator) -> None:
         """Hang the pole down, or set it upright; a little off."""

@@ -27,12 +27,11 @@ class PointMass(Environments):
 
     observations, actions = 4, 2
 
-    def __init__(
-        self, seeds: Sequence[int], episode: int = 50, wall: float | None = None
-    ) -> None:
+    def __init__(self, seeds: Sequence[int], episode: int = 50, wall: float | None = None) -> None:
         super().__init__(seeds, episode)
         self._wall = np.inf if wall is None else wall
-        self._places, self._speeds = np.zeros((self.runs, 2)), np.zeros((self.runs, 2))
+        self._places: Floats = np.zeros((self.runs, 2))
+        self._speeds: Floats = np.zeros((self.runs, 2))
 
     def begin_(self, run: int, random: np.random.Generator) -> None:
         """Put the mass anywhere, at rest."""

@@ -38,6 +38,8 @@ def tolerance(
     """
     distance = np.maximum(np.maximum(low - x, x - high), 0) / margin
     if shape == "gaussian":
-        return np.exp(np.log(at_margin) * distance**2)
+        near: Floats = np.exp(np.log(at_margin) * distance**2)
+        return near
     scaled = distance * (1 - at_margin) if shape == "linear" else distance**2 * (1 - at_margin)
-    return np.maximum(1 - scaled, 0.0)
+    left: Floats = np.maximum(1 - scaled, 0.0)
+    return left
