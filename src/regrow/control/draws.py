@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from regrow.control.steady import steady
 from regrow.engine.selection import key_digest
 
 __all__ = ["Draws"]
@@ -58,8 +59,7 @@ class Draws:
 
     def normal(self, *shape: int) -> Tensor:
         """Draw standard normal numbers, within ±5.3; float32, shape (runs, *shape)."""
-        drawn: Tensor = torch.special.ndtri(self.uniform(*shape))
-        return drawn
+        return steady(torch.special.ndtri, self.uniform(*shape))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the count."""

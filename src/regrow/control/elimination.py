@@ -13,6 +13,7 @@ from regrow.control.networks import Networks
 from regrow.control.reward import RewardModels
 from regrow.control.sac import SAC
 from regrow.control.setting import Arm
+from regrow.control.steady import steady
 from regrow.engine.selection import top_per_group
 
 __all__ = ["Elimination", "agreement", "rms"]
@@ -89,7 +90,7 @@ class Elimination:
         x = inputs[:, None].expand(-1, nets.members, -1, -1).flatten(0, 1).detach()
         x.requires_grad_()
         outputs = nets.each(x)
-        outputs = torch.tanh(outputs) if squash else outputs
+        outputs = steady(torch.tanh, outputs) if squash else outputs
         slopes = torch.autograd.grad(outputs.sum(), x)[0][..., : spread.shape[1]]
         slopes = slopes.unflatten(0, (-1, nets.members))
         worth = torch.where(self._by_rms, rms(slopes), agreement(slopes)) * spread

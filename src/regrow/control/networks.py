@@ -12,8 +12,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from regrow.control.draws import Draws
+from regrow.control.steady import steady
 
 __all__ = ["Networks", "row_views"]
 
@@ -81,10 +83,15 @@ class Networks:
         """
         parts = self.weights if weights is None else weights
         last = len(parts) // 2 - 1
-        for layer in range(last + 1):
-            x = torch.baddbmm(parts[2 * layer + 1], x, parts[2 * layer])
-            x = self.activation(x) if layer < last else x
-        return x
+        for layer in range(last):
+            x = self.activation(torch.baddbmm(parts[2 * layer + 1], x, parts[2 * layer]))
+        last_weights, biases = parts[-2:]
+        if self.sizes[-1] > 1:
+            return torch.baddbmm(biases, x, last_weights)
+        # Products with a vector are computed otherwise for one network than for several: a second
+        # column of zeros keeps a run's numbers the same whatever is beside it.
+        wide = functional.pad(last_weights, (0, 1))
+        return torch.baddbmm(functional.pad(biases, (0, 1)), x, wide)[..., :1]
 
     def input_weights(self) -> Tensor:
         """Return the weights of the first layer, (runs, members, in, out), to be read."""
@@ -114,8 +121,8 @@ class Networks:
         self.steps += on
         self.first += 0.1 * on * (gradients - self.first)
         self.second += 0.001 * on * (gradients.square_() - self.second)
-        rate = self.learning_rate * (1 - 0.999**self.steps).sqrt() * on
-        rate = rate / (1 - 0.9**self.steps).clamp(min=1e-12)
+        rate = self.learning_rate * (1 - steady(_second_decay, self.steps)).sqrt() * on
+        rate = rate / (1 - steady(_first_decay, self.steps)).clamp(min=1e-12)
         self.rows.sub_(rate * self.first / (self.second.sqrt() + 1e-8))
         self.rows[:, :inputs].mul_(self.mask)
 
@@ -172,6 +179,14 @@ class Networks:
         for name in _STATE:
             getattr(self, name).copy_(state[name])
         self._draws.load_state_dict(state)
+
+
+def _first_decay(steps: Tensor) -> Tensor:
+    return 0.9**steps
+
+
+def _second_decay(steps: Tensor) -> Tensor:
+    return 0.999**steps
 
 
 _STATE = ("rows", "first", "second", "steps", "mask")

@@ -14,6 +14,7 @@ from regrow.control.graphs import Graphed
 from regrow.control.inputs import InputLayers
 from regrow.control.networks import Networks
 from regrow.control.setting import Setting
+from regrow.control.steady import steady
 
 __all__ = ["RewardModels"]
 
@@ -70,7 +71,7 @@ class RewardModels:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return every member's reward, (runs, members, B), of inputs (runs, B, D + A)."""
-        return torch.tanh(self.networks(inputs)[..., 0])
+        return steady(torch.tanh, self.networks(inputs)[..., 0])
 
     @torch.no_grad()
     def reward(self, inputs: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ class RewardModels:
     def chances(self, clips: Tensor) -> Tensor:
         """Return every member's P[1 ≻ 0], (runs, members, Q), of clips (runs, Q, 2, segment, ·)."""
         sums = self(clips.flatten(1, 3)).unflatten(2, clips.shape[1:4]).sum(-1)
-        return torch.sigmoid(sums[..., 1] - sums[..., 0])
+        return steady(torch.sigmoid, sums[..., 1] - sums[..., 0])
 
     def add_(self, clips: Tensor, labels: Tensor, answered: Tensor) -> None:
         """Keep the comparisons that were answered.
@@ -127,9 +128,9 @@ class RewardModels:
         labels = self.labels[self._rows, places].unflatten(1, (members, batch))
         clips = self.clips[self._rows, places].unflatten(1, (members, batch))
         x = clips.flatten(0, 1).flatten(1, 3)
-        sums = torch.tanh(self.networks.each(x)[..., 0]).view(*clips.shape[:-1]).sum(-1)
+        sums = steady(torch.tanh, self.networks.each(x)[..., 0]).view(*clips.shape[:-1]).sum(-1)
         apart = sums[..., 1] - sums[..., 0]
-        loss = functional.binary_cross_entropy_with_logits(apart, labels, reduction="none")
+        loss = steady(functional.softplus, apart) - labels * apart  # the cross-entropy
         gradients = self.networks.gradients(loss.mean(2).sum())
         self.gradient.lerp_(gradients[:, : self.gradient.shape[1]], 0.1)
         learns = (self.accuracy < self.setting.reward_enough) & (self.count > 0)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from regrow.control.draws import Draws
 from regrow.control.networks import Networks, row_views
 from regrow.control.setting import Setting
+from regrow.control.steady import steady
 
 __all__ = ["SAC", "squashed"]
 
@@ -76,7 +77,9 @@ class SAC:
         """
         with torch.no_grad():
             mean, log_std = self._policy(observations)
-            return torch.tanh(mean if noise is None else mean + log_std.exp() * noise)
+            return steady(
+                torch.tanh, mean if noise is None else mean + steady(torch.exp, log_std) * noise
+            )
 
     def update_(self, inputs: Tensor, following: Tensor, rewards: Tensor, ended: Tensor) -> None:
         """Learn from a batch: critics, then actor and temperature, then targets.
@@ -89,7 +92,7 @@ class SAC:
         """
         batch, setting = inputs.shape[1], self.setting
         noise = self._draws.normal(2, batch, self.n_actions)
-        alpha = self.log_alpha.exp()
+        alpha = steady(torch.exp, self.log_alpha)
         with torch.no_grad():
             action, log_prob = squashed(*self._policy(following), noise[:, 0])
             ahead = self._values(following, action, self._target_weights).amin(1)
@@ -120,13 +123,14 @@ class SAC:
         steps += 1
         first.lerp_(gradient, 0.1)
         second.lerp_(gradient.square(), 0.001)
-        rate = self.setting.temperature_rate * (1 - 0.999**steps).sqrt() / (1 - 0.9**steps)
-        self.log_alpha.sub_(rate * first / (second.sqrt() + 1e-8))
+        sizes = second / (1 - steady(lambda n: 0.999**n, steps))
+        rate = self.setting.temperature_rate / (1 - steady(lambda n: 0.9**n, steps))
+        self.log_alpha.sub_(rate * first / (sizes.sqrt() + 1e-8))
 
     def _policy(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.actor(observations)[:, 0].chunk(2, -1)
         half = (_HIGHEST - _LOWEST) / 2
-        return mean, _LOWEST + half * (torch.tanh(log_std) + 1)
+        return mean, _LOWEST + half * (steady(torch.tanh, log_std) + 1)
 
     def _values(self, observations: Tensor, actions: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Return both critics' values, (runs, 2, B)."""
@@ -184,7 +188,7 @@ def squashed(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tens
         >>> float(a), round(float(log_prob), 4)
         (0.0, -0.9189)
     """
-    before = mean + log_std.exp() * noise
+    before = mean + steady(torch.exp, log_std) * noise
     normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-    stretch = 2 * (math.log(2) - before - functional.softplus(-2 * before))
-    return torch.tanh(before), (normal - stretch).sum(-1)
+    stretch = 2 * (math.log(2) - before - steady(functional.softplus, -2 * before))
+    return steady(torch.tanh, before), (normal - stretch).sum(-1)
