@@ -11,6 +11,7 @@ import sys
 
 from regrow.cli.bench import bench
 from regrow.cli.checks import check_no_empty
+from regrow.cli.control import control_train
 from regrow.cli.demo import demo
 from regrow.cli.fields import named
 from regrow.cli.methods import methods
@@ -66,9 +67,12 @@ def _call() -> None:
     speech.command(name="transcribe")(speech_transcribe)
     speech.command(name="evaluate")(speech_evaluate)
     speech.command(name="generate")(speech_generate)
+    control = SubcommandApp()
+    control.command(name="train")(control_train)
     app = SubcommandApp()
     for command in (bench, demo, methods, report, train):
         app.command(command)
+    app.command(control, name="control", help="Control: train agents from preferences.")
     app.command(segment, name="segment", help="Segment volumes: train, predict, evaluate.")
     app.command(
         speech, name="speech", help="Recognise speech: train, transcribe, evaluate, generate."

@@ -121,9 +121,10 @@ class Networks:
         self.steps += on
         self.first += 0.1 * on * (gradients - self.first)
         self.second += 0.001 * on * (gradients.square_() - self.second)
-        rate = self.learning_rate * (1 - steady(_second_decay, self.steps)).sqrt() * on
-        rate = rate / (1 - steady(_first_decay, self.steps)).clamp(min=1e-12)
-        self.rows.sub_(rate * self.first / (self.second.sqrt() + 1e-8))
+        # Networks that have made no step yet divide zero by almost nothing.
+        faded = [(1 - steady(decay, self.steps)).clamp(min=1e-12) for decay in _DECAYS]
+        sizes = (self.second / faded[1]).sqrt_().add_(1e-8)
+        self.rows.sub_(self.learning_rate * on / faded[0] * self.first / sizes)
         self.rows[:, :inputs].mul_(self.mask)
 
     @torch.no_grad()
@@ -181,14 +182,7 @@ class Networks:
         self._draws.load_state_dict(state)
 
 
-def _first_decay(steps: Tensor) -> Tensor:
-    return 0.9**steps
-
-
-def _second_decay(steps: Tensor) -> Tensor:
-    return 0.999**steps
-
-
+_DECAYS: tuple[Activation, Activation] = (lambda n: 0.9**n, lambda n: 0.999**n)
 _STATE = ("rows", "first", "second", "steps", "mask")
 
 

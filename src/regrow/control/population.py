@@ -263,9 +263,8 @@ class Population:
         setting, replay, d = self.setting, self.replay, self.noise.total
         kind = "uniform" if first else setting.query
         count = setting.queries * (1 if kind == "uniform" else setting.candidates)
-        keys = self.draws["segments"].uniform(replay.capacity)
-        starts = replay.starts(2 * count, setting.segment, setting.recent, keys)
-        starts = starts.unflatten(1, (count, 2))
+        drawn = self.draws["segments"].uniform(2 * count)
+        starts = replay.starts(drawn, setting.segment, setting.recent).unflatten(1, (count, 2))
         if kind != "uniform":
             clips = replay.segments(starts, setting.segment, "inputs")
             known = self.models.clips[:, : int(self.models.count.min())]

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from regrow.engine.selection import top_per_group
-
 __all__ = ["Replay"]
 
 _RELABELLED = 1024  # transitions of each run at once
@@ -83,33 +81,30 @@ class Replay:
 
     # ------------------------------------------------------------------ segments
 
-    def starts(self, count: int, length: int, latest: int, keys: Tensor) -> Tensor:
-        """Draw places at which segments start, each inside one episode, no place twice.
+    def starts(self, uniform: Tensor, length: int, latest: int) -> Tensor:
+        """Turn random numbers into places at which segments start, each inside one episode.
 
         Args:
-            count: segments of each run.
+            uniform: numbers in (0, 1), shape (runs, count).
             length: transitions in a segment.
             latest: how many of the latest transitions of a run segments may lie in.
-            keys: random numbers (runs, capacity) that draw.
 
         Returns:
-            int64, shape (runs, count).
+            int64, shape (runs, count); every place at which a segment may start is as likely.
 
         Raises:
-            ValueError: a run has fewer places.
+            ValueError: a run has no such place.
         """
         allowed = self._may_start(length, latest)
-        if (fewest := int(allowed.sum(1).min())) < count:
-            run = int(allowed.sum(1).argmin())
+        places = allowed.cumsum(1)
+        if not int(places[:, -1].min()):
+            run = int(places[:, -1].argmin())
             raise ValueError(
-                f"run {run}: {count} segments of {length} steps are asked for, and only {fewest} "
-                f"places have so many steps of one episode behind them: shorten the segments "
-                "below the length of episodes, or ask later"
+                f"run {run}: no episode of it has had segment={length} steps so far: shorten "
+                "segments below the length of episodes, or ask later"
             )
-        counts = torch.full((len(keys),), count, dtype=torch.int64, device=keys.device)
-        chosen = top_per_group(keys, counts, allowed)
-        order = torch.where(chosen, keys, -1.0).argsort(dim=1, descending=True, stable=True)
-        return order[:, :count]
+        ranks = 1 + (uniform * places[:, -1:]).long()
+        return torch.searchsorted(places, torch.minimum(ranks, places[:, -1:]))
 
     def _may_start(self, length: int, latest: int) -> Tensor:
         """Return whether a segment may start at each place; bool (runs, capacity)."""

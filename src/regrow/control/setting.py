@@ -185,7 +185,7 @@ class Setting:
 
     def __post_init__(self) -> None:
         none_allowed = ("unsupervised_steps", "feedbacks")
-        for field in fields(self):
+        for field in fields(Setting):
             value = getattr(self, field.name)
             if field.type == "int" or (field.name == "replay" and value is not None):
                 if isinstance(value, bool) or not isinstance(value, int):

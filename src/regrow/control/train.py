@@ -97,6 +97,7 @@ def _train(population: Population, run: RunLike | None) -> None:
 def metrics(population: Population) -> dict[str, float]:
     """Return a line of metrics: means over the runs."""
     real, other = population.features()
+    of_real, of_noise = population.layers["critic"].connections(population.noise.real)
     late = torch.tensor(population.late_returns())
     found = {
         "return": float(late.nanmean()),
@@ -105,6 +106,8 @@ def metrics(population: Population) -> dict[str, float]:
         "reward_correlation": _mean(population.correlations()),
         "real_features": _mean(real),
         "noise_features": _mean(other),
+        "real_connections": float(of_real.mean()),
+        "noise_connections": float(of_noise.mean()),
     }
     told = {name: value for name, value in found.items() if value == value}  # noqa: PLR0124 NaN
     return {"step": population.step, **told}
