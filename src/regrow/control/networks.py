@@ -38,7 +38,8 @@ class Networks:
         activation: between layers.
 
     Attributes:
-        rows: all weights, shape (runs · members, n), those of the first layer first.
+        rows: all weights, shape (runs · members, n), those of the first layer first; zeros at the
+            end make n a multiple of 32.
         mask: of the first layer, 1 = kept, shape (runs · members, in · out).
         first, second: Adam's moments, shaped like the rows.
         steps: of Adam, shape (runs · members, 1).
@@ -105,7 +106,7 @@ class Networks:
     def gradients(self, loss: Tensor) -> Tensor:
         """Return the gradient of a sum of all networks' losses, in rows, dense."""
         parts = torch.autograd.grad(loss, self.weights)
-        return torch.cat([part.flatten(1) for part in parts], 1)
+        return _joined([part.flatten(1) for part in parts])
 
     @torch.no_grad()
     def step_(self, gradients: Tensor, on: Tensor | None = None) -> None:
@@ -167,7 +168,7 @@ class Networks:
         for inputs, outputs in pairwise(self.sizes):
             drawn = self._draws.uniform(self.members, (inputs + 1) * outputs)
             parts.append((2 * drawn - 1).flatten(0, 1) / math.sqrt(inputs))
-        return torch.cat(parts, 1)
+        return _joined(parts)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that changes."""
@@ -183,7 +184,14 @@ class Networks:
 
 
 _DECAYS: tuple[Activation, Activation] = (lambda n: 0.9**n, lambda n: 0.999**n)
+_ALIGNED = 32
 _STATE = ("rows", "first", "second", "steps", "mask")
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Put parts side by side, and zeros behind: rows begin where GPUs read fastest."""
+    n = sum(part.shape[1] for part in parts)
+    return functional.pad(torch.cat(list(parts), 1), (0, -n % _ALIGNED))
 
 
 def row_views(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
