@@ -24,7 +24,7 @@ def small():
 @pytest.fixture
 def arms():
     return [
-        METHODS["pebble"],
+        METHODS["rune"],
         METHODS["r2n"],
         METHODS["r2n-rigl"],
         METHODS["elimination"],

@@ -127,6 +127,26 @@ def test_the_true_reward_is_learnt_from_where_an_arm_says_so(population):
     assert runs.replay.learned[1].abs().max() <= 1
 
 
+def test_curious_runs_are_also_rewarded_for_what_models_differ_on(population, small):
+    setting = Setting(**{**vars(small), "curiosity_decay": 0.01})
+    curious, plain = (population([Arm(curiosity=c)], [0], setting) for c in (0.5, 0.0))
+    for runs in (curious, plain):
+        runs.run_to_(120)
+    kept = curious.replay.inputs[:, :120]
+    members = curious.models(kept)
+    spread = members.detach().std(1, correction=0)
+    torch.testing.assert_close(curious.replay.spread[:, :120], spread)
+    torch.testing.assert_close(curious.replay.learned[:, :120], members.detach().mean(1))
+    curious.step_()
+    inputs, _, rewards, _ = curious._batch()
+    same = (inputs[0][:, None] == kept[0][None]).all(2).float()
+    found = same.argmax(1)[same.any(1)]
+    wanted = curious.replay.learned[0, found] + 0.5 * 0.99**120 * curious.replay.spread[0, found]
+    torch.testing.assert_close(rewards[0][same.any(1)], wanted)
+    assert len(found) > 8 and spread.min() > 0
+    assert not torch.equal(curious.agent.critic.rows, plain.agent.critic.rows)
+
+
 def test_the_whole_buffer_is_labelled_anew_after_it_wrapped(population, small):
     setting = Setting(**{**vars(small), "replay": 30})
     runs = population([Arm()], [0], setting)

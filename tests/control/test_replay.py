@@ -12,7 +12,7 @@ def filled(lengths, capacity):
     for episode, length in enumerate(lengths):
         for _ in range(length):
             one = torch.tensor([[float(number)]])
-            ring.add_(one.expand(1, 2), one + 1, one[:, 0], -one[:, 0], one[:, 0] % 2,
+            ring.add_(one.expand(1, 2), one + 1, one[:, 0], -one[:, 0], one[:, 0], one[:, 0] % 2,
                       torch.tensor([episode]))  # fmt: skip
             everything.append((number, episode))
             number += 1
@@ -66,8 +66,7 @@ def test_a_ring_goes_on_after_it_was_saved():
     again.load_state_dict(ring.state_dict())
     for one in (ring, again):
         value = torch.tensor([[99.0]])
-        one.add_(
-            value.expand(1, 2), value, value[:, 0], value[:, 0], value[:, 0], torch.tensor([7])
-        )
+        numbers = [value[:, 0]] * 4
+        one.add_(value.expand(1, 2), value, *numbers, torch.tensor([7]))
     for name, value in ring.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])

@@ -84,6 +84,23 @@ def test_no_update_is_passed_over():
     assert sparse.advance_(1).step == 4
 
 
+def test_an_update_that_cannot_be_made_is_not_counted():
+    model, optimizer, sparse = make(regrow.RigL(density=0.25, update_every=2))
+    for step in range(2):
+        backward(model, step)
+        with sparse.captured():
+            optimizer.step()
+    whole = model[0].weight.grad.clone()
+    model[0].weight.grad[0, 0] = torch.nan
+    before = sparse.masks
+    with pytest.raises(FloatingPointError):
+        sparse.advance_(2)
+    assert sparse.steps == 0 and not sparse.history
+    assert all(mask.equal(before[name]) for name, mask in sparse.masks.items())
+    model[0].weight.grad.copy_(whole)
+    assert sparse.advance_(2).step == 2
+
+
 def test_what_follows_every_step_is_not_captured():
     _, _, sparse = make(regrow.TopKAST(density=0.25))
     with pytest.raises(RuntimeError, match="capture the passes only"), sparse.captured():

@@ -95,6 +95,8 @@ class Population:
             for name in ("actions", "random actions", "batches", "scored", "segments", "chance")
         }
         self._true = torch.tensor([arm.true_reward for arm in arms], device=dev)[:, None]
+        self._first_curiosity = torch.tensor([arm.curiosity for arm in arms], device=dev)[:, None]
+        self._curiosity = self._first_curiosity.clone()
         self._learn = Graphed(self._learn_, dev)
         self._learn_alone = Graphed(self._learn_alone_, dev)
         self._choose, self._store = Graphed(self._choose_, dev), Graphed(self._store_, dev)
@@ -144,6 +146,7 @@ class Population:
         learns = self.step >= setting.seed_steps
         self._act_()
         actions = self._now["action"].cpu().numpy()
+        self._curiosity.copy_(self._first_curiosity * (1 - setting.curiosity_decay) ** self.step)
         if learns:  # the device learns while the environments step
             (self._learn_alone if self.step < setting.first_feedback else self._learn)()
         step = self.environments.step(actions)
@@ -191,13 +194,23 @@ class Population:
     def _store_(self) -> None:
         now = self._now
         inputs = torch.cat([now["seen"], now["action"]], 1)
-        learned = self._reward(inputs[:, None], now["rewards"][:, None])[:, 0]
-        following, rewards, ended = now["following"], now["rewards"], now["ended"]
-        self.replay.add_(inputs, following, rewards, learned, ended, now["episode"])
+        learned, spread = self._reward(inputs[:, None], now["rewards"][:, None])
+        self.replay.add_(
+            inputs,
+            now["following"],
+            now["rewards"],
+            learned[:, 0],
+            spread[:, 0],
+            now["ended"],
+            now["episode"],
+        )
 
-    def _reward(self, inputs: Tensor, true: Tensor) -> Tensor:
-        """Return what agents learn from: the true reward, or that of the models; (runs, B)."""
-        return torch.where(self._true, true, self.models.reward(inputs))
+    @torch.no_grad()
+    def _reward(self, inputs: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what agents learn from, the models' reward or the true one, and its spread."""
+        members = self.models(inputs)
+        spread = torch.where(self._true, 0.0, members.std(1, correction=0))
+        return torch.where(self._true, true, members.mean(1)), spread
 
     # ------------------------------------------------------------------ an update
 
@@ -216,6 +229,7 @@ class Population:
     def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         places = self.replay.places(self.draws["batches"].uniform(self.setting.batch))
         inputs, following, learned, ended = self.replay.sample(places)
+        learned = learned + self._curiosity * self.replay.read("spread", places)
         if not self.noise.stored:
             d = self.noise.total
             inputs = torch.cat([self.noise.redrawn(inputs[..., :d]), inputs[..., d:]], -1)
@@ -288,8 +302,8 @@ class Population:
         """Give all transitions kept the reward of the models as they are now."""
         replay = self.replay
         for part in replay.parts():
-            learned = self._reward(replay.inputs[:, part], replay.rewards[:, part])
-            replay.learned[:, part] = learned
+            labels = self._reward(replay.inputs[:, part], replay.rewards[:, part])
+            replay.learned[:, part], replay.spread[:, part] = labels
 
     # ------------------------------------------------------------------ what it tells
 

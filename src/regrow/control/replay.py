@@ -27,6 +27,7 @@ class Replay:
         following: next observations, (runs, capacity, D).
         rewards: of the environment, (runs, capacity).
         learned: what the agent learns from, (runs, capacity).
+        spread: how far reward models differ on it, their standard deviation, (runs, capacity).
         ended: 1 where the episode ended for good, not by a time limit, (runs, capacity).
         episode: the number of the episode, (runs, capacity); -1 where nothing is yet.
         added: transitions added so far, a tensor on the device.
@@ -39,7 +40,8 @@ class Replay:
         self.inputs = torch.zeros(runs, capacity, observations + actions, device=device)
         self.following = torch.zeros(runs, capacity, observations, device=device)
         self.rewards = torch.zeros(runs, capacity, device=device)
-        self.learned, self.ended = torch.zeros_like(self.rewards), torch.zeros_like(self.rewards)
+        self.learned, self.spread = torch.zeros_like(self.rewards), torch.zeros_like(self.rewards)
+        self.ended = torch.zeros_like(self.rewards)
         self.episode = torch.full((runs, capacity), -1, dtype=torch.int64, device=device)
         self.added = torch.zeros(1, dtype=torch.int64, device=device)
         self._rows = torch.arange(runs, device=device)[:, None]
@@ -54,13 +56,14 @@ class Replay:
         following: Tensor,
         rewards: Tensor,
         learned: Tensor,
+        spread: Tensor,
         ended: Tensor,
         episode: Tensor,
     ) -> None:
         """Add a transition of each run, in place of the oldest if there is no more room."""
         place = self.added % self.capacity
         new = {"inputs": inputs, "following": following, "rewards": rewards}
-        new |= {"learned": learned, "ended": ended, "episode": episode}
+        new |= {"learned": learned, "spread": spread, "ended": ended, "episode": episode}
         for name, values in new.items():
             getattr(self, name).index_copy_(1, place, values.unsqueeze(1))
         self.added += 1
@@ -75,9 +78,13 @@ class Replay:
 
     def sample(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return inputs, next observations, learned rewards and ends at places (runs, B)."""
-        all_of = (self.inputs, self.following, self.learned, self.ended)
-        inputs, following, learned, ended = (one[self._rows, places] for one in all_of)
-        return inputs, following, learned, ended
+        inputs, following = self.read("inputs", places), self.read("following", places)
+        return inputs, following, self.read("learned", places), self.read("ended", places)
+
+    def read(self, what: str, places: Tensor) -> Tensor:
+        """Return what the attribute ``what`` holds at places (runs, B)."""
+        found: Tensor = getattr(self, what)[self._rows, places]
+        return found
 
     # ------------------------------------------------------------------ segments
 
@@ -143,4 +150,4 @@ class Replay:
         self.added.copy_(state["added"])
 
 
-_STATE = ("inputs", "following", "rewards", "learned", "ended", "episode")
+_STATE = ("inputs", "following", "rewards", "learned", "spread", "ended", "episode")

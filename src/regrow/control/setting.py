@@ -49,6 +49,7 @@ class Arm:
         density: the share of the first layer's weights kept by static, set and rigl.
         drop_fraction: the share of these exchanged at an update.
         true_reward: whether the agent learns from the environment's reward; a control.
+        curiosity: β₀ of RUNE: the reward gets β₀·(1 − ρ)^t times the reward models' deviation.
         keep: the share of features left at the end, by features.
         score: what a feature is worth: the agreement of the members' attributions, or their rms.
         window: from which share of the run to which features leave.
@@ -69,6 +70,7 @@ class Arm:
     density: float = 0.2
     drop_fraction: float = 0.05
     true_reward: bool = False
+    curiosity: float = 0.0
     keep: float = 0.2
     score: Literal["agreement", "rms"] = "rms"
     window: tuple[float, float] = (0.1, 0.6)
@@ -83,6 +85,7 @@ class Arm:
             check_number(self, name, 0.0, 1.0, above=True)
         for name in ("drop_fraction", "probation"):
             check_number(self, name, 0.0, 1.0)
+        check_number(self, "curiosity", 0.0, 1e6)
         if not 0 <= self.window[0] <= self.window[1] <= 1:
             raise ValueError(f"window={self.window}: two shares of the run, the first not later")
         if "features" in (self.actor, self.critic) and self.actor != self.critic:
@@ -97,13 +100,14 @@ def _all(treated: Inputs, **more: float) -> Arm:
 
 METHODS: dict[str, Arm] = {
     "pebble": Arm(),
+    "rune": Arm(curiosity=0.05),
     "static": _all("static"),
     "r2n": _all("set"),
     "r2n-rigl": _all("rigl"),
     "elimination": _all("features"),
     "oracle": _all("oracle"),
 }
-"""Arms by name: PEBBLE, its sparse control, R2N with either growth, ours, and an upper bound."""
+"""Arms by name: PEBBLE, RUNE, a sparse control, R2N with either growth, ours, an upper bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +148,7 @@ class Setting:
         reward_update_every: steps of reward models between two exchanges of theirs.
         score_every: updates between two looks at what features are worth.
         eliminate_every: updates between two eliminations of features.
+        curiosity_decay: ρ of RUNE, by step of the agent.
         reset_critic: whether critics start anew after the first feedback, as PEBBLE's do; None:
             if there were unsupervised steps.
 
@@ -181,6 +186,7 @@ class Setting:
     reward_update_every: int = 10
     score_every: int = 100
     eliminate_every: int = 250
+    curiosity_decay: float = 1e-5
     reset_critic: bool | None = None
 
     def __post_init__(self) -> None:
@@ -193,7 +199,7 @@ class Setting:
                 check_number(self, field.name, 0 if field.name in none_allowed else 1, 10**9)
             elif field.type == "float":
                 check_number(self, field.name, 0.0, 1e9, above=True)
-        for name in ("discount", "target_rate"):
+        for name in ("discount", "target_rate", "curiosity_decay"):
             check_number(self, name, 0.0, 1.0)
         check_choice(self.query, get_args(QueryKind), "query")
         if self.reward_members < 2 and self.query not in ("uniform", "k-center"):

@@ -9,7 +9,6 @@ An ordinary step costs one foreach multiply of the weights by their masks. At an
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +28,7 @@ from regrow.engine.planned import Plan
 from regrow.engine.presence import holder
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
+from regrow.engine.told import check_would_drop, density_of, metrics_of
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
 from regrow.engine.wrappers import under_names, unwrap
@@ -113,10 +113,7 @@ class Sparsifier:
     @property
     def density(self) -> float:
         """The fraction of weights kept, over all weights made sparse (dense ones don't count)."""
-        layers = self._topology.layers
-        return sum(layer.n_kept() for layer in layers) / sum(
-            math.prod(layer.planned.shape) for layer in layers
-        )
+        return density_of(self._topology.layers)
 
     def topology_bytes(self) -> int:
         """Count the bytes that say where the active weights are: masks, or indices."""
@@ -132,13 +129,7 @@ class Sparsifier:
         Weights that others wrote outside the masks are set to zero first, with a warning.
         """
         self._mend_()
-        metrics = {"density/total": self.density, "topology/updates": float(len(self.history))}
-        for layer in self._topology.layers:
-            metrics[f"density/{layer.name}"] = layer.n_kept() / math.prod(layer.planned.shape)
-        if self.history and (last := self.history[-1].layers.values()):
-            active = sum(change.active for change in last)
-            metrics["topology/exchanged"] = sum(change.grown for change in last) / active
-        return metrics
+        return metrics_of(self._topology.layers, self.history)
 
     def summary(self) -> str:
         """Return the method, the plan and where the run stands, as text.
@@ -200,12 +191,7 @@ class Sparsifier:
                 cannot drop.
             RuntimeError: the score reads gradients or momentum, and there are none.
         """
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"fraction={fraction}: must lie in 0..1")
-        if score.observes is not None:
-            raise ValueError(f"score={score!r} follows a running average, which is not kept here")
-        if not score.drops:
-            raise ValueError(f"score={score!r}: active weights are all worth the same to it")
+        check_would_drop(score, fraction)
         gradients = self._gradients.dense() if "gradient" in score.needs else {}
         return self._topology.would_drop(
             score,
@@ -301,17 +287,17 @@ class Sparsifier:
 
         Raises:
             ValueError: an update would be passed over; nothing is then counted.
+            FloatingPointError, RuntimeError: as for :meth:`update_`; nothing is then counted.
         """
         following = self._clock.next
         check_replayed(steps, self.steps, following)
-        self._clock.count_(steps)
-        if following is None or self.steps < following:
-            return None
-        progress = self._clock.progress(following)
+        progress, due = self._clock.progress(following), self.steps + steps == following
+        if due:  # what cannot be planned is not counted
+            self._topology.settle_(self._optimizer)
+            self._updater.plan_by_hand_(progress)
         self._before = {}
-        self._topology.settle_(self._optimizer)
-        self._updater.plan_by_hand_(progress)
-        return self._update_(progress, self._pass_)
+        self._clock.count_(steps)
+        return self._update_(progress, self._pass_) if due else None
 
     def remove(self) -> None:
         """Detach from the optimizer. Weights stay as they are and are free to move again."""
@@ -378,8 +364,8 @@ class Sparsifier:
         # Whether layers were last told to gather dense gradients; they are told only when it
         # changes.
         self._expecting = False
-        # How often the optimizer's state is still looked at: after its first step, and the second,
-        # as a subclass may add to the state after the step of its parent.
+        # The optimizer's state is looked at after two steps: a subclass may add to it after the
+        # step of its parent.
         self._looks = 2
 
     def _hook_(self) -> None:

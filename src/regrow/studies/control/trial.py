@@ -34,7 +34,8 @@ class LearnFromPreferences(Setting, Trial):
 
     Args:
         task: its name, such as cartpole-swingup.
-        method: how inputs are treated: pebble, static, r2n, r2n-rigl, elimination or oracle.
+        method: how inputs are treated, and what is learnt from: pebble, rune, static, r2n,
+            r2n-rigl, elimination or oracle.
         noise: the share of features that is noise, 0 to 0.99.
         noise_kind: gaussian, autoregressive, or histogram: values that real features take.
         noise_stored: whether noise is kept in the replay buffer, or drawn anew at every look.
@@ -49,7 +50,7 @@ class LearnFromPreferences(Setting, Trial):
     """
 
     task: str
-    method: Literal["pebble", "static", "r2n", "r2n-rigl", "elimination", "oracle"] = "r2n"
+    method: Literal["pebble", "rune", "static", "r2n", "r2n-rigl", "elimination", "oracle"] = "r2n"
     noise: float = 0.95
     noise_kind: NoiseKind = "gaussian"
     noise_stored: bool = True
