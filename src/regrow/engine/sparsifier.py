@@ -235,16 +235,14 @@ class Sparsifier:
     def rebind_(self, optimizer: Optimizer) -> None:
         """Let another optimizer drive the topology from now on; masks, steps and history stay.
 
-        For networks that are reset: give them new weights in place, and a new optimizer. Weights
-        outside the masks are set to zero.
+        For networks that get new weights, in place; those outside the masks are set to zero.
 
         Args:
             optimizer: holds every sparse weight.
 
         Raises:
             RuntimeError: :meth:`remove` was called.
-            ValueError: the optimizer does not hold a weight, or cannot drive this method; the old
-                one then still drives.
+            ValueError: the optimizer cannot drive this method; the old one then still does.
         """
         if not self._handles:
             raise RuntimeError("rebind_() after remove(): call sparsify() with the new optimizer")
@@ -361,8 +359,7 @@ class Sparsifier:
         self._gradients = Gradients(self._topology, optimizer)
         self._updater = Updater(self.method, self._topology, optimizer, self._gradients)
         self._guard = Guard(self._topology, optimizer)
-        # Whether layers were last told to gather dense gradients; they are told only when it
-        # changes.
+        # Whether layers were last told to gather dense gradients; told only when that changes.
         self._expecting = False
         # The optimizer's state is looked at after two steps: a subclass may add to it after the
         # step of its parent.
