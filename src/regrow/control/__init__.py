@@ -1,6 +1,6 @@
 """Control: agents that learn from preferences, and from observations that are mostly noise."""
 
-from regrow.control.environments import TASKS, Environments, PointMass, Step, make
+from regrow.control.environments import TASKS, Environments, Gymnasium, PointMass, Step, make
 from regrow.control.noise import NoiseFeatures, total_features
 from regrow.control.population import Population
 from regrow.control.setting import METHODS, Arm, Setting
@@ -14,6 +14,7 @@ __all__ = [
     "Answers",
     "Arm",
     "Environments",
+    "Gymnasium",
     "NoiseFeatures",
     "PointMass",
     "Population",

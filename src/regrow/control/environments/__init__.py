@@ -2,6 +2,7 @@
 
 from regrow.control.environments.base import Environments, Step
 from regrow.control.environments.catalogue import TASKS, make
+from regrow.control.environments.gymnasium import Gymnasium
 from regrow.control.environments.point_mass import PointMass
 
-__all__ = ["TASKS", "Environments", "PointMass", "Step", "make"]
+__all__ = ["TASKS", "Environments", "Gymnasium", "PointMass", "Step", "make"]
