@@ -41,7 +41,8 @@ class Networks:
         rows: all weights, shape (runs · members, n), those of the first layer first; zeros at the
             end make n a multiple of 32.
         mask: of the first layer, 1 = kept, shape (runs · members, in · out).
-        first, second: Adam's moments, shaped like the rows.
+        first: Adam's first moments, shaped like the rows.
+        second: its second moments.
         steps: of Adam, shape (runs · members, 1).
 
     Example:

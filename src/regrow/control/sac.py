@@ -34,9 +34,11 @@ class SAC:
         device: where they learn.
 
     Attributes:
-        actor, critic: networks; one member and two.
+        actor: networks, one a run.
+        critic: networks, two a run.
         target: the critics' averages, in rows, masked like them.
-        actor_gradient, critic_gradient: running averages of dense gradients of the first layers.
+        actor_gradient: a running average of the dense gradients of the actors' first layers.
+        critic_gradient: the same of critics.
 
     Source: Haarnoja et al. 2018 (arXiv 1812.05905); BPref (Lee et al. 2021, arXiv 2111.03026).
 

@@ -107,7 +107,7 @@ METHODS: dict[str, Arm] = {
     "elimination": _all("features"),
     "oracle": _all("oracle"),
 }
-"""Arms by name: PEBBLE, RUNE, a sparse control, R2N with either growth, ours, an upper bound."""
+"""PEBBLE, RUNE, a sparse control, R2N with either growth, ours, and an upper bound, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
