@@ -21,6 +21,7 @@ def control_train(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
     workers: int = 1,
+    people: Path | None = None,
     out: Path = Path("control-results"),
     **fields: Any,
 ) -> None:
@@ -35,6 +36,8 @@ def control_train(
         device: Where networks learn; "auto" takes a GPU if there is one.
         threads: Of torch; else as torch has it.
         workers: Threads that step environments.
+        people: File of questions and answers, for --teacher people; regrow preferences serve FILE
+            shows them, and training waits for the answers.
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
@@ -47,7 +50,11 @@ def control_train(
     trial = LearnFromPreferences(**(_DEFAULTS | fields))
     make(trial.task, [trial.seed], repeat=trial.repeat)  # what is missing is told before a run
     make_folder(out, "out")
-    options = {"device": device, "threads": workers, "keep_weights": True}
+    if trial.teacher == "people" and people is None:
+        raise ValueError("--teacher people needs a file of questions and answers: --people FILE")
+    options: dict[str, Any] = {"device": device, "threads": workers, "keep_weights": True}
+    if people is not None:
+        options["people"] = str(people.resolve())
     run_trial(trial, out, options, threads, [], _line(trial.steps), _table)
 
 

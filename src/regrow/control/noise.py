@@ -57,6 +57,7 @@ class NoiseFeatures:
 
     Attributes:
         real: which features are real, bool, shape (runs, total).
+        places: where each real feature is, shape (runs, d).
         total: how many features there are.
 
     Raises:
@@ -102,6 +103,7 @@ class NoiseFeatures:
             places = drawn.argsort(dim=1, stable=True)
         self._order = places.contiguous() if permuted else None
         self.real = places < real
+        self.places = places.argsort(dim=1)[:, :real]
         self._last = torch.zeros(len(seeds), self._added, device=device)
         self._begun = False
 

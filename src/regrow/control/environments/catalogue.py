@@ -10,11 +10,16 @@ from regrow.control.environments.planar import Cheetah, Walker
 from regrow.control.environments.point_mass import PointMass
 from regrow.engine.checks import check_choice
 
-__all__ = ["TASKS", "make"]
+__all__ = ["TASKS", "make", "repeat_of"]
 
 _REPEAT = {"cartpole-swingup": 4, "cartpole-balance": 4, "walker-walk": 1, "cheetah-run": 1}
 TASKS = ("point-mass", *_REPEAT)
 """Names of tasks; those of the DeepMind Control Suite need the extra ``control``."""
+
+
+def repeat_of(task: str, repeat: int | None = None) -> int:
+    """Return the control steps of a step of the agent: those given, or those that are usual."""
+    return repeat or _REPEAT.get(task, 1)
 
 
 def make(
@@ -42,7 +47,7 @@ def make(
             raise ValueError(f"{name}={number}: must be at least 1")
     if task == "point-mass":
         return PointMass(seeds)
-    repeat = repeat or _REPEAT[task]
+    repeat = repeat_of(task, repeat)
     makers: dict[str, Callable[[], Environments]] = {
         "cartpole-swingup": lambda: Cartpole(
             seeds, swingup=True, repeat=repeat, threads=threads if threads > 1 else None

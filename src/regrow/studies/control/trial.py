@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from regrow.control.environments import TASKS, Environments, make
+from regrow.control.environments.catalogue import repeat_of
 from regrow.control.environments.collect import random_observations
 from regrow.control.noise import NoiseFeatures, NoiseKind, total_features
+from regrow.control.people import People, Preferences, drawing_of
 from regrow.control.population import Population
 from regrow.control.setting import METHODS, Setting
 from regrow.control.teachers import TEACHERS
@@ -40,7 +43,8 @@ class LearnFromPreferences(Setting, Trial):
         noise_kind: gaussian, autoregressive, or histogram: values that real features take.
         noise_stored: whether noise is kept in the replay buffer, or drawn anew at every look.
         permuted: whether features stand in an order drawn for each run; else real ones come first.
-        teacher: who compares: oracle, noisy, myopic, mistake, skip or equal.
+        teacher: who compares: oracle, noisy, myopic, mistake, skip or equal, or people: those who
+            answer on the page of regrow preferences serve.
         runs: trained together, of consecutive seeds from seed on.
         repeat: control steps of a step of the agent; None: 4 on cartpoles, else 1.
         episodes: each run is evaluated on at the end.
@@ -55,7 +59,7 @@ class LearnFromPreferences(Setting, Trial):
     noise_kind: NoiseKind = "gaussian"
     noise_stored: bool = True
     permuted: bool = False
-    teacher: Literal["oracle", "noisy", "myopic", "mistake", "skip", "equal"] = "oracle"
+    teacher: Literal["oracle", "noisy", "myopic", "mistake", "skip", "equal", "people"] = "oracle"
     runs: int = 1
     repeat: int | None = None
     episodes: int = 5
@@ -64,7 +68,7 @@ class LearnFromPreferences(Setting, Trial):
         super().__post_init__()
         check_choice(self.task, TASKS, "task")
         check_choice(self.method, tuple(METHODS), "method")
-        check_choice(self.teacher, tuple(TEACHERS), "teacher")
+        check_choice(self.teacher, (*TEACHERS, "people"), "teacher")
         total_features(1, self.noise)
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: must be 0 or above")
@@ -75,17 +79,22 @@ class LearnFromPreferences(Setting, Trial):
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and evaluate.
 
-        Options of the run: ``device``, ``threads`` that step environments, ``keep_weights``.
+        Options of the run: ``device``, ``threads`` that step environments, ``keep_weights``, and
+        ``people``, the file of their answers.
+
+        Raises:
+            ValueError: people are to teach, and no file is named, or the task has no drawing.
         """
         seeds = range(self.seed, self.seed + self.runs)
         environments = self._environments(seeds, run)
         device = device_of(run.options)
+        noise = self._features(environments, run, device)
         population = train_from_preferences(
             environments,
-            self.teacher,
+            self._people(noise, run) if self.teacher == "people" else self.teacher,
             method=self.method,
             setting=Setting(**{f.name: getattr(self, f.name) for f in fields(Setting)}),
-            noise=self._features(environments, run, device),
+            noise=noise,
             device=str(device),
             run=run,
         )
@@ -93,6 +102,19 @@ class LearnFromPreferences(Setting, Trial):
             torch.save(population.agent.actor.state_dict(), run.folder / WEIGHTS)
         others = self._environments([seed + _OTHER for seed in seeds], run)
         return result_of(population, population.evaluate(others, self.episodes))
+
+    def _people(self, noise: NoiseFeatures, run: Run) -> People:
+        file = run.options.get("people")
+        if file is None:
+            raise ValueError("teacher='people' needs a file of preferences: --people FILE")
+        told = f"open questions are shown by: regrow preferences serve {file}"
+        return People(
+            preferences=Preferences(Path(file)),
+            draw=drawing_of(self.task),
+            places=noise.places,
+            repeat=repeat_of(self.task, self.repeat),
+            tell=lambda answered, asked: run.tell(0.0, f"{answered} of {asked} answered; {told}"),
+        )
 
     def _environments(self, seeds: Sequence[int], run: Run) -> Environments:
         threads = run.options.get("threads") or 1
