@@ -11,7 +11,7 @@ __all__ = ["preferences_export", "preferences_import", "preferences_serve"]
 
 
 def preferences_serve(
-    file: Path, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None
+    file: Path, /, *, host: str = "127.0.0.1", port: int = 8000, token: str | None = None
 ) -> None:
     """Show clips side by side in a browser, and keep what people say of them.
 
@@ -37,7 +37,7 @@ def preferences_serve(
         server.serve_forever()
 
 
-def preferences_export(file: Path, *, out: Path = Path("preferences.json")) -> None:
+def preferences_export(file: Path, /, *, out: Path = Path("preferences.json")) -> None:
     """Write all answers and their clips as JSON.
 
     Args:
@@ -54,7 +54,7 @@ def preferences_export(file: Path, *, out: Path = Path("preferences.json")) -> N
     print(f"{len(answers)} answers in {out}")
 
 
-def preferences_import(file: Path, answers: Path) -> None:
+def preferences_import(file: Path, answers: Path, /) -> None:
     """Take over answers that were exported; a training that asks the same finds them.
 
     Args:

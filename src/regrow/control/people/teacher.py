@@ -34,7 +34,7 @@ class People:
         draw: makes a clip of observations without noise, (segment, d).
         places: of the real features among all, (runs, d): only those are drawn.
         repeat: control steps of a step of the agent.
-        tell: is told how many of how many questions are answered, while it waits.
+        tell: is told how many of how many questions are answered, whenever that changes.
         every: seconds between two looks into the file.
     """
 
@@ -53,17 +53,17 @@ class People:
             for run in range(runs)
             for number in range(count)
         ]
-        numbers = self.preferences.ask(pairs)
-        while True:
+        numbers, told = self.preferences.ask(pairs), -1
+        while told < len(numbers):
             said = self.preferences.answers(numbers)
             answered = sum(one is not None for one in said)
-            self.tell(answered, len(said))
-            if answered == len(said):
-                break
-            time.sleep(self.every)
+            if answered != told:
+                self.tell(answered, len(said))
+            if (told := answered) < len(said):
+                time.sleep(self.every)
         labels = torch.tensor([_LABELS[str(one)] for one in said]).view(runs, count)
-        told = torch.tensor([one != "skip" for one in said]).view(runs, count)
-        return Answers(labels.to(query.rewards.device), told.to(query.rewards.device))
+        known = torch.tensor([one != "skip" for one in said]).view(runs, count)
+        return Answers(labels.to(query.rewards.device), known.to(query.rewards.device))
 
     def _clip(self, query: Query, run: int, number: int, which: int) -> Clip:
         seen = query.observations[run, number, which].cpu()[:, self.places[run].cpu()]
