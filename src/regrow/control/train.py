@@ -34,8 +34,8 @@ def train_from_preferences(
     Args:
         environments: one for each run.
         teacher: who compares; or a name of ``TEACHERS``; None: arms learn from the true reward.
-        method: how inputs are treated, by a name of ``METHODS`` or an :class:`regrow.control.setting.Arm`; one for all
-            runs, or one for each.
+        method: how inputs are treated, by a name of ``METHODS`` or an
+            :class:`regrow.control.setting.Arm`; one for all runs, or one for each.
         setting: sizes, rates and schedule.
         noise: the share of features that is noise, standard normal; or noise of any kind.
         device: "cpu", "cuda" or "auto".
