@@ -38,19 +38,25 @@ class Graphed:
         """Call it."""
         if self._device.type != "cuda":
             self._function()
-        elif self._calls < _WARM_UP:
-            self._calls += 1
-            self._warm_up()
-        else:
-            if self._graph is None:
-                self._graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self._graph):
-                    self._function()
-            self._graph.replay()
+            return
+        with torch.cuda.device(self._device):
+            if self._calls < _WARM_UP:
+                self._calls += 1
+                self._warm_up()
+            else:
+                self._replay()
+
+    def _replay(self) -> None:
+        if self._graph is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._function()
+            self._graph = graph
+        self._graph.replay()
 
     def _warm_up(self) -> None:
-        now = torch.cuda.current_stream(self._device)
-        stream = torch.cuda.Stream(self._device)
+        now = torch.cuda.current_stream()
+        stream = torch.cuda.Stream()
         stream.wait_stream(now)
         with torch.cuda.stream(stream):
             self._function()
