@@ -11,9 +11,11 @@ import sys
 
 from regrow.cli.bench import bench
 from regrow.cli.checks import check_no_empty
+from regrow.cli.control import control_train
 from regrow.cli.demo import demo
 from regrow.cli.fields import named
 from regrow.cli.methods import methods
+from regrow.cli.preferences import preferences_export, preferences_import, preferences_serve
 from regrow.cli.segment import segment_evaluate, segment_nnunet, segment_predict, segment_train
 from regrow.cli.speech import (
     speech_evaluate,
@@ -66,9 +68,19 @@ def _call() -> None:
     speech.command(name="transcribe")(speech_transcribe)
     speech.command(name="evaluate")(speech_evaluate)
     speech.command(name="generate")(speech_generate)
+    control = SubcommandApp()
+    control.command(name="train")(control_train)
+    preferences = SubcommandApp()
+    preferences.command(name="serve")(named(preferences_serve, file="FILE"))
+    preferences.command(name="export")(named(preferences_export, file="FILE"))
+    preferences.command(name="import")(named(preferences_import, file="FILE", answers="ANSWERS"))
     app = SubcommandApp()
     for command in (bench, demo, methods, report, train):
         app.command(command)
+    app.command(control, name="control", help="Control: train agents from preferences.")
+    app.command(
+        preferences, name="preferences", help="People as teachers: serve clips, export answers."
+    )
     app.command(segment, name="segment", help="Segment volumes: train, predict, evaluate.")
     app.command(
         speech, name="speech", help="Recognise speech: train, transcribe, evaluate, generate."

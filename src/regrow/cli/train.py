@@ -147,7 +147,13 @@ def _argument(text: str) -> tuple[str, Any]:
 
 
 def run_trial(
-    trial: Any, out: Path, options: Mapping[str, Any], threads: int | None, tested: Sequence[str]
+    trial: Any,
+    out: Path,
+    options: Mapping[str, Any],
+    threads: int | None,
+    tested: Sequence[str],
+    line: Callable[[Mapping[str, Any]], str] | None = None,
+    table: Callable[[Mapping[str, Any], Path], str] | None = None,
 ) -> Path:
     """Run a trial that trains in this process; print progress and the result.
 
@@ -157,6 +163,8 @@ def run_trial(
         options: of the run.
         threads: of torch; None: as torch has it.
         tested: names of what the test found that are shown.
+        line: writes a line of metrics; None: as that of an epoch.
+        table: writes the result, which is in a folder; None: as that of a network.
 
     Returns:
         The folder of its record.
@@ -179,7 +187,8 @@ def run_trial(
         look = functools.partial(shares, [trial], out, time.time())
         told = functools.partial(words, trial, out)
         with echo_log(say), follow("training", 1, console, shares=look, words=told):
-            show = lambda values: say(epoch_words(values, trial.epochs))  # noqa: E731
+            write = line or (lambda values: epoch_words(values, trial.epochs))
+            show = lambda values: say(write(values))  # noqa: E731
             outcome = attempt(trial, out, options, threads or torch.get_num_threads(), show)
         if outcome.status == "busy":
             sys.exit("regrow: another process is at this very run: wait for it")
@@ -190,7 +199,8 @@ def run_trial(
     found = [r for r in Records.read(out, damaged=damaged.append) if r.identity == trial.identity]
     if not found:
         raise ValueError("; ".join(damaged))
-    say(result_words(found[0].result, found[0].folder, tested))
+    result, folder = found[0].result, found[0].folder
+    say(table(result, folder) if table else result_words(result, folder, tested))
     return found[0].folder
 
 

@@ -1,10 +1,15 @@
-"""Refuses a step that is captured in a CUDA graph while the topology still has to move."""
+"""Steps that are captured in a CUDA graph: refused where the topology would stay behind."""
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
-__all__ = ["refuse_capture"]
+from regrow.engine.method import Method
+from regrow.engine.topology import Topology
+
+__all__ = ["check_capturable", "check_replayed", "refuse_capture"]
 
 
 def refuse_capture(method: str, next_update: int | None) -> None:
@@ -27,5 +32,41 @@ def refuse_capture(method: str, next_update: int | None) -> None:
             f"{method} updates the topology at step {next_update}, but optimizer.step() is being "
             "captured in a CUDA graph, whose replays would never call it: capture the forward and "
             "backward pass only and call optimizer.step() outside the graph, or capture the whole "
-            "step once the last update is made"
+            "step inside 'with sparse.captured():' and call sparse.advance_() after each replay, "
+            "or capture it once the last update is made"
+        )
+
+
+def check_capturable(method: Method, topology: Topology) -> None:
+    """Raise RuntimeError if replays of a step could not do what a method does at every step.
+
+    Args:
+        method: which may follow every step.
+        topology: whose layers may be stored.
+    """
+    stored = any(layer.stored for layer in topology.layers)
+    if method.observes is not None or topology.prepares or stored:
+        raise RuntimeError(
+            f"{method.name} on these layers acts at every step, which replays of a CUDA graph "
+            "would not call: capture the passes only, and step outside the graph"
+        )
+
+
+def check_replayed(steps: int, done: int, following: int | None) -> None:
+    """Raise ValueError unless so many steps can be counted without passing an update over.
+
+    Args:
+        steps: that were replayed.
+        done: steps before them.
+        following: the step of the next update; None: there is none.
+
+    Example:
+        >>> check_replayed(5, 2, 6)
+        Traceback (most recent call last):
+        ValueError: steps=5: must be at least 1 and at most 4, up to the next update
+    """
+    room = (sys.maxsize if following is None else following) - done
+    if not 1 <= steps <= room:
+        raise ValueError(
+            f"steps={steps}: must be at least 1 and at most {room}, up to the next update"
         )

@@ -89,6 +89,10 @@ class Clock:
             self._skipped = self._skipped + found_inf
         return True
 
+    def count_(self, steps: int) -> None:
+        """Count steps that were made without hooks, by replays of a CUDA graph."""
+        self._calls += steps
+
     def advance_(self, unsettled: Callable[[], bool]) -> None:
         """Pass the update that was due.
 

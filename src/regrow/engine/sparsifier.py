@@ -9,16 +9,17 @@ An ordinary step costs one foreach multiply of the weights by their masks. At an
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.capture import refuse_capture
+from regrow.engine.capture import check_capturable, check_replayed, refuse_capture
 from regrow.engine.clock import Clock
+from regrow.engine.drivers import check_optimizer, check_together, driver
 from regrow.engine.gradients import LIVE, Gradients
 from regrow.engine.history import VERSION, Progress, Update, read_progress
 from regrow.engine.method import Method
@@ -27,6 +28,7 @@ from regrow.engine.planned import Plan
 from regrow.engine.presence import holder
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
+from regrow.engine.told import check_would_drop, density_of, metrics_of
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
 from regrow.engine.wrappers import under_names, unwrap
@@ -65,19 +67,10 @@ class Sparsifier:
         self.seed = seed
         self.history: list[Update] = []
         self._topology = topology
-        self._optimizer = optimizer
         self._clock = Clock(method, total_steps)
-        self._gradients = Gradients(topology, optimizer)
-        self._updater = Updater(method, topology, optimizer, self._gradients)
-        # Whether layers were last told to gather dense gradients; they are told only when it
-        # changes.
-        self._expecting = False
-        # How often the optimizer's state is still looked at: after its first step, and the second,
-        # as a subclass may add to the state after the step of its parent.
-        self._looks = 2
+        self._drive_by_(optimizer)
         self._handles: list[Any] = []
-        self._guard = Guard(topology, optimizer)
-        self._loaded = False
+        self._loaded = self._captured = False
         # Should a saved topology come after trained weights, what the first masks take from them
         # is wanted back; the first step forgets it, before the optimizer's own state is made.
         self._before: Mapping[str, Tensor] = before or {}
@@ -120,10 +113,7 @@ class Sparsifier:
     @property
     def density(self) -> float:
         """The fraction of weights kept, over all weights made sparse (dense ones don't count)."""
-        layers = self._topology.layers
-        return sum(layer.n_kept() for layer in layers) / sum(
-            math.prod(layer.planned.shape) for layer in layers
-        )
+        return density_of(self._topology.layers)
 
     def topology_bytes(self) -> int:
         """Count the bytes that say where the active weights are: masks, or indices."""
@@ -139,13 +129,7 @@ class Sparsifier:
         Weights that others wrote outside the masks are set to zero first, with a warning.
         """
         self._mend_()
-        metrics = {"density/total": self.density, "topology/updates": float(len(self.history))}
-        for layer in self._topology.layers:
-            metrics[f"density/{layer.name}"] = layer.n_kept() / math.prod(layer.planned.shape)
-        if self.history and (last := self.history[-1].layers.values()):
-            active = sum(change.active for change in last)
-            metrics["topology/exchanged"] = sum(change.grown for change in last) / active
-        return metrics
+        return metrics_of(self._topology.layers, self.history)
 
     def summary(self) -> str:
         """Return the method, the plan and where the run stands, as text.
@@ -207,12 +191,7 @@ class Sparsifier:
                 cannot drop.
             RuntimeError: the score reads gradients or momentum, and there are none.
         """
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"fraction={fraction}: must lie in 0..1")
-        if score.observes is not None:
-            raise ValueError(f"score={score!r} follows a running average, which is not kept here")
-        if not score.drops:
-            raise ValueError(f"score={score!r}: active weights are all worth the same to it")
+        check_would_drop(score, fraction)
         gradients = self._gradients.dense() if "gradient" in score.needs else {}
         return self._topology.would_drop(
             score,
@@ -252,6 +231,71 @@ class Sparsifier:
         # sharded or on another device.
         for layer in self._topology.layers:
             layer.apply_to_(*holder(unwrap(module), layer.name))
+
+    def rebind_(self, optimizer: Optimizer) -> None:
+        """Let another optimizer drive the topology from now on; masks, steps and history stay.
+
+        For networks that get new weights, in place; those outside the masks are set to zero.
+
+        Args:
+            optimizer: holds every sparse weight.
+
+        Raises:
+            RuntimeError: :meth:`remove` was called.
+            ValueError: the optimizer cannot drive this method; the old one then still does.
+        """
+        if not self._handles:
+            raise RuntimeError("rebind_() after remove(): call sparsify() with the new optimizer")
+        optimizer = driver(optimizer)
+        check_optimizer(optimizer, {layer.name: w for layer, w in self._topology.pairs()})
+        check_together(optimizer, self.method)
+        self.remove()
+        self._drive_by_(optimizer)
+        self._topology.settle_(optimizer)
+        self._topology.apply_()
+        self._expect_()
+        self._hook_()
+
+    @contextmanager
+    def captured(self) -> Iterator[None]:
+        """Let steps inside be captured in a CUDA graph: they are masked, and not counted.
+
+        After every replay call :meth:`advance_`: masks are moved where the graph reads them.
+
+        Raises:
+            RuntimeError: the method follows every step, or layers are stored; replays call nothing.
+        """
+        check_capturable(self.method, self._topology)
+        self._captured = True
+        try:
+            yield
+        finally:
+            self._captured = False
+
+    def advance_(self, steps: int = 1) -> Update | None:
+        """Count steps that were replayed, and make the update that is due after the last of them.
+
+        An update reads the gradients that the last replay left. It never takes a step's place.
+
+        Args:
+            steps: at least 1, and not beyond the next update.
+
+        Returns:
+            What happened; None if no update was due, or nothing was to be moved.
+
+        Raises:
+            ValueError: an update would be passed over; nothing is then counted.
+            FloatingPointError, RuntimeError: as for :meth:`update_`; nothing is then counted.
+        """
+        following = self._clock.next
+        check_replayed(steps, self.steps, following)
+        progress, due = self._clock.progress(following), self.steps + steps == following
+        if due:  # what cannot be planned is not counted
+            self._topology.settle_(self._optimizer)
+            self._updater.plan_by_hand_(progress)
+        self._before = {}
+        self._clock.count_(steps)
+        return self._update_(progress, self._pass_) if due else None
 
     def remove(self) -> None:
         """Detach from the optimizer. Weights stay as they are and are free to move again."""
@@ -310,6 +354,17 @@ class Sparsifier:
 
     # ------------------------------------------------------------------ the hooks
 
+    def _drive_by_(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._gradients = Gradients(self._topology, optimizer)
+        self._updater = Updater(self.method, self._topology, optimizer, self._gradients)
+        self._guard = Guard(self._topology, optimizer)
+        # Whether layers were last told to gather dense gradients; told only when that changes.
+        self._expecting = False
+        # The optimizer's state is looked at after two steps: a subclass may add to it after the
+        # step of its parent.
+        self._looks = 2
+
     def _hook_(self) -> None:
         # Should the user compile optimizer.step, what the hooks do is not to be traced.
         untraced: Callable[..., Any] = torch.compiler.disable
@@ -323,6 +378,8 @@ class Sparsifier:
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if self._captured:
+            return None
         refuse_capture(self.method.name, self._clock.next)
         # A step that raised (a closure that failed, say) never came to the post-hook: what it had
         # hidden is given back first.
@@ -369,6 +426,9 @@ class Sparsifier:
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         # Loggers and schedulers expect gradients after a step, whether or not it was replaced.
+        if self._captured:
+            self._topology.apply_()
+            return
         self._gradients.restore()
         # Momentum and weight decay have just moved weights outside the mask; so has the step of a
         # parent class, which is not counted.
@@ -382,11 +442,11 @@ class Sparsifier:
         self._gradients.forget()
         self._check_slots()
         if self._clock.due:
-            self._update_(
-                self._clock.progress(self._clock.next),
-                lambda: self._clock.advance_(lambda: self._topology.unsettled(self.method)),
-            )
+            self._update_(self._clock.progress(self._clock.next), self._pass_)
         self._expect_()
+
+    def _pass_(self) -> None:
+        self._clock.advance_(lambda: self._topology.unsettled(self.method))
 
     def _check_slots(self) -> None:
         """Raise ValueError after the first steps, and not at the first update, long after them."""

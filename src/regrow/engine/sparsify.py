@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from regrow.engine.backends import MASKED, find_backend
 from regrow.engine.checks import check_integer
 from regrow.engine.dimensions import keep_dimensions_
+from regrow.engine.drivers import check_optimizer, check_together, driver
 from regrow.engine.first_values import first_values
 from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
@@ -23,7 +24,6 @@ from regrow.engine.layer import free_units
 from regrow.engine.layouts import turned
 from regrow.engine.method import Method
 from regrow.engine.moments import check_slots
-from regrow.engine.optimizers import exchanges_weights, minds_no_gradients, steps_in_backward
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.ranks import replicas
@@ -118,8 +118,8 @@ def sparsify(
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
     _check_dtypes(weights)
-    _check_optimizer(optimizer, weights)
-    _check_together(optimizer, method)
+    check_optimizer(optimizer, weights)
+    check_together(optimizer, method)
     _check_not_sparse(weights)
     held = _check_masks(available or {}, weights, "available")
     fixed = _check_masks(frozen or {}, weights, "frozen")
@@ -277,23 +277,6 @@ def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
     return index(total_steps), seed
 
 
-def driver(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer whose hooks run: wrappers of Accelerate and Fabric step another.
-
-    SAM's ``first_step()`` and ``second_step()`` are no steps to torch; that of its base is.
-    """
-    base = getattr(optimizer, "base_optimizer", None)
-    if isinstance(optimizer, Optimizer) and isinstance(base, Optimizer):
-        return driver(base)
-    inner = getattr(optimizer, "optimizer", None)
-    if not isinstance(optimizer, Optimizer) or not isinstance(inner, Optimizer):
-        return optimizer
-    # Fabric's passes every attribute on, the hooks too: it is the inner one that steps.
-    hooks = getattr(optimizer, "_optimizer_step_pre_hooks", None)
-    own = hooks is not None and hooks is not inner._optimizer_step_pre_hooks
-    return optimizer if own else driver(inner)
-
-
 def _check_dtypes(weights: Mapping[str, Tensor]) -> None:
     """Raise ValueError if a weight has 8 bits: torch neither multiplies nor compares those."""
     small = {n: w.dtype for n, w in weights.items() if w.is_floating_point() and w.itemsize == 1}
@@ -302,41 +285,6 @@ def _check_dtypes(weights: Mapping[str, Tensor]) -> None:
         raise ValueError(
             f"8-bit weights cannot be masked: {listed}. Train them in bfloat16 or float32 and "
             "convert the model afterwards, or exclude them"
-        )
-
-
-def _check_optimizer(optimizer: Optimizer, weights: Mapping[str, Tensor]) -> None:
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer={optimizer!r}: a torch.optim.Optimizer is needed")
-    if reason := steps_in_backward(optimizer):
-        raise ValueError(
-            f"optimizer: {reason}: weights move inside backward(), where no topology follows them. "
-            "Use one optimizer that moves all weights in its step(), such as AdamW"
-        )
-    # By identity: tensors compare entry by entry, and a model moved after its optimizer was built
-    # may hold other tensors under the same names.
-    holds = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    missing = [name for name, weight in weights.items() if id(weight) not in holds]
-    if missing:
-        raise ValueError(
-            f"optimizer does not hold {', '.join(missing)}: build it from this model's parameters "
-            "(after the model is moved and wrapped), or exclude these weights"
-        )
-
-
-def _check_together(optimizer: Optimizer, method: Method) -> None:
-    """Raise ValueError if an optimizer and a method cannot do with each other."""
-    name, kind = method.name, type(optimizer).__name__
-    if method.replaces_step and minds_no_gradients(optimizer):
-        raise ValueError(
-            f"{name}'s updates take the place of a step, for which {kind} gets no gradient, and "
-            f"it raises without any: use {name}(replaces_step=False, ...) or another optimizer"
-        )
-    if method.reserves and exchanges_weights(optimizer):
-        raise ValueError(
-            f"{name} keeps weights aside of which {kind}, by train() and eval(), would make "
-            "others: use an optimizer that keeps one set of weights, such as AdamW, or a method "
-            "that keeps none aside, such as RigL"
         )
 
 

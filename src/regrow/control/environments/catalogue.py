@@ -1,0 +1,61 @@
+"""Environments by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from regrow.control.environments.base import Environments
+from regrow.control.environments.cartpole import Cartpole
+from regrow.control.environments.planar import Cheetah, Walker
+from regrow.control.environments.point_mass import PointMass
+from regrow.engine.checks import check_choice
+
+__all__ = ["TASKS", "make", "repeat_of"]
+
+_REPEAT = {"cartpole-swingup": 4, "cartpole-balance": 4, "walker-walk": 1, "cheetah-run": 1}
+TASKS = ("point-mass", *_REPEAT)
+"""Names of tasks; those of the DeepMind Control Suite need the extra ``control``."""
+
+
+def repeat_of(task: str, repeat: int | None = None) -> int:
+    """Return the control steps of a step of the agent: those given, or those that are usual."""
+    return repeat or _REPEAT.get(task, 1)
+
+
+def make(
+    task: str, seeds: Sequence[int], *, repeat: int | None = None, threads: int = 1
+) -> Environments:
+    """Make the environment of a task for each run.
+
+    Args:
+        task: its name.
+        seeds: of the runs.
+        repeat: control steps of a step of the agent; None: 4 on cartpoles, else 1.
+        threads: that step.
+
+    Raises:
+        ValueError: there is no such task, or a number is below 1.
+        ImportError: mujoco or dm_control is missing.
+
+    Example:
+        >>> make("point-mass", [0]).observations
+        4
+    """
+    check_choice(task, TASKS, "task")
+    for name, number in (("repeat", repeat), ("threads", threads)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name}={number}: must be at least 1")
+    if task == "point-mass":
+        return PointMass(seeds)
+    repeat = repeat_of(task, repeat)
+    makers: dict[str, Callable[[], Environments]] = {
+        "cartpole-swingup": lambda: Cartpole(
+            seeds, swingup=True, repeat=repeat, threads=threads if threads > 1 else None
+        ),
+        "cartpole-balance": lambda: Cartpole(
+            seeds, swingup=False, repeat=repeat, threads=threads if threads > 1 else None
+        ),
+        "walker-walk": lambda: Walker(seeds, repeat=repeat, threads=threads),
+        "cheetah-run": lambda: Cheetah(seeds, repeat=repeat, threads=threads),
+    }
+    return makers[task]()

@@ -1,0 +1,440 @@
+"""A population: runs of preference-based reinforcement learning, stepped and updated together."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regrow.control.draws import Draws
+from regrow.control.elimination import Elimination
+from regrow.control.entropy import StateEntropy
+from regrow.control.environments.base import Environments, Floats, Step
+from regrow.control.graphs import Graphed
+from regrow.control.inputs import InputLayers
+from regrow.control.noise import NoiseFeatures
+from regrow.control.queries import choose
+from regrow.control.replay import Replay
+from regrow.control.reward import RewardModels
+from regrow.control.sac import SAC
+from regrow.control.setting import Arm, Setting
+from regrow.control.teachers import Answers, Query, Teacher
+
+__all__ = ["Population"]
+
+logger = logging.getLogger("regrow.control")
+
+_LATE = 10  # episodes whose mean return is told
+_AFTER_RESET = 100  # updates after critics start anew
+_SCORED = 256  # transitions by which features are scored
+_CORRELATED = 2500  # latest transitions on which rewards are compared
+
+
+class Population:
+    """Runs that learn at the same time, each with a seed and an arm of its own.
+
+    A run gives the same numbers alone and in any population.
+
+    Args:
+        environments: one for each run.
+        teacher: who compares segments; None: every arm learns from the true reward.
+        arms: of the runs.
+        setting: shared by all.
+        noise: added to observations; None: nothing is.
+        device: where networks and the replay buffer are.
+
+    Attributes:
+        step: agent steps so far.
+        returns: of finished episodes, for each run.
+        asked: comparisons that the teacher was asked for, of each run.
+
+    Raises:
+        ValueError: arms and environments differ in number, segments are longer than episodes, or an
+            arm has nobody to learn from.
+
+    Example:
+        >>> from regrow.control.environments import PointMass
+        >>> from regrow.control.setting import METHODS
+        >>> from regrow.control.teachers import TEACHERS
+        >>> setting = Setting(steps=60, seed_steps=50, queries=2, feedbacks=1, reward_steps=2)
+        >>> runs = Population(PointMass([0]), TEACHERS["oracle"], [METHODS["r2n"]], setting)
+        >>> runs.run_to_(60)
+        >>> runs.step, len(runs.returns[0])
+        (60, 1)
+    """
+
+    def __init__(
+        self,
+        environments: Environments,
+        teacher: Teacher | None,
+        arms: Sequence[Arm],
+        setting: Setting,
+        noise: NoiseFeatures | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        _check(environments, teacher, arms, setting)
+        self.environments, self.teacher, self.setting = environments, teacher, setting
+        self.arms, self.device = list(arms), torch.device(device)
+        seeds, runs, dev = environments.seeds, environments.runs, self.device
+        self.noise = noise or NoiseFeatures(seeds, environments.observations, 0.0, device=dev)
+        d, a = self.noise.total, environments.actions
+        self.agent = SAC(seeds, d, a, setting, dev)
+        capacity = max(setting.queries * setting.feedbacks, 1)
+        self.models = RewardModels(seeds, d + a, setting, dev, capacity)
+        self.replay = Replay(runs, setting.replay or setting.steps, d, a, dev)
+        self.entropy = StateEntropy(runs, setting.neighbours, dev)
+        self.layers = self._make_layers(seeds, a)
+        self.elimination = Elimination(arms, d, seeds, setting.steps, dev)
+        self.draws = {
+            name: Draws(seeds, name, dev)
+            for name in ("actions", "random actions", "batches", "scored", "segments", "chance")
+        }
+        self._true = torch.tensor([arm.true_reward for arm in arms], device=dev)[:, None]
+        self._first_curiosity = torch.tensor([arm.curiosity for arm in arms], device=dev)[:, None]
+        self._curiosity = self._first_curiosity.clone()
+        self._learn = Graphed(self._learn_, dev)
+        self._learn_alone = Graphed(self._learn_alone_, dev)
+        self._choose, self._store = Graphed(self._choose_, dev), Graphed(self._store_, dev)
+        self.step, self.asked = 0, 0
+        self.returns: list[list[float]] = [[] for _ in arms]
+        self._sums, self._episodes = np.zeros(runs), np.zeros(runs, dtype=np.int64)
+        self._now = {
+            "action": torch.zeros(runs, a, device=dev),
+            "following": torch.zeros(runs, d, device=dev),
+            "rewards": torch.zeros(runs, device=dev),
+            "ended": torch.zeros(runs, device=dev),
+            "episode": torch.zeros(runs, dtype=torch.int64, device=dev),
+            "seen": self.noise(self._tensor(environments.reset())),
+        }
+
+    def _make_layers(self, seeds: Sequence[int], actions: int) -> dict[str, InputLayers]:
+        real = self.noise.real
+        both = torch.cat([real, torch.ones_like(real[:, :1]).expand(-1, actions)], 1)
+        nets = {
+            "actor": (self.agent.actor, real),
+            "critic": (self.agent.critic, both),
+            "reward_model": (self.models.networks, both),
+        }
+        layers = {
+            name: InputLayers(
+                net, [getattr(arm, name) for arm in self.arms], self.arms, seen, seeds, name
+            )
+            for name, (net, seen) in nets.items()
+        }
+        self.agent.target.copy_(self.agent.critic.rows)
+        return layers
+
+    # ------------------------------------------------------------------ a step
+
+    def run_to_(self, step: int) -> None:
+        """Step until so many steps were made."""
+        while self.step < step:
+            self.step_()
+
+    def step_(self) -> None:
+        """Make a step in all environments, and the update, feedback and topology due after it.
+
+        Raises:
+            FloatingPointError: an environment gave NaN or an infinite number, which was not kept.
+        """
+        setting = self.setting
+        learns = self.step >= setting.seed_steps
+        self._act_()
+        actions = self._now["action"].cpu().numpy()
+        self._curiosity.copy_(self._first_curiosity * (1 - setting.curiosity_decay) ** self.step)
+        if learns:  # the device learns while the environments step
+            (self._learn_alone if self.step < setting.first_feedback else self._learn)()
+        step = self.environments.step(actions)
+        _check_finite(step, self.step)
+        self._keep_(step)
+        self.step += 1
+        if learns:
+            self._move_(self.step - setting.seed_steps)
+        if self.teacher is not None and setting.feedback_due(self.step):
+            self.feedback_()
+
+    def _act_(self) -> None:
+        if self.step >= self.setting.seed_steps:
+            self._choose()
+        elif self.step % self.setting.hold == 0:
+            drawn = self.draws["random actions"].uniform(self.environments.actions)
+            self._now["action"].copy_(2 * drawn - 1)
+
+    def _choose_(self) -> None:
+        noise = self.draws["actions"].normal(1, self.environments.actions)
+        self._now["action"].copy_(self.agent.act(self._now["seen"][:, None], noise)[:, 0])
+
+    def _keep_(self, step: Step) -> None:
+        """Store what a step gave, and begin new episodes."""
+        now = self._now
+        now["following"].copy_(self.noise(self._tensor(step.observations)))
+        now["rewards"].copy_(self._tensor(step.rewards))
+        now["ended"].copy_(self._tensor(step.terminated))
+        now["episode"].copy_(torch.from_numpy(self._episodes))
+        self._store()
+        now["seen"].copy_(now["following"])
+        self._sums += step.rewards
+        if (over := step.terminated | step.truncated).any():
+            # Noise of a first state is that of the last: what a run draws must not hang on when
+            # episodes of others end.
+            fresh = self.noise(self._tensor(self.environments.reset(over)), again=True)
+            first = torch.from_numpy(over).to(self.device)[:, None]
+            now["seen"].copy_(torch.where(first, fresh, now["following"]))
+            for run in np.flatnonzero(over):
+                self.returns[run].append(float(self._sums[run]))
+            self._sums[over] = 0
+            self._episodes += over
+
+    @torch.no_grad()
+    def _store_(self) -> None:
+        now = self._now
+        inputs = torch.cat([now["seen"], now["action"]], 1)
+        learned, spread = self._reward(inputs[:, None], now["rewards"][:, None])
+        self.replay.add_(
+            inputs,
+            now["following"],
+            now["rewards"],
+            learned[:, 0],
+            spread[:, 0],
+            now["ended"],
+            now["episode"],
+        )
+
+    @torch.no_grad()
+    def _reward(self, inputs: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what agents learn from, the models' reward or the true one, and its spread."""
+        members = self.models(inputs)
+        spread = torch.where(self._true, 0.0, members.std(1, correction=0))
+        return torch.where(self._true, true, members.mean(1)), spread
+
+    # ------------------------------------------------------------------ an update
+
+    def _learn_(self) -> None:
+        self.agent.update_(*self._batch())
+
+    def _learn_alone_(self) -> None:
+        """Learn without a teacher: rewards are the distances of states to their neighbours."""
+        inputs, following, _, ended = self._batch()
+        d, kept = self.noise.total, self.replay.added.clamp(max=self.replay.capacity)
+        among = self.replay.inputs[:, : self.setting.first_feedback, :d]
+        with torch.no_grad():
+            rewards = self.entropy(inputs[..., :d], among, kept)
+        self.agent.update_(inputs, following, rewards, ended)
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        places = self.replay.places(self.draws["batches"].uniform(self.setting.batch))
+        inputs, following, learned, ended = self.replay.sample(places)
+        learned = learned + self._curiosity * self.replay.read("spread", places)
+        if not self.noise.stored:
+            d = self.noise.total
+            inputs = torch.cat([self.noise.redrawn(inputs[..., :d]), inputs[..., d:]], -1)
+            following = self.noise.redrawn(following)
+        return inputs, following, learned, ended
+
+    def _move_(self, updates: int) -> None:
+        """Exchange weights and let features leave, as due after so many updates."""
+        setting, agent = self.setting, self.agent
+        if updates % setting.update_every == 0:
+            self.layers["actor"].exchange_(agent.actor_gradient)
+            self.layers["critic"].exchange_(agent.critic_gradient)
+            agent.mask_target_()
+        if self.elimination.acts and updates % setting.score_every == 0:
+            places = self.replay.places(self.draws["scored"].uniform(_SCORED))
+            self.elimination.score_(agent, self.models, self.replay.sample(places)[0])
+        if self.elimination.acts and updates % setting.eliminate_every == 0:
+            self.elimination.eliminate_(self.step, agent, self.models)
+
+    # ------------------------------------------------------------------ the teacher
+
+    def feedback_(self) -> None:
+        """Ask the teacher, let reward models learn, and label the whole replay buffer anew.
+
+        Raises:
+            ValueError: there are too few segments, or an answer is none; nothing was learnt.
+        """
+        first = self.asked == 0
+        clips, query = self._query(first)
+        assert self.teacher is not None
+        answers = _checked(self.teacher(query), query, self.device)
+        self.models.add_(clips, answers.labels, answers.answered)
+        self.asked += self.setting.queries
+        for run in (~answers.answered.any(1)).nonzero()[:, 0].tolist():
+            logger.warning("run %d: the teacher answered none of %d", run, self.setting.queries)
+        self.models.learn_(self.layers["reward_model"])
+        self.relabel_()
+        resets = self.setting.reset_critic
+        if first and (self.setting.unsupervised_steps > 0 if resets is None else resets):
+            self.agent.reset_(torch.ones_like(self._true[:, 0]))
+            for _ in range(_AFTER_RESET):
+                self._learn()
+
+    def _query(self, first: bool) -> tuple[Tensor, Query]:
+        setting, replay, d = self.setting, self.replay, self.noise.total
+        kind = "uniform" if first else setting.query
+        count = setting.queries * (1 if kind == "uniform" else setting.candidates)
+        drawn = self.draws["segments"].uniform(2 * count)
+        starts = replay.starts(drawn, setting.segment, setting.recent).unflatten(1, (count, 2))
+        if kind != "uniform":
+            clips = replay.segments(starts, setting.segment, "inputs")
+            known = self.models.clips[:, : int(self.models.count.min())]
+            chosen = choose(kind, clips, known, self.models.chances, setting.queries)
+            starts = starts.gather(1, chosen[..., None].expand(-1, -1, 2))
+        clips = replay.segments(starts, setting.segment, "inputs")
+        late = torch.tensor(self.late_returns(), dtype=torch.float32, device=self.device)
+        ages = (replay.added - 1 - starts) % replay.capacity
+        query = Query(
+            rewards=replay.segments(starts, setting.segment, "rewards"),
+            observations=clips[..., :d],
+            actions=clips[..., d:],
+            steps=replay.added - 1 - ages,
+            recent_return=late.nan_to_num(),
+            episode=self.environments.episode,
+            chance=self.draws["chance"].uniform(setting.queries, 2),
+        )
+        return clips, query
+
+    def relabel_(self) -> None:
+        """Give all transitions kept the reward of the models as they are now."""
+        replay = self.replay
+        for part in replay.parts():
+            labels = self._reward(replay.inputs[:, part], replay.rewards[:, part])
+            replay.learned[:, part], replay.spread[:, part] = labels
+
+    # ------------------------------------------------------------------ what it tells
+
+    def late_returns(self) -> list[float]:
+        """Return the mean return of each run's last ten episodes; NaN where none is over."""
+        return [float(np.mean(r[-_LATE:])) if r else float("nan") for r in self.returns]
+
+    def correlations(self) -> list[float]:
+        """Return how the models' reward correlates with the true one on the latest steps."""
+        size = min(len(self.replay), _CORRELATED)
+        places = (self.replay.added - 1 - torch.arange(size, device=self.device)) % (
+            self.replay.capacity
+        )
+        with torch.no_grad():
+            found = self.models.reward(self.replay.inputs[:, places])
+        true = self.replay.rewards[:, places]
+        found, true = (x - x.mean(1, keepdim=True) for x in (found, true))
+        scale = (found.square().sum(1) * true.square().sum(1)).sqrt().clamp(min=1e-12)
+        return [float(x) for x in (found * true).sum(1) / scale]
+
+    def features(self) -> tuple[list[float], list[float]]:
+        """Return how many real and other features the critics of each run read."""
+        mask = self.agent.critic.input_mask()[:, :, : self.noise.total]
+        read = (mask > 0).any(3).any(1)
+        real = self.noise.real
+        return [float(x) for x in (read & real).sum(1)], [float(x) for x in (read & ~real).sum(1)]
+
+    def evaluate(self, environments: Environments, episodes: int = 1) -> list[float]:
+        """Return each run's mean return with its most likely actions; training goes on unchanged.
+
+        Args:
+            environments: others than those of training, as many, with seeds of their own.
+            episodes: of each run.
+
+        Raises:
+            ValueError: there are fewer or more runs.
+        """
+        if environments.runs != len(self.arms):
+            raise ValueError(f"environments: {environments.runs} runs for {len(self.arms)} arms")
+        noise = copy.deepcopy(self.noise)
+        seen = noise(self._tensor(environments.reset()))
+        sums, counts = np.zeros(len(self.arms)), np.zeros(len(self.arms), dtype=np.int64)
+        while (counts < episodes).any():
+            actions = self.agent.act(seen[:, None], None)[:, 0].cpu().numpy()
+            step = environments.step(actions)
+            sums += step.rewards * (counts < episodes)
+            over = step.terminated | step.truncated
+            counts += over
+            seen = noise(
+                self._tensor(environments.reset(over) if over.any() else step.observations)
+            )
+        return [float(x) for x in sums / episodes]
+
+    # ------------------------------------------------------------------ state
+
+    def _tensor(self, array: Floats | np.ndarray[Any, Any]) -> Tensor:
+        return torch.from_numpy(array.astype(np.float32)).to(self.device, non_blocking=True)
+
+    def _parts(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in _PARTS}
+        layers = {f"inputs of {name}": layer for name, layer in self.layers.items()}
+        return own | layers | {f"draws of {name}": draws for name, draws in self.draws.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything a resumed population needs to go on bit for bit."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        own = {"step": self.step, "asked": self.asked, "returns": [list(r) for r in self.returns]}
+        arrays = {
+            "sums": torch.from_numpy(self._sums),
+            "episodes": torch.from_numpy(self._episodes),
+        }
+        now = {name: value.clone() for name, value in self._now.items()}
+        return {"parts": state, "now": now, **own, **{k: v.clone() for k, v in arrays.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of a population of the same runs."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state["parts"][name])
+        for name, value in self._now.items():
+            value.copy_(state["now"][name])
+        self.step, self.asked = state["step"], state["asked"]
+        self.returns = [list(r) for r in state["returns"]]
+        self._sums = state["sums"].numpy().copy()
+        self._episodes = state["episodes"].numpy().copy()
+
+
+_PARTS = ("environments", "noise", "agent", "models", "replay", "entropy", "elimination")
+
+
+def _check(
+    environments: Environments, teacher: Teacher | None, arms: Sequence[Arm], setting: Setting
+) -> None:
+    if len(arms) != environments.runs:
+        raise ValueError(
+            f"arms: {len(arms)} for {environments.runs} environments; one for each is needed"
+        )
+    if setting.segment > environments.episode:
+        raise ValueError(
+            f"segment={setting.segment}: episodes have {environments.episode} steps; take fewer"
+        )
+    learning = [run for run, arm in enumerate(arms) if not arm.true_reward]
+    if learning and (teacher is None or setting.feedbacks == 0):
+        raise ValueError(
+            f"run {learning[0]} learns from preferences: a teacher and feedbacks of at least 1 are "
+            "needed, or an arm with true_reward=True"
+        )
+    if setting.unsupervised_steps and setting.seed_steps <= setting.neighbours:
+        raise ValueError(
+            f"seed_steps={setting.seed_steps}: more than neighbours={setting.neighbours} are needed"
+        )
+
+
+def _check_finite(step: Step, number: int) -> None:
+    for name in ("observations", "rewards"):
+        values = getattr(step, name)
+        bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
+        if bad.any():
+            run = int(np.flatnonzero(bad)[0])
+            raise FloatingPointError(
+                f"environments: {name} of run {run} are NaN or infinite at step {number}: mend the "
+                "environment, and go on from the last checkpoint"
+            )
+
+
+def _checked(answers: Answers, query: Query, device: torch.device) -> Answers:
+    """Return answers on the device; raise ValueError if they do not fit the query."""
+    shape = query.rewards.shape[:2]
+    labels, answered = answers.labels.to(device), answers.answered.to(device).bool()
+    if labels.shape != shape or answered.shape != shape:
+        raise ValueError(
+            f"teacher: labels {tuple(labels.shape)} and answered {tuple(answered.shape)}: both "
+            f"must be of shape {tuple(shape)}"
+        )
+    return Answers(labels.float(), answered)

@@ -1,0 +1,166 @@
+"""Reward models of a population: ensembles that learn from comparisons of two segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from regrow.control.draws import Draws
+from regrow.control.graphs import Graphed
+from regrow.control.inputs import InputLayers
+from regrow.control.networks import Networks
+from regrow.control.setting import Setting
+from regrow.control.steady import steady
+
+__all__ = ["RewardModels"]
+
+
+class RewardModels:
+    """An ensemble r̂(s, a) in −1..1 for each run, and the comparisons that it learns from.
+
+    P[1 ≻ 0] = σ(Σ_t r̂(segment 1) − Σ_t r̂(segment 0)); the loss is the cross-entropy with the
+    label, which is 1 where segment 1 is preferred, 0.5 where neither is.
+
+    Args:
+        seeds: of the runs.
+        inputs: numbers in an observation and an action.
+        setting: sizes and rates.
+        device: where they learn.
+        capacity: most comparisons of a run.
+
+    Attributes:
+        networks: the members.
+        clips: the segments compared, (runs, capacity, 2, segment, D + A).
+        labels: (runs, capacity).
+        count: comparisons so far, int64, shape (runs, 1).
+        accuracy: of the members in training, a running average, shape (runs, 1).
+        gradient: a running average of the dense gradients of first layers.
+
+    Source: Christiano et al. 2017; PEBBLE (Lee et al. 2021, arXiv 2106.05091).
+
+    Differs from BPref: members draw batches with replacement, and stop by a running average of the
+    accuracy, not by epochs. Segments are copies: they outlive the replay buffer.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        inputs: int,
+        setting: Setting,
+        device: torch.device,
+        capacity: int,
+    ) -> None:
+        self.setting, runs = setting, len(seeds)
+        sizes = [inputs, *[setting.reward_width] * 3, 1]
+        rate, leaky = setting.reward_rate, functional.leaky_relu
+        self.networks = Networks(
+            seeds, setting.reward_members, sizes, "reward", rate, device, leaky
+        )
+        self.clips = torch.zeros(runs, capacity, 2, setting.segment, inputs, device=device)
+        self.labels = torch.zeros(runs, capacity, device=device)
+        self.count = torch.zeros(runs, 1, dtype=torch.int64, device=device)
+        self.accuracy = torch.zeros(runs, 1, device=device)
+        self.gradient = torch.zeros_like(self.networks.mask)
+        self._draws = Draws(seeds, "comparisons learnt from", device)
+        self._rows = torch.arange(runs, device=device)[:, None]
+        self._step = Graphed(self.step_, device)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Return every member's reward, (runs, members, B), of inputs (runs, B, D + A)."""
+        return steady(torch.tanh, self.networks(inputs)[..., 0])
+
+    @torch.no_grad()
+    def reward(self, inputs: Tensor) -> Tensor:
+        """Return the ensemble's mean reward, (runs, B)."""
+        return self(inputs).mean(1)
+
+    @torch.no_grad()
+    def chances(self, clips: Tensor) -> Tensor:
+        """Return every member's P[1 ≻ 0], (runs, members, Q), of clips (runs, Q, 2, segment, ·)."""
+        sums = self(clips.flatten(1, 3)).unflatten(2, clips.shape[1:4]).sum(-1)
+        return steady(torch.sigmoid, sums[..., 1] - sums[..., 0])
+
+    def add_(self, clips: Tensor, labels: Tensor, answered: Tensor) -> None:
+        """Keep the comparisons that were answered.
+
+        Args:
+            clips: (runs, Q, 2, segment, D + A).
+            labels: in 0..1, (runs, Q).
+            answered: bool, (runs, Q).
+
+        Raises:
+            ValueError: there is no more room, or a label is not in 0..1; nothing is then kept.
+        """
+        if not bool(((labels >= 0) & (labels <= 1) | ~answered).all()):
+            raise ValueError("labels: 0 (the first), 1 (the second), 0.5 (equal) are allowed")
+        places = self.count + answered.cumsum(1) - 1
+        room = self.labels.shape[1]
+        if bool((answered & (places >= room)).any()):
+            raise ValueError(f"comparisons: a run has room for {room}, and more were answered")
+        runs, columns = answered.nonzero(as_tuple=True)
+        places = places[runs, columns]
+        self.clips[runs, places] = clips[runs, columns]
+        self.labels[runs, places] = labels[runs, columns]
+        self.count += answered.sum(1, keepdim=True)
+
+    def learn_(self, layers: InputLayers) -> None:
+        """Learn from all comparisons, until each run's accuracy is enough or steps are used up.
+
+        Args:
+            layers: the first layers of these models, whose weights are exchanged on the way.
+        """
+        self.accuracy.fill_(0.5)
+        for step in range(1, self.setting.reward_steps + 1):
+            self._step()
+            if step % self.setting.reward_update_every == 0:
+                layers.exchange_(self.gradient)
+
+    def step_(self) -> None:
+        """Make one step of every member on comparisons of its own; nothing waits for the device."""
+        members, batch = self.setting.reward_members, self.setting.reward_batch
+        drawn = self._draws.uniform(members * batch)
+        last = (self.count - 1).clamp(min=0)
+        places = torch.minimum((drawn * self.count).long(), last)
+        labels = self.labels[self._rows, places].unflatten(1, (members, batch))
+        clips = self.clips[self._rows, places].unflatten(1, (members, batch))
+        x = clips.flatten(0, 1).flatten(1, 3)
+        sums = steady(torch.tanh, self.networks.each(x)[..., 0]).view(*clips.shape[:-1]).sum(-1)
+        apart = sums[..., 1] - sums[..., 0]
+        loss = steady(functional.softplus, apart) - labels * apart  # the cross-entropy
+        gradients = self.networks.gradients(loss.mean(2).sum())
+        self.gradient.lerp_(gradients[:, : self.gradient.shape[1]], 0.1)
+        learns = (self.accuracy < self.setting.reward_enough) & (self.count > 0)
+        on = learns.float().repeat_interleave(members, 0)
+        self.networks.step_(gradients, on)
+        self._note_accuracy_(apart.detach(), labels)
+
+    def _note_accuracy_(self, apart: Tensor, labels: Tensor) -> None:
+        decided = labels != 0.5
+        right = ((apart > 0) == (labels > 0.5)) & decided
+        share = right.sum((1, 2)) / decided.sum((1, 2)).clamp(min=1)
+        share = torch.where(decided.any(2).any(1), share, self.accuracy[:, 0])
+        self.accuracy.lerp_(share[:, None], 0.1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that changes."""
+        most = int(self.count.max())
+        state: dict[str, Any] = {n: getattr(self, n).clone() for n in _STATE}
+        kept = {"clips": self.clips[:, :most].clone(), "labels": self.labels[:, :most].clone()}
+        own = {"networks": self.networks.state_dict(), "draws": self._draws.state_dict()}
+        return state | kept | own
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state, in place."""
+        for name in _STATE:
+            getattr(self, name).copy_(state[name])
+        for name in ("clips", "labels"):
+            getattr(self, name)[:, : state[name].shape[1]].copy_(state[name])
+        self.networks.load_state_dict(state["networks"])
+        self._draws.load_state_dict(state["draws"])
+
+
+_STATE = ("count", "accuracy", "gradient")

@@ -1,0 +1,227 @@
+"""What a run is: how the inputs of its networks are treated; and what all runs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+from regrow.engine.checks import check_choice
+
+__all__ = ["METHODS", "Arm", "Inputs", "QueryKind", "Setting", "check_number"]
+
+Inputs = Literal["dense", "static", "set", "rigl", "features", "oracle"]
+QueryKind = Literal["uniform", "disagreement", "entropy", "k-center", "k-center-disagreement",
+                    "k-center-entropy"]  # fmt: skip
+
+
+def check_number(where: object, name: str, low: float, high: float, *, above: bool = False) -> None:
+    """Raise ValueError unless an attribute lies in a range, its ends included.
+
+    Args:
+        where: has the attribute.
+        name: of it.
+        low: the least.
+        high: the most.
+        above: whether the least itself is too little.
+
+    Raises:
+        TypeError: it is no number.
+    """
+    value = getattr(where, name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}={value!r}: a number is needed")
+    if not low <= value <= high or (above and value == low):
+        least = "above" if above else "at least"
+        raise ValueError(f"{name}={value}: must be {least} {low} and at most {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """How the inputs of one run's networks are treated, and what the run learns from.
+
+    Args:
+        reward_model: of the reward model's inputs: all are read ("dense"); a random share of the
+            weights is there, for ever ("static"), or exchanged as SET ("set") or RigL ("rigl") do;
+            whole features leave all networks ("features"); or only real features are read
+            ("oracle", a control).
+        actor: of the actor's inputs.
+        critic: of the critics' inputs.
+        density: the share of the first layer's weights kept by static, set and rigl.
+        drop_fraction: the share of these exchanged at an update.
+        true_reward: whether the agent learns from the environment's reward; a control.
+        curiosity: β₀ of RUNE: the reward gets β₀·(1 − ρ)^t times the reward models' deviation.
+        keep: the share of features left at the end, by features.
+        score: what a feature is worth: the agreement of the members' attributions, or their rms.
+        window: from which share of the run to which features leave.
+        probation: the share of the features kept that are dropped ones, drawn at random, on trial.
+        reset: whether actor and critics start anew once features have left.
+
+    Raises:
+        ValueError: a choice is unknown or a number out of its range.
+
+    Example:
+        >>> METHODS["r2n"].critic
+        'set'
+    """
+
+    reward_model: Inputs = "dense"
+    actor: Inputs = "dense"
+    critic: Inputs = "dense"
+    density: float = 0.2
+    drop_fraction: float = 0.05
+    true_reward: bool = False
+    curiosity: float = 0.0
+    keep: float = 0.2
+    score: Literal["agreement", "rms"] = "rms"
+    window: tuple[float, float] = (0.1, 0.6)
+    probation: float = 0.1
+    reset: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("reward_model", "actor", "critic"):
+            check_choice(getattr(self, name), get_args(Inputs), name)
+        check_choice(self.score, ("agreement", "rms"), "score")
+        for name in ("density", "keep"):
+            check_number(self, name, 0.0, 1.0, above=True)
+        for name in ("drop_fraction", "probation"):
+            check_number(self, name, 0.0, 1.0)
+        check_number(self, "curiosity", 0.0, 1e6)
+        if not 0 <= self.window[0] <= self.window[1] <= 1:
+            raise ValueError(f"window={self.window}: two shares of the run, the first not later")
+        if "features" in (self.actor, self.critic) and self.actor != self.critic:
+            raise ValueError(
+                f"actor={self.actor!r}, critic={self.critic!r}: features leave both or neither"
+            )
+
+
+def _all(treated: Inputs, **more: float) -> Arm:
+    return Arm(reward_model=treated, actor=treated, critic=treated, **more)  # type: ignore[arg-type]
+
+
+METHODS: dict[str, Arm] = {
+    "pebble": Arm(),
+    "rune": Arm(curiosity=0.05),
+    "static": _all("static"),
+    "r2n": _all("set"),
+    "r2n-rigl": _all("rigl"),
+    "elimination": _all("features"),
+    "oracle": _all("oracle"),
+}
+"""PEBBLE, RUNE, a sparse control, R2N with either growth, ours, and an upper bound, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all runs of a population share.
+
+    Defaults are for a quick comparison on cartpole-swingup, 25,000 steps; those of the publications
+    are in the table of docs/control.md.
+
+    Args:
+        steps: of the agent in the environment, of which each is followed by an update.
+        seed_steps: of random actions, before any update.
+        hold: for how many steps a random action is held; drawn anew at each, they explore little.
+        unsupervised_steps: after these, in which states far from others are the reward.
+        neighbours: k of the distance to the k-th nearest state, which is that reward.
+        batch: transitions in an update.
+        width: hidden units of actor and critics, in each of two layers.
+        learning_rate: of actor and critics.
+        temperature: α at first.
+        temperature_rate: the learning rate of log α.
+        discount: γ.
+        target_rate: how far targets move to the critics at an update.
+        replay: transitions kept of each run; None: all.
+        reward_members: members of the reward ensemble.
+        reward_width: hidden units, in each of three layers.
+        reward_rate: learning rate of reward models.
+        reward_batch: comparisons in a step of each member.
+        reward_steps: most steps that reward models learn after a feedback.
+        reward_enough: a run's models stop once their accuracy in training is above.
+        segment: steps of a clip that a teacher compares.
+        queries: comparisons in a feedback.
+        feedbacks: how many.
+        feedback_every: steps between them; the first comes after the unsupervised steps.
+        query: how comparisons are chosen after the first feedback.
+        candidates: of how many times as many they are chosen.
+        recent: the latest steps that clips come from.
+        update_every: updates between two exchanges of weights of actor and critics.
+        reward_update_every: steps of reward models between two exchanges of theirs.
+        score_every: updates between two looks at what features are worth.
+        eliminate_every: updates between two eliminations of features.
+        curiosity_decay: ρ of RUNE, by step of the agent.
+        reset_critic: whether critics start anew after the first feedback, as PEBBLE's do; None:
+            if there were unsupervised steps.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    steps: int = 25_000
+    seed_steps: int = 1_000
+    hold: int = 8
+    unsupervised_steps: int = 0
+    neighbours: int = 5
+    batch: int = 128
+    width: int = 128
+    learning_rate: float = 1e-3
+    temperature: float = 0.1
+    temperature_rate: float = 3e-4
+    discount: float = 0.99
+    target_rate: float = 0.01
+    replay: int | None = None
+    reward_members: int = 3
+    reward_width: int = 64
+    reward_rate: float = 1e-3
+    reward_batch: int = 32
+    reward_steps: int = 300
+    reward_enough: float = 0.97
+    segment: int = 25
+    queries: int = 50
+    feedbacks: int = 10
+    feedback_every: int = 2_000
+    query: QueryKind = "uniform"
+    candidates: int = 10
+    recent: int = 25_000
+    update_every: int = 100
+    reward_update_every: int = 10
+    score_every: int = 100
+    eliminate_every: int = 250
+    curiosity_decay: float = 1e-5
+    reset_critic: bool | None = None
+
+    def __post_init__(self) -> None:
+        none_allowed = ("unsupervised_steps", "feedbacks")
+        for field in fields(Setting):
+            value = getattr(self, field.name)
+            if field.type == "int" or (field.name == "replay" and value is not None):
+                if isinstance(value, bool) or not isinstance(value, int):
+                    raise TypeError(f"{field.name}={value!r}: a whole number is needed")
+                check_number(self, field.name, 0 if field.name in none_allowed else 1, 10**9)
+            elif field.type == "float":
+                check_number(self, field.name, 0.0, 1e9, above=True)
+        for name in ("discount", "target_rate", "curiosity_decay"):
+            check_number(self, name, 0.0, 1.0)
+        check_choice(self.query, get_args(QueryKind), "query")
+        if self.reward_members < 2 and self.query not in ("uniform", "k-center"):
+            raise ValueError(
+                f"reward_members={self.reward_members}: query={self.query!r} needs at least 2"
+            )
+        if self.replay is not None and self.replay < self.segment:
+            raise ValueError(
+                f"replay={self.replay}: must hold a segment of {self.segment} steps at least"
+            )
+
+    @property
+    def first_feedback(self) -> int:
+        """The step after which the teacher is asked for the first time."""
+        return self.seed_steps + self.unsupervised_steps
+
+    def feedback_due(self, step: int) -> bool:
+        """Whether the teacher is asked after a step.
+
+        Example:
+            >>> [step for step in range(9000) if Setting(feedbacks=3).feedback_due(step)]
+            [1000, 3000, 5000]
+        """
+        number, rest = divmod(step - self.first_feedback, self.feedback_every)
+        return rest == 0 and 0 <= number < self.feedbacks

@@ -1,0 +1,39 @@
+"""Numbers that a sparsifier tells of its layers, and what it may be asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from regrow.engine.history import Update
+from regrow.engine.scores import Score
+from regrow.engine.sparse_layer import SparseLayer
+
+__all__ = ["check_would_drop", "density_of", "metrics_of"]
+
+
+def density_of(layers: Sequence[SparseLayer]) -> float:
+    """Return the fraction of weights kept, over all layers."""
+    kept = sum(layer.n_kept() for layer in layers)
+    return kept / sum(math.prod(layer.planned.shape) for layer in layers)
+
+
+def metrics_of(layers: Sequence[SparseLayer], history: Sequence[Update]) -> dict[str, float]:
+    """Return densities, the number of updates, and the share of units grown at the last one."""
+    metrics = {"density/total": density_of(layers), "topology/updates": float(len(history))}
+    for layer in layers:
+        metrics[f"density/{layer.name}"] = layer.n_kept() / math.prod(layer.planned.shape)
+    if history and (last := history[-1].layers.values()):
+        active = sum(change.active for change in last)
+        metrics["topology/exchanged"] = sum(change.grown for change in last) / active
+    return metrics
+
+
+def check_would_drop(score: Score, fraction: float) -> None:
+    """Raise ValueError unless a score can say which share of active units it would drop."""
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction={fraction}: must lie in 0..1")
+    if score.observes is not None:
+        raise ValueError(f"score={score!r} follows a running average, which is not kept here")
+    if not score.drops:
+        raise ValueError(f"score={score!r}: active weights are all worth the same to it")

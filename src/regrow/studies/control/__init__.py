@@ -1,0 +1,1 @@
+"""Studies of control: agents that learn from preferences."""

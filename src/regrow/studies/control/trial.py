@@ -1,0 +1,164 @@
+"""The trial: a population learns a task from preferences, among noise features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from regrow.control.environments import TASKS, Environments, make
+from regrow.control.environments.catalogue import repeat_of
+from regrow.control.environments.collect import random_observations
+from regrow.control.noise import NoiseFeatures, NoiseKind, total_features
+from regrow.control.people import People, Preferences, drawing_of
+from regrow.control.population import Population
+from regrow.control.setting import METHODS, Setting
+from regrow.control.teachers import TEACHERS
+from regrow.control.train import train_from_preferences
+from regrow.engine.checks import check_choice
+from regrow.lab.run import Run
+from regrow.lab.trial import Trial
+from regrow.training.run import device_of
+
+__all__ = ["WEIGHTS", "LearnFromPreferences"]
+
+WEIGHTS = "agent.pt"
+_SAMPLED = 1000  # steps from which histograms are taken
+_OTHER = 1_000_000  # added to seeds: environments of evaluation begin elsewhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnFromPreferences(Setting, Trial):
+    """Train runs of one method on one task from a simulated teacher's preferences.
+
+    Args:
+        task: its name, such as cartpole-swingup.
+        method: how inputs are treated, and what is learnt from: pebble, rune, static, r2n,
+            r2n-rigl, elimination or oracle.
+        noise: the share of features that is noise, 0 to 0.99.
+        noise_kind: gaussian, autoregressive, or histogram: values that real features take.
+        noise_stored: whether noise is kept in the replay buffer, or drawn anew at every look.
+        permuted: whether features stand in an order drawn for each run; else real ones come first.
+        teacher: who compares: oracle, noisy, myopic, mistake, skip or equal, or people: those who
+            answer on the page of regrow preferences serve.
+        runs: trained together, of consecutive seeds from seed on.
+        repeat: control steps of a step of the agent; None: 4 on cartpoles, else 1.
+        episodes: each run is evaluated on at the end.
+
+    Raises:
+        ValueError: a choice is unknown or a number out of its range; the message says which.
+    """
+
+    task: str
+    method: Literal["pebble", "rune", "static", "r2n", "r2n-rigl", "elimination", "oracle"] = "r2n"
+    noise: float = 0.95
+    noise_kind: NoiseKind = "gaussian"
+    noise_stored: bool = True
+    permuted: bool = False
+    teacher: Literal["oracle", "noisy", "myopic", "mistake", "skip", "equal", "people"] = "oracle"
+    runs: int = 1
+    repeat: int | None = None
+    episodes: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self.task, TASKS, "task")
+        check_choice(self.method, tuple(METHODS), "method")
+        check_choice(self.teacher, (*TEACHERS, "people"), "teacher")
+        total_features(1, self.noise)
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed}: must be 0 or above")
+        for name in ("runs", "episodes", "repeat"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise ValueError(f"{name}={number}: must be at least 1")
+
+    def run(self, run: Run) -> Mapping[str, Any]:
+        """Train, resuming from the run's checkpoint if there is one, and evaluate.
+
+        Options of the run: ``device``, ``threads`` that step environments, ``keep_weights``, and
+        ``people``, the file of their answers.
+
+        Raises:
+            ValueError: people are to teach, and no file is named, or the task has no drawing.
+        """
+        seeds = range(self.seed, self.seed + self.runs)
+        environments = self._environments(seeds, run)
+        device = device_of(run.options)
+        noise = self._features(environments, run, device)
+        population = train_from_preferences(
+            environments,
+            self._people(noise, run) if self.teacher == "people" else self.teacher,
+            method=self.method,
+            setting=Setting(**{f.name: getattr(self, f.name) for f in fields(Setting)}),
+            noise=noise,
+            device=str(device),
+            run=run,
+        )
+        if run.options.get("keep_weights"):
+            torch.save(population.agent.actor.state_dict(), run.folder / WEIGHTS)
+        others = self._environments([seed + _OTHER for seed in seeds], run)
+        return result_of(population, population.evaluate(others, self.episodes))
+
+    def _people(self, noise: NoiseFeatures, run: Run) -> People:
+        file = run.options.get("people")
+        if file is None:
+            raise ValueError("teacher='people' needs a file of preferences: --people FILE")
+        told = f"open questions are shown by: regrow preferences serve {file}"
+        return People(
+            preferences=Preferences(Path(file)),
+            draw=drawing_of(self.task),
+            places=noise.places,
+            repeat=repeat_of(self.task, self.repeat),
+            tell=lambda answered, asked: run.tell(0.0, f"{answered} of {asked} answered; {told}"),
+        )
+
+    def _environments(self, seeds: Sequence[int], run: Run) -> Environments:
+        threads = run.options.get("threads") or 1
+        return make(self.task, seeds, repeat=self.repeat, threads=threads)
+
+    def _features(
+        self, environments: Environments, run: Run, device: torch.device
+    ) -> NoiseFeatures:
+        samples = None
+        if self.noise_kind == "histogram":
+            others = self._environments([self.seed + _OTHER], run)
+            samples = torch.from_numpy(random_observations(others, _SAMPLED))
+        return NoiseFeatures(
+            environments.seeds,
+            environments.observations,
+            self.noise,
+            kind=self.noise_kind,
+            samples=samples,
+            permuted=self.permuted,
+            stored=self.noise_stored,
+            device=device,
+        )
+
+
+def result_of(population: Population, evaluated: Sequence[float]) -> dict[str, Any]:
+    """Return what a record keeps of a population: a number a run, and the training returns.
+
+    Args:
+        population: trained.
+        evaluated: the return of each run's most likely actions.
+    """
+    real, other = population.features()
+    return {
+        "return": sum(evaluated) / len(evaluated),
+        "returns": list(evaluated),
+        "late_returns": _plain(population.late_returns()),
+        "reward_correlations": _plain(population.correlations()),
+        "real_features": real,
+        "noise_features": other,
+        "comparisons": population.models.count[:, 0].tolist(),
+        "training_returns": [list(returns) for returns in population.returns],
+    }
+
+
+def _plain(values: Sequence[float]) -> list[float | None]:
+    """Write what there is none of as JSON can."""
+    return [None if math.isnan(value) else value for value in values]

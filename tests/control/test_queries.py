@@ -1,0 +1,62 @@
+"""Which comparisons are asked for: against what brute force finds."""
+
+import itertools
+
+import pytest
+import torch
+
+from regrow.control.queries import choose, k_center
+
+KINDS = ("uniform", "disagreement", "entropy", "k-center", "k-center-disagreement",
+         "k-center-entropy")  # fmt: skip
+
+
+def candidates(n=12, runs=2):
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.randn(runs, n, 2, 3, 4, generator=generator)
+    chances = torch.rand(runs, 3, n, generator=generator)
+    return clips, chances
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_many_are_chosen_as_asked_for_and_none_twice(kind):
+    clips, chances = candidates()
+    known = clips[:, :2] + 0.1
+
+    def of(some):  # of a subset: by looking which candidates these are
+        same = (some[:, :, None] == clips[:, None]).flatten(3).all(3)
+        return chances.gather(2, same.long().argmax(2)[:, None].expand(-1, 3, -1))
+
+    chosen = choose(kind, clips, known, of, 5)
+    assert chosen.shape == (2, 5)
+    assert all(len(set(row)) == 5 and max(row) < 12 for row in chosen.tolist())
+
+
+def test_the_most_disputed_and_the_most_uncertain_come_first():
+    clips, _ = candidates(4, 1)
+    disputed = torch.tensor([[[0.5, 0.1, 0.4, 0.5], [0.5, 0.9, 0.6, 0.5], [0.5, 0.5, 0.5, 0.9]]])
+    chosen = choose("disagreement", clips, clips[:, :0], lambda _: disputed, 2)
+    assert chosen.tolist() == [[1, 3]]
+    uncertain = torch.tensor([[[0.9, 0.5, 0.01, 0.6]]])
+    assert choose("entropy", clips, clips[:, :0], lambda _: uncertain, 3).tolist() == [[1, 3, 0]]
+
+
+def test_k_center_is_no_worse_than_twice_the_best_cover():
+    """The greedy rule is a 2-approximation (Gonzalez 1985): checked against all choices."""
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(10):
+        points = torch.randn(1, 8, 2, generator=generator)
+        distances = torch.cdist(points[0], points[0])
+
+        def radius(centres, distances=distances):
+            return float(distances[:, list(centres)].amin(1).max())
+
+        greedy = radius(k_center(points, points[:, :0], 3)[0].tolist())
+        best = min(radius(some) for some in itertools.combinations(range(8), 3))
+        assert greedy <= 2 * best + 1e-6
+
+
+def test_k_center_keeps_away_from_what_is_known():
+    points = torch.tensor([[[0.0], [0.1], [5.0]]])
+    assert k_center(points, torch.tensor([[[5.0]]]), 1).tolist() == [[0]]
+    assert k_center(points, torch.tensor([[[0.0]]]), 1).tolist() == [[2]]
