@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-__all__ = ["Batch", "Batches", "Source", "SourceT", "arguments", "map_tensors"]
+__all__ = ["Batch", "Batches", "Source", "SourceT", "Stateful", "arguments", "map_tensors"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,17 @@ class Batches(Protocol):
 
     def epoch(self, number: int, /) -> Iterator[Batch]:
         """Yield the batches of an epoch, in an order that follows from its number."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Batches that remember something: it goes into checkpoints, and comes back from them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is remembered: tensors, numbers, strings."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Go on where :meth:`state_dict` was taken."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 import regrow
 from regrow.engine.ranks import rank_and_ranks
 from regrow.engine.selection import seeded_generator
-from regrow.training.batch import Batch, SourceT, arguments, map_tensors
+from regrow.training.batch import Batch, SourceT, Stateful, arguments, map_tensors
 from regrow.training.graphs import graphed
 from regrow.training.loop import Step, check_finite, not_finite, take_steps
 from regrow.training.setting import Setting, autocast, learning_rate_factor, make_optimizer
@@ -230,6 +230,8 @@ class Trainer(Generic[SourceT]):
         """Return all that a run needs to go on bit for bit: tensors, numbers, strings."""
         state = {name: getattr(self, name).state_dict() for name in _STATEFUL}
         state |= {"epoch": self.epoch, "random": torch.get_rng_state()}
+        if isinstance(self.source.batches, Stateful):
+            state["batches"] = self.source.batches.state_dict()
         if self.device.type == "cuda":
             state["random_cuda"] = torch.cuda.get_rng_state(self.device)
         return state
@@ -238,6 +240,8 @@ class Trainer(Generic[SourceT]):
         """Go on where :meth:`state_dict` was taken."""
         for name in _STATEFUL:
             getattr(self, name).load_state_dict(state[name])
+        if isinstance(self.source.batches, Stateful):
+            self.source.batches.load_state_dict(state["batches"])
         self.epoch = state["epoch"]
         torch.set_rng_state(state["random"].cpu())
         if self.device.type == "cuda":
