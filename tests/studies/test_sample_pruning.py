@@ -36,6 +36,11 @@ def digits(**fields):
     return PruneSamples(**common | own | fields)
 
 
+def fresh(folder, name, kind=Run, **more):
+    (folder / name).mkdir(exist_ok=True)
+    return kind(folder / name, OPTIONS, **more)
+
+
 # ---------------------------------------------------------------------- design
 
 
@@ -103,7 +108,7 @@ def test_all_choices_take_as_many_steps(tmp_path, condition):
         [(Cyclic(), False), (RootLoss(), False), (InfoBatch(), False), (Cyclic(), True)]
     ):
         trial = digits(criterion=criterion, condition=condition, spared=spared)
-        found = trial.run(Run(tmp_path / str(number), OPTIONS))
+        found = trial.run(fresh(tmp_path, str(number)))
         steps.add(found["steps"])
         assert ("visits" in found) == (condition in ("copies", "wrong"))
         if spared and "visits" in found:
@@ -137,10 +142,10 @@ def test_a_trial_that_was_stopped_goes_on_bit_for_bit(tmp_path, criterion):
                 raise Stopped
 
     trial = digits(criterion=criterion, epochs=5)
-    whole = trial.run(Run(tmp_path / "whole", OPTIONS))
+    whole = trial.run(fresh(tmp_path, "whole"))
     with pytest.raises(Stopped):
-        trial.run(Stopping(tmp_path / "part", OPTIONS, save_every=0))
-    again = trial.run(Run(tmp_path / "part", OPTIONS, save_every=0))
+        trial.run(fresh(tmp_path, "part", Stopping, save_every=0))
+    again = trial.run(fresh(tmp_path, "part", save_every=0))
     for name in ("accuracy", "loss", "train_accuracy", "never_seen", "drift"):
         assert again[name] == whole[name], name
 
