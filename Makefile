@@ -53,7 +53,8 @@ sanitize: venv
 	$(BIN)/python -c "from regrow.execution.csr import dispatch; print(dispatch.available())" && \
 	$(BIN)/python -m tests.fuzz.kernels --seed $(SEED) && \
 	$(BIN)/python -m pytest tests/execution/test_csr_conv.py tests/execution/test_csr_index.py \
-	  tests/execution/test_csr_kernels.py tests/execution/test_csr_linear.py \
+	  tests/execution/test_csr_kernels.py tests/execution/test_csr_kernelwise.py \
+	  tests/execution/test_csr_linear.py \
 	  tests/execution/test_csr_memory.py tests/execution/test_growth.py
 
 check: venv

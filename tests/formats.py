@@ -44,6 +44,8 @@ from regrow.data.tables import read_csv, read_parquet
 from regrow.data.trees import open_tree
 from regrow.execution.export import load_packed, save_packed
 from regrow.features.data import read_mat
+from regrow.segmentation.folders import Case
+from regrow.segmentation.preprocessed import read_preprocessed
 from regrow.segmentation.volumes import read_volume
 from regrow.vision.data import ucf101
 from tests.malformed import gzip_of_zeros, png_that_claims
@@ -437,6 +439,40 @@ def volume_that_claims():
     return gzip_of_zeros(600, bytes(content))
 
 
+def make_prepared(rng):
+    """Make what nnU-Net has preprocessed, in its older format."""
+    shape = [1, *(rng.randrange(1, 5) for _ in range(3))]
+    image = numbers(rng, *shape).astype(rng.choice((np.float32, np.float64, np.float16)))
+    labels = (numbers(rng, *shape) % 4).astype(np.int16) - 1
+    out = io.BytesIO()
+    rng.choice((np.savez, np.savez_compressed))(out, data=image, seg=labels)
+    return out.getvalue()
+
+
+def read_prepared(path):
+    found = read_preprocessed(Case("a", (path,), path), 1, {0, 1, 2}, (1.0, 1.0, 1.0))
+    return np.stack([found.image[0], found.labels])
+
+
+def prepared_oracle(content):
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        image, labels = arrays["data"], arrays["seg"]
+    assert image.shape[:1] == labels.shape[:1] == (1,) and image.ndim == 4
+    assert {image.dtype.kind, labels.dtype.kind} <= set("biuf")
+    assert set(labels.flatten().tolist()) <= {-1, 0, 1, 2}
+    return np.stack([image[0].astype(np.float32), np.maximum(labels[0], 0)])
+
+
+def prepared_that_claims():
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("data.npy", "seg.npy"):
+            array = np.zeros((1, 1, 1, 300 << 20), np.uint8)
+            with archive.open(name, "w", force_zip64=True) as file:
+                np.save(file, array)
+    return out.getvalue()
+
+
 # ---------------------------------------------------------------------- lists
 
 
@@ -529,6 +565,9 @@ FORMATS = {
     "nii.gz": Format(
         ".nii.gz", zipped(make_volume), lambda path: read_volume(path)[0], unzipped(volume_oracle),
         bombs=(volume_that_goes_on, volume_that_claims), packed=True,
+    ),
+    "prepared": Format(
+        ".npz", make_prepared, read_prepared, prepared_oracle, (prepared_that_claims,)
     ),
     "zip": Format(".zip", make_zip, read_tree, zip_oracle, (zip_that_claims,)),
     "classes": Format(".txt", make_list, ucf101._read_classes, list_oracle),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import regrow
-from regrow.cli.train import _method, train
+from regrow.cli.train import make_method, train
 from regrow.engine.allocation import ERK
 from regrow.engine.links import Soft
 from regrow.engine.patterns import Block, Kernel
@@ -31,7 +31,7 @@ QUICK = {"model": "mlp-12", "epochs": 2, "batch": 128, "device": "cpu"}
     ],
 )
 def test_methods_are_made_of_words(name, density, options, method):
-    made = _method(name, density, options)
+    made = make_method(name, density, options)
     if isinstance(method, dict):
         assert {key: getattr(made, key) for key in method} == method
     else:
@@ -128,13 +128,13 @@ def test_a_run_another_process_is_at_is_left_to_it(tmp_path, monkeypatch, capsys
 def test_parts_of_a_method_are_written_as_in_python(text, value):
     """pattern=Block(32) arrived as a word, and was refused."""
     name = text.partition("=")[0]
-    assert getattr(_method("RigL", 0.1, (text,)), name) == value
+    assert getattr(make_method("RigL", 0.1, (text,)), name) == value
 
 
 @pytest.mark.parametrize("text", ["pattern=Block()", "pattern=Blok(3)", "pattern=print(3)"])
 def test_parts_that_are_none_are_said_and_nothing_is_called(text, capsys):
     with pytest.raises(ValueError, match=r"Block"):
-        _method("RigL", 0.1, (text,))
+        make_method("RigL", 0.1, (text,))
     assert capsys.readouterr().out == ""
 
 

@@ -7,20 +7,29 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["cache_folder", "how_to_install", "needed"]
+__all__ = ["cache_folder", "expanded", "how_to_install", "needed"]
 
 
 def cache_folder() -> Path:
-    """Return the user's cache folder; it need not exist.
-
-    Raises:
-        RuntimeError: the user has no home folder.
+    """Return the user's cache folder; it need not exist, nor be one in which files can be written.
 
     Example:
         >>> cache_folder().name
         'regrow'
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "regrow"
+    found = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    # A user of a container may have no home: in this folder nothing can be written, nor planted.
+    return (Path(os.devnull) if found.parts[:1] == ("~",) else found) / "regrow"
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with ~ as the user's home folder, or as it is where there is none.
+
+    Example:
+        >>> str(expanded("~nobody-of-this-name/data"))
+        '~nobody-of-this-name/data'
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111 Path.expanduser raises RuntimeError
 
 
 @contextlib.contextmanager

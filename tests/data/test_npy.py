@@ -29,7 +29,7 @@ def test_what_numpy_writes_is_read(tmp_path, array):
 
 
 @pytest.mark.parametrize(
-    "shape", ["(-2, -3)", "(-1,)", "(7,)", "(5,)", "(6, 10**9)", "'6'", "(6.0,)"]
+    "shape", ["(-2, -3)", "(-1,)", "(7,)", "(5,)", "(6, 10**9)", "'6'", "(6.0,)", "(True, 6)"]
 )
 def test_a_header_that_lies_is_refused(tmp_path, shape):
     path = tmp_path / "a.npy"
@@ -39,6 +39,26 @@ def test_a_header_that_lies_is_refused(tmp_path, shape):
     path.write_bytes(magic + len(lie).to_bytes(2, "little") + lie + bytes(6))
     with pytest.raises(ValueError, match=r"a\.npy is damaged"):
         map_npy(path)
+
+
+def test_a_type_that_is_an_array_is_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros(6, np.uint8))
+    magic, header = path.read_bytes()[:8], path.read_bytes()[10:-6].strip()
+    lie = header.replace(b"'|u1'", b"('|u1', (1,))") + b"\n"
+    path.write_bytes(magic + len(lie).to_bytes(2, "little") + lie + bytes(6))
+    with pytest.raises(ValueError, match=r"a\.npy is damaged"):
+        map_npy(path)
+
+
+def test_a_name_that_is_not_utf8_is_no_hindrance(tmp_path):
+    path = tmp_path / "a\udcff.npy"
+    np.save(path, np.arange(6.0))
+    before = path.read_bytes()
+    found = map_npy(path)
+    assert found.tolist() == list(range(6))
+    found[...] = 0
+    assert path.read_bytes() == before
 
 
 def test_an_archive_of_arrays_is_not_taken_for_one(tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from regrow.data.download import Remote
 from regrow.data.places import Places
 from regrow.machine import cache_folder
 
@@ -44,3 +45,21 @@ def test_a_folder_of_the_files_name_is_no_file(roots):
     (roots[0] / "tea" / "leaves.csv").unlink()
     (roots[0] / "tea" / "leaves.csv").mkdir()
     assert Places("tea", str(roots[0])).file(("leaves.csv",), "").read_text() == "1"
+
+
+def test_without_a_home_folder_the_data_is_still_found(roots, monkeypatch):
+    """Containers run as users that are in no list: the cache alone is done without."""
+
+    def homeless(path):
+        return str(path)
+
+    monkeypatch.setattr("os.path.expanduser", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    places = Places("tea", roots[0])
+    assert places.file(("leaves.csv",), "").read_text() == "0"
+    with pytest.raises(OSError):
+        cache_folder().mkdir(parents=True)
+    assert str(Places("tea", "~x").folders[0]) == "~x/tea"
+    remote = Remote("https://nowhere.invalid/tea.csv", "0", "sha256")
+    with pytest.raises(OSError, match=r"no home folder to download leaves to.*XDG_CACHE_HOME"):
+        Places("coffee", download=True).fetch(remote, "leaves", "ask a grocer")

@@ -22,6 +22,9 @@ from regrow.data.trees import open_tree
 from regrow.execution.export import load_packed
 from regrow.features.data import read_mat
 from regrow.lab.run import CHECKPOINT, Run
+from regrow.segmentation.folders import Case
+from regrow.segmentation.preprocessed import read_preprocessed
+from regrow.segmentation.volumes import read_volume
 from regrow.vision.data.video_file import read_frames
 
 pytest.importorskip("pyarrow")
@@ -65,6 +68,12 @@ def as_npy(planted, seen):
 def as_npz(planted, seen):
     out = io.BytesIO()
     np.savez(out, X=np.array([Planted(seen)], object))
+    return out.getvalue()
+
+
+def as_prepared(planted, seen):
+    out = io.BytesIO()
+    np.savez(out, data=np.array([Planted(seen)], object), seg=np.zeros((1, 1, 1, 1), np.int8))
     return out.getvalue()
 
 
@@ -178,6 +187,16 @@ def of_lists(path):
     return load_mini_imagenet(path.parent, test_per_class=1)
 
 
+def of_prepared(path):
+    path = path.rename(path.with_name("a.npz"))
+    return read_preprocessed(Case("a", (path,), path), 1, {0}, (1.0, 1.0, 1.0))
+
+
+def of_volume(path):
+    pytest.importorskip("nibabel")
+    return read_volume(path.rename(path.with_name("a.nii")))
+
+
 READERS = {
     "npy": (map_npy, [as_npy, as_npz]),
     "idx": (read_idx, [as_npy]),
@@ -190,6 +209,8 @@ READERS = {
     "video": (of_frames, [as_playlist, as_npy]),
     "mat": (read_mat, [as_object_of_matlab, as_npz, as_npy, lambda planted, seen: planted]),
     "packed": (load_packed, [as_packed, as_checkpoint, as_npz]),
+    "prepared volumes": (of_prepared, [as_prepared, as_npz, as_npy]),
+    "volumes": (of_volume, [as_npy, lambda planted, seen: planted]),
     "lists": (of_lists, [as_text]),
     "transformers": (transformers_adapter._load, [as_checkpoint, as_old_checkpoint]),
 }

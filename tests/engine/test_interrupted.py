@@ -92,6 +92,14 @@ KINDS = {
 }
 
 
+# State held in fewer bits; the largest weight, of 2,048, is quantised.
+LOW_BIT = {
+    "bitsandbytes AdamW8bit": ("bitsandbytes.optim", "AdamW8bit", {"min_8bit_size": 1}),
+    "torchao AdamW8bit": ("torchao.optim", "AdamW8bit", {"block_size": 32}),
+    "torchao AdamW4bit": ("torchao.optim", "AdamW4bit", {"block_size": 32}),
+    "torchao AdamWFp8": ("torchao.optim", "AdamWFp8", {"block_size": 32}),
+}
+
 # And those whose updates write more than that.
 STARVED = {
     **KINDS,
@@ -101,6 +109,7 @@ STARVED = {
     "frozen": ("masked", regrow.SET(density=0.3, update_every=3)),
     "csr, mean": ("csr", regrow.SET(density=0.3, update_every=3, on_grow="mean")),
     "RigL": ("masked", regrow.RigL(density=0.3, update_every=3)),
+    **dict.fromkeys(LOW_BIT, ("masked", regrow.SET(density=0.3, update_every=3, on_grow="mean"))),
 }
 
 
@@ -111,6 +120,10 @@ def _sparse(kind, *, steps=2):
         optimizer = torch.optim.Rprop(model.parameters(), lr=0.01)
     if kind.startswith("Adagrad"):
         optimizer = torch.optim.Adagrad(model.parameters(), 0.01, initial_accumulator_value=0.1)
+    if kind in LOW_BIT:
+        package, name, options = LOW_BIT[kind]
+        library = pytest.importorskip(package, reason=f"needs the package {package.split('.')[0]}")
+        optimizer = getattr(library, name)(model.parameters(), lr=0.01, **options)
     include = ["4.weight"] if kind == "block" else None
     some = torch.arange(64 * 32).reshape(32, 64) % 3 > 0
     more = {"held": {"available": {"4.weight": some}}, "frozen": {"frozen": {"4.weight": some}}}

@@ -56,14 +56,14 @@ class TestCodesWithATable:
     def test_what_is_written_unchanged_keeps_its_codes(self, filled):
         state = eight_bit(filled((16, 40)))
         before = {name: value.clone() for name, value in state.items() if name != "step"}
-        quantised.write_(state, "state1", quantised.read(state, "state1"))
+        quantised.writing(state, "state1", quantised.read(state, "state1"))()
         assert all(state[name].equal(value) for name, value in before.items())
 
     def test_what_is_written_is_the_nearest_there_is_and_zero_is_exact(self, filled):
         state = eight_bit(filled((16, 32)))
         values = quantised.read(state, "state1")
         values[3], values[4, 0] = 0.0, 9.0  # above any scale there was
-        quantised.write_(state, "state1", values)
+        quantised.writing(state, "state1", values)()
         found = quantised.read(state, "state1")
         assert not found[3].any()
         assert found[4, 0] == pytest.approx(9.0)

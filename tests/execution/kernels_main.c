@@ -136,6 +136,44 @@ static void check_conv(int threads) {
   release(&s);
 }
 
+/* A convolution by whole kernels, of two samples, beside the nine products a kernel stands for. */
+static void check_planes(int threads) {
+  const int64_t channels = 1 + below(40), outputs = 1 + below(9), step = 1 + below(2), width = 16;
+  const int64_t step_d = 1 + below(2), high = below(3), low[3] = {below(2), below(3), below(3)};
+  int64_t in[3] = {1 + below(4), 3 + below(12), 3 + below(50)}, out[3], n = 2;
+  out[0] = (in[0] + 2 * low[0] - 1) / step_d + 1;
+  out[1] = (in[1] + 2 * low[1] - 3) / step + 1;
+  out[2] = (in[2] + low[2] + high - 3) / step + 1;
+  const int64_t plane = in[1] * in[2], image = out[0] * out[1] * out[2];
+  struct sample s = make(outputs, channels, uniform(), width);
+  const struct planes c = {n, channels, width, {in[0], in[1], in[2]},
+                           {channels * in[0] * plane, in[0] * plane, plane, in[2]}, step_d, step,
+                           {low[0], low[1], low[2]}, high, {out[0], out[1], out[2]}};
+  float *values = numbers(9 * s.nonzeros), *x = numbers(n * channels * in[0] * plane);
+  float *y = numbers(n * outputs * image), *bias = numbers(outputs);
+  require(!regrow_convolve_planes(&c, &s.forward, values, x, y, bias, 1, threads), "memory");
+  for (int64_t check = 0; check < 20; check++) {
+    const int64_t b = below(n), row = below(outputs);
+    const int64_t at[3] = {below(out[0]), below(out[1]), below(out[2])};
+    const int64_t d = at[0] * step_d - low[0];
+    double expected = bias[row];
+    for (int64_t k = 0; k < s.nonzeros; k++)
+      for (int64_t tap = 0; tap < 9 && s.positions[k] / channels == row; tap++) {
+        const int64_t h = at[1] * step + tap / 3 - low[1], w = at[2] * step + tap % 3 - low[2];
+        if (d < 0 || d >= in[0] || h < 0 || h >= in[1] || w < 0 || w >= in[2]) continue;
+        const int64_t channel = b * channels + s.positions[k] % channels;
+        expected += (double)values[9 * k + tap] * x[(channel * in[0] + d) * plane + h * in[2] + w];
+      }
+    const double found = y[(b * outputs + row) * image + (at[0] * out[1] + at[1]) * out[2] + at[2]];
+    require(near(found, expected > 0 ? expected : 0), "convolve planes");
+  }
+  grants = 0;
+  require(regrow_convolve_planes(&c, &s.forward, values, x, y, 0, 0, threads), "planes: denied");
+  grants = -1;
+  free(values), free(x), free(y), free(bias);
+  release(&s);
+}
+
 static void check_topology(int threads) {
   const int64_t rows = 1 + below(110), columns = 1 + below(70), batch = below(40);
   float *y = numbers(rows * batch), *x = numbers(columns * batch);
@@ -232,6 +270,7 @@ int main(void) {
     for (int round = 0; round < 150; round++) {
       check_linear(1 + round % 3);
       check_conv(1 + round % 3);
+      check_planes(1 + round % 3);
       check_norm(1 + round % 3);
       check_topology(1 + round % 3);
       check_not_a_number(1 + round % 3);

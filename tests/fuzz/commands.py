@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import random
 import sys
@@ -48,7 +49,7 @@ OPTIONS: dict[str, dict[str, list[str]]] = {
         "--label-smoothing": _SHARE, "--dropout": _SHARE, "--samples": [*_COUNT, "None"],
         "--validation": _SHARE, "--seed": _SEED, "--epochs": _COUNT, "--batch": _COUNT,
         "--optimizer": ["sgd", "adamw", "x"], "--learning-rate": _SHARE, "--momentum": _SHARE,
-        "--clip": ["0", "-1", "1", "nan", "x"],
+        "--clip": ["0", "-1", "1", "nan", "inf", "x"],
         "--include": ["*", "0.*", "", "none.of.these"],
         "--weight-decay": _SHARE, "--schedule": ["steps", "cosine", "x"], "--warmup": _SHARE,
         "--exclude": _WORD, "--precision": ["float32", "float16", "x"],
@@ -75,9 +76,42 @@ OPTIONS: dict[str, dict[str, list[str]]] = {
         "--batch": _COUNT, "--densities": _SHARE, "--model": ["perceptron", "x"],
     },
     "bench execution": {"--json": _PLACE, "--parts": ["wide", "x", ""], "--turns": _COUNT},
+    "segment train": {
+        "--fusion": ["kernels", "channels", "dense", "x"], "--density": _SHARE,
+        "--update-every": _COUNT, "--device": ["cpu", "x"], "--threads": _COUNT, "--out": _PLACE,
+        "--model": ["e2enet", "nnunet", "nnunet-residual", "x"], "--width": _COUNT,
+        "--shift": _COUNT, "--depth-kernel": _COUNT, "--batches": _COUNT, "--foreground": _SHARE,
+        "--mirror": ["0", "3", "-1", "x"], "--overlap": _SHARE, "--fold": _COUNT,
+        "--cases": _COUNT, "--tested": _COUNT, "--batch": _COUNT, "--epochs": _COUNT,
+        "--seed": _SEED, "--clip": _SHARE, "--learning-rate": _SHARE, "--momentum": _SHARE,
+        "--precision": ["float32", "x"], "--warmup": _SHARE, "--weight-decay": _SHARE,
+        "--schedule": ["poly", "cosine", "x"], "--optimizer": ["sgd", "adamw", "x"],
+        "--patch": ["1 1 1", "8 8 8", "8 8", "-8 8 8", "0 8 8"],
+    },
+    "segment predict": {
+        "--out": _PLACE, "--device": ["cpu", "x"], "--mirror": ["1", "x"], "--no-mirror": [],
+    },
+    "segment evaluate": {"--out": [*_PLACE, "e.html", "file.html/e.html"]},
     "methods": {"": ["RigL", "rig", "", "x", "--"]},
     "study": {"": ["list", "run", "x", ""]},
 }  # fmt: skip
+
+
+_POSITIONAL = {"report": 1, "segment train": 1, "segment predict": 2, "segment evaluate": 2}
+
+
+def volumes(folder: Path) -> None:
+    """Write the list of a data set of six volumes, which are empty: none is read here."""
+    names = [f"{part}/case_{i}.nii.gz" for part in ("imagesTr", "labelsTr") for i in range(6)]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    listed = [
+        {"image": image, "label": label} for image, label in zip(names[:6], names[6:], strict=True)
+    ]
+    labels = {"background": 0, "organ": 1}
+    content = {"labels": labels, "modality": {"0": "MRI"}, "training": listed}
+    (folder / "dataset.json").write_text(json.dumps(content))
 
 
 class _Started(BaseException):
@@ -125,14 +159,18 @@ def case(rng: random.Random) -> str:
     for option in rng.sample(sorted(options), min(len(options), rng.choice([1, 1, 2, 4]))):
         many = option == "--option" and rng.random() < 0.3
         words += [option] if option else []
-        words += [rng.choice(options[option]) for _ in range(2 if many else 1)]
-    if command == "report":
-        words.insert(1, rng.choice(["new", "file", "pipe", ".", "nowhere"]))
+        given = [rng.choice(options[option]) for _ in range(2 if many else 1) if options[option]]
+        words += given[0].split() if option == "--patch" else given
+    places = ["new", "file", "pipe", ".", "nowhere", *["set"] * 5 * ("segment" in command)]
+    for _ in range(_POSITIONAL.get(command, 0)):
+        words.insert(len(command.split()), rng.choice(places))
     with tempfile.TemporaryDirectory(prefix="fuzz-commands-") as top, contextlib.chdir(top):
         Path("file").write_text("kept")
         os.mkfifo("pipe")
+        volumes(Path("set"))
+        before = {str(path) for path in Path().rglob("*")}
         ended, said = call(words)
-        left = {str(path) for path in Path().rglob("*")} - {"file", "pipe"}
+        left = {str(path) for path in Path().rglob("*")} - before
         assert Path("file").read_text() == "kept" and Path("pipe").is_fifo(), f"{words}: written to"
         if ended == "refused":
             assert said.strip(), f"{words}: refused without a word"

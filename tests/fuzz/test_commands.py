@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.fuzz.budget import run
-from tests.fuzz.commands import OPTIONS, call, case
+from tests.fuzz.commands import OPTIONS, call, case, volumes
 
 REFUSED = [
     # words, what must be said: option, value, what is allowed
@@ -28,6 +28,7 @@ REFUSED = [
     ("train --dropout 1", "dropout=1.0: must be at least 0 and below 1"),
     ("train --label-smoothing -1", "label_smoothing=-1.0: must be"),
     ("train --validation nan", "validation=nan: must be"),
+    ("train --clip inf", "clip=inf: must be above 0 and finite; None does not clip"),
     ("train --warmup 31", "warmup=31.0: must lie in 0..30"),
     ("train --data mnist", "data='mnist': must be one of cifar10"),
     ("train --model mlp-0", "model='mlp-0': must be one of conv-net"),
@@ -60,6 +61,26 @@ REFUSED = [
     ("bench execution --turns 0", "turns=0: must be at least 1"),
     ("bench execution --json .", "json=.: is no file"),
     ("methods ''", "an argument '': is empty"),
+    ("segment train set --threads 1000000", "threads=1000000: must be at least 1 and at most "),
+    ("segment train set --batch 0", "batch=0: must be at least 1"),
+    ("segment train set --batches 0", "batches=0: must be at least 1"),
+    ("segment train set --update-every 0", "update_every=0: must be at least 1"),
+    ("segment train set --tested -1", "tested=-1: must be at least 1; None takes all"),
+    ("segment train set --cases 0", "cases=0: must be at least 1; None takes all"),
+    ("segment train set --mirror 0 0", "mirror=(0, 0): axes are 0, 1, 2, each once"),
+    ("segment train set --patch 1 1 1", "patch=(1, 1, 1): must hold more than one voxel"),
+    ("segment train set --shift 2", "shift=2: must be an odd number"),
+    ("segment train set --depth-kernel 2", "depth_kernel=2: must be 1, 3 or 5"),
+    ("segment train set --width 2", "a source of 2 channels cannot see 3 shifts"),
+    ("segment train set --fusion dense --density .5", "density=0.5: a dense network keeps all"),
+    ("segment train set --model nnunet --density .5", "density=0.5: a dense network keeps all"),
+    ("segment train set --out file", "out=file: File exists; name a folder"),
+    ("segment train file", "file: no dataset.json in it"),
+    ("segment train pipe", "pipe: no dataset.json in it"),
+    ("segment train ~nobody-of-this-name", "~nobody-of-this-name: no dataset.json in it"),
+    ("segment predict set set --out new", "set: no result.json in it"),
+    ("segment evaluate set set --out nowhere/e.html", "out=nowhere/e.html: there is no folder"),
+    ("segment evaluate set set --out file", "out=file: a page is written, which must be called"),
 ]
 
 
@@ -67,10 +88,11 @@ REFUSED = [
 def test_a_bad_value_is_refused_by_name_and_leaves_nothing(tmp_path, line, words):
     (tmp_path / "file").write_text("kept")
     os.mkfifo(tmp_path / "pipe")
+    volumes(tmp_path / "set")
     with contextlib.chdir(tmp_path):
         ended, said = call(["" if word == "''" else word for word in line.split()])
     assert (ended, words in said) == ("refused", True), said
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "pipe"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "pipe", "set"}
 
 
 def test_every_option_that_help_shows_is_tried():

@@ -351,10 +351,10 @@ def check(parts: Any, before: dict[str, torch.Tensor], updates: int) -> None:
     if not new and sparse.method.name != "TopKAST":
         assert not moved, f"{moved} moved without a record"
     if len(new) == 1:
+        # As it is for the way round that the layer stores its weight.
+        patterns = {layer.name: layer.pattern for layer in sparse._topology.layers}
         for name, change in new[0].layers.items():
-            units = [
-                sparse.method.pattern.reduce(m.float()) > 0 for m in (before[name], masks[name])
-            ]
+            units = [patterns[name].reduce(m.float()) > 0 for m in (before[name], masks[name])]
             active, both = int(units[1].sum()), int((units[0] & units[1]).sum())
             assert active == change.active, f"{name}: {active} units are active, {change} recorded"
             # TopKAST's masks move with the weights between updates, too.

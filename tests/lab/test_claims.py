@@ -1,13 +1,17 @@
 """Verdicts follow their rule, and are never bolder than the seeds allow."""
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regrow.lab.charts import verdicts_by_task
 from regrow.lab.claims import Claim, Verdict, above, all_of, at_least, below, differs, within
 from regrow.lab.effects import gain
+from regrow.lab.records import Record
+from regrow.lab.rules import gated
 from regrow.lab.statistics import Interval, mean_interval, paired_interval
 from regrow.lab.view import View
 
@@ -111,6 +115,43 @@ def test_three_of_four_parts_must_hold(yes, no, unsure, outcome):
 )
 def test_a_difference_must_leave_0_out_and_matter(low, high, outcome):
     assert differs(interval(low, high), 1.0).outcome == outcome
+
+
+@pytest.mark.parametrize("one", [YES, NO, OPEN])
+@pytest.mark.parametrize("first", [YES, NO, OPEN, None])
+def test_behind_a_gate_the_effect_is_told_and_a_verdict_only_if_the_gate_is_supported(first, one):
+    def decide(_):
+        if first is None:
+            raise ValueError("there are no records")
+        return first
+
+    gate = Claim("It learns.", "", "", decide)
+    made, then = gated(gate, Claim("It wins.", "", "A rule.", lambda _: one))
+    assert made is gate and "It learns." in then.rule
+    verdict = then.judge(View([]))
+    assert verdict.effect == one.effect
+    if first is YES:
+        assert verdict == one
+    else:
+        outcome = "inconclusive" if first is None else first.outcome
+        assert verdict.outcome == "inconclusive"
+        assert verdict.held == f"not judged, as it is {outcome} that: It learns."
+
+
+def test_a_gate_is_judged_by_the_whole_where_claims_are_judged_part_by_part():
+    rows = [({"task": task}, Record("", {"seed": 0}, {}, {}, Path())) for task in ("pole", "walk")]
+    view = View(rows)
+    gate = Claim("It learns on pole.", "", "", lambda v: YES if v.where(task="pole") else NO)
+    claims = gated(gate, Claim("It wins.", "", "", lambda _: YES))
+    (section,) = verdicts_by_task(claims, view)
+    assert section.table.columns == ("", "pole", "walk")
+    learns, wins = section.table.rows
+    assert [cell.split(":")[0] for cell in learns[1:]] == ["supported", "not supported"]
+    assert [cell.split(":")[0] for cell in wins[1:]] == ["supported", "supported"]
+    (section,) = verdicts_by_task(
+        claims, View([({"task": t}, r) for t, (_, r) in zip("ab", rows, strict=True)])
+    )
+    assert all("inconclusive" in cell for cell in section.table.rows[1][1:])
 
 
 def missing(view):

@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from toy_study import STUDY
 from toy_trials import Walk, walks
 
 from regrow.lab import attempt as module
+from regrow.lab import executors
 from regrow.lab.attempt import attempt, shares
 from regrow.lab.records import FAILED, RUNNING, TRIALS, Records
 from regrow.lab.run import METRICS, PROGRESS
@@ -102,6 +104,16 @@ def test_a_process_that_has_grown_and_is_replaced_holds_nobody_up(tmp_path):
     trials = [Walk(seed=seed, steps=1, ends="keeps", pause=0.6) for seed in range(10)]
     assert len(sweep(trials, tmp_path, executor="local", jobs=2).finished) == 10
     assert_whole(tmp_path)
+
+
+@pytest.mark.parametrize(("gpus", "taken"), [(0, []), (1, []), (3, [0, 1, 2, 0, 1])])
+def test_trials_side_by_side_are_spread_over_the_gpus(tmp_path, monkeypatch, gpus, taken):
+    seen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", seen.append)
+    for number, trial in enumerate(walks(5)):
+        assert executors._on_gpu(number, trial, tmp_path, {}).status == "finished"
+    assert seen == taken
 
 
 def test_a_disk_too_full_even_for_the_failure_is_told(tmp_path, monkeypatch):

@@ -25,3 +25,11 @@ def decathlon(tmp_path):
     }
     (tmp_path / "dataset.json").write_text(json.dumps(listed))
     return tmp_path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_cache_of_their_own(tmp_path_factory):
+    """What tests prepare and keep is not left to the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from regrow.segmentation.data import Meaning, fingerprint, open_fold, plan_from
+from regrow.segmentation.data import fingerprint, open_fold, plan_from
 from regrow.segmentation.folders import open_folder
+from regrow.segmentation.meaning import Meaning
 
 nibabel = pytest.importorskip("nibabel")
 

@@ -113,6 +113,25 @@ def test_what_nnunet_has_preprocessed_without_running_its_pickles(tmp_path):
     np.testing.assert_array_equal(volume.labels, labels[0].clip(0))
 
 
+@pytest.mark.parametrize(
+    ("image", "labels", "said"),
+    [
+        (lambda a: a + 1j, lambda a: a, "an image of complex64"),
+        (lambda a: a, lambda a: a.astype("S1"), r"labels of \|S1"),
+        (lambda a: a * 1e39, lambda a: a, "not finite"),
+        (lambda a: a, lambda a: a + 0.5, "which are none of"),
+    ],
+)
+def test_preprocessed_values_are_numbers_that_float32_holds(tmp_path, image, labels, said):
+    """Imaginary parts were left off, and what float32 cannot hold became infinite."""
+    data, seg = preprocessed(tmp_path)
+    values = image(data.astype(np.float64 if "finite" in said else np.float32))
+    np.savez(tmp_path / "made" / "a.npz", data=values, seg=labels(seg))
+    folder = open_folder(tmp_path)
+    with pytest.raises(UnreadableError, match=said):
+        read(folder.cases[0], folder)
+
+
 def test_volumes_of_nnunet_in_blosc(tmp_path):
     blosc2 = pytest.importorskip("blosc2", reason="needs the extra regrow[nnunet]")
     image, labels = preprocessed(tmp_path)
@@ -194,7 +213,7 @@ def moved(array, affine):
 
 
 BAD = {
-    "an image with NaN": ("imagesTr", put(np.nan), r"1 voxels that .* the first at \(3, 2, 1\)"),
+    "an image with NaN": ("imagesTr", put(np.nan), r"not finite \(1, the first at \(3, 2, 1\)\)"),
     "an image with inf": ("imagesTr", put(-np.inf), "not finite"),
     "an image of zeros": ("imagesTr", lambda a, m: (0 * a, m), "has only zero voxels"),
     "an image of other shape": ("imagesTr", lambda a, m: (a[1:], m), "is of shape .* but"),

@@ -1,11 +1,15 @@
 """E2ENet: its shapes, what it sees, what it leaves alone."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+import regrow
 from regrow.segmentation import E2ENet, deep_supervision_weights
+from regrow.segmentation.segmenter import ConvBlock
 
 FLAT = [(1, 2, 2), (1, 2, 2)]  # nothing but a shift can bring another slice in
 
@@ -33,7 +37,7 @@ def test_the_lattice_has_the_published_nodes(full):
     assert shapes(full, ".blocks.0.conv.weight") == first
     assert shapes(full, ".blocks.1.conv.weight") == second
     assert shapes(full, ".up.weight") == {f"{i}_{j}": ups[i] for i, j in nodes}
-    kernels = {m.kernel_size for m in full.modules() if type(m) is nn.Conv3d}
+    kernels = {m.kernel_size for m in full.modules() if isinstance(m, nn.Conv3d)}
     assert kernels == {(1, 3, 3), (1, 1, 1)}
     assert [tuple(head.weight.shape) for head in full.heads] == [
         (16, channels, 1, 1, 1) for channels in (48, 96, 192, 320)
@@ -240,6 +244,64 @@ def test_padding_repeats_the_border():
     assert torch.equal(model(x), model(whole)[:, :, :5, :6, :7])
 
 
+@pytest.mark.parametrize("counts", [(3, 2, 1), (1, 2, 1), (1, 1, 1), (2, 1, 1)])
+def test_the_last_nodes_of_each_level_are_there_and_all_are_used(counts):
+    torch.manual_seed(1)
+    model = E2ENet(1, 2, (6, 6, 9, 9), nodes=counts, blocks=(1, 2, 3, 1)).double()
+    stages = {level: range(4 - level - count, 4 - level) for level, count in enumerate(counts)}
+    assert set(model.nodes) == {f"{level}_{j}" for level, js in stages.items() for j in js}
+    assert [len(stage) for stage in model.encoder] == [1, 2, 3, 1]
+    lasts = [len(model.nodes[f"{level}_{3 - level}"].blocks) for level in range(3)]
+    assert lasts == [1, 2, 3]
+    outputs = model(torch.randn(1, 1, 8, 16, 16, dtype=torch.float64))
+    assert [tuple(y.shape[2:]) for y in outputs] == [(8, 16, 16), (4, 8, 8), (2, 4, 4)]
+    sum(y.square().sum() for y in outputs).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    if counts == (3, 2, 1):  # the whole lattice
+        named = E2ENet(1, 2, (6, 6, 9, 9), blocks=(1, 2, 3, 1)).double()
+        named.load_state_dict(model.state_dict())
+        x = torch.randn(1, 1, 8, 8, 16, dtype=torch.float64)
+        assert all(map(torch.equal, named(x), model(x)))
+
+
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2), (1, 2, 2), (2, 1, 2)])
+@pytest.mark.parametrize("kernel", [(1, 3, 3), (1, 1, 1), (3, 3, 3)])
+def test_flat_kernels_are_computed_slice_by_slice_alike(kernel, stride):
+    torch.manual_seed(2)
+    conv = ConvBlock(5, 7, kernel, stride).conv.double()
+    x = torch.randn(2, 5, 6, 7, 8, dtype=torch.float64, requires_grad=True)
+    expected = functional.conv3d(x, conv.weight, conv.bias, stride, conv.padding)
+    found = conv(x.to(memory_format=torch.channels_last_3d))
+    if kernel[0] == 1:
+        assert found.is_contiguous(memory_format=torch.channels_last_3d)
+    dy = torch.randn_like(expected)
+    wanted = [x, conv.weight, conv.bias]
+    for one, other in zip(
+        (found, *torch.autograd.grad(found, wanted, dy)),
+        (expected, *torch.autograd.grad(expected, wanted, dy)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_flat_convolutions_may_be_stored_sparse_as_any():
+    """Their class computes what Conv3d does, so csr takes it; other subclasses are refused."""
+    torch.manual_seed(3)
+    model = E2ENet(1, 2, (6, 6), deep_supervision=False)
+    dense = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sparse = regrow.sparsify(
+        model, optimizer, regrow.Static(density=0.5), total_steps=3, execution="csr",
+        include="nodes.*.conv.weight",
+    )  # fmt: skip
+    assert {layer.execution for layer in sparse.plan.layers} == {"csr"}
+    with torch.no_grad():
+        for name, mask in sparse.masks.items():
+            dense.get_parameter(name).mul_(mask)
+    x = torch.randn(1, 1, 4, 8, 8)
+    torch.testing.assert_close(model(x), dense(x))
+
+
 def test_weights_start_as_he_drew_them_and_biases_at_zero():
     torch.manual_seed(7)
     model = E2ENet(1, 2, (48, 96))
@@ -266,6 +328,12 @@ def test_weights_start_as_he_drew_them_and_biases_at_zero():
         ({"shift": 7, "paper_compat": True}, ValueError, "released layout has shift 5"),
         ({"axis": 3}, ValueError, "axis=3: 0, 1 or 2 is needed"),
         ({"depth_kernel": 2}, ValueError, "depth_kernel=2"),
+        ({"nodes": (1, 1)}, ValueError, r"nodes=\(1, 1\): 1 levels above the lowest need"),
+        ({"nodes": (2,)}, ValueError, "from 1 to at most 1"),
+        ({"nodes": (0,)}, ValueError, "from 1 to at most 1"),
+        ({"nodes": (1.0,)}, ValueError, "whole number each"),
+        ({"blocks": 0}, ValueError, "blocks=0: 2 whole numbers from 1 on are needed, or one"),
+        ({"blocks": (2, 2, 2)}, ValueError, "2 whole numbers"),
     ],
 )
 def test_bad_arguments_are_refused(options, error, said):

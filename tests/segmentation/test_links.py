@@ -39,7 +39,15 @@ def gradient(parameter):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     "options",
-    [{}, {"second": 1.0}, {"density": 0.05, "finest": 0.05}, {"shift": 0}, {"axis": 1}],
+    [
+        {},
+        {"second": 1.0},
+        {"density": 0.05, "finest": 0.05},
+        {"shift": 0},
+        {"axis": 1},
+        {"nodes": (1, 2, 1), "blocks": (1, 2, 2, 2)},
+        {"nodes": (2, 1, 1), "density": 0.1, "finest": 0.2},
+    ],
     ids=str,
 )
 def test_outputs_and_gradients_are_those_of_the_masked_lattice(options, seed):

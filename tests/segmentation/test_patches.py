@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.segmentation.augment import Augmentation
-from regrow.segmentation.patches import PatchBatches, Sample, crop, patch_rule, strides_rule
+from regrow.segmentation.patch_sizes import patch_rule, strides_rule
+from regrow.segmentation.patches import PatchBatches
+from regrow.segmentation.samples import Sample, crop
 
 SIDES = st.integers(1, 400)
 SPACING = st.floats(0.3, 10.0)

@@ -84,6 +84,26 @@ def test_the_gradient_is_the_adjoint(sources, side, axis, released):
     assert torch.allclose(forth, back)
 
 
+@pytest.mark.parametrize("axis", [0, 2])
+def test_channels_that_no_segment_names_are_left_out(axis):
+    xs = [torch.randn(2, c, 4, 3, 5, dtype=torch.float64, requires_grad=True) for c in (4, 3)]
+    segments = ((0, 1, 2, 1), (0, 3, 4, 0), (1, 0, 2, -1))
+    whole = shift_segments((4, 3), 0)
+    picked = [join_shifted(xs, whole)[:, [c]] for c in (1, 3, 4, 5)]
+    moves = [
+        join_shifted([x], ((0, 0, 1, by),), axis)
+        for x, by in zip(picked, (1, 0, -1, -1), strict=True)
+    ]
+    joined, expected = join_shifted(xs, segments, axis), torch.cat(moves, 1)
+    assert torch.equal(joined, expected)
+    y = torch.randn_like(joined)
+    for one, other in zip(
+        torch.autograd.grad(joined, xs, y), torch.autograd.grad(expected, xs, y), strict=True
+    ):
+        assert torch.equal(one, other)
+        assert not one.abs().sum((0, 2, 3, 4)).all()  # nothing comes back to what was left out
+
+
 # Dynamo makes an instance of the function itself.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_second_derivatives_and_compiled_passes_agree():

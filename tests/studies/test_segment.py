@@ -1,6 +1,7 @@
 """A run on volumes in files: resumed bit for bit, written in the files' geometry, read again."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import regrow
 from regrow.lab.files import read_json
 from regrow.lab.run import Run
 from regrow.segmentation import feature_fusion
+from regrow.studies.segmentation import page
 from regrow.studies.segmentation import segment as room
 from regrow.studies.segmentation.page import write_evaluation, write_page
 from regrow.studies.segmentation.predict import judge_folder, predict_cases
@@ -166,6 +168,27 @@ def test_the_page_shows_slices_curves_and_cases_worst_first(data, finished, tmp_
     found, _ = judge_folder(finished / "predictions", data)
     said = write_evaluation(found, finished / "predictions", data, tmp_path / "e.html")
     assert "Mean Dice" in said and "Slices" in (tmp_path / "e.html").read_text()
+    # The colours of labels and of errors are named; so are lesions.
+    for name in ("shell", "core", "error: missed", "error: wrong or too much"):
+        assert f">{name}</text>" in html
+    assert "predicted where there is none" in table
+
+
+def made_up(classes, dice=0.5):
+    of = {"dice": dice, "surface_dice": 1.0, "hausdorff95": math.inf, "found": 2, "missed": 1}
+    return {"a": {f"organ {c}": of | {"false": 0} for c in range(classes)}}
+
+
+@pytest.mark.parametrize("classes", [2, 9])
+def test_of_many_classes_the_table_has_dice_and_the_rest_is_folded_away(classes):
+    means, tables = (next(part(made_up(classes))) for part in (page._means, page._tables))
+    assert means.table.rows[0] == ("organ 0", "0.500", "1.000", "∞")
+    assert len(means.table.rows) == classes
+    kinds = 3 if classes == 2 else 1
+    assert len(tables.table.columns) == len(tables.table.rows[0]) == 2 + kinds * classes
+    folded = [details.summary for details in tables.details]
+    assert folded[:-1] == ([] if classes == 2 else ["surface Dice, 1 mm", "HD95, mm"])
+    assert tables.details[-1].table.rows[0][1] == "2 / 1 / 0"
 
 
 def test_a_gpu_without_memory_is_told_which_patch_would_fit(data, tmp_path, monkeypatch):
@@ -217,6 +240,7 @@ def test_rivals_are_trained_by_the_same_trial(model, data, tmp_path):
     assert result["density"] == 1 and np.isfinite(result["loss"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_ranks_learn_what_one_learns_and_share_the_test(data, tmp_path):
     train = ["-m", "regrow", "segment", "train", str(data), "--device", "cpu", "--patch", "8", "8"]

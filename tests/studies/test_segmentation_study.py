@@ -19,11 +19,16 @@ from regrow.segmentation.segmenter import channels_of
 from regrow.studies.segmentation import study
 from regrow.studies.segmentation.study import ARMS, CLAIMS, STUDY
 
-NAMES = ("sound", "dice", "parameters", "flops", "static", "dense", "shift", "3×3×3", "narrow")
+NAMES = (
+    "sound", "dice", "static", "dense", "shift", "3×3×3", "narrow", "links", "lean dice",
+    "parameters", "flops", "lean parameters",
+)  # fmt: skip
 TRIALS = STUDY.trials("quick")
 
 
-@pytest.mark.parametrize("preset", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize(
+    "preset", ["smoke", "quick", pytest.param("paper", marks=pytest.mark.long)]
+)
 def test_every_cell_is_there_once(preset):
     trials = STUDY.trials(preset)
     assert len({one.trial.identity for one in trials}) == len(trials)
@@ -55,8 +60,9 @@ def test_narrow_networks_are_as_large_as_they_say():
 def judged(name, dice=lambda at: 0.0, size=1.0):
     records = []
     for labels, trial in TRIALS:
+        arm = labels["arm"]
         noise = random.Random(trial.identity).uniform(-2e-4, 2e-4) + 1e-3 * trial.seed
-        sizes = size if labels["arm"] == "E2ENet" else 1.0
+        sizes = size if arm in ("E2ENet", "lean") else 1.0
         result = {
             "dice": 0.89 + dice(labels) + noise,
             "nonzeros": 1e6 * sizes,
@@ -89,6 +95,14 @@ def only(arm, value):
         ("3×3×3", only("3×3×3", 0.02), 1, "not supported"),
         ("narrow", only("E2ENet", 0.02), 1, "supported"),
         ("narrow", only("narrow lattice", 0.02), 1, "not supported"),
+        ("links", only("links", -0.01), 1, "not supported"),
+        ("lean dice", only("lean", -0.002), 1, "supported"),
+        ("lean dice", only("lean", -0.005), 1, "not supported"),
+        ("lean parameters", only("", 0), 0.3, "supported"),
+        ("lean parameters", only("", 0), 0.4, "not supported"),
+        # Where nothing was learnt as it should be, costs are judged and accuracies are not.
+        ("dice", lambda at: -0.02, 1, "inconclusive"),
+        ("parameters", lambda at: -0.02, 0.3, "supported"),
     ],
 )
 def test_rules(name, dice, size, outcome):

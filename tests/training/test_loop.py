@@ -123,7 +123,8 @@ def test_a_loss_a_sample_is_its_mean(tmp_path):
     torch.testing.assert_close(weights(each), weights(mean))
 
 
-def test_it_goes_on_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_it_goes_on_bit_for_bit(tmp_path, precision):
     class CutOff(Exception):
         pass
 
@@ -133,11 +134,11 @@ def test_it_goes_on_bit_for_bit(tmp_path):
             if values["epoch"] == 3:
                 raise CutOff
 
-    _, metrics, whole = run(forecast(), tmp_path / "whole")
+    _, metrics, whole = run(forecast(precision=precision), tmp_path / "whole")
     with pytest.raises(CutOff):
-        run(forecast(), tmp_path / "cut", Cut)
+        run(forecast(precision=precision), tmp_path / "cut", Cut)
     torch.manual_seed(99)
-    _, again, resumed = run(forecast(), tmp_path / "cut")
+    _, again, resumed = run(forecast(precision=precision), tmp_path / "cut")
     assert again == metrics
     assert weights(resumed).equal(weights(whole))
 
@@ -244,6 +245,47 @@ def test_the_layer_at_which_float16_overflows_is_named():
     with pytest.raises(FloatingPointError, match=r"in epoch 2 \(outputs of layer 2 in float16\)"):
         check_finite(float("inf"), 2, lambda: where)
     assert not_finite(model, lambda: model(inputs / 100)) == ""
+    given = not_finite(model, lambda: model(inputs * torch.inf))
+    assert given == "inputs of layer 0 in float16"
     model[2].weight.data[0, 1] = torch.nan
     assert not_finite(model, lambda: model(inputs)) == "weights of 2.weight"
     assert not any(module._forward_hooks for module in model)
+
+
+@pytest.mark.parametrize("spoilt", range(N // SIZE))
+def test_whichever_batch_overflows_the_layer_is_named(tmp_path, spoilt):
+    """A scaled run skips the step and goes on: at the end of the epoch, weights are fine."""
+
+    class Spoilt(Forecast):
+        def open(self, setting, run):
+            source = super().open(setting, run)
+            order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+            source.batches.series[order[spoilt * SIZE]] = 1e6  # beyond 65,504
+            return source
+
+    problem = Spoilt(**vars(forecast(precision="float16")))
+    trainer = start(problem, problem, Run(tmp_path, {"device": "cpu"}))
+    words = r"the loss is nan in epoch 1 \((in|out)puts of layer net\.0 in float16\)"
+    with pytest.raises(FloatingPointError, match=words):
+        trainer.run_epoch()
+    assert all(weight.isfinite().all() for weight in trainer.model.parameters())
+
+
+def test_small_gradients_are_not_lost_in_float16(tmp_path):
+    """Losses are scaled on every device: what float16 would round to 0 is learnt."""
+
+    class Small(Forecast):
+        def loss(self, outputs, batch):
+            return super().loss(outputs, batch) * 1e-7
+
+    moved = {}
+    for precision in ("float32", "float16"):
+        problem = Small(**vars(forecast(precision=precision, weight_decay=0.0)))
+        trainer = start(problem, problem, Run(tmp_path, {"device": "cpu"}))
+        weight = trainer.model.net[0].weight
+        before = weight.detach().clone()
+        trainer.optimizer.param_groups[0]["lr"] = 1e6
+        next(iter(trainer.epoch_steps()))
+        moved[precision] = weight.detach() - before
+    assert moved["float32"].any()
+    torch.testing.assert_close(moved["float16"], moved["float32"], rtol=0.05, atol=1e-4)

@@ -12,8 +12,15 @@ import sys
 from regrow.cli.bench import bench
 from regrow.cli.checks import check_no_empty
 from regrow.cli.demo import demo
+from regrow.cli.fields import named
 from regrow.cli.methods import methods
-from regrow.cli.segment import segment_evaluate, segment_predict, segment_train
+from regrow.cli.segment import segment_evaluate, segment_nnunet, segment_predict, segment_train
+from regrow.cli.speech import (
+    speech_evaluate,
+    speech_generate,
+    speech_train,
+    speech_transcribe,
+)
 from regrow.cli.study import report, study_list, study_run
 from regrow.cli.train import train
 from regrow.lab.ranks import all_ranks
@@ -49,13 +56,23 @@ def _call() -> None:
     study.command(name="list")(study_list)
     study.command(name="run")(study_run)
     segment = SubcommandApp()
-    segment.command(name="train")(segment_train)
-    segment.command(name="predict")(segment_predict)
-    segment.command(name="evaluate")(segment_evaluate)
+    segment.command(name="train")(named(segment_train, folder="FOLDER"))
+    segment.command(name="predict")(named(segment_predict, run="RUN", images="IMAGES"))
+    judged = named(segment_evaluate, predictions="PREDICTIONS", folder="FOLDER")
+    segment.command(name="evaluate")(judged)
+    segment.command(name="nnunet")(segment_nnunet)
+    speech = SubcommandApp()
+    speech.command(name="train")(speech_train)
+    speech.command(name="transcribe")(speech_transcribe)
+    speech.command(name="evaluate")(speech_evaluate)
+    speech.command(name="generate")(speech_generate)
     app = SubcommandApp()
     for command in (bench, demo, methods, report, train):
         app.command(command)
     app.command(segment, name="segment", help="Segment volumes: train, predict, evaluate.")
+    app.command(
+        speech, name="speech", help="Recognise speech: train, transcribe, evaluate, generate."
+    )
     app.command(study, name="study", help="List the studies, or run one.")
     app.cli(
         prog="regrow",

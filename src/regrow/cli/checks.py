@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-__all__ = ["check_between", "check_jobs", "check_no_empty", "check_threads"]
+__all__ = ["check_between", "check_jobs", "check_no_empty", "check_text", "check_threads"]
 
 _THREADS = 64  # more than a machine has cores only slows it down; far more end in a crash
 _VALUE_NEEDED = "give a value, or leave the option out"
@@ -36,6 +36,20 @@ def check_threads(threads: int | None) -> None:
     """Refuse a number of threads that torch cannot start; None is as torch has it."""
     if threads is not None:
         check_between("threads", threads, 1, max(_THREADS, os.cpu_count() or 1))
+
+
+def check_text(name: str, value: str) -> None:
+    r"""Refuse what is no text, as names of files may be: records could not hold it.
+
+    Example:
+        >>> check_text("folder", "a\udcff")
+        Traceback (most recent call last):
+        ValueError: folder='a\udcff': is not in UTF-8; rename it
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}={value!r}: is not in UTF-8; rename it") from None
 
 
 def check_no_empty(words: Sequence[str]) -> None:

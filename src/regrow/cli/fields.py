@@ -6,9 +6,9 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-__all__ = ["takes_fields"]
+__all__ = ["named", "takes_fields"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,7 +27,8 @@ def takes_fields(
         defaults: of fields, where they are not the dataclass's own.
     """
     fields = [f for f in dataclasses.fields(kind) if f.init and f.name not in leave_out]
-    fields.sort(key=lambda field: field.name not in vars(kind)["__annotations__"])  # bases last
+    own = list(vars(kind)["__annotations__"])
+    fields.sort(key=lambda f: own.index(f.name) if f.name in own else len(own))  # bases last
     types, texts = get_type_hints(kind), _argument_texts(kind)
 
     def decorate(command: Command) -> Command:
@@ -40,15 +41,34 @@ def takes_fields(
             )
             for field in fields
         ]
-        own = [*inspect.signature(command, eval_str=True).parameters.values()][:-1]
+        written = [*inspect.signature(command, eval_str=True).parameters.values()][:-1]
         doc = (inspect.getdoc(command) or "").partition("    **fields:")[0]
         command.__doc__ = doc + "\n".join(f"    {f.name}: {texts[f.name]}" for f in fields)
-        command.__annotations__ = {option.name: option.annotation for option in options + own}
-        both = sorted(options + own, key=lambda parameter: parameter.kind)
+        command.__annotations__ = {option.name: option.annotation for option in options + written}
+        both = sorted(options + written, key=lambda parameter: parameter.kind)
         command.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
         return command
 
     return decorate
+
+
+def named(command: Command, **names: str) -> Command:
+    """Give arguments without an option a name in the help, in place of that of their type.
+
+    Args:
+        command: whose arguments they are.
+        names: by argument.
+    """
+    from tyro.conf import arg  # noqa: PLC0415 an extra
+
+    signature = inspect.signature(command, eval_str=True)
+    types = {p.name: p.annotation for p in signature.parameters.values()}
+    for argument, name in names.items():
+        types[argument] = Annotated[types[argument], arg(metavar=name)]
+    command.__annotations__ = types
+    parameters = [p.replace(annotation=types[p.name]) for p in signature.parameters.values()]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return command
 
 
 def _argument_texts(kind: type) -> dict[str, str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
+from regrow.cli.checks import check_text, check_threads
 from regrow.cli.fields import takes_fields
+from regrow.lab.files import check_writable, make_folder
+from regrow.machine import expanded
 from regrow.studies.segmentation.segment import Segment
 
-__all__ = ["segment_evaluate", "segment_predict", "segment_train"]
+__all__ = ["segment_evaluate", "segment_nnunet", "segment_predict", "segment_train"]
 
 _NO_OPTIONS = (
     "method",
@@ -37,7 +41,7 @@ def segment_train(
     /,
     *,
     fusion: Literal["kernels", "channels", "dense"] = "kernels",
-    density: float = 0.2,
+    density: float | None = None,
     update_every: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
@@ -54,7 +58,7 @@ def segment_train(
     Args:
         folder: The data set: with dataset.json, imagesTr and labelsTr, or preprocessed by nnU-Net.
         fusion: Which units E2ENet drops and grows: kernels (the paper), input channels, or none.
-        density: The share of fusion weights kept.
+        density: The share of fusion weights kept; else 0.2.
         update_every: Steps between updates; else a 200th of the run, at most 1200.
         device: Where to train; "auto" takes a GPU if there is one.
         threads: Of torch; else as torch has it.
@@ -67,12 +71,15 @@ def segment_train(
     from regrow.segmentation.fusion import steps_between_updates  # noqa: PLC0415
     from regrow.studies.segmentation.page import write_page  # noqa: PLC0415
 
-    folder = folder.expanduser().resolve()
+    check_threads(threads)
+    folder = Path(os.path.realpath(expanded(folder)))  # resolve() raises where links go in circles
+    check_text("folder", folder.name)
     digest = fingerprint(open_folder(folder))  # what is wrong is told before anything is written
     fields = _DEFAULTS | fields
     steps = fields["epochs"] * fields["batches"]
-    every = update_every or steps_between_updates(steps)
+    every = steps_between_updates(max(steps, 1)) if update_every is None else update_every
     trial = Segment(**_sparse(fields, fusion, density, every), data=folder.name, digest=digest)
+    make_folder(out, "out")
     options = {
         "data_dir": str(folder.parent),
         "device": device,
@@ -83,13 +90,18 @@ def segment_train(
     print(f"page             {write_page(record, folder)}")
 
 
-def _sparse(fields: dict[str, Any], fusion: str, density: float, every: int) -> dict[str, Any]:
+def _sparse(
+    fields: dict[str, Any], fusion: str, density: float | None, every: int
+) -> dict[str, Any]:
     """Add the method and the weights that it may make sparse."""
     import regrow  # noqa: PLC0415
     from regrow.segmentation import channel_links, feature_fusion  # noqa: PLC0415
 
-    if fusion == "dense" or fields.get("model", "e2enet") != "e2enet":
+    if fusion == "dense" or not fields.get("model", "e2enet").startswith("e2enet"):
+        if density is not None:
+            raise ValueError(f"density={density}: a dense network keeps all weights; leave it out")
         return fields | {"method": regrow.Dense()}
+    density = 0.2 if density is None else density
     make = feature_fusion if fusion == "kernels" else channel_links
     return fields | make(density, update_every=every)
 
@@ -112,10 +124,13 @@ def segment_predict(
         mirror: Average over mirrored volumes: better, and up to eight times slower.
         device: Where to compute; "auto" takes a GPU if there is one.
     """
+    from rich.console import Console  # noqa: PLC0415
+
     from regrow.studies.segmentation.predict import predict_cases  # noqa: PLC0415
 
-    bad = 0
-    for name, error in predict_cases(run, images, out, mirror=mirror, device=device):
+    bad, console = 0, Console()
+    told = predict_cases(run, images, out, mirror=mirror, device=device, console=console)
+    for name, error in told:
         print(f"{name}: {error or 'done'}", flush=True)
         bad += bool(error)
     if bad:
@@ -132,10 +147,29 @@ def segment_evaluate(
         folder: The data set, of the Decathlon or of nnU-Net.
         out: The page.
     """
-    from regrow.studies.segmentation.page import write_evaluation  # noqa: PLC0415
-    from regrow.studies.segmentation.predict import judge_folder  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
 
-    by_case, problems = judge_folder(predictions, folder)
+    from regrow.studies.segmentation.page import write_evaluation  # noqa: PLC0415
+    from regrow.studies.segmentation.predict import judge_folder, unmatched  # noqa: PLC0415
+
+    check_writable(out, "out")
+    if out.suffix not in (".html", ".htm"):
+        raise ValueError(f"out={out}: a page is written, which must be called .html")
+    by_case, problems = judge_folder(predictions, folder, Console())
     for name, problem in problems.items():
         print(f"{name}: {problem}")
+    for sentence in unmatched(predictions, folder):
+        print(sentence)
     print(write_evaluation(by_case, predictions, folder, out))
+    if problems:
+        raise ValueError(f"{len(problems)} cases could not be judged; see above")
+
+
+def segment_nnunet() -> None:
+    """Print where nnU-Net v2 finds our trainers: export nnUNet_extTrainer=$(regrow segment nnunet).
+
+    Then nnUNetv2_train ... -tr nnUNetTrainerE2ENet, and nnUNetv2_predict with the same.
+    """
+    from regrow.adapters.nnunet import trainers_folder  # noqa: PLC0415
+
+    print(trainers_folder())

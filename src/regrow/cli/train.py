@@ -21,7 +21,7 @@ from regrow.studies.vision.classify import Classify
 from regrow.studies.vision.source import check_data
 from regrow.vision.models import check_model
 
-__all__ = ["run_trial", "train"]
+__all__ = ["make_method", "run_trial", "train"]
 
 
 _NO_OPTIONS = ("method", "nesterov", "milestones", "narrow")
@@ -71,7 +71,7 @@ def train(
     check_data(fields["data"])
     if fields.get("momentum") == 0:
         fields["nesterov"] = False  # which is a kind of momentum
-    trial = Classify(**fields, method=_method(method, density, option))
+    trial = Classify(**fields, method=make_method(method, density, option))
     make_folder(out, "out")
     _say_if_untrained(trial)
     options = {
@@ -83,8 +83,12 @@ def train(
     run_trial(trial, out, options, threads, ["accuracy"])
 
 
-def _method(name: str, density: float | None, options: Sequence[str]) -> Method:
-    """Make a method of words: its name, its density, further arguments as key=value."""
+def make_method(name: str, density: float | None, options: Sequence[str]) -> Method:
+    """Make a method of words: its name, its density, further arguments as key=value.
+
+    Raises:
+        ValueError: there is none of this name, or an argument is wrong or missing.
+    """
     from regrow.catalogue import find_method  # noqa: PLC0415
 
     kind = find_method(name)
@@ -160,7 +164,7 @@ def run_trial(
     import torch  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
 
-    from regrow.lab.attempt import attempt, is_finished, shares  # noqa: PLC0415
+    from regrow.lab.attempt import attempt, is_finished, shares, words  # noqa: PLC0415
     from regrow.lab.failures import failure_file, headline  # noqa: PLC0415
     from regrow.lab.progress import follow  # noqa: PLC0415
     from regrow.lab.records import Records  # noqa: PLC0415
@@ -173,7 +177,8 @@ def run_trial(
         say("it was finished before:")
     else:
         look = functools.partial(shares, [trial], out, time.time())
-        with echo_log(say), follow("training", 1, console, shares=look):
+        told = functools.partial(words, trial, out)
+        with echo_log(say), follow("training", 1, console, shares=look, words=told):
             show = lambda values: say(epoch_words(values, trial.epochs))  # noqa: E731
             outcome = attempt(trial, out, options, threads or torch.get_num_threads(), show)
         if outcome.status == "busy":

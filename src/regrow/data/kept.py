@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import shutil
 import tempfile
@@ -55,10 +56,12 @@ def kept(
     with _locked(place.with_name(f".{place.name}.lock")) if alone else contextlib.nullcontext():
         if alone and (cached := _load(place)) is not None:
             return cached
+        for part in place.parent.glob(f".{glob.escape(place.name)}.*/") if alone else ():
+            shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
         made = make()
         with contextlib.suppress(OSError):
             _save(place, made)
-    return made
+    return _load(place) or made
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from regrow.reading import decoding, open_file
 
@@ -41,10 +42,23 @@ def map_npy(path: Path) -> npt.NDArray[Any]:
         there = path.stat().st_size - start
         if dtype.hasobject:
             raise ValueError(f"it holds {dtype}, objects of Python, which might run anything")
+        if dtype.subdtype is not None or not all(type(side) is int for side in shape):
+            raise ValueError(f"it holds {dtype} of shape {shape}, which numpy does not write")
         if min(shape, default=0) < 0 or size != there:
             raise ValueError(f"{there} bytes for {dtype} of shape {shape}, which takes {size}")
         order: Literal["F", "C"] = "F" if fortran else "C"
         if not size:  # which cannot be mapped
             empty: npt.NDArray[Any] = np.empty(shape, dtype, order=order)
             return empty
-        return np.memmap(path, dtype, "c", start, shape, order)
+        return _mapped(path, start + size)[start:].view(dtype).reshape(shape, order=order)
+
+
+def _mapped(path: Path, size: int) -> npt.NDArray[np.uint8]:
+    """Map a file's bytes, to be copied where they are written to."""
+    try:
+        # Not np.memmap, which keeps the file open: a process may open about a thousand.
+        stored = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=size)
+    except UnicodeEncodeError:  # torch takes names in UTF-8 only
+        return np.memmap(path, np.uint8, "c")
+    whole: npt.NDArray[np.uint8] = torch.empty(0, dtype=torch.uint8).set_(stored).numpy()  # type: ignore[arg-type]
+    return whole

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regrow.data.download import Remote, fetch
-from regrow.machine import cache_folder
+from regrow.machine import cache_folder, expanded
 
 __all__ = ["Places"]
 
@@ -38,7 +38,7 @@ class Places:
             'here/digits'
         """
         roots = [self.data_dir, os.environ.get("REGROW_DATA"), cache_folder(), _SYSTEM]
-        return [Path(root).expanduser() / self.name for root in roots if root]
+        return [expanded(root) / self.name for root in roots if root]
 
     def find(
         self,
@@ -105,5 +105,10 @@ class Places:
             looked = ", ".join(map(str, self.folders))
             raise FileNotFoundError(
                 f"{self.name}: {what} not found; looked in {looked}. To get it: {advice}"
+            )
+        if cache_folder().parent == Path(os.devnull):
+            raise OSError(
+                f"{self.name}: there is no home folder to download {what} to: name a folder in the "
+                f"environment variable XDG_CACHE_HOME, or {advice}"
             )
         return fetch(remote, cache_folder() / self.name, advice)

@@ -101,7 +101,10 @@ def open_tree(where: Path, inside: str = "") -> Tree:
 def stamp(path: Path) -> tuple[str, int, int]:
     """Return a file's name, size and time of change: if they stay, so did its content."""
     with decoding(path):
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: no such file") from None
     return str(path.absolute()), stat.st_size, stat.st_mtime_ns
 
 

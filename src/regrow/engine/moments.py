@@ -23,11 +23,12 @@ __all__ = [
     "SQUARES",
     "OnGrow",
     "check_slots",
+    "first_codes",
     "first_moments",
     "momentum",
     "of_shape",
+    "plain_slots",
     "remembers",
-    "requantise_",
     "restarting",
     "slots",
 ]
@@ -48,9 +49,8 @@ _FIRST = {"step_size": "lr", "sum": "initial_accumulator_value"}
 def slots(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]:
     """Return the optimizer's moments that have one entry a weight, by name.
 
-    Plain ones are the optimizer's own tensors. Of those in fewer bits a float copy is returned,
-    which :func:`requantise_` writes back; those that cannot be read are left out
-    (:func:`check_slots` refuses them).
+    Plain ones are the optimizer's own tensors. Of those in fewer bits a float copy is returned;
+    those that cannot be read are left out (:func:`check_slots` refuses them).
 
     Example:
         >>> weight = torch.nn.Parameter(torch.ones(2, 2))
@@ -59,26 +59,50 @@ def slots(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]
         >>> list(slots(optimizer, weight))
         ['momentum_buffer']
     """
+    return plain_slots(optimizer, weight) | _decoded(optimizer, weight)
+
+
+def plain_slots(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]:
+    """Return those of the :func:`slots` that are the optimizer's own tensors."""
+    own = of_shape(state_of(optimizer, weight), weight)
+    return {name: slot for name, slot in own.items() if quantised.is_plain(slot)}
+
+
+def _decoded(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]:
+    """Return copies of the :func:`slots` that are held in fewer bits."""
     state = state_of(optimizer, weight)
     found: dict[str, Tensor] = {}
     for name, slot in of_shape(state, weight).items():
-        if quantised.is_plain(slot):
-            found[name] = slot
-        elif quantised.is_codes(state, name):
+        if not quantised.is_plain(slot) and quantised.is_codes(state, name):
             values = quantised.read(state, name)
             if values is not None:
                 found[name] = values
     return found
 
 
-def requantise_(
-    optimizer: torch.optim.Optimizer, weight: Tensor, moments: dict[str, Tensor]
-) -> None:
-    """Write moments that :func:`slots` read from fewer bits back into the optimizer's state."""
+def first_codes(
+    optimizer: torch.optim.Optimizer,
+    weight: Tensor,
+    changed: Callable[[], tuple[Tensor, Tensor]],
+    policy: OnGrow,
+) -> list[Callable[[], None]]:
+    """Return functions that give grown weights their first state in slots of fewer bits.
+
+    As :func:`first_moments` does in plain ones; they take no memory, and may be called again.
+
+    Args:
+        optimizer: holds the state of the weight.
+        weight: any.
+        changed: returns the weights grown, and those that were active and stay so; asked only if
+            there are such slots.
+        policy: what a grown weight finds.
+    """
+    decoded = {} if policy == "keep" else _decoded(optimizer, weight)
+    if not decoded:
+        return []
+    first_moments(decoded, *changed(), policy)()
     state = state_of(optimizer, weight)
-    for name, values in moments.items():
-        if state[name] is not values:
-            quantised.write_(state, name, values)
+    return [quantised.writing(state, name, values) for name, values in decoded.items()]
 
 
 def check_slots(
@@ -287,7 +311,8 @@ def momentum(optimizer: torch.optim.Optimizer, weight: Tensor) -> Tensor:
             f"the method reads momentum, but {type(optimizer).__name__} keeps none of a sparse "
             "weight: use SGD with momentum, or Adam, and let it step once before an update"
         )
-    state = slots(optimizer, weight)
+    # Paged and offloaded state lies on the host.
+    state = {name: s.to(weight.device) for name, s in slots(optimizer, weight).items()}
     if "momentum_buffer" in state:
         return state["momentum_buffer"]
     if "state2" in state:  # bitsandbytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +14,7 @@ __all__ = [
     "exchanges_weights",
     "holds",
     "inside",
-    "keeps_copies",
+    "keeps_slow",
     "minds_no_gradients",
     "state_of",
     "steps_in_backward",
@@ -23,9 +23,11 @@ __all__ = [
 ]
 
 # By these names Lookahead (pytorch_optimizer, timm, Ranger) keeps slow copies of the weights.
-_SLOW = ("slow_params", "slow_buffer", "lookahead_params", "lookahead_slow_buff")
+_SLOW = frozenset({"slow_params", "slow_buffer", "lookahead_params", "lookahead_slow_buff"})
+# TRAC keeps the weights it started from, by weight, in one dictionary under this key of its state.
+_STARTS = "trac"
 # And by these what eval() makes weights of: schedule-free optimizers z and x, SPlus an average.
-_EXCHANGED = ("z", "x", "ema")
+_EXCHANGED = frozenset({"z", "x", "ema"})
 
 # Of pytorch_optimizer: they average over all gradients, and raise if there is none.
 _MIND_NO_GRADIENTS = frozenset({"Adai", "AdamS", "Ranger21"})
@@ -33,7 +35,7 @@ _MIND_NO_GRADIENTS = frozenset({"Adai", "AdamS", "Ranger21"})
 _DIVIDE_BY_STATE = frozenset({"DAdaptAdaGrad", "DAdaptAdan", "VSGD"})
 
 
-def holds(optimizer: Optimizer, ids: set[int]) -> bool:
+def holds(optimizer: Optimizer, ids: Set[int]) -> bool:
     """Tell whether an optimizer holds any parameter of these ids.
 
     Example:
@@ -42,7 +44,7 @@ def holds(optimizer: Optimizer, ids: set[int]) -> bool:
         >>> holds(torch.optim.SGD([weight], lr=0.1), {id(weight)})
         True
     """
-    return any(id(p) in ids for group in optimizer.param_groups for p in group["params"])
+    return any(not ids.isdisjoint(map(id, group["params"])) for group in optimizer.param_groups)
 
 
 def wraps(outer: object, inner: Optimizer) -> bool:
@@ -103,13 +105,22 @@ def exchanges_weights(optimizer: Optimizer) -> bool:
     return all(callable(getattr(optimizer, name, None)) for name in ("eval", "train"))
 
 
-def keeps_copies(optimizer: Optimizer) -> bool:
-    """Tell whether an optimizer keeps copies of the weights; asked at every step, so cheap."""
-    if exchanges_weights(optimizer):
-        return True
-    # One weight's state tells it: all have the same.
-    some = [next(iter(one.state.values()), None) for one in inside(optimizer)]
-    return any(isinstance(state, dict) and not state.keys().isdisjoint(_SLOW) for state in some)
+def keeps_slow(optimizers: Iterable[Optimizer]) -> bool:
+    """Tell whether any of these keeps slow or first weights; asked at every step, so cheap.
+
+    Example:
+        >>> import torch
+        >>> keeps_slow([torch.optim.SGD([torch.ones(2)], lr=0.1)])
+        False
+    """
+    for optimizer in optimizers:
+        if _STARTS in optimizer.state:
+            return True
+        for state in optimizer.state.values():
+            if isinstance(state, dict) and not _SLOW.isdisjoint(state):
+                return True
+            break  # one weight's state tells it: all have the same
+    return False
 
 
 def minds_no_gradients(optimizer: Optimizer) -> bool:
@@ -123,7 +134,7 @@ def divides_by_state(optimizer: Optimizer) -> bool:
 
 
 def weight_copies(optimizer: Optimizer, weight: Tensor) -> list[Tensor]:
-    """Return what an optimizer keeps in its state of the weights themselves: z, slow weights.
+    """Return what an optimizer keeps in its state of the weights themselves: z, slow, first ones.
 
     Example:
         >>> import torch
@@ -135,9 +146,8 @@ def weight_copies(optimizer: Optimizer, weight: Tensor) -> list[Tensor]:
     """
     state = state_of(optimizer, weight)
     # Without eval(), z is something else: FTRL's weights are a function of one.
-    names = _SLOW + _EXCHANGED if exchanges_weights(optimizer) else _SLOW
-    return [
-        state[name]
-        for name in names
-        if isinstance(state.get(name), Tensor) and state[name].shape == weight.shape
-    ]
+    names = _SLOW | _EXCHANGED if exchanges_weights(optimizer) else _SLOW
+    kept = [state.get(name) for name in names]
+    states: list[Mapping[Any, Any]] = [one.state for one in inside(optimizer)]
+    kept += [of_all[_STARTS].get(weight) for of_all in states if _STARTS in of_all]
+    return [c for c in kept if isinstance(c, Tensor) and c.shape == weight.shape]

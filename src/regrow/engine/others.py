@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +12,14 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from regrow.engine.optimizers import holds, keeps_copies, weight_copies, wraps
+from regrow.engine.optimizers import (
+    exchanges_weights,
+    holds,
+    inside,
+    keeps_slow,
+    weight_copies,
+    wraps,
+)
 from regrow.engine.presence import require_held
 from regrow.engine.topology import Topology
 
@@ -27,9 +35,9 @@ class Watcher(Protocol):
         """React to a step that an optimizer has just made."""
 
 
-# By id: a reference to each watcher, and the id of the optimizer it is not told of. Every step of
-# every optimizer goes through them, and a WeakKeyDictionary takes ten times as long.
-_WATCHERS: dict[int, tuple[weakref.ref[Watcher], int]] = {}
+# By id: a reference to each watcher, the id of the optimizer it is not told of, and how it is told.
+# Every step of every optimizer goes through them, and a WeakKeyDictionary takes ten times as long.
+_WATCHERS: dict[int, tuple[weakref.ref[Watcher], int, Callable[[Watcher, Optimizer], None]]] = {}
 _hooked: list[Any] = []
 
 
@@ -46,10 +54,14 @@ def watch_others(watcher: Watcher, driver: Optimizer) -> Watched:
     # One hook for all, never removed: a sparsifier may be forgotten while torch goes through its
     # hooks, and must not change them under way.
     if not _hooked:
-        # Should the user compile optimizer.step, this is not to be traced.
-        _hooked.append(register_optimizer_step_post_hook(torch.compiler.disable(_tell)))
+        # Should the user compile optimizer.step, this is not to be traced. What it calls is kept
+        # from it apart: to do both at once takes twice as long at every step.
+        tell = torch.compiler.disable(_tell, recursive=False)
+        _hooked.append(register_optimizer_step_post_hook(tell))
     key = id(watcher)
-    _WATCHERS[key] = weakref.ref(watcher, lambda _: _WATCHERS.pop(key, None)), id(driver)
+    reference = weakref.ref(watcher, lambda _: _WATCHERS.pop(key, None))
+    untraced: Callable[..., None] = torch.compiler.disable(type(watcher).after_other)
+    _WATCHERS[key] = reference, id(driver), untraced
     return Watched(watcher)
 
 
@@ -67,9 +79,9 @@ class Watched:
 def _tell(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     # Every step of every optimizer comes here: a comparison of two numbers is all it costs.
     stepped = id(optimizer)
-    for watching, driver in tuple(_WATCHERS.values()):
+    for watching, driver, after_other in tuple(_WATCHERS.values()):
         if driver != stepped and (watcher := watching()) is not None:
-            watcher.after_other(optimizer)
+            after_other(watcher, optimizer)
 
 
 class Guard:
@@ -86,13 +98,22 @@ class Guard:
     def __init__(self, topology: Topology, driver: Optimizer) -> None:
         self.topology, self.driver = topology, driver
         self.stepping = False
+        # Asked once: what an optimizer is made of stays.
+        self._exchanges, self._inside = exchanges_weights(driver), inside(driver)
         self._warned: set[str] = set()
 
     def after_other(self, other: Optimizer) -> None:
         """Mask weights that another optimizer has just moved; it runs after each of its steps."""
-        if not holds(other, {id(weight) for weight in self.topology.present()}):
+        # Two models may be trained in turn: every step of the one comes here for the other's.
+        exchanged, ids = self.topology.seen.exchanged, self.topology.seen.ids
+        if exchanged:
+            ids = frozenset(map(id, self.topology.present()))
+        if not holds(other, ids):
             return
-        if self.topology.seen.exchanged:
+        # What Top-KAST put together for a step must stay so to its end: Lookahead averages it then.
+        if self.stepping and self.topology.prepares:
+            return
+        if exchanged:
             self.topology.collect_()
         self.topology.apply_()
         # One inside the driver, or around it (SAM), is part of the same step.
@@ -133,7 +154,7 @@ class Guard:
 
     def mask_copies_(self) -> None:
         """Mask what the driver makes weights of: schedule-free's z, Lookahead's slow weights."""
-        if keeps_copies(self.driver):
+        if self._exchanges or keeps_slow(self._inside):
             self.topology.mask_copies_(lambda weight: weight_copies(self.driver, weight))
 
     def _warn(self, kind: str, message: str) -> None:

@@ -9,7 +9,7 @@ Two forms are known, by what they look like and not by their library, which is n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from regrow.engine.sharding import local
 
-__all__ = ["is_codes", "is_plain", "read", "writable", "write_"]
+__all__ = ["is_codes", "is_plain", "read", "writable", "writing"]
 
 _BLOCK = 256  # weights that share one absmax
 _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -82,23 +82,47 @@ def read(state: Mapping[str, Any], name: str) -> Tensor | None:
     return slot.dequantize().contiguous() if _by_itself(slot) else None
 
 
-def write_(state: Mapping[str, Any], name: str, values: Tensor) -> None:
-    """Write numbers into a slot of codes that :func:`read` can read, as near as it can hold."""
-    if not _with_table(state, name):
-        state[name].copy_(values)
-        return
+def writing(state: Mapping[str, Any], name: str, values: Tensor) -> Callable[[], None]:
+    """Return a function that writes numbers into a slot of codes, as near as it can hold.
+
+    Args:
+        state: the optimizer's, of one weight.
+        name: of a slot that :func:`read` can read.
+        values: of its shape.
+
+    Returns:
+        It takes no memory, and may be called again: what is to be written is computed here.
+    """
+    slot = state[name]
+    if _with_table(state, name):
+        scale = state[f"absmax{name.removeprefix('state')}"]
+        codes, scales = _encoded(state, name, values)
+        pairs = [(slot, codes), (scale, scales)]
+    else:
+        twin = _twin(slot).copy_(values)
+        pairs = [(getattr(slot, part), getattr(twin, part)) for part in _parts(slot)]
+
+    def write() -> None:
+        for kept, new in pairs:
+            kept.copy_(new)
+
+    return write
+
+
+def _encoded(state: Mapping[str, Any], name: str, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the codes that stand for numbers, and the scales they are to be read with."""
     table, scale = _table(state, name)
     blocks = _blocks(values)
     # A scale never falls here: what was not changed keeps the codes it has.
-    torch.maximum(scale, blocks.abs().amax(1).to(scale.device), out=scale)
+    scales = torch.maximum(scale, blocks.abs().amax(1).to(scale.device))
     # Paged codes lie in memory of the host, their scales may not.
-    divisor = scale.clamp(min=torch.finfo(scale.dtype).tiny).to(values.device)
+    divisor = scales.clamp(min=torch.finfo(scales.dtype).tiny).to(values.device)
     wanted = blocks / divisor.unsqueeze(1)
     # The table is ascending: the nearest entry lies on either side of where a number belongs.
     above = torch.searchsorted(table, wanted).clamp(1, len(table) - 1)
     nearer = (wanted - table[above - 1]) <= (table[above] - wanted)
     codes = torch.where(nearer, above - 1, above).reshape(-1)[: values.numel()]
-    state[name].copy_(codes.reshape(values.shape))
+    return codes.reshape(values.shape).to(state[name].device, state[name].dtype), scales
 
 
 def writable(state: Mapping[str, Any], name: str) -> bool:
@@ -116,9 +140,15 @@ def writable(state: Mapping[str, Any], name: str) -> bool:
 
 def _twin(slot: Any) -> Any:
     """Copy a tensor of a class of its own: a write that fails half-way must not meet the slot."""
-    names, context = slot.__tensor_flatten__()
-    inner = {name: getattr(slot, name).clone() for name in names}
+    _, context = slot.__tensor_flatten__()
+    inner = {name: getattr(slot, name).clone() for name in _parts(slot)}
     return type(slot).__tensor_unflatten__(inner, context, slot.shape, slot.stride())
+
+
+def _parts(slot: Any) -> list[str]:
+    """Return the names of the tensors that make up one of a class of its own."""
+    names: list[str] = slot.__tensor_flatten__()[0]
+    return names
 
 
 def _with_table(state: Mapping[str, Any], name: str) -> bool:

@@ -335,7 +335,8 @@ def _check_together(optimizer: Optimizer, method: Method) -> None:
     if method.reserves and exchanges_weights(optimizer):
         raise ValueError(
             f"{name} keeps weights aside of which {kind}, by train() and eval(), would make "
-            "others: use another optimizer, or a method that keeps none, such as RigL"
+            "others: use an optimizer that keeps one set of weights, such as AdamW, or a method "
+            "that keeps none aside, such as RigL"
         )
 
 

@@ -21,11 +21,18 @@ from regrow.engine.finite import check_finite
 from regrow.engine.first_values import put_back_
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.method import Method
-from regrow.engine.moments import OnGrow, check_slots, momentum, requantise_, restarting, slots
+from regrow.engine.moments import (
+    OnGrow,
+    check_slots,
+    first_codes,
+    momentum,
+    plain_slots,
+    restarting,
+)
 from regrow.engine.presence import find
 from regrow.engine.saved import check_names
 from regrow.engine.scores import Role, Score, Signals
-from regrow.engine.sharding import local, whole
+from regrow.engine.sharding import like, local, whole
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.update import Moves, UpdateView
 from regrow.engine.whole import finish
@@ -106,7 +113,7 @@ class Topology:
         self._masks = [local(mask) for _, mask in masked]
         self._forms = [_form(mask) for mask in self._masks]
         watched = self._weights + [weight for _, weight in self._special]
-        self.seen = Seen(self.model, [layer.name for layer, _ in pairs], watched)
+        self.seen = Seen(self.model, {layer.name: weight for layer, weight in pairs}, watched)
 
     def check_loaded(self) -> None:
         """Raise RuntimeError if a loaded state wants values of a weight that are gone."""
@@ -299,11 +306,13 @@ class Topology:
         self.check_slots(optimizer, method.on_grow, moves)
         writes: list[Callable[[], object]] = []
         for layer in layers:
-            weight = weights[layer.name]
-            moments = slots(optimizer, weight) if layer.stored or method.on_grow != "keep" else {}
+            weight, before, after = (by[layer.name] for by in (weights, active, proposed))
+            written = layer.stored or method.on_grow != "keep"
+            moments = plain_slots(optimizer, weight) if written else {}
+            changed = partial(_changed, layer, weight, before, after)
             writes += [
-                layer.committing(proposed[layer.name], weight, moments, method.on_grow),
-                partial(requantise_, optimizer, weight, moments),
+                layer.committing(after, weight, moments, method.on_grow),
+                *first_codes(optimizer, weight, changed, method.on_grow),
                 restarting(optimizer, weight, changes[layer.name].active if layer.stored else None),
                 partial(setattr, layer, "active", changes[layer.name].active),
             ]
@@ -409,6 +418,12 @@ def _seen(
         gradient=gradient if "gradient" in read else None,
         momentum=momentum(optimizer, weight) if "momentum" in read else None,
     )
+
+
+def _changed(layer: SparseLayer, weight: Tensor, before: Any, after: Any) -> tuple[Tensor, Tensor]:
+    """Return the weights that grow, and those that stay active, laid out as the weight is."""
+    was, will_be = layer.expanded(before), layer.expanded(after)
+    return like(will_be & ~was, weight), like(will_be & was, weight)
 
 
 def _count_changes(

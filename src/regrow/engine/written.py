@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -17,49 +17,62 @@ class Seen:
 
     Args:
         model: that they are in.
-        names: of all sparse weights.
-        weights: whose writes are noticed.
+        weights: all sparse weights, by name.
+        watched: those whose writes are noticed.
+
+    Attributes:
+        sharded: whether they are (FSDP2).
 
     Example:
         >>> layer = nn.Linear(2, 2)
-        >>> seen = Seen(layer, ["weight"], [layer.weight])
+        >>> seen = Seen(layer, {"weight": layer.weight}, [layer.weight])
         >>> _ = nn.init.ones_(layer.weight)
-        >>> seen.written, seen.exchanged
+        >>> seen.touched, seen.exchanged
         (True, False)
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str], weights: Sequence[Tensor]) -> None:
-        self._places: list[Place] = places(model, names)
-        self._weights = list(weights)
-        self.sharded = any(hasattr(weight, "full_tensor") for weight in self._weights)
+    def __init__(
+        self, model: nn.Module, weights: Mapping[str, Tensor], watched: Sequence[Tensor]
+    ) -> None:
+        self._weights = list(weights.values())
+        self._places: list[Place] = places(model, weights)
+        self._watched = list(watched)
+        self.sharded = any(hasattr(weight, "full_tensor") for weight in self._watched)
         self.note_()
 
     def note_(self) -> None:
         """Remember how often each weight was written: what comes on top is others' doing."""
-        self._marks = self._marks_now()
+        # What changes when a weight is written in place, or given other values by ``.data =``; a
+        # write in place *through* ``.data`` changes neither.
+        parts = self._parts() if self.sharded else self._watched
+        self._marks = [(part, part._version, part.data_ptr()) for part in parts]
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """Those of all sparse weights, as long as none is exchanged."""
+        return frozenset(map(id, self._weights))  # asked anew: a copy of this has copied weights
+
+    # Asked at every step: loops without a call of Python, and no list or generator.
 
     @property
     def touched(self) -> bool:
-        """Whether, since the last note, a weight was written or exchanged."""
-        return self.written or self.exchanged
-
-    @property
-    def written(self) -> bool:
-        """Whether a weight was written since the last note."""
-        return self._marks_now() != self._marks
+        """Whether, since the last note, a weight was written, or exchanged."""
+        marks = self._marks
+        if self.sharded:
+            # The local part of a sharded weight may be another by now.
+            marks = [(p, *m[1:]) for p, m in zip(self._parts(), marks, strict=True)]
+        for part, version, address in marks:
+            if part._version != version or part.data_ptr() != address:
+                return True
+        return self.exchanged
 
     @property
     def exchanged(self) -> bool:
         """Whether a weight, or a module around one, was exchanged since this was made."""
-        for held, key, was in self._places:  # noqa: SIM110 (no generator: asked at every step)
+        for held, key, was in self._places:  # noqa: SIM110
             if held.get(key) is not was:
                 return True
         return False
 
-    def _marks_now(self) -> list[tuple[int, int]]:
-        # What changes when a weight is written in place, or given other values by ``.data =``; a
-        # write in place *through* ``.data`` changes neither. Nothing is called a weight where
-        # nothing is sharded.
-        if self.sharded:
-            return [(local(w)._version, local(w).data_ptr()) for w in self._weights]
-        return [(weight._version, weight.data_ptr()) for weight in self._weights]
+    def _parts(self) -> list[Tensor]:
+        return [local(weight) for weight in self._watched]

@@ -20,7 +20,7 @@ from regrow.engine.selection import sample, seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.execution.heap import give_back
 from regrow.execution.materialize import drawn_bias, drawn_values, materialize_
-from regrow.execution.modules import stored_module
+from regrow.execution.modules import kind_of, stored_module
 from regrow.execution.positions import narrow
 from regrow.execution.stored import StoredLayer, positions_of
 from regrow.execution.stored_module import StoredModule
@@ -112,8 +112,7 @@ def why_not(model: nn.Module, planned: PlannedLayer, execution: str) -> str | No
     path, _, attribute = planned.name.rpartition(".")
     module = model.get_submodule(path)
     allowed = _ALLOWED[execution]
-    # type() and not isinstance(): a subclass may compute something else in its forward.
-    if type(module) not in allowed or attribute != "weight":
+    if kind_of(module) not in allowed or attribute != "weight":
         *names, last = (kind.__name__ for kind in allowed)
         listed = f"{', '.join(names)} and {last}" if names else last
         return f"it is the {attribute} of a {type(module).__name__}; {listed} can be stored"

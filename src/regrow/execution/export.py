@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from regrow.engine.patterns import Element
 from regrow.engine.saved import pack, unpack
 from regrow.execution.convert import stored_copy
+from regrow.execution.modules import kind_of
 from regrow.machine import needed
 from regrow.reading import check_size, decoding, open_file, refused
 
 __all__ = ["csr_state_dict", "dense_state_dict", "inference_module", "load_packed", "save_packed"]
 
 _STORABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_FULL = 0.9  # share of a kernel's weights, on average, from which kernels are stored whole
 _BITS_FROM = 1 / 16  # density from which one bit a weight is smaller than a gap a nonzero
 
 
@@ -163,6 +165,11 @@ def _dense(shape: tuple[int, ...], values: Tensor, places: Tensor) -> Tensor:
 def inference_module(model: nn.Module, *, below: float = 0.4) -> nn.Module:
     """Return a copy for inference on the CPU that computes nonzeros only.
 
+    A convolution whose zeros are whole kernels keeps whole kernels, stray zeros in them included.
+    Those of 3 × 3 or 1 × 3 × 3 weights, stride 1 or 2, no dilation, no groups, have kernels of
+    their own for any number of samples; other sparse convolutions are meant for sixteen and more,
+    and slower than dense ones for one.
+
     Args:
         model: trained, on the CPU, stored or under masks; stays as it is.
         below: layers of a lower density are stored; denser ones are faster dense.
@@ -179,14 +186,23 @@ def inference_module(model: nn.Module, *, below: float = 0.4) -> nn.Module:
     """
     twin = copy.deepcopy(model)
     for name, module in list(twin.named_modules()):
-        if type(module) not in _STORABLE or not name:
+        if kind_of(module) not in _STORABLE or not name:
             continue
-        weight = cast(Tensor, module.weight).detach()
-        nonzero = weight.reshape(-1) != 0
-        if int(nonzero.sum()) < below * weight.numel():
-            stored = stored_copy(module, nonzero.nonzero().squeeze(1), Element())
+        kept = _kept(cast(Tensor, module.weight).detach()).reshape(-1)
+        if int(kept.sum()) < below * kept.numel():
+            stored = stored_copy(module, kept.nonzero().squeeze(1), Element())
             twin.set_submodule(name, stored)
     return twin.eval().requires_grad_(requires_grad=False)
+
+
+def _kept(weight: Tensor) -> Tensor:
+    """Return which weights inference stores: the nonzero ones, or all of kernels nearly full."""
+    nonzero = weight != 0
+    if weight.ndim < 3:
+        return nonzero
+    kernels = nonzero.flatten(2).any(2)
+    whole = kernels.reshape(kernels.shape + (1,) * (weight.ndim - 2)).expand(weight.shape)
+    return whole if int(nonzero.sum()) >= _FULL * int(whole.sum()) else nonzero
 
 
 def _is_sparse(tensor: Tensor) -> bool:

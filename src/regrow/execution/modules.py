@@ -12,6 +12,20 @@ from regrow.execution.stored_module import StoredModule
 __all__ = ["stored_module"]
 
 
+def kind_of(module: nn.Module) -> type[nn.Module]:
+    """Return the type of layer that a module computes as.
+
+    A subclass may compute something else in its forward, so it counts as a type of its own, unless
+    its ``stored_as`` names the type that it equals.
+
+    Example:
+        >>> kind_of(nn.Linear(1, 1)).__name__
+        'Linear'
+    """
+    own = type(module)
+    return cast(type[nn.Module], vars(own).get("stored_as", own))
+
+
 def stored_module(
     dense: nn.Module, positions: Tensor, values: Tensor, bias: Tensor | None, pattern: Pattern
 ) -> StoredModule:
@@ -35,9 +49,10 @@ def stored_module(
         return CsrLinear(dense.in_features, dense.out_features, positions, values, bias)
     from regrow.execution.csr.conv import CsrConv1d, CsrConv2d, CsrConv3d  # noqa: PLC0415
 
+    kinds: dict[type[nn.Module], type[CsrConv1d | CsrConv2d | CsrConv3d]]
     kinds = {nn.Conv1d: CsrConv1d, nn.Conv2d: CsrConv2d, nn.Conv3d: CsrConv3d}
     conv = cast(nn.Conv2d, dense)
-    return kinds[type(conv)](
+    return kinds[kind_of(conv)](
         conv.in_channels,
         conv.out_channels,
         conv.kernel_size,

@@ -19,10 +19,10 @@ from regrow.lab.files import Damaged, remove, remove_parts, sync, write_json
 from regrow.lab.ranks import run_on_all
 from regrow.lab.record_files import CONFIG, RESULT, read_record_files, seal
 from regrow.lab.records import FAILED, RUNNING, TRIALS, packed_identities
-from regrow.lab.run import CHECKPOINT, PROGRESS, Run, Show, progress, told_number
+from regrow.lab.run import CHECKPOINT, PROGRESS, Run, Show, progress, told_number, told_words
 from regrow.lab.trial import Trial
 
-__all__ = ["Outcome", "attempt", "is_finished", "shares", "starts"]
+__all__ = ["Outcome", "attempt", "is_finished", "shares", "starts", "words"]
 
 Status = Literal["finished", "failed", "busy"]
 _STARTS = "starts.json"
@@ -74,6 +74,11 @@ def shares(trials: Sequence[Trial], out: Path, since: float) -> list[float]:
             if (folder / PROGRESS).stat().st_mtime >= since:
                 found.append(progress(folder))
     return found
+
+
+def words(trial: Trial, out: Path) -> str:
+    """Return what a trial that is under way says it is at."""
+    return told_words(out / RUNNING / trial.identity)
 
 
 def attempt(

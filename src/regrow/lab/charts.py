@@ -290,7 +290,7 @@ def verdicts_by_task(claims: Sequence[Claim], view: View) -> Iterator[Section]:
     if len(tasks) < 2:
         return
     lines = [
-        (claim.sentence, *(_outcome(claim.judge(task)) for task in tasks.values()))
+        (claim.sentence, *(_outcome(claim.judge(task, view)) for task in tasks.values()))
         for claim in claims
     ]
     note = (

@@ -80,19 +80,23 @@ class Claim:
         source: paper and section.
         rule: what decides it, in words, fixed before the runs.
         decide: the rule as a function of the records, seen by their labels.
+        gate: what must be supported first, see :func:`regrow.lab.rules.gated`; None: nothing.
     """
 
     sentence: str
     source: str
     rule: str
     decide: Callable[[View], Verdict]
+    gate: Claim | None = None
 
-    def judge(self, records: View) -> Verdict:
+    def judge(self, records: View, whole: View | None = None) -> Verdict:
         """Decide it; records that are missing or unfit make it inconclusive, and are named.
 
         Args:
-            records: seen by their labels. If trials that the rule reads have not run yet, or the
-                preset is too small to judge, the effect is told but no verdict.
+            records: seen by their labels. If trials that the rule reads have not run yet, the
+                preset is too small to judge, or the gate is not supported, the effect is told but
+                no verdict.
+            whole: what the gate is judged by, where these records are a part; None: by these.
 
         Example:
             >>> from regrow.lab.effects import gain
@@ -104,6 +108,11 @@ class Claim:
         verdict = self._decided(records)
         if records.gaps.too_small:
             return _held(verdict, records.gaps.too_small)
+        if self.gate is not None:
+            opened = self.gate.judge(records if whole is None else whole)
+            if opened.outcome != "supported":
+                why = f"not judged, as it is {opened.outcome} that: {self.gate.sentence}"
+                return _held(verdict, why)
         if (waiting := self._waiting(records)) == 0:
             return verdict
         if not records.gaps.accepted:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import joblib
+import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from regrow.lab.attempt import Outcome, attempt
@@ -39,7 +40,8 @@ def run_side_by_side(
         out: the study's folder; for "ray" one that all nodes share.
         options: of this machine, for the trials.
         executor: "inline" runs one after another in this process, "local" in processes of this
-            machine (joblib), "ray" on the cluster that Ray is connected to, or a local one.
+            machine (joblib), on its GPUs in turn, "ray" on the cluster that Ray is connected to, or
+            a local one.
         jobs: how many at a time; -1 is one for each core. One runs in this process.
 
     Raises:
@@ -54,7 +56,10 @@ def run_side_by_side(
         return
     if jobs != 1:  # joblib would run a single job in this process, and let it die with it
         jobs = max(2, min(jobs if jobs > 0 else os.cpu_count() or 1, len(trials)))
-    calls = [joblib.delayed(attempt)(trial, out.resolve(), options) for trial in trials]
+    calls = [
+        joblib.delayed(_on_gpu)(number, trial, out.resolve(), options)
+        for number, trial in enumerate(trials)
+    ]
     # joblib watches over processes that it starts for a call from the next call on: without one, a
     # sweep would wait for ever for the only one that died.
     calls.append(joblib.delayed(_nothing)())
@@ -66,6 +71,13 @@ def run_side_by_side(
             yield from (outcome for outcome in ended if outcome is not None)
     except TerminatedWorkerError as error:
         raise ProcessDied("a process that ran trials died") from error
+
+
+def _on_gpu(number: int, trial: Trial, out: Path, options: Mapping[str, Any]) -> Outcome:
+    """Attempt a trial; those side by side are spread over the GPUs."""
+    if (gpus := torch.cuda.device_count()) > 1:
+        torch.cuda.set_device(number % gpus)  # the device that "cuda" and "auto" then mean
+    return attempt(trial, out, options)
 
 
 def _nothing() -> None:

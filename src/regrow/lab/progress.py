@@ -28,6 +28,7 @@ def follow(
     *,
     done: int = 0,
     shares: Callable[[], Sequence[float]] = tuple,
+    words: Callable[[], str] = str,
 ) -> Iterator[Callable[[str], None]]:
     """Show how far it is, until the block ends.
 
@@ -37,11 +38,12 @@ def follow(
         console: where to print; a bar if it is a terminal, else a line now and then.
         done: how many of them were done before.
         shares: tells how far those under way are, each from 0 to 1; asked about once a second.
+        words: tells what is under way.
 
     Yields:
         What to call when one more is done, with a few words on it.
     """
-    state = _State(title, total, done, shares)
+    state = _State(title, total, done, shares, words)
     show = _bar if console.is_terminal else _lines
     with show(state, console) as look:
         stop = threading.Event()
@@ -70,6 +72,7 @@ class _State:
     total: int
     done: int
     shares: Callable[[], Sequence[float]]
+    words: Callable[[], str] = str
     last: str = ""
 
     def __post_init__(self) -> None:
@@ -85,6 +88,8 @@ class _State:
             said.append(f"{len(under_way)} under way, {mean:.0%} done on average")
         elif under_way:
             said.append("under way " + " ".join(f"{share:.0%}" for share in under_way))
+        if now := self.words():
+            said.append(now)
         elapsed = time.monotonic() - self.started
         # Less tells how long it took to begin, not how long it will take.
         if self.before + _TELLING * (self.total - self.before) <= done < self.total:

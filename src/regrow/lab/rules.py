@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from regrow.lab.claims import Claim, Verdict, above, all_of, at_least, below, differs, within
 from regrow.lab.effects import Average, Effect, Level, together
@@ -10,7 +11,7 @@ from regrow.lab.statistics import Interval
 from regrow.lab.tasks import mean_over_tasks
 from regrow.lab.view import View
 
-__all__ = ["claim", "each"]
+__all__ = ["claim", "each", "gated"]
 
 _JUDGES: Mapping[str, Callable[[Interval, float, str], Verdict]] = {
     "above": above,
@@ -70,6 +71,30 @@ def claim(
 
     said = [f"{_asked(named, by)} over {over}.", f"{_wanted(side, place, len(named), count)}."]
     return Claim(sentence, source, " ".join([*said, note]).rstrip(), decide)
+
+
+def gated(gate: Claim, *claims: Claim) -> tuple[Claim, ...]:
+    """Make claims that are judged only if a first one is supported by the same study's records.
+
+    So nothing is concluded from comparisons of what was not trained well to begin with.
+
+    Args:
+        gate: such as "the baseline reaches its published accuracy".
+        claims: the others.
+
+    Returns:
+        All of them, the gate first.
+
+    Example:
+        >>> from regrow.lab.claims import Verdict
+        >>> from regrow.lab.effects import gain
+        >>> fails = Claim("It learns.", "", "", lambda _: Verdict("inconclusive"))
+        >>> first, then = gated(fails, claim("SET helps.", "", gain("SET", "static"), above=0))
+        >>> then.judge(View([])).held
+        'not judged, as it is inconclusive that: It learns.'
+    """
+    said = f" Judged only if this is supported: {gate.sentence}"
+    return gate, *(replace(one, gate=gate, rule=one.rule + said) for one in claims)
 
 
 def each(names: Iterable[str], effect: Callable[[str], Effect]) -> dict[str, Effect]:

@@ -27,7 +27,16 @@ from regrow.lab.files import (
     write_json,
 )
 
-__all__ = ["CHECKPOINT", "METRICS", "PROGRESS", "Run", "Show", "progress", "told_number"]
+__all__ = [
+    "CHECKPOINT",
+    "METRICS",
+    "PROGRESS",
+    "Run",
+    "Show",
+    "progress",
+    "told_number",
+    "told_words",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +168,19 @@ def progress(folder: Path) -> float:
         0.0
     """
     return min(1.0, told_number(folder / PROGRESS, "done"))
+
+
+def told_words(folder: Path) -> str:
+    """Return what the run in a folder says it is at, as far as it has told.
+
+    Example:
+        >>> told_words(Path("not there"))
+        ''
+    """
+    try:
+        return str(read_json(folder / PROGRESS).get("words", ""))
+    except Damaged:
+        return ""
 
 
 def told_number(path: Path, key: str) -> float:

@@ -14,7 +14,7 @@ __all__ = ["Timing", "interleaved"]
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall-clock seconds of one thing, repeated.
+    """Seconds of one thing, repeated: of the wall clock, or another.
 
     Args:
         seconds: of each repetition.
@@ -52,6 +52,7 @@ def interleaved(
     warmup: int = 2,
     least: int = 5,
     most: int = 200,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time several calls in turns.
 
@@ -61,6 +62,7 @@ def interleaved(
         warmup: rounds that do not count.
         least: rounds that are made whatever they take.
         most: rounds that are made at most.
+        clock: gives seconds; ``time.thread_time`` where one thread computes and others disturb it.
 
     Returns:
         Timings by name. A GPU is waited for at the end of every call.
@@ -78,24 +80,24 @@ def interleaved(
     seconds_of: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(warmup):
         for call in calls.values():
-            _timed(call)
+            _timed(call, clock)
     started = time.perf_counter()
     for round_ in range(most):
         if round_ >= least and time.perf_counter() - started > seconds:
             break
         # In turns, so that heat, other processes and clock speeds hit all alike.
         for name, call in calls.items():
-            seconds_of[name].append(_timed(call))
+            seconds_of[name].append(_timed(call, clock))
     return {name: Timing(tuple(times)) for name, times in seconds_of.items()}
 
 
-def _timed(call: Callable[[], object]) -> float:
+def _timed(call: Callable[[], object], clock: Callable[[], float]) -> float:
     # Calls on a GPU return before they are done: work of the call before must not be counted here.
     _wait()
-    started = time.perf_counter()
+    started = clock()
     call()
     _wait()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def _wait() -> None:

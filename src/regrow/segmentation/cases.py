@@ -15,7 +15,7 @@ from regrow.segmentation.folders import Case
 from regrow.segmentation.grids import Grid
 from regrow.segmentation.volumes import read_volume
 
-__all__ = ["LeftOut", "Volume", "read_case"]
+__all__ = ["LeftOut", "Volume", "read_case", "read_prediction"]
 
 # Real images and labels differ by rounding only: their files store positions as float32.
 _APART = 0.1
@@ -81,6 +81,26 @@ def read_case(case: Case, channels: int, values: Collection[int]) -> Volume:
     return Volume(case.name, image, labels, grid)
 
 
+def read_prediction(
+    case: Case, path: Path, values: Collection[int], truth: Volume
+) -> npt.NDArray[Any]:
+    """Read labels that were predicted of a case, and check that they lie where it does.
+
+    Args:
+        case: of a folder of volumes as published, or preprocessed.
+        path: of the labels, in NIfTI.
+        values: that labels may have.
+        truth: the case.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableError: as of :func:`read_case`.
+    """
+    labels, grid = _labels(case, path, values)
+    _check_grid(case, path, grid, case.images[0], truth.grid)
+    return labels
+
+
 def _image(case: Case, path: Path) -> tuple[npt.NDArray[np.float32], Grid]:
     array, grid = read_volume(path)
     with np.errstate(over="ignore"):
@@ -88,7 +108,7 @@ def _image(case: Case, path: Path) -> tuple[npt.NDArray[np.float32], Grid]:
     strange = ~np.isfinite(image)
     if strange.any():
         first = tuple(int(i) for i in np.argwhere(strange)[0][-3:])
-        said = f"has {int(strange.sum()):,} voxels that are not finite, the first at {first}"
+        said = f"has voxels that are not finite ({int(strange.sum()):,}, the first at {first})"
         raise refused(_of(case, path), said, "replace them, by the smallest value for instance")
     return (image if image.ndim == 4 else image[None]), grid
 
@@ -100,7 +120,7 @@ def _labels(case: Case, path: Path, values: Collection[int]) -> tuple[npt.NDArra
     if array.ndim != 3:
         said = f"has {len(array)} channels"
         raise refused(_of(case, path), said, "give one label a voxel")
-    there, places = np.unique(array, return_inverse=True)
+    there = np.unique(array)
     near = np.rint(there)
     # A file's scale may leave labels a rounding error beside their integers.
     strange = [v for v, n in zip(there, near, strict=True) if not abs(v - n) <= 1e-4]
@@ -110,7 +130,9 @@ def _labels(case: Case, path: Path, values: Collection[int]) -> tuple[npt.NDArra
         said = f"has voxels labelled {shown}, which are none of {sorted(values)}"
         raise refused(_of(case, path), said, "mend the file, or the labels of dataset.json")
     kind = np.int16 if near.max() < 2**15 else np.int64
-    return near.astype(kind)[places].reshape(array.shape), grid
+    if array.dtype.kind in "iu":
+        return array.astype(kind), grid
+    return near.astype(kind)[np.searchsorted(there, array)], grid
 
 
 def _check_grid(case: Case, path: Path, grid: Grid, first: Path, expected: Grid) -> None:

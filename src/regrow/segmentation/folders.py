@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import math
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regrow.reading import decoding, read_file, refused
+from regrow.machine import expanded
+from regrow.reading import decoding, refused
+from regrow.segmentation.listed import (
+    as_mapping,
+    channels_in,
+    file_in,
+    labels_in,
+    plain_name,
+    read_list,
+)
 from regrow.segmentation.volumes import ENDINGS
 
-__all__ = ["Case", "Folder", "case_of", "open_folder"]
+__all__ = ["Case", "Folder", "case_of", "cases_of", "open_folder"]
 
 _LIST = "dataset.json"
 _CHANNEL = re.compile(r"_(\d{4})$")
-_IGNORE = "ignore"  # nnU-Net's name of voxels that nobody has judged
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,11 @@ class Case:
     name: str
     images: tuple[Path, ...]
     label: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All its files."""
+        return (*self.images, *([] if self.label is None else [self.label]))
 
 
 @dataclass(frozen=True)
@@ -83,96 +97,51 @@ def open_folder(path: str | Path, configuration: str = "3d_fullres") -> Folder:
 
     Raises:
         FileNotFoundError: the folder, its ``dataset.json`` or a file that this lists is missing.
-        UnreadableError: the folder is of none of these kinds, or does not say what it must.
+        UnreadableError: the folder is of none of these kinds, or says what cannot be.
     """
-    path = Path(path).expanduser()
-    if not (path / _LIST).is_file():
+    path = expanded(path)
+    if not os.path.lexists(path / _LIST):
         raise FileNotFoundError(
             f"{path}: no {_LIST} in it. Give the folder of a Decathlon or nnU-Net data set "
             "(DatasetXXX_Name), which has one"
         )
     with decoding(path / _LIST):
-        listed = _mapping(json.loads(read_file(path / _LIST)), "the file")
-        return _opened(path, listed, configuration)
+        return _opened(path, read_list(path / _LIST), configuration)
 
 
 def _opened(path: Path, listed: Mapping[str, Any], configuration: str) -> Folder:
-    names = listed.get("channel_names") or listed.get("modality")
-    channels = _channels(_mapping(names, "channel_names or modality"))
-    labels, regions, ignore = _labels(_mapping(listed.get("labels"), "labels"))
-    order = listed.get("regions_class_order") or () if regions else ()
-    written = tuple(int(value) for value in order)
-    if len(written) != len(regions) or not labels.keys() >= set(written):
-        said = f"regions_class_order must list {len(regions)} labels, one a region"
-        raise ValueError(f"{said}, not {written}")
-    if 0 not in labels:
-        raise ValueError(f"labels must name 0, the background, beside {sorted(labels)}")
+    channels, labels = channels_in(listed), labels_in(listed)
+    meaning = labels.names, channels, labels.regions, labels.ignore
     if not (path / "imagesTr").is_dir() and (plans := sorted(path.glob("*Plans*.json"))):
         cases, spacing = _preprocessed(path, plans, configuration)
-        return Folder(path, cases, (), labels, channels, regions, ignore, spacing, written)
+        _distinct(path, cases)
+        return Folder(path, cases, (), *meaning, spacing, labels.written)
     if "training" in listed:
         cases, tests = _decathlon(path, listed)
     else:
         cases, tests = _raw(path, str(listed.get("file_ending", ".nii.gz")), listed.get("dataset"))
     _distinct(path, (*cases, *tests))
-    return Folder(path, cases, tests, labels, channels, regions, ignore, None, written)
-
-
-def _labels(
-    listed: Mapping[str, Any],
-) -> tuple[dict[int, str], dict[str, tuple[int, ...]], int | None]:
-    """Return values with names, regions, and the value to ignore.
-
-    The Decathlon lists {"0": "background"}, nnU-Net {"background": 0}, or a list of values.
-    """
-    if all(str(key).isdecimal() for key in listed):
-        return (
-            {int(key): str(name) for key, name in sorted(listed.items(), key=_by_value)},
-            {},
-            None,
-        )
-    ignore = int(listed[_IGNORE]) if _IGNORE in listed else None
-    values = {str(n): _values(v) for n, v in listed.items() if n != _IGNORE}
-    if not any(len(of) > 1 for of in values.values()):
-        return {of[0]: name for name, of in sorted(values.items(), key=lambda i: i[1])}, {}, ignore
-    regions = {name: of for name, of in values.items() if of != (0,)}
-    single = {of[0]: name for name, of in values.items() if len(of) == 1}
-    every = sorted({value for of in values.values() for value in of})
-    return {v: single.get(v, f"label {v}") for v in every}, regions, ignore
-
-
-def _values(value: Any) -> tuple[int, ...]:
-    return tuple(int(v) for v in value) if isinstance(value, list) else (int(value),)
-
-
-def _by_value(item: tuple[str, Any]) -> int:
-    return int(item[0])
-
-
-def _channels(listed: Mapping[str, Any]) -> tuple[str, ...]:
-    if sorted(map(int, listed)) != list(range(len(listed))):
-        raise ValueError(f"channels must be numbered from 0, not {', '.join(listed)}")
-    return tuple(str(listed[key]) for key in sorted(listed, key=int))
+    return Folder(path, cases, tests, *meaning, None, labels.written)
 
 
 def _decathlon(path: Path, listed: Mapping[str, Any]) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """Take the files as the list names them."""
     cases, tests = [], []
-    for entry in listed["training"]:
-        image, label = (_inside(path, entry[key]) for key in ("image", "label"))
+    for entry in _entries(listed, "training"):
+        files = as_mapping(entry, "an entry of training")
+        image, label = (file_in(path, files.get(key)) for key in ("image", "label"))
         cases.append(Case(_stem(image), (image,), label))
-    for entry in listed.get("test", ()):
-        image = _inside(path, entry["image"] if isinstance(entry, dict) else entry)
+    for entry in _entries(listed, "test"):
+        image = file_in(path, entry.get("image") if isinstance(entry, dict) else entry)
         tests.append(Case(_stem(image), (image,)))
     return _sorted(cases), _sorted(tests)
 
 
-def _inside(path: Path, name: Any) -> Path:
-    """Return the path of a listed file, which may not lead out of the folder."""
-    parts = Path(str(name)).parts
-    if Path(str(name)).is_absolute() or ".." in parts:
-        raise ValueError(f"it lists {name}, outside the folder")
-    return path.joinpath(*parts)
+def _entries(listed: Mapping[str, Any], key: str) -> list[Any]:
+    entries = listed.get(key) or []
+    if not isinstance(entries, list):
+        raise ValueError(f"{key} must be a list of files, not {entries!r}")
+    return entries
 
 
 def _raw(path: Path, ending: str, listed: Any) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
@@ -185,22 +154,65 @@ def _raw(path: Path, ending: str, listed: Any) -> tuple[tuple[Case, ...], tuple[
     tests = _sorted(_channel_files(path / "imagesTs", ending))
     if listed:
         given = [
-            Case(name, tuple(_inside(path, i) for i in of["images"]), _inside(path, of["label"]))
-            for name, of in _mapping(listed, "dataset").items()
+            Case(name, tuple(file_in(path, i) for i in of["images"]), file_in(path, of["label"]))
+            for name, of in as_mapping(listed, "dataset").items()
         ]
         return _sorted(given), tests
-    cases = _channel_files(path / "imagesTr", ending)
-    labelled = [Case(c.name, c.images, path / "labelsTr" / (c.name + ending)) for c in cases]
-    return _sorted(labelled), tests
+    labels, images = path / "labelsTr", path / "imagesTr"
+    found = {case.name: case.images for case in _channel_files(images, ending)}
+    # A case whose images are called otherwise is not passed over: reading it says what is missing.
+    names = {*found, *(_stem(file) for file in _volumes(labels, ending))}
+    missing = {name: (images / f"{name}_0000{ending}",) for name in names - found.keys()}
+    cases = [
+        Case(name, files, labels / (name + ending)) for name, files in (found | missing).items()
+    ]
+    return _sorted(cases), tests
+
+
+def _volumes(folder: Path, ending: str) -> list[Path]:
+    files = folder.glob(f"*{ending}") if folder.is_dir() else ()
+    return [file for file in files if not file.name.startswith(".")]
 
 
 def _channel_files(folder: Path, ending: str) -> list[Case]:
     """Collect files CASE_0000, CASE_0001, … of each case, channel by channel."""
-    found: dict[str, list[Path]] = {}
-    for file in sorted(folder.glob(f"*{ending}")) if folder.is_dir() else ():
-        if not file.name.startswith(".") and (match := _CHANNEL.search(_stem(file))):
-            found.setdefault(_stem(file)[: match.start()], []).append(file)
-    return [Case(name, tuple(files)) for name, files in found.items()]
+    return cases_of(f for f in _volumes(folder, ending) if case_of(f) != _stem(f))
+
+
+def cases_of(files: Iterable[Path]) -> list[Case]:
+    """Put the channels CASE_0000, CASE_0001, … of each case together, by name.
+
+    A file without such a number is a case of its own. A channel that is not there has the path that
+    it would have: whoever reads the case is told.
+
+    Args:
+        files: in NIfTI.
+
+    Raises:
+        UnreadableError: a channel is there twice.
+
+    Example:
+        >>> [case] = cases_of([Path("liver_7_0001.nii.gz")])
+        >>> case.name, [file.name for file in case.images]
+        ('liver_7', ['liver_7_0000.nii.gz', 'liver_7_0001.nii.gz'])
+    """
+    single: list[Case] = []
+    channels: dict[str, dict[int, Path]] = {}
+    for file in sorted(files):
+        name, stem = case_of(file), _stem(file)
+        if name == stem:
+            single.append(Case(name, (file,)))
+        elif channels.setdefault(name, {}).setdefault(int(stem[-4:]), file) != file:
+            raise refused(file, f"is channel {stem[-4:]} of case {name} again", "keep one of them")
+    return [*single, *(Case(name, _numbered(name, of)) for name, of in channels.items())]
+
+
+def _numbered(name: str, files: Mapping[int, Path]) -> tuple[Path, ...]:
+    any_of = next(iter(files.values()))
+    ending = any_of.name.removeprefix(_stem(any_of))
+    return tuple(
+        files.get(i) or any_of.with_name(f"{name}_{i:04}{ending}") for i in range(max(files) + 1)
+    )
 
 
 def _preprocessed(
@@ -208,7 +220,7 @@ def _preprocessed(
 ) -> tuple[tuple[Case, ...], tuple[float, ...]]:
     """Find the volumes that nnU-Net wrote; its pickles of properties are never opened."""
     with decoding(plans[0]):
-        planned = _mapping(json.loads(read_file(plans[0])), "the file")["configurations"]
+        planned = read_list(plans[0])["configurations"]
         if configuration not in planned or "spacing" not in planned[configuration]:
             there = ", ".join(name for name in planned if "spacing" in planned[name])
             raise refused(
@@ -217,11 +229,19 @@ def _preprocessed(
         plan = planned[configuration]
         if len(plan["spacing"]) != 3:
             raise refused(plans[0], f"makes slices of {configuration!r}", "give 3d_fullres")
-        folder = path / plan.get("data_identifier", f"{plans[0].stem}_{configuration}")
+        folder = file_in(path, plan.get("data_identifier", f"{plans[0].stem}_{configuration}"))
         spacing = tuple(float(side) for side in plan["spacing"])
+        if not all(0 < side < math.inf for side in spacing):
+            raise ValueError(f"spacing must be three numbers above 0, not {plan['spacing']}")
     files = [file for file in sorted(folder.glob("*")) if file.suffix in (".b2nd", ".npz")]
-    cases = [Case(f.stem, (f,), f) for f in files if not f.stem.endswith("_seg")]
+    images = [file for file in files if not file.stem.endswith("_seg")]
+    cases = [Case(f.stem, (f,), _segmentation(f)) for f in images]
     return _sorted(cases), spacing
+
+
+def _segmentation(file: Path) -> Path:
+    """Return where the labels of a preprocessed image are: ``.npz`` has both in one file."""
+    return file if file.suffix == ".npz" else file.with_name(f"{file.stem}_seg.b2nd")
 
 
 def case_of(file: Path) -> str:
@@ -245,15 +265,9 @@ def _sorted(cases: list[Case]) -> tuple[Case, ...]:
 
 
 def _distinct(path: Path, cases: tuple[Case, ...]) -> None:
-    names = [case.name for case in cases]
+    names = [plain_name(case.name) for case in cases]
     if not cases:
         raise refused(path, "has no cases", "look for volumes in its imagesTr and labelsTr")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise refused(path, f"has case {twice[0]} twice", "name each case once")
-
-
-def _mapping(value: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict) or not value:
-        raise ValueError(f"{what} must be a mapping, not {value!r}")
-    return value

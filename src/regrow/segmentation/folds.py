@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,34 +85,31 @@ def read_folds(path: Path, names: Collection[str]) -> tuple[Fold, ...]:
 
 
 def absent(
-    folds: Sequence[Fold], values: Mapping[str, Collection[int]], labels: Mapping[int, str]
+    fold: Fold, values: Mapping[str, Collection[int]], labels: Mapping[int, str]
 ) -> list[str]:
     """Say which classes a fold lacks: it cannot learn them, or cannot tell how well they are.
 
     Args:
-        folds: of the cases.
+        fold: of the cases.
         values: of the labels that occur in each case.
         labels: value to name.
 
     Returns:
-        A sentence for each class and part of a fold that has no case of it.
+        A sentence for each class and part of the fold that has no case of it.
 
     Example:
-        >>> folds = (Fold(("a",), ("b",)), Fold(("b",), ("a",)))
-        >>> absent(folds, {"a": {0, 1}, "b": {0}}, {0: "background", 1: "liver"})
-        ['fold 0: no validation case has liver (1), so that nothing is said of it', \
-'fold 1: no training case has liver (1), so that it cannot be learnt']
+        >>> absent(Fold(("a",), ("b",)), {"a": {0}, "b": {0, 1}}, {0: "background", 1: "liver"})
+        ['no training case has liver (1): it cannot be learnt']
     """
     said = []
-    for number, fold in enumerate(folds):
-        for part, cases, so in (
-            ("training", fold.train, "it cannot be learnt"),
-            ("validation", fold.validation, "nothing is said of it"),
-        ):
-            there = {value for case in cases for value in values.get(case, ())}
-            said += [
-                f"fold {number}: no {part} case has {name} ({value}), so that {so}"
-                for value, name in labels.items()
-                if value not in there
-            ]
+    for part, cases, so in (
+        ("training", fold.train, "it cannot be learnt"),
+        ("held-out", fold.validation, "nothing is said of it"),
+    ):
+        there = {value for case in cases for value in values.get(case, ())}
+        said += [
+            f"no {part} case has {name} ({value}): {so}"
+            for value, name in labels.items()
+            if value not in there
+        ]
     return said

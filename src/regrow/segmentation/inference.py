@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from regrow.segmentation.patches import crop
+from regrow.segmentation.samples import crop
 from regrow.segmentation.segmenter import Sides
 
 __all__ = ["gaussian_weights", "mirrored", "predict_scores", "window_starts"]
@@ -83,6 +83,7 @@ def predict_scores(
     mirror: Iterable[int] = (),
     batch: int | None = None,
     device: torch.device | str | None = None,
+    tell: Callable[[float], object] = float,
 ) -> Tensor:
     """Return the class scores of a whole volume.
 
@@ -97,6 +98,7 @@ def predict_scores(
         mirror: axes along which windows are mirrored, too; each doubles the time.
         batch: windows that the network is given at once; None: as many as have 2¹⁸ voxels.
         device: where the network is; None: where the image is.
+        tell: takes the share that is done, from 0 to 1.
 
     Returns:
         float32, shape (classes, depth, height, width).
@@ -136,6 +138,7 @@ def predict_scores(
             box = tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
             total[:, *box] += scores.float().to(image.device) * weights
             count[box] += weights
+        tell(min(first + batch, len(windows)) / len(windows))
     assert total is not None
     return crop(total / count, (before[0], before[1], before[2]), (sides[0], sides[1], sides[2]))
 

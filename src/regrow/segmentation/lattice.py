@@ -10,7 +10,7 @@ from torch.nn import functional
 from regrow.segmentation.segmenter import ConvBlock, Segmenter, Sides
 from regrow.segmentation.shift import Segment, check_shift, join_shifted, shift_segments
 
-__all__ = ["E2ENet"]
+__all__ = ["E2ENet", "lean_nodes"]
 
 
 class ShiftedBlock(ConvBlock):
@@ -67,14 +67,30 @@ class Node(nn.Module):
         return x
 
 
+def lean_nodes(levels: int) -> tuple[int, ...]:
+    """Return the nodes of each level of a lean lattice: level + 1 of them, where there are so many.
+
+    Full resolution has one node in place of levels - 1: most of a full lattice's time and memory
+    goes into those.
+
+    Args:
+        levels: of the network, the lowest included.
+
+    Example:
+        >>> lean_nodes(6), lean_nodes(4)
+        ((1, 2, 3, 2, 1), (1, 2, 1))
+    """
+    return tuple(min(level + 1, levels - 1 - level) for level in range(levels - 1))
+
+
 class E2ENet(Segmenter):
     """Segment volumes by fusing features of neighbouring levels, stage after stage.
 
     x[i, j] = F(x[i, j-1], Up(x[i+1, j-1]), Down(x[i-1, j-1])) at level i and stage j, i + j ≤ the
     lowest level; x[i, 0] is the encoder's. F is a shift, a convolution, instance norm and leaky
-    ReLU; twice at the last stage of each level. Up is a transposed convolution, Down maximum
-    pooling. Kernels are flat, (1, 3, 3); the shift brings other slices in. Fusion and up-sampling
-    convolutions are what becomes sparse: :func:`regrow.segmentation.fusion.feature_fusion`.
+    ReLU; ``blocks`` times at the last stage of each level. Up is a transposed convolution, Down
+    maximum pooling. Kernels are flat, (1, 3, 3); the shift brings other slices in. Fusion and
+    up-sampling convolutions become sparse: :func:`regrow.segmentation.fusion.feature_fusion`.
 
     Along ``axis`` lie the slices, which are usually further apart than voxels within one: a
     volume is given as (slices, height, width), or the axis is named.
@@ -88,6 +104,10 @@ class E2ENet(Segmenter):
             odd number; 0 or None moves nothing. The input is never moved.
         depth_kernel: the side of kernels along ``axis``: 1, or 3 for full kernels, usually with
             ``shift=0``.
+        nodes: how many each level but the lowest has, 1 at least; its last ones. By default all: as
+            many as levels lie below. :func:`lean_nodes` gives fewer.
+        blocks: how many each level has in its encoder stage and in its last node; 2, or a number
+            for each level. 1 at full resolution saves much of its time and memory.
         axis: along which channels are shifted, and kernels flat: 0, 1 or 2.
         deep_supervision: whether the output is a list of up to 4 scales, the full resolution
             first, or the full resolution alone, as one tensor.
@@ -122,6 +142,8 @@ class E2ENet(Segmenter):
         *,
         shift: int | None = 3,
         depth_kernel: int = 1,
+        nodes: Sequence[int] | None = None,
+        blocks: int | Sequence[int] = 2,
         axis: int = 0,
         deep_supervision: bool = True,
         paper_compat: bool = False,
@@ -135,6 +157,8 @@ class E2ENet(Segmenter):
             raise ValueError(f"depth_kernel={depth_kernel!r}: must be 1, 3 or 5")
         self.axis, self.depth_kernel, self.paper_compat = axis, depth_kernel, paper_compat
         levels = range(len(self.channels))
+        first = _first_stages(nodes, len(levels) - 1)
+        self.blocks = _blocks(blocks, len(levels))
         self.encoder = nn.ModuleList(self._stage(level) for level in levels)
         # Every stage of the lattice is one level shorter than the one before it.
         self.nodes = nn.ModuleDict(
@@ -142,6 +166,7 @@ class E2ENet(Segmenter):
                 f"{level}_{stage}": self._node(level, stage)
                 for stage in levels[1:]
                 for level in levels[: len(levels) - stage]
+                if stage >= first[level]
             }
         )
         self.add_heads(min(4, len(levels) - 1), bias=False)
@@ -155,14 +180,19 @@ class E2ENet(Segmenter):
         return ShiftedBlock(segments, self.axis, sum(sources), after, (one, two, three), stride)
 
     def _stage(self, level: int) -> nn.Sequential:
-        """Build two blocks of the encoder; the first of a lower level has the stride."""
+        """Build a level's blocks of the encoder; the first of a lower level has the stride."""
         channels = self.channels[level]
         if level:
             first = self._block([self.channels[level - 1]], channels, self.strides[level - 1])
         else:
             # The input's channels are images of one place: moved apart, they would not fit.
             first = self._block([self.in_channels], channels, moved=self.paper_compat)
-        return nn.Sequential(first, self._block([channels], channels))
+        return nn.Sequential(first, *self._further(level))
+
+    def _further(self, level: int) -> list[ShiftedBlock]:
+        """Build the blocks after the first."""
+        channels = self.channels[level]
+        return [self._block([channels], channels) for _ in range(self.blocks[level] - 1)]
 
     def _node(self, level: int, stage: int) -> Node:
         channels, below = self.channels[level], self.channels[level + 1]
@@ -174,7 +204,7 @@ class E2ENet(Segmenter):
             down = self.strides[level - 1]
         blocks = [self._block(sources, channels)]
         if level + stage == len(self.channels) - 1:
-            blocks.append(self._block([channels], channels))
+            blocks += self._further(level)
         return Node(up, down, blocks)
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -187,11 +217,34 @@ class E2ENet(Segmenter):
         for stage in range(1, len(row)):
             above = [None, *row[:-1]]
             row = [
-                self.nodes[f"{level}_{stage}"](row[level], row[level + 1], above[level])
+                self.nodes[name](row[level], row[level + 1], above[level])
+                if (name := f"{level}_{stage}") in self.nodes
+                else row[level]
                 for level in range(len(row) - 1)
             ]
             last.insert(0, row[-1])
         return last
+
+
+def _first_stages(nodes: Sequence[int] | None, levels: int) -> list[int]:
+    """Return the stage of each level's first node; each level's last stage is given."""
+    last = range(levels, 0, -1)
+    counts = list(last) if nodes is None else list(nodes)
+    if len(counts) != levels or not all(
+        type(count) is int and 1 <= count <= most for count, most in zip(counts, last, strict=True)
+    ):
+        raise ValueError(
+            f"nodes={nodes}: {levels} levels above the lowest need a whole number each, from 1 to "
+            f"at most {', '.join(map(str, last))}"
+        )
+    return [most - count + 1 for count, most in zip(counts, last, strict=True)]
+
+
+def _blocks(blocks: int | Sequence[int], levels: int) -> tuple[int, ...]:
+    counts = (blocks,) * levels if isinstance(blocks, int) else tuple(blocks)
+    if len(counts) != levels or not all(type(count) is int and count >= 1 for count in counts):
+        raise ValueError(f"blocks={blocks}: {levels} whole numbers from 1 on are needed, or one")
+    return counts
 
 
 def _released(shift: int | None) -> int:

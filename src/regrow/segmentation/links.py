@@ -8,7 +8,8 @@ PyTorch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from regrow.engine.checks import check_type
 from regrow.engine.patterns import InputChannel
 from regrow.segmentation.fusion import exchange
 from regrow.segmentation.lattice import E2ENet, Node, ShiftedBlock
-from regrow.segmentation.shift import Segment
+from regrow.segmentation.shift import Segment, join_shifted
 
 __all__ = ["LINKS", "channel_links", "pack"]
 
@@ -111,9 +112,6 @@ class _PackedNode(nn.Module):
         read: which outputs of the node are read.
     """
 
-    pick_skip: Tensor
-    pick_above: Tensor
-
     def __init__(
         self, node: Node, present: list[Tensor], first: Tensor, second: Tensor | None, read: Tensor
     ) -> None:
@@ -121,27 +119,29 @@ class _PackedNode(nn.Module):
         self.down = node.down
         channels = node.up.out_channels
         skip, up, *above = first.split([channels, channels, *(len(p) for p in present[1:])])
-        self.register_buffer("pick_skip", _places(present[0], skip), persistent=False)
-        whole = torch.zeros(0, dtype=torch.bool)
-        pick = _places(present[1], above[0]) if above else _places(whole, whole)
-        self.register_buffer("pick_above", pick, persistent=False)
+        self.skips = bool(skip.any())
+        # Picked before they are pooled, which then reads less.
+        self.above = _runs(_places(present[1], above[0])) if above else ()
         self.up = _shrunk_up(node.up, up)
         kept = [first, read] if second is None else [first, second, read]
         blocks = [block for block in node.blocks if isinstance(block, ShiftedBlock)]
         self.blocks = nn.ModuleList(map(_shrunk, blocks, kept, kept[1:]))
+        if self.skips:
+            whole = self.blocks[0]
+            assert isinstance(whole, ShiftedBlock)
+            whole.segments = _picked(whole.segments, _places(present[0], skip))
         self.links = torch.cat(kept)
         self.to(node.up.weight.device)
 
     def forward(self, skip: Tensor, below: Tensor, above: Tensor | None) -> Tensor:
         """Return the features that are read."""
         sources = []
-        if len(self.pick_skip):
-            sources.append(skip.index_select(1, self.pick_skip))
+        if self.skips:
+            sources.append(skip)
         if self.up is not None:
             sources.append(self.up(below))
-        if above is not None and self.down is not None and len(self.pick_above):
-            # Picked before they are pooled, which then reads less.
-            picked = above.index_select(1, self.pick_above)
+        if above is not None and self.down is not None and self.above:
+            picked = join_shifted([above], self.above)
             sources.append(functional.max_pool3d(picked, self.down, self.down))
         x: Tensor = self.blocks[0](*sources)
         for block in self.blocks[1:]:
@@ -190,7 +190,7 @@ def _links(block: ShiftedBlock, name: str, masks: Mapping[str, Tensor]) -> Tenso
 
 
 def _made(model: E2ENet, links: Mapping[str, Tensor]) -> dict[tuple[int, int], Tensor]:
-    """Return which channels are computed at each level and stage; stage 0 is the encoder."""
+    """Return which channels are there at each level after each stage; 0 is the encoder's."""
     levels = len(model.channels)
     made = {
         (level, stage): torch.ones(model.channels[level], dtype=torch.bool)
@@ -199,14 +199,42 @@ def _made(model: E2ENet, links: Mapping[str, Tensor]) -> dict[tuple[int, int], T
     }
     # Up-sampling and heads read all that they are given. So only nodes at full resolution, before
     # the last, can have channels that nobody reads.
-    for stage in range(1, levels - 1):
-        read = links[f"nodes.0_{stage + 1}.blocks.0"][: model.channels[0]].clone()
-        if stage < levels - 2:
-            read |= links[f"nodes.1_{stage + 1}.blocks.0"][-model.channels[0] :]
+    finest = [stage for stage in range(1, levels) if f"0_{stage}" in model.nodes]
+    for stage, following in pairwise(finest):
+        read = links[f"nodes.0_{following}.blocks.0"][: model.channels[0]].clone()
+        if f"1_{following}" in model.nodes:
+            read |= links[f"nodes.1_{following}.blocks.0"][-model.channels[0] :]
         # A convolution has an output at least.
         read[0] |= not read.any()
         made[0, stage] = read
     return made
+
+
+def _runs(channels: Tensor, offset: int = 0) -> tuple[Segment, ...]:
+    """Return ascending channels of source 0 as segments, each of channels that follow each other.
+
+    Example:
+        >>> _runs(torch.tensor([0, 1, 4]))
+        ((0, 0, 2, 0), (0, 4, 5, 0))
+    """
+    runs: list[Segment] = []
+    for channel in channels.tolist():
+        if runs and runs[-1][2] == channel:
+            runs[-1] = (0, runs[-1][1], channel + 1, offset)
+        else:
+            runs.append((0, channel, channel + 1, offset))
+    return tuple(runs)
+
+
+def _picked(segments: Sequence[Segment], places: Tensor) -> tuple[Segment, ...]:
+    """Return segments that read source 0 where the picked channels are."""
+    return tuple(
+        run
+        for segment in segments
+        for run in (
+            (segment,) if segment[0] else _runs(places[segment[1] : segment[2]], segment[3])
+        )
+    )
 
 
 def _places(present: Tensor, wanted: Tensor) -> Tensor:

@@ -30,6 +30,9 @@ class Normalisation:
         high: 0.5 % of the foreground are above it.
         mean: of the foreground.
         deviation: of the foreground.
+
+    Raises:
+        ValueError: there is no such scheme.
     """
 
     scheme: str
@@ -37,6 +40,10 @@ class Normalisation:
     high: float = np.inf
     mean: float = 0.0
     deviation: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.scheme not in _SCHEMES:
+            raise ValueError(f"scheme={self.scheme!r}: must be one of {', '.join(_SCHEMES)}")
 
 
 def channel_of(name: str) -> str:

@@ -1,110 +1,24 @@
-"""Patches of volumes to train on: how large they are, and which are drawn."""
+"""Patches of volumes to train on: which are drawn, and how they are changed."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from regrow.engine.selection import seeded_generator
 from regrow.segmentation.augment import Augmentation, Change
+from regrow.segmentation.patch_sizes import three
+from regrow.segmentation.samples import Sample, crop, label_of, places_of_classes
 from regrow.segmentation.segmenter import Sides
 from regrow.training.batch import Batch
 
-__all__ = ["PatchBatches", "Sample", "crop", "patch_rule", "strides_rule"]
+__all__ = ["PatchBatches"]
 
-_LARGEST = 128**3  # voxels of a patch
-_LEAST = 4  # voxels along an axis at the lowest level
-_REMEMBERED = 10_000  # voxels of a class and volume that patches are centred on
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A case as networks see it.
-
-    Args:
-        name: of the case.
-        image: float32, shape (channels, depth, height, width), normalised.
-        label: classes, whole numbers from 0 (background) on, shape (depth, height, width); voxels
-            of -1 do not count; None: unknown.
-    """
-
-    name: str
-    image: Tensor
-    label: Tensor | None = None
-
-
-def patch_rule(
-    shape: Sequence[int], spacing: Sequence[float] = (1.0, 1.0, 1.0), largest: int = _LARGEST
-) -> tuple[Sides, tuple[Sides, ...]]:
-    """Return the sides of patches for volumes of a shape, and a network's strides for them.
-
-    A patch begins as a cube in space, of 8 times as many voxels, cut to the volume's sides. An axis
-    is halved from level to level as long as it keeps 4 voxels and its spacing is below twice the
-    finest; the patch is rounded up to what that divides. While it has too many voxels, the side
-    that is longest beside the volume's shrinks.
-
-    Args:
-        shape: the median of the volumes' sides, in voxels.
-        spacing: between voxels, in mm.
-        largest: voxels of a patch at most.
-
-    Returns:
-        The patch, and a stride for each step to a lower level.
-
-    Source: nnU-Net v2, ``get_pool_and_conv_props`` and ``ExperimentPlanner``.
-
-    Differs from nnU-Net: the bound is a number of voxels, not an estimate of memory.
-
-    Example:
-        >>> patch_rule((36, 50, 35))
-        ((40, 56, 40), ((2, 2, 2), (2, 2, 2), (2, 2, 2)))
-        >>> patch_rule((60, 512, 512), (5.0, 0.8, 0.8))[0]
-        (32, 256, 256)
-    """
-    edge = (8 * largest * math.prod(spacing)) ** (1 / 3)  # in mm
-    sides = [min(round(edge / mm), int(side)) for mm, side in zip(spacing, shape, strict=True)]
-    while True:
-        strides = strides_rule(sides, spacing)
-        divisors = [math.prod(stride[axis] for stride in strides) for axis in range(3)]
-        patch = [-(-side // by) * by for side, by in zip(sides, divisors, strict=True)]
-        if math.prod(patch) <= largest:
-            return _three(patch), strides
-        ratios = [p / s if p > b else 0.0 for p, s, b in zip(patch, shape, divisors, strict=True)]
-        axis = max(range(3), key=lambda a: ratios[a])
-        sides = list(patch)
-        sides[axis] -= divisors[axis] if patch[axis] > divisors[axis] else 1
-
-
-def strides_rule(sides: Sequence[int], spacing: Sequence[float]) -> tuple[Sides, ...]:
-    """Return a network's strides for patches of given sides; see :func:`patch_rule`.
-
-    Example:
-        >>> strides_rule((16, 64, 64), (4.0, 1.0, 1.0))
-        ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
-    """
-    sizes, apart = list(sides), list(spacing)
-    strides: list[Sides] = []
-    while True:
-        valid = [axis for axis in range(3) if sizes[axis] >= 2 * _LEAST]
-        finest = min((apart[axis] for axis in valid), default=0.0)
-        valid = [axis for axis in valid if apart[axis] < 2 * finest]
-        if not valid or (len(valid) == 1 and sizes[valid[0]] < 3 * _LEAST):
-            return tuple(strides) or ((1, 1, 1),)
-        for axis in valid:
-            sizes[axis] = -(-sizes[axis] // 2)
-            apart[axis] *= 2
-        strides.append(_three([2 if axis in valid else 1 for axis in range(3)]))
-
-
-def _three(values: Sequence[int]) -> Sides:
-    return values[0], values[1], values[2]
+_RESIDENT = 2**30  # bytes of cases that a GPU may hold
 
 
 class PatchBatches:
@@ -135,6 +49,7 @@ class PatchBatches:
     Source: nnU-Net (Isensee et al. 2021), patch sampling.
 
     Example:
+        >>> from regrow.segmentation.samples import Sample
         >>> case = Sample("a", torch.zeros(1, 8, 8, 8), torch.zeros(8, 8, 8, dtype=torch.uint8))
         >>> drawn = PatchBatches([case], (4, 4, 4), batch=2, batches=1, seed=0)
         >>> next(drawn.epoch(0)).inputs.shape
@@ -164,11 +79,16 @@ class PatchBatches:
             raise ValueError(f"batch={batch}: {ranks} ranks need a multiple of {ranks}")
         if not 0 <= foreground <= 1:
             raise ValueError(f"foreground={foreground}: must lie in 0..1")
-        self.cases, self.patch, self.batch, self.batches = tuple(cases), patch, batch, batches
+        self.patch, self.batch, self.batches = patch, batch, batches
         self.seed, self.foreground, self.augmentation = seed, foreground, augmentation
         self.device, self.rank, self.ranks = torch.device(device), rank, ranks
+        self.cases = _placed(cases, self.device)
         self._regions = None if regions is None else _region_table(regions).to(device)
-        self._places = [_places_of_classes(case) for case in cases]
+        labels = [label_of(case) for case in cases]
+        self._places = [
+            places_of_classes(label) if case.places is None else case.places
+            for case, label in zip(cases, labels, strict=True)
+        ]
 
     def __len__(self) -> int:
         return self.batches
@@ -179,7 +99,7 @@ class PatchBatches:
         Targets are int64 classes, shape (n, depth, height, width), or int8 regions, shape (n,
         regions, depth, height, width), of 0, 1 and -1.
         """
-        if self.device.type != "cuda":
+        if self.cases[0].image.device.type == self.device.type:
             yield from (self._finished(self._cut(number, b)) for b in range(self.batches))
             return
         with ThreadPoolExecutor(1) as thread:  # cuts the next patches while the GPU computes
@@ -206,14 +126,14 @@ class PatchBatches:
         augmentation = self.augmentation
         changes = [augmentation.draw(draw, self.patch) for draw in draws] if augmentation else []
         room = augmentation.room(changes, self.patch) if augmentation else (0, 0, 0)
-        size = _three([side + 2 * more for side, more in zip(self.patch, room, strict=True)])
+        size = three([side + 2 * more for side, more in zip(self.patch, room, strict=True)])
         images, labels = [], []
         for case, start in zip(ids, starts, strict=True):
-            begin = _three([s - more for s, more in zip(start, room, strict=True)])
+            begin = three([s - more for s, more in zip(start, room, strict=True)])
             images.append(crop(self.cases[case].image, begin, size))
-            labels.append(crop(_label(self.cases[case]), begin, size))
+            labels.append(crop(label_of(self.cases[case]), begin, size))
         tensors = torch.stack(images), torch.stack(labels), torch.tensor(ids)
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and not images[0].is_cuda:
             tensors = tensors[0].pin_memory(), tensors[1].pin_memory(), tensors[2]
         return _Cut(*tensors, changes)
 
@@ -248,7 +168,7 @@ class PatchBatches:
                 int(torch.randint(low, high + 1, (), generator=draw))
                 for low, high in zip(lows, highs, strict=True)
             ]
-        return _three([min(max(s, lo), hi) for s, lo, hi in zip(start, lows, highs, strict=True)])
+        return three([min(max(s, lo), hi) for s, lo, hi in zip(start, lows, highs, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -257,29 +177,6 @@ class _Cut:
     labels: Tensor
     ids: Tensor
     changes: list[Change]
-
-
-def crop(volume: Tensor, begin: Sides, size: Sides) -> Tensor:
-    """Cut a box out of the last three axes; what lies outside the volume is zero.
-
-    Args:
-        volume: shape (..., depth, height, width).
-        begin: the box's first voxel, which may be negative.
-        size: of the box.
-
-    Example:
-        >>> crop(torch.ones(2, 2, 2), (-1, 0, 1), (2, 2, 2)).tolist()
-        [[[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]]
-    """
-    inside: list[Any] = [...]
-    missing: list[int] = []
-    for start, length, side in zip(begin, size, volume.shape[-3:], strict=True):
-        first, last = min(max(start, 0), side), min(max(start + length, 0), side)
-        inside.append(slice(first, last))
-        before = min(max(-start, 0), length)
-        missing = [before, length - before - (last - first), *missing]
-    part = volume[tuple(inside)]
-    return functional.pad(part, missing) if any(missing) else part
 
 
 def _region_table(regions: Sequence[Sequence[int]]) -> Tensor:
@@ -291,21 +188,12 @@ def _region_table(regions: Sequence[Sequence[int]]) -> Tensor:
     return table
 
 
-def _label(case: Sample) -> Tensor:
-    if case.label is None:
-        raise ValueError(f"case {case.name}: it has no label, and cannot be trained on")
-    return case.label
-
-
-def _places_of_classes(case: Sample) -> list[Tensor]:
-    """Return voxels of each class of a case by flat index, of a large class every so many."""
-    label = _label(case)
-    if label.shape != case.image.shape[1:]:
-        raise ValueError(
-            f"case {case.name}: its image has {tuple(case.image.shape[1:])} voxels and its label "
-            f"{tuple(label.shape)}: they must be of one shape"
-        )
-    flat = label.flatten()
-    classes = [c for c in flat.unique().tolist() if c > 0]
-    found = [(flat == c).nonzero().squeeze(1) for c in classes]
-    return [voxels[:: -(-len(voxels) // _REMEMBERED)] for voxels in found]
+def _placed(cases: Sequence[Sample], device: torch.device) -> tuple[Sample, ...]:
+    """Return the cases, on the GPU if they take little of its memory; cutting is faster there."""
+    size = sum(case.image.nbytes + label_of(case).nbytes for case in cases)
+    if device.type != "cuda" or size > _RESIDENT:
+        return tuple(cases)
+    return tuple(
+        replace(case, image=case.image.to(device), label=label_of(case).to(device))
+        for case in cases
+    )

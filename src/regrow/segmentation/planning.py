@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,12 +54,21 @@ class Preparation:
         spacing: of prepared voxels, along the new axes, in mm.
         channels: how each is normalised.
         masked: z-scores are of nonzero voxels only.
+
+    Raises:
+        ValueError: axes are none, or a spacing is not above 0.
     """
 
     axes: tuple[int, int, int]
     spacing: tuple[float, float, float]
     channels: tuple[Normalisation, ...]
     masked: bool = False
+
+    def __post_init__(self) -> None:
+        if sorted(self.axes) != [0, 1, 2]:
+            raise ValueError(f"axes={self.axes}: must be 0, 1, 2 in some order")
+        if len(self.spacing) != 3 or not all(0 < side < math.inf for side in self.spacing):
+            raise ValueError(f"spacing={self.spacing}: must be three numbers above 0")
 
 
 def facts_of(volume: Volume, drawn: int = 0, ignore: int | None = None) -> Facts:

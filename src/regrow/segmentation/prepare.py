@@ -6,13 +6,15 @@ the axis of the coarsest voxels (nnU-Net's ``transpose_forward``), along which E
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from regrow.reading import LIMIT, allowed_size, refused
 from regrow.segmentation.cases import Volume
 from regrow.segmentation.grids import Grid
 from regrow.segmentation.normalise import normalise
@@ -63,7 +65,7 @@ def prepare(volume: Volume, plan: Preparation) -> Prepared:
         plan: of the data set.
 
     Raises:
-        UnreadableError: all voxels are zero.
+        UnreadableError: all voxels are zero, or it would take far more room than it does.
     """
     image = volume.image.transpose(0, *(axis + 1 for axis in plan.axes))
     labels = None if volume.labels is None else volume.labels.transpose(plan.axes)
@@ -71,11 +73,30 @@ def prepare(volume: Volume, plan: Preparation) -> Prepared:
     mask, box = nonzero(volume.name, image)
     image = normalise(image[:, *box], plan.channels, mask[box] if plan.masked else None)
     shape = resampled_shape(image.shape[1:], spacing, plan.spacing)
+    _check_room(volume, shape, spacing, plan)
     coarse = coarse_axis(spacing, plan.spacing)
     image = np.ascontiguousarray(resample_image(image, shape, coarse))
     if labels is not None:
         labels = np.ascontiguousarray(resample_labels(labels[box], shape, coarse))
     return Prepared(volume.name, image, labels, volume.grid, box, spacing)
+
+
+def _check_room(
+    volume: Volume, shape: Sequence[int], spacing: Sequence[float], plan: Preparation
+) -> None:
+    """Refuse a case that would take far more room: its file may say that a voxel is a kilometre."""
+    size = math.prod(shape) * volume.image.itemsize * len(volume.image)
+    if size > allowed_size(volume.image.nbytes):
+        said = (
+            f"has voxels of {_sides(spacing)} mm: at the set's {_sides(plan.spacing)} mm it would "
+            f"be {_sides(shape)}"
+        )
+        fix = f"mend its affine, or set {LIMIT}={size} or more in the environment"
+        raise refused(f"case {volume.name}", said, fix)
+
+
+def _sides(of: Sequence[float]) -> str:
+    return "×".join(f"{side:.6g}" for side in of)
 
 
 def restore(labels: Array, prepared: Prepared, plan: Preparation) -> Array:

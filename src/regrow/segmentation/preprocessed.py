@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regrow.machine import needed
-from regrow.reading import check_size, decoding, read_file, refused
+from regrow.reading import check_size, decoding, read_file
 from regrow.segmentation.cases import Volume
 from regrow.segmentation.folders import Case
 from regrow.segmentation.grids import grid_of
@@ -43,28 +43,27 @@ def read_preprocessed(
         UnreadableError: a file is damaged, or is not of these channels and values.
     """
     path = case.images[0]
-    image, labels = _arrays(path)
-    with decoding(f"case {case.name}: {path}"):
+    assert case.label is not None  # images and labels are never apart
+    image, labels = _from_npz(path) if path.suffix == ".npz" else map(_from_blosc, case.files)
+    with decoding(f"case {case.name}: {path}"), np.errstate(over="ignore"):
+        for what, array in (("an image", image), ("labels", labels)):
+            if array.dtype.kind not in "biuf":
+                raise ValueError(f"{what} of {array.dtype}, not of numbers")
         if image.ndim != 4 or len(image) != channels:
             raise ValueError(f"an image of shape {image.shape}, not ({channels}, d, h, w)")
         if labels.shape != (1, *image.shape[1:]):
             raise ValueError(f"labels of shape {labels.shape} for an image of {image.shape}")
+        image = image.astype(np.float32)
         if not np.isfinite(image).all():
             raise ValueError("voxels that are not finite")
         if strange := sorted(set(np.unique(labels).tolist()) - {-1, *values}):
             raise ValueError(f"labels {strange}, which are none of {sorted(values)}")
     grid = grid_of(image.shape[1:], spacing)
-    return Volume(case.name, image.astype(np.float32), labels[0].clip(0), grid)
-
-
-def _arrays(path: Path) -> tuple[Array, Array]:
-    """Return image and labels, (channels, depth, height, width)."""
-    if path.suffix == ".npz":
-        return _from_npz(path)
-    return _from_blosc(path), _from_blosc(path.with_name(f"{path.stem}_seg.b2nd"))
+    return Volume(case.name, image, labels[0].clip(0), grid)
 
 
 def _from_npz(path: Path) -> tuple[Array, Array]:
+    """Return image and labels, (channels, depth, height, width)."""
     content = read_file(path)
     with decoding(path):
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
@@ -82,6 +81,4 @@ def _from_blosc(path: Path) -> Array:
         array = blosc2.ndarray_from_cframe(content)
         check_size(path, int(array.nbytes), len(content))
         values: Array = array[:]
-    if values.dtype.kind not in "biuf":
-        raise refused(path, f"holds {values.dtype}", "preprocess it again")
     return values

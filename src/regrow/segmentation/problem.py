@@ -18,9 +18,11 @@ from torch import Tensor, distributed, nn
 from regrow.engine.ranks import rank_and_ranks
 from regrow.segmentation.augment import Augmentation
 from regrow.segmentation.inference import predict_scores
-from regrow.segmentation.lattice import E2ENet
 from regrow.segmentation.loss import dice_ce, hard_dice
-from regrow.segmentation.patches import PatchBatches, Sample, patch_rule, strides_rule
+from regrow.segmentation.networks import LATTICES, MODELS, Network
+from regrow.segmentation.patch_sizes import patch_rule, strides_rule
+from regrow.segmentation.patches import PatchBatches
+from regrow.segmentation.samples import Sample
 from regrow.segmentation.segmenter import (
     Segmenter,
     Sides,
@@ -28,25 +30,19 @@ from regrow.segmentation.segmenter import (
     deep_supervision_weights,
     triple,
 )
-from regrow.segmentation.unet import PlainConvUNet, ResidualEncoderUNet
+from regrow.segmentation.shift import check_shift, shift_segments
 from regrow.training.batch import Batch, Source
 from regrow.training.problem import Problem
 from regrow.training.run import RunLike, device_of
 from regrow.training.setting import Setting
 from regrow.training.trainer import Trainer
 
-__all__ = ["Figures", "Network", "PatchSource", "SegmentVolumes", "Volumes", "mean_known"]
+__all__ = ["Figures", "PatchSource", "SegmentVolumes", "Volumes", "mean_known"]
 
 _WATCHED = 4  # held-out cases that are looked at after each epoch
 
 Figures = Mapping[str, float]
 """Of a class in a case: ``dice`` and others; NaN where there is none."""
-
-_MODELS: Mapping[str, type[Segmenter]] = {
-    "e2enet": E2ENet,
-    "nnunet": PlainConvUNet,
-    "nnunet-residual": ResidualEncoderUNet,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,44 +84,6 @@ class PatchSource(Source):
     patch: Sides
 
 
-@dataclass(frozen=True)
-class Network:
-    """A network's shape: all that is needed to build it anew.
-
-    Args:
-        model: "e2enet", "nnunet" or "nnunet-residual".
-        in_channels: of the volumes.
-        num_classes: the background included.
-        channels: of each level.
-        strides: from each level to the next.
-        spacing: of the volumes: kernels of U-Nets are flat along a wide axis.
-        shift: of E2ENet; 0: none.
-        depth_kernel: of E2ENet: 3 for full kernels.
-    """
-
-    model: str
-    in_channels: int
-    num_classes: int
-    channels: tuple[int, ...]
-    strides: tuple[Sides, ...]
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    shift: int = 3
-    depth_kernel: int = 1
-
-    def build(self) -> Segmenter:
-        """Build it; its first weights are drawn from torch's global generator."""
-        options: dict[str, Any] = {}
-        if self.model == "e2enet":
-            options = {"shift": self.shift, "depth_kernel": self.depth_kernel}
-        else:
-            options["kernels"] = _kernels(self.strides, self.spacing)
-        if self.model == "nnunet-residual":
-            blocks = (1, 3, 4, *[6] * len(self.channels))
-            options["blocks"] = blocks[: len(self.channels)]
-        shape = self.in_channels, self.num_classes, self.channels, self.strides
-        return _MODELS[self.model](*shape, **options)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SegmentVolumes(Problem[PatchSource]):
     """Learn to segment volumes from patches, and test on the held-out cases, mirrored.
@@ -133,7 +91,9 @@ class SegmentVolumes(Problem[PatchSource]):
     A subclass opens the volumes.
 
     Args:
-        model: "e2enet", nnU-Net's plain "nnunet" or its "nnunet-residual".
+        model: "e2enet", "e2enet-lean" with fewer nodes and blocks at the finest levels,
+            nnU-Net's plain "nnunet" or its "nnunet-residual", or MONAI's "monai-unet" or
+            "monai-segresnet".
         width: channels of the first level; each further level doubles them, up to 320.
         shift: of E2ENet's channel groups; 0: none.
         depth_kernel: of E2ENet: 1, flat kernels, or 3.
@@ -162,8 +122,8 @@ class SegmentVolumes(Problem[PatchSource]):
         Raises:
             ValueError: the message names the argument.
         """
-        if self.model not in _MODELS:
-            raise ValueError(f"model={self.model!r}: must be one of {', '.join(_MODELS)}")
+        if self.model not in MODELS:
+            raise ValueError(f"model={self.model!r}: must be one of {', '.join(MODELS)}")
         if self.width < 1 or self.batches < 1:
             raise ValueError(f"width={self.width}, batches={self.batches}: must be at least 1")
         if not 0 <= self.foreground <= 1:
@@ -171,8 +131,13 @@ class SegmentVolumes(Problem[PatchSource]):
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap={self.overlap}: must be at least 0 and below 1")
         Augmentation(mirror=self.mirror)
-        if self.patch:
-            triple(self.patch, "patch")
+        if self.patch and math.prod(triple(self.patch, "patch")) == 1:
+            raise ValueError(f"patch={self.patch}: must hold more than one voxel")
+        if self.model in LATTICES:
+            check_shift(self.shift)
+            shift_segments([self.width], self.shift)  # refuses more shifts than channels
+            if self.depth_kernel not in (1, 3, 5):
+                raise ValueError(f"depth_kernel={self.depth_kernel}: must be 1, 3 or 5")
 
     @abstractmethod
     def volumes(self, run: RunLike) -> Volumes:
@@ -235,7 +200,7 @@ class SegmentVolumes(Problem[PatchSource]):
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """Compute Dice and cross-entropy over all scales, sums of Dice over the batch."""
         outputs = [outputs] if isinstance(outputs, Tensor) else outputs
-        weights = deep_supervision_weights(len(outputs), lowest=self.model == "e2enet")
+        weights = deep_supervision_weights(len(outputs), lowest=self.model in LATTICES)
         return dice_ce(outputs, batch.targets, weights)
 
     def counts(self, outputs: Any, batch: Batch) -> Mapping[str, Tensor]:
@@ -313,16 +278,6 @@ class SegmentVolumes(Problem[PatchSource]):
             f"{self.model} of {channels} channels, patches of {patch}, "
             f"{len(volumes.training)} cases to learn from, {len(volumes.held_out)} held out"
         )
-
-
-def _kernels(strides: Sequence[Sides], spacing: tuple[float, float, float]) -> tuple[Sides, ...]:
-    """Return nnU-Net's kernels: flat along an axis whose spacing is still twice the finest."""
-    apart, kernels = list(spacing), []
-    for stride in (*strides, (1, 1, 1)):
-        one, two, three = (1 if mm >= 2 * min(apart) else 3 for mm in apart)
-        kernels.append((one, two, three))
-        apart = [mm * by for mm, by in zip(apart, stride, strict=True)]
-    return tuple(kernels)
 
 
 @contextlib.contextmanager

@@ -98,8 +98,9 @@ def resample_labels(labels: Array, shape: Sequence[int], coarse: int | None = No
     shape = tuple(shape)
     if labels.shape == shape:
         return labels
-    values, places = np.unique(labels, return_inverse=True)
-    nearest = _resampled(places.reshape(labels.shape).astype(np.float32), shape, coarse, 0)
+    values = np.unique(labels)
+    places = np.searchsorted(values, labels)
+    nearest = _resampled(places.astype(np.float32), shape, coarse, 0)
     best = np.full(shape, -1, np.float32)
     winner = np.zeros(shape, labels.dtype)
     for place, value in enumerate(values):
@@ -128,8 +129,11 @@ def _resampled(volume: Array, shape: Shape, coarse: int | None, order: int) -> A
 def _zoomed(values: Array, shape: Shape, order: int) -> Array:
     if values.shape == shape:
         return values.astype(np.float32, copy=False)
+    low, high = values.min(), values.max()
+    if low == high:  # as most slices of a class's mask are
+        return np.full(shape, low, np.float32)
     with needed("scipy", "segmentation"):
         from scipy.ndimage import zoom  # noqa: PLC0415 optional
     factors = [new / old for new, old in zip(shape, values.shape, strict=True)]
     zoomed: Array = zoom(values, factors, np.float32, order=order, mode="nearest", grid_mode=True)
-    return zoomed.clip(values.min(), values.max())
+    return zoomed.clip(low, high)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrow.segmentation.fused import channels_last, fusable, norm_relu
+
 __all__ = ["ConvBlock", "Segmenter", "channels_of", "deep_supervision_weights", "triple"]
 
 Sides = tuple[int, int, int]
@@ -93,15 +95,50 @@ class ConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         padding = kernel[0] // 2, kernel[1] // 2, kernel[2] // 2
-        self.conv = nn.Conv3d(before, after, kernel, stride, padding, bias=bias)
+        self.conv = FlatConv3d(before, after, kernel, stride, padding, bias=bias)
         self.norm = nn.InstanceNorm3d(after, eps=1e-5, affine=True)
         # In place: the norm's backward pass needs what came into it, not what came out.
         self.activation = nn.LeakyReLU(0.01, inplace=True) if activated else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
-        out: Tensor = self.activation(self.norm(self.conv(x)))
-        return out
+        out: Tensor = self.conv(x)
+        norm = self.norm
+        if fusable(out) and norm.weight is not None and norm.bias is not None:
+            slope = getattr(self.activation, "negative_slope", 1.0)
+            return norm_relu(out, norm.weight, norm.bias, norm.eps, slope)
+        activated: Tensor = self.activation(norm(out))
+        return activated
+
+
+class FlatConv3d(nn.Conv3d):
+    """A convolution that computes flat kernels, (1, k, k), slice by slice.
+
+    Same numbers as ``nn.Conv3d``: where channels lie last in memory, slices are samples of a
+    two-dimensional convolution, without a copy.
+
+    Example:
+        >>> conv = FlatConv3d(2, 3, (1, 3, 3), (2, 1, 1), (0, 1, 1))
+        >>> x = torch.randn(1, 2, 4, 5, 5)
+        >>> last = x.to(memory_format=torch.channels_last_3d)
+        >>> torch.allclose(conv(last), conv(x), atol=1e-6)
+        True
+    """
+
+    stored_as = nn.Conv3d  # which it equals, so that it may be stored sparse in its place
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # cuDNN takes slow algorithms for flat kernels in three dimensions, twice the time and more.
+        if self.kernel_size[0] != 1 or not channels_last(x):
+            whole: Tensor = super()._conv_forward(x, weight, bias)
+            return whole
+        stride, padding = self.stride, self.padding
+        assert not isinstance(padding, str)
+        x = x[:, :, :: stride[0]]
+        flat = x.transpose(1, 2).flatten(0, 1)
+        out = functional.conv2d(flat, weight.squeeze(2), bias, stride[1:], padding[1:])
+        slices: Tensor = out.unflatten(0, (len(x), x.shape[2]))
+        return slices.transpose(1, 2)
 
 
 class Segmenter(nn.Module):

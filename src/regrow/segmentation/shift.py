@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regrow.segmentation.fused import fusable, join_moved
+
 __all__ = ["group_sizes", "join_shifted", "shift_channels", "shift_segments"]
 
 # Channels start..stop of a source, and by how many slices they move.
@@ -128,13 +130,18 @@ def join_shifted(sources: Sequence[Tensor], segments: Sequence[Segment], axis: i
 
     Args:
         sources: shape (batch, channels, *sides) each, equal but for the channels.
-        segments: of :func:`shift_segments`.
+        segments: of :func:`shift_segments`, or others: channels that none of them names are left
+            out, and none may be named twice.
         axis: which side moves.
     """
-    if any(offset for *_, offset in segments):
-        joined: Tensor = _Join.apply(tuple(segments), axis + 2, *sources)  # type: ignore[no-untyped-call]
-        return joined
-    return sources[0] if len(sources) == 1 else torch.cat(list(sources), 1)
+    channels = sum(source.shape[1] for source in sources)
+    whole = sum(stop - start for _, start, stop, _ in segments) == channels
+    if whole and not any(offset for *_, offset in segments):
+        return sources[0] if len(sources) == 1 else torch.cat(list(sources), 1)
+    if all(source.dtype == sources[0].dtype for source in sources) and fusable(*sources):
+        return join_moved(sources, segments, axis)
+    joined: Tensor = _Join.apply(tuple(segments), axis + 2, *sources)  # type: ignore[no-untyped-call]
+    return joined
 
 
 class _Join(torch.autograd.Function):
@@ -149,7 +156,7 @@ class _Join(torch.autograd.Function):
         dtype = first.dtype
         for source in sources[1:]:
             dtype = torch.promote_types(dtype, source.dtype)
-        channels = sum(source.shape[1] for source in sources)
+        channels = sum(stop - start for _, start, stop, _ in segments)
         joined = _like(first, (len(first), channels, *first.shape[2:]), dtype)
         place = 0
         for of, start, stop, offset in segments:
@@ -169,6 +176,9 @@ class _Join(torch.autograd.Function):
             _like(gradient, (len(gradient), channels, *gradient.shape[2:]), dtype)
             for channels, dtype in ctx.kinds
         ]
+        if sum(stop - start for _, start, stop, _ in ctx.segments) < sum(c for c, _ in ctx.kinds):
+            for part in parts:
+                part.zero_()
         place = 0
         for of, start, stop, offset in ctx.segments:
             # What moved forth by s comes from there: the adjoint moves back by s.

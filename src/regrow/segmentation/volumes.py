@@ -11,7 +11,8 @@ import contextlib
 import gzip
 import logging
 import os
-import tempfile
+import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ Array = npt.NDArray[Any]
 # a label map of a large scan is 2 GiB at most, and packs a thousandfold.
 _USUAL = 2 << 30
 _AFTER = 1 << 20  # bytes that may follow the voxels
+_ALONE = threading.Lock()  # how strict nibabel is holds for all threads
 
 
 def read_volume(path: Path) -> tuple[Array, Grid]:
@@ -52,6 +54,7 @@ def read_volume(path: Path) -> tuple[Array, Grid]:
         UnreadableError: it is damaged, cut short, or no volume of numbers.
 
     Example:
+        >>> import tempfile
         >>> from regrow.segmentation.grids import grid_of
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder) / "ones.nii.gz"
@@ -62,8 +65,7 @@ def read_volume(path: Path) -> tuple[Array, Grid]:
     """
     if not path.name.endswith(ENDINGS):
         raise refused(path, "is no NIfTI file (.nii or .nii.gz)", "convert it, as SimpleITK can")
-    with _strict():
-        content = _content(path)
+    content = _content(path)
     with decoding(path), _strict(), np.errstate(all="ignore"):
         image = kind_of(content).from_bytes(content)
         grid = Grid(bytes(image.header.binaryblock))
@@ -94,7 +96,11 @@ def write_volume(path: Path, array: Array, grid: Grid) -> None:
         raise ValueError(f"array: of shape {array.shape}, but the grid is {grid.shape}")
     array = array.astype(_stored_type(array), copy=False)
     kind = kind_of(grid.header)
-    image = kind(grid.own(array), grid.affine, kind.header_class(grid.header))
+    header = kind.header_class(grid.header)
+    own = grid.own(array)
+    # Of two dimensions, if the file is.
+    own = own.reshape(header.get_data_shape()[:3], order="F") if array.ndim == 3 else own
+    image = kind(own, grid.affine, header)
     image.header.set_data_dtype(array.dtype)
     image.header["cal_max"] = image.header["cal_min"] = 0  # were of the voxels of the other file
     content = image.to_bytes()
@@ -102,14 +108,14 @@ def write_volume(path: Path, array: Array, grid: Grid) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    part, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not tempfile's, which only its owner may read, whatever the umask.
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with open(part, "wb") as file:  # noqa: PTH123 a descriptor
+        with part.open("xb") as file:
             file.write(content)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        part.replace(path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _stored_type(array: Array) -> Any:
@@ -127,13 +133,14 @@ def _strict() -> Iterator[None]:
     """Let nibabel refuse what it would mend by a guess, and say so to nobody else."""
     with needed("nibabel", "segmentation"):
         from nibabel import imageglobals  # noqa: PLC0415 optional
-    logger, was = imageglobals.logger, imageglobals.logger.disabled
-    logger.disabled = True
-    try:
-        with imageglobals.ErrorLevel(logging.WARNING):
-            yield
-    finally:
-        logger.disabled = was
+    with _ALONE:
+        logger, was = imageglobals.logger, imageglobals.logger.disabled
+        logger.disabled = True
+        try:
+            with imageglobals.ErrorLevel(logging.WARNING):
+                yield
+        finally:
+            logger.disabled = was
 
 
 def _content(path: Path) -> bytes:
@@ -144,7 +151,8 @@ def _content(path: Path) -> bytes:
         file.seek(0)
         stream: Any = gzip.GzipFile(fileobj=file) if packed else file
         start = stream.read(HEADER)
-        declared = _declared(start)
+        with _strict():
+            declared = _declared(start)
         if declared > _USUAL or LIMIT in os.environ:
             check_size(path, declared, stored)
         content: bytes = start + stream.read(max(declared - len(start), 0))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-__all__ = ["Batch", "Batches", "Source", "SourceT", "Stateful", "arguments", "map_tensors"]
+__all__ = ["Batch", "Batches", "Memory", "Source", "SourceT", "arguments", "map_tensors"]
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,20 @@ class Batches(Protocol):
         """Yield the batches of an epoch, in an order that follows from its number."""
 
 
-@runtime_checkable
-class Stateful(Protocol):
-    """Batches that remember something: it goes into checkpoints, and comes back from them."""
+class Memory(Protocol):
+    """Remembers losses of samples, and may weigh them: what chooses samples by their losses."""
+
+    def update(self, ids: Tensor, losses: Tensor, /) -> None:
+        """Take in the losses of a batch's samples, shape (n,), without a graph."""
+
+    def weights(self, ids: Tensor, /) -> Tensor | None:
+        """Return what the losses of samples are multiplied with; None: nothing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is remembered: tensors, numbers, strings."""
+        """Return all that a run needs to go on: tensors, numbers, strings and containers.
+
+        It is called on all ranks.
+        """
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
         """Go on where :meth:`state_dict` was taken."""
@@ -66,11 +74,15 @@ class Source:
         example: makes inputs of so many samples, such as zeros, to count operations and to time
             and capture passes with.
         ready: turns inputs of a batch into what the model takes.
+        steps: batches of the whole run, where epochs differ in length; None: all are equally long.
+        memory: is told the losses of samples, may weigh them, and is saved with the model.
     """
 
     batches: Batches
     example: Callable[[int], Any]
     ready: Callable[[Any], Any] = lambda inputs: inputs
+    steps: int | None = None
+    memory: Memory | None = None
 
 
 SourceT = TypeVar("SourceT", bound=Source)

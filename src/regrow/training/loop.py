@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +70,18 @@ def take_steps(
             clip()
         scaler.step(optimizer)
         scaler.update()
-        schedule.step()
+        with _no_warning_of_order() if scaler.is_enabled() else nullcontext():
+            schedule.step()
         yield Step(batch, loss.detach(), counts)
+
+
+@contextmanager
+def _no_warning_of_order() -> Iterator[None]:
+    # A scaler skips a first step that overflows; torch then takes the schedule for one that is
+    # called before the optimizer.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before")
+        yield
 
 
 def check_finite(loss: float, epoch: int, where: Callable[[], str] = str) -> None:
@@ -92,7 +103,7 @@ def check_finite(loss: float, epoch: int, where: Callable[[], str] = str) -> Non
 
 
 def not_finite(model: nn.Module, run: Callable[[], Any]) -> str:
-    """Name the first weight that is NaN or infinite, else the first layer whose outputs are.
+    """Name the first weight that is NaN or infinite, else the first layer that gets or gives such.
 
     Args:
         model: whose layers are looked at.
@@ -112,15 +123,19 @@ def not_finite(model: nn.Module, run: Callable[[], Any]) -> str:
             return f"weights of {name}"
     found: list[str] = []
 
-    def look(name: str, outputs: Any) -> None:
-        for one in tree_leaves(outputs):
-            floats = isinstance(one, Tensor) and one.is_floating_point()
-            if floats and not found and not bool(one.isfinite().all()):
-                found.append(f"outputs of layer {name} in {str(one.dtype).removeprefix('torch.')}")
+    def look(name: str, **tensors: Any) -> None:
+        for what, values in tensors.items():
+            for one in tree_leaves(values):
+                floats = isinstance(one, Tensor) and one.is_floating_point()
+                if floats and not found and not bool(one.isfinite().all()):
+                    dtype = str(one.dtype).removeprefix("torch.")
+                    found.append(f"{what} of layer {name} in {dtype}")
 
     leaves = [(n, m) for n, m in model.named_modules() if not any(True for _ in m.children())]
     hooks = [
-        module.register_forward_hook(lambda _, __, outputs, name=name: look(name, outputs))
+        module.register_forward_hook(
+            lambda _, inputs, outputs, name=name: look(name, inputs=inputs, outputs=outputs)
+        )
         for name, module in leaves
     ]
     try:

@@ -83,8 +83,8 @@ class Setting:
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name}={value!r}: must be one of {', '.join(choices)}")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip={self.clip}: must be above 0; None does not clip")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise ValueError(f"clip={self.clip}: must be above 0 and finite; None does not clip")
         if self.clip is not None:  # clipping masks the gradients first
             try:
                 self.method.check_masking()

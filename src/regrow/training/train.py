@@ -7,8 +7,10 @@ import time
 from typing import Any
 
 import torch
+from torch import distributed
 
 from regrow.engine.patterns import Element
+from regrow.engine.ranks import rank_and_ranks
 from regrow.training.batch import SourceT
 from regrow.training.costs import costs, movement
 from regrow.training.problem import Problem
@@ -85,7 +87,7 @@ def train(problem: Problem[SourceT], trainer: Trainer[SourceT], run: RunLike) ->
         density = trainer.sparse.density if trainer.sparse.plan.layers else 1.0
         watched = problem.watch(trainer, first)
         run.log(epoch=trainer.epoch, **metrics, density=density, **watched)
-        if run.due() and trainer.epoch < epochs:
+        if _due(run) and trainer.epoch < epochs:
             run.save({"training": trainer.state_dict(), "first": first, "seconds": seconds})
     if run.options.get("keep_weights") and run.writes:
         kept = {"model": trainer.model.state_dict(), "sparse": trainer.sparse.state_dict()}
@@ -97,6 +99,14 @@ def train(problem: Problem[SourceT], trainer: Trainer[SourceT], run: RunLike) ->
         **movement(trainer, first),
         "train_seconds": seconds,
     }
+
+
+def _due(run: RunLike) -> bool:
+    """Whether the first rank is due: all take the state then, for parts of it may be gathered."""
+    due = [run.due()]
+    if rank_and_ranks()[1] > 1:
+        distributed.broadcast_object_list(due)
+    return due[0]
 
 
 def _words(trainer: Trainer[Any]) -> str:

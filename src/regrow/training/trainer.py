@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Generic
 
 import torch
@@ -14,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 import regrow
 from regrow.engine.ranks import rank_and_ranks
 from regrow.engine.selection import seeded_generator
-from regrow.training.batch import Batch, SourceT, Stateful, arguments, map_tensors
+from regrow.training.batch import Batch, SourceT, arguments, map_tensors
 from regrow.training.graphs import graphed
 from regrow.training.loop import Step, check_finite, not_finite, take_steps
 from regrow.training.setting import Setting, autocast, learning_rate_factor, make_optimizer
@@ -76,7 +77,7 @@ class Trainer(Generic[SourceT]):
                 f"execution={execution!r} trains on one rank, and these are {self.ranks}: leave "
                 "torchrun out, or give 'masked'"
             )
-        self.steps = setting.epochs * len(source.batches)
+        self.steps = source.steps or setting.epochs * len(source.batches)
         self.model = model.to(device)
         for dimensions in {x.ndim for x in tree_leaves(source.example(1)) if isinstance(x, Tensor)}:
             if (layout := self._layout(dimensions)) != torch.contiguous_format:
@@ -97,9 +98,7 @@ class Trainer(Generic[SourceT]):
             state=saved if execution == "auto" else None,
         )
         self.schedule: LRScheduler = LambdaLR(self.optimizer, self._factor)
-        self.scaler = torch.amp.GradScaler(
-            device.type, enabled=setting.precision == "float16" and device.type == "cuda"
-        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=setting.precision == "float16")
         self.forward: Callable[..., Any] = self.model
         if self.ranks > 1:
             self.forward = nn.parallel.DistributedDataParallel(self.model)
@@ -127,24 +126,29 @@ class Trainer(Generic[SourceT]):
         """
         sums: dict[str, Tensor] = {}
         n = 0
-        for number, step in enumerate(self.epoch_steps(before_step)):
+        for step in self.epoch_steps(before_step):
             counts = {f"train_{name}": count for name, count in step.counts.items()}
             for name, value in {"loss": step.loss * len(step.batch), **counts}.items():
                 sums[name] = sums.get(name, 0) + value
             n += len(step.batch)
-            tell((self.epoch + (number + 1) / len(self.source.batches)) / self.setting.epochs)
+            tell(self.schedule.last_epoch / self.steps)
         self.epoch += 1
         if self.ranks > 1:  # so that all ranks see alike what one of them does, NaN included
             for total in sums.values():
                 distributed.all_reduce(total)
             n *= self.ranks
         means = {name: float(total) / n for name, total in sums.items()}
-        check_finite(
-            means["loss"],
-            self.epoch,
-            lambda: not_finite(self.model, lambda: self.predict(step.batch.inputs)),
-        )
+        check_finite(means["loss"], self.epoch, self._not_finite)
         return means
+
+    def _not_finite(self) -> str:
+        """Name where numbers end in a batch of the epoch that was run; empty: nowhere any more."""
+        # Any batch may be the one: a scaler skips its step, and the weights stay as good as before.
+        for batch in self.source.batches.epoch(self.epoch - 1):
+            passed = partial(self.predict, self.source.ready(batch.inputs))
+            if found := not_finite(self.model, passed):
+                return found
+        return ""
 
     def epoch_steps(self, before_step: Callable[[], None] = lambda: None) -> Iterator[Step]:
         """Take the steps of one epoch, each when it is asked for; the epoch is not counted."""
@@ -174,7 +178,12 @@ class Trainer(Generic[SourceT]):
         outputs = self.forward(*arguments(batch.inputs))
         losses = self.loss(outputs, batch)
         with torch.no_grad():
-            return losses, self.counts(outputs, batch)
+            counts = self.counts(outputs, batch)
+        if (memory := self.source.memory) is not None:
+            weights = memory.weights(batch.ids)
+            memory.update(batch.ids, losses.detach())
+            losses = losses if weights is None else losses * weights
+        return losses, counts
 
     def _seed_rank(self) -> None:
         """Let each rank draw its own random numbers; a checkpoint holds those of the first."""
@@ -230,8 +239,8 @@ class Trainer(Generic[SourceT]):
         """Return all that a run needs to go on bit for bit: tensors, numbers, strings."""
         state = {name: getattr(self, name).state_dict() for name in _STATEFUL}
         state |= {"epoch": self.epoch, "random": torch.get_rng_state()}
-        if isinstance(self.source.batches, Stateful):
-            state["batches"] = self.source.batches.state_dict()
+        if self.source.memory is not None:
+            state["memory"] = self.source.memory.state_dict()
         if self.device.type == "cuda":
             state["random_cuda"] = torch.cuda.get_rng_state(self.device)
         return state
@@ -240,8 +249,8 @@ class Trainer(Generic[SourceT]):
         """Go on where :meth:`state_dict` was taken."""
         for name in _STATEFUL:
             getattr(self, name).load_state_dict(state[name])
-        if isinstance(self.source.batches, Stateful):
-            self.source.batches.load_state_dict(state["batches"])
+        if self.source.memory is not None:
+            self.source.memory.load_state_dict(state["memory"])
         self.epoch = state["epoch"]
         torch.set_rng_state(state["random"].cpu())
         if self.device.type == "cuda":

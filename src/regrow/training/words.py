@@ -67,7 +67,9 @@ def _measured(name: str, value: float) -> str:
     return f"{name.replace('_', ' ')} {_number(name, value)}"
 
 
-def _number(name: str, value: float) -> str:
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return "nothing to measure"
     return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"
 
 

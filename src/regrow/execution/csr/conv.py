@@ -16,6 +16,7 @@ from regrow.execution.csr.layer import CsrLayer, checked
 from regrow.execution.stored_module import DENSE_WAY
 
 if TYPE_CHECKING:  # it binds the C library when imported
+    from regrow.execution.csr.kernelwise import KernelWise
     from regrow.execution.csr.shifted import Shifted
 
 __all__ = ["CsrConv", "CsrConv1d", "CsrConv2d", "CsrConv3d"]
@@ -28,7 +29,8 @@ class CsrConv(CsrLayer):
     """A convolution over the nonzeros of its weight, float32, on the CPU.
 
     The output is an ordinary tensor [batch, out_channels, ...]; its memory has the batch innermost,
-    which elementwise operations keep and the next sparse layer reads as it is.
+    which elementwise operations keep and the next sparse layer reads as it is. A layer of whole
+    kernels, 3 × 3 or 1 × 3 × 3, puts out contiguous images and is fast for single samples, too.
 
     Args:
         in_channels: channels of the input.
@@ -121,7 +123,7 @@ class CsrConv(CsrLayer):
             ValueError: positions do not ascend, or do not fit the dense weight.
         """
         super().set_topology_(positions)
-        self._ways: dict[Any, Shifted | ThroughDense] = {}
+        self._ways: dict[Any, KernelWise | Shifted | ThroughDense] = {}
 
     def index_tensors(self) -> list[Tensor]:
         """Return the tensors that say where the nonzeros are, for all sizes of images met."""
@@ -153,7 +155,7 @@ class CsrConv(CsrLayer):
         y: Tensor = Convolution.apply(x, weight, bias, self, way)  # type: ignore[no-untyped-call]
         return y if batched else y.squeeze(0)
 
-    def way(self, x: Tensor) -> Shifted | ThroughDense:
+    def way(self, x: Tensor) -> KernelWise | Shifted | ThroughDense:
         """Return how images like x are computed; the offsets it holds are made once."""
         name = dispatch.in_use()
         # Offsets depend on the vector width of the instruction set as well.
@@ -169,12 +171,16 @@ class CsrConv(CsrLayer):
             if name == "torch":
                 made = ThroughDense(self.index, self._dense())
             else:
-                from regrow.execution.csr.shifted import Shifted  # noqa: PLC0415 binds the library
+                # They bind the library.
+                from regrow.execution.csr.kernelwise import KernelWise, by_kernel  # noqa: PLC0415
+                from regrow.execution.csr.shifted import Shifted  # noqa: PLC0415
 
                 channels = (self.in_channels, self.out_channels)
                 vectors = dispatch.tile()
                 plan = OffsetPlan(axes, len(x), channels, self.groups, *vectors)
                 made = Shifted(self.index, plan, self.dimensions)
+                if by_kernel(self.index, axes, self.groups):
+                    made = KernelWise(self.index, made)
             # A new dict: other threads may be looking into this one.
             self._ways = ways | {key: made}
         return made

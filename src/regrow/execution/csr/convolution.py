@@ -16,13 +16,14 @@ from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer
 
 if TYPE_CHECKING:  # it binds the C library when imported
+    from regrow.execution.csr.kernelwise import KernelWise
     from regrow.execution.csr.shifted import Shifted
 
 __all__ = ["Convolution", "ThroughDense"]
 
 
 class Convolution(torch.autograd.Function):
-    """A sparse convolution of images, batch innermost, and its gradients."""
+    """A sparse convolution of images and its gradients."""
 
     @staticmethod
     def forward(
@@ -31,11 +32,11 @@ class Convolution(torch.autograd.Function):
         values: Tensor,
         bias: Tensor | None,
         layer: CsrLayer,
-        way: Shifted | ThroughDense,
+        way: KernelWise | Shifted | ThroughDense,
     ) -> Tensor:
         """Compute the output the way that was chosen."""
         relu = layer.activation == "relu"
-        x, values = layout.batch_last(x), memory.plain(values)
+        x, values = way.ready(x), memory.plain(values)
         bias = None if bias is None else memory.plain(bias)
         y = way.forward(x, values, bias, relu)
         ctx.save_for_backward(x, values, *([y] if relu else []))
@@ -56,6 +57,7 @@ class Convolution(torch.autograd.Function):
             if not _is_dense(grad):
                 grad = layout.empty_images(*_sizes(grad)).copy_(grad)
             masked = torch.empty_like(grad) if output else None
+            output = [layout.batch_last(t) for t in output]
             flat = [_by_channel(t) for t in (grad, *output, masked) if t is not None]
             kernels().epilogue_backward(flat[0], *(flat[1:] if output else (None, None)), sums)
             grad = grad if masked is None else masked
@@ -93,6 +95,10 @@ class ThroughDense:
     def _weight(self, values: Tensor) -> Tensor:
         weight = values.new_zeros(math.prod(self.dense.shape))
         return weight.index_put_((self.index.positions,), values).view(self.dense.shape)
+
+    def ready(self, x: Tensor) -> Tensor:
+        """Return images with the batch innermost: themselves, or a copy."""
+        return layout.batch_last(x)
 
     def forward(self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
         """Compute the output, batch innermost."""

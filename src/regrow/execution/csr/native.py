@@ -121,6 +121,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         _INT,
         [_POINTER, _POINTER, _POINTER, _LONG, _POINTER, _POINTER, _INT],
     ),
+    "regrow_convolve_planes": (
+        _INT,
+        [_POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT, _INT],
+    ),
     "regrow_tasks": (_LONG, [_POINTER]),
     "regrow_moments": (None, [_LONG, _LONG, _POINTER, _POINTER, _POINTER, _INT]),
     "regrow_normalize": (None, [_LONG, _LONG, *[_POINTER] * 5, _INT]),

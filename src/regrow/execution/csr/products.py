@@ -18,6 +18,7 @@ __all__ = [
     "above",
     "convolve",
     "convolve_dot",
+    "convolve_planes",
     "dot",
     "epilogue_backward",
     "linear",
@@ -317,6 +318,22 @@ def convolve_dot(made: Pass, matrix: Compressed, x: Tensor, grad: Tensor) -> Ten
     )
     _require_memory(failed)
     return out[0] if parts == 1 else out.sum(0)
+
+
+def convolve_planes(
+    made: ctypes.Structure,
+    matrix: Compressed,
+    values: Tensor,
+    x: Tensor,
+    out: Tensor,
+    bias: Tensor | None,
+    relu: bool,
+) -> None:
+    """Compute a convolution by whole 3×3 kernels; the columns of x lie side by side, out plain."""
+    failed = _C.regrow_convolve_planes(
+        ctypes.byref(made), _by_reference(matrix), values, x, out, bias, relu, _threads()
+    )
+    _require_memory(failed)
 
 
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from regrow.execution.csr.compressed import Compressed
 from regrow.execution.csr.geometry import OffsetPlan, Pass
 from regrow.execution.csr.index import Index
 
-__all__ = ["Shifted"]
+__all__ = ["Shifted", "three_axes"]
 
 _CHANNELS = 32  # a tile of so many channels is read from the first-level cache
 _WORTH = 8  # nonzeros that a row should have there
@@ -114,19 +114,23 @@ class Shifted:
         table = torch.arange(channels, dtype=torch.int32, device="cpu")[:, None] * channel
         return (table + torch.tensor(taps, dtype=torch.int32, device="cpu")).flatten()
 
+    def ready(self, x: Tensor) -> Tensor:
+        """Return images with the batch innermost: themselves, or a copy."""
+        return layout.batch_last(x)
+
     def forward(self, x: Tensor, values: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
         """Compute the output, batch innermost."""
         size = self.plan.out[3 - self.dimensions :]
         y = layout.empty_images(len(x), self.plan.channels[1], size)
         made, matrix = self._forward
-        images, out = _three_axes(x), _three_axes(y)
+        images, out = three_axes(x), three_axes(y)
         products.convolve(_with_strides(made, images, out), matrix, values, images, out, bias, relu)
         return y
 
     def input_gradient(self, x: Tensor, grad: Tensor, values: Tensor) -> Tensor:
         """Compute the gradient of the input from that of the output."""
         wanted = layout.empty_images(x.shape[0], x.shape[1], tuple(x.shape[2:]))
-        grad, out, axes = _three_axes(grad), _three_axes(wanted), self.plan.axes
+        grad, out, axes = three_axes(grad), three_axes(wanted), self.plan.axes
         # Some pixels are read by no output: no pass writes their gradient, which is zero.
         if any(axis.phases < axis.stride for axis in axes):
             out.zero_()
@@ -144,11 +148,12 @@ class Shifted:
     def weight_gradient(self, x: Tensor, grad: Tensor) -> Tensor:
         """Compute the gradient of the nonzeros."""
         made, matrix = self._forward
-        x, grad = _three_axes(x), _three_axes(grad)
+        x, grad = three_axes(x), three_axes(grad)
         return products.convolve_dot(_with_strides(made, x, grad), matrix, x, grad)
 
 
-def _three_axes(x: Tensor) -> Tensor:
+def three_axes(x: Tensor) -> Tensor:
+    """View images of fewer axes with leading ones of size one."""
     while x.dim() < 5:
         x = x.unsqueeze(2)
     return x

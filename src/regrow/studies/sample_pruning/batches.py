@@ -26,7 +26,7 @@ RATIO = 20  # of the largest class to the smallest
 
 
 class ChosenBatches:
-    """Mini-batches of the samples that each epoch chooses.
+    """Mini-batches of the samples that each epoch chooses, and the memory of their losses.
 
     Args:
         inputs: shape (n, ...), on any device; batches are there, too.
@@ -84,13 +84,15 @@ class ChosenBatches:
         inputs = augmented(self.inputs[index], self.augment, self.order, epoch, step)
         return Batch(inputs, self.labels[index], index)
 
-    def weighed(self, losses: Tensor, ids: Tensor) -> Tensor:
-        """Tell the samples their losses, and return these, weighed as the criterion says."""
+    def update(self, ids: Tensor, losses: Tensor) -> None:
+        """Tell the samples their losses."""
         began = time.perf_counter()
         self.samples.update(ids, losses)
-        weights = self.samples.weights(ids)
         self.seconds += time.perf_counter() - began
-        return losses * weights
+
+    def weights(self, ids: Tensor) -> Tensor:
+        """Return what losses are multiplied with."""
+        return self.samples.weights(ids)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is known of the samples, for a checkpoint."""

@@ -107,7 +107,8 @@ class PruneSamples(Classify):
             rank=rank,
             ranks=ranks,
         )
-        return _Chosen(self, replace(source, batches=chosen), chosen, odd)
+        opened = replace(source, batches=chosen, memory=chosen)
+        return _Chosen(self, opened, chosen, odd)
 
     def _keep(self, labels: Tensor, index: Tensor) -> Tensor:
         return index[changed_index(labels.cpu(), self.condition, self.seed).to(index.device)]
@@ -125,7 +126,7 @@ class PruneSamples(Classify):
 
 @dataclass(frozen=True)
 class _Chosen(Problem[LabelledSource]):
-    """The trial as a problem whose losses are told to its samples.
+    """The trial as a problem with one loss a sample.
 
     Args:
         trial: what is asked.
@@ -147,8 +148,7 @@ class _Chosen(Problem[LabelledSource]):
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         smoothing = self.trial.label_smoothing
-        losses = cross_entropy(outputs, batch.targets, reduction="none", label_smoothing=smoothing)
-        return self.batches.weighed(losses, batch.ids)
+        return cross_entropy(outputs, batch.targets, reduction="none", label_smoothing=smoothing)
 
     def counts(self, outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         return self.trial.counts(outputs, batch)

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
-from regrow.lab.files import read_json
-from regrow.reading import UnreadableError
-from regrow.segmentation.cases import read_case
-from regrow.segmentation.data import Meaning, figures_of, plan_from, prepared_sample, write_labels
-from regrow.segmentation.folders import Case, Folder, case_of, open_folder
+from regrow.lab.files import make_folder, read_json
+from regrow.lab.progress import follow
+from regrow.machine import expanded
+from regrow.reading import UnreadableError, decoding
+from regrow.segmentation.augment import Augmentation
+from regrow.segmentation.cases import read_prediction
+from regrow.segmentation.data import figures_of, plan_from, write_labels
+from regrow.segmentation.folders import Case, Folder, case_of, cases_of, open_folder
 from regrow.segmentation.inference import predict_scores
-from regrow.segmentation.problem import Network
+from regrow.segmentation.kept_cases import prepared_sample
+from regrow.segmentation.meaning import Meaning
+from regrow.segmentation.networks import Network
 from regrow.segmentation.segmenter import Segmenter, triple
 from regrow.segmentation.survey import read
 from regrow.segmentation.volumes import ENDINGS
 from regrow.training.run import device_of
 from regrow.training.train import WEIGHTS
 
-__all__ = ["judge_folder", "load_network", "predict_cases"]
+__all__ = ["file_of", "judge_folder", "load_network", "predict_cases", "unmatched"]
 
 Figures = dict[str, dict[str, dict[str, float]]]
 """By case, class and name."""
+
+_UNFIT = UnreadableError, OSError, MemoryError
 
 
 def load_network(run: Path) -> tuple[Segmenter, dict[str, Any]]:
@@ -46,18 +55,31 @@ def load_network(run: Path) -> tuple[Segmenter, dict[str, Any]]:
                 f"{run}: no {name} in it. Give the folder of a finished run of regrow segment train"
             )
     result = read_json(run / "result.json")
-    told = result["network"]
-    strides = tuple(triple(stride, "strides") for stride in told["strides"])
-    lists = {"channels": tuple(told["channels"]), "spacing": tuple(told["spacing"])}
-    model = Network(**{**told, **lists, "strides": strides}).build()
-    saved = torch.load(run / WEIGHTS, map_location="cpu", weights_only=True)
-    model.load_state_dict(saved["model"])
+    if "network" not in result:
+        raise ValueError(
+            f"{run}: its result.json tells of no network that segments. Give the folder of a "
+            "finished run of regrow segment train"
+        )
+    with decoding(run / "result.json"):
+        told = result["network"]
+        strides = tuple(triple(stride, "strides") for stride in told["strides"])
+        lists = {"channels": tuple(told["channels"]), "spacing": tuple(told["spacing"])}
+        model = Network(**{**told, **lists, "strides": strides}).build()
+    with decoding(run / WEIGHTS):
+        saved = torch.load(run / WEIGHTS, map_location="cpu", weights_only=True)
+        model.load_state_dict(saved["model"])
     model.deep_supervision = False
     return model.eval(), result
 
 
 def predict_cases(
-    run: Path, images: Path, out: Path, *, mirror: bool = True, device: str = "auto"
+    run: Path,
+    images: Path,
+    out: Path,
+    *,
+    mirror: bool = True,
+    device: str = "auto",
+    console: Console | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Segment cases one by one and write their labels.
 
@@ -67,6 +89,7 @@ def predict_cases(
         out: folder for the labels, ``CASE.nii.gz``.
         mirror: average over the mirrorings that the run was tested with.
         device: "auto", "cpu" or "cuda".
+        console: where progress is shown; None: nowhere.
 
     Yields:
         A case's name, and why it could not be segmented, or nothing.
@@ -74,51 +97,102 @@ def predict_cases(
     model, result = load_network(run)
     where = device_of({"device": device})
     model.to(where)
-    how, meaning = plan_from(result)
-    patch = triple(tuple(result["patch"]), "patch")
-    axes = read_json(run / "config.json").get("mirror", (0, 1, 2)) if mirror else ()
+    with decoding(run / "result.json"):
+        how, meaning = plan_from(result)
+        patch = triple(tuple(result["patch"]), "patch")
+        counts = len(how.channels), len(meaning.outputs), len(meaning.names)
+        if counts != (model.in_channels, model.num_classes, len(meaning.values)):
+            raise ValueError("plan and labels are of another network")
+    trained = read_json(run / "config.json")
+    with decoding(run / "config.json"):
+        axes = Augmentation(mirror=tuple(trained.get("mirror", (0, 1, 2)))).mirror if mirror else ()
+        if not 0 <= (overlap := float(trained.get("overlap", 0.5))) < 1:
+            raise ValueError(f"overlap={overlap}: must be at least 0 and below 1")
     folder, cases = _cases(images, meaning, model.in_channels)
-    for case in cases:
+    _check_apart(cases, out)
+    make_folder(out, "out")
+    share = [0.0]  # of the case that is under way
+
+    def predict(case: Case) -> str:
         try:
             sample, prepared = prepared_sample(case, folder, how, meaning)
-        except (UnreadableError, OSError) as error:
-            yield case.name, str(error)
-            continue
-        scores = predict_scores(model, sample.image, patch, mirror=axes, device=where)
+        except _UNFIT as error:
+            return str(error)
+        scores = predict_scores(
+            model,
+            sample.image,
+            patch,
+            overlap=overlap,
+            mirror=axes,
+            device=where,
+            tell=lambda done: share.__setitem__(0, done),
+        )
         labels = meaning.labels(list(scores.cpu().numpy()), prepared, how)
         write_labels(out / f"{case.name}.nii.gz", labels, prepared)
-        yield case.name, ""
+        return ""
+
+    console = console or Console(quiet=True)
+    with follow("segmenting", len(cases), console, shares=lambda: share) as advance:
+        for case in cases:
+            error = predict(case)
+            share[0] = 0.0
+            advance(case.name)
+            yield case.name, error
 
 
 def _cases(images: Path, meaning: Meaning, channels: int) -> tuple[Folder, list[Case]]:
     """Return the cases to segment, without their labels."""
-    images = images.expanduser()
+    images = expanded(images)
     if (images / "dataset.json").is_file():
         folder = open_folder(images)
         if folder.preprocessed is not None:
             raise ValueError(f"images={images}: give the volumes as published, not preprocessed")
+        if len(folder.channels) != channels:
+            said = f"has channels {', '.join(folder.channels)}, and the network takes {channels}"
+            raise ValueError(f"images={images}: {said}")
         chosen = folder.tests or folder.cases
         return folder, [Case(case.name, case.images) for case in chosen]
     if not images.exists():
         raise FileNotFoundError(f"images={images}: there is no such file or folder")
-    files = sorted(images.iterdir()) if images.is_dir() else [images]
-    by_name: dict[str, list[Path]] = {}
-    for file in files:
-        if file.name.endswith(ENDINGS):
-            by_name.setdefault(case_of(file), []).append(file)
-    if not by_name:
+    if images.is_dir():
+        cases = cases_of(f for f in images.iterdir() if f.name.endswith(ENDINGS))
+    else:
+        cases = [Case(case_of(images), (images,))]
+    if not cases:
         raise FileNotFoundError(f"images={images}: no NIfTI file (.nii.gz, .nii) is there")
     labels = dict(zip(meaning.values, meaning.names, strict=True))
-    folder = Folder(images, (), (), labels, tuple(map(str, range(channels))))
-    return folder, [Case(name, tuple(paths)) for name, paths in by_name.items()]
+    return Folder(images, (), (), labels, tuple(map(str, range(channels)))), cases
 
 
-def judge_folder(predictions: Path, path: Path) -> tuple[Figures, dict[str, str]]:
+def _check_apart(cases: Sequence[Case], out: Path) -> None:
+    """Refuse a folder for labels in which they would take an image's place, or each other's."""
+    images = {os.path.realpath(path) for case in cases for path in case.images}
+    taken: set[str] = set()
+    for case in cases:
+        target = os.path.realpath(out / f"{case.name}.nii.gz")
+        if target in images:
+            raise ValueError(
+                f"out={out}: the labels of {case.name} would replace {target}, an image"
+            )
+        if target in taken:
+            raise ValueError(f"images: case {case.name} is there twice; keep one of its files")
+        taken.add(target)
+
+
+def file_of(case: str, folder: Path) -> Path | None:
+    """Return the file in a folder that is called as a case is; None: there is none."""
+    return next((f for ending in ENDINGS if (f := folder / (case + ending)).is_file()), None)
+
+
+def judge_folder(
+    predictions: Path, path: Path, console: Console | None = None
+) -> tuple[Figures, dict[str, str]]:
     """Judge predicted label files by the labels of a data set.
 
     Args:
         predictions: folder of files called as the cases are.
         path: of the data set.
+        console: where progress is shown; None: nowhere.
 
     Returns:
         Figures of each case; and of those that could not be judged, why.
@@ -130,22 +204,47 @@ def judge_folder(predictions: Path, path: Path) -> tuple[Figures, dict[str, str]
     meaning = Meaning.of(folder)
     found: Figures = {}
     problems: dict[str, str] = {}
-    for case in folder.cases:
-        file = next((f for e in ENDINGS if (f := predictions / (case.name + e)).is_file()), None)
-        if file is None:
-            continue
-        try:
-            predicted = read_case(
-                Case(case.name, case.images, file), len(folder.channels), folder.values
-            )
-            truth = read(case, folder)
-            assert predicted.labels is not None
-            found[case.name] = figures_of(predicted.labels, truth, meaning)
-        except (UnreadableError, OSError) as error:
-            problems[case.name] = str(error)
+    there = {case: file for case in folder.cases if (file := file_of(case.name, predictions))}
+    with follow("judging", len(there), console or Console(quiet=True)) as advance:
+        for case, file in there.items():
+            try:
+                truth = read(case, folder)
+                predicted = read_prediction(case, file, folder.values, truth)
+                assert truth.labels is not None
+                found[case.name] = figures_of(predicted, truth.labels, truth.grid, meaning)
+            except _UNFIT as error:
+                problems[case.name] = str(error)
+            advance(case.name)
     if not found and not problems:
         known = ", ".join(case.name for case in folder.cases[:3])
         raise FileNotFoundError(
             f"predictions={predictions}: no file of a labelled case of {path}, such as {known}"
         )
     return found, problems
+
+
+def unmatched(predictions: Path, path: Path) -> list[str]:
+    """Say which labelled cases have no prediction, and which files are predictions of no case.
+
+    Args:
+        predictions: folder of files called as the cases are.
+        path: of the data set.
+
+    Returns:
+        A sentence for each of the two, if there are any.
+    """
+    cases = {case.name for case in open_folder(path).cases}
+    files = {
+        name.removesuffix(".gz").removesuffix(".nii"): name
+        for file in predictions.iterdir()
+        if (name := file.name).endswith(ENDINGS) and file.is_file()
+    }
+    missing, strange = sorted(cases - files.keys()), sorted(files.keys() - cases)
+    said = []
+    if missing:
+        shown = ", ".join(missing[:5])
+        said.append(f"without prediction: {len(missing)} of {len(cases)} cases, such as {shown}")
+    if strange:
+        shown = ", ".join(files[name] for name in strange[:5])
+        said.append(f"of no labelled case: {len(strange)} files, such as {shown}")
+    return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from regrow.data.places import Places
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.segmentation.data import open_fold
+from regrow.segmentation.loss import dice_ce
 from regrow.segmentation.problem import PatchSource, SegmentVolumes, Volumes
 from regrow.segmentation.segmenter import Segmenter, Sides
 from regrow.training.run import RunLike
@@ -37,6 +39,8 @@ class Segment(Setting, SegmentVolumes, Trial):
         fold: which fifth of the cases is held out, 0 to 4.
         cases: learn from so many cases only; None: all that are not held out.
         tested: test on so many of the cases held out; None: on all.
+        epochs: each of so many steps as batches says.
+        batch: patches a step, over all ranks.
 
     Raises:
         ValueError: a choice is unknown or a number out of its range; the message says which.
@@ -61,12 +65,15 @@ class Segment(Setting, SegmentVolumes, Trial):
         self.check()
         if self.fold not in range(5):
             raise ValueError(f"fold={self.fold}: must be 0, 1, 2, 3 or 4")
+        for name in ("cases", "tested"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise ValueError(f"{name}={count}: must be at least 1; None takes all")
 
     def volumes(self, run: RunLike) -> Volumes:
         """Open the data set, from the run's ``data_dir`` or the usual places."""
         places = Places(self.data, run.options.get("data_dir"))
         found = places.find(_with_cases, "dataset.json", f"a folder of this name; {_FROM}")
-        volumes = open_fold(found, self.fold, self.cases)
+        volumes = open_fold(found, self.fold, self.cases, lambda words: run.tell(0.0, words))
         return replace(volumes, held_out=volumes.held_out[: self.tested])
 
     def run(self, run: Run) -> Mapping[str, Any]:
@@ -81,6 +88,7 @@ class Segment(Setting, SegmentVolumes, Trial):
         try:
             return train(self, trainer, run)
         except torch.OutOfMemoryError as error:
+            traceback.clear_frames(error.__traceback__)  # they hold what was computed
             raise MemoryError(_advice(trainer)) from error
 
 
@@ -117,22 +125,31 @@ def _multiples(trainer: Trainer[PatchSource]) -> Sides:
 
 
 def _has_room(trainer: Trainer[PatchSource], model: nn.Module, patch: Sides) -> bool:
-    """Whether a forward and a backward pass on zeros, and momentum, have room."""
+    """Whether a training step has room."""
     trainer.optimizer.zero_grad()
-    samples = trainer.setting.batch // trainer.ranks
-    zeros = torch.zeros(samples, trainer.source.volumes.channels, *patch)
+    torch.cuda.empty_cache()
     model.train()
     try:
-        held = [torch.empty_like(p) for p in model.parameters()]  # the optimizer's state
-        outputs = trainer.predict(zeros)
-        sum(output.float().square().mean() for output in outputs).backward()
-        del held, outputs
+        _pass(trainer, model, patch)
     except torch.OutOfMemoryError:
         return False
     finally:
         trainer.optimizer.zero_grad()
-        torch.cuda.empty_cache()
     return True
+
+
+def _pass(trainer: Trainer[PatchSource], model: nn.Module, patch: Sides) -> None:
+    """Hold what the optimizer remembers, and pass zeros forward and backward."""
+    states = 2 if trainer.setting.optimizer == "adamw" else 1
+    lacking = 0 if trainer.optimizer.state else states
+    held = [torch.empty_like(p) for p in model.parameters() for _ in range(lacking)]
+    samples, volumes = trainer.setting.batch // trainer.ranks, trainer.source.volumes
+    regions = () if volumes.regions is None else (len(volumes.regions),)
+    targets = torch.zeros(samples, *regions, *patch, dtype=torch.int64, device=trainer.device)
+    outputs = trainer.predict(torch.zeros(samples, volumes.channels, *patch))
+    # Each rank by itself: others may have had room, and wait for nobody.
+    dice_ce(outputs, targets, [1.0] * len(outputs), batch_dice=False).backward()
+    del held
 
 
 def _advice(trainer: Trainer[PatchSource]) -> str:

@@ -22,6 +22,14 @@
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (BITS){__VA_ARGS__})
 #endif
 
+/* Compilers would rather read memory again for every use: cheap but for numbers that lie across two
+ * cache lines. */
+#if defined(__x86_64__)
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#else
+#define IN_REGISTER(v)
+#endif
+
 #ifdef _OPENMP
 #include <omp.h>
 #define PARALLEL(clauses) _Pragma(#clauses)
@@ -41,3 +49,4 @@ enum { STRETCH = 1024 }; /* numbers summed in float32 before double takes over *
 #include "linear.c"
 #include "topology.c"
 #include "conv.c"
+#include "planes.c"

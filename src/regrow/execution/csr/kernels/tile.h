@@ -42,16 +42,30 @@ struct found {
   int64_t count;
 };
 
+/* A tile of a kernel-wise convolution: some rows and columns of one output's sums. */
+struct plane_tile {
+  const int32_t *index;        /* channel that a kernel reads */
+  const float *values;         /* nine a kernel */
+  const float *x;              /* of channel `first`, what the tile's first number reads */
+  int64_t channel, row, phase; /* floats of x from one to the next */
+  float *sums;
+  int32_t first;
+  int step; /* rows and columns of x from one output to the next, 1 or 2 */
+  int64_t ld_sums;
+};
+
 /* The kernels of one instruction set. */
 struct tiles {
   const char *name;
   int lanes;   /* floats in a vector */
   int largest; /* vectors in the widest tile, a power of two */
+  int tallest; /* rows of the tallest tile of planes */
   void (*turn)(const float *x, int64_t ldx, float *y, int64_t ldy);
   void (*multiply)(const struct tile *, int64_t row, int64_t end, int vectors);
   void (*multiply_narrow)(const struct tile *, int64_t row, int64_t end, int columns);
   void (*dot)(const struct tile *, int64_t row, int64_t end, int vectors);
   void (*dot_narrow)(const struct tile *, int64_t row, int64_t end, int columns);
+  void (*planes)(const struct plane_tile *, int32_t begin, int32_t end, int rows, int vectors);
   void (*pack_panel)(const struct outer *, int64_t panel);
   void (*above)(const struct outer *, int64_t row, int64_t end, struct found *);
   float (*epilogue)(const float *g, const float *y, float *out, int64_t n);

@@ -1,0 +1,104 @@
+"""The trial: a network learns to recognise speech, and is tested on other corpora."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from regrow.data.places import Places
+from regrow.lab.run import Run
+from regrow.lab.trial import Trial
+from regrow.speech.data import Speech, open_speech
+from regrow.speech.problem import RecogniseSpeech
+from regrow.training.run import RunLike, device_of
+from regrow.training.setting import Setting
+from regrow.training.train import start, train
+
+__all__ = ["Recognise", "corpus_path"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognise(Setting, RecogniseSpeech, Trial):
+    """Train a recogniser of speech on corpora, and test it on others.
+
+    Args:
+        data: names of the corpora to learn from: a folder or table under the folder of data, such
+            as "speechocean762/train".
+        tests: names of those to test on.
+        digest: of their utterances (:func:`regrow.speech.data.fingerprint`): corpora of the same
+            names and other utterances are another trial. Empty: they are not looked at.
+        longest: utterance that is learnt from, in seconds.
+
+    Raises:
+        ValueError: a choice is unknown or a number out of its range; the message says which.
+
+    Source: Conformer (Gulati et al. 2020); DDP-ASR (arXiv 2406.18373) and auto_avsr, on which it
+    stands.
+    """
+
+    data: tuple[str, ...]
+    tests: tuple[str, ...] = ()
+    digest: str = ""
+    longest: float = 35.0
+    batch: int = 32
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    schedule: Literal["steps", "cosine", "poly"] = "cosine"
+    clip: float | None = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check()
+        if not self.data:
+            raise ValueError("data=(): name a corpus to learn from")
+        if not self.longest > 0:
+            raise ValueError(f"longest={self.longest}: must be above 0 s")
+
+    def speech(self, run: RunLike) -> Speech:
+        """Open the corpora, from where the run's options say, or the usual places."""
+        known = run.options.get("corpora", {})
+
+        def place(name: str) -> Path:
+            found = known.get(name)
+            return Path(found) if found else corpus_path(name, run.options.get("data_dir"))
+
+        return open_speech(
+            [place(name) for name in self.data],
+            {name: place(name) for name in self.tests},
+            units=self.units,
+            unit_count=self.unit_count,
+            watched=self.watched,
+            longest=self.longest,
+            stride=self.stride,
+            seed=self.seed,
+            device=device_of(run.options),
+            workers=run.options.get("workers", 2),
+        )
+
+    def run(self, run: Run) -> Mapping[str, Any]:
+        """Train, resuming from the run's checkpoint if there is one, and test.
+
+        Options of the run: ``corpora`` (paths by name), ``data_dir``, ``device``, ``execution``,
+        ``keep_weights``, ``workers`` (threads that read audio). Passes are not captured as graphs,
+        for batches differ in shape.
+        """
+        run.options.setdefault("graphs", False)
+        return train(self, start(self, self, run), run)
+
+
+def corpus_path(name: str, data_dir: str | Path | None) -> Path:
+    """Find a corpus by its name.
+
+    Raises:
+        FileNotFoundError: there is none of this name.
+    """
+    plain, colon, split = name.partition(":")
+
+    def look(folder: Path) -> Path | None:
+        return folder if folder.exists() else None
+
+    found = Places(plain, data_dir).find(look, "a corpus of this name", "name its folder's path")
+    return Path(f"{found}{colon}{split}")

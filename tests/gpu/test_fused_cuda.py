@@ -1,0 +1,123 @@
+"""The kernels between convolutions of volumes equal torch's operations, eager and compiled."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional
+
+import regrow
+from regrow.segmentation import E2ENet, PlainConvUNet, fused, kernels
+from regrow.segmentation.shift import join_shifted, shift_segments
+
+pytestmark = pytest.mark.skipif(
+    not (torch.cuda.is_available() and kernels.available), reason="needs a GPU and Triton"
+)
+LAST = torch.channels_last_3d
+
+
+def random(*shape, dtype=torch.float32, scale=1.0, mean=0.0):
+    x = (torch.randn(*shape, device="cuda") * scale + mean).to(dtype)
+    return x.to(memory_format=LAST).requires_grad_()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(2, 48, 9, 11, 13), (1, 5, 4, 4, 4), (3, 320, 4, 5, 4)])
+@pytest.mark.parametrize("slope", [0.01, 1.0])
+def test_the_norm_and_its_gradients_are_torchs(dtype, shape, slope):
+    torch.manual_seed(0)
+    z = random(*shape, dtype=dtype, scale=3.0, mean=20.0)
+    weight, bias = (torch.randn(shape[1], device="cuda", requires_grad=True) for _ in range(2))
+    assert fused.fusable(z)
+    found = fused.norm_relu(z, weight, bias, 1e-5, slope)
+    exact = functional.instance_norm(z.double(), weight=weight.double(), bias=bias.double())
+    exact = functional.leaky_relu(exact, slope)
+    dy = torch.randn_like(exact).to(dtype)
+    grads = torch.autograd.grad(found, [z, weight, bias], dy)
+    expected = torch.autograd.grad(exact, [z, weight, bias], dy.double())
+    assert found.is_contiguous(memory_format=LAST) and found.dtype == dtype
+    tolerance = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}[dtype]
+    for one, other in zip((found, *grads), (exact, *expected), strict=True):
+        assert (one - other).abs().max() <= tolerance * other.abs().max()
+
+
+def test_a_large_volume_takes_many_programs():
+    z = random(1, 32, 64, 64, 64, mean=1000.0)
+    ones = torch.ones(32, device="cuda")
+    found = fused.norm_relu(z, ones, 0 * ones, 1e-5, 0.01)
+    exact = functional.leaky_relu(functional.instance_norm(z.double()), 0.01)
+    assert (found - exact).abs().max() < 1e-3
+    again = fused.norm_relu(z, ones, 0 * ones, 1e-5, 0.01)
+    assert torch.equal(found, again)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_joined_shifts_are_the_cpus(axis, dtype):
+    sources = [random(2, c, 5, 4, 3, dtype=dtype) for c in (6, 70, 7)]
+    segments = shift_segments((6, 70, 7), 3)
+    found = join_shifted(sources, segments, axis)
+    there = [s.detach().cpu().contiguous().requires_grad_() for s in sources]
+    expected = join_shifted(there, segments, axis)
+    assert torch.equal(found.cpu(), expected)
+    gradient = torch.randn_like(expected)
+    grads = torch.autograd.grad(found, sources, gradient.cuda())
+    for one, other in zip(grads, torch.autograd.grad(expected, there, gradient), strict=True):
+        assert torch.equal(one.cpu(), other)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: E2ENet(1, 3, (12, 24, 32)),
+        lambda: E2ENet(1, 3, (12, 24, 32, 40), nodes=(1, 2, 1)),
+        lambda: PlainConvUNet(1, 3, (8, 16, 24)),
+    ],
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_network_gives_what_it_gives_without_kernels(build, compiled, monkeypatch):
+    torch.manual_seed(0)
+    fast = build().cuda().to(memory_format=LAST)
+    plain = copy.deepcopy(fast).double()  # float64 takes torch's operations
+    x = torch.randn(2, 1, 16, 24, 16, device="cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.cudnn, "allow_tf32", False)
+        outputs = (torch.compile(fast) if compiled else fast)(x)
+        expected = plain(x.double())
+        for one, other in zip(outputs, expected, strict=True):
+            assert (one - other).abs().max() < 1e-3 * other.abs().max()
+        sum(o.square().mean() for o in outputs).backward()
+        sum(o.square().mean() for o in expected).backward()
+    for one, other in zip(fast.parameters(), plain.parameters(), strict=True):
+        assert (one.grad - other.grad).norm() <= 2e-3 * other.grad.norm() + 1e-6
+    torch.compiler.reset()
+
+
+def test_a_step_under_masks_can_be_captured_in_bfloat16():
+    from regrow.segmentation import feature_fusion
+
+    torch.manual_seed(0)
+    model = E2ENet(1, 3, (12, 24, 32)).cuda().to(memory_format=LAST)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    sparse = regrow.sparsify(model, optimizer, total_steps=10, **feature_fusion(0.3))
+    x = torch.randn(2, 1, 16, 16, 16, device="cuda")
+
+    def forward():
+        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+            return model(x)[0].float().square().mean()
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            forward().backward()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    optimizer.zero_grad(set_to_none=True)
+    with torch.cuda.graph(graph):
+        loss = forward()
+        loss.backward()
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.isfinite(loss)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    sparse.remove()

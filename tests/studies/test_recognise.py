@@ -1,0 +1,253 @@
+"""A recogniser in a run: it learns, goes on bit for bit, transcribes, and is shown."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import regrow
+from regrow.cli.speech import speech_evaluate, speech_train, speech_transcribe
+from regrow.lab.files import read_json, read_lines
+from regrow.lab.run import METRICS, Run
+from regrow.speech.heard import TESTED, TRAINED
+from regrow.studies.speech.page import write_page
+from regrow.studies.speech.recognise import Recognise
+from regrow.studies.speech.transcribe import Decoding, hear_corpus, load_recogniser
+from tests.speech.beeps import corpus
+
+SETTING = {
+    "data": ("learnt",),
+    "tests": ("heard",),
+    "size": "tiny",
+    "units": "words",
+    "method": regrow.Dense(),
+    "epochs": 3,
+    "batch": 8,
+    "watched": 4,
+    "dropout": 0.0,
+    "augment": False,
+    "learning_rate": 3e-3,
+    "seed": 0,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    bad = [{"id": "gone", "audio_filepath": "gone.wav", "text": "one"}]
+    corpus(folder / "learnt", 48, 0, bad)
+    corpus(folder / "heard", 8, 1)
+    return folder
+
+
+def run_of(folder, data, **kind):
+    folder.mkdir(exist_ok=True)
+    options = {"data_dir": str(data), "device": "cpu", "keep_weights": True}
+    return Run(folder, options, save_every=0, **kind)
+
+
+def finish(trial, folder, data):
+    result = trial.run(run_of(folder, data))
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "config.json").write_text(json.dumps(trial.content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learnt(data, tmp_path_factory):
+    """Train until the language of beeps is learnt."""
+    trial = Recognise(**SETTING | {"epochs": 25, "warmup": 2.0})
+    return finish(trial, tmp_path_factory.mktemp("run"), data)
+
+
+@pytest.mark.slow
+def test_a_small_recogniser_learns(learnt):
+    lines = read_lines(learnt / METRICS)
+    assert lines[-1]["loss"] < 0.1 * lines[0]["loss"]
+    result = read_json(learnt / "result.json")
+    assert result["wer"] < 0.1  # of sentences that were not learnt from
+    assert result["low"] <= result["wer"] <= result["high"]
+    assert set(result["by_group"]) == {"heard: even", "heard: odd"}
+    assert "gone.wav" in result["left_out"][0]
+
+
+@pytest.mark.slow
+def test_losses_are_known_by_utterance(learnt):
+    rows = read_lines(learnt / TRAINED)
+    assert len(rows) == 44 and {row["seen"] for row in rows} == {25}  # 4 are set apart
+    assert all(0 <= row["loss"] < 1 for row in rows)
+
+
+@pytest.mark.slow
+def test_words_are_transcribed_from_files(learnt, data, capsys):
+    said = [row["said"] for row in read_lines(learnt / TESTED)][:4]
+    heard = []
+    for i in range(4):
+        speech_transcribe(learnt, (data / f"heard/{i}.wav",), device="cpu")
+        heard.append(capsys.readouterr().out.strip())
+    assert sum(a == b for a, b in zip(said, heard, strict=True)) >= 3
+    speech_transcribe(learnt, (data / "heard/0.wav",), beam=8, language=0.1, device="cpu")
+    assert capsys.readouterr().out.strip() == heard[0]
+    with pytest.raises(ValueError, match="1 files could not be read"):
+        speech_transcribe(learnt, (data / "heard/0.wav", data / "gone.wav"), device="cpu")
+    out = capsys.readouterr().out
+    assert heard[0] in out and "gone.wav: no such file" in out.replace(f"{data}/", "")
+
+
+@pytest.mark.slow
+def test_evaluating_finds_the_runs_own_figures(learnt, data, tmp_path, capsys):
+    rows = hear_corpus(load_recogniser(learnt, device="cpu"), data / "heard")
+    assert [(r["id"], r["heard"]) for r in rows] == [
+        (r["id"], r["heard"]) for r in read_lines(learnt / TESTED)
+    ]
+    speech_evaluate(learnt, data / "heard", out=tmp_path / "page.html", device="cpu")
+    said = capsys.readouterr().out
+    assert f"{100 * read_json(learnt / 'result.json')['wer']:.2f} %" in said
+    assert (tmp_path / "page.html").read_text().count("<html") == 1
+
+
+@pytest.mark.slow
+def test_the_page_shows_losses_errors_and_players(learnt):
+    pytest.importorskip("matplotlib")
+    text = write_page(learnt).read_text()
+    for part in (
+        "Learning",
+        "Loss by length and speaker",
+        "Errors by corpus and group",
+        "heard: odd",
+        "Utterances of the highest loss",
+        "Left out",
+        "gone.wav",
+    ):
+        assert part in text
+    players = re.findall(
+        r"<audio controls preload='none' src='data:audio/ogg;base64,([^']+)'", text
+    )
+    assert len(players) >= 12 and all(len(sound) > 500 for sound in players)
+    assert "<script" not in text and not re.findall(r"""(?:src|href)=["']https?:""", text)
+
+
+def test_a_run_that_was_cut_off_goes_on_bit_for_bit(data, tmp_path):
+    """With dropout, augmentation and time pruning: all that is drawn comes back."""
+
+    class Cut(Exception):
+        pass
+
+    def stop(values):
+        if values["epoch"] == 2:
+            raise Cut
+
+    change = {"dropout": 0.1, "augment": True, "time_keep": 0.7, "time_chunk": 3}
+    trial = Recognise(**SETTING | change)
+    with pytest.raises(Cut):
+        trial.run(run_of(tmp_path / "cut", data, show=stop))
+    torch.rand(7)
+    again = trial.run(run_of(tmp_path / "cut", data))
+    whole = trial.run(run_of(tmp_path / "whole", data))
+    for name in ("loss", "wer", "cer", "validation_wer"):
+        assert again[name] == whole[name]
+    weights = [torch.load(tmp_path / f / "weights.pt") for f in ("cut", "whole")]
+    for name, weight in weights[0]["model"].items():
+        assert weight.equal(weights[1]["model"][name])
+    rows = [read_lines(tmp_path / f / TRAINED) for f in ("cut", "whole")]
+    assert rows[0] == rows[1] and {row["seen"] for row in rows[0]} == {3}
+    line = read_lines(tmp_path / "whole" / METRICS)[0]
+    assert line["hours_kept"] == pytest.approx(0.7 * line["hours_in_all"], rel=0.1)
+
+
+def test_a_decoder_is_trained_along(data, tmp_path, monkeypatch):
+    from regrow.speech import SIZES, Shape
+
+    monkeypatch.setitem(SIZES, "tiny", Shape(32, 1, 2, 3, 4, decoder=1))
+    trial = Recognise(**SETTING | {"epochs": 4, "attention": 0.5})
+    run = run_of(tmp_path, data)
+    result = trial.run(run)
+    losses = [line["loss"] for line in read_lines(tmp_path / METRICS)]
+    assert losses[-1] < losses[0] and result["loss"] != result["train_ctc"] > 0
+
+
+def test_a_sparse_recogniser_keeps_its_density(data, tmp_path):
+    method = regrow.RigL(density=0.3, update_every=4)
+    result = Recognise(**SETTING | {"method": method}).run(run_of(tmp_path, data))
+    assert result["density"] == pytest.approx(0.3, abs=0.02) and result["updates"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("size", "2g"),
+        ("units", "letters"),
+        ("unit_count", 1),
+        ("dropout", 1.0),
+        ("attention", 2.0),
+        ("time_keep", 0.0),
+        ("chunk", {"time_chunk": 0}),
+        ("by", {"time_by": "soft"}),
+        ("watched", -1),
+        ("data", ()),
+        ("longest", 0.0),
+    ],
+)
+def test_what_is_out_of_range_is_refused_by_name(field, value):
+    change = value if isinstance(value, dict) else {field: value}
+    with pytest.raises(ValueError, match=field):
+        Recognise(**SETTING | change)
+
+
+@pytest.mark.parametrize("wrong", [{"width": -1}, {"weight": 0.3}])
+def test_decoding_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Decoding(**wrong)
+
+
+def test_no_run_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no result\.json in it"):
+        load_recogniser(tmp_path)
+
+
+def test_the_command_trains_and_finds_what_was_finished(data, tmp_path, capsys):
+    how = {"size": "tiny", "units": "words", "epochs": 1, "batch": 16, "watched": 4, "warmup": 0.0}
+    for said in ("hours kept", "was finished before"):
+        speech_train((data / "learnt",), test=(data / "heard",), out=tmp_path, device="cpu", **how)
+        out = capsys.readouterr().out
+        assert said in out and "test wer" in out and "page.html" in out
+    assert "real time factor" in out or "was finished" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choose", [[], ["--choose", "Hard", "--keep", "0.5"]])
+def test_two_ranks_learn_what_one_learns_and_share_the_test(choose, data, tmp_path):
+    train = ["-m", "regrow", "speech", "train", str(data / "learnt"), "--test", str(data / "heard")]
+    train += ["--device", "cpu", "--size", "tiny", "--units", "words", "--epochs", "2", "--dropout"]
+    train += ["0", "--no-augment", "--batch", "8", "--watched", "4", "--threads", "1"]
+    train += [*choose, "--out"]
+    ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    found = []
+    for name, launch in (("one", []), ("two", ranks)):
+        command = [sys.executable, *launch, *train, str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+        assert done.returncode == 0, done.stderr
+        (record,) = (tmp_path / name / "trials").iterdir()
+        rows = read_lines(record / TRAINED)
+        found.append((read_json(record / "result.json"), rows, read_lines(record / TESTED)))
+    (one, one_rows, one_tested), (two, two_rows, two_tested) = found
+    # Both ranks have equally many utterances of a batch, so the mean of means is its mean.
+    assert two["loss"] == pytest.approx(one["loss"], rel=0.02)
+    assert [row["id"] for row in one_tested] == [row["id"] for row in two_tested]
+    seen = [{row["id"]: row["seen"] for row in rows} for rows in (one_rows, two_rows)]
+    # Both ranks had the same choice: every utterance of it once.
+    for times in seen:
+        assert set(times.values()) == ({1, 2} if choose else {2})
+        assert sum(times.values()) == (44 + 22 if choose else 88)
+    # Sums in another order decide between losses that are nearly alike.
+    assert sum(seen[0][name] != seen[1][name] for name in seen[0]) <= 8
