@@ -1,11 +1,10 @@
-"""Inference of one volume on one CPU thread: convolutions of whole kernels beside dense ones.
+"""Inference of one volume on one CPU thread: sparse by whole kernels, beside dense.
 
     python benchmarks/kernelwise.py --json results/execution/kernelwise.json
 
 Fusion convolutions of E2ENet's levels 0 to 3, and whole networks, for a volume of 16 x 64 x 64.
-All run in turns; seconds are those of the thread's CPU, since others may use the machine, and the
-best of several counts. Dense layers and networks run in both layouts of memory.
-"""
+Everything compared runs in turns; seconds are those of the thread's CPU, since others may use the
+machine, and the best of several counts. Dense layers and networks run in both layouts of memory."""
 
 from __future__ import annotations
 
@@ -49,32 +48,36 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
 
 def best(calls: Calls, least: int) -> dict[str, float]:
     timings = interleaved(calls, seconds=0, warmup=1, least=least, clock=time.thread_time)
-    return {name: 1e3 * min(timing.seconds) for name, timing in timings.items()}
+    return {name: round(1e3 * min(timing.seconds), 2) for name, timing in timings.items()}
 
 
-def other_csr(conv: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Compute as csr convolutions do that are not of whole kernels."""
-    return conv.way(x).shifted.forward(layout.batch_last(x), conv.weight, conv.bias, False)
+def other_csr(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Compute a layer as csr layers of single weights do: sixteen samples side by side."""
+    way = layer.way(x).shifted
+    return way.forward(layout.batch_last(x), layer.weight, layer.bias, False)
+
+
+def layer_calls(inputs: int, outputs: int, sides: tuple[int, ...], densities: list[float]) -> Calls:
+    x = torch.randn(1, inputs, *sides)
+    dense = FlatConv3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1))
+    turned = copy.deepcopy(dense).to(memory_format=torch.channels_last_3d)
+    calls: Calls = {"dense": partial(dense, x)}
+    calls["dense channels last"] = partial(turned, channels_last(x))
+    for density in densities:
+        sparse = copy.deepcopy(dense)
+        kept = torch.rand(outputs, inputs) < density
+        sparse.weight.data *= Kernel().expand(kept, sparse.weight.shape)
+        stored = inference_module(nn.Sequential(sparse), below=1.1)
+        torch.testing.assert_close(stored(x), sparse(x), rtol=1e-4, atol=1e-5)
+        calls[f"kernels {density}"] = partial(stored, x)
+        calls[f"other csr {density}"] = partial(other_csr, stored[0], x)
+    return calls
 
 
 def layers(densities: list[float], least: int) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    for level, (inputs, outputs, sides) in enumerate(LEVELS):
-        x = torch.randn(1, inputs, *sides)
-        last = channels_last(x)
-        dense = FlatConv3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1))
-        turned = copy.deepcopy(dense).to(memory_format=torch.channels_last_3d)
-        calls: Calls = {"dense": partial(dense, x), "dense channels last": partial(turned, last)}
-        for density in densities:
-            sparse = copy.deepcopy(dense)
-            kept = torch.rand(outputs, inputs) < density
-            sparse.weight.data *= Kernel().expand(kept, sparse.weight.shape)
-            stored = inference_module(nn.Sequential(sparse), below=1.1)
-            torch.testing.assert_close(stored(x), sparse(x), rtol=1e-4, atol=1e-5)
-            calls[f"kernels {density}"] = partial(stored, x)
-            calls[f"other csr {density}"] = partial(other_csr, stored[0], x)
-        macs = 9 * inputs * outputs * sides[0] * sides[1] * sides[2]
-        rows.append({"level": level, "macs": macs, "ms": best(calls, least)})
+    for level, sizes in enumerate(LEVELS):
+        rows.append({"level": level, "ms": best(layer_calls(*sizes, densities), least)})
         print(rows[-1], flush=True)
     return rows
 
@@ -92,8 +95,8 @@ def networks(density: float, least: int) -> dict[str, float]:
     }
     for name, model in models.items():
         turned = copy.deepcopy(model).to(memory_format=torch.channels_last_3d)
-        calls[name] = lambda model=model: model(x)
-        calls[f"{name}, channels last"] = lambda model=turned: model(channels_last(x))
+        calls[name] = partial(model, x)
+        calls[f"{name}, channels last"] = partial(turned, channels_last(x))
     torch.testing.assert_close(models["E2ENet, kernels"](x), lattice(x), rtol=1e-3, atol=1e-3)
     return best(calls, least)
 

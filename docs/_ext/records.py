@@ -71,6 +71,33 @@ def transformer() -> tuple[Rows, str]:
     return rows, f"{what}. {_gpu(record)}."
 
 
+def kernel_layers() -> tuple[Rows, str]:
+    """Tell how fast fusion convolutions of whole kernels are on a CPU."""
+    record = load("execution/kernelwise.json")
+    densities = [name.split()[1] for name in record["layers"][0]["ms"] if name[:7] == "kernels"]
+    rows: Rows = [("level", "dense ms", *(f"{d}: ms (× faster)" for d in densities))]
+    for row in record["layers"]:
+        ms = row["ms"]
+        dense = min(ms["dense"], ms["dense channels last"])
+        times = [ms[f"kernels {density}"] for density in densities]
+        cells = (f"{time:.1f} ({dense / time:.1f})" for time in times)
+        rows.append((str(row["level"]), f"{dense:.1f}", *cells))
+    what = "Fusion convolutions of E2ENet by density, a volume of 16×64×64, float32, CPU time"
+    return rows, f"{what}. {_cpu(record)}."
+
+
+def kernel_networks() -> tuple[Rows, str]:
+    """Tell how fast whole networks with such convolutions are on a CPU."""
+    record = load("execution/kernelwise.json")
+    rows: Rows = [("network", "ms", "channels last, ms")]
+    for name, ms in record["networks"].items():
+        if not name.endswith("channels last"):
+            last = record["networks"][f"{name}, channels last"]
+            rows.append((name, f"{ms:.0f}", f"{last:.0f}"))
+    what = "Inference of one volume of 16×64×64, density 0.2, float32, CPU time"
+    return rows, f"{what}. {_cpu(record)}."
+
+
 def masked() -> tuple[Rows, str]:
     """Tell what masks cost on a GPU."""
     record = load("execution/masked-step.json")
@@ -106,6 +133,11 @@ def accuracy(data: str) -> tuple[Rows, str]:
     return rows, note + record["environment"]["source"] + "."
 
 
+def _cpu(record: dict[str, Any]) -> str:
+    where = record["environment"]
+    return f"One thread, {where['cpu']}, torch {where['torch']}"
+
+
 def _gpu(record: dict[str, Any]) -> str:
     where = record["environment"]
     return f"{where['gpu']}, torch {where['torch']}, Triton {where['triton']}"
@@ -115,6 +147,8 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     **{f"cpu-{part}": (lambda part=part: cpu(part)) for part in bench.PARTS},
     "block-layers": block_layers,
     "transformer-block": transformer,
+    "kernel-layers": kernel_layers,
+    "kernel-networks": kernel_networks,
     "masked-step": masked,
     "block-accuracy-fashion-mnist": lambda: accuracy("fashion-mnist"),
     "block-accuracy-cifar10": lambda: accuracy("cifar10"),

@@ -19,7 +19,7 @@ def test_no_access_out_of_bounds_and_no_undefined_behaviour(tmp_path, kind, open
     if compiler is None:
         pytest.skip("needs gcc")
     program = tmp_path / "kernels"
-    flags = [*FLAGS, *kind, *(["-fopenmp"] if openmp else ["-Wno-unknown-pragmas"])]
+    flags = [*FLAGS, *kind, "-DUNROLL=", *(["-fopenmp"] if openmp else ["-Wno-unknown-pragmas"])]
     command = [compiler, *flags, f"-I{build.SOURCES}", str(MAIN), "-o", str(program), "-lm"]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if "cannot find" in built.stderr:

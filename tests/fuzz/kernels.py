@@ -161,18 +161,17 @@ def _convolution(rng):
     kernel, stride, dilation = (
         tuple(rng.randint(1, most) for _ in range(axes)) for most in (3, 3, 2)
     )
-    padding = rng.choice([0, "valid", tuple(rng.randint(0, 2) for _ in range(axes))])
-    if set(stride) == {1} and rng.random() < 0.3:
-        padding = "same"
     if rng.random() < 0.3:  # of whole kernels, mostly such as are computed kernel by kernel
         kernel, dilation = ((1,) * (axes - 2) + (3, 3))[-axes:], rng.choice([dilation, (1,) * axes])
         stride = stride[: axes - 2] + rng.choice([(1, 1), (2, 2), (1, 2)])[-axes:]
-        stride = stride[-axes:]
         whole = _positions(rng, outputs * (inputs // groups)).long()
         taps = torch.arange(math.prod(kernel))
         at = (whole[:, None] * len(taps) + taps).flatten().to(whole.dtype)
     else:
         at = _positions(rng, outputs * (inputs // groups) * math.prod(kernel))
+    padding = rng.choice([0, "valid", tuple(rng.randint(0, 2) for _ in range(axes))])
+    if set(stride) == {1} and rng.random() < 0.3:
+        padding = "same"
     layer = CONVOLUTIONS[axes](
         inputs,
         outputs,

@@ -166,9 +166,8 @@ def inference_module(model: nn.Module, *, below: float = 0.4) -> nn.Module:
     """Return a copy for inference on the CPU that computes nonzeros only.
 
     A convolution whose zeros are whole kernels keeps whole kernels, stray zeros in them included.
-    Those of 3 × 3 or 1 × 3 × 3 weights, stride 1 or 2, no dilation, no groups, have kernels of
-    their own for any number of samples; other sparse convolutions are meant for sixteen and more,
-    and slower than dense ones for one.
+    With 3 × 3 or 1 × 3 × 3 weights, stride 1 or 2, no dilation and no groups it is fast for any
+    number of samples; other sparse convolutions are for sixteen and more, and slower for one.
 
     Args:
         model: trained, on the CPU, stored or under masks; stays as it is.

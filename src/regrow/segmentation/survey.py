@@ -25,6 +25,7 @@ __all__ = ["Survey", "over_cases", "plan", "read", "survey"]
 Result = TypeVar("Result")
 
 _DRAWN = 10_000_000  # intensities of the foreground of all cases together
+_RULE = 1  # raised when the same files are read, or refused, differently
 _AT_ONCE = 4  # cases; a large one takes gigabytes while it is prepared
 
 
@@ -93,7 +94,7 @@ def _facts(case: Case, folder: Folder, drawn: int) -> Facts:
         told = {**vars(found), "values": sorted(found.values)}
         return {name: np.asarray(value) for name, value in told.items()}
 
-    rules = len(folder.channels), sorted(folder.values), folder.ignore, folder.preprocessed
+    rules = _RULE, len(folder.channels), sorted(folder.values), folder.ignore, folder.preprocessed
     sources = [*map(stamp, case.files), drawn, *rules]
     arrays = kept(case.name, sources, make, folder="volumes-facts", alone=True)
     z, y, x = arrays["spacing"].tolist()

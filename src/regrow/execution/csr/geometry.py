@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["Axis", "OffsetPlan", "Pass"]
+__all__ = ["Axis", "OffsetPlan", "Pass", "Planes"]
 
 _AXES = ctypes.c_int64 * 3
 _SCRATCH = 1 << 20  # bytes that stay in the second-level cache
@@ -36,6 +36,23 @@ class Pass(ctypes.Structure):
         ("stride", _AXES),
         ("row_stride", ctypes.c_int64),
         ("band", _AXES),
+    )
+
+
+class Planes(ctypes.Structure):
+    """`struct planes` of the C sources."""
+
+    _fields_ = (
+        ("samples", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("source_size", _AXES),
+        ("source_stride", ctypes.c_int64 * 4),
+        ("step_depth", ctypes.c_int64),
+        ("step", ctypes.c_int64),
+        ("low", _AXES),
+        ("high", ctypes.c_int64),
+        ("size", _AXES),
     )
 
 

@@ -1,4 +1,4 @@
-"""Convolutions in C by whole 3×3 kernels: a pair of output and input has one, or has none."""
+"""Convolutions in C by whole 3×3 kernels, one for each pair of output and input that is active."""
 
 from __future__ import annotations
 
@@ -10,31 +10,14 @@ from torch import Tensor
 
 from regrow.execution.csr import layout, memory, products
 from regrow.execution.csr.compressed import Compressed
-from regrow.execution.csr.geometry import Axis
+from regrow.execution.csr.geometry import Axis, Planes
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.shifted import Shifted, three_axes
 
-__all__ = ["KernelWise", "Planes", "by_kernel"]
+__all__ = ["KernelWise", "by_kernel"]
 
 _TAPS = 9
 _CHANNELS = 16  # whose rows, read by one tile, fit a first-level cache
-
-
-class Planes(ctypes.Structure):
-    """`struct planes` of the C sources."""
-
-    _fields_ = (
-        ("samples", ctypes.c_int64),
-        ("channels", ctypes.c_int64),
-        ("width", ctypes.c_int64),
-        ("source_size", ctypes.c_int64 * 3),
-        ("source_stride", ctypes.c_int64 * 4),
-        ("step_depth", ctypes.c_int64),
-        ("step", ctypes.c_int64),
-        ("low", ctypes.c_int64 * 3),
-        ("high", ctypes.c_int64),
-        ("size", ctypes.c_int64 * 3),
-    )
 
 
 def by_kernel(index: Index, axes: tuple[Axis, Axis, Axis], groups: int) -> bool:

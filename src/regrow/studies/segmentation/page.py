@@ -41,7 +41,7 @@ def write_page(record: Path, data: Path) -> Path:
     findings.append(
         f"{config['model']}, {result['nonzeros']:,} of {result['parameters']:,} parameters active; "
         f"{config['epochs'] * config['batches']:,} steps of {config['batch']} patches of {patch} "
-        f"in {result['train_seconds'] / 60:.1f} minutes."
+        f"in {_duration(result['train_seconds'])}."
     )
     with figure_style():
         sections = [
@@ -80,6 +80,10 @@ def write_evaluation(by_case: ByCase, predictions: Path, data: Path, out: Path) 
     )
     write_bytes(out, html.encode())
     return f"{finding}\n{out}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
 
 
 def _finding(by_case: ByCase) -> str:
@@ -174,14 +178,15 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
     figure = Figure(figsize=(7.2, 2.8))
     left, right = figure.subplots(1, 2)
     epochs = [line["epoch"] for line in lines]
-    left.plot(epochs, [line["loss"] for line in lines], color=COLOURS[6])
+    mark = "o" if len(lines) == 1 else ""  # a line of one point is nothing
+    left.plot(epochs, [line["loss"] for line in lines], mark, color=COLOURS[6])
     left.set(xlabel="epoch", ylabel="loss: cross-entropy + 1 − Dice")
     for name, label, colour in (
         ("train_dice", "training patches", COLOURS[6]),
         ("held_out_dice", "some held-out cases", COLOURS[7]),
     ):
         if all(name in line for line in lines):
-            right.plot(epochs, [line[name] for line in lines], color=colour, label=label)
+            right.plot(epochs, [line[name] for line in lines], mark, color=colour, label=label)
     right.set(xlabel="epoch", ylabel="Dice", ylim=(0, 1))
     right.legend(loc="best", fontsize=8)
     for axes in (left, right):

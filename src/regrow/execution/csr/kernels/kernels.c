@@ -15,11 +15,15 @@
 #define EXPORT __attribute__((visibility("default")))
 #define INLINE inline __attribute__((always_inline))
 #ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
+#define PRAGMA_UNROLL _Pragma("clang loop unroll(full)")
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define PRAGMA_UNROLL _Pragma("GCC unroll 16")
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (BITS){__VA_ARGS__})
+#endif
+
+#ifndef UNROLL /* as nothing: for sanitizers, which take a minute over the unrolled loops */
+#define UNROLL PRAGMA_UNROLL
 #endif
 
 /* Compilers would rather read memory again for every use: cheap but for numbers that lie across two
