@@ -101,6 +101,18 @@ def test_a_fifth_of_each_class_is_wrong():
 # ---------------------------------------------------------------------- trial
 
 
+def test_copies_are_learnt_in_place_of_what_was_left_out(tmp_path):
+    """As many as there were, which once passed for all of them."""
+    trainer = digits(criterion=Cyclic(), condition="copies").start(Run(tmp_path, OPTIONS))
+    batches = trainer.source.batches
+    own = round(0.7 * len(batches.inputs))
+    assert len(batches.inputs.unique(dim=0)) <= own
+    few = batches.inputs[own:].unique(dim=0)
+    assert len(few) <= own // 20
+    rows = {tuple(row.ravel().tolist()) for row in batches.inputs[:own]}
+    assert {tuple(row.ravel().tolist()) for row in few} <= rows
+
+
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_all_choices_take_as_many_steps(tmp_path, condition):
     steps = set()
