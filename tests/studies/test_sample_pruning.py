@@ -17,12 +17,20 @@ from regrow.lab.study_run import run_study
 from regrow.lab.view import View
 from regrow.samples import Cyclic, Hard, InfoBatch, RootLoss
 from regrow.studies.sample_pruning.batches import changed_index, wrong_labels
-from regrow.studies.sample_pruning.design import ARMS, BY_HEART, CONDITIONS, KEEPS, SPARED
+from regrow.studies.sample_pruning.design import (
+    ARMS,
+    BY_HEART,
+    CONDITIONS,
+    CORE,
+    KEEPS,
+    SPARED,
+)
+from regrow.studies.sample_pruning.nested import CANDIDATES, nested
 from regrow.studies.sample_pruning.study import CLAIMS, STUDY
 from regrow.studies.sample_pruning.trial import PruneSamples
 
 NAMES = (
-    *("ours", "wrong", "by heart", "guard", "weights"),
+    *("ours", "wrong", "by heart", "guard", "nested", "weights"),
     *("InfoBatch lossless", "SeTa lossless", "cyclic lossless", "InfoBatch", "SeTa"),
     *("dynamic", "bandits", "curriculum", "hard", "without replacement"),
 )
@@ -61,10 +69,11 @@ def test_every_cell_is_there_once_with_its_base(preset, data):
             assert (labels["task"], labels["condition"], labels["keep"], trial.seed) in bases
 
 
-def test_all_conditions_and_shares_are_run_by_all_arms():
+def test_all_shares_are_run_by_all_arms_and_all_conditions_by_the_core():
     found = {(at["arm"], at["condition"], at["keep"]) for at, _ in TRIALS if "keep" in at}
     for arm in {*ARMS} - {"full", "InfoBatch raw"}:
-        assert {(arm, c, k) for c in (*CONDITIONS, BY_HEART) for k in KEEPS} <= found
+        asked = (*CONDITIONS, BY_HEART) if arm in CORE else ("clean",)
+        assert {(arm, c, k) for c in asked for k in KEEPS} <= found
     assert {k for arm, _, k in found if arm == "InfoBatch raw"} == {0.7}
 
 
@@ -185,14 +194,19 @@ def test_the_criterion_is_part_of_what_a_trial_is():
 # ---------------------------------------------------------------------- rules
 
 
-def judged(name, gain):
+def records_of(gain, validated=None):
     records = []
     for labels, trial in TRIALS:
         noise = random.Random(trial.identity).uniform(-0.0002, 0.0002) + 0.01 * trial.seed
-        result = {"accuracy": 0.7 + gain(labels) + noise}
+        tested, kept = gain(labels), (validated or gain)(labels)
+        result = {"accuracy": 0.7 + tested + noise, "validation_accuracy": 0.7 + kept + noise}
         content = json.loads(json.dumps(trial.content))
         records.append(Record(trial.identity, content, result, {}, Path(), labels=[labels]))
-    return CLAIMS[NAMES.index(name)].judge(View.of(records)).outcome
+    return View.of(records)
+
+
+def judged(name, gain):
+    return CLAIMS[NAMES.index(name)].judge(records_of(gain)).outcome
 
 
 def when(arm, amount, *conditions):
@@ -217,6 +231,8 @@ YES, NO, OPEN = "supported", "not supported", "inconclusive"
         ("by heart", when("ours", -0.01, BY_HEART), NO),
         ("guard", when("ours, no guard", -0.01, BY_HEART), YES),
         ("guard", when("ours, no guard", 0.01, BY_HEART), NO),
+        ("nested", when("ours", 0.01), YES),
+        ("nested", lambda at: -0.01 * (at["arm"] != "cyclic"), OPEN),
         ("weights", when("ours", 0.01), YES),
         ("weights", when("ours, weighted", 0.01), NO),
         ("InfoBatch lossless", when("full", 0.001), YES),
@@ -245,6 +261,37 @@ YES, NO, OPEN = "supported", "not supported", "inconclusive"
 )
 def test_rules(name, gain, outcome):
     assert judged(name, gain) == outcome
+
+
+def test_a_criterion_is_picked_by_the_validation_samples_of_the_other_conditions():
+    def validated(at):  # UCB is best on clean data only, and so much that it leads on average
+        return 0.1 * (at["arm"] == "UCB" and at["condition"] == "clean") + 0.01 * (
+            at["arm"] == "ours"
+        )
+
+    tested = when("ours", -0.02, "clean")
+    picked = {one.cell[1]: one for one in nested(records_of(tested, validated))}
+    assert picked.keys() == {*CONDITIONS, BY_HEART}
+    assert {c: one.arm for c, one in picked.items()} == {
+        c: "ours" if c == "clean" else "UCB" for c in picked
+    }
+    assert picked["clean"].elsewhere == pytest.approx(1, abs=0.05)
+    assert all(gain == pytest.approx(-2, abs=0.05) for gain in picked["clean"].gains.values())
+
+
+def test_choice_at_random_is_picked_where_nothing_beats_it():
+    lost = records_of(lambda at: -0.01 * (at["arm"] != "cyclic"))
+    assert {one.arm for one in nested(lost)} == {"cyclic"}
+    assert all(set(one.gains.values()) == {0.0} for one in nested(lost))
+
+
+def test_only_what_was_run_everywhere_can_be_picked():
+    view = records_of(when("ours", 0.01))
+    rows = [r for r in view.rows if (r[0]["arm"], r[0]["condition"]) != ("ours", "copies")]
+    assert "ours" not in {one.arm for one in nested(View(rows))}
+    with pytest.raises(ValueError, match="nothing to pick by"):
+        nested(View(rows).where(condition="clean"))
+    assert {"cyclic", "ours", "InfoBatch", "SeTa"} <= {*CANDIDATES}
 
 
 def test_every_claim_is_named_here():
