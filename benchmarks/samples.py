@@ -2,7 +2,8 @@
 
     python benchmarks/samples.py --json results/samples/overhead.json
 
-A step is timed with and without ``samples.update``, in turn. An epoch is the choice, the order and
+A step is timed with and without ``samples.update``, in turn; on the CPU in seconds of the processor,
+one thread, so that other work does not count. An epoch is the choice, the order and
 the first batch, in seconds of the processor (one thread) and in memory: the highest resident size
 of a process of its own, less what it had before. Losses are drawn from an exponential distribution.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 from regrow import samples as rs
+from regrow.lab.environment import environment
 
 CRITERIA = {
     type(criterion).__name__: criterion
@@ -82,6 +83,7 @@ def epoch(name: str, n: int, keep: float) -> dict[str, float]:
 
 def steps(batch: int, repeats: int, device: str) -> list[dict[str, object]]:
     """Time steps of small models with and without an update."""
+    clock = time.thread_time if device == "cpu" else time.perf_counter
     x, y = torch.randn(batch, 1, 28, 28, device=device), torch.randint(10, (batch,), device=device)
     samples = rs.Samples(1_000_000, keep=0.7)
     next(iter(samples.sampler()))
@@ -90,7 +92,7 @@ def steps(batch: int, repeats: int, device: str) -> list[dict[str, object]]:
     def step(model: nn.Module, optimizer: torch.optim.Optimizer, update: bool) -> float:
         if device == "cuda":
             torch.cuda.synchronize()
-        began = time.perf_counter()
+        began = clock()
         losses = functional.cross_entropy(model(x), y, reduction="none")
         if update:
             samples.update(ids, losses)
@@ -99,7 +101,7 @@ def steps(batch: int, repeats: int, device: str) -> list[dict[str, object]]:
         optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - began
+        return clock() - began
 
     rows = []
     for name, make in MODELS.items():
@@ -118,9 +120,9 @@ def steps(batch: int, repeats: int, device: str) -> list[dict[str, object]]:
 
 def _seconds(samples: rs.Samples, ids: torch.Tensor) -> float:
     losses = torch.rand(len(ids))
-    began = time.perf_counter()
+    began = time.thread_time()
     samples.update(ids, losses)
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def main() -> None:
@@ -149,9 +151,8 @@ def main() -> None:
         print(f"{name:14} {epochs[name]['seconds']:.2f} s {epochs[name]['megabytes']:.0f} MB")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        machine = torch.cuda.get_device_name() if args.device == "cuda" else platform.processor()
-        found = {"n": args.n, "keep": args.keep, "batch": args.batch, "machine": machine}
-        found |= {"torch": torch.__version__, "steps": rows, "epochs": epochs}
+        asked = {"n": args.n, "keep": args.keep, "batch": args.batch, "device": args.device}
+        found = asked | {"environment": environment(), "steps": rows, "epochs": epochs}
         args.json.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -143,7 +143,7 @@ class Course:
         mask = self.current().mask
         if self._order is None:
             small = np.int32 if len(mask) < 1 << 31 else np.int64
-            order = np.flatnonzero(mask).astype(small)
+            order = np.arange(len(mask), dtype=small)[mask]
             seed = self.generator("order").initial_seed() & (2**64 - 1)
             np.random.Generator(np.random.PCG64(seed)).shuffle(order)  # in place, unlike torch's
             self._order = order
