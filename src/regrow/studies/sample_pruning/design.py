@@ -158,7 +158,7 @@ PRESETS = {
     "smoke": Preset("a minute on two CPU cores (digits)", {"digits": _smoke}),
     "quick": Preset(
         "two million steps of a perceptron: on an H200 with --jobs 16 about eight minutes (not "
-        "measured); with --data digits half an hour on two CPU cores; with --data cifar10 half a "
+        "measured); with --data digits an hour on two busy CPU cores; with --data cifar10 half a "
         "million steps of ResNet-18: on an H200 an hour (not measured)",
         {
             "fashion-mnist": partial(_small, _FASHION),
