@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regrow.engine import selection
 from regrow.engine.selection import (
     _select_on_device,
     bottom_k,
@@ -166,6 +167,26 @@ class TestLongArrays:
             assert np.array_equal(chosen(top_k(scores, k, allowed)), np.sort(order[:k]))
         with pytest.raises(ValueError, match="allowed positions"):
             top_k(scores, len(order) + 1, allowed)
+
+
+class TestInParts(TestLongArrays):
+    """Very long arrays, which are looked at in parts: here all are."""
+
+    @pytest.fixture(autouse=True)
+    def _in_parts(self, monkeypatch):
+        monkeypatch.setattr(selection, "_IN_PARTS_FROM", 0)
+        monkeypatch.setattr(selection, "_PART", 300_007)
+
+    @fast
+    @given(contests())
+    def test_ties_and_infinities_are_chosen_as_in_short_arrays(self, contest):
+        scores, k, allowed = contest
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(selection, "_PART", 7)
+            for inside in (allowed, None):
+                assert set(chosen(top_k(scores, k, inside))) == set(ranking(scores, inside)[:k])
+                lowest = set(ranking(-scores, inside)[:k])
+                assert set(chosen(bottom_k(scores, k, inside))) == lowest
 
 
 class TestRandomK:

@@ -26,9 +26,10 @@ from regrow.samples import (
     Samples,
     SeTa,
     Stratified,
+    strata,
 )
 from regrow.samples.rates import capped, otsu, spread
-from regrow.samples.strata import bins, shared_out
+from regrow.samples.strata import at_random, bins, shared_out
 from tests.samples.loops import run
 
 N = 12
@@ -339,6 +340,20 @@ def test_every_stratum_keeps_its_share(within):
     samples.update(range(N), torch.arange(N).float())
     assert CLASSES[samples.kept].bincount().tolist() == [3, 2, 1]
     assert samples.metrics()["samples/drift/class"] == 0
+
+
+@pytest.mark.parametrize("few", [0, 32])
+def test_strata_draw_exact_shares_evenly_one_by_one_and_by_sorting(monkeypatch, few):
+    monkeypatch.setattr(strata, "_FEW", few)
+    labels = torch.arange(60) % 3
+    allowed = torch.arange(60) >= 6
+    generator, drawn = torch.Generator().manual_seed(0), torch.zeros(60)
+    for _ in range(2000):
+        mask = at_random(labels, torch.tensor([9, 0, 6]), allowed, generator)
+        assert labels[mask].bincount(minlength=3).tolist() == [9, 0, 6]
+        drawn += mask
+    expected = torch.tensor([0.5, 0.0, 1 / 3])[labels] * allowed * 2000
+    assert (drawn - expected).abs().max() < 5 * 22  # five standard deviations
 
 
 def test_strata_cover_all_samples_over_the_epochs():

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.samples import Cyclic, Forgetting, Hard, Random, RootLoss, Samples
+from regrow.samples.arrivals import Arrived
+from regrow.samples.merge import joined
 from regrow.samples.store import Store
 
 LOSSES = st.floats(-1e6, 1e6, width=32)
@@ -207,3 +209,36 @@ def test_excluded_samples_are_never_kept_again():
         samples.exclude(["a", "c"])
     with pytest.raises(ValueError, match="'x' is not known"):
         samples.exclude(["x"])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 9), min_size=1, max_size=5, unique=True),
+            st.integers(0, 1),
+            st.booleans(),
+        ),
+        max_size=8,
+    )
+)
+def test_batches_put_together_leave_what_they_leave_one_by_one(plan):
+    rng = np.random.default_rng(len(plan))
+    batches = [
+        Arrived(
+            np.array(at),
+            rng.random(len(at), dtype=np.float32),
+            rng.random(len(at)) < 0.5 if told else None,
+            epoch,
+        )
+        for at, epoch, told in plan
+    ]
+    one_by_one, together = (Store(10, 0.5, ["forgotten", "learnt"]) for _ in range(2))
+    for batch in batches:
+        one_by_one.update(batch.at, batch.losses, batch.epoch, batch.correct)
+    counts = []
+    for batch, count in joined(batches):
+        together.update(batch.at, batch.losses, batch.epoch, batch.correct, count)
+        counts.append(count)
+    assert sum(counts) == len(batches) == together.updates
+    for name, values in one_by_one.tensors().items():
+        assert values.equal(together.tensors()[name]), name

@@ -39,6 +39,8 @@ _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 # partition is as fast.
 _STRIDE = 61
 _SAMPLED_FROM = 1 << 15
+# From here on memory counts more than a few milliseconds.
+_IN_PARTS_FROM, _PART = 1 << 22, 1 << 20
 # Marking n bytes beats sorting k numbers as long as n is not many times k.
 _MARKED_UP_TO = 256
 
@@ -289,7 +291,8 @@ def _select_on_host(flat: Tensor, k: int, inside: Tensor | None, highest: bool) 
     if 2 * k <= n:
         return torch.from_numpy(_select_positions(values, k, allowed, highest))
     # Of two halves the smaller is looked for; of equal scores, those at the end are left out.
-    selected = ~_select_positions(values, n - k, allowed, not highest, last=True)
+    selected = _select_positions(values, n - k, allowed, not highest, last=True)
+    np.logical_not(selected, out=selected)
     if allowed is not None:
         selected &= allowed
     return torch.from_numpy(selected)
@@ -298,6 +301,8 @@ def _select_on_host(flat: Tensor, k: int, inside: Tensor | None, highest: bool) 
 def _select_positions(
     values: Array, k: int, allowed: BoolArray | None, highest: bool, *, last: bool = False
 ) -> BoolArray:
+    if values.size >= _IN_PARTS_FROM:
+        return _select_in_parts(values, k, allowed, highest, last)
     positions = _candidates(values, k, allowed, highest)
     if positions is None:
         return _select_values(values, k, highest, last)
@@ -311,20 +316,58 @@ def _candidates(
 ) -> npt.NDArray[np.intp] | None:
     """Return positions among which the k highest (lowest) surely are; None for all.
 
-    In a long array a regular sample gives a bound that a little more than k values pass, and only
-    those are looked at. Too few beyond the bound (a misleading sample): all allowed ones are.
+    In a long array a regular sample gives a bound, and only what is beyond it is looked at. Too few
+    beyond the bound (a misleading sample): all allowed ones are.
     """
-    if values.size > _SAMPLED_FROM:
-        seen = values[::_STRIDE] if allowed is None else values[::_STRIDE][allowed[::_STRIDE]]
-        rank = int(1.1 * k / _STRIDE) + 32
-        if rank < seen.size:
-            bound = _ranked(seen, rank, highest)
-            beyond = values >= bound if highest else values <= bound
-            if allowed is not None:
-                beyond &= allowed
-            if np.count_nonzero(beyond) >= k:
-                return np.flatnonzero(beyond)
+    if (bound := _bound(values, k, allowed, highest)) is not None:
+        beyond = values >= bound if highest else values <= bound
+        if allowed is not None:
+            beyond &= allowed
+        if np.count_nonzero(beyond) >= k:
+            return np.flatnonzero(beyond)
     return None if allowed is None else np.flatnonzero(allowed)
+
+
+def _bound(values: Array, k: int, allowed: BoolArray | None, highest: bool) -> float | None:
+    """Return a bound that a little more than k values pass, most likely; None in a short array."""
+    if values.size <= _SAMPLED_FROM:
+        return None
+    seen = values[::_STRIDE] if allowed is None else values[::_STRIDE][allowed[::_STRIDE]]
+    rank = int(1.1 * k / _STRIDE) + 32
+    return _ranked(seen, rank, highest) if rank < seen.size else None
+
+
+def _select_in_parts(
+    values: Array, k: int, allowed: BoolArray | None, highest: bool, last: bool
+) -> BoolArray:
+    """Select the same in half the memory: the values beyond a bound are kept, not their places."""
+    if not k:
+        return np.zeros(values.size, dtype=np.bool_)
+    bound = _bound(values, k, allowed, highest)
+    beyond = _beyond(values, bound, allowed, highest)
+    if beyond.size < k:
+        beyond = _beyond(values, None, allowed, highest)
+    place = beyond.size - k if highest else k - 1
+    beyond.partition(place)  # in place, where torch's kthvalue takes three times the memory
+    limit = beyond[place]
+    selected = values > limit if highest else values < limit
+    ties = values == limit
+    if allowed is not None:
+        selected &= allowed
+        ties &= allowed
+    return _filled_up(selected, np.flatnonzero(ties), k, last)
+
+
+def _beyond(values: Array, bound: float | None, allowed: BoolArray | None, highest: bool) -> Array:
+    """Return the allowed values that pass a bound, or all of them."""
+    parts = []
+    for at in range(0, values.size, _PART):
+        part = values[at : at + _PART]
+        inside = np.ones(part.size, np.bool_) if allowed is None else allowed[at : at + _PART]
+        if bound is not None:
+            inside = inside & (part >= bound if highest else part <= bound)
+        parts.append(part[np.flatnonzero(inside)])
+    return np.concatenate(parts)
 
 
 def _select_values(values: Array, k: int, highest: bool, last: bool) -> BoolArray:
@@ -332,10 +375,15 @@ def _select_values(values: Array, k: int, highest: bool, last: bool) -> BoolArra
         return np.zeros(values.size, dtype=np.bool_)
     limit = _ranked(values, k, highest)
     selected = values > limit if highest else values < limit
-    # A threshold alone keeps too many or too few where scores tie, as all-zero gradients do: what
-    # is missing is filled up in order of position, so that the count is exact.
+    return _filled_up(selected, np.flatnonzero(values == limit), k, last)
+
+
+def _filled_up(selected: BoolArray, ties: npt.NDArray[np.intp], k: int, last: bool) -> BoolArray:
+    """Select what is missing to k, in order of position.
+
+    A threshold alone keeps too many or too few where scores tie, as all-zero gradients do.
+    """
     missing = k - np.count_nonzero(selected)
-    ties = np.flatnonzero(values == limit)
     selected[ties[ties.size - missing :] if last else ties[:missing]] = True
     return selected
 

@@ -65,11 +65,13 @@ class Arrivals:
             ValueError: losses are not one finite value an id, or an id is not known.
         """
         check_shapes(ids, losses, correct)
-        ids, losses, correct = map(_off_other_devices, (ids, losses.detach(), correct))
-        on_device = [x for x in (ids, losses, correct) if isinstance(x, Tensor) and x.is_cuda]
-        if not on_device and not self._travelling:
+        losses = losses.detach()
+        elsewhere = [x for x in (ids, losses, correct) if isinstance(x, Tensor) and not x.is_cpu]
+        if not elsewhere and not self._travelling:
             self._first = False
             return [self._arrived(ids, losses, correct, epoch)]
+        ids, losses, correct = map(_off_other_devices, (ids, losses, correct))
+        on_device = [x for x in elsewhere if x.is_cuda]
         event = torch.cuda.Event() if on_device else None
         batch = _to_host(ids), _to_host(losses.float()), _to_host(correct), epoch, event
         if event is not None:
@@ -92,7 +94,7 @@ class Arrivals:
     def _arrived(self, ids: Any, losses: Tensor, correct: Tensor | None, epoch: int) -> Arrived:
         at = self.ids.positions(ids)
         values = losses.float().numpy()
-        if not np.isfinite(values).all():
+        if np.count_nonzero(np.isfinite(values)) < len(values):
             bad = np.flatnonzero(~np.isfinite(values))
             raise ValueError(
                 f"losses: {len(bad)} of {len(values)} are not finite, such as {values[bad[0]]} of "
@@ -101,7 +103,7 @@ class Arrivals:
             )
         right = None if correct is None else correct.bool().numpy()
         ordered = np.sort(at)
-        if (ordered[1:] == ordered[:-1]).any():
+        if np.count_nonzero(ordered[1:] == ordered[:-1]):
             at, values, right = _once_each(at, values, right)
         return Arrived(at, values, right, epoch)
 

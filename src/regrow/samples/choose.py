@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from regrow.samples.known import Choice, Criterion, Known
@@ -23,6 +22,7 @@ def choose(criterion: Criterion, known: Known, k: int | None) -> Choice:
         k: how many; None: the criterion decides, and all that were never seen are kept.
 
     Example:
+        >>> import torch
         >>> from regrow.samples.criteria import Hard
         >>> loss, seen = torch.tensor([0.0, 3.0, 1.0]), torch.tensor([0, 1, 1])
         >>> known = Known(
@@ -32,9 +32,9 @@ def choose(criterion: Criterion, known: Known, k: int | None) -> Choice:
         >>> choose(Hard(), known, 2).mask.tolist()
         [True, True, False]
     """
-    unseen = known.allowed & (known.seen == 0) if criterion.scored else torch.zeros(0)
-    if not bool(unseen.any()):
+    if not (criterion.scored and _any_unseen(known)):
         return criterion(known, k)
+    unseen = known.allowed & (known.seen == 0)
     n = int(unseen.sum())
     first = drawn(n if k is None else min(k, n), unseen, known.generator)
     seen = known.allowed & ~unseen
@@ -46,6 +46,10 @@ def choose(criterion: Criterion, known: Known, k: int | None) -> Choice:
     if weights is not None:
         weights = weights.masked_fill(first, 1.0)
     return Choice(first | choice.mask, weights, choice.fields)
+
+
+def _any_unseen(known: Known) -> bool:
+    return bool((known.allowed & (known.seen == 0)).any())
 
 
 def up_to_length(
@@ -60,6 +64,7 @@ def up_to_length(
         most: how many there are to choose from.
 
     Example:
+        >>> import torch
         >>> lengths = torch.tensor([1.0, 5.0, 2.0])
         >>> choice = up_to_length(lambda k: Choice(torch.arange(3) < k), lengths, 7.0, 3)
         >>> choice.mask.tolist()

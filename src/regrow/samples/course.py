@@ -16,7 +16,7 @@ from regrow.engine.selection import seeded_generator
 from regrow.samples.arrivals import Arrivals, Arrived
 from regrow.samples.chooser import Chooser, Selection
 from regrow.samples.ids import Ids
-from regrow.samples.merge import merged
+from regrow.samples.merge import joined, merged
 from regrow.samples.ranks import from_first
 from regrow.samples.store import Store
 
@@ -25,6 +25,7 @@ __all__ = ["Course"]
 Mask = npt.NDArray[np.bool_]
 
 _MOST_EPOCHS = 32_767  # the store holds them as int16
+_TOGETHER = 1 << 13  # places far apart in memory are written to faster, many at a time
 
 
 class Course:
@@ -59,6 +60,7 @@ class Course:
         """Forget losses that have not reached the store."""
         self._arrivals = Arrivals(self.ids)
         self._held: list[Arrived] = []  # by this rank, not yet told to the others
+        self._waiting: list[Arrived] = []  # not yet in the store
 
     # ------------------------------------------------------------------ epochs
 
@@ -143,7 +145,7 @@ class Course:
         mask = self.current().mask
         if self._order is None:
             small = np.int32 if len(mask) < 1 << 31 else np.int64
-            order = np.flatnonzero(mask).astype(small)
+            order = np.arange(len(mask), dtype=small)[mask]
             seed = self.generator("order").initial_seed() & (2**64 - 1)
             np.random.Generator(np.random.PCG64(seed)).shuffle(order)  # in place, unlike torch's
             self._order = order
@@ -151,6 +153,7 @@ class Course:
 
     def learnt(self, positions: npt.NDArray[Any]) -> Mask:
         """Return which samples were learnt in this epoch."""
+        self._settle()
         learnt: Mask = self.store.epoch[positions] == self.epoch
         return learnt & (not self.from_start)
 
@@ -187,12 +190,21 @@ class Course:
             self._keep(arrived)
 
     def _keep(self, arrived: Arrived) -> None:
-        self.store.update(arrived.at, arrived.losses, arrived.epoch, arrived.correct)
+        self._waiting.append(arrived)
+        if self.store.starting or sum(len(one.at) for one in self._waiting) >= _TOGETHER:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Bring what waits into the store."""
+        waiting, self._waiting = self._waiting, []
+        for one, batches in joined(waiting):
+            self.store.update(one.at, one.losses, one.epoch, one.correct, batches)
 
     def arrive(self) -> None:
         """Wait for losses that are on their way from a GPU."""
         for arrived in self._arrivals.arrived(wait=True):
             self._take(arrived)
+        self._settle()
 
     def merge(self) -> None:
         """Take in what all ranks have learnt since the last time; each rank has to call it."""
@@ -200,3 +212,4 @@ class Course:
         held, self._held = self._held, []
         for arrived in merged(held):
             self._keep(arrived)
+        self._settle()

@@ -1,15 +1,16 @@
-"""What several ranks have learnt, put into one order that is the same on all."""
+"""Batches that were learnt: of several ranks in one order, and several put together as one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 
 from regrow.samples.arrivals import Arrived
 from regrow.samples.ranks import gather, several
 
-__all__ = ["merged"]
+__all__ = ["joined", "merged"]
 
 
 def merged(held: Sequence[Arrived]) -> Iterator[Arrived]:
@@ -31,6 +32,33 @@ def merged(held: Sequence[Arrived]) -> Iterator[Arrived]:
     ranks = [_unpack(*parts) for parts in zip(*map(gather, _pack(held)), strict=True)]
     for number in range(max(map(len, ranks))):
         yield from (batches[number] for batches in ranks if number < len(batches))
+
+
+def joined(batches: Sequence[Arrived]) -> Iterator[tuple[Arrived, int]]:
+    """Put batches together that follow each other in one epoch, and yield how many each is made of.
+
+    Where a sample is there twice, the order of its losses counts, and batches stay as they are.
+
+    Args:
+        batches: in order.
+
+    Example:
+        >>> a, b = (Arrived(np.array([i]), np.ones(1, dtype=np.float32), None, 0) for i in (3, 1))
+        >>> [(one.at.tolist(), count) for one, count in joined([a, b])]
+        [([3, 1], 2)]
+        >>> [count for _, count in joined([a, a])]
+        [1, 1]
+    """
+    for (epoch, _), group in groupby(batches, key=lambda one: (one.epoch, one.correct is None)):
+        parts = list(group)
+        at = np.concatenate([part.at for part in parts])
+        ordered = np.sort(at)
+        if np.count_nonzero(ordered[1:] == ordered[:-1]):
+            yield from ((part, 1) for part in parts)
+            continue
+        right = [part.correct for part in parts if part.correct is not None]
+        losses = np.concatenate([part.losses for part in parts])
+        yield Arrived(at, losses, np.concatenate(right) if right else None, epoch), len(parts)
 
 
 def _pack(held: Sequence[Arrived]) -> list[np.typing.NDArray[np.generic]]:

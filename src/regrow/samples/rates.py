@@ -135,12 +135,15 @@ def spread(
         >>> visits.tolist()
         [100.0, 75.0, 25.0]
     """
-    fresh = (credit == 0) & allowed
-    if bool(fresh.any()):
-        rates += torch.rand(len(credit), generator=generator).masked_fill_(~fresh, 0)
+    if bool(((credit == 0) & allowed).any()):
+        first = torch.rand(len(credit), generator=generator)
+        rates += first.masked_fill_((credit != 0) | ~allowed, 0)
+        del first
     credit = rates.add_(credit)
     mask = top_k(credit, k, allowed)
-    return mask, credit.add_(mask, alpha=-1)
+    # By numpy: torch would make floats of the mask first.
+    np.subtract(credit.numpy(), mask.numpy(), out=credit.numpy())
+    return mask, credit
 
 
 def _sum(values: Tensor) -> float:

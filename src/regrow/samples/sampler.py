@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 
 from regrow.engine.ranks import rank_and_ranks
 from regrow.samples.batches import by_length, by_size
+from regrow.samples.shares import batches_of
 
 __all__ = ["BatchSampler", "Epochs", "IndexSampler"]
 
@@ -176,7 +177,12 @@ class BatchSampler(_Epoch, Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Return how many batches each rank has in the whole epoch."""
-        return len(self._batches(left=False))
+        order = self.samples.order()
+        if self.max_length is not None:
+            return len(self._steps(order))
+        assert self.batch_size is not None
+        # Loops ask in every step.
+        return batches_of(len(order), self.batch_size, self.ranks, drop_last=self.drop_last)
 
     def _batches(self, *, left: bool) -> list[Integers]:
         order = self.samples.order()

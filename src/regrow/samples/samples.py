@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regrow.engine.checks import check_choice, check_integer, check_type
 from regrow.engine.ranks import rank_and_ranks
-from regrow.samples import report
+from regrow.samples import report, saved
 from regrow.samples.chooser import Chooser
 from regrow.samples.course import Course
 from regrow.samples.dataset import WithIds
@@ -21,15 +21,7 @@ from regrow.samples.known import Criterion
 from regrow.samples.labels import all_labels, checked_lengths
 from regrow.samples.rates import RootLoss
 from regrow.samples.sampler import BatchSampler, IndexSampler
-from regrow.samples.saved import (
-    VERSION,
-    check_state,
-    packed,
-    saved_selection,
-    selection_of,
-    unpacked,
-)
-from regrow.samples.shares import Shares, batches_of
+from regrow.samples.shares import Shares, steps_of
 from regrow.samples.store import Store
 
 __all__ = ["Samples"]
@@ -297,19 +289,12 @@ class Samples:
             >>> Samples(100, keep=0.5, epochs=4, warmup=1).steps(10)
             25
         """
-        epochs, available = self.shares.epochs, int(self._course.available.sum())
-        if epochs is None:
+        if self.shares.epochs is None:
             raise ValueError("epochs=None: steps need Samples(epochs=...), the run's length")
         ranks = rank_and_ranks()[1] if ranks is None else ranks
-        steps = 0
-        for epoch in range(epochs):
-            if (k := self._course.chooser.count(epoch, available)) is None:
-                raise ValueError(
-                    "steps: how many samples an epoch has is known only when they are chosen (keep="
-                    "None or share_of='length'); let the learning rate follow samples.progress"
-                )
-            steps += -(-batches_of(k, batch_size, ranks, drop_last=drop_last) // accumulate)
-        return steps
+        available = int(self._course.available.sum())
+        counts = [self._course.chooser.count(e, available) for e in range(self.shares.epochs)]
+        return steps_of(counts, batch_size, accumulate, drop_last=drop_last, ranks=ranks)
 
     def metrics(self) -> dict[str, float]:
         """Return numbers for a logger; see :func:`regrow.samples.report.metrics`.
@@ -342,18 +327,8 @@ class Samples:
 
         With several ranks each has to call it, for they exchange what they know; one may write it.
         """
-        course = self._course
-        course.merge()
-        return {
-            "version": VERSION,
-            "ids": self.ids.state(),
-            "scores": course.store.state(),
-            "available": packed(course.available),
-            "epoch": course.epoch,
-            "seed": course.chooser.seed,
-            "selection": saved_selection(course.selection),
-            "done": [course.done, course.planned],
-        }
+        self._course.merge()
+        return saved.state_of(self._course)
 
     def load_state_dict(self, state: Mapping[str, Any], *, from_start: bool = False) -> None:
         """Go on where a state was taken: the next pass yields what was left of its epoch.
@@ -368,21 +343,7 @@ class Samples:
         Raises:
             ValueError: it is no such state; nothing is changed.
         """
-        theirs = check_state(state)
-        here, there = self.ids.common(theirs)
-        n, total = len(self), len(theirs)
-        available = np.ones(n, dtype=np.bool_)
-        available[here] = unpacked(state["available"], total)[there]
-        selection = selection_of(state["selection"], n, here, there, total)
-        course = self._course
-        course.store.load(state["scores"], here, there)
-        course.available = available
-        course.chooser = course.chooser.with_seed(int(state["seed"]))
-        course.forget_arrivals()
-        course.go_to(int(state["epoch"]))
-        course.use(selection)
-        course.ever_under_way, course.from_start = course.store.updates > 0, from_start
-        course.done, course.planned = map(int, state["done"])
+        saved.restore(self._course, state, from_start)
 
 
 def _check(

@@ -11,15 +11,57 @@ import torch
 from torch import Tensor
 
 from regrow.samples.chooser import Selection
+from regrow.samples.course import Course
 from regrow.samples.ids import Ids
 from regrow.samples.store import Store
 
-__all__ = ["check_state", "packed", "saved_selection", "selection_of", "unpacked"]
+__all__ = ["check_state", "packed", "restore", "selection_of", "state_of", "unpacked"]
 
 Mask = npt.NDArray[np.bool_]
 
 VERSION = 1
 _KEYS = ("version", "ids", "scores", "available", "epoch", "seed", "selection", "done")
+
+
+def state_of(course: Course) -> dict[str, Any]:
+    """Return all that a resume needs: tensors, numbers, texts."""
+    return {
+        "version": VERSION,
+        "ids": course.ids.state(),
+        "scores": course.store.state(),
+        "available": packed(course.available),
+        "epoch": course.epoch,
+        "seed": course.chooser.seed,
+        "selection": _saved(course.selection),
+        "done": [course.done, course.planned],
+    }
+
+
+def restore(course: Course, state: Mapping[str, Any], from_start: bool) -> None:
+    """Go on where a state was taken; scores go to their ids.
+
+    Args:
+        course: of the samples at hand.
+        state: of :func:`state_of`.
+        from_start: begin the epoch at its first batch.
+
+    Raises:
+        ValueError: it is no such state; nothing is changed.
+    """
+    theirs = check_state(state)
+    here, there = course.ids.common(theirs)
+    n, total = len(course.ids), len(theirs)
+    available = np.ones(n, dtype=np.bool_)
+    available[here] = unpacked(state["available"], total)[there]
+    selection = selection_of(state["selection"], n, here, there, total)
+    course.store.load(state["scores"], here, there)
+    course.available = available
+    course.chooser = course.chooser.with_seed(int(state["seed"]))
+    course.forget_arrivals()
+    course.go_to(int(state["epoch"]))
+    course.use(selection)
+    course.ever_under_way, course.from_start = course.store.updates > 0, from_start
+    course.done, course.planned = map(int, state["done"])
 
 
 def packed(mask: Mask) -> Tensor:
@@ -67,7 +109,7 @@ def check_state(state: Mapping[str, Any]) -> Ids:
     return ids
 
 
-def saved_selection(selection: Selection | None) -> dict[str, Any] | None:
+def _saved(selection: Selection | None) -> dict[str, Any] | None:
     """Return a selection as tensors and numbers."""
     if selection is None:
         return None
@@ -91,7 +133,7 @@ def selection_of(
     """Return a saved selection, of the samples at hand.
 
     Args:
-        saved: of :func:`saved_selection`.
+        saved: of :func:`state_of`.
         n: how many samples there are.
         here: positions of samples.
         there: their positions in what was saved.

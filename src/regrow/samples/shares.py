@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from regrow.engine.checks import check_integer
 from regrow.engine.schedules import in_steps
 
-__all__ = ["Shares", "batches_of"]
+__all__ = ["Shares", "batches_of", "steps_of"]
 
 
 @dataclass(frozen=True)
@@ -130,3 +130,33 @@ def batches_of(samples: int, size: int, ranks: int = 1, *, drop_last: bool = Fal
     """
     whole, rest = divmod(samples, size * ranks)
     return whole + (not drop_last and rest >= ranks)
+
+
+def steps_of(
+    counts: Iterable[int | None], size: int, accumulate: int, *, drop_last: bool, ranks: int
+) -> int:
+    """Return the optimizer steps of epochs.
+
+    Args:
+        counts: samples of each epoch, of all ranks; None: not known before they are chosen.
+        size: of a batch, of one rank.
+        accumulate: batches a step; an epoch's last step may have fewer.
+        drop_last: leave out a last batch that is smaller.
+        ranks: how many processes train one model.
+
+    Raises:
+        ValueError: a count is not known.
+
+    Example:
+        >>> steps_of([10, 5], 2, 2, drop_last=False, ranks=1)
+        5
+    """
+    steps = 0
+    for count in counts:
+        if count is None:
+            raise ValueError(
+                "steps: how many samples an epoch has is known only when they are chosen (keep="
+                "None or share_of='length'); let the learning rate follow samples.progress"
+            )
+        steps += -(-batches_of(count, size, ranks, drop_last=drop_last) // accumulate)
+    return steps

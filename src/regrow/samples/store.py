@@ -62,12 +62,18 @@ class Store:
         """The mean loss of the first three updates; 0 before."""
         return self.start_sum / max(self.start_count, 1)
 
+    @property
+    def starting(self) -> bool:
+        """Whether the next losses count as those of the untrained model."""
+        return self.updates < _STARTS
+
     def update(
         self,
         at: Positions,
         losses: Floats,
         epoch: int,
         correct: npt.NDArray[np.bool_] | None = None,
+        batches: int = 1,
     ) -> None:
         """Take in losses.
 
@@ -76,6 +82,7 @@ class Store:
             losses: one each, finite.
             epoch: in which they were learnt; negative: in none, they were only scored.
             correct: whether each was answered right; None: told by its loss.
+            batches: how many these are.
         """
         seen, average = self.seen[at], self.average[at]
         moved = average + self.newest * (losses - average)
@@ -86,10 +93,10 @@ class Store:
             self.epoch[at] = epoch
         if "learnt" in self.extra:
             self._count_forgotten(at, losses < _LEARNT_BELOW if correct is None else correct)
-        if self.updates < _STARTS:
+        if self.starting:
             self.start_sum += float(losses.sum(dtype=np.float64))
             self.start_count += len(losses)
-        self.updates += 1
+        self.updates += batches
 
     def _count_forgotten(self, at: Positions, learnt: npt.NDArray[np.bool_]) -> None:
         before = self.extra["learnt"][at]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regrow.engine.selection import top_k
 from regrow.samples.criteria import Random
 from regrow.samples.known import Choice, Criterion, Known
 from regrow.samples.pick import drawn, of
@@ -19,6 +20,7 @@ __all__ = ["Coverage", "InfoBatch", "Stratified", "at_random", "bins", "shared_o
 
 # Bins need no exact quantiles, and sorting many millions takes seconds.
 _EDGES_FROM = 1 << 18
+_FEW = 32  # strata that are looked for one by one
 
 
 @dataclass(frozen=True)
@@ -199,9 +201,21 @@ def at_random(
     Example:
         >>> labels, everyone = torch.tensor([0, 1, 0, 1]), torch.ones(4, dtype=torch.bool)
         >>> chosen = at_random(labels, torch.tensor([2, 1]), everyone, torch.Generator())
-        >>> labels[chosen].tolist()
-        [0, 0, 1]
+        >>> labels[chosen].bincount().tolist()
+        [2, 1]
     """
+    if len(shares) > _FEW:
+        return _by_sorting(labels, shares, allowed, generator)
+    keys, mask = torch.rand(len(labels), generator=generator), torch.zeros_like(allowed)
+    for label in shares.nonzero().flatten().tolist():
+        mask |= top_k(keys, int(shares[label]), allowed & (labels == label))
+    return mask
+
+
+def _by_sorting(
+    labels: Tensor, shares: Tensor, allowed: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Do the same where strata are too many to look for each by itself."""
     order = torch.randperm(len(labels), generator=generator, dtype=torch.int32).numpy()
     order = order[allowed.numpy()[order]]
     # Integers of 16 bits and fewer are sorted by counting.
@@ -223,7 +237,7 @@ def bins(values: Tensor, groups: int, allowed: Tensor | None = None) -> Tensor:
         allowed: bool, shape (n,): those that are counted.
 
     Returns:
-        Int64, shape (n,), from 0, of the lowest values, to groups - 1.
+        Int32, shape (n,), from 0, of the lowest values, to groups - 1.
 
     Example:
         >>> bins(torch.tensor([0.1, 7.0, 0.3, 2.0]), 2).tolist()
@@ -233,4 +247,4 @@ def bins(values: Tensor, groups: int, allowed: Tensor | None = None) -> Tensor:
     step = max(1, len(counted) // _EDGES_FROM)
     ordered = counted[::step].sort().values
     at = [len(ordered) * edge // groups for edge in range(1, groups)]
-    return torch.bucketize(values, ordered[at].contiguous(), right=True)
+    return torch.bucketize(values, ordered[at].contiguous(), right=True, out_int32=True)

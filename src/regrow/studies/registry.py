@@ -18,6 +18,7 @@ STUDIES: dict[str, str] = {
     "segmentation": "regrow.studies.segmentation.study:STUDY",
     "speech-pruning": "regrow.studies.speech.pruning:STUDY",
     "pruning-criteria": "regrow.studies.pruning_criteria.study:STUDY",
+    "sample-pruning": "regrow.studies.sample_pruning.study:STUDY",
     "update-schedule": "regrow.studies.update_schedule:STUDY",
 }
 

@@ -45,7 +45,7 @@ Change = Callable[[DataSet, torch.device], DataSet]
 """Changes a data set before it is standardized; a device may do it. It must be hashable."""
 
 Keep = Callable[[Tensor, Tensor], Tensor]
-"""Keeps some samples; takes their labels and their indices, and returns the indices that stay."""
+"""Keeps some samples, or some of them twice: takes labels and indices, and returns indices."""
 
 
 _FOLDERS: dict[str, Callable[[str | None, int], tuple[Any, Any]]] = {
@@ -145,7 +145,8 @@ def open_source(
         kept, held_out = kept[stay], kept[off]
     if keep is not None:
         kept = keep(labels[kept], kept)
-    whole = len(kept) == len(labels)
+    # As many need not be the same ones: ``keep`` may take some twice.
+    whole = len(kept) == len(labels) and bool((kept.diff() > 0).all())
     inputs, targets = (train, labels) if whole else (train[kept], labels[kept])
     augmented = standard(name) if augment else None
     return LabelledSource(

@@ -1,0 +1,25 @@
+"""Which samples to train on: does a choice by loss beat choice at random, at equal steps?"""
+
+from __future__ import annotations
+
+from regrow.lab.study import Study
+from regrow.studies.sample_pruning.claims import CLAIMS
+from regrow.studies.sample_pruning.design import PRESETS
+from regrow.studies.sample_pruning.page import PAGE
+
+__all__ = ["CLAIMS", "STUDY"]
+
+STUDY = Study(
+    name="sample-pruning",
+    title="Which samples to train on?",
+    source="Qin et al. 2024, InfoBatch (ICLR, arXiv 2303.04947); SeTa (CVPR 2025); Raju et al. "
+    "2021 (arXiv 2111.12621); Xiao et al. 2024, DDP-ASR (Interspeech, arXiv 2406.18373)",
+    about="A classifier learns 30, 50 or 70 % of its samples in each epoch, chosen by chance or by "
+    "their losses, on clean data, with copies, with rare classes, with a fifth of the labels "
+    "wrong, and with wrong labels that are learnt by heart. All arms but full data take as many "
+    "steps. The base is random choice without replacement across epochs: full data, stopped after "
+    "as many steps.",
+    presets=PRESETS,
+    claims=CLAIMS,
+    page=PAGE,
+)
