@@ -29,6 +29,8 @@ def test_a_run_leaves_a_record_and_is_not_done_twice(tmp_path, capsys):
     assert [line["step"] for line in lines] == [60, 110, 160]
     assert lines[0]["real_connections"] > 0
     assert (folder / "agent.pt").is_file()
+    film = (folder / "film.html").read_text()
+    assert "<h1>point-mass" in film and '"frames":[[[0' in film and "/*" not in film
     control_train(**QUICK, method="r2n", out=tmp_path)
     assert "it was finished before" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from regrow.cli.checks import check_between, check_threads
 from regrow.cli.fields import takes_fields
-from regrow.studies.control.trial import LearnFromPreferences
+from regrow.studies.control.trial import FILM, LearnFromPreferences
 
 __all__ = ["control_train"]
 
@@ -91,6 +91,7 @@ def _table(result: Mapping[str, Any], folder: Path) -> str:
         "learned reward": f"{listed('reward_correlations')} correlation with the true one",
         "features read": f"{listed('real_features')} real, {listed('noise_features')} noise",
         "comparisons": listed("comparisons"),
+        "film": str(folder / FILM),
         "record": str(folder),
     }
     return "\n".join(f"{name:16} {words}" for name, words in rows.items())

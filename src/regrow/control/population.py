@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from regrow.control.draws import Draws
 from regrow.control.elimination import Elimination
 from regrow.control.entropy import StateEntropy
-from regrow.control.environments.base import Environments, Floats, Step
+from regrow.control.environments.base import Bools, Environments, Floats, Step
 from regrow.control.graphs import Graphed
 from regrow.control.inputs import InputLayers
 from regrow.control.noise import NoiseFeatures
@@ -331,12 +331,19 @@ class Population:
         real = self.noise.real
         return [float(x) for x in (read & real).sum(1)], [float(x) for x in (read & ~real).sum(1)]
 
-    def evaluate(self, environments: Environments, episodes: int = 1) -> list[float]:
+    def evaluate(
+        self,
+        environments: Environments,
+        episodes: int = 1,
+        watch: Callable[[Floats, Bools], None] = lambda observations, over: None,
+    ) -> list[float]:
         """Return each run's mean return with its most likely actions; training goes on unchanged.
 
         Args:
             environments: others than those of training, as many, with seeds of their own.
             episodes: of each run.
+            watch: is shown what is seen without noise after every step, (runs, d), and which
+                episodes are over then.
 
         Raises:
             ValueError: there are fewer or more runs.
@@ -351,6 +358,7 @@ class Population:
             step = environments.step(actions)
             sums += step.rewards * (counts < episodes)
             over = step.terminated | step.truncated
+            watch(step.observations, over)
             counts += over
             seen = noise(
                 self._tensor(environments.reset(over) if over.any() else step.observations)

@@ -8,10 +8,10 @@ import json
 from collections.abc import Callable
 from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from regrow.control.people.pages import comparing_page
 from regrow.control.people.store import Preferences, Question
 
 __all__ = ["make_server"]
@@ -66,8 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Send the page, or the next question."""
         path = urlsplit(self.path).path
         if path == "/" and self._let_in():
-            page = files("regrow.control.people").joinpath("page.html").read_bytes()
-            self._send(200, page, "text/html; charset=utf-8")
+            self._send(200, comparing_page().encode(), "text/html; charset=utf-8")
         elif path == "/next" and self._let_in():
             person = self._asked("person")
             self._answer(lambda: self._state(self.preferences.next(person)))

@@ -8,25 +8,28 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from regrow.control.environments import TASKS, Environments, make
+from regrow.control.environments.base import Bools, Floats
 from regrow.control.environments.catalogue import repeat_of
 from regrow.control.environments.collect import random_observations
 from regrow.control.noise import NoiseFeatures, NoiseKind, total_features
-from regrow.control.people import People, Preferences, drawing_of
+from regrow.control.people import People, Preferences, drawing_of, film_page
 from regrow.control.population import Population
 from regrow.control.setting import METHODS, Setting
 from regrow.control.teachers import TEACHERS
 from regrow.control.train import train_from_preferences
 from regrow.engine.checks import check_choice
+from regrow.lab.files import write_bytes
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.training.run import device_of
 
 __all__ = ["WEIGHTS", "LearnFromPreferences"]
 
-WEIGHTS = "agent.pt"
+FILM, WEIGHTS = "film.html", "agent.pt"
 _SAMPLED = 1000  # steps from which histograms are taken
 _OTHER = 1_000_000  # added to seeds: environments of evaluation begin elsewhere
 
@@ -101,7 +104,27 @@ class LearnFromPreferences(Setting, Trial):
         if run.options.get("keep_weights"):
             torch.save(population.agent.actor.state_dict(), run.folder / WEIGHTS)
         others = self._environments([seed + _OTHER for seed in seeds], run)
-        return result_of(population, population.evaluate(others, self.episodes))
+        shown: list[Floats] = []
+        ended = np.zeros(self.runs, dtype=bool)
+
+        def watch(observations: Floats, over: Bools) -> None:
+            if not ended[0]:  # the first episode of the first run
+                shown.append(observations[0].astype(np.float64))
+            ended[:] |= over
+
+        result = result_of(population, population.evaluate(others, self.episodes, watch))
+        if run.options.get("keep_weights"):
+            self._film(np.stack(shown), result, run)
+        return result
+
+    def _film(self, seen: Floats, result: Mapping[str, Any], run: Run) -> None:
+        """Write a page that plays an episode of the first run."""
+        clip = drawing_of(self.task)(seen, repeat_of(self.task, self.repeat))
+        title = f"{self.task}, {self.method}, {self.noise:.0%} noise"
+        words = f"An episode of the first run; its return is {result['returns'][0]:.1f} on average"
+        write_bytes(
+            run.folder / FILM, film_page(clip, title, f"{words} of {self.episodes}.").encode()
+        )
 
     def _people(self, noise: NoiseFeatures, run: Run) -> People:
         file = run.options.get("people")
