@@ -121,10 +121,9 @@ class LearnFromPreferences(Setting, Trial):
         """Write a page that plays an episode of the first run."""
         clip = drawing_of(self.task)(seen, repeat_of(self.task, self.repeat))
         title = f"{self.task}, {self.method}, {self.noise:.0%} noise"
-        words = f"An episode of the first run; its return is {result['returns'][0]:.1f} on average"
-        write_bytes(
-            run.folder / FILM, film_page(clip, title, f"{words} of {self.episodes}.").encode()
-        )
+        mean = f"{result['returns'][0]:.1f}, the mean of {self.episodes}"
+        words = f"An episode of the first run, whose return is {mean}."
+        write_bytes(run.folder / FILM, film_page(clip, title, words).encode())
 
     def _people(self, noise: NoiseFeatures, run: Run) -> People:
         file = run.options.get("people")
