@@ -55,6 +55,27 @@ def on_ranks(
         return [Ended(one.exitcode, *both) for one, both in zip(processes, said, strict=True)]
 
 
+def begin(function: Callable[..., object], *arguments: Any, output: Path) -> Any:
+    """Call a function in a process that leads a group of its own, and is not waited for.
+
+    Args:
+        function: is found by its name.
+        arguments: its own; they are pickled.
+        output: the folder for what it says, in ``out-0`` and ``err-0``.
+
+    Returns:
+        the process, as multiprocessing has it.
+    """
+    process = _FORKS.Process(target=_lead, args=(dict(os.environ), output, function, arguments))
+    process.start()
+    return process
+
+
+def _lead(common: Mapping[str, str], folder: Path, function: Any, arguments: tuple[Any]) -> None:
+    os.setsid()
+    _be(common, 0, folder, function, arguments)
+
+
 def run_code(code: str, **environment: str) -> Ended:
     """Run Python code in a process of its own; what it imports of torch and us is there already."""
     [ended] = on_ranks(_execute, code, environment, ranks=1)
@@ -107,7 +128,7 @@ def _be(
     os.environ.clear()
     os.environ.update(common, RANK=str(rank), LOCAL_RANK=str(rank))
     for number, stream in ((1, "out"), (2, "err")):
-        file = os.open(folder / f"{stream}-{rank}", os.O_CREAT | os.O_WRONLY)
+        file = os.open(folder / f"{stream}-{rank}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(file, number)
     torch.set_num_threads(1)
     function(*arguments)

@@ -36,7 +36,7 @@ class Module(LightningModule):
         return nn.functional.cross_entropy(self.net(inputs), targets)
 
     def train_dataloader(self):
-        inputs = torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
+        inputs = torch.randn(32, 8, generator=torch.Generator().manual_seed(1))
         data = torch.utils.data.TensorDataset(inputs, inputs[:, :4].argmax(1))
         return torch.utils.data.DataLoader(data, batch_size=self.batch_size)
 

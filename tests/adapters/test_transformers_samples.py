@@ -1,5 +1,6 @@
 """The same three lines in Hugging Face's Trainer; stopped in mid-epoch, it goes on as it was."""
 
+import shutil
 import warnings
 
 import pytest
@@ -90,17 +91,24 @@ def test_gradients_may_be_accumulated(tmp_path):
     assert int(samples.scores["seen"].sum()) == 48
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A trainer that was not stopped, and the folder of one that left a checkpoint each step."""
+    folder = tmp_path_factory.mktemp("whole")
+    saving = make_trainer(folder, make(), save_strategy="steps", save_steps=1)
+    trainer = make_trainer(tmp_path_factory.mktemp("unsaved"), make())
+    for one in (trainer, saving):
+        one.train()
+    assert trainer.log_of == saving.log_of
+    return trainer, folder
+
+
 @pytest.mark.parametrize("skips", [False, True])
 @pytest.mark.parametrize("stop", [2, 3, 5, 7])
-def test_a_checkpoint_goes_on_as_it_was(tmp_path, stop, skips):
-    whole = make_trainer(tmp_path / "whole", make())
-    whole.train()
-
-    how = {"save_strategy": "steps", "save_steps": stop, "ignore_data_skip": not skips}
-    part = make_trainer(tmp_path / "part", make(), **how)
-    part.train()
-    path = tmp_path / "part" / f"checkpoint-{stop}"
-    rest = make_trainer(tmp_path / "part", make(), **how)
+def test_a_checkpoint_goes_on_as_it_was(tmp_path, whole, stop, skips):
+    whole, folder = whole
+    path = shutil.copytree(folder / f"checkpoint-{stop}", tmp_path / f"checkpoint-{stop}")
+    rest = make_trainer(tmp_path, make(), ignore_data_skip=not skips)
     rest.train(resume_from_checkpoint=str(path))
     if skips or stop % 3 == 0:
         assert whole.log_of[stop:] == rest.log_of

@@ -1,6 +1,7 @@
 """Random masks with the layer densities of a score: as many as it keeps there, anywhere."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -78,11 +79,16 @@ def test_masks_follow_from_the_seed(name):
     assert not first["2.weight"].equal(first["4.weight"])
 
 
+@functools.cache
+def drawn_by_seed(pattern):
+    return [masks("SNIP", "ratios", seed=seed, pattern=pattern) for seed in range(160)]
+
+
 @pytest.mark.parametrize("pattern", [Element(), Block(2)], ids=str)
 def test_positions_are_uniform(pattern):
     """Of units that are drawn k of n, S times: Σ (c - Sp)² / Sp(1-p) · (n-1)/n is χ² of n - 1."""
-    seeds = 250
-    drawn = [masks("SNIP", "ratios", seed=seed, pattern=pattern) for seed in range(seeds)]
+    drawn = drawn_by_seed(pattern)
+    seeds = len(drawn)
     for name in drawn[0]:
         units = torch.stack([pattern.reduce(found[name].float()) > 0 for found in drawn])
         often = units.flatten(1).sum(0).double().numpy()
@@ -94,7 +100,7 @@ def test_positions_are_uniform(pattern):
 
 def test_positions_tell_nothing_of_the_score():
     """The best weights are drawn as often as any: the overlap with SNIP is what chance gives."""
-    drawn = [masks("SNIP", "ratios", seed=seed) for seed in range(200)]
+    drawn = drawn_by_seed(Element())
     for name, mask in masks("SNIP", "global").items():
         share = float(mask.double().mean())
         overlaps = [float(found[name][mask].double().mean()) for found in drawn]

@@ -10,7 +10,7 @@ from regrow.execution.csr import build
 
 MAIN = Path(__file__).parent / "kernels_main.c"
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-FLAGS = ["-std=gnu11", "-O1", "-g1", *SANITIZERS, "-Wall", "-Wextra", "-Werror"]
+FLAGS = ["-std=gnu11", "-O0", "-g1", *SANITIZERS, "-Wall", "-Wextra", "-Werror"]
 
 
 @pytest.mark.parametrize("openmp", [True, False])

@@ -73,7 +73,7 @@ def dense_weights(model, names):
     return found
 
 
-def both(method, optimizer="adam", build=mlp, shape=(20,), steps=300, execution="csr", **options):
+def both(method, optimizer="adam", build=mlp, shape=(20,), steps=150, execution="csr", **options):
     """Train under masks and stored; return (model, optimizer, sparsifier) of each."""
     runs = []
     for how in ("masked", execution):
@@ -104,7 +104,7 @@ def assert_alike(runs, tolerance=2e-5):
 @pytest.mark.parametrize("kind", [regrow.SET, regrow.RigL])
 @pytest.mark.parametrize(("execution", "pattern"), [("csr", None), ("block", Block(4))])
 def test_the_same_topologies_and_weights_as_under_masks(kind, optimizer, execution, pattern):
-    """300 steps with an update every 10, from one seed."""
+    """150 steps with an update every 10, from one seed."""
     options = {"pattern": pattern} if pattern else {}
     method = kind(density=0.25, update_every=10, **options)
     assert_alike(both(method, optimizer, execution=execution))

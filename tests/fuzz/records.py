@@ -24,7 +24,7 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lab"))
 
-from toy_study import STUDY, Fit, numbers
+from toy_study import STUDY, Fit, numbers, preset
 
 from regrow.cli import main as command_line
 from regrow.lab.records import PACKED, RUNNING, TRIALS, Records
@@ -33,7 +33,8 @@ from regrow.lab.study_run import run_study
 from regrow.studies.registry import STUDIES
 from tests.fuzz.budget import main
 
-SMALL = dataclasses.replace(STUDY, page=(numbers,))  # drawing figures is most of a report's time
+# Drawing figures is most of a report's time, and what grows with the number of trials the rest.
+SMALL = dataclasses.replace(STUDY, page=(numbers,), presets={"smoke": preset("a second", 1)})
 STUDIES["toy"] = f"{__name__}:SMALL"
 
 Damage = Callable[[Path, random.Random], None]
@@ -206,9 +207,9 @@ def _folders() -> dict[str, Path]:
     options = {"data_dir": None, "device": "auto"}
     quiet = contextlib.redirect_stdout(io.StringIO())
     with quiet:
-        run_study(STUDY, "smoke", top / "done", executor="inline", options=options)
+        run_study(SMALL, "smoke", top / "done", executor="inline", options=options)
         trouble = {"data": "trouble", "only": Fit(seed=7, ends="raises").identity}
-        run_study(STUDY, "smoke", top / "done", executor="inline", options=options, **trouble)
+        run_study(SMALL, "smoke", top / "done", executor="inline", options=options, **trouble)
     shutil.copytree(top / "done", top / "packed")
     shutil.copytree(top / "done", top / "cut off")
     Records.read(top / "packed").pack(top / "packed" / PACKED)

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+
+from tests.engine import test_distributed as engine
+from tests.engine.conftest import check_same as same
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs"),
 ]
-
-
-def load(name):
-    """Import a file of tests/engine, which is no package."""
-    path = Path(__file__).parents[1] / "engine" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"engine_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-engine, same = load("test_distributed"), load("conftest").check_same
 
 
 @pytest.fixture(scope="module")

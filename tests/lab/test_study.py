@@ -1,8 +1,7 @@
 """Studies from the command line: run, judged, shown, and run again."""
 
-import os
+import io
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -327,15 +326,16 @@ def test_damaged_labels_are_named_and_the_rest_is_read(regrow, tmp_path):
         assert len(damaged) == 1 and str(one) in damaged[0]
 
 
-def test_a_terminal_without_the_signs_does_not_cost_the_page(tmp_path):
+def test_a_terminal_without_the_signs_does_not_cost_the_page(tmp_path, monkeypatch):
     """Where ± and − cannot be encoded, the report ended in a traceback before the page was made."""
-    script = str(Path(__file__).parent / "toy_study.py")
-    command = [sys.executable, script, "study", "run", "toy", "--preset", "smoke"]
-    command += ["--executor", "inline", "--out", str(tmp_path / "\u00e4")]
-    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
-    done = subprocess.run(command, env=environment, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert b"Report with figures" in done.stdout and b"\\xe4" in done.stdout
+    words = ["study", "run", "toy", "--preset", "smoke", "--executor", "inline", "--out"]
+    monkeypatch.setattr(sys, "argv", ["regrow", *words, str(tmp_path / "\u00e4")])
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    main()
+    terminal.flush()
+    said = terminal.buffer.getvalue()
+    assert b"Report with figures" in said and b"\\xe4" in said
     assert (tmp_path / "\u00e4" / "report.html").stat().st_size > 10_000
 
 

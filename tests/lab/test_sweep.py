@@ -1,13 +1,12 @@
 """Sweeps lose nothing: failures, deaths, kills at any moment, two at once, a full disk."""
 
+import functools
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +19,8 @@ from regrow.lab.attempt import attempt, shares
 from regrow.lab.records import FAILED, RUNNING, TRIALS, Records
 from regrow.lab.run import METRICS, PROGRESS
 from regrow.lab.sweep import sweep
+from regrow.studies.registry import STUDIES
+from tests.ranks import begin, command, on_ranks
 
 FILES = {"config.json", "environment.json", METRICS, "result.json"}
 
@@ -137,17 +138,16 @@ def test_a_folder_nobody_may_write_to_is_a_failure_of_each_trial(tmp_path):
     assert "out" in outcome.error
 
 
-def start(out, executor="local", n=4, steps=8, pause=0.01):
-    script = Path(__file__).parent / "toy_trials.py"
-    command = [sys.executable, str(script), str(out), executor, str(n), str(steps), str(pause)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+def walk(out, n, steps, pause):
+    sweep(walks(n, steps=steps, pause=pause), out, executor="inline")
 
 
 def kill(process):
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # it does not lead its group yet
+        process.kill()
+    process.join()
 
 
 def test_only_what_has_told_something_since_is_under_way(tmp_path):
@@ -178,29 +178,27 @@ def test_what_a_killed_write_left_is_no_part_of_the_record(tmp_path):
 
 
 def study(out, executor):
-    """Start the command line of the toy study, in a process group of its own."""
-    script = str(Path(__file__).parent / "toy_study.py")
-    command = [sys.executable, script, "study", "run", "toy", "--preset", "smoke"]
-    command += ["--data", "slow", "--executor", executor, "--jobs", "2", "--out", str(out)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+    """Give the command that runs the toy study."""
+    STUDIES["toy"] = "toy_study:STUDY"
+    words = ["study", "run", "toy", "--preset", "smoke", "--data", "slow"]
+    command(*words, "--executor", executor, "--jobs", "2", "--out", out)
 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_half(tmp_path):
     """The same command, killed at random moments, ends with the records of one run."""
     whole, out = tmp_path / "whole", tmp_path / "killed"
+    begun = functools.partial(begin, study, out, output=tmp_path)
     trials = [one.trial for one in STUDY.trials("smoke", "slow")]
     options = {"device": "auto", "data_dir": None}
-    sweep(trials, whole, executor="local", options=options)
+    sweep(trials, whole, executor="inline", options=options)
     rng, finished = random.Random(0), set()
     for wanted in (0, 1, 4, 8, 12):  # finished trials, and then a random moment
-        process = study(out, rng.choice(["inline", "local"]))
-        while len(finished) < wanted and process.poll() is None:
+        process = begun(rng.choice(["inline", "local"]))
+        while len(finished) < wanted and process.is_alive():
             time.sleep(0.02)
             finished = {path.name for path in (out / TRIALS).glob("*")}
-        time.sleep(rng.uniform(0, 0.3) if wanted else rng.uniform(0.5, 2.5))
+        time.sleep(rng.uniform(0, 0.3))
         kill(process)
         if (out / TRIALS).exists():
             assert_whole(out)
@@ -208,19 +206,18 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_half(tmp_path):
             assert finished <= now
             finished = now
     assert 12 <= len(finished) < len(trials)
-    process = study(out, "local")
-    said, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert f"{len(finished)} were finished before".encode() in said
+    process = begun("inline")
+    process.join(120)
+    assert process.exitcode == 0, (tmp_path / "err-0").read_text()
+    assert f"{len(finished)} were finished before" in (tmp_path / "out-0").read_text()
     assert contents(out) == contents(whole)
     assert (out / "report.html").read_text("utf-8").endswith("</html>")
 
 
 @pytest.mark.slow
 def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
-    processes = [start(tmp_path, "inline", n=6, steps=10, pause=0.02) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0].split() for process in processes]
-    assert all(words[-1] == b"0" for words in said)
+    for ended in on_ranks(walk, tmp_path, 6, 10, 0.02):
+        assert ended.returncode == 0, ended.stderr
     assert len(Records.read(tmp_path)) == 6
     assert_whole(tmp_path)
     whole = tmp_path / "whole"
@@ -229,7 +226,7 @@ def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
 
 
 def test_a_trial_another_process_is_at_is_left_to_it(tmp_path):
-    process = start(tmp_path, "inline", n=1, steps=30, pause=0.1)
+    process = begin(walk, tmp_path, 1, 30, 0.1, output=tmp_path)
     trial = Walk(seed=0, steps=30, pause=0.1)
     while not (tmp_path / RUNNING / trial.identity).exists():
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A study for tests of the lab, and the command line that knows it."""
+"""A study for tests of the lab; a module of its own, so that other processes can import it."""
 
 from __future__ import annotations
 
@@ -132,10 +132,3 @@ STUDY = Study(
     ),
     page=(numbers, curves, gains_over_static),
 )
-
-if __name__ == "__main__":
-    from regrow.cli import main
-    from regrow.studies.registry import STUDIES
-
-    STUDIES["toy"] = "toy_study:STUDY"
-    main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import ClassVar
 
 import torch
 
-from regrow.lab.sweep import sweep
 from regrow.lab.trial import Trial
 
 
@@ -62,10 +60,3 @@ _kept = []  # by the process, for trials to come
 
 def walks(n, **options):
     return [Walk(seed=seed, **options) for seed in range(n)]
-
-
-if __name__ == "__main__":
-    out, executor, n, steps, pause = sys.argv[1:6]
-    trials = walks(int(n), steps=int(steps), pause=float(pause))
-    found = sweep(trials, Path(out), executor=executor, jobs=2)
-    print(len(found.skipped), len(found.finished), len(found.failed))

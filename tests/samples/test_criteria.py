@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrow.engine.schedules import Linear
@@ -80,6 +80,7 @@ LOSS_LISTS = st.lists(st.floats(0, 100, width=32), min_size=N, max_size=N)
 
 
 @pytest.mark.parametrize("criterion", ALL, ids=repr)
+@settings(max_examples=40)
 @given(losses=LOSS_LISTS, data=st.data())
 def test_exactly_k_of_the_allowed_are_kept(criterion, losses, data):
     allowed = data.draw(st.lists(st.booleans(), min_size=N, max_size=N).filter(any))

@@ -8,10 +8,7 @@ from __future__ import annotations
 import datetime
 import fcntl
 import os
-import subprocess
-import sys
 import traceback
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +17,7 @@ from torch import nn
 
 from regrow.samples import Cyclic, Forgetting, InfoBatch, RootLoss, Samples, Stratified
 from regrow.samples.ranks import gather
+from tests.ranks import on_ranks
 from tests.samples.loops import loss_of
 
 WORLD, LIMIT, N, EPOCHS = 2, 120, 41, 4
@@ -168,20 +166,8 @@ def main(folder, backend="gloo"):
 
 def launch(folder, backend="gloo"):
     """Start the ranks, and wait until they have said all they have to."""
-    root = str(Path(__file__).parents[2])
-    code = f"import sys; sys.path.insert(0, {root!r}); from pathlib import Path; "
-    code += "from tests.samples import test_distributed as t; "
-    code += f"t.main(Path({str(folder)!r}), {backend!r})"
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "RANK": str(r)})
-        for r in range(WORLD)
-    ]
-    try:
-        for rank in ranks:
-            rank.wait(LIMIT)
-    finally:
-        for rank in ranks:
-            rank.kill()
+    for rank in on_ranks(main, folder, backend, ranks=WORLD, limit=LIMIT):
+        assert rank.returncode == 0, rank.stderr
 
 
 @pytest.fixture(scope="session")

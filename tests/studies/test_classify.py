@@ -55,6 +55,7 @@ def assert_same(one, other):
 INPUTS = {"lenet5": (1, 28, 28), "mlp-24-16": (1, 8, 8)}
 INPUTS |= {name: (1, 8, 28, 28) for name, model in MODELS.items() if model.clips}
 SCALES = {"deit-small": 0.25, "deit-base": 0.125, "i3d": 0.25, "resnet3d-50": 0.25}  # for speed
+SCALES |= dict.fromkeys(("vgg16", "resnet18", "resnet34", "resnet50"), 0.25)
 
 
 @pytest.mark.parametrize("name", ["mlp-24-16", *MODELS])

@@ -114,7 +114,7 @@ def test_what_is_done_at_once_does_not_matter(drawn, name, monkeypatch):
 def test_small_and_narrow_images_are_corrupted_too(name, size, channels):
     images = torch.rand(2, channels, *size)
     for table in TABLES:
-        for severity in range(1, 6):
+        for severity in (1, 3, 5):
             result = corrupt(images, name, severity, table=table)
             assert result.shape == images.shape
             assert ((result >= 0) & (result <= 1)).all()  # which no NaN is
