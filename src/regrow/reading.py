@@ -159,7 +159,7 @@ def open_unpacked(path: Path, packed: bool | None = None) -> BinaryIO:
     Raises:
         FileNotFoundError: there is no such file.
         UnreadableError: as of :func:`open_file`. Reading from what is returned raises it where the
-            file unpacks to more than :func:`check_size` allows.
+            file unpacks to more than ``check_size`` allows.
     """
     file = open_file(path)
     start = file.read(2)
@@ -217,7 +217,7 @@ def check_names(names: Collection[str], what: str) -> None:
 
 
 def allowed_size(stored: int) -> int:
-    """Return how many bytes a file of a size may unpack to, as of :func:`check_size`.
+    """Return how many bytes a file of a size may unpack to, as of ``check_size``.
 
     Raises:
         UnreadableError: the environment says something else than a number.

@@ -116,7 +116,7 @@ def read_parquet(path: Path) -> Columns:
 def read_in_parts(
     path: Path, columns: list[str] | None, rows: int, dictionary: Sequence[str] = ()
 ) -> Any:
-    """Read columns of a Parquet file as a table of pyarrow's, within :func:`check_size`.
+    """Read columns of a Parquet file as a table of pyarrow's, within ``check_size``.
 
     A few bytes may say that a million rows hold the same large value; so what the file says of its
     size is looked at first, and what it came to after each part.

@@ -384,7 +384,7 @@ class Topology:
 
         Args:
             state: by layer.
-            before: weights as they were before this topology's first masks, see :meth:`values`.
+            before: weights as they were before this topology's first masks, see ``values``.
             then: takes over what goes with it, as part of the whole; may be called twice.
 
         Raises:

@@ -3,7 +3,7 @@
 A folder of a study holds
 
 - ``trials/<identity>/``: ``config.json``, ``environment.json``, ``metrics.jsonl``, ``result.json``,
-  see :mod:`regrow.lab.record_files`;
+  see ``regrow.lab.record_files``;
 - ``running/<identity>/``: trials that are under way or were cut off, with their checkpoints;
 - ``failed/<identity>.json``: trials that raised, with their traceback;
 - or ``records.jsonl.gz``: finished trials packed into one file, to be kept and passed on.

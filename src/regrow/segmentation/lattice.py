@@ -90,7 +90,7 @@ class E2ENet(Segmenter):
     lowest level; x[i, 0] is the encoder's. F is a shift, a convolution, instance norm and leaky
     ReLU; ``blocks`` times at the last stage of each level. Up is a transposed convolution, Down
     maximum pooling. Kernels are flat, (1, 3, 3); the shift brings other slices in. Fusion and
-    up-sampling convolutions become sparse: :func:`regrow.segmentation.fusion.feature_fusion`.
+    up-sampling convolutions become sparse: :func:`regrow.segmentation.feature_fusion`.
 
     Along ``axis`` lie the slices, which are usually further apart than voxels within one: a
     volume is given as (slices, height, width), or the axis is named.

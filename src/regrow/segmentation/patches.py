@@ -22,7 +22,7 @@ _RESIDENT = 2**30  # bytes of cases that a GPU may hold
 
 
 class PatchBatches:
-    """Batches of patches, drawn anew in every epoch, for :class:`regrow.training.Trainer`.
+    """Batches of patches, drawn anew in every epoch, for :class:`regrow.training.trainer.Trainer`.
 
     Patch p of batch b of epoch e follows from (seed, e, b, p) alone: a run that goes on, and one on
     more ranks, draws the same patches. The case is any; the last round(foreground · batch) patches

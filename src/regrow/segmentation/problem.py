@@ -42,7 +42,7 @@ __all__ = ["Figures", "PatchSource", "SegmentVolumes", "Volumes", "mean_known"]
 _WATCHED = 4  # held-out cases that are looked at after each epoch
 
 Figures = Mapping[str, float]
-"""Of a class in a case: ``dice`` and others; NaN where there is none."""
+"""Figures of a class in a case, ``dice`` and others; NaN where there is none."""
 
 
 @dataclass(frozen=True, eq=False)

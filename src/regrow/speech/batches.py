@@ -158,7 +158,7 @@ class Told:
 
 
 class UtteranceBatches:
-    """Batches of utterances, for :class:`regrow.training.Trainer`.
+    """Batches of utterances, for :class:`regrow.training.trainer.Trainer`.
 
     An epoch of k utterances has ⌈k / batch⌉ batches of about equally many frames. Everything drawn
     follows from seed and epoch.

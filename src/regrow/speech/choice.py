@@ -16,7 +16,7 @@ from regrow.speech.data import Learnt
 __all__ = ["BySamples", "Score"]
 
 Score = Literal["label", "step", "sum"]
-"""What an utterance's loss is divided by before it is compared: labels, steps, or nothing."""
+"""What divides an utterance's loss before it is compared, labels, steps, or nothing."""
 
 
 class BySamples:

@@ -32,7 +32,7 @@ class Clip:
 
 
 Drawing = Callable[[Floats, int], Clip]
-"""Of observations without noise, (segment, d), and control steps of a step: draws them."""
+"""Draws observations without noise, (segment, d); the number says how many control steps a step has."""
 
 
 def drawing_of(task: str) -> Drawing:

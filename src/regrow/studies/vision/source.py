@@ -45,7 +45,7 @@ Change = Callable[[DataSet, torch.device], DataSet]
 """Changes a data set before it is standardized; a device may do it. It must be hashable."""
 
 Keep = Callable[[Tensor, Tensor], Tensor]
-"""Keeps some samples, or some of them twice: takes labels and indices, and returns indices."""
+"""A function of labels and indices that returns indices; it may keep some, and some twice."""
 
 
 _FOLDERS: dict[str, Callable[[str | None, int], tuple[Any, Any]]] = {
