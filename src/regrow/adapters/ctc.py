@@ -14,7 +14,7 @@ __all__ = ["CTCModel"]
 
 
 class CTCModel(nn.Module):
-    """A CTC model of transformers with the inputs and outputs of :class:`regrow.speech.recogniser.Recogniser`.
+    """A CTC model of transformers with the inputs and outputs of ``regrow.speech.Recogniser``.
 
     Its blank, which may be any token, becomes unit 0; tokens below it move up by one. Losses of
     utterances come from :func:`regrow.speech.ctc.ctc_losses`, which marks what cannot be aligned;

@@ -32,7 +32,7 @@ class Clip:
 
 
 Drawing = Callable[[Floats, int], Clip]
-"""Draws observations without noise, (segment, d); the number says how many control steps a step has."""
+"""Draws observations without noise, (segment, d), of steps of so many control steps."""
 
 
 def drawing_of(task: str) -> Drawing:

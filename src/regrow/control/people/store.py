@@ -18,7 +18,7 @@ from regrow.engine.checks import check_choice
 __all__ = ["CHOICES", "Preferences", "Question"]
 
 CHOICES = ("first", "second", "equal", "skip")
-"""What can be answered, that is which clip is better, that they are equal, or that one cannot tell."""
+"""Answers, that is which clip is better, that they are equal, or that one cannot tell."""
 
 _HELD = 120.0  # seconds for which a question that one browser shows is not given to another
 _TABLES = """
