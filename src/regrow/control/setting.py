@@ -106,8 +106,14 @@ METHODS: dict[str, Arm] = {
     "r2n-rigl": _all("rigl"),
     "elimination": _all("features"),
     "oracle": _all("oracle"),
+    "r2n-fast": _all("set", drop_fraction=0.3),
+    "r2n-reward": Arm(reward_model="set"),
+    "r2n-agent": Arm(actor="set", critic="set"),
+    "oracle-reward": Arm(reward_model="oracle"),
+    "oracle-agent": Arm(actor="oracle", critic="oracle"),
 }
-"""PEBBLE, RUNE, a sparse control, R2N with either growth, ours, and an upper bound, by name."""
+"""PEBBLE, RUNE, a sparse control, R2N with either growth, ours, an upper bound, and parts of both,
+by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

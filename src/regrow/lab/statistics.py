@@ -16,8 +16,10 @@ __all__ = [
     "averaged",
     "differences",
     "finite",
+    "interquartile_mean",
     "mean_interval",
     "paired_interval",
+    "probability_of_improvement",
 ]
 
 LEVEL = 0.95  # of confidence, as every page says
@@ -164,3 +166,31 @@ def finite(values: Values, name: str = "values") -> np.ndarray:
                 "leave it out and say so"
             )
     return np.array([value for _, value in pairs], dtype=float)
+
+
+def interquartile_mean(values: Values) -> float:
+    """Return the mean of the middle half: a quarter is left out at each end, rounded down.
+
+    Source: Agarwal et al. 2021, Deep Reinforcement Learning at the Edge of the Statistical
+    Precipice (arXiv 2108.13264).
+
+    Example:
+        >>> interquartile_mean([0.0, 4.0, 6.0, 100.0])
+        5.0
+    """
+    ordered = np.sort(finite(values))
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
+
+
+def probability_of_improvement(values: Values, baseline: Values) -> float:
+    """Return how often a value is above one of the baseline, of all pairs; ties count half.
+
+    Source: as of :func:`interquartile_mean`.
+
+    Example:
+        >>> probability_of_improvement([1.0, 3.0], [1.0, 2.0])
+        0.625
+    """
+    differences = finite(values)[:, None] - finite(baseline, "baseline")[None]
+    return float((np.sign(differences).mean() + 1) / 2)

@@ -17,6 +17,7 @@ STUDIES: dict[str, str] = {
     "hard-samples": "regrow.studies.hard_samples.study:STUDY",
     "segmentation": "regrow.studies.segmentation.study:STUDY",
     "speech-pruning": "regrow.studies.speech.pruning:STUDY",
+    "preference-noise": "regrow.studies.control.study:STUDY",
     "pruning-criteria": "regrow.studies.pruning_criteria.study:STUDY",
     "sample-pruning": "regrow.studies.sample_pruning.study:STUDY",
     "update-schedule": "regrow.studies.update_schedule:STUDY",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from regrow.control.noise import NoiseFeatures, NoiseKind, total_features
 from regrow.control.people import People, Preferences, drawing_of, film_page
 from regrow.control.population import Population
 from regrow.control.setting import METHODS, Setting
-from regrow.control.teachers import TEACHERS
+from regrow.control.teachers import TEACHERS, Teacher
 from regrow.control.train import train_from_preferences
 from regrow.engine.checks import check_choice
 from regrow.lab.files import write_bytes
@@ -29,6 +29,10 @@ from regrow.training.run import device_of
 
 __all__ = ["WEIGHTS", "LearnFromPreferences"]
 
+MethodName = Literal[
+    "pebble", "rune", "static", "r2n", "r2n-rigl", "elimination", "oracle", "r2n-fast",
+    "r2n-reward", "r2n-agent", "oracle-reward", "oracle-agent",
+]  # fmt: skip
 FILM, WEIGHTS = "film.html", "agent.pt"
 _SAMPLED = 1000  # steps from which histograms are taken
 _OTHER = 1_000_000  # added to seeds: environments of evaluation begin elsewhere
@@ -40,8 +44,10 @@ class LearnFromPreferences(Setting, Trial):
 
     Args:
         task: its name, such as cartpole-swingup.
-        method: how inputs are treated, and what is learnt from: pebble, rune, static, r2n,
-            r2n-rigl, elimination or oracle.
+        method: how inputs are treated: pebble, rune, static, r2n, r2n-rigl, elimination or oracle;
+            r2n-fast exchanges more; r2n-reward, r2n-agent, oracle-reward and oracle-agent treat
+            the reward model's inputs only, or the actor's and critics'.
+        reward: what is learnt from: rewards learnt from comparisons, or the true ones.
         noise: the share of features that is noise, 0 to 0.99.
         noise_kind: gaussian, autoregressive, or histogram: values that real features take.
         noise_stored: whether noise is kept in the replay buffer, or drawn anew at every look.
@@ -57,7 +63,8 @@ class LearnFromPreferences(Setting, Trial):
     """
 
     task: str
-    method: Literal["pebble", "rune", "static", "r2n", "r2n-rigl", "elimination", "oracle"] = "r2n"
+    method: MethodName = "r2n"
+    reward: Literal["learned", "true"] = "learned"
     noise: float = 0.95
     noise_kind: NoiseKind = "gaussian"
     noise_stored: bool = True
@@ -71,6 +78,7 @@ class LearnFromPreferences(Setting, Trial):
         super().__post_init__()
         check_choice(self.task, TASKS, "task")
         check_choice(self.method, tuple(METHODS), "method")
+        check_choice(self.reward, ("learned", "true"), "reward")
         check_choice(self.teacher, (*TEACHERS, "people"), "teacher")
         total_features(1, self.noise)
         if self.seed < 0:
@@ -94,8 +102,8 @@ class LearnFromPreferences(Setting, Trial):
         noise = self._features(environments, run, device)
         population = train_from_preferences(
             environments,
-            self._people(noise, run) if self.teacher == "people" else self.teacher,
-            method=self.method,
+            self._teacher(noise, run),
+            method=replace(METHODS[self.method], true_reward=self.reward == "true"),
             setting=Setting(**{f.name: getattr(self, f.name) for f in fields(Setting)}),
             noise=noise,
             device=str(device),
@@ -124,6 +132,11 @@ class LearnFromPreferences(Setting, Trial):
         mean = f"{result['returns'][0]:.1f}, the mean of {self.episodes}"
         words = f"An episode of the first run, whose return is {mean}."
         write_bytes(run.folder / FILM, film_page(clip, title, words).encode())
+
+    def _teacher(self, noise: NoiseFeatures, run: Run) -> Teacher | str | None:
+        if self.reward == "true":
+            return None
+        return self._people(noise, run) if self.teacher == "people" else self.teacher
 
     def _people(self, noise: NoiseFeatures, run: Run) -> People:
         file = run.options.get("people")

@@ -1,0 +1,110 @@
+"""The study of preferences among noise: its trials, its rules, and that it ends with a page."""
+
+import json
+import random
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from regrow.control.setting import METHODS
+from regrow.lab.records import Record, Records
+from regrow.lab.study import Preset
+from regrow.lab.study_run import run_study
+from regrow.lab.view import View
+from regrow.studies.control import study
+from regrow.studies.control.study import CLAIMS, NOISE, NOISE_FREE, NOISY, STUDY
+from regrow.studies.control.trial import LearnFromPreferences
+
+QUICK = STUDY.trials("quick", "cartpole-swingup")
+NAMES = ("learns", "rivals", "static", "moving", "both", "oracle", "elimination", "true")
+
+
+def test_every_arm_runs_at_every_share_with_ten_seeds():
+    first = [t for t in QUICK if t.labels["kind"] == study.WHITE]
+    assert len(first) == 10 * (len(NOISE_FREE) + len(NOISY) * len(NOISE))
+    slow = [t for t in QUICK if t.labels["kind"] == study.SLOW and "noise" in t.labels]
+    assert {t.trial.noise_kind for t in slow} == {"autoregressive"}
+    assert {t.labels["arm"] for t in slow} == {"PEBBLE", "static", "R2N", "elimination", "oracle"}
+
+
+def test_arms_differ_in_what_they_say_they_differ_in():
+    by_arm = {t.labels["arm"]: t.trial for t in QUICK if t.labels.get("noise", 0.95) == 0.95}
+    own = {"seed", "method", "noise", "reward", "noise_kind"}
+    fields = {n for n in LearnFromPreferences.__dataclass_fields__ if n not in own}
+    base = by_arm["PEBBLE"]
+    for arm, trial in by_arm.items():
+        assert all(getattr(trial, n) == getattr(base, n) for n in fields), arm
+        assert (trial.reward == "true") == ("true reward" in arm), arm
+        assert (trial.noise == 0) == arm.startswith("no noise"), arm
+    assert len({(t.method, t.reward, t.noise) for t in by_arm.values()}) == len(by_arm)
+
+
+def test_names_of_methods_are_those_of_the_arms():
+    for name in METHODS:
+        assert LearnFromPreferences(seed=0, task="point-mass", method=name).method == name
+    with pytest.raises(ValueError, match="reward='none'"):
+        LearnFromPreferences(seed=0, task="point-mass", reward="none")
+
+
+def judged(name, gain):
+    """Judge a claim by records whose returns are 400, or 800 without noise, and gains by arm."""
+    records = []
+    for labels, trial in QUICK:
+        arm = labels["arm"]
+        noise = random.Random(trial.identity).uniform(-2, 2)
+        free = arm.startswith("no noise")
+        late = (800 if free else 400) + gain(arm) + noise + trial.seed
+        result = {"late_returns": [late], "real_features": [5.0]}
+        content = json.loads(json.dumps(trial.content))
+        records.append(Record(trial.identity, content, result, {}, Path(), labels=[labels]))
+    return CLAIMS[NAMES.index(name)].judge(View.of(records)).outcome
+
+
+def only(arm, value):
+    return lambda name: value if name == arm else 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "gain", "outcome"),
+    [
+        ("learns", only("", 0), "supported"),
+        ("learns", only("no noise", -200), "not supported"),
+        ("rivals", only("R2N", 50), "supported"),
+        ("rivals", lambda arm: 50.0 * (arm in ("R2N", "RUNE")), "inconclusive"),
+        ("rivals", lambda arm: 50.0 * (arm == "R2N") + 90 * (arm == "RUNE"), "not supported"),
+        ("static", only("static", 50), "supported"),
+        ("static", only("PEBBLE", 50), "not supported"),
+        ("moving", only("R2N", 50), "supported"),
+        ("moving", only("static", 50), "not supported"),
+        ("both", only("R2N", 50), "supported"),
+        ("both", only("R2N, actor and critic only", 50), "not supported"),
+        ("oracle", only("oracle", 10), "supported"),
+        ("oracle", only("oracle", 100), "not supported"),
+        ("elimination", only("elimination", 50), "supported"),
+        ("elimination", only("R2N", 50), "not supported"),
+        ("true", only("elimination, true reward", 400), "supported"),
+        ("true", only("elimination, true reward", 300), "not supported"),
+        # Where PEBBLE does not learn without noise, nothing is judged.
+        ("elimination", lambda arm: 50 * (arm == "elimination") - 200 * (arm == "no noise"),
+         "inconclusive"),
+    ],
+)  # fmt: skip
+def test_rules_decide_as_they_say(name, gain, outcome):
+    assert judged(name, gain) == outcome
+
+
+def test_the_study_ends_with_a_page(tmp_path, monkeypatch):
+    """Every kind of arm trains for real, for a few steps."""
+    few = {**study._SMALL, "steps": 260, "feedbacks": 1, "reward_steps": 5}
+    arms = {n: a for n, a in NOISY.items() if n in study._FEW or n.startswith("R2N,")}
+    made = partial(study._trials, arms, (0.9,), 1, task="point-mass", **few)
+    short = replace(STUDY, presets={"smoke": Preset("seconds", {"point-mass": made})})
+    found = run_study(short, "smoke", tmp_path, options={"device": "cpu"}, jobs=1)
+    assert not found.failed
+    sections = list(short.sections(View.of(Records.read(tmp_path))))
+    tables = {section.title: section.table for section in sections if section.table}
+    rows = tables["All returns: point-mass, white noise"].rows
+    assert {row[0] for row in rows} == {*arms, *NOISE_FREE}
+    assert all(row[4] for row in rows) and "All returns: point-mass, slow noise" in tables
