@@ -188,7 +188,7 @@ def table(view: View) -> Iterator[Section]:
         places = ((a, n) for a in NOISY for n in here.where(arm=a).axis("noise"))
         rows = [_row(here, arm, None) for arm in NOISE_FREE]
         rows += [_row(here, arm, noise) for arm, noise in places]
-        text = "Intervals are of means over seeds. Without noise, P is against PEBBLE at most noise."
+        text = "Means over seeds. Arms without noise are set against PEBBLE at most noise."
         table = Table(head, [row for row in rows if row is not None])
         yield Section(f"All returns: {name}", text, table=table)
 
