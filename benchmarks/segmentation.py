@@ -207,11 +207,13 @@ def main() -> None:
     options = parser.parse_args()
     rows = measure(options.networks, options)
     if options.json:
-        told = {"patch": options.patch, "batch": options.batch, "networks": rows}
+        told: dict[str, Any] = {"patch": options.patch, "batch": options.batch, "networks": rows}
+        told |= {"float32": options.float32, "eager": options.eager, "threads": options.threads}
         if options.device == "cuda":
             from block_timing import environment  # noqa: PLC0415 needs Triton
-
-            told["environment"] = environment()
+        else:
+            from regrow.lab.environment import environment  # noqa: PLC0415
+        told["environment"] = environment()
         options.json.write_text(json.dumps(told, indent=1) + "\n")
 
 

@@ -99,20 +99,22 @@ def kernel_networks() -> tuple[Rows, str]:
 
 
 def volumes(shape: str) -> tuple[Rows, str]:
-    """Tell how fast and how large networks of volumes are on a GPU."""
+    """Tell how fast and how large networks of volumes are, on a GPU or a CPU."""
     record = load(f"execution/segmentation-{shape}.json")
-    head = ("network", "parameters", "step, ms", "middle half", "GiB", "inference, ms", "GiB")
-    rows: Rows = [head]
+    on_gpu, patch = "triton" in record["environment"], "×".join(map(str, record["patch"]))
+    memory = {"step, GiB": "step GiB", "inference, GiB": "infer GiB"} if on_gpu else {}
+    rows: Rows = [("network", "parameters", "step, ms", "middle half", "inference, ms", *memory)]
     for name, row in record["networks"].items():
         low, high = row["step quartiles"]
-        step, infer = (
-            (f"{row[f'{kind} ms']:.1f}", f"{row[f'{kind} GiB']:.2f}") for kind in ("step", "infer")
-        )
-        size = f"{row['parameters'] / 1e6:.1f} M"
-        rows.append((name, size, step[0], f"{low:.1f}-{high:.1f}", step[1], *infer))
-    patch = "×".join(map(str, record["patch"]))
-    what = f"Two patches of {patch}, 16 classes, bfloat16, torch.compile, channels last"
-    return rows, f"{what}. {_gpu(record)}."
+        size, step, infer = row["parameters"] / 1e6, row["step ms"], row["infer ms"]
+        cells = (f"{size:.1f} M", f"{step:.1f}", f"{low:.1f}-{high:.1f}", f"{infer:.1f}")
+        rows.append((name, *cells, *(f"{row[key]:.2f}" for key in memory.values())))
+    if on_gpu:
+        what = f"Two patches of {patch}, 16 classes, bfloat16, torch.compile, channels last"
+        return rows, f"{what}. {_gpu(record)}."
+    dtype, where = "float32" if record["float32"] else "bfloat16", record["environment"]
+    measured = f"{record['threads']} threads, {where['cpu']}, torch {where['torch']}"
+    return rows, f"A patch of {patch}, 16 classes, {dtype}, channels last, not compiled. {measured}."
 
 
 def masked() -> tuple[Rows, str]:
@@ -168,6 +170,8 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "kernel-networks": kernel_networks,
     "volumes-cubes": lambda: volumes("cubes"),
     "volumes-slabs": lambda: volumes("slabs"),
+    "volumes-cpu-float32": lambda: volumes("cpu-float32"),
+    "volumes-cpu-bfloat16": lambda: volumes("cpu-bfloat16"),
     "masked-step": masked,
     "block-accuracy-fashion-mnist": lambda: accuracy("fashion-mnist"),
     "block-accuracy-cifar10": lambda: accuracy("cifar10"),
