@@ -114,7 +114,8 @@ def volumes(shape: str) -> tuple[Rows, str]:
         return rows, f"{what}. {_gpu(record)}."
     dtype, where = "float32" if record["float32"] else "bfloat16", record["environment"]
     measured = f"{record['threads']} threads, {where['cpu']}, torch {where['torch']}"
-    return rows, f"A patch of {patch}, 16 classes, {dtype}, channels last, not compiled. {measured}."
+    what = f"A patch of {patch}, 16 classes, {dtype}, channels last, not compiled"
+    return rows, f"{what}. {measured}."
 
 
 def masked() -> tuple[Rows, str]:
