@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
@@ -22,6 +21,7 @@ from regrow.lab.section import Section, Table, estimate
 from regrow.lab.study import Preset, Study
 from regrow.lab.view import View
 from regrow.measure.layers import layer_costs
+from regrow.measure.widths import largest_width
 from regrow.segmentation import E2ENet, PlainConvUNet, channel_links, feature_fusion
 from regrow.segmentation.fusion import steps_between_updates
 from regrow.segmentation.segmenter import channels_of
@@ -81,21 +81,14 @@ def _nnunet(width: int) -> int:
 def narrow_nnunet(width: int) -> int:
     """Return the largest width of nnU-Net with no more parameters than E2ENet of a width keeps."""
     most, _ = _costs(E2ENet, width, **feature_fusion(DENSITY))
-    narrower = range(2, _nnunet(width) + 1)
-    return _last(narrower, lambda w: _costs(PlainConvUNet, w)[0] <= most)
+    return largest_width(lambda w: _costs(PlainConvUNet, w)[0] <= most, least=2)
 
 
 @cache
 def narrow_lattice(width: int) -> int:
     """Return the largest width of a dense lattice with no more operations than E2ENet has."""
     _, most = _costs(E2ENet, width, **feature_fusion(DENSITY))
-    narrower = range(width // 2, width + 1)
-    return _last(narrower, lambda w: _costs(E2ENet, w)[1] <= most)
-
-
-def _last(widths: range, fits: Callable[[int], bool]) -> int:
-    """Return the largest width that fits: costs grow with it, and each takes a network to know."""
-    return max(widths[: bisect(widths, False, key=lambda w: not fits(w))])
+    return largest_width(lambda w: _costs(E2ENet, w)[1] <= most, least=width // 2)
 
 
 ARMS: dict[str, Arm] = {

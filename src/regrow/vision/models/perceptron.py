@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from regrow.measure.widths import largest_width
+
 __all__ = ["mlp", "perceptron", "widest_within"]
 
 
@@ -69,10 +71,4 @@ def widest_within(budget: int, build: Callable[[int], nn.Module]) -> int:
 
     if not fits(1):
         raise ValueError(f"budget={budget}: even a model of width 1 has more parameters")
-    low, high = 1, 2
-    while fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    return largest_width(fits)
