@@ -17,7 +17,9 @@ import pytest
 import torch
 
 from regrow.control import PointMass
+from regrow.control.environments import TASKS
 from regrow.control.people import Clip, People, Preferences, drawing_of
+from regrow.control.people.drawings import DRAWN
 from regrow.control.people.server import make_server
 from regrow.control.train import train_from_preferences
 
@@ -282,6 +284,11 @@ def test_training_asks_people_and_goes_on_with_their_answers(kept, small):
     again = train()  # nobody answers any more: the same questions have their answers
     assert kept.counts() == (18, 18)
     assert torch.equal(first.replay.learned, again.replay.learned)
+
+
+def test_every_task_has_a_drawing():
+    """Without one a training would end well, and fail at its film."""
+    assert DRAWN.keys() == set(TASKS)
 
 
 @pytest.mark.parametrize("task", ["point-mass", "cartpole-swingup", "walker-walk", "cheetah-run"])

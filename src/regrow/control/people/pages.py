@@ -14,7 +14,7 @@ __all__ = ["comparing_page", "film_page"]
 
 def comparing_page() -> str:
     """Return the page on which people compare clips; it asks its server for them."""
-    return _read("page.html").replace("/* clips.js */", _read("clips.js"))
+    return _whole("page.html")
 
 
 def film_page(clip: Clip, title: str, words: str) -> str:
@@ -30,10 +30,18 @@ def film_page(clip: Clip, title: str, words: str) -> str:
         >>> "<h1>A line</h1>" in page, "&lt; 1 second" in page, "/*" in page
         (True, True, False)
     """
-    page = _read("film.html").replace("/* clips.js */", _read("clips.js"))
-    page = page.replace("/* clip */", json.dumps(asdict(clip), separators=(",", ":")))
+    text = json.dumps(asdict(clip), separators=(",", ":"))
+    page = _whole("film.html").replace("/* clip */", text)
     page = page.replace("/* title */", html.escape(title))
     return page.replace("/* words */", html.escape(words))
+
+
+def _whole(name: str) -> str:
+    """Return a page with the parts that both have: how they look, and what draws a clip."""
+    page = _read(name)
+    for part in ("look.css", "clips.js"):
+        page = page.replace(f"/* {part} */", _read(part).rstrip())
+    return page
 
 
 def _read(name: str) -> str:

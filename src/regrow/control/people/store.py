@@ -141,9 +141,10 @@ class Preferences:
 
     def answers(self, numbers: Sequence[int]) -> list[str | None]:
         """Return the answers to questions, None where there is none yet."""
+        find = "SELECT choice FROM answers WHERE question = ?"
         with self._open() as file:
-            known: dict[int, str] = dict(file.execute("SELECT question, choice FROM answers"))
-        return [known.get(number) for number in numbers]
+            found = [file.execute(find, (number,)).fetchone() for number in numbers]
+        return [None if one is None else str(one[0]) for one in found]
 
     def counts(self) -> tuple[int, int]:
         """Return how many questions there are, and how many of them are answered."""
