@@ -2,8 +2,8 @@
 
 import torch
 
-from regrow.control.draws import Draws
-from regrow.control.elimination import Elimination
+from regrow.control.draws import RunDraws
+from regrow.control.elimination import FeatureElimination
 from regrow.control.environments import PointMass
 from regrow.control.inputs import InputLayers
 from regrow.control.population import Population
@@ -25,12 +25,12 @@ def learnt(arms, comparisons=200, steps=250):
     layers = InputLayers(
         models.networks, [arm.reward_model for arm in arms], arms, real, seeds, "reward_model"
     )
-    clips = Draws(seeds, "clips", "cpu").normal(comparisons, 2, LENGTH, D + A)
+    clips = RunDraws(seeds, "clips", "cpu").normal(comparisons, 2, LENGTH, D + A)
     sums = clips[..., 0].sum(-1)
     everyone = torch.ones(len(arms), comparisons, dtype=torch.bool)
     models.add_(clips, (sums[..., 1] > sums[..., 0]).float(), everyone)
     models.learn_(layers)
-    fresh = Draws(seeds, "fresh", "cpu").normal(1000, D + A)
+    fresh = RunDraws(seeds, "fresh", "cpu").normal(1000, D + A)
     reward = models.reward(fresh)
     correlation = [float(torch.corrcoef(torch.stack([r, f]))[0, 1]) for r, f in
                    zip(reward, fresh[..., 0], strict=True)]  # fmt: skip
@@ -73,9 +73,9 @@ def test_elimination_keeps_what_the_reward_depends_on():
 
     setting = Setting(width=8)
     agent = SAC([0, 0], D, A, setting, torch.device("cpu"))
-    elimination = Elimination([arm, arm], D, [0, 0], 100, torch.device("cpu"))
+    elimination = FeatureElimination([arm, arm], D, [0, 0], 100, torch.device("cpu"))
     for step in range(0, 101, 5):
-        inputs = Draws([0, 0], f"batch {step}", "cpu").normal(64, D + A)
+        inputs = RunDraws([0, 0], f"batch {step}", "cpu").normal(64, D + A)
         elimination.score_(agent, models, inputs)
         elimination.eliminate_(step, agent, models)
         stay, trial = elimination.counts(0, step)
@@ -95,7 +95,7 @@ def test_features_come_back_on_probation_with_fresh_weights():
 
     agent = SAC([0], D, A, setting, torch.device("cpu"))
     models = RewardModels([0], D + A, setting, torch.device("cpu"), 1)
-    elimination = Elimination([arm], D, [0], 100, torch.device("cpu"))
+    elimination = FeatureElimination([arm], D, [0], 100, torch.device("cpu"))
     elimination.scores.copy_(torch.arange(D, 0, -1.0))
     elimination.eliminate_(50, agent, models)
     before = elimination.live.clone()

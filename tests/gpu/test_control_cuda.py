@@ -54,9 +54,9 @@ def test_masks_hold_after_replays():
 
 
 def test_random_numbers_are_the_cpus_and_graphs_draw_anew():
-    from regrow.control.draws import Draws
+    from regrow.control.draws import RunDraws
 
-    here, there = Draws([0, 9], "x", "cpu"), Draws([0, 9], "x", "cuda")
+    here, there = RunDraws([0, 9], "x", "cpu"), RunDraws([0, 9], "x", "cuda")
     assert torch.equal(here.uniform(3, 5), there.uniform(3, 5).cpu())
     out = torch.zeros(2, 4, device="cuda")
     draw = graphs.Graphed(lambda: out.copy_(there.uniform(4)), torch.device("cuda"))

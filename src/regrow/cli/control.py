@@ -49,9 +49,9 @@ def control_train(
     check_between("workers", workers, 1, 256)
     trial = LearnFromPreferences(**(_DEFAULTS | fields))
     make(trial.task, [trial.seed], repeat=trial.repeat)  # what is missing is told before a run
-    make_folder(out, "out")
     if trial.teacher == "people" and people is None:
         raise ValueError("--teacher people needs a file of questions and answers: --people FILE")
+    make_folder(out, "out")
     options: dict[str, Any] = {"device": device, "threads": workers, "keep_weights": True}
     if people is not None:
         options["people"] = str(people.resolve())

@@ -16,12 +16,12 @@ from torch import Tensor
 from regrow.control.steady import steady
 from regrow.engine.selection import key_digest
 
-__all__ = ["Draws"]
+__all__ = ["RunDraws"]
 
 _BITS = 0xFFFFFFFF
 
 
-class Draws:
+class RunDraws:
     """What is random for one purpose in all runs; each call draws anew.
 
     Args:
@@ -33,8 +33,8 @@ class Draws:
         count: calls so far, a tensor on the device, so that CUDA graphs count them too.
 
     Example:
-        >>> both = Draws([3, 5], "noise").uniform(4)
-        >>> torch.equal(both[1:], Draws([5], "noise").uniform(4))
+        >>> both = RunDraws([3, 5], "noise").uniform(4)
+        >>> torch.equal(both[1:], RunDraws([5], "noise").uniform(4))
         True
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.control.draws import Draws
+from regrow.control.draws import RunDraws
 from regrow.control.networks import Networks
 from regrow.control.reward import RewardModels
 from regrow.control.sac import SAC
@@ -16,10 +16,10 @@ from regrow.control.setting import Arm
 from regrow.control.steady import steady
 from regrow.engine.selection import top_per_group
 
-__all__ = ["Elimination", "agreement", "rms"]
+__all__ = ["FeatureElimination", "agreement", "rms"]
 
 
-class Elimination:
+class FeatureElimination:
     """Which features the runs still read, of those whose arms say "features".
 
     The number of features falls geometrically, d·keep^p, with p from 0 to 1 over the arm's window.
@@ -52,7 +52,7 @@ class Elimination:
         self.arms, self.steps = list(arms), steps
         self.live = torch.ones(len(arms), features, dtype=torch.bool, device=device)
         self.scores = torch.zeros(len(arms), features, device=device)
-        self._draws = Draws(seeds, "features on probation", device)
+        self._draws = RunDraws(seeds, "features on probation", device)
         self._agents = _chosen([arm.critic == "features" for arm in arms], device)
         self._models = _chosen([arm.reward_model == "features" for arm in arms], device)
         self._by_rms = _chosen([arm.score == "rms" for arm in arms], device)[:, None]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from regrow.control.draws import Draws
+from regrow.control.draws import RunDraws
 from regrow.control.networks import Networks
 from regrow.control.setting import Arm, Inputs
 from regrow.engine.allocation import units_kept
@@ -46,7 +46,7 @@ class InputLayers:
         self.networks, self.treated = networks, list(treated)
         device = networks.rows.device
         members, units = networks.members, networks.mask.shape[1]
-        self._draws = Draws(seeds, f"inputs of {purpose}", device)
+        self._draws = RunDraws(seeds, f"inputs of {purpose}", device)
         sparse = [one in ("static", "set", "rigl") for one in treated]
         density = [arm.density if s else 1.0 for arm, s in zip(arms, sparse, strict=True)]
         counts = torch.tensor([units_kept(d, units) for d in density], device=device)

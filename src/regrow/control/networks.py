@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regrow.control.draws import Draws
+from regrow.control.draws import RunDraws
 from regrow.control.steady import steady
 
 __all__ = ["Networks", "row_views"]
@@ -63,7 +63,7 @@ class Networks:
     ) -> None:
         self.runs, self.members, self.sizes = len(seeds), members, tuple(sizes)
         self.learning_rate, self.activation = learning_rate, activation
-        self._draws = Draws(seeds, f"weights of {purpose}", device)
+        self._draws = RunDraws(seeds, f"weights of {purpose}", device)
         self.rows = self._fresh()
         self.first, self.second = torch.zeros_like(self.rows), torch.zeros_like(self.rows)
         self.steps = torch.zeros(len(self.rows), 1, device=device)

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from regrow.control.draws import Draws
+from regrow.control.draws import RunDraws
 from regrow.engine.checks import check_choice
 
 __all__ = ["NoiseFeatures", "NoiseKind", "total_features"]
@@ -95,11 +95,11 @@ class NoiseFeatures:
         self._correlation = correlation
         self._added = self.total - real
         self._samples = None if kind != "histogram" else _checked(samples, real, device)
-        self._draws = Draws(seeds, "noise features", device)
-        self._again = Draws(seeds, "noise features, drawn anew", device)
+        self._draws = RunDraws(seeds, "noise features", device)
+        self._again = RunDraws(seeds, "noise features, drawn anew", device)
         places = torch.arange(self.total, device=device).expand(len(seeds), -1)
         if permuted:
-            drawn = Draws(seeds, "order of features", device).uniform(self.total)
+            drawn = RunDraws(seeds, "order of features", device).uniform(self.total)
             places = drawn.argsort(dim=1, stable=True)
         self._order = places.contiguous() if permuted else None
         self.real = places < real
@@ -137,7 +137,7 @@ class NoiseFeatures:
         self._begun = True
         return noise
 
-    def _draw(self, draws: Draws, batch: int) -> Tensor:
+    def _draw(self, draws: RunDraws, batch: int) -> Tensor:
         if self._samples is None:
             return draws.normal(batch, self._added)
         rows = (draws.uniform(batch, self._added) * len(self._samples)).long()

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.control.draws import Draws
-from regrow.control.elimination import Elimination
+from regrow.control.draws import RunDraws
+from regrow.control.elimination import FeatureElimination
 from regrow.control.entropy import StateEntropy
 from regrow.control.environments.base import Bools, Environments, Floats, Step
 from regrow.control.graphs import Graphed
@@ -89,9 +89,9 @@ class Population:
         self.replay = Replay(runs, setting.replay or setting.steps, d, a, dev)
         self.entropy = StateEntropy(runs, setting.neighbours, dev)
         self.layers = self._make_layers(seeds, a)
-        self.elimination = Elimination(arms, d, seeds, setting.steps, dev)
+        self.elimination = FeatureElimination(arms, d, seeds, setting.steps, dev)
         self.draws = {
-            name: Draws(seeds, name, dev)
+            name: RunDraws(seeds, name, dev)
             for name in ("actions", "random actions", "batches", "scored", "segments", "chance")
         }
         self._true = torch.tensor([arm.true_reward for arm in arms], device=dev)[:, None]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regrow.control.draws import Draws
+from regrow.control.draws import RunDraws
 from regrow.control.graphs import Graphed
 from regrow.control.inputs import InputLayers
 from regrow.control.networks import Networks
@@ -65,7 +65,7 @@ class RewardModels:
         self.count = torch.zeros(runs, 1, dtype=torch.int64, device=device)
         self.accuracy = torch.zeros(runs, 1, device=device)
         self.gradient = torch.zeros_like(self.networks.mask)
-        self._draws = Draws(seeds, "comparisons learnt from", device)
+        self._draws = RunDraws(seeds, "comparisons learnt from", device)
         self._rows = torch.arange(runs, device=device)[:, None]
         self._step = Graphed(self.step_, device)
 

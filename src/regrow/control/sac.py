@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regrow.control.draws import Draws
+from regrow.control.draws import RunDraws
 from regrow.control.networks import Networks, row_views
 from regrow.control.setting import Setting
 from regrow.control.steady import steady
@@ -68,7 +68,7 @@ class SAC:
         self.alpha_state = torch.zeros(3, runs, 1, device=device)  # Adam's moments and steps
         self.actor_gradient = torch.zeros_like(self.actor.mask)
         self.critic_gradient = torch.zeros_like(self.critic.mask)
-        self._draws = Draws(seeds, "actions of updates", device)
+        self._draws = RunDraws(seeds, "actions of updates", device)
 
     def act(self, observations: Tensor, noise: Tensor | None) -> Tensor:
         """Return actions (runs, B, A) in −1..1 for observations (runs, B, D).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -54,8 +55,9 @@ class _Planar(Environments):
         mujoco.mj_forward(self._model, data)
         self._see(run)
 
+    @abstractmethod
     def _place_(self, data: Any, random: Any) -> None:
-        raise NotImplementedError
+        """Put a run anywhere within the joints' ranges."""
 
     def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
         """Step, in the order in which dm_control does."""
@@ -84,11 +86,13 @@ class _Planar(Environments):
                 )
             self._see(int(run))
 
+    @abstractmethod
     def _reward(self, height: Floats, upright: Floats, speed: Floats) -> Floats:
-        raise NotImplementedError
+        """Return rewards, (runs, repeat), of heights, uprightness and speeds."""
 
+    @abstractmethod
     def _see(self, run: int) -> None:
-        raise NotImplementedError
+        """Take down what is seen of a run."""
 
     def observe(self) -> Floats:
         """Return what is seen."""
