@@ -109,3 +109,10 @@ def test_the_same_noise_is_seen_again_when_asked_for():
     noise = NoiseFeatures([0], 2, 0.5)
     first, again = noise(torch.zeros(1, 2)), noise(torch.ones(1, 2), again=True)
     assert torch.equal(first[:, 2:], again[:, 2:]) and again[:, :2].tolist() == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize("permuted", [False, True])
+def test_places_are_where_real_features_are(permuted):
+    noise = NoiseFeatures([0, 1, 7], 5, 0.9, permuted=permuted)
+    observations = torch.randn(3, 5)
+    assert noise(observations).gather(1, noise.places).equal(observations)
