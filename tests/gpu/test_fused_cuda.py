@@ -75,6 +75,7 @@ def test_joined_shifts_are_the_cpus(axis, dtype):
     ],
 )
 @pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
 def test_a_network_gives_what_it_gives_without_kernels(build, compiled, monkeypatch):
     torch.manual_seed(0)
     fast = build().cuda().to(memory_format=LAST)

@@ -16,6 +16,7 @@ from regrow.segmentation.inference import predict_scores
 from regrow.segmentation.patches import PatchBatches
 from regrow.segmentation.samples import Sample
 from regrow.studies.segmentation.segment import Segment
+from regrow.training.train import start
 from tests.segmentation.phantoms import phantom, save
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -253,13 +254,21 @@ def test_where_nothing_fits_one_is_told_so(data, tmp_path):
     with torch.device("meta"):
         weights = sum(p.nbytes for p in E2ENet(1, 3, (320,) * 4).parameters())
     whole = torch.cuda.get_device_properties(0).total_memory
-    # Weights and gradients have room, and the momentum beside them has not; then not even these.
-    limits = (2.6, "nor do smaller ones: lower batch or width"), (0.9, "lower width")
+    torch.cuda.reset_peak_memory_stats()
+    start(trial, trial, run_of(tmp_path / "whole", data))
+    began = torch.cuda.max_memory_reserved()
+    gc.collect()
+    torch.cuda.empty_cache()
+    # What a start needs has room, and the momentum beside it has not; then not even a start.
+    limits = (
+        (began + weights // 20, "nor do smaller ones: lower batch or width"),
+        (0.9 * weights, "lower width"),
+    )
     try:
-        for times, said in limits:
-            torch.cuda.set_per_process_memory_fraction(min(1.0, times * weights / whole))
+        for number, (most, said) in enumerate(limits):
+            torch.cuda.set_per_process_memory_fraction(most / whole)
             with pytest.raises(MemoryError, match=said):
-                trial.run(run_of(tmp_path / str(times), data))
+                trial.run(run_of(tmp_path / str(number), data))
             gc.collect()
             torch.cuda.empty_cache()
     finally:
