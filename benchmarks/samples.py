@@ -2,10 +2,11 @@
 
     python benchmarks/samples.py --json results/samples/overhead.json
 
-A step is timed with and without ``samples.update``, in turn, each with other ids of a million; on
-the CPU in seconds of the processor. An epoch is the choice, the order and the first batch, in
-seconds of the processor and in memory: the highest resident size of a process of its own, less what
-it had before. One thread. Losses are drawn from an exponential distribution.
+Steps are timed with and without ``samples.update``, in turns of a hundred, each with other ids of a
+million, for losses are looked at many batches at a time; on the CPU in seconds of the processor.
+An epoch is the choice, the order and the first batch, in seconds of the processor and in memory:
+the highest resident size of a process of its own, less what it had before. One thread. Losses are
+drawn from an exponential distribution.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ CRITERIA = {
         *(rs.EpsilonGreedy(), rs.SeTa(), rs.Forgetting(), rs.Coverage(), rs.InfoBatch()),
     )
 }
+TURN = 128  # steps: of 128 samples, two looks
 MODELS = {
     "perceptron 784-128-64-10": lambda: nn.Sequential(
         nn.Flatten(),
@@ -91,26 +93,29 @@ def steps(batch: int, repeats: int, device: str) -> list[dict[str, object]]:
     order = torch.randperm(1_000_000).split(batch)
     numbers = itertools.count()
 
-    def step(model: nn.Module, optimizer: torch.optim.Optimizer, update: bool) -> float:
-        if device == "cuda":
-            torch.cuda.synchronize()
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, update: bool) -> None:
         ids = order[next(numbers) % (len(order) - 1)]
-        began = clock()
         losses = functional.cross_entropy(model(x), y, reduction="none")
         if update:
             samples.update(ids, losses)
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return clock() - began
+
+    def turn(model: nn.Module, optimizer: torch.optim.Optimizer, update: bool) -> float:
+        wait = torch.cuda.synchronize if device == "cuda" else int
+        wait()
+        began = clock()
+        for _ in range(TURN):
+            step(model, optimizer, update)
+        wait()
+        return (clock() - began) / TURN
 
     rows = []
     for name, make in MODELS.items():
         model = make().to(device)
         how = model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-        times = [(step(*how, False), step(*how, True)) for _ in range(repeats)]
+        times = [(turn(*how, False), turn(*how, True)) for _ in range(max(1, repeats // TURN))]
         alone = statistics.median(a for a, _ in times)
         more = statistics.median(b - a for a, b in times)
         row = {"model": name, "step_ms": 1e3 * alone, "more_ms": 1e3 * more, "share": more / alone}
@@ -124,7 +129,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10_000_000)
     parser.add_argument("--keep", type=float, default=0.7)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=2560)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--epoch", help="measure one criterion and print JSON")

@@ -1,4 +1,4 @@
-"""Losses on their way from the training loop to the store: checked, and not waited for on a GPU."""
+"""Losses on their way from the training loop to the store: checked, many batches at a time."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ __all__ = ["Arrivals", "Arrived"]
 
 Positions = npt.NDArray[np.int64]
 
+_TOGETHER = 1 << 13  # samples: a look costs much the same for few and for many
+
 
 @dataclass(frozen=True)
 class Arrived:
@@ -28,18 +30,21 @@ class Arrived:
         losses: float32, one each, finite.
         correct: whether each was answered right, if that was told.
         epoch: in which they were learnt; -1: in none.
+        again: how many more losses there were, of samples that were there twice.
     """
 
     at: Positions
     losses: npt.NDArray[np.float32]
     correct: npt.NDArray[np.bool_] | None
     epoch: int
+    again: int = 0
 
 
 class Arrivals:
-    """Takes in losses. What is on a GPU is copied while the GPU goes on, and looked at later.
+    """Takes in losses, and looks at them later, so that a small model's steps hardly feel it.
 
-    Only the first batch is waited for, so that a mistake shows at once.
+    What is on a GPU is copied while the GPU goes on. Only the first batch is looked at, and waited
+    for, at once, so that a mistake shows.
 
     Args:
         ids: of the samples.
@@ -52,6 +57,8 @@ class Arrivals:
 
     def __init__(self, ids: Ids) -> None:
         self.ids = ids
+        self._here: deque[tuple[Any, Tensor, Tensor | None, int]] = deque()
+        self._size = 0  # samples in it
         self._travelling: deque[tuple[Any, Tensor, Tensor | None, int, Any]] = deque()
         self._first = True
 
@@ -68,8 +75,12 @@ class Arrivals:
         losses = losses.detach()
         elsewhere = [x for x in (ids, losses, correct) if isinstance(x, Tensor) and not x.is_cpu]
         if not elsewhere and not self._travelling:
-            self._first = False
-            return [self._arrived(ids, losses, correct, epoch)]
+            if self._first:
+                self._first = False
+                return [self._arrived(ids, losses, correct, epoch)]
+            self._here.append((_copied(ids), losses.clone(), _copied(correct), epoch))
+            self._size += losses.shape[0]
+            return self._looked_at() if self._size >= _TOGETHER else ()
         ids, losses, correct = map(_off_other_devices, (ids, losses, correct))
         on_device = [x for x in elsewhere if x.is_cuda]
         event = torch.cuda.Event() if on_device else None
@@ -82,6 +93,7 @@ class Arrivals:
 
     def arrived(self, *, wait: bool) -> Iterator[Arrived]:
         """Yield what has arrived, in order; all there is if it is waited for."""
+        yield from self._looked_at()
         while self._travelling:
             *batch, event = self._travelling[0]
             if event is not None and not event.query():
@@ -90,6 +102,36 @@ class Arrivals:
                 event.synchronize()
             self._travelling.popleft()
             yield self._arrived(*batch)
+
+    def _looked_at(self) -> Iterator[Arrived]:
+        """Yield what was taken in on the host; what follows a mistake is looked at next time."""
+        together = self._together()
+        while self._here:
+            batch = self._here.popleft()
+            self._size -= batch[1].shape[0]
+            yield next(together) if together else self._arrived(*batch)
+
+    def _together(self) -> Iterator[Arrived] | None:
+        """Check all batches at once; None: one by one is needed, for they are mixed or wrong."""
+        ids, losses, right, epochs = zip(*self._here, strict=True) if self._here else ((),) * 4
+        if not all(isinstance(x, Tensor) and x.dtype == torch.int64 and x.ndim == 1 for x in ids):
+            return None
+        if not ids or any(x is not None for x in right):
+            return None
+        values = torch.cat(losses).float().numpy()
+        try:
+            at = self.ids.positions(torch.cat(ids))
+        except ValueError:
+            return None
+        ordered = np.sort(at)
+        if not np.isfinite(values).all() or np.count_nonzero(ordered[1:] == ordered[:-1]):
+            return None
+        ends = np.cumsum([len(x) for x in losses]).tolist()
+        starts = [0, *ends[:-1]]
+        return (
+            Arrived(at[a:b], values[a:b], None, epoch)
+            for a, b, epoch in zip(starts, ends, epochs, strict=True)
+        )
 
     def _arrived(self, ids: Any, losses: Tensor, correct: Tensor | None, epoch: int) -> Arrived:
         at = self.ids.positions(ids)
@@ -105,7 +147,7 @@ class Arrivals:
         ordered = np.sort(at)
         if np.count_nonzero(ordered[1:] == ordered[:-1]):
             at, values, right = _once_each(at, values, right)
-        return Arrived(at, values, right, epoch)
+        return Arrived(at, values, right, epoch, len(ordered) - len(at))
 
 
 def check_shapes(ids: Any, losses: Any, correct: Any = None) -> None:
@@ -118,8 +160,8 @@ def check_shapes(ids: Any, losses: Any, correct: Any = None) -> None:
             "losses is a single value, a mean or sum over the batch: one loss a sample is needed, "
             "such as cross_entropy(outputs, targets, reduction='none')"
         )
-    n = len(ids)
-    if losses.ndim != 1 or len(losses) != n:
+    n = ids.shape[0] if isinstance(ids, Tensor) and ids.ndim else len(ids)  # len() is slow
+    if losses.ndim != 1 or losses.shape[0] != n:
         hint = "their mean over all but the first dimension" if losses.ndim > 1 else "one an id"
         raise ValueError(
             f"losses of shape {tuple(losses.shape)} for {n} ids: shape ({n},) is needed; give "
@@ -138,6 +180,13 @@ def _once_each(
     if correct is not None:
         correct = np.bincount(place, weights=~correct) == 0
     return once, means.astype(np.float32), correct
+
+
+def _copied(values: Any) -> Any:
+    """Copy what the loop may write to again; texts and None stay as they are."""
+    if isinstance(values, Tensor):
+        return values.clone()
+    return values.copy() if isinstance(values, np.ndarray | list) else values
 
 
 def _off_other_devices(values: Any) -> Any:

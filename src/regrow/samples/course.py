@@ -61,6 +61,7 @@ class Course:
         self._arrivals = Arrivals(self.ids)
         self._held: list[Arrived] = []  # by this rank, not yet told to the others
         self._waiting: list[Arrived] = []  # not yet in the store
+        self._size = 0  # samples in it
 
     # ------------------------------------------------------------------ epochs
 
@@ -153,7 +154,7 @@ class Course:
 
     def learnt(self, positions: npt.NDArray[Any]) -> Mask:
         """Return which samples were learnt in this epoch."""
-        self._settle()
+        self.arrive()
         learnt: Mask = self.store.epoch[positions] == self.epoch
         return learnt & (not self.from_start)
 
@@ -178,12 +179,15 @@ class Course:
     def update(self, ids: Any, losses: Tensor, correct: Tensor | None) -> None:
         """Take in the losses of a batch; see ``Samples.update``."""
         stamp = self.epoch if self._under_way else -1
-        for arrived in self._arrivals.take(ids, losses, correct, stamp):
-            self._take(arrived)
+        arrived = self._arrivals.take(ids, losses, correct, stamp)
+        if self._under_way:
+            self.done += losses.shape[0]  # now, for learning rates go by it
+        for one in arrived:
+            self._take(one)
 
     def _take(self, arrived: Arrived) -> None:
-        if arrived.epoch == self.epoch and self._under_way:
-            self.done += len(arrived.at)
+        if arrived.again and arrived.epoch == self.epoch and self._under_way:
+            self.done -= arrived.again
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             self._held.append(arrived)
         else:
@@ -191,17 +195,18 @@ class Course:
 
     def _keep(self, arrived: Arrived) -> None:
         self._waiting.append(arrived)
-        if self.store.starting or sum(len(one.at) for one in self._waiting) >= _TOGETHER:
+        self._size += len(arrived.at)
+        if self.store.starting or self._size >= _TOGETHER:
             self._settle()
 
     def _settle(self) -> None:
         """Bring what waits into the store."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._size = self._waiting, [], 0
         for one, batches in joined(waiting):
             self.store.update(one.at, one.losses, one.epoch, one.correct, batches)
 
     def arrive(self) -> None:
-        """Wait for losses that are on their way from a GPU."""
+        """Take in losses that are on their way; those of a GPU are waited for."""
         for arrived in self._arrivals.arrived(wait=True):
             self._take(arrived)
         self._settle()

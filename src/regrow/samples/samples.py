@@ -188,9 +188,9 @@ class Samples:
         """Take in the losses of a batch.
 
         An id that is there twice counts once, with the mean of its losses. While an epoch is under
-        way, what is updated counts as learnt in it; before, it is only scored. On a GPU nothing is
-        waited for but the first batch; a later error shows some steps late. With several ranks,
-        scores are exchanged when samples are chosen.
+        way, what is updated counts as learnt in it; before, it is only scored. Only the first batch
+        is looked at at once, and on a GPU waited for; a later error shows some steps late. With
+        several ranks, scores are exchanged when samples are chosen.
 
         Args:
             ids: of the samples, as the loader gave them, on any device.
