@@ -30,8 +30,9 @@ from regrow.training.run import device_of
 __all__ = ["WEIGHTS", "LearnFromPreferences"]
 
 MethodName = Literal[
-    "pebble", "rune", "static", "r2n", "r2n-rigl", "elimination", "oracle", "r2n-fast",
-    "r2n-reward", "r2n-agent", "oracle-reward", "oracle-agent",
+    "pebble", "surf", "rune", "mrn", "static", "r2n", "r2n-rigl", "group-lasso", "elimination",
+    "elimination-fixed", "autocorrelation", "oracle", "r2n-fast", "r2n-reward", "r2n-agent",
+    "oracle-reward", "oracle-agent",
 ]  # fmt: skip
 FILM, WEIGHTS = "film.html", "agent.pt"
 _SAMPLED = 1000  # steps from which histograms are taken
@@ -44,9 +45,10 @@ class LearnFromPreferences(Setting, Trial):
 
     Args:
         task: its name, such as cartpole-swingup.
-        method: how inputs are treated: pebble, rune, static, r2n, r2n-rigl, elimination or oracle;
-            r2n-fast exchanges more; r2n-reward, r2n-agent, oracle-reward and oracle-agent treat
-            the reward model's inputs only, or the actor's and critics'.
+        method: how inputs are treated: pebble, surf, rune, mrn, static, r2n, r2n-rigl,
+            group-lasso, elimination, autocorrelation or oracle; elimination-fixed keeps a fifth of
+            the features; r2n-fast exchanges more; r2n-reward, r2n-agent, oracle-reward and
+            oracle-agent treat the reward model's inputs only, or the actor's and critics'.
         reward: what is learnt from: rewards learnt from comparisons, or the true ones.
         noise: the share of features that is noise, 0 to 0.99.
         noise_kind: gaussian, autoregressive, or histogram: values that real features take.
