@@ -17,7 +17,7 @@ class Shadows:
 
     A shadow has the distribution and the slowness of a feature, and says nothing of now: what
     networks find in it, they find in noise. It is stored as all features are, and so learnt by
-    heart as easily. Before there is anything to show, a shadow is zero.
+    heart as easily. Until its delay has passed, it shows any earlier step, drawn at random.
 
     Args:
         seeds: of the runs; which features are followed, and by how much, is drawn for each.
@@ -31,7 +31,7 @@ class Shadows:
     Example:
         >>> shadows = Shadows([0], 3, 2, episode=1)
         >>> [shadows(torch.full((1, 3), float(t)))[0, 3:].tolist() for t in (1, 2, 3)]
-        [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]
+        [[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]]
     """
 
     def __init__(
@@ -46,9 +46,10 @@ class Shadows:
         self._again = RunDraws(seeds, "shadows, drawn anew", device)
         if not count:
             return
-        draws = RunDraws(seeds, "shadows", device)
-        self.sources = (draws.uniform(count) * features).long().clamp(max=features - 1)
-        self.lags = (episode + draws.uniform(count) * episode).long().clamp(max=2 * episode - 1)
+        self._draws = RunDraws(seeds, "shadows", device)
+        self.sources = (self._draws.uniform(count) * features).long().clamp(max=features - 1)
+        delays = episode + self._draws.uniform(count) * episode
+        self.lags = delays.long().clamp(max=2 * episode - 1)
         self._past = torch.zeros(len(seeds), 2 * episode, features, device=device)
         self._last = torch.zeros(len(seeds), count, device=device)
         self._rows = torch.arange(len(seeds), device=device)[:, None]
@@ -64,10 +65,11 @@ class Shadows:
         if not self.count:
             return observations
         if not again:
-            length = self._past.shape[1]
-            places = (self._seen - self.lags) % length
+            length, now = self._past.shape[1], self._seen
+            self._past[:, now % length] = observations
+            early = (self._draws.uniform(self.count) * max(now, 1)).long()
+            places = torch.where(self.lags <= now, now - self.lags, early) % length
             self._last.copy_(self._past[self._rows, places, self.sources])
-            self._past[:, self._seen % length] = observations
             self._seen += 1
         return torch.cat([observations, self._last], 1)
 
@@ -88,7 +90,8 @@ class Shadows:
         again: dict[str, object] = {"again": self._again.state_dict()}
         if not self.count:
             return again
-        return again | {"past": self._past.clone(), "last": self._last.clone(), "seen": self._seen}
+        kept = {"past": self._past.clone(), "last": self._last.clone(), "seen": self._seen}
+        return again | kept | {"draws": self._draws.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Go on from a state."""
@@ -96,7 +99,9 @@ class Shadows:
         assert isinstance(again, Mapping)
         self._again.load_state_dict(again)
         if self.count:
-            past, last, seen = state["past"], state["last"], state["seen"]
+            past, last, seen, draws = (state[n] for n in ("past", "last", "seen", "draws"))
+            assert isinstance(draws, Mapping)
+            self._draws.load_state_dict(draws)
             assert isinstance(past, Tensor) and isinstance(last, Tensor) and isinstance(seen, int)
             self._past.copy_(past)
             self._last.copy_(last)
