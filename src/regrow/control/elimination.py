@@ -19,6 +19,7 @@ from regrow.engine.selection import top_per_group
 __all__ = ["FeatureElimination", "agreement", "autocorrelation", "rms"]
 
 _SHADOWS_LEFT, _FEWEST_SHADOWS = 0.2, 5  # shadows a feature left, and at least
+_PACE = 0.1  # the share to which the number of features falls where the data choose
 _SETTLED = 0.2  # the share of a new look in running scores
 
 
@@ -30,10 +31,10 @@ class FeatureElimination:
     random, come back on probation, with fresh weights and a middling score; the last elimination
     takes none on.
 
-    With keep=None the number falls towards one, but no feature leaves that is worth more than the
-    quantile ``null`` of the shadows: what stays is chosen by the data. The number of shadows falls
-    with that of the features, at random; at the end they leave. Features on probation begin at the
-    quantile.
+    With keep=None the number falls towards a tenth, but no feature leaves that is worth more than
+    the quantile ``null`` of the shadows; at the last elimination all others do: what stays is
+    chosen by the data. The number of shadows falls with that of the features, at random; at the
+    end they leave. Features on probation begin at the quantile.
 
     Args:
         arms: of the runs.
@@ -95,7 +96,9 @@ class FeatureElimination:
         if not arm.eliminates:
             return d, 0
         done = self.done(run, step)
-        kept = max(1, round(d * (1 / d if arm.keep is None else arm.keep) ** done))
+        kept = max(1, round(d * (_PACE if arm.keep is None else arm.keep) ** done))
+        if arm.keep is None and done == 1:
+            return 1, 0
         trial = min(kept - 1, round(arm.probation * kept)) if done < 1 and kept < d else 0
         return kept - trial, trial
 

@@ -88,7 +88,8 @@ class Population:
         self.noise = noise or NoiseFeatures(seeds, environments.observations, 0.0, device=dev)
         shadows, a = setting.shadows_for(arms), environments.actions
         d = self.features_shown = self.noise.total + shadows
-        self.shadows = Shadows(seeds, self.noise.total, shadows, environments.episode, dev)
+        longest = min(2 * environments.episode, setting.seed_steps)
+        self.shadows = Shadows(seeds, self.noise.total, shadows, longest, dev)
         self.agent = SAC(seeds, d, a, setting, dev)
         self.replay = Replay(runs, setting.replay or setting.steps, d, a, dev)
         guessing = any(arm.pseudo_labels for arm in arms)
@@ -174,8 +175,8 @@ class Population:
         self.step += 1
         if learns:
             self._move_(self.step - setting.seed_steps)
-        elif self.step == setting.seed_steps and self.elimination.filters.any():
-            self._filter_()
+        elif self.step == setting.seed_steps:
+            self._end_seed_steps_()
         if self.bilevel.due(self.step):
             self.bilevel.step_(self.agent, self.models, self.replay)
             self.relabel_(self.bilevel.which)
@@ -267,10 +268,14 @@ class Population:
         fresh = self.noise.redrawn(inputs[..., :n])
         return torch.cat([fresh, self.shadows.redrawn(fresh), inputs[..., d:]], -1)
 
-    def _filter_(self) -> None:
+    def _end_seed_steps_(self) -> None:
+        """Fill the shadows of what was seen, which nobody has looked at yet; and filter."""
         kept, d = slice(0, len(self.replay)), self.features_shown
-        now, following = self.replay.inputs[:, kept, :d], self.replay.following[:, kept]
-        self.elimination.filter_(self.agent, self.models, now, following)
+        inputs, following = self.replay.inputs[:, kept], self.replay.following[:, kept]
+        if self.step <= self.replay.capacity:
+            self.shadows.fill_(inputs, following)
+        if self.elimination.filters.any():
+            self.elimination.filter_(self.agent, self.models, inputs[..., :d], following)
 
     def _move_(self, updates: int) -> None:
         """Exchange weights and let features leave, as due after so many updates."""
