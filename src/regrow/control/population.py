@@ -36,6 +36,7 @@ logger = logging.getLogger("regrow.control")
 _LATE = 10  # episodes whose mean return is told
 _AFTER_RESET = 100  # updates after critics start anew
 _SCORED = 256  # transitions by which features are scored
+_LOOKS = 50  # in a training
 _CORRELATED = 2500  # latest transitions on which rewards are compared
 
 
@@ -56,6 +57,7 @@ class Population:
         step: agent steps so far.
         returns: of finished episodes, for each run.
         asked: comparisons that the teacher was asked for, of each run.
+        looks: what is read and how rewards follow the true ones, for each run, fifty times in all.
 
     Raises:
         ValueError: arms and environments differ in number, segments are longer than episodes, or an
@@ -112,6 +114,7 @@ class Population:
         self._choose, self._store = Graphed(self._choose_, dev), Graphed(self._store_, dev)
         self.step, self.asked = 0, 0
         self.returns: list[list[float]] = [[] for _ in arms]
+        self.looks: list[dict[str, list[float]]] = []
         self._sums, self._episodes = np.zeros(runs), np.zeros(runs, dtype=np.int64)
         self._now = {
             "action": torch.zeros(runs, a, device=dev),
@@ -182,6 +185,8 @@ class Population:
             self.relabel_(self.bilevel.which)
         if self.teacher is not None and setting.feedback_due(self.step):
             self.feedback_()
+        if self.step % max(1, setting.steps // _LOOKS) == 0:
+            self.looks.append(self.look())
 
     def _act_(self) -> None:
         if self.step >= self.setting.seed_steps:
@@ -382,6 +387,16 @@ class Population:
         real = self.noise.real
         return [float(x) for x in (read & real).sum(1)], [float(x) for x in (read & ~real).sum(1)]
 
+    def look(self) -> dict[str, list[float]]:
+        """Return numbers of each run: what critics and reward models read, how rewards follow."""
+        found = {"step": [float(self.step)] * len(self.arms)}
+        found["real_features"], found["noise_features"] = self.features()
+        for name in ("critic", "reward_model"):
+            kinds = self.layers[name].connections(self.noise.real)
+            for kind, values in zip(("real", "noise"), kinds, strict=True):
+                found[f"{name}_{kind}_connections"] = values.tolist()
+        return found | {"reward_correlation": self.correlations()}
+
     def evaluate(
         self,
         environments: Environments,
@@ -434,6 +449,7 @@ class Population:
             "sums": torch.from_numpy(self._sums),
             "episodes": torch.from_numpy(self._episodes),
         }
+        own["looks"] = [{name: list(values) for name, values in one.items()} for one in self.looks]
         now = {name: value.clone() for name, value in self._now.items()}
         return {"parts": state, "now": now, **own, **{k: v.clone() for k, v in arrays.items()}}
 
@@ -445,6 +461,9 @@ class Population:
             value.copy_(state["now"][name])
         self.step, self.asked = state["step"], state["asked"]
         self.returns = [list(r) for r in state["returns"]]
+        self.looks = [
+            {name: list(values) for name, values in one.items()} for one in state["looks"]
+        ]
         self._sums = state["sums"].numpy().copy()
         self._episodes = state["episodes"].numpy().copy()
 

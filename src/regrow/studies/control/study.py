@@ -15,6 +15,7 @@ from regrow.lab.section import Section, Table, estimate
 from regrow.lab.statistics import interquartile_mean, probability_of_improvement
 from regrow.lab.study import Preset, Study
 from regrow.lab.view import View
+from regrow.studies.control.together import train_together
 from regrow.studies.control.trial import LearnFromPreferences
 
 __all__ = ["STUDY"]
@@ -233,4 +234,5 @@ STUDY = Study(
     presets=PRESETS,
     claims=CLAIMS,
     page=(partial(charts.verdicts_by_task, CLAIMS), returns, worth, table),
+    together=train_together,
 )
