@@ -12,7 +12,8 @@ from regrow.control.teachers import TEACHERS
 SMALL = Setting(
     steps=160, seed_steps=40, batch=16, width=8, reward_width=8, reward_batch=8, reward_steps=12,
     segment=5, queries=6, feedbacks=3, feedback_every=40, update_every=10, score_every=10,
-    eliminate_every=20, reward_update_every=4,
+    eliminate_every=20, reward_update_every=4, crop=2, guesses=2, pool=2, bilevel_every=15,
+    shadows=6,
 )  # fmt: skip
 
 
@@ -32,6 +33,11 @@ def arms():
         Arm(true_reward=True, actor="set"),
         Arm(reward_model="features", actor="features", critic="features", keep=0.4, reset=True,
             score="agreement", window=(0.1, 0.5)),
+        METHODS["surf"],
+        METHODS["mrn"],
+        METHODS["group-lasso"],
+        METHODS["elimination-fixed"],
+        METHODS["autocorrelation"],
     ]  # fmt: skip
 
 

@@ -23,8 +23,9 @@ def learnt(arms, comparisons=200, steps=250):
     models = RewardModels(seeds, D + A, setting, torch.device("cpu"), comparisons)
     real = torch.arange(D + A).expand(len(arms), -1) < 1
     layers = InputLayers(
-        models.networks, [arm.reward_model for arm in arms], arms, real, seeds, "reward_model"
-    )
+        models.networks, [arm.reward_model for arm in arms], arms, real, torch.ones_like(real), D,
+        seeds, "reward_model",
+    )  # fmt: skip
     clips = RunDraws(seeds, "clips", "cpu").normal(comparisons, 2, LENGTH, D + A)
     sums = clips[..., 0].sum(-1)
     everyone = torch.ones(len(arms), comparisons, dtype=torch.bool)
@@ -73,7 +74,7 @@ def test_elimination_keeps_what_the_reward_depends_on():
 
     setting = Setting(width=8)
     agent = SAC([0, 0], D, A, setting, torch.device("cpu"))
-    elimination = FeatureElimination([arm, arm], D, [0, 0], 100, torch.device("cpu"))
+    elimination = FeatureElimination([arm, arm], D, [0, 0], Setting(steps=100), torch.device("cpu"))
     for step in range(0, 101, 5):
         inputs = RunDraws([0, 0], f"batch {step}", "cpu").normal(64, D + A)
         elimination.score_(agent, models, inputs)
@@ -95,7 +96,7 @@ def test_features_come_back_on_probation_with_fresh_weights():
 
     agent = SAC([0], D, A, setting, torch.device("cpu"))
     models = RewardModels([0], D + A, setting, torch.device("cpu"), 1)
-    elimination = FeatureElimination([arm], D, [0], 100, torch.device("cpu"))
+    elimination = FeatureElimination([arm], D, [0], Setting(steps=100), torch.device("cpu"))
     elimination.scores.copy_(torch.arange(D, 0, -1.0))
     elimination.eliminate_(50, agent, models)
     before = elimination.live.clone()

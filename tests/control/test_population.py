@@ -28,7 +28,8 @@ def check_masks(runs):
         counts = nets.mask.view(len(runs.arms), -1, n).sum(2)
         for run, arm in enumerate(runs.arms):
             if getattr(arm, name) in ("static", "set", "rigl"):
-                assert set(counts[run].tolist()) == {units_kept(arm.density, n)}
+                shadows = runs.shadows.count * nets.sizes[1]  # are not read
+                assert set(counts[run].tolist()) == {units_kept(arm.density, n - shadows)}
     critic = runs.agent.critic
     assert not runs.agent.target[:, : critic.mask.shape[1]][critic.mask == 0].any()
 
@@ -42,7 +43,10 @@ def state_of(runs, run):
             found[name, kind] = getattr(nets, kind)[part]
     for name in ("inputs", "following", "rewards", "learned", "ended", "episode"):
         found[name] = getattr(runs.replay, name)[run]
-    found |= {"clips": runs.models.clips[run], "labels": runs.models.labels[run]}
+    found |= {"clips": runs.models.clips[run], "target": runs.agent.target[2 * run : 2 * run + 2]}
+    if runs.arms[run].eliminates:
+        found["scores"] = runs.elimination.scores[run]
+    found |= {"labels": runs.models.labels[run]}
     found |= {"alpha": runs.agent.log_alpha[run], "live": runs.elimination.live[run]}
     found["returns"] = torch.tensor(runs.returns[run])
     return found
@@ -52,7 +56,7 @@ def test_a_run_alone_gives_the_numbers_of_the_same_run_in_a_population(populatio
     seeds = list(range(3, 3 + len(arms)))
     together = population(arms, seeds)
     together.run_to_(160)
-    for run in (1, 3, 6):
+    for run in (1, 3, 6, 7, 8, 9, 11):
         alone = population([arms[run]], [seeds[run]])
         alone.run_to_(160)
         wanted = state_of(together, run)
@@ -113,7 +117,7 @@ def test_oracle_arms_read_real_features_and_actions_only(population):
     runs.run_to_(160)
     read = runs.agent.critic.input_mask()[0].any(2)
     assert torch.equal(read[:, :10], runs.noise.real.expand(2, -1))
-    assert read[:, 10:].all()
+    assert not read[:, 10:16].any() and read[:, 16:].all()  # shadows, actions
     assert runs.features() == ([4.0], [0.0])
 
 
@@ -248,7 +252,7 @@ def test_episodes_that_end_before_a_segment_would(population):
 def test_contradictory_and_duplicate_preferences_are_learnt_from(population):
     runs = population([Arm()], [0])
     runs.run_to_(39)
-    clips = torch.randn(1, 1, 2, 5, runs.noise.total + 2).expand(1, 6, -1, -1, -1)
+    clips = torch.randn(1, 1, 2, 5, runs.features_shown + 2).expand(1, 6, -1, -1, -1)
     labels = torch.tensor([[0.0, 1.0, 0.0, 1.0, 0.0, 1.0]])
     runs.models.add_(clips, labels, torch.ones(1, 6, dtype=torch.bool))
     for _ in range(200):
@@ -279,3 +283,51 @@ def test_noise_for_other_runs_is_another_run(population):
     one, two = NoiseFeatures([0], 4, 0.6), NoiseFeatures([1], 4, 0.6)
     real = torch.zeros(1, 4)
     assert not torch.equal(one(real), two(real))
+
+
+def test_shadows_are_read_by_arms_that_need_them_only_and_leave_at_the_end(population, small):
+    runs = population([METHODS["r2n"], METHODS["elimination"]], [0, 0])
+    d = runs.noise.total
+
+    def read():
+        masks = [nets.input_mask()[:, :, d : d + 6] for nets in networks_of(runs).values()]
+        return [mask.any(3).any(1).sum(1).tolist() for mask in masks]
+
+    assert read() == [[0, 6]] * 3
+    runs.run_to_(90)
+    assert read() == [[0, 5]] * 3
+    runs.run_to_(160)
+    assert read() == [[0, 0]] * 3
+    assert runs.elimination.live[1].sum() >= 1
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.6])
+def test_what_is_worth_more_than_shadows_never_leaves(population, small, noise):
+    """And what is worth no more has left at the end: checked at every elimination."""
+    runs = population([METHODS["elimination"]], [1], noise=noise)
+    made = runs.elimination
+    seen = []
+
+    def watched(step, agent, models, own=made.eliminate_):
+        live, scores, null = made.live.clone(), made.scores.clone(), float(made.null()[0])
+        own(step, agent, models)
+        d = made.features
+        above = live[0, :d] & (scores[0, :d] > null)
+        assert made.live[0, :d][above].all()
+        seen.append((step, null, int(above.sum()), int(made.live[0, :d].sum())))
+
+    made.eliminate_ = watched
+    runs.run_to_(160)
+    last = next(line for line in seen if line[0] >= 0.6 * 160)
+    assert last[3] == max(last[2], 1)
+    assert all(line[1:] == (np.inf, 0, last[3]) for line in seen if line[0] > last[0])
+
+
+def test_features_that_follow_themselves_most_are_kept_once(population):
+    """White noise does not follow itself; the point mass does: the filter finds all of it."""
+    runs = population([METHODS["autocorrelation"], Arm()], [2, 2], noise=0.8)
+    runs.run_to_(40)
+    assert runs.features()[0] == [4.0, 4.0] and runs.features()[1] == [0.0, 16.0]
+    live = runs.elimination.live.clone()
+    runs.run_to_(160)
+    assert torch.equal(runs.elimination.live, live)

@@ -12,11 +12,15 @@ from regrow.control.draws import RunDraws
 from regrow.control.networks import Networks
 from regrow.control.reward import RewardModels
 from regrow.control.sac import SAC
-from regrow.control.setting import Arm
+from regrow.control.setting import Arm, Setting
 from regrow.control.steady import steady
 from regrow.engine.selection import top_per_group
 
-__all__ = ["FeatureElimination", "agreement", "rms"]
+__all__ = ["FeatureElimination", "agreement", "autocorrelation", "rms"]
+
+_SHADOWS_LEFT, _FEWEST_SHADOWS = 0.2, 5  # shadows a feature left, and at least
+_PACE = 0.1  # the share to which the number of features falls where the data choose
+_SETTLED = 0.2  # the share of a new look in running scores
 
 
 class FeatureElimination:
@@ -24,19 +28,25 @@ class FeatureElimination:
 
     The number of features falls geometrically, d·keep^p, with p from 0 to 1 over the arm's window.
     At each elimination those of the highest scores stay, and some of those left out, drawn at
-    random, come back on probation. Features on probation start with fresh weights and a middling
-    score; the last elimination takes none on.
+    random, come back on probation, with fresh weights and a middling score; the last elimination
+    takes none on.
+
+    With keep=None the number falls towards a tenth, but no feature leaves that is worth more than
+    the quantile ``null`` of the shadows; at the last elimination all others do: what stays is
+    chosen by the data. The number of shadows falls with that of the features, at random; at the
+    end they leave. Features on probation begin at the quantile.
 
     Args:
         arms: of the runs.
         features: how many there are, d.
         seeds: of the runs.
-        steps: of the whole run.
+        setting: how many steps a run has.
         device: where they are.
+        shadows: how many follow the features.
 
     Attributes:
-        live: the features read, bool, (runs, d).
-        scores: running averages of what they are worth, (runs, d).
+        live: the features and shadows read, bool, (runs, d + shadows).
+        scores: running averages of what they are worth, shaped likewise.
 
     Differs from R2N, which moves single weights of each network by itself: this is ours.
     """
@@ -46,30 +56,60 @@ class FeatureElimination:
         arms: Sequence[Arm],
         features: int,
         seeds: Sequence[int],
-        steps: int,
+        setting: Setting,
         device: torch.device,
+        shadows: int = 0,
     ) -> None:
-        self.arms, self.steps = list(arms), steps
-        self.live = torch.ones(len(arms), features, dtype=torch.bool, device=device)
-        self.scores = torch.zeros(len(arms), features, device=device)
+        self.arms, self.setting, self.features = list(arms), setting, features
+        self.by_data = _chosen([arm.needs_shadows for arm in arms], device)
+        self.live = torch.ones(len(arms), features + shadows, dtype=torch.bool, device=device)
+        self.live[:, features:] = self.by_data[:, None]
+        self.scores = torch.zeros(len(arms), features + shadows, device=device)
         self._draws = RunDraws(seeds, "features on probation", device)
+        # Which shadows leave first; a stream of its own, so that other draws are as without them.
+        self._leave = RunDraws(seeds, "shadows that leave", device).uniform(max(shadows, 1))
         self._agents = _chosen([arm.critic == "features" for arm in arms], device)
         self._models = _chosen([arm.reward_model == "features" for arm in arms], device)
         self._by_rms = _chosen([arm.score == "rms" for arm in arms], device)[:, None]
+        self.filters = _chosen(
+            [arm.eliminates and arm.score == "autocorrelation" for arm in arms], device
+        )
         self._true = _chosen([arm.true_reward for arm in arms], device)[:, None]
+        self._nulls = [arm.null for arm in arms]
         self._fresh = [False] * len(arms)
-        self.acts = any("features" in (arm.reward_model, arm.critic) for arm in arms)
+        self.acts = any(arm.eliminates for arm in arms)
+
+    def done(self, run: int, step: int) -> float:
+        """Return how far the elimination of a run is, 0 to 1."""
+        arm, setting = self.arms[run], self.setting
+        if arm.score == "autocorrelation":
+            return float(step >= setting.seed_steps)
+        begin, end = (share * setting.steps for share in arm.window)
+        return min(1.0, max(0.0, (step - begin) / max(end - begin, 1.0)))
 
     def counts(self, run: int, step: int) -> tuple[int, int]:
-        """Return how many features of a run stay by score, and how many are on probation."""
-        arm, d = self.arms[run], self.live.shape[1]
-        if "features" not in (arm.reward_model, arm.critic):
+        """Return how many features of a run stay by score, and how many are on probation.
+
+        With keep=None, how many stay though they are worth no more than shadows.
+        """
+        arm, d = self.arms[run], self.features
+        if not arm.eliminates:
             return d, 0
-        begin, end = (share * self.steps for share in arm.window)
-        done = min(1.0, max(0.0, (step - begin) / max(end - begin, 1.0)))
-        kept = max(1, round(d * arm.keep**done))
+        done = self.done(run, step)
+        kept = max(1, round(d * (_PACE if arm.keep is None else arm.keep) ** done))
+        if arm.keep is None and done == 1:
+            return 1, 0
         trial = min(kept - 1, round(arm.probation * kept)) if done < 1 and kept < d else 0
         return kept - trial, trial
+
+    def null(self) -> Tensor:
+        """Return what features must be worth more than to stay, (runs,); infinite if by number."""
+        found = torch.full_like(self.scores[:, 0], torch.inf)
+        worth = torch.where(self.live, self.scores, torch.nan)[:, self.features :]
+        for run in self.by_data.nonzero()[:, 0].tolist():
+            if self.live[run, self.features :].any():
+                found[run] = worth[run].nanquantile(self._nulls[run])
+        return found
 
     def score_(self, agent: SAC, models: RewardModels, inputs: Tensor) -> None:
         """Look at what features are worth: that of critics, and of reward models if learnt from.
@@ -79,11 +119,33 @@ class FeatureElimination:
             models: of the reward.
             inputs: observations and actions, (runs, B, D + A).
         """
-        d = self.live.shape[1]
-        spread = inputs[..., :d].var(1)
+        spread = inputs[..., : self.live.shape[1]].var(1)
         of_critics = self._worth(agent.critic, inputs, spread, squash=False)
         of_models = self._worth(models.networks, inputs, spread, squash=True)
-        self.scores.lerp_(of_critics + torch.where(self._true, 0.0, of_models), 0.2)
+        found = of_critics + torch.where(self._true, 0.0, of_models)
+        settled = self.scores.lerp(found, _SETTLED)
+        self.scores = torch.where(self.filters[:, None], self.scores, settled)
+
+    @torch.no_grad()
+    def filter_(self, agent: SAC, models: RewardModels, now: Tensor, following: Tensor) -> None:
+        """Choose the features of runs that go by autocorrelation, once.
+
+        Args:
+            agent: whose networks the others leave.
+            models: of the reward, which they leave, too.
+            now: observations, (runs, n, D).
+            following: the next ones.
+        """
+        d, which = self.features, self.filters
+        self.scores[which, :d] = autocorrelation(now, following)[which, :d]
+        counts = [self.counts(run, self.setting.seed_steps)[0] for run in range(len(self.arms))]
+        stay = torch.tensor(counts, device=self.live.device)
+        best = top_per_group(self.scores[:, :d], stay, torch.ones_like(self.live[:, :d]))
+        self.live[which, :d] = best[which]
+        self._mask_(agent.actor, self._agents & which)
+        self._mask_(agent.critic, self._agents & which)
+        self._mask_(models.networks, self._models & which)
+        agent.mask_target_()
 
     def _worth(self, nets: Networks, inputs: Tensor, spread: Tensor, *, squash: bool) -> Tensor:
         """Return the shares of features in what moves the networks' outputs, (runs, d)."""
@@ -105,15 +167,21 @@ class FeatureElimination:
             agent: whose networks they leave.
             models: of the reward, which they leave, too.
         """
-        device, d = self.live.device, self.live.shape[1]
-        counts = [self.counts(run, step) for run in range(len(self.arms))]
-        stay, trial = torch.tensor(counts, device=device).unbind(1)
-        before = self.live
-        best = top_per_group(self.scores, torch.minimum(stay, before.sum(1)), before)
+        d = self.features
+        runs = range(len(self.arms))
+        counts = torch.tensor([self.counts(run, step) for run in runs], device=self.live.device)
+        stay, trial = counts.unbind(1)
+        before, scores, null = self.live[:, :d], self.scores[:, :d], self.null()[:, None]
+        stay = torch.maximum(stay, (before & (scores > null)).sum(1))
+        over = self.by_data & ~self.live[:, d:].any(1)  # nothing is there to compare with any more
+        stay = torch.where(over, before.sum(1), stay)
+        best = top_per_group(scores, torch.minimum(stay, before.sum(1)), before)
         others = top_per_group(self._draws.uniform(d), trial, ~best)
-        self.live = best | others
-        middling = torch.where(best, self.scores, torch.nan).nanmedian(1, keepdim=True).values
-        self.scores = torch.where(self.live & ~before, middling, self.scores)
+        after = best | others
+        middling = torch.where(best, scores, torch.nan).nanmedian(1, keepdim=True).values
+        start = torch.where(null.isfinite(), null, middling)
+        self.scores[:, :d] = torch.where(after & ~before, start, scores)
+        self.live = torch.cat([after, self._shadows(step, after.sum(1))], 1)
         for nets, which in (
             (agent.actor, self._agents),
             (agent.critic, self._agents),
@@ -123,18 +191,33 @@ class FeatureElimination:
         agent.mask_target_()
         self._start_anew_(step, agent)
 
-    def _apply_(self, nets: Networks, which: Tensor) -> None:
-        """Mask the features of some runs' networks; those that came back get fresh weights."""
+    def _shadows(self, step: int, features: Tensor) -> Tensor:
+        """Return which shadows stay, beside so many features."""
+        before = self.live[:, self.features :]
+        if not before.shape[1]:
+            return before
+        left = (_SHADOWS_LEFT * features).round().long().clamp(min=_FEWEST_SHADOWS)
+        over = [self.done(run, step) >= 1 for run in range(len(self.arms))]
+        left = torch.where(_chosen(over, left.device), 0, torch.minimum(left, before.sum(1)))
+        return top_per_group(self._leave, left, before)
+
+    def _mask_(self, nets: Networks, which: Tensor) -> Tensor:
+        """Mask the features of some runs' networks; return which weights came back."""
         before, mask = nets.mask > 0, nets.input_mask()
         features = mask[:, :, : self.live.shape[1]]
         live = self.live[:, None, :, None].to(mask.dtype)
         features.copy_(torch.where(which[:, None, None, None], live, features))
-        grown = (nets.mask > 0) & ~before
+        nets.apply_mask_()
+        return (nets.mask > 0) & ~before
+
+    def _apply_(self, nets: Networks, which: Tensor) -> None:
+        """Mask the features of some runs' networks; those that came back get fresh weights."""
+        grown = self._mask_(nets, which)
         drawn = self._draws.uniform(nets.members, nets.mask.shape[1]).flatten(0, 1)
         nets.apply_mask_(grown, (2 * drawn - 1) / nets.sizes[0] ** 0.5)
 
     def _start_anew_(self, step: int, agent: SAC) -> None:
-        over = [step >= arm.window[1] * self.steps for arm in self.arms]
+        over = [self.done(run, step) >= 1 for run in range(len(self.arms))]
         due = [
             arm.reset and arm.critic == "features" and end and not fresh
             for arm, end, fresh in zip(self.arms, over, self._fresh, strict=True)
@@ -175,6 +258,22 @@ def agreement(slopes: Tensor) -> Tensor:
 def rms(slopes: Tensor) -> Tensor:
     """Return the mean square of slopes over members and batch; (runs, d)."""
     return slopes.square().mean((1, 2))
+
+
+def autocorrelation(now: Tensor, following: Tensor) -> Tensor:
+    """Return the correlation of each feature with itself a step later; (runs, d); 0 if constant.
+
+    Args:
+        now: observations, (runs, n, d).
+        following: the next ones.
+
+    Example:
+        >>> seen = torch.tensor([[[1.0, 5.0], [2.0, 5.0], [3.0, 5.0], [4.0, 5.0]]])
+        >>> autocorrelation(seen[:, :-1], seen[:, 1:]).round(decimals=4).tolist()
+        [[1.0, 0.0]]
+    """
+    a, b = (x - x.mean(1, keepdim=True) for x in (now, following))
+    return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt().clamp(min=1e-12)
 
 
 def _chosen(which: list[bool], device: torch.device) -> Tensor:

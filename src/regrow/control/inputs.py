@@ -23,7 +23,9 @@ class InputLayers:
         networks: whose first layers they are; masked at once.
         treated: of each run.
         arms: of the runs.
-        real: which inputs are real features, bool, shape (runs, in); for "oracle".
+        real: which inputs are real features or actions, bool, shape (runs, in); for "oracle".
+        shown: which inputs a run may read at all, bool, shape (runs, in).
+        features: how many inputs are features, the first ones; for "lasso".
         seeds: of the runs.
         purpose: names the networks, for what is drawn.
 
@@ -40,6 +42,8 @@ class InputLayers:
         treated: Sequence[Inputs],
         arms: Sequence[Arm],
         real: Tensor,
+        shown: Tensor,
+        features: int,
         seeds: Sequence[int],
         purpose: str,
     ) -> None:
@@ -47,22 +51,35 @@ class InputLayers:
         device = networks.rows.device
         members, units = networks.members, networks.mask.shape[1]
         self._draws = RunDraws(seeds, f"inputs of {purpose}", device)
-        sparse = [one in ("static", "set", "rigl") for one in treated]
-        density = [arm.density if s else 1.0 for arm, s in zip(arms, sparse, strict=True)]
-        counts = torch.tensor([units_kept(d, units) for d in density], device=device)
+        every = shown.sum(1) * networks.sizes[1]
+        density = [
+            arm.density if one in ("static", "set", "rigl") else 1.0
+            for arm, one in zip(arms, treated, strict=True)
+        ]
+        counts = torch.tensor(
+            [units_kept(d, n) for d, n in zip(density, every.tolist(), strict=True)], device=device
+        )
+        allowed = shown[:, None, :, None].expand(-1, members, -1, networks.sizes[1])
+        self._allowed = allowed.reshape(-1, units)
         keys = self._draws.uniform(members, units).flatten(0, 1)
-        mask = draw_members(keys, counts.repeat_interleave(members))
+        mask = draw_members(
+            torch.where(self._allowed, keys, -1.0), counts.repeat_interleave(members)
+        )
         oracle = torch.tensor([one == "oracle" for one in treated], device=device)
         networks.mask.copy_(mask)
-        seen = (real | ~oracle[:, None])[:, None, :, None]
-        networks.input_mask().mul_(seen)
+        networks.input_mask().mul_((real | ~oracle[:, None])[:, None, :, None])
         networks.apply_mask_()
+        networks.penalise_(
+            [a.penalty if one == "lasso" else 0.0 for a, one in zip(arms, treated, strict=True)],
+            features,
+        )
         moves = [
             int(c * a.drop_fraction) if one in ("set", "rigl") else 0
             for c, a, one in zip(counts.tolist(), arms, treated, strict=True)
         ]
         self._counts = torch.tensor(moves, device=device).repeat_interleave(members)
         self._moving = self._counts.nonzero()[:, 0]
+        self._allowed = self._allowed[self._moving]
         by_gradient = torch.tensor([one == "rigl" for one in treated], device=device)
         self._by_gradient = by_gradient.repeat_interleave(members)[self._moving, None]
         self.moves = bool(len(self._moving))
@@ -81,6 +98,7 @@ class InputLayers:
         before = nets.mask[moving] > 0
         random = self._draws.uniform(nets.members, units).flatten(0, 1)[moving]
         grow = torch.where(self._by_gradient, gradients[moving].abs(), random)
+        grow = torch.where(self._allowed, grow, -1.0)
         sizes = nets.rows[moving, :units].abs()
         after = exchange_members(before, sizes, grow, self._counts[moving])
         nets.mask[moving] = after.to(nets.mask.dtype)
@@ -94,7 +112,7 @@ class InputLayers:
         Args:
             real: bool, shape (runs, inputs that are features).
         """
-        of_inputs = self.networks.input_mask()[:, :, : real.shape[1]].sum(3).mean(1)
+        of_inputs = self.networks.reads()[:, :, : real.shape[1]].float().sum(3).mean(1)
         means = [(of_inputs * one).sum(1) / one.sum(1) for one in (real, ~real)]
         return means[0], means[1]
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from regrow.control.draws import RunDraws
 from regrow.control.steady import steady
 
-__all__ = ["Networks", "row_views"]
+__all__ = ["DECAYS", "Networks", "joined", "row_views", "shrunk", "split_rows"]
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -69,6 +69,7 @@ class Networks:
         self.steps = torch.zeros(len(self.rows), 1, device=device)
         self.mask = torch.ones(len(self.rows), sizes[0] * sizes[1], device=device)
         self.weights = [part.requires_grad_() for part in row_views(self.rows, self.sizes)]
+        self._penalty: tuple[int, Tensor] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the outputs of all members: (runs, members, B, out) for x of (runs, B, in)."""
@@ -104,10 +105,29 @@ class Networks:
         """Return the mask of the first layer, (runs, members, in, out), to be read or written."""
         return self.mask.view(self.runs, self.members, *self.sizes[:2])
 
+    def reads(self) -> Tensor:
+        """Return which weights of the first layer are in use, bool, (runs, members, in, out).
+
+        Those that the mask keeps, of inputs whose weights are not all zero.
+        """
+        used: Tensor = (self.input_mask() > 0) & (self.input_weights() != 0).any(3, keepdim=True)
+        return used
+
     def gradients(self, loss: Tensor) -> Tensor:
         """Return the gradient of a sum of all networks' losses, in rows, dense."""
         parts = torch.autograd.grad(loss, self.weights)
-        return _joined([part.flatten(1) for part in parts])
+        return joined([part.flatten(1) for part in parts])
+
+    def penalise_(self, penalties: Sequence[float], inputs: int) -> None:
+        """Shrink the weights of each of the first inputs together, at every step from now on.
+
+        Args:
+            penalties: λ of each run.
+            inputs: how many of them.
+        """
+        thresholds = torch.tensor(penalties) * self.learning_rate * math.sqrt(self.sizes[1])
+        rows = thresholds.repeat_interleave(self.members)[:, None]
+        self._penalty = (inputs, rows.to(self.rows.device)) if any(penalties) else None
 
     @torch.no_grad()
     def step_(self, gradients: Tensor, on: Tensor | None = None) -> None:
@@ -124,10 +144,14 @@ class Networks:
         self.first += 0.1 * on * (gradients - self.first)
         self.second += 0.001 * on * (gradients.square_() - self.second)
         # Networks that have made no step yet divide zero by almost nothing.
-        faded = [(1 - steady(decay, self.steps)).clamp(min=1e-12) for decay in _DECAYS]
+        faded = [(1 - steady(decay, self.steps)).clamp(min=1e-12) for decay in DECAYS]
         sizes = (self.second / faded[1]).sqrt_().add_(1e-8)
         self.rows.sub_(self.learning_rate * on / faded[0] * self.first / sizes)
         self.rows[:, :inputs].mul_(self.mask)
+        if self._penalty is not None:
+            penalised, thresholds = self._penalty
+            columns = self.rows[:, : penalised * self.sizes[1]].unflatten(1, (penalised, -1))
+            columns.copy_(shrunk(columns, thresholds * on))
 
     @torch.no_grad()
     def apply_mask_(self, grown: Tensor | None = None, values: Tensor | None = None) -> None:
@@ -169,7 +193,7 @@ class Networks:
         for inputs, outputs in pairwise(self.sizes):
             drawn = self._draws.uniform(self.members, (inputs + 1) * outputs)
             parts.append((2 * drawn - 1).flatten(0, 1) / math.sqrt(inputs))
-        return _joined(parts)
+        return joined(parts)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that changes."""
@@ -184,15 +208,36 @@ class Networks:
         self._draws.load_state_dict(state)
 
 
-_DECAYS: tuple[Activation, Activation] = (lambda n: 0.9**n, lambda n: 0.999**n)
+DECAYS: tuple[Activation, Activation] = (lambda n: 0.9**n, lambda n: 0.999**n)
+"""What is left of Adam's first state in its moments after n steps."""
+
 _ALIGNED = 32
 _STATE = ("rows", "first", "second", "steps", "mask")
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
+def joined(parts: Sequence[Tensor]) -> Tensor:
     """Put parts side by side, and zeros behind: rows begin where GPUs read fastest."""
     n = sum(part.shape[1] for part in parts)
     return functional.pad(torch.cat(list(parts), 1), (0, -n % _ALIGNED))
+
+
+def shrunk(columns: Tensor, thresholds: Tensor) -> Tensor:
+    """Return columns shortened by a threshold each, those that are shorter as zero.
+
+    w · max(0, 1 − θ/‖w‖): the proximal step of the group lasso.
+
+    Args:
+        columns: (rows, columns, n).
+        thresholds: θ, (rows, 1).
+
+    Source: Yuan & Lin 2006, section 2; Scardapane et al. 2017 (arXiv 1607.00485) on inputs.
+
+    Example:
+        >>> shrunk(torch.tensor([[[3.0, 4.0], [0.6, 0.8]]]), torch.tensor([[2.0]])).tolist()
+        [[[1.7999999523162842, 2.4000000953674316], [0.0, 0.0]]]
+    """
+    sizes = columns.square().sum(2).sqrt().clamp(min=1e-12)
+    return columns * (1 - thresholds / sizes).clamp(min=0)[..., None]
 
 
 def row_views(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
@@ -202,10 +247,15 @@ def row_views(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         >>> [tuple(part.shape) for part in row_views(torch.zeros(2, 13), [2, 3, 1])]
         [(2, 2, 3), (2, 1, 3), (2, 3, 1), (2, 1, 1)]
     """
+    return split_rows(rows.detach(), sizes)
+
+
+def split_rows(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Return the same parts of rows, through which gradients flow."""
     views, at = [], 0
     for inputs, outputs in pairwise(sizes):
         for shape in ((inputs, outputs), (1, outputs)):
-            part = rows.detach()[:, at : at + math.prod(shape)]
+            part = rows[:, at : at + math.prod(shape)]
             views.append(part.unflatten(1, shape))
             at += math.prod(shape)
     return views

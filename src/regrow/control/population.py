@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regrow.control.bilevel import Bilevel
+from regrow.control.checks import check_finite, check_population, checked_answers
 from regrow.control.draws import RunDraws
 from regrow.control.elimination import FeatureElimination
 from regrow.control.entropy import StateEntropy
@@ -18,12 +20,14 @@ from regrow.control.environments.base import Bools, Environments, Floats, Step
 from regrow.control.graphs import Graphed
 from regrow.control.inputs import InputLayers
 from regrow.control.noise import NoiseFeatures
+from regrow.control.pseudo import PseudoLabels
 from regrow.control.queries import choose
 from regrow.control.replay import Replay
 from regrow.control.reward import RewardModels
 from regrow.control.sac import SAC
 from regrow.control.setting import Arm, Setting
-from regrow.control.teachers import Answers, Query, Teacher
+from regrow.control.shadows import Shadows
+from regrow.control.teachers import Query, Teacher
 
 __all__ = ["Population"]
 
@@ -32,6 +36,7 @@ logger = logging.getLogger("regrow.control")
 _LATE = 10  # episodes whose mean return is told
 _AFTER_RESET = 100  # updates after critics start anew
 _SCORED = 256  # transitions by which features are scored
+_LOOKS = 50  # in a training
 _CORRELATED = 2500  # latest transitions on which rewards are compared
 
 
@@ -52,6 +57,7 @@ class Population:
         step: agent steps so far.
         returns: of finished episodes, for each run.
         asked: comparisons that the teacher was asked for, of each run.
+        looks: what is read and how rewards follow the true ones, for each run, fifty times in all.
 
     Raises:
         ValueError: arms and environments differ in number, segments are longer than episodes, or an
@@ -77,19 +83,25 @@ class Population:
         noise: NoiseFeatures | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        _check(environments, teacher, arms, setting)
+        check_population(environments, teacher, arms, setting)
         self.environments, self.teacher, self.setting = environments, teacher, setting
         self.arms, self.device = list(arms), torch.device(device)
         seeds, runs, dev = environments.seeds, environments.runs, self.device
         self.noise = noise or NoiseFeatures(seeds, environments.observations, 0.0, device=dev)
-        d, a = self.noise.total, environments.actions
+        shadows, a = setting.shadows_for(arms), environments.actions
+        d = self.features_shown = self.noise.total + shadows
+        longest = min(2 * environments.episode, setting.seed_steps)
+        self.shadows = Shadows(seeds, self.noise.total, shadows, longest, dev)
         self.agent = SAC(seeds, d, a, setting, dev)
-        capacity = max(setting.queries * setting.feedbacks, 1)
-        self.models = RewardModels(seeds, d + a, setting, dev, capacity)
         self.replay = Replay(runs, setting.replay or setting.steps, d, a, dev)
+        guessing = any(arm.pseudo_labels for arm in arms)
+        self.pseudo = PseudoLabels(seeds, arms, setting, self.replay) if guessing else None
+        capacity = max(setting.queries * setting.feedbacks, 1)
+        self.models = RewardModels(seeds, d + a, setting, dev, capacity, self.pseudo)
+        self.bilevel = Bilevel(seeds, arms, setting, dev)
         self.entropy = StateEntropy(runs, setting.neighbours, dev)
+        self.elimination = FeatureElimination(arms, self.noise.total, seeds, setting, dev, shadows)
         self.layers = self._make_layers(seeds, a)
-        self.elimination = FeatureElimination(arms, d, seeds, setting.steps, dev)
         self.draws = {
             name: RunDraws(seeds, name, dev)
             for name in ("actions", "random actions", "batches", "scored", "segments", "chance")
@@ -102,6 +114,7 @@ class Population:
         self._choose, self._store = Graphed(self._choose_, dev), Graphed(self._store_, dev)
         self.step, self.asked = 0, 0
         self.returns: list[list[float]] = [[] for _ in arms]
+        self.looks: list[dict[str, list[float]]] = []
         self._sums, self._episodes = np.zeros(runs), np.zeros(runs, dtype=np.int64)
         self._now = {
             "action": torch.zeros(runs, a, device=dev),
@@ -109,23 +122,33 @@ class Population:
             "rewards": torch.zeros(runs, device=dev),
             "ended": torch.zeros(runs, device=dev),
             "episode": torch.zeros(runs, dtype=torch.int64, device=dev),
-            "seen": self.noise(self._tensor(environments.reset())),
+            "seen": self._see(environments.reset()),
         }
 
     def _make_layers(self, seeds: Sequence[int], actions: int) -> dict[str, InputLayers]:
-        real = self.noise.real
-        both = torch.cat([real, torch.ones_like(real[:, :1]).expand(-1, actions)], 1)
+        features, shown = self.noise.total, self.elimination.live
+        every = torch.ones_like(shown[:, :actions])
+        real = torch.cat([self.noise.real, torch.zeros_like(shown[:, features:])], 1)
         nets = {
-            "actor": (self.agent.actor, real),
-            "critic": (self.agent.critic, both),
-            "reward_model": (self.models.networks, both),
+            "actor": (self.agent.actor, real, shown),
+            "critic": (
+                self.agent.critic,
+                torch.cat([real, every], 1),
+                torch.cat([shown, every], 1),
+            ),
+            "reward_model": (
+                self.models.networks,
+                torch.cat([real, every], 1),
+                torch.cat([shown, every], 1),
+            ),
         }
         layers = {
             name: InputLayers(
-                net, [getattr(arm, name) for arm in self.arms], self.arms, seen, seeds, name
+                net, [getattr(arm, name) for arm in self.arms], self.arms, means, may, features,
+                seeds, name,
             )
-            for name, (net, seen) in nets.items()
-        }
+            for name, (net, means, may) in nets.items()
+        }  # fmt: skip
         self.agent.target.copy_(self.agent.critic.rows)
         return layers
 
@@ -150,13 +173,20 @@ class Population:
         if learns:  # the device learns while the environments step
             (self._learn_alone if self.step < setting.first_feedback else self._learn)()
         step = self.environments.step(actions)
-        _check_finite(step, self.step)
+        check_finite(step, self.step)
         self._keep_(step)
         self.step += 1
         if learns:
             self._move_(self.step - setting.seed_steps)
+        elif self.step == setting.seed_steps:
+            self._end_seed_steps_()
+        if self.bilevel.due(self.step):
+            self.bilevel.step_(self.agent, self.models, self.replay)
+            self.relabel_(self.bilevel.which)
         if self.teacher is not None and setting.feedback_due(self.step):
             self.feedback_()
+        if self.step % max(1, setting.steps // _LOOKS) == 0:
+            self.looks.append(self.look())
 
     def _act_(self) -> None:
         if self.step >= self.setting.seed_steps:
@@ -172,7 +202,7 @@ class Population:
     def _keep_(self, step: Step) -> None:
         """Store what a step gave, and begin new episodes."""
         now = self._now
-        now["following"].copy_(self.noise(self._tensor(step.observations)))
+        now["following"].copy_(self._see(step.observations))
         now["rewards"].copy_(self._tensor(step.rewards))
         now["ended"].copy_(self._tensor(step.terminated))
         now["episode"].copy_(torch.from_numpy(self._episodes))
@@ -182,13 +212,17 @@ class Population:
         if (over := step.terminated | step.truncated).any():
             # Noise of a first state is that of the last: what a run draws must not hang on when
             # episodes of others end.
-            fresh = self.noise(self._tensor(self.environments.reset(over)), again=True)
+            fresh = self._see(self.environments.reset(over), again=True)
             first = torch.from_numpy(over).to(self.device)[:, None]
             now["seen"].copy_(torch.where(first, fresh, now["following"]))
             for run in np.flatnonzero(over):
                 self.returns[run].append(float(self._sums[run]))
             self._sums[over] = 0
             self._episodes += over
+
+    def _see(self, observations: Floats, *, again: bool = False) -> Tensor:
+        """Add noise and shadows, those of the last call or new ones."""
+        return self.shadows(self.noise(self._tensor(observations), again=again), again=again)
 
     @torch.no_grad()
     def _store_(self) -> None:
@@ -231,10 +265,22 @@ class Population:
         inputs, following, learned, ended = self.replay.sample(places)
         learned = learned + self._curiosity * self.replay.read("spread", places)
         if not self.noise.stored:
-            d = self.noise.total
-            inputs = torch.cat([self.noise.redrawn(inputs[..., :d]), inputs[..., d:]], -1)
-            following = self.noise.redrawn(following)
+            inputs, following = self._redrawn(inputs), self._redrawn(following)
         return inputs, following, learned, ended
+
+    def _redrawn(self, inputs: Tensor) -> Tensor:
+        n, d = self.noise.total, self.features_shown
+        fresh = self.noise.redrawn(inputs[..., :n])
+        return torch.cat([fresh, self.shadows.redrawn(fresh), inputs[..., d:]], -1)
+
+    def _end_seed_steps_(self) -> None:
+        """Fill the shadows of what was seen, which nobody has looked at yet; and filter."""
+        kept, d = slice(0, len(self.replay)), self.features_shown
+        inputs, following = self.replay.inputs[:, kept], self.replay.following[:, kept]
+        if self.step <= self.replay.capacity:
+            self.shadows.fill_(inputs, following)
+        if self.elimination.filters.any():
+            self.elimination.filter_(self.agent, self.models, inputs[..., :d], following)
 
     def _move_(self, updates: int) -> None:
         """Exchange weights and let features leave, as due after so many updates."""
@@ -258,13 +304,15 @@ class Population:
             ValueError: there are too few segments, or an answer is none; nothing was learnt.
         """
         first = self.asked == 0
-        clips, query = self._query(first)
+        wide, inside, query = self._query(first)
         assert self.teacher is not None
-        answers = _checked(self.teacher(query), query, self.device)
-        self.models.add_(clips, answers.labels, answers.answered)
+        answers = checked_answers(self.teacher(query), query, self.device)
+        self.models.add_(wide, answers.labels, answers.answered, inside)
         self.asked += self.setting.queries
         for run in (~answers.answered.any(1)).nonzero()[:, 0].tolist():
             logger.warning("run %d: the teacher answered none of %d", run, self.setting.queries)
+        if self.pseudo is not None:
+            self.pseudo.renew_()
         self.models.learn_(self.layers["reward_model"])
         self.relabel_()
         resets = self.setting.reset_critic
@@ -273,8 +321,9 @@ class Population:
             for _ in range(_AFTER_RESET):
                 self._learn()
 
-    def _query(self, first: bool) -> tuple[Tensor, Query]:
-        setting, replay, d = self.setting, self.replay, self.noise.total
+    def _query(self, first: bool) -> tuple[Tensor, Tensor, Query]:
+        """Return segments with their margins, which steps of these are of one episode, a query."""
+        setting, replay, d = self.setting, self.replay, self.features_shown
         kind = "uniform" if first else setting.query
         count = setting.queries * (1 if kind == "uniform" else setting.candidates)
         drawn = self.draws["segments"].uniform(2 * count)
@@ -284,26 +333,34 @@ class Population:
             known = self.models.clips[:, : int(self.models.count.min())]
             chosen = choose(kind, clips, known, self.models.chances, setting.queries)
             starts = starts.gather(1, chosen[..., None].expand(-1, -1, 2))
-        clips = replay.segments(starts, setting.segment, "inputs")
+        margin = self.models.margin
+        wide = replay.segments(starts, setting.segment, "inputs", margin=margin)
+        inside = replay.inside(starts, setting.segment, margin)
+        clips = wide[:, :, :, margin : margin + setting.segment]
         late = torch.tensor(self.late_returns(), dtype=torch.float32, device=self.device)
         ages = (replay.added - 1 - starts) % replay.capacity
         query = Query(
             rewards=replay.segments(starts, setting.segment, "rewards"),
-            observations=clips[..., :d],
+            observations=clips[..., : self.noise.total],
             actions=clips[..., d:],
             steps=replay.added - 1 - ages,
             recent_return=late.nan_to_num(),
             episode=self.environments.episode,
             chance=self.draws["chance"].uniform(setting.queries, 2),
         )
-        return clips, query
+        return wide, inside, query
 
-    def relabel_(self) -> None:
-        """Give all transitions kept the reward of the models as they are now."""
+    def relabel_(self, which: Tensor | None = None) -> None:
+        """Give all transitions kept the reward of the models as they are now.
+
+        Args:
+            which: runs whose transitions are, bool, (runs,); None: all.
+        """
         replay = self.replay
+        runs = torch.ones_like(self._true[:, 0]) if which is None else which
         for part in replay.parts():
-            labels = self._reward(replay.inputs[:, part], replay.rewards[:, part])
-            replay.learned[:, part], replay.spread[:, part] = labels
+            learned, spread = self._reward(replay.inputs[:, part], replay.rewards[:, part])
+            replay.learned[runs, part], replay.spread[runs, part] = learned[runs], spread[runs]
 
     # ------------------------------------------------------------------ what it tells
 
@@ -326,10 +383,19 @@ class Population:
 
     def features(self) -> tuple[list[float], list[float]]:
         """Return how many real and other features the critics of each run read."""
-        mask = self.agent.critic.input_mask()[:, :, : self.noise.total]
-        read = (mask > 0).any(3).any(1)
+        read = self.agent.critic.reads()[:, :, : self.noise.total].any(3).any(1)
         real = self.noise.real
         return [float(x) for x in (read & real).sum(1)], [float(x) for x in (read & ~real).sum(1)]
+
+    def look(self) -> dict[str, list[float]]:
+        """Return numbers of each run: what critics and reward models read, how rewards follow."""
+        found = {"step": [float(self.step)] * len(self.arms)}
+        found["real_features"], found["noise_features"] = self.features()
+        for name in ("critic", "reward_model"):
+            kinds = self.layers[name].connections(self.noise.real)
+            for kind, values in zip(("real", "noise"), kinds, strict=True):
+                found[f"{name}_{kind}_connections"] = values.tolist()
+        return found | {"reward_correlation": self.correlations()}
 
     def evaluate(
         self,
@@ -350,8 +416,8 @@ class Population:
         """
         if environments.runs != len(self.arms):
             raise ValueError(f"environments: {environments.runs} runs for {len(self.arms)} arms")
-        noise = copy.deepcopy(self.noise)
-        seen = noise(self._tensor(environments.reset()))
+        noise, shadows = copy.deepcopy(self.noise), copy.deepcopy(self.shadows)
+        seen = shadows(noise(self._tensor(environments.reset())))
         sums, counts = np.zeros(len(self.arms)), np.zeros(len(self.arms), dtype=np.int64)
         while (counts < episodes).any():
             actions = self.agent.act(seen[:, None], None)[:, 0].cpu().numpy()
@@ -360,9 +426,8 @@ class Population:
             over = step.terminated | step.truncated
             watch(step.observations, over)
             counts += over
-            seen = noise(
-                self._tensor(environments.reset(over) if over.any() else step.observations)
-            )
+            following = environments.reset(over) if over.any() else step.observations
+            seen = shadows(noise(self._tensor(following)))
         return [float(x) for x in sums / episodes]
 
     # ------------------------------------------------------------------ state
@@ -372,6 +437,7 @@ class Population:
 
     def _parts(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in _PARTS}
+        own |= {} if self.pseudo is None else {"pseudo": self.pseudo}
         layers = {f"inputs of {name}": layer for name, layer in self.layers.items()}
         return own | layers | {f"draws of {name}": draws for name, draws in self.draws.items()}
 
@@ -383,6 +449,7 @@ class Population:
             "sums": torch.from_numpy(self._sums),
             "episodes": torch.from_numpy(self._episodes),
         }
+        own["looks"] = [{name: list(values) for name, values in one.items()} for one in self.looks]
         now = {name: value.clone() for name, value in self._now.items()}
         return {"parts": state, "now": now, **own, **{k: v.clone() for k, v in arrays.items()}}
 
@@ -394,55 +461,14 @@ class Population:
             value.copy_(state["now"][name])
         self.step, self.asked = state["step"], state["asked"]
         self.returns = [list(r) for r in state["returns"]]
+        self.looks = [
+            {name: list(values) for name, values in one.items()} for one in state["looks"]
+        ]
         self._sums = state["sums"].numpy().copy()
         self._episodes = state["episodes"].numpy().copy()
 
 
-_PARTS = ("environments", "noise", "agent", "models", "replay", "entropy", "elimination")
-
-
-def _check(
-    environments: Environments, teacher: Teacher | None, arms: Sequence[Arm], setting: Setting
-) -> None:
-    if len(arms) != environments.runs:
-        raise ValueError(
-            f"arms: {len(arms)} for {environments.runs} environments; one for each is needed"
-        )
-    if setting.segment > environments.episode:
-        raise ValueError(
-            f"segment={setting.segment}: episodes have {environments.episode} steps; take fewer"
-        )
-    learning = [run for run, arm in enumerate(arms) if not arm.true_reward]
-    if learning and (teacher is None or setting.feedbacks == 0):
-        raise ValueError(
-            f"run {learning[0]} learns from preferences: a teacher and feedbacks of at least 1 are "
-            "needed, or an arm with true_reward=True"
-        )
-    if setting.unsupervised_steps and setting.seed_steps <= setting.neighbours:
-        raise ValueError(
-            f"seed_steps={setting.seed_steps}: more than neighbours={setting.neighbours} are needed"
-        )
-
-
-def _check_finite(step: Step, number: int) -> None:
-    for name in ("observations", "rewards"):
-        values = getattr(step, name)
-        bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
-        if bad.any():
-            run = int(np.flatnonzero(bad)[0])
-            raise FloatingPointError(
-                f"environments: {name} of run {run} are NaN or infinite at step {number}: mend the "
-                "environment, and go on from the last checkpoint"
-            )
-
-
-def _checked(answers: Answers, query: Query, device: torch.device) -> Answers:
-    """Return answers on the device; raise ValueError if they do not fit the query."""
-    shape = query.rewards.shape[:2]
-    labels, answered = answers.labels.to(device), answers.answered.to(device).bool()
-    if labels.shape != shape or answered.shape != shape:
-        raise ValueError(
-            f"teacher: labels {tuple(labels.shape)} and answered {tuple(answered.shape)}: both "
-            f"must be of shape {tuple(shape)}"
-        )
-    return Answers(labels.float(), answered)
+_PARTS = (
+    "environments", "noise", "shadows", "agent", "models", "bilevel", "replay", "entropy",
+    "elimination",
+)  # fmt: skip

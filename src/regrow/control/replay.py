@@ -121,13 +121,52 @@ class Replay:
         within = (ages < min(latest, len(self))) & (ages >= length - 1)
         return within & (self.episode == self.episode.roll(1 - length, 1)) & (self.episode >= 0)
 
-    def segments(self, starts: Tensor, length: int, what: str) -> Tensor:
-        """Return what lies in segments: (*starts.shape, length, ...) of the attribute ``what``."""
-        steps = torch.arange(length, device=starts.device)
-        places = (starts.unsqueeze(-1) + steps) % self.capacity
-        rows = self._rows.view(-1, *[1] * (places.ndim - 1))
-        found: Tensor = getattr(self, what)[rows, places]
+    def segments(
+        self,
+        starts: Tensor,
+        length: int,
+        what: str,
+        *,
+        margin: int = 0,
+        runs: Tensor | None = None,
+    ) -> Tensor:
+        """Return what lies in segments: (*starts.shape, length + 2·margin, ...).
+
+        Args:
+            starts: places at which they start, (runs, ...).
+            length: transitions in a segment.
+            what: the attribute read.
+            margin: transitions before and after it that are returned, too.
+            runs: those that the starts are of; None: all.
+        """
+        steps = torch.arange(-margin, length + margin, device=starts.device)
+        found: Tensor = getattr(self, what)[self._runs(starts, runs), self._near(starts, steps)]
         return found
+
+    def inside(
+        self, starts: Tensor, length: int, margin: int, runs: Tensor | None = None
+    ) -> Tensor:
+        """Return which transitions in and around segments belong to the same episode; bool.
+
+        Args:
+            starts: as of ``segments``.
+            length: likewise.
+            margin: likewise.
+            runs: likewise.
+        """
+        steps = torch.arange(-margin, length + margin, device=starts.device)
+        ages = (self.added - 1 - starts.unsqueeze(-1)) % self.capacity - steps
+        rows = self._runs(starts, runs)
+        first = self.episode[rows, starts.unsqueeze(-1)]
+        same = self.episode[rows, self._near(starts, steps)] == first
+        return same & (ages >= 0) & (ages < self.added.clamp(max=self.capacity))
+
+    def _near(self, starts: Tensor, steps: Tensor) -> Tensor:
+        return (starts.unsqueeze(-1) + steps) % self.capacity
+
+    def _runs(self, starts: Tensor, runs: Tensor | None) -> Tensor:
+        rows = self._rows if runs is None else runs
+        return rows.view(-1, *[1] * starts.ndim)
 
     # ------------------------------------------------------------------ labels, state
 

@@ -13,10 +13,11 @@ from regrow.control.draws import RunDraws
 from regrow.control.graphs import Graphed
 from regrow.control.inputs import InputLayers
 from regrow.control.networks import Networks
+from regrow.control.pseudo import PseudoLabels, guesses
 from regrow.control.setting import Setting
 from regrow.control.steady import steady
 
-__all__ = ["RewardModels"]
+__all__ = ["RewardModels", "cross_entropy"]
 
 
 class RewardModels:
@@ -31,10 +32,14 @@ class RewardModels:
         setting: sizes and rates.
         device: where they learn.
         capacity: most comparisons of a run.
+        pseudo: what the runs learn that label pairs by themselves; None: no run does.
 
     Attributes:
         networks: the members.
-        clips: the segments compared, (runs, capacity, 2, segment, D + A).
+        wide: the segments compared, with what came before and after them,
+            (runs, capacity, 2, segment + 2·margin, D + A).
+        clips: the segments alone, a view of these.
+        inside: which steps of the wide ones are of the same episode as the segment.
         labels: (runs, capacity).
         count: comparisons so far, int64, shape (runs, 1).
         accuracy: of the members in training, a running average, shape (runs, 1).
@@ -53,14 +58,19 @@ class RewardModels:
         setting: Setting,
         device: torch.device,
         capacity: int,
+        pseudo: PseudoLabels | None = None,
     ) -> None:
-        self.setting, runs = setting, len(seeds)
+        self.setting, self.pseudo, runs = setting, pseudo, len(seeds)
+        self.margin = 0 if pseudo is None else setting.crop
+        length = setting.segment + 2 * self.margin
         sizes = [inputs, *[setting.reward_width] * 3, 1]
         rate, leaky = setting.reward_rate, functional.leaky_relu
         self.networks = Networks(
             seeds, setting.reward_members, sizes, "reward", rate, device, leaky
         )
-        self.clips = torch.zeros(runs, capacity, 2, setting.segment, inputs, device=device)
+        self.wide = torch.zeros(runs, capacity, 2, length, inputs, device=device)
+        self.clips = self.wide[:, :, :, self.margin : length - self.margin]
+        self.inside = torch.zeros(runs, capacity, 2, length, dtype=torch.bool, device=device)
         self.labels = torch.zeros(runs, capacity, device=device)
         self.count = torch.zeros(runs, 1, dtype=torch.int64, device=device)
         self.accuracy = torch.zeros(runs, 1, device=device)
@@ -84,13 +94,16 @@ class RewardModels:
         sums = self(clips.flatten(1, 3)).unflatten(2, clips.shape[1:4]).sum(-1)
         return steady(torch.sigmoid, sums[..., 1] - sums[..., 0])
 
-    def add_(self, clips: Tensor, labels: Tensor, answered: Tensor) -> None:
+    def add_(
+        self, wide: Tensor, labels: Tensor, answered: Tensor, inside: Tensor | None = None
+    ) -> None:
         """Keep the comparisons that were answered.
 
         Args:
-            clips: (runs, Q, 2, segment, D + A).
+            wide: segments with their margins, (runs, Q, 2, segment + 2·margin, D + A).
             labels: in 0..1, (runs, Q).
             answered: bool, (runs, Q).
+            inside: which steps are of one episode, (runs, Q, 2, segment + 2·margin); None: all.
 
         Raises:
             ValueError: there is no more room, or a label is not in 0..1; nothing is then kept.
@@ -103,7 +116,8 @@ class RewardModels:
             raise ValueError(f"comparisons: a run has room for {room}, and more were answered")
         runs, columns = answered.nonzero(as_tuple=True)
         places = places[runs, columns]
-        self.clips[runs, places] = clips[runs, columns]
+        self.wide[runs, places] = wide[runs, columns]
+        self.inside[runs, places] = True if inside is None else inside[runs, columns]
         self.labels[runs, places] = labels[runs, columns]
         self.count += answered.sum(1, keepdim=True)
 
@@ -127,16 +141,56 @@ class RewardModels:
         places = torch.minimum((drawn * self.count).long(), last)
         labels = self.labels[self._rows, places].unflatten(1, (members, batch))
         clips = self.clips[self._rows, places].unflatten(1, (members, batch))
-        x = clips.flatten(0, 1).flatten(1, 3)
-        sums = steady(torch.tanh, self.networks.each(x)[..., 0]).view(*clips.shape[:-1]).sum(-1)
-        apart = sums[..., 1] - sums[..., 0]
-        loss = steady(functional.softplus, apart) - labels * apart  # the cross-entropy
-        gradients = self.networks.gradients(loss.mean(2).sum())
+        apart = self.apart(clips.flatten(0, 1)).unflatten(0, (-1, members))
+        loss = cross_entropy(apart, labels).mean(2)
+        if self.pseudo is not None:
+            loss = loss * self.pseudo.others[:, None]
+            loss = torch.cat([loss, self._guess(places, labels)])
+        gradients = self.networks.gradients(loss.sum())
         self.gradient.lerp_(gradients[:, : self.gradient.shape[1]], 0.1)
         learns = (self.accuracy < self.setting.reward_enough) & (self.count > 0)
         on = learns.float().repeat_interleave(members, 0)
         self.networks.step_(gradients, on)
         self._note_accuracy_(apart.detach(), labels)
+
+    def apart(self, clips: Tensor, shown: Tensor | None = None) -> Tensor:
+        """Return Σ r̂(segment 1) − Σ r̂(segment 0), by every network on pairs of its own.
+
+        Args:
+            clips: (networks, B, 2, length, D + A); the networks are all, or those of runs that
+                guess.
+            shown: the steps that count, bool, (networks, B, 2, length); None: all.
+
+        Returns:
+            (networks, B).
+        """
+        weights = self.networks.weights
+        if len(clips) < len(weights[0]):
+            assert self.pseudo is not None
+            weights = [part.index_select(0, self.pseudo.networks) for part in weights]
+        rewards = steady(torch.tanh, self.networks.each(clips.flatten(1, 3), weights)[..., 0])
+        rewards = rewards.view(clips.shape[:-1])
+        sums = (rewards if shown is None else rewards * shown).sum(-1)
+        return sums[..., 1] - sums[..., 0]
+
+    def _guess(self, places: Tensor, labels: Tensor) -> Tensor:
+        """Return the losses of the runs that guess, (those, members)."""
+        pseudo = self.pseudo
+        assert pseudo is not None
+        members, batch = self.setting.reward_members, self.setting.reward_batch
+        rows, chosen = pseudo.runs[:, None], places[pseudo.runs]
+        compared, inside = (
+            x[rows, chosen].unflatten(1, (members, batch)).flatten(0, 1)
+            for x in (self.wide, self.inside)
+        )
+        known = self.apart(compared, pseudo.crop(inside))
+        others, around = pseudo.pairs()
+        middle = slice(self.margin, self.margin + self.setting.segment)
+        with torch.no_grad():
+            guessed, sure = guesses(self.apart(others[..., middle, :]), self.setting.confident)
+        guessing = cross_entropy(self.apart(others, pseudo.crop(around)), guessed) * sure
+        own = cross_entropy(known, labels[pseudo.runs].flatten(0, 1)).mean(1)
+        return own.view(-1, members) + pseudo.weights * guessing.mean(1).view(-1, members)
 
     def _note_accuracy_(self, apart: Tensor, labels: Tensor) -> None:
         decided = labels != 0.5
@@ -149,7 +203,7 @@ class RewardModels:
         """Return all that changes."""
         most = int(self.count.max())
         state: dict[str, Any] = {n: getattr(self, n).clone() for n in _STATE}
-        kept = {"clips": self.clips[:, :most].clone(), "labels": self.labels[:, :most].clone()}
+        kept = {name: getattr(self, name)[:, :most].clone() for name in _COMPARED}
         own = {"networks": self.networks.state_dict(), "draws": self._draws.state_dict()}
         return state | kept | own
 
@@ -157,10 +211,21 @@ class RewardModels:
         """Take over a state, in place."""
         for name in _STATE:
             getattr(self, name).copy_(state[name])
-        for name in ("clips", "labels"):
+        for name in _COMPARED:
             getattr(self, name)[:, : state[name].shape[1]].copy_(state[name])
         self.networks.load_state_dict(state["networks"])
         self._draws.load_state_dict(state["draws"])
 
 
 _STATE = ("count", "accuracy", "gradient")
+_COMPARED = ("wide", "inside", "labels")
+
+
+def cross_entropy(apart: Tensor, labels: Tensor) -> Tensor:
+    """Return −log P of labels in 0..1, where P[1 ≻ 0] = σ(apart).
+
+    Example:
+        >>> cross_entropy(torch.tensor([0.0, 99.0]), torch.tensor([0.5, 1.0])).tolist()
+        [0.6931471824645996, 0.0]
+    """
+    return steady(functional.softplus, apart) - labels * apart

@@ -95,10 +95,8 @@ class SAC:
         batch, setting = inputs.shape[1], self.setting
         noise = self._draws.normal(2, batch, self.n_actions)
         alpha = steady(torch.exp, self.log_alpha)
-        with torch.no_grad():
-            action, log_prob = squashed(*self._policy(following), noise[:, 0])
-            ahead = self._values(following, action, self._target_weights).amin(1)
-            wanted = rewards + setting.discount * (1 - ended) * (ahead - alpha * log_prob)
+        ahead = self.value(following, noise[:, 0])
+        wanted = rewards + setting.discount * (1 - ended) * ahead
         values = self.critic(inputs)[..., 0]
         loss = (values - wanted[:, None]).square().mean(2).sum()
         gradients = self.critic.gradients(loss)
@@ -107,6 +105,13 @@ class SAC:
         self._improve_(inputs[..., : following.shape[-1]], noise[:, 1], alpha)
         self.target.lerp_(self.critic.rows.detach(), setting.target_rate)
         self.mask_target_()
+
+    @torch.no_grad()
+    def value(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Return min Q'(s, a) − α·log π(a|s), (runs, B), of actions drawn by noise (runs, B, A)."""
+        action, log_prob = squashed(*self._policy(observations), noise)
+        values = self._values(observations, action, self._target_weights).amin(1)
+        return values - steady(torch.exp, self.log_alpha) * log_prob
 
     def _improve_(self, observations: Tensor, noise: Tensor, alpha: Tensor) -> None:
         """Move the actor and the temperature."""

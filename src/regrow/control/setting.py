@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from regrow.engine.checks import check_choice
 
-__all__ = ["METHODS", "Arm", "Inputs", "QueryKind", "Setting", "check_number"]
+__all__ = ["METHODS", "Arm", "Inputs", "QueryKind", "Score", "Setting", "check_number"]
 
-Inputs = Literal["dense", "static", "set", "rigl", "features", "oracle"]
+_SHADOWS, _FEWEST_SHADOWS = 20, 5  # of which a quantile says anything
+
+Inputs = Literal["dense", "static", "set", "rigl", "lasso", "features", "oracle"]
+Score = Literal["agreement", "rms", "autocorrelation"]
 QueryKind = Literal["uniform", "disagreement", "entropy", "k-center", "k-center-disagreement",
                     "k-center-entropy"]  # fmt: skip
 
@@ -42,16 +46,23 @@ class Arm:
     Args:
         reward_model: of the reward model's inputs: all are read ("dense"); a random share of the
             weights is there, for ever ("static"), or exchanged as SET ("set") or RigL ("rigl") do;
-            whole features leave all networks ("features"); or only real features are read
-            ("oracle", a control).
+            the weights of a feature are shrunk together ("lasso"); whole features leave all
+            networks ("features"); or only real features are read ("oracle", a control).
         actor: of the actor's inputs.
         critic: of the critics' inputs.
         density: the share of the first layer's weights kept by static, set and rigl.
         drop_fraction: the share of these exchanged at an update.
         true_reward: whether the agent learns from the environment's reward; a control.
         curiosity: β₀ of RUNE: the reward gets β₀·(1 − ρ)^t times the reward models' deviation.
-        keep: the share of features left at the end, by features.
-        score: what a feature is worth: the agreement of the members' attributions, or their rms.
+        pseudo_labels: the weight of SURF's loss on pairs that nobody compared; 0: it is not used.
+        bilevel: whether reward models also learn by what they do to critics, as MRN's do.
+        penalty: λ of lasso, on the Euclidean norm of a feature's weights.
+        keep: the share of features left at the end, by features; None: those that are worth more
+            than most shadows, which are features known to mean nothing.
+        null: of shadows, the share that a feature must be worth more than, if keep is None.
+        score: what a feature is worth: the agreement of the members' attributions, or their rms;
+            or its autocorrelation in the seed steps, by which features are chosen once ("keep" is
+            then a number): a control.
         window: from which share of the run to which features leave.
         probation: the share of the features kept that are dropped ones, drawn at random, on trial.
         reset: whether actor and critics start anew once features have left.
@@ -71,8 +82,12 @@ class Arm:
     drop_fraction: float = 0.05
     true_reward: bool = False
     curiosity: float = 0.0
-    keep: float = 0.2
-    score: Literal["agreement", "rms"] = "rms"
+    pseudo_labels: float = 0.0
+    bilevel: bool = False
+    penalty: float = 0.1
+    keep: float | None = 0.2
+    null: float = 0.9
+    score: Score = "rms"
     window: tuple[float, float] = (0.1, 0.6)
     probation: float = 0.1
     reset: bool = False
@@ -80,12 +95,16 @@ class Arm:
     def __post_init__(self) -> None:
         for name in ("reward_model", "actor", "critic"):
             check_choice(getattr(self, name), get_args(Inputs), name)
-        check_choice(self.score, ("agreement", "rms"), "score")
+        check_choice(self.score, get_args(Score), "score")
         for name in ("density", "keep"):
-            check_number(self, name, 0.0, 1.0, above=True)
-        for name in ("drop_fraction", "probation"):
+            if getattr(self, name) is not None:
+                check_number(self, name, 0.0, 1.0, above=True)
+        for name in ("drop_fraction", "probation", "null"):
             check_number(self, name, 0.0, 1.0)
-        check_number(self, "curiosity", 0.0, 1e6)
+        for name in ("curiosity", "pseudo_labels", "penalty"):
+            check_number(self, name, 0.0, 1e6)
+        if self.keep is None and self.score == "autocorrelation":
+            raise ValueError("keep=None: score='autocorrelation' needs a share, above 0")
         if not 0 <= self.window[0] <= self.window[1] <= 1:
             raise ValueError(f"window={self.window}: two shares of the run, the first not later")
         if "features" in (self.actor, self.critic) and self.actor != self.critic:
@@ -93,18 +112,33 @@ class Arm:
                 f"actor={self.actor!r}, critic={self.critic!r}: features leave both or neither"
             )
 
+    @property
+    def eliminates(self) -> bool:
+        """Whether whole features leave networks."""
+        return "features" in (self.reward_model, self.critic)
 
-def _all(treated: Inputs, **more: float) -> Arm:
-    return Arm(reward_model=treated, actor=treated, critic=treated, **more)  # type: ignore[arg-type]
+    @property
+    def needs_shadows(self) -> bool:
+        """Whether what is kept is chosen by a comparison with shadows."""
+        return self.eliminates and self.keep is None
+
+
+def _all(treated: Inputs, **more: Any) -> Arm:
+    return Arm(reward_model=treated, actor=treated, critic=treated, **more)
 
 
 METHODS: dict[str, Arm] = {
     "pebble": Arm(),
+    "surf": Arm(pseudo_labels=1.0),
     "rune": Arm(curiosity=0.05),
+    "mrn": Arm(bilevel=True),
     "static": _all("static"),
     "r2n": _all("set"),
     "r2n-rigl": _all("rigl"),
-    "elimination": _all("features"),
+    "group-lasso": _all("lasso"),
+    "elimination": _all("features", keep=None),
+    "elimination-fixed": _all("features"),
+    "autocorrelation": _all("features", score="autocorrelation"),
     "oracle": _all("oracle"),
     "r2n-fast": _all("set", drop_fraction=0.3),
     "r2n-reward": Arm(reward_model="set"),
@@ -112,8 +146,9 @@ METHODS: dict[str, Arm] = {
     "oracle-reward": Arm(reward_model="oracle"),
     "oracle-agent": Arm(actor="oracle", critic="oracle"),
 }
-"""PEBBLE, RUNE, a sparse control, R2N with either growth, ours, an upper bound, and parts of both,
-by name."""
+"""PEBBLE and what was built on it (SURF, RUNE, MRN), a sparse control, R2N with either growth, a
+lasso, ours (with a keep chosen by the data, or a fixed one), a filter, an upper bound, and parts of
+R2N and of the bound, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +189,14 @@ class Setting:
         reward_update_every: steps of reward models between two exchanges of theirs.
         score_every: updates between two looks at what features are worth.
         eliminate_every: updates between two eliminations of features.
+        shadows: features known to mean nothing, for runs whose keep is chosen by the data; other
+            runs do not read them. None: 20 if an arm needs them, else none.
         curiosity_decay: ρ of RUNE, by step of the agent.
+        crop: SURF's clips start and end up to so many steps earlier or later.
+        confident: SURF learns from its own guess if P of it is at least this.
+        guesses: of SURF, of how many times as many pairs that nobody compared a step learns.
+        pool: of how many times as many as were compared these are, drawn anew at each feedback.
+        bilevel_every: steps between two bi-level updates of MRN, up to the last feedback.
         reset_critic: whether critics start anew after the first feedback, as PEBBLE's do; None:
             if there were unsupervised steps.
 
@@ -192,21 +234,29 @@ class Setting:
     reward_update_every: int = 10
     score_every: int = 100
     eliminate_every: int = 250
+    shadows: int | None = None
     curiosity_decay: float = 1e-5
+    crop: int = 3
+    confident: float = 0.99
+    guesses: int = 4
+    pool: int = 10
+    bilevel_every: int = 1_000
     reset_critic: bool | None = None
 
     def __post_init__(self) -> None:
-        none_allowed = ("unsupervised_steps", "feedbacks")
+        none_allowed = ("unsupervised_steps", "feedbacks", "crop", "shadows")
         for field in fields(Setting):
             value = getattr(self, field.name)
-            if field.type == "int" or (field.name == "replay" and value is not None):
+            if field.type == "int" or (field.type == "int | None" and value is not None):
                 if isinstance(value, bool) or not isinstance(value, int):
                     raise TypeError(f"{field.name}={value!r}: a whole number is needed")
                 check_number(self, field.name, 0 if field.name in none_allowed else 1, 10**9)
             elif field.type == "float":
                 check_number(self, field.name, 0.0, 1e9, above=True)
-        for name in ("discount", "target_rate", "curiosity_decay"):
+        for name in ("discount", "target_rate", "curiosity_decay", "confident"):
             check_number(self, name, 0.0, 1.0)
+        if self.crop >= self.segment:
+            raise ValueError(f"crop={self.crop}: must be below segment={self.segment}")
         check_choice(self.query, get_args(QueryKind), "query")
         if self.reward_members < 2 and self.query not in ("uniform", "k-center"):
             raise ValueError(
@@ -216,6 +266,20 @@ class Setting:
             raise ValueError(
                 f"replay={self.replay}: must hold a segment of {self.segment} steps at least"
             )
+
+    def shadows_for(self, arms: Sequence[Arm]) -> int:
+        """Return how many shadows runs see.
+
+        Raises:
+            ValueError: an arm needs more of them.
+        """
+        needed = any(arm.needs_shadows for arm in arms)
+        shadows = (_SHADOWS if needed else 0) if self.shadows is None else self.shadows
+        if needed and shadows < _FEWEST_SHADOWS:
+            raise ValueError(
+                f"shadows={shadows}: an arm with keep=None needs at least {_FEWEST_SHADOWS}"
+            )
+        return shadows
 
     @property
     def first_feedback(self) -> int:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from regrow.lab.claims import UNFIT, Claim
 from regrow.lab.design import Labelled
 from regrow.lab.section import Section
+from regrow.lab.trial import Trial
 from regrow.lab.view import View
 
-__all__ = ["Part", "Preset", "Study"]
+__all__ = ["Part", "Preset", "Study", "Together"]
 
 Part = Callable[[View], Iterable[Section]]
 """Makes figures or tables of labelled records; a ValueError says that they do not give them."""
+
+Together = Callable[
+    [Sequence[Trial], Path, Mapping[str, Any]], Iterable[tuple[list[Trial], dict[str, Any]]]
+]
+"""Of trials, the study's folder and options: parts of the trials, with more options for each."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,8 @@ class Study:
         presets: by name: "smoke", "quick", "paper".
         claims: what is decided.
         page: makes the figures and tables, part by part.
+        together: trains many trials at once, where that is much faster; each is then run with the
+            options that it yields, which hold its results. Those left out are run by themselves.
     """
 
     name: str
@@ -64,6 +74,7 @@ class Study:
     presets: Mapping[str, Preset]
     claims: Sequence[Claim]
     page: Sequence[Part]
+    together: Together | None = None
 
     def trials(self, preset: str, data: str | None = None) -> list[Labelled]:
         """Make the labelled trials of a preset.

@@ -65,7 +65,11 @@ def run_study(
     title = f"{study.name}, {preset}"
     with follow(title, len(trials), console, done=done, shares=look) as advance:
         tell = functools.partial(_tell, out, console, advance, varying(trials))
+        ahead = _ahead(study, trials, out, options or {}, tell)
         found = sweep(trials, out, options=options, executor=executor, jobs=jobs, tell=tell)
+    before = {outcome.trial.identity for outcome in ahead}
+    found.finished[:0] = ahead
+    found.skipped = [trial for trial in found.skipped if trial.identity not in before]
     for trial in trials:
         if (folder := out / TRIALS / trial.identity).is_dir():
             write_labels(folder, labels[trial.identity])
@@ -80,6 +84,23 @@ def say_found(found: Found, console: Console) -> None:
         _say(console, f"{verdict.outcome + ':':14} {claim.sentence} {verdict}")
     for words in found.damaged:
         _say(console, f"left out: {words}")
+
+
+def _ahead(
+    study: Study,
+    trials: Sequence[Trial],
+    out: Path,
+    options: Mapping[str, Any],
+    tell: Callable[[Outcome], None],
+) -> list[Outcome]:
+    """Finish the trials that the study trains together; what fails here is tried again alone."""
+    left = [trial for trial in trials if not is_finished(trial, out)]
+    parts = study.together(left, out, options) if study.together and left else ()
+    finished = []
+    for part, more in parts:
+        own = {**options, **more}
+        finished += sweep(part, out, options=own, executor="inline", tell=tell).finished
+    return finished
 
 
 def _chosen(trials: Sequence[Trial], only: str | None) -> list[Trial]:

@@ -15,6 +15,7 @@ from regrow.lab.section import Section, Table, estimate
 from regrow.lab.statistics import interquartile_mean, probability_of_improvement
 from regrow.lab.study import Preset, Study
 from regrow.lab.view import View
+from regrow.studies.control.together import train_together
 from regrow.studies.control.trial import LearnFromPreferences
 
 __all__ = ["STUDY"]
@@ -44,7 +45,12 @@ NOISE_FREE: dict[str, Arm] = {
     "no noise": lambda: {"method": "pebble", "noise": 0.0},
     "no noise, true reward": lambda: {"method": "pebble", "noise": 0.0, "reward": "true"},
 }
-RIVALS = {"PEBBLE": _arm("pebble"), "RUNE": _arm("rune")}
+RIVALS = {
+    "PEBBLE": _arm("pebble"),
+    "SURF": _arm("surf"),
+    "RUNE": _arm("rune"),
+    "MRN": _arm("mrn"),
+}
 SPARSE = {
     "static": _arm("static"),
     "R2N": _arm("r2n"),
@@ -52,17 +58,26 @@ SPARSE = {
     "RigL": _arm("r2n-rigl"),
     "R2N, reward model only": _arm("r2n-reward"),
     "R2N, actor and critic only": _arm("r2n-agent"),
+    "group lasso": _arm("group-lasso"),
+    "autocorrelation filter": _arm("autocorrelation"),
     "elimination": _arm("elimination"),
+    "elimination, fixed keep": _arm("elimination-fixed"),
 }
 ORACLES = {
     "oracle": _arm("oracle"),
     "oracle, reward model only": _arm("oracle-reward"),
     "oracle, actor and critic only": _arm("oracle-agent"),
 }
-_TRUE = ("pebble", "static", "r2n", "elimination", "oracle")
+_TRUE = ("pebble", "static", "r2n", "elimination", "elimination-fixed", "oracle")
 TRUE: dict[str, Arm] = {f"{name}, true reward": _arm(name, reward="true") for name in _TRUE}
 NOISY: Mapping[str, Arm] = {**RIVALS, **SPARSE, **ORACLES, **TRUE}
-_FEW = {name: NOISY[name] for name in ("PEBBLE", "static", "R2N", "elimination", "oracle")}
+_FEW = {
+    name: NOISY[name]
+    for name in (
+        "PEBBLE", "static", "R2N", "autocorrelation filter", "elimination",
+        "elimination, fixed keep", "oracle",
+    )
+}  # fmt: skip
 
 
 def _trials(
@@ -212,11 +227,12 @@ STUDY = Study(
     title="Does sparsity help to learn from preferences, when most of what is seen is noise?",
     source="Boosting Robustness in Preference-Based Reinforcement Learning with Dynamic Sparsity "
     "(AAMAS 2025, arXiv 2406.06495)",
-    about="PEBBLE and RUNE, R2N in its parts, and elimination of whole features, among 70 to 95 % "
-    "noise features, from 500 comparisons of a simulated teacher. Controls: a static topology, "
-    "real features only, in each network and in all, the true reward, no noise, and noise that "
-    "follows on itself.",
+    about="PEBBLE, SURF, RUNE and MRN, R2N in its parts, a group lasso, and elimination of whole "
+    "features, among 70 to 95 % noise features, from 500 comparisons of a simulated teacher. "
+    "Controls: a static topology, a filter by autocorrelation, real features only, in each network "
+    "and in all, the true reward, no noise, and noise that follows on itself.",
     presets=PRESETS,
     claims=CLAIMS,
     page=(partial(charts.verdicts_by_task, CLAIMS), returns, worth, table),
+    together=train_together,
 )

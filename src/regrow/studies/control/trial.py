@@ -18,7 +18,7 @@ from regrow.control.environments.collect import random_observations
 from regrow.control.noise import NoiseFeatures, NoiseKind, total_features
 from regrow.control.people import People, Preferences, drawing_of, film_page
 from regrow.control.population import Population
-from regrow.control.setting import METHODS, Setting
+from regrow.control.setting import METHODS, Arm, Setting
 from regrow.control.teachers import TEACHERS, Teacher
 from regrow.control.train import train_from_preferences
 from regrow.engine.checks import check_choice
@@ -27,11 +27,12 @@ from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.training.run import device_of
 
-__all__ = ["WEIGHTS", "LearnFromPreferences"]
+__all__ = ["WEIGHTS", "LearnFromPreferences", "result_of", "results_of", "train"]
 
 MethodName = Literal[
-    "pebble", "rune", "static", "r2n", "r2n-rigl", "elimination", "oracle", "r2n-fast",
-    "r2n-reward", "r2n-agent", "oracle-reward", "oracle-agent",
+    "pebble", "surf", "rune", "mrn", "static", "r2n", "r2n-rigl", "group-lasso", "elimination",
+    "elimination-fixed", "autocorrelation", "oracle", "r2n-fast", "r2n-reward", "r2n-agent",
+    "oracle-reward", "oracle-agent",
 ]  # fmt: skip
 FILM, WEIGHTS = "film.html", "agent.pt"
 _SAMPLED = 1000  # steps from which histograms are taken
@@ -44,9 +45,10 @@ class LearnFromPreferences(Setting, Trial):
 
     Args:
         task: its name, such as cartpole-swingup.
-        method: how inputs are treated: pebble, rune, static, r2n, r2n-rigl, elimination or oracle;
-            r2n-fast exchanges more; r2n-reward, r2n-agent, oracle-reward and oracle-agent treat
-            the reward model's inputs only, or the actor's and critics'.
+        method: how inputs are treated: pebble, surf, rune, mrn, static, r2n, r2n-rigl,
+            group-lasso, elimination, autocorrelation or oracle; elimination-fixed keeps a fifth of
+            the features; r2n-fast exchanges more; r2n-reward, r2n-agent, oracle-reward and
+            oracle-agent treat the reward model's inputs only, or the actor's and critics'.
         reward: what is learnt from: rewards learnt from comparisons, or the true ones.
         noise: the share of features that is noise, 0 to 0.99.
         noise_kind: gaussian, autoregressive, or histogram: values that real features take.
@@ -87,31 +89,32 @@ class LearnFromPreferences(Setting, Trial):
             if (number := getattr(self, name)) is not None and number < 1:
                 raise ValueError(f"{name}={number}: must be at least 1")
 
+    @property
+    def seeds(self) -> range:
+        """Those of the runs."""
+        return range(self.seed, self.seed + self.runs)
+
+    @property
+    def arms(self) -> list[Arm]:
+        """Those of the runs."""
+        return [replace(METHODS[self.method], true_reward=self.reward == "true")] * self.runs
+
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and evaluate.
 
-        Options of the run: ``device``, ``threads`` that step environments, ``keep_weights``, and
-        ``people``, the file of their answers.
+        Options of the run: ``device``, ``threads`` that step environments, ``keep_weights``,
+        ``people``, the file of their answers, and ``results``: those that a population gave for
+        several trials at once, by identity.
 
         Raises:
             ValueError: people are to teach, and no file is named, or the task has no drawing.
         """
-        seeds = range(self.seed, self.seed + self.runs)
-        environments = self._environments(seeds, run)
-        device = device_of(run.options)
-        noise = self._features(environments, run, device)
-        population = train_from_preferences(
-            environments,
-            self._teacher(noise, run),
-            method=replace(METHODS[self.method], true_reward=self.reward == "true"),
-            setting=Setting(**{f.name: getattr(self, f.name) for f in fields(Setting)}),
-            noise=noise,
-            device=str(device),
-            run=run,
-        )
+        known: Mapping[str, Mapping[str, Any]] = run.options.get("results", {})
+        if self.identity in known:
+            return known[self.identity]
+        population = train([self], run)
         if run.options.get("keep_weights"):
             torch.save(population.agent.actor.state_dict(), run.folder / WEIGHTS)
-        others = self._environments([seed + _OTHER for seed in seeds], run)
         shown: list[Floats] = []
         ended = np.zeros(self.runs, dtype=bool)
 
@@ -120,6 +123,7 @@ class LearnFromPreferences(Setting, Trial):
                 shown.append(observations[0].astype(np.float64))
             ended[:] |= over
 
+        others = self.environments([seed + _OTHER for seed in self.seeds], run)
         result = result_of(population, population.evaluate(others, self.episodes, watch))
         if run.options.get("keep_weights"):
             self._film(np.stack(shown), result, run)
@@ -133,7 +137,8 @@ class LearnFromPreferences(Setting, Trial):
         words = f"An episode of the first run, whose return is {mean}."
         write_bytes(run.folder / FILM, film_page(clip, title, words).encode())
 
-    def _teacher(self, noise: NoiseFeatures, run: Run) -> Teacher | str | None:
+    def teacher_for(self, noise: NoiseFeatures, run: Run) -> Teacher | str | None:
+        """Return who compares; nobody, if rewards are the true ones."""
         if self.reward == "true":
             return None
         return self._people(noise, run) if self.teacher == "people" else self.teacher
@@ -151,16 +156,18 @@ class LearnFromPreferences(Setting, Trial):
             tell=lambda answered, asked: run.tell(0.0, f"{answered} of {asked} answered; {told}"),
         )
 
-    def _environments(self, seeds: Sequence[int], run: Run) -> Environments:
+    def environments(self, seeds: Sequence[int], run: Run) -> Environments:
+        """Make the task's environments for runs of some seeds."""
         threads = run.options.get("threads") or 1
         return make(self.task, seeds, repeat=self.repeat, threads=threads)
 
-    def _features(
+    def noise_for(
         self, environments: Environments, run: Run, device: torch.device
     ) -> NoiseFeatures:
+        """Make the noise that is added to what these show."""
         samples = None
         if self.noise_kind == "histogram":
-            others = self._environments([self.seed + _OTHER], run)
+            others = self.environments([self.seed + _OTHER], run)
             samples = torch.from_numpy(random_observations(others, _SAMPLED))
         return NoiseFeatures(
             environments.seeds,
@@ -174,23 +181,82 @@ class LearnFromPreferences(Setting, Trial):
         )
 
 
-def result_of(population: Population, evaluated: Sequence[float]) -> dict[str, Any]:
-    """Return what a record keeps of a population: a number a run, and the training returns.
+def train(trials: Sequence[LearnFromPreferences], run: Run) -> Population:
+    """Train the runs of trials together, which differ in seed, method and reward only.
+
+    Args:
+        trials: at least one.
+        run: takes metrics and checkpoints; its options are those of the trials.
+    """
+    learning = next((trial for trial in trials if trial.reward == "learned"), trials[0])
+    environments = learning.environments([seed for t in trials for seed in t.seeds], run)
+    device = device_of(run.options)
+    noise = learning.noise_for(environments, run, device)
+    return train_from_preferences(
+        environments,
+        learning.teacher_for(noise, run),
+        method=[arm for trial in trials for arm in trial.arms],
+        setting=Setting(**{f.name: getattr(learning, f.name) for f in fields(Setting)}),
+        noise=noise,
+        device=str(device),
+        run=run,
+    )
+
+
+def results_of(trials: Sequence[LearnFromPreferences], run: Run) -> dict[str, dict[str, Any]]:
+    """Train and evaluate the runs of trials together; return the results, by identity.
+
+    Args:
+        trials: which differ in seed, method and reward only.
+        run: of the population.
+    """
+    population = train(trials, run)
+    seeds = [seed + _OTHER for trial in trials for seed in trial.seeds]
+    evaluated = population.evaluate(trials[0].environments(seeds, run), trials[0].episodes)
+    results, at = {}, 0
+    for trial in trials:
+        results[trial.identity] = result_of(population, evaluated, range(at, at + trial.runs))
+        at += trial.runs
+    return results
+
+
+def result_of(
+    population: Population, evaluated: Sequence[float], runs: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Return what a record keeps of runs: a number a run, training returns, and looks on the way.
 
     Args:
         population: trained.
         evaluated: the return of each run's most likely actions.
+        runs: of the population; None: all.
     """
+    chosen = range(len(population.arms)) if runs is None else runs
+    taught = [not population.arms[run].true_reward for run in chosen]
+
+    def of(values: Sequence[float]) -> list[float | None]:
+        return _plain([values[run] for run in chosen])
+
+    def of_taught(values: Sequence[float]) -> list[float | None]:
+        return [value if one else None for value, one in zip(of(values), taught, strict=True)]
+
     real, other = population.features()
+    returns = [evaluated[run] for run in chosen]
+    compared = population.models.count[:, 0].tolist()
+    names = list(population.looks[0]) if population.looks else []
     return {
-        "return": sum(evaluated) / len(evaluated),
-        "returns": list(evaluated),
-        "late_returns": _plain(population.late_returns()),
-        "reward_correlations": _plain(population.correlations()),
-        "real_features": real,
-        "noise_features": other,
-        "comparisons": population.models.count[:, 0].tolist(),
-        "training_returns": [list(returns) for returns in population.returns],
+        "population": len(population.arms),
+        "return": sum(returns) / len(returns),
+        "returns": returns,
+        "late_returns": of(population.late_returns()),
+        "reward_correlations": of_taught(population.correlations()),
+        "real_features": of(real),
+        "noise_features": of(other),
+        "comparisons": [compared[run] if t else 0 for run, t in zip(chosen, taught, strict=True)],
+        "training_returns": [list(population.returns[run]) for run in chosen],
+        "looks": {
+            name: [(of_taught if "reward" in name else of)(one[name]) for one in population.looks]
+            for name in names
+        },
     }
 
 

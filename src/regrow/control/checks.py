@@ -1,0 +1,63 @@
+"""What a population refuses: runs that cannot be trained, numbers that are none, wrong answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from regrow.control.environments.base import Environments, Step
+from regrow.control.setting import Arm, Setting
+from regrow.control.teachers import Answers, Query, Teacher
+
+__all__ = ["check_finite", "check_population", "checked_answers"]
+
+
+def check_population(
+    environments: Environments, teacher: Teacher | None, arms: Sequence[Arm], setting: Setting
+) -> None:
+    """Raise ValueError if runs cannot be trained together, or not at all."""
+    if len(arms) != environments.runs:
+        raise ValueError(
+            f"arms: {len(arms)} for {environments.runs} environments; one for each is needed"
+        )
+    if setting.segment > environments.episode:
+        raise ValueError(
+            f"segment={setting.segment}: episodes have {environments.episode} steps; take fewer"
+        )
+    learning = [run for run, arm in enumerate(arms) if not arm.true_reward]
+    if learning and (teacher is None or setting.feedbacks == 0):
+        raise ValueError(
+            f"run {learning[0]} learns from preferences: a teacher and feedbacks of at least 1 are "
+            "needed, or an arm with true_reward=True"
+        )
+    if setting.unsupervised_steps and setting.seed_steps <= setting.neighbours:
+        raise ValueError(
+            f"seed_steps={setting.seed_steps}: more than neighbours={setting.neighbours} are needed"
+        )
+
+
+def check_finite(step: Step, number: int) -> None:
+    """Raise FloatingPointError if an environment gave NaN or an infinite number."""
+    for name in ("observations", "rewards"):
+        values = getattr(step, name)
+        bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
+        if bad.any():
+            run = int(np.flatnonzero(bad)[0])
+            raise FloatingPointError(
+                f"environments: {name} of run {run} are NaN or infinite at step {number}: mend the "
+                "environment, and go on from the last checkpoint"
+            )
+
+
+def checked_answers(answers: Answers, query: Query, device: torch.device) -> Answers:
+    """Return answers on the device; raise ValueError if they do not fit the query."""
+    shape = query.rewards.shape[:2]
+    labels, answered = answers.labels.to(device), answers.answered.to(device).bool()
+    if labels.shape != shape or answered.shape != shape:
+        raise ValueError(
+            f"teacher: labels {tuple(labels.shape)} and answered {tuple(answered.shape)}: both "
+            f"must be of shape {tuple(shape)}"
+        )
+    return Answers(labels.float(), answered)
