@@ -26,8 +26,16 @@ from torch import nn
 
 import regrow
 from regrow.measure.memory import nonzeros
-from regrow.segmentation import E2ENet, PlainConvUNet, channel_links, feature_fusion, kernels, pack
-from regrow.segmentation.lattice import lean_nodes
+from regrow.segmentation import (
+    E2ENet,
+    PlainConvUNet,
+    channel_links,
+    feature_fusion,
+    kernels,
+    lean_shape,
+    pack,
+)
+from regrow.segmentation.fusion import LEAN
 from regrow.segmentation.loss import dice_ce
 
 CLASSES = 16
@@ -35,28 +43,16 @@ _AVAILABLE = kernels.available
 KINDS = ("step", "infer")
 
 
-def lean(first: int, **shape: Any) -> Callable[[], nn.Module]:
-    """Build a lattice of few nodes, with so many channels at full resolution."""
-    channels = first, 64, 128, 256, 320, 320
-    return partial(E2ENet, 1, CLASSES, channels, **{"nodes": lean_nodes(6)} | shape)
-
-
-NNUNET = partial(PlainConvUNet, 1, CLASSES, (32, 64, 128, 256, 320, 320))
+SHAPE = 1, CLASSES, (32, 64, 128, 256, 320, 320)
+NNUNET = partial(PlainConvUNet, *SHAPE)
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], bool]] = {
     # How it is built, what makes it sparse, and whether it is packed then.
     "nnU-Net": (NNUNET, {}, False),
     "nnU-Net, fused norms": (NNUNET, {}, False),
     "E2ENet, masks": (partial(E2ENet, 1, CLASSES), feature_fusion(0.2), False),
     "E2ENet, links": (partial(E2ENet, 1, CLASSES), channel_links(0.2), True),
-    "lean 32, masks": (lean(32), feature_fusion(0.2), False),
-    "lean 24, masks": (lean(24), feature_fusion(0.2), False),
-    "lean 24, links": (lean(24), channel_links(0.2), True),
-    "single blocks, masks": (lean(32, blocks=(1, 2, 2, 2, 2, 2)), feature_fusion(0.2), False),
-    "full kernels at two levels, masks": (
-        lean(32, nodes=[1] * 5, depth_kernel=(3, 3, 1, 1, 1, 1)),
-        feature_fusion({"nodes.0_*": 1.0, "nodes.1_*": 0.5, "*": 0.25}),
-        False,
-    ),
+    "lean, masks": (partial(E2ENet, *SHAPE, **lean_shape(6)), feature_fusion(LEAN), False),
+    "lean, links": (partial(E2ENet, *SHAPE, **lean_shape(6)), channel_links(0.25), True),
 }
 
 

@@ -6,7 +6,14 @@ import torch
 from regrow.engine.plan import make_plan
 from regrow.measure.flops import count_flops
 from regrow.measure.layers import cost_table, layer_costs
-from regrow.segmentation import E2ENet, PlainConvUNet, feature_fusion, released_densities
+from regrow.segmentation import (
+    E2ENet,
+    PlainConvUNet,
+    feature_fusion,
+    lean_shape,
+    released_densities,
+)
+from regrow.segmentation.fusion import LEAN
 
 CUBE, FLAT = (128, 128, 128), (64, 160, 160)
 ANISOTROPIC = [(1, 2, 2), 2, 2, 2, (1, 2, 2)]
@@ -42,6 +49,23 @@ def test_a_cube_of_one_channel_and_sixteen_classes(density, rule, parameters, gf
     model = lattice()
     densities = released_densities(model, density) if rule else density
     assert totals(model, CUBE, **feature_fusion(densities)) == near(parameters, gflop)
+
+
+@pytest.mark.parametrize("channels", [(32, 64, 128, 256, 320, 320), (16, 32, 64, 128)], ids=len)
+def test_a_lean_lattice_has_a_third_of_nnunets_parameters_and_fewer_operations(channels):
+    with torch.device("meta"):
+        rival = PlainConvUNet(1, 16, channels)
+    model = lattice(channels=channels, **lean_shape(len(channels)))
+    (mine, mine_gflop), (theirs, gflop) = (
+        totals(model, CUBE, **feature_fusion(LEAN)),
+        totals(rival, CUBE),
+    )
+    assert mine < theirs / 3 and mine_gflop < gflop
+
+
+def test_a_lean_lattice_of_two_levels_is_refused():
+    with pytest.raises(ValueError, match="levels=2: a lean lattice has three at least"):
+        lean_shape(2)
 
 
 @pytest.mark.parametrize(

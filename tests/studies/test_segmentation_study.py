@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -50,6 +51,12 @@ def test_arms_differ_in_what_they_say_alone():
     assert by_arm["static"].method.next_update(0, 2000) is None
     assert by_arm["E2ENet"].method.next_update(0, 2000) == 10
     assert by_arm["no shift"].shift == 0 and by_arm["3×3×3"].depth_kernel == 3
+
+
+def test_a_lean_lattice_has_kernels_of_its_own():
+    lean = next(one.trial for one in quick() if one.labels["arm"] == "lean")
+    with pytest.raises(ValueError, match="depth_kernel=3: 'e2enet-lean' has kernels of its own"):
+        replace(lean, depth_kernel=3)
 
 
 def test_narrow_networks_are_as_large_as_they_say():

@@ -58,7 +58,8 @@ def segment_train(
     Args:
         folder: The data set: with dataset.json, imagesTr and labelsTr, or preprocessed by nnU-Net.
         fusion: Which units E2ENet drops and grows: kernels (the paper), input channels, or none.
-        density: The share of fusion weights kept; else 0.2.
+        density: The share of fusion weights kept; else 0.2, of e2enet-lean's kernels more where
+            they are few.
         update_every: Steps between updates; else a 200th of the run, at most 1200.
         device: Where to train; "auto" takes a GPU if there is one.
         threads: Of torch; else as torch has it.
@@ -96,14 +97,16 @@ def _sparse(
     """Add the method and the weights that it may make sparse."""
     import regrow  # noqa: PLC0415
     from regrow.segmentation import channel_links, feature_fusion  # noqa: PLC0415
+    from regrow.segmentation.fusion import LEAN  # noqa: PLC0415
 
     if fusion == "dense" or not fields.get("model", "e2enet").startswith("e2enet"):
         if density is not None:
             raise ValueError(f"density={density}: a dense network keeps all weights; leave it out")
         return fields | {"method": regrow.Dense()}
-    density = 0.2 if density is None else density
-    make = feature_fusion if fusion == "kernels" else channel_links
-    return fields | make(density, update_every=every)
+    if fusion == "channels":
+        return fields | channel_links(0.2 if density is None else density, update_every=every)
+    usual = LEAN if fields.get("model") == "e2enet-lean" else 0.2
+    return fields | feature_fusion(usual if density is None else density, update_every=every)
 
 
 def segment_predict(

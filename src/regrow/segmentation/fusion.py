@@ -14,10 +14,20 @@ from regrow.engine.patterns import Kernel, Pattern
 from regrow.engine.schedules import Cosine
 from regrow.engine.scores import Magnitude, Random
 
-__all__ = ["FUSION", "exchange", "feature_fusion", "released_densities", "steps_between_updates"]
+__all__ = [
+    "FUSION",
+    "LEAN",
+    "exchange",
+    "feature_fusion",
+    "released_densities",
+    "steps_between_updates",
+]
 
 # The convolutions and transposed convolutions of the nodes; encoder and heads stay dense.
 FUSION = ("nodes.*.conv.weight", "nodes.*.up.weight")
+
+LEAN = {"nodes.0_*": 1.0, "nodes.1_*": 0.5, "*": 0.25}
+"""Densities of a lean lattice: where kernels are few and voxels many, most are kept."""
 
 
 def feature_fusion(

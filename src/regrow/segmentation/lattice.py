@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,7 +11,7 @@ from torch.nn import functional
 from regrow.segmentation.segmenter import ConvBlock, Segmenter, Sides
 from regrow.segmentation.shift import Segment, check_shift, join_shifted, shift_segments
 
-__all__ = ["E2ENet", "lean_nodes"]
+__all__ = ["E2ENet", "lean_shape"]
 
 
 class ShiftedBlock(ConvBlock):
@@ -67,20 +68,28 @@ class Node(nn.Module):
         return x
 
 
-def lean_nodes(levels: int) -> tuple[int, ...]:
-    """Return the nodes of each level of a lean lattice: level + 1 of them, where there are so many.
+def lean_shape(levels: int) -> dict[str, Any]:
+    """Return the ``nodes`` and ``depth_kernel`` of a lean lattice, as arguments of E2ENet.
 
-    Full resolution has one node in place of levels - 1: most of a full lattice's time and memory
-    goes into those.
+    Each level has one node in place of as many as levels lie below: most of a full lattice's time
+    and memory goes into those. Kernels are full at the two finest levels, where there are few, and
+    flat below. :data:`regrow.segmentation.fusion.LEAN` says how dense it is.
 
     Args:
         levels: of the network, the lowest included.
 
+    Raises:
+        ValueError: there are fewer than three.
+
     Example:
-        >>> lean_nodes(6), lean_nodes(4)
-        ((1, 2, 3, 2, 1), (1, 2, 1))
+        >>> lean_shape(4)
+        {'nodes': (1, 1, 1), 'depth_kernel': (3, 3, 1, 1)}
     """
-    return tuple(min(level + 1, levels - 1 - level) for level in range(levels - 1))
+    if levels < 3:
+        raise ValueError(
+            f"levels={levels}: a lean lattice has three at least: take larger patches, or a full one"
+        )
+    return {"nodes": (1,) * (levels - 1), "depth_kernel": (3, 3, *(1,) * (levels - 2))}
 
 
 class E2ENet(Segmenter):
@@ -106,7 +115,7 @@ class E2ENet(Segmenter):
             each level. Full kernels see other slices by themselves: nothing is moved where they
             are, unless all levels have them and ``shift`` is given.
         nodes: how many each level but the lowest has, 1 at least; its last ones. By default all: as
-            many as levels lie below. :func:`lean_nodes` gives fewer.
+            many as levels lie below. :func:`lean_shape` gives fewer.
         blocks: how many each level has in its encoder stage and in its last node; 2, or a number
             for each level. 1 at full resolution saves much of its time and memory.
         axis: along which channels are shifted, and kernels flat: 0, 1 or 2.

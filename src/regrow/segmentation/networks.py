@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from regrow.segmentation.lattice import E2ENet, lean_nodes
+from regrow.segmentation.lattice import E2ENet, lean_shape
 from regrow.segmentation.rivals import monai_unet, seg_res_net
 from regrow.segmentation.segmenter import Segmenter, Sides
 from regrow.segmentation.unet import PlainConvUNet, ResidualEncoderUNet
@@ -28,7 +27,7 @@ class Network:
         channels: of each level.
         strides: from each level to the next.
         spacing: of the volumes: kernels of U-Nets are flat along a wide axis.
-        shift: of E2ENet; 0: none.
+        shift: of E2ENet and its lean form; 0: none.
         depth_kernel: of E2ENet: 3 for full kernels.
     """
 
@@ -66,10 +65,9 @@ class Network:
         if self.model == "nnunet-residual":
             blocks = (1, 3, 4, 6, 6, 6)[:levels]
             return ResidualEncoderUNet(*shape, kernels=kernels, blocks=blocks)
-        lean: dict[str, Any] = {}
         if self.model == "e2enet-lean":
-            lean = {"nodes": lean_nodes(levels), "blocks": (1, *[2] * (levels - 1))}
-        return E2ENet(*shape, shift=self.shift, depth_kernel=self.depth_kernel, **lean)
+            return E2ENet(*shape, shift=self.shift, **lean_shape(levels))
+        return E2ENet(*shape, shift=self.shift, depth_kernel=self.depth_kernel)
 
 
 def _kernels(strides: Sequence[Sides], spacing: tuple[float, float, float]) -> tuple[Sides, ...]:

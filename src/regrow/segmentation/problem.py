@@ -91,12 +91,12 @@ class SegmentVolumes(Problem[PatchSource]):
     A subclass opens the volumes.
 
     Args:
-        model: "e2enet", "e2enet-lean" with fewer nodes and blocks at the finest levels,
+        model: "e2enet", "e2enet-lean" with one node a level and full kernels at the finest two,
             nnU-Net's plain "nnunet" or its "nnunet-residual", or MONAI's "monai-unet" or
             "monai-segresnet".
         width: channels of the first level; each further level doubles them, up to 320.
         shift: of E2ENet's channel groups; 0: none.
-        depth_kernel: of E2ENet: 1, flat kernels, or 3.
+        depth_kernel: of "e2enet": 1, flat kernels, or 3.
         patch: sides of a patch, three numbers; none: by nnU-Net's rule from the median volume.
         batches: in an epoch.
         foreground: the share of patches that are centred on a class.
@@ -138,6 +138,11 @@ class SegmentVolumes(Problem[PatchSource]):
             shift_segments([self.width], self.shift)  # refuses more shifts than channels
             if self.depth_kernel not in (1, 3, 5):
                 raise ValueError(f"depth_kernel={self.depth_kernel}: must be 1, 3 or 5")
+            if self.depth_kernel != 1 and self.model == "e2enet-lean":
+                raise ValueError(
+                    f"depth_kernel={self.depth_kernel}: 'e2enet-lean' has kernels of its own: "
+                    "leave it out, or give --model e2enet"
+                )
 
     @abstractmethod
     def volumes(self, run: RunLike) -> Volumes:

@@ -23,7 +23,7 @@ from regrow.lab.view import View
 from regrow.measure.layers import layer_costs
 from regrow.measure.widths import largest_width
 from regrow.segmentation import E2ENet, PlainConvUNet, channel_links, feature_fusion
-from regrow.segmentation.fusion import steps_between_updates
+from regrow.segmentation.fusion import LEAN, steps_between_updates
 from regrow.segmentation.segmenter import channels_of
 from regrow.studies.segmentation.segment import Segment
 
@@ -55,7 +55,8 @@ def _static() -> dict[str, Any]:
 
 
 def _lean(width: int, every: int) -> dict[str, Any]:
-    return _kernels(DENSITY, every) | {"model": "e2enet-lean", "width": _nnunet(width)}
+    sparse = feature_fusion(LEAN, update_every=every)
+    return sparse | {"model": "e2enet-lean", "width": _nnunet(width)}
 
 
 def _usual(**fields: Any) -> Arm:
@@ -142,7 +143,7 @@ PRESETS = {
 
 _PAPER = "E2ENet (arXiv 2312.04727)"
 _CONTROL = "a control of ours"
-_OURS = "a variant of ours: one node and single blocks at full resolution"
+_OURS = "a variant of ours: one node a level, full kernels at the two finest"
 
 
 def over(arm: str, measure: Measure = DICE, density: float = DENSITY) -> Effect:
