@@ -93,7 +93,8 @@ def _on_sphere(at: Floats) -> Floats:
     radius, around, down = at
     flat = np.sin(down)
     way = [flat * np.cos(around), flat * np.sin(around), np.cos(down)]
-    return np.multiply(way, radius)
+    place: Floats = np.multiply(way, radius)
+    return place
 
 
 def _looking(way: Floats) -> Floats:

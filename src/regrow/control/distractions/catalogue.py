@@ -95,7 +95,7 @@ def make(
         made = OtherColours(scenes, size, fast=fast, colours=drawn)
     elif mode in ("video_easy", "video_hard"):
         clips, floor = _clips(videos, size, steps), geoms if mode == "video_hard" else []
-        made = VideoBehind(scenes, size, fast=fast, seeds=seeds, videos=clips,
+        made = VideoBehind(scenes, size, fast=fast, videos=clips,
                            background=floor, key=cut == "key")  # fmt: skip
     elif mode == "distracting":
         clips = _clips(videos, 2 * size, None)  # a frame shows about half of the sky's side

@@ -101,7 +101,7 @@ class Distracting(Clean):
         self._colours: list[Floats] = [self._usual[None]] * len(scenes)
         self._cameras: list[Camera | None] = [None] * len(scenes)
 
-    def begin(self, run: int, number: int, random: np.random.Generator) -> None:
+    def begin(self, run: int, key: Sequence[int], random: np.random.Generator) -> None:
         """Draw all that an episode will show."""
         frames = self.scenes[run].frames if self.dynamic else 0
         clip = int(random.integers(self._clips))

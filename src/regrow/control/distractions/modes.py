@@ -38,8 +38,8 @@ class Clean:
         """Return a look of this mode's size and care."""
         return Look(model, self.size, fast=self.fast)
 
-    def begin(self, run: int, number: int, random: np.random.Generator) -> None:
-        """Begin an episode of a run; its number counts from 0."""
+    def begin(self, run: int, key: Sequence[int], random: np.random.Generator) -> None:
+        """Begin an episode of a run; its key is the run's seed and the episode's number, from 0."""
 
     def prepare(self, run: int, step: int) -> None:
         """Make ready for a picture of a run, at a step of its episode; in the painter's thread."""
@@ -67,7 +67,7 @@ class OtherColours(Clean):
         self.colours = colours
         self._usual = scenes[0].model.mat_rgba.copy()
 
-    def begin(self, run: int, number: int, random: np.random.Generator) -> None:
+    def begin(self, run: int, key: Sequence[int], random: np.random.Generator) -> None:
         """Choose colours."""
         model = self.scenes[run].model
         model.mat_rgba[:] = self._usual
@@ -86,7 +86,6 @@ class VideoBehind(Clean):
         scenes: one for each run.
         size: pixels of a picture's side.
         fast: as of :class:`Clean`.
-        seeds: of the runs.
         videos: the clips.
         background: numbers of the geoms that are replaced, too; none: the sky only.
         key: whether the background is found by its colour, as in the published benchmark, and not
@@ -99,7 +98,6 @@ class VideoBehind(Clean):
         size: int,
         *,
         fast: bool,
-        seeds: Sequence[int],
         videos: Videos,
         background: Sequence[int],
         key: bool,
@@ -109,13 +107,13 @@ class VideoBehind(Clean):
             check_textures(scenes[0], ("skybox", "grid") if background else ("skybox",))
             colours = {n: rgb for n, rgb in KEY.items() if background or n.startswith("skybox")}
             self.looks = [self.look(paint(scenes[0].model, colours))] * len(scenes)
-        self.seeds, self.videos, self._background = seeds, videos, list(background)
+        self.videos, self._background = videos, list(background)
         self.needs_ids = not key
         self._clips = [0] * len(scenes)
 
-    def begin(self, run: int, number: int, random: np.random.Generator) -> None:
+    def begin(self, run: int, key: Sequence[int], random: np.random.Generator) -> None:
         """Take the next clip."""
-        self._clips[run] = (self.seeds[run] + number) % len(self.videos)
+        self._clips[run] = sum(key) % len(self.videos)
 
     def finish(self, run: int, step: int, frame: Frames, ids: Ids | None) -> Frames:
         """Put the video behind."""

@@ -36,6 +36,11 @@ class Pixels(Environments):
         self.shape = (size, size, 3)
         self.observations = 3 * size * size
 
+    def count_anew_(self, seeds: Sequence[int]) -> None:
+        """Count episodes from 0 again, with other seeds."""
+        self.seeds[:] = seeds
+        self._numbers[:] = 0
+
     @abstractmethod
     def observe(self) -> Frames:
         """Return what is seen now, uint8, (runs, size, size, 3)."""
@@ -85,9 +90,8 @@ class SuitePixels(Pixels):
     def begin_(self, run: int, random: np.random.Generator) -> None:
         """Begin an episode of a run."""
         self._scenes[run].begin(random)
-        number = int(self._numbers[run])
-        apart = np.random.default_rng([self.seeds[run], number, 1])
-        self.mode.begin(run, number, apart)
+        key = [self.seeds[run], int(self._numbers[run])]
+        self.mode.begin(run, key, np.random.default_rng([*key, 1]))
 
     def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
         """Step, in as many threads as there are."""
