@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from regrow.control.distractions.scenes import background_geoms
 # In a process of its own, where dm_control may draw.
 BESIDE_DM_CONTROL = """
 import sys
+from pathlib import Path
 import numpy as np
 from regrow.control.distractions import make
 from regrow.control.distractions.painter import gl_library
@@ -188,3 +190,12 @@ def test_any_other_task_of_the_suite_is_made(pixels, task):
     assert environments.reset().shape == (1, 48, 48, 3)
     assert 0 < environments.foreground().mean() < 0.5
     assert environments.episode == 250
+
+
+def test_the_example_of_the_page_runs(gl, stills, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[3] / "docs" / "control.md").read_text("utf-8")
+    example = page.split("```{code-block} python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clips").symlink_to(stills)
+    exec(compile(example, "control.md", "exec"), {})
+    assert (tmp_path / "seen.gif").stat().st_size > 1000
