@@ -56,7 +56,7 @@ class Distracting(Clean):
     Args:
         scenes: one for each run.
         size: pixels of a picture's side.
-        fast: as of :class:`Clean`.
+        fast: neither shadows nor reflections nor smooth edges.
         videos: the clips, of which as many are used as belong to the intensity.
         intensity: one of :data:`INTENSITIES`.
         dynamic: False: nothing changes within an episode.
