@@ -37,7 +37,9 @@ def test_every_step_is_dm_controls(suite, task):
     for _ in range(60):
         action = random.uniform(-1.5, 1.5, ours.actions)  # beyond the limits, it is clipped
         step = ours.step(np.stack([action, action]))
-        other = theirs.step(np.clip(action, -1, 1))
+        bounds = theirs.action_spec()  # ±1 but of quadrupeds; ours are ±1 always
+        share = (np.clip(action, -1, 1) + 1) / 2
+        other = theirs.step(bounds.minimum + share * (bounds.maximum - bounds.minimum))
         np.testing.assert_allclose(step.observations[0], flat(other), atol=2e-6)
         np.testing.assert_allclose(step.rewards, other.reward, atol=1e-9)
         assert np.array_equal(step.observations[0], step.observations[1])

@@ -8,11 +8,15 @@ from regrow.control.environments.base import Environments
 from regrow.control.environments.cartpole import Cartpole
 from regrow.control.environments.planar import Cheetah, Walker
 from regrow.control.environments.point_mass import PointMass
+from regrow.control.environments.suite import Suite
 from regrow.engine.checks import check_choice
 
 __all__ = ["TASKS", "make", "repeat_of"]
 
-_REPEAT = {"cartpole-swingup": 4, "cartpole-balance": 4, "walker-walk": 1, "cheetah-run": 1}
+_REPEAT = {
+    "cartpole-swingup": 4, "cartpole-balance": 4, "walker-walk": 1, "cheetah-run": 1,
+    "quadruped-walk": 1, "humanoid-stand": 1,
+}  # fmt: skip
 TASKS = ("point-mass", *_REPEAT)
 """Names of tasks; those of the DeepMind Control Suite need the extra ``control``."""
 
@@ -58,4 +62,6 @@ def make(
         "walker-walk": lambda: Walker(seeds, repeat=repeat, threads=threads),
         "cheetah-run": lambda: Cheetah(seeds, repeat=repeat, threads=threads),
     }
-    return makers[task]()
+    if task in makers:
+        return makers[task]()
+    return Suite(seeds, *task.split("-"), repeat=repeat, threads=threads)
