@@ -48,7 +48,9 @@ def control_train(
     check_threads(threads)
     check_between("workers", workers, 1, 256)
     trial = LearnFromPreferences(**(_DEFAULTS | fields))
-    make(trial.task, [trial.seed], repeat=trial.repeat)  # what is missing is told before a run
+    make(
+        trial.task, [trial.seed], repeat=trial.repeat, engine=trial.engine
+    )  # what is missing is told before a run
     if trial.teacher == "people" and people is None:
         raise ValueError("--teacher people needs a file of questions and answers: --people FILE")
     make_folder(out, "out")

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from regrow.control.environments import TASKS, Environments, make
 from regrow.control.environments.base import Bools, Floats
-from regrow.control.environments.catalogue import repeat_of
+from regrow.control.environments.catalogue import Engine, repeat_of
 from regrow.control.environments.collect import random_observations
 from regrow.control.noise import NoiseFeatures, NoiseKind, total_features
 from regrow.control.people import People, Preferences, drawing_of, film_page
@@ -58,6 +58,7 @@ class LearnFromPreferences(Setting, Trial):
             answer on the page of regrow preferences serve.
         runs: trained together, of consecutive seeds from seed on.
         repeat: control steps of a step of the agent; None: 4 on cartpoles, else 1.
+        engine: what steps environments: mujoco and dm_control, or EnvPool.
         episodes: each run is evaluated on at the end.
 
     Raises:
@@ -74,6 +75,7 @@ class LearnFromPreferences(Setting, Trial):
     teacher: Literal["oracle", "noisy", "myopic", "mistake", "skip", "equal", "people"] = "oracle"
     runs: int = 1
     repeat: int | None = None
+    engine: Engine = "own"
     episodes: int = 5
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class LearnFromPreferences(Setting, Trial):
         check_choice(self.task, TASKS, "task")
         check_choice(self.method, tuple(METHODS), "method")
         check_choice(self.reward, ("learned", "true"), "reward")
+        check_choice(self.engine, get_args(Engine), "engine")
         check_choice(self.teacher, (*TEACHERS, "people"), "teacher")
         total_features(1, self.noise)
         if self.seed < 0:
@@ -159,7 +162,7 @@ class LearnFromPreferences(Setting, Trial):
     def environments(self, seeds: Sequence[int], run: Run) -> Environments:
         """Make the task's environments for runs of some seeds."""
         threads = run.options.get("threads") or 1
-        return make(self.task, seeds, repeat=self.repeat, threads=threads)
+        return make(self.task, seeds, repeat=self.repeat, threads=threads, engine=self.engine)
 
     def noise_for(
         self, environments: Environments, run: Run, device: torch.device
