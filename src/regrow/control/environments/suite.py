@@ -62,7 +62,7 @@ class Suite(Environments):
 
     def begin_(self, run: int, random: np.random.Generator) -> None:
         """Begin as dm_control does, by numbers of its own kind of generator."""
-        drawn = random
+        drawn: Any = random
         if isinstance(random, np.random.Generator):
             drawn = np.random.RandomState(random.integers(2**32))
         one = self._own[run]
