@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from regrow.cli.checks import check_between, check_threads
 from regrow.cli.fields import takes_fields
+from regrow.studies.control.page import write_page
 from regrow.studies.control.trial import FILM, LearnFromPreferences
 
 __all__ = ["control_train"]
@@ -57,7 +58,9 @@ def control_train(
     options: dict[str, Any] = {"device": device, "threads": workers, "keep_weights": True}
     if people is not None:
         options["people"] = str(people.resolve())
-    run_trial(trial, out, options, threads, [], _line(trial.steps), _table)
+    folder = run_trial(trial, out, options, threads, [], _line(trial.steps), _table)
+    if (folder / FILM).is_file():
+        print(f"{'page':16} {write_page(folder)}")
 
 
 def _line(steps: int) -> Any:

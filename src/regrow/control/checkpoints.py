@@ -58,8 +58,10 @@ def rebuild_(
     noise.restart_()
     shadows.restart_()
     see = _sight(noise, shadows)
-    seen = see(real[:, 0], False) if steps else None
-    over = replay.episode[:, 1:steps] != replay.episode[:, : max(steps - 1, 0)]
+    if not steps:
+        return
+    seen = see(real[:, 0], False)
+    over = replay.episode[:, 1:steps] != replay.episode[:, : steps - 1]
     begins = over.any(0).tolist()
     for step in range(steps):
         replay.inputs[:, step, :d] = seen

@@ -15,7 +15,7 @@ from regrow.control.bilevel import Bilevel
 from regrow.control.checkpoints import compact_state, rebuild_, refill_
 from regrow.control.checks import check_finite, check_population, checked_answers
 from regrow.control.draws import RunDraws
-from regrow.control.elimination import FeatureElimination
+from regrow.control.elimination import FeatureElimination, attention
 from regrow.control.entropy import StateEntropy
 from regrow.control.environments.base import Bools, Environments, Floats, Step
 from regrow.control.graphs import Graphed
@@ -392,7 +392,13 @@ class Population:
         """Return numbers of each run: what critics and reward models read, how rewards follow."""
         found = {"step": [float(self.step)] * len(self.arms)}
         found["real_features"], found["noise_features"] = self.features()
-        for name in ("critic", "reward_model"):
+        number = min(len(self.replay), _SCORED)
+        places = torch.arange(number, device=self.device) * len(self.replay) // number
+        inputs = self.replay.inputs[:, places]
+        nets = {"critic": self.agent.critic, "reward_model": self.models.networks}
+        for name, net in nets.items():
+            seen = attention(net, inputs, self.noise.real, squash=name != "critic")
+            found[f"{name}_attention"] = seen.tolist()
             kinds = self.layers[name].connections(self.noise.real)
             for kind, values in zip(("real", "noise"), kinds, strict=True):
                 found[f"{name}_{kind}_connections"] = values.tolist()

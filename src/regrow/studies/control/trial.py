@@ -22,19 +22,20 @@ from regrow.control.setting import METHODS, Arm, Setting
 from regrow.control.teachers import TEACHERS, Teacher
 from regrow.control.train import train_from_preferences
 from regrow.engine.checks import check_choice
-from regrow.lab.files import write_bytes
+from regrow.lab.files import write_bytes, write_json
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.training.run import device_of
 
-__all__ = ["WEIGHTS", "LearnFromPreferences", "result_of", "results_of", "train"]
+__all__ = ["FILM", "REWARDS", "WEIGHTS", "LearnFromPreferences", "result_of", "results_of", "train"]
 
 MethodName = Literal[
     "pebble", "surf", "rune", "mrn", "static", "r2n", "r2n-rigl", "group-lasso", "elimination",
     "elimination-fixed", "autocorrelation", "oracle", "r2n-fast", "r2n-reward", "r2n-agent",
     "oracle-reward", "oracle-agent",
 ]  # fmt: skip
-FILM, WEIGHTS = "film.html", "agent.pt"
+FILM, WEIGHTS, REWARDS = "film.html", "agent.pt", "rewards.json"
+_LATEST = 500  # steps of which rewards are kept for the page
 _SAMPLED = 1000  # steps from which histograms are taken
 _OTHER = 1_000_000  # added to seeds: environments of evaluation begin elsewhere
 
@@ -130,6 +131,7 @@ class LearnFromPreferences(Setting, Trial):
         result = result_of(population, population.evaluate(others, self.episodes, watch))
         if run.options.get("keep_weights"):
             self._film(np.stack(shown), result, run)
+            write_json(run.folder / REWARDS, rewards_of(population))
         return result
 
     def _film(self, seen: Floats, result: Mapping[str, Any], run: Run) -> None:
@@ -221,6 +223,18 @@ def results_of(trials: Sequence[LearnFromPreferences], run: Run) -> dict[str, di
         results[trial.identity] = result_of(population, evaluated, range(at, at + trial.runs))
         at += trial.runs
     return results
+
+
+def rewards_of(population: Population) -> dict[str, list[float]]:
+    """Return true and learned rewards of the latest steps of the first run."""
+    replay = population.replay
+    number = min(len(replay), _LATEST)
+    steps = torch.arange(number, 0, -1, device=replay.added.device)
+    places = (replay.added - steps) % replay.capacity
+    learned = population.models.reward(
+        replay.inputs[:1, places].expand(len(population.arms), -1, -1)
+    )
+    return {"true": replay.rewards[0, places].tolist(), "learned": learned[0].tolist()}
 
 
 def result_of(
