@@ -1,13 +1,16 @@
 """``regrow control train``: a record, the same again, what is wrong in a line; and a killed run."""
 
 import json
+import re
 
+import numpy as np
 import pytest
 
 from regrow.cli.control import control_train
 from regrow.control.environments import PointMass
 from regrow.control.train import train_from_preferences
 from regrow.lab.run import Run
+from regrow.studies.control import page
 
 QUICK = {
     "task": "point-mass", "steps": 160, "seed_steps": 60, "segment": 10, "queries": 5,
@@ -31,8 +34,36 @@ def test_a_run_leaves_a_record_and_is_not_done_twice(tmp_path, capsys):
     assert (folder / "agent.pt").is_file()
     film = (folder / "film.html").read_text()
     assert "<h1>point-mass" in film and '"frames":[[[0' in film and "/*" not in film
+    looks = result["looks"]
+    assert [len(one) for one in looks["step"]] == [2] * len(looks["step"]) and len(looks) == 10
+    html = (folder / "page.html").read_text()
+    for title in ("The agent", "Returns", "What is attended to", "The learned reward", "Runs"):
+        assert f"<h2>{title}</h2>" in html
+    assert html.count("<svg") == 3 and "&quot;frames&quot;:[[[0" in html
     control_train(**QUICK, method="r2n", out=tmp_path)
     assert "it was finished before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "left_out"),
+    [
+        ({"reward": "true"}, ["The learned reward"]),
+        ({"noise": 0.0}, ["What is attended to"]),
+        ({"steps": 45, "feedbacks": 1, "seed_steps": 40, "segment": 5}, ["Returns"]),
+    ],
+)
+def test_pages_leave_out_what_there_is_not(tmp_path, given, left_out, capsys):
+    control_train(**(QUICK | given), method="pebble", out=tmp_path)
+    (folder,) = (tmp_path / "trials").iterdir()
+    html = (folder / "page.html").read_text()
+    titles = {"Returns", "What is attended to", "The learned reward", "Runs"}
+    assert {t for t in titles if f"<h2>{t}</h2>" not in html} == set(left_out)
+    assert not re.search(r"\bnan\b", html)
+
+
+def test_a_smooth_curve_is_the_mean_of_what_came_before():
+    found = page._smooth(np.array([1.0, 3.0, 5.0, 7.0]), 2)
+    np.testing.assert_allclose(found, [1, 2, 4, 6])
 
 
 def test_histograms_are_taken_from_the_task_itself(tmp_path, capsys):

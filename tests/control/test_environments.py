@@ -37,7 +37,9 @@ def test_every_step_is_dm_controls(suite, task):
     for _ in range(60):
         action = random.uniform(-1.5, 1.5, ours.actions)  # beyond the limits, it is clipped
         step = ours.step(np.stack([action, action]))
-        other = theirs.step(np.clip(action, -1, 1))
+        bounds = theirs.action_spec()  # ±1 but of quadrupeds; ours are ±1 always
+        share = (np.clip(action, -1, 1) + 1) / 2
+        other = theirs.step(bounds.minimum + share * (bounds.maximum - bounds.minimum))
         np.testing.assert_allclose(step.observations[0], flat(other), atol=2e-6)
         np.testing.assert_allclose(step.rewards, other.reward, atol=1e-9)
         assert np.array_equal(step.observations[0], step.observations[1])
@@ -129,3 +131,52 @@ def test_unknown_tasks_are_refused(wrong):
 def test_no_runs_or_no_steps_are_refused(seeds, episode):
     with pytest.raises(ValueError, match=r"seeds=|episode="):
         PointMass(seeds, episode=episode)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("task", ["cartpole-swingup", "cheetah-run"])
+def test_envpools_steps_are_ours(task):
+    """From the state that it begins in, as far as that can be seen."""
+    pytest.importorskip("envpool", reason="needs envpool")
+    theirs, ours = make(task, [5, 6], repeat=4, engine="envpool"), make(task, [0, 1], repeat=4)
+    seen = theirs.reset().astype(float)
+    ours.reset()
+    if task == "cartpole-swingup":
+        x, cos, sin, *speeds = seen.T
+        ours._states = np.stack([0 * x, x, np.arctan2(sin, cos), *speeds], 1)
+    else:
+        for run, data in enumerate(ours._datas):
+            data.qpos[1:], data.qvel[:] = seen[run, :8], seen[run, 8:]
+            ours._mujoco.mj_step1(ours._model, data)
+    random = np.random.default_rng(0)
+    for _ in range(8):
+        action = random.uniform(-1, 1, (2, ours.actions))
+        a, b = theirs.step(action), ours.step(action)
+        np.testing.assert_allclose(a.observations, b.observations, atol=2e-5)
+        np.testing.assert_allclose(a.rewards, b.rewards, atol=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_envpools_runs_are_the_same_alone_and_episodes_have_a_length():
+    pytest.importorskip("envpool", reason="needs envpool")
+    both, alone = (
+        make("walker-walk", seeds, repeat=100, engine="envpool") for seeds in ([3, 4], [4])
+    )
+    np.testing.assert_array_equal(both.reset()[1:], alone.reset())
+    ends = []
+    for number in range(25):
+        action = np.random.default_rng(number).uniform(-1, 1, (1, 6))
+        a, b = both.step(np.repeat(action, 2, 0)), alone.step(action)
+        np.testing.assert_array_equal(a.observations[1:], b.observations)
+        ends.append(bool(b.truncated[0]))
+        if ends[-1]:
+            np.testing.assert_array_equal(both.reset()[1:], alone.reset())
+    assert [n for n, over in enumerate(ends) if over] == [9, 19]
+
+
+def test_envpool_is_asked_for_by_name(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "envpool", None)
+    with pytest.raises(ImportError, match=r"envpool cannot be imported.*\[envpool\]"):
+        make("walker-walk", [0], engine="envpool")
+    with pytest.raises(ValueError, match="engine='gym'"):
+        make("walker-walk", [0], engine="gym")

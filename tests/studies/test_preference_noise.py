@@ -44,6 +44,13 @@ def test_arms_differ_in_what_they_say_they_differ_in():
     assert len({(t.method, t.reward, t.noise) for t in by_arm.values()}) == len(by_arm)
 
 
+@pytest.mark.parametrize("task", ["cheetah-run", "quadruped-walk"])
+def test_the_paper_preset_asks_all_arms_of_every_task(task):
+    trials = STUDY.trials("paper", task)
+    assert {t.labels["arm"] for t in trials} == {*NOISY, *NOISE_FREE}
+    assert {t.trial.task for t in trials} == {task} and {t.trial.width for t in trials} == {1024}
+
+
 def test_names_of_methods_are_those_of_the_arms():
     for name in METHODS:
         assert LearnFromPreferences(seed=0, task="point-mass", method=name).method == name
@@ -147,11 +154,16 @@ def test_trials_of_a_population_have_the_results_that_they_have_alone(tmp_path):
 def test_what_may_not_share_a_population_is_left_out():
     trials = short()
     assert sum(map(len, populations(trials))) == len(trials)
-    for change in ({"noise_kind": "histogram"}, {"teacher": "people"}, {"runs": 2},
-                   {"unsupervised_steps": 10}, {"reset_critic": True}):  # fmt: skip
+    for change in ({"noise_kind": "histogram"}, {"teacher": "people"}, {"runs": 2}):
         assert not populations([replace(trials[0], **change)]), change
     apart = [replace(trials[0], method=m) for m in ("r2n", "elimination", "static")]
     assert sorted(len(part) for part in populations(apart)) == [1, 2]
+    for change, parts in (({}, 1), ({"unsupervised_steps": 10}, 2), ({"reset_critic": True}, 2)):
+        both = [replace(trials[0], reward=reward, **change) for reward in ("learned", "true")]
+        assert len(populations(both)) == parts, change
+    large = [replace(trials[0], seed=n, noise=0.99, steps=2_000_000) for n in range(12)]
+    # 2·400 + 2 + 6 numbers a step: 6.5 GB a run
+    assert [len(part) for part in populations(large)] == [4, 4, 4]
 
 
 def test_a_population_that_fails_leaves_its_trials_to_be_run_alone(tmp_path, monkeypatch, caplog):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from regrow.cli.checks import check_between, check_threads
 from regrow.cli.fields import takes_fields
+from regrow.studies.control.page import write_page
 from regrow.studies.control.trial import FILM, LearnFromPreferences
 
 __all__ = ["control_train"]
@@ -48,14 +49,18 @@ def control_train(
     check_threads(threads)
     check_between("workers", workers, 1, 256)
     trial = LearnFromPreferences(**(_DEFAULTS | fields))
-    make(trial.task, [trial.seed], repeat=trial.repeat)  # what is missing is told before a run
+    make(
+        trial.task, [trial.seed], repeat=trial.repeat, engine=trial.engine
+    )  # what is missing is told before a run
     if trial.teacher == "people" and people is None:
         raise ValueError("--teacher people needs a file of questions and answers: --people FILE")
     make_folder(out, "out")
     options: dict[str, Any] = {"device": device, "threads": workers, "keep_weights": True}
     if people is not None:
         options["people"] = str(people.resolve())
-    run_trial(trial, out, options, threads, [], _line(trial.steps), _table)
+    folder = run_trial(trial, out, options, threads, [], _line(trial.steps), _table)
+    if (folder / FILM).is_file():
+        print(f"{'page':16} {write_page(folder)}")
 
 
 def _line(steps: int) -> Any:

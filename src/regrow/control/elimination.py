@@ -16,7 +16,7 @@ from regrow.control.setting import Arm, Setting
 from regrow.control.steady import steady
 from regrow.engine.selection import top_per_group
 
-__all__ = ["FeatureElimination", "agreement", "autocorrelation", "rms"]
+__all__ = ["FeatureElimination", "agreement", "attention", "autocorrelation", "rms", "slopes"]
 
 _SHADOWS_LEFT, _FEWEST_SHADOWS = 0.2, 5  # shadows a feature left, and at least
 _PACE = 0.1  # the share to which the number of features falls where the data choose
@@ -149,13 +149,8 @@ class FeatureElimination:
 
     def _worth(self, nets: Networks, inputs: Tensor, spread: Tensor, *, squash: bool) -> Tensor:
         """Return the shares of features in what moves the networks' outputs, (runs, d)."""
-        x = inputs[:, None].expand(-1, nets.members, -1, -1).flatten(0, 1).detach()
-        x.requires_grad_()
-        outputs = nets.each(x)
-        outputs = steady(torch.tanh, outputs) if squash else outputs
-        slopes = torch.autograd.grad(outputs.sum(), x)[0][..., : spread.shape[1]]
-        slopes = slopes.unflatten(0, (-1, nets.members))
-        worth = torch.where(self._by_rms, rms(slopes), agreement(slopes)) * spread
+        found = slopes(nets, inputs, squash=squash)[..., : spread.shape[1]]
+        worth = torch.where(self._by_rms, rms(found), agreement(found)) * spread
         return worth / worth.sum(1, keepdim=True).clamp(min=1e-12)
 
     @torch.no_grad()
@@ -237,6 +232,37 @@ class FeatureElimination:
         self.scores.copy_(state["scores"])
         self._fresh = list(state["fresh"])
         self._draws.load_state_dict(state["draws"])
+
+
+def slopes(nets: Networks, inputs: Tensor, *, squash: bool) -> Tensor:
+    """Return the slopes of all members' outputs by their inputs, (runs, members, B, in).
+
+    Args:
+        nets: of one output each.
+        inputs: (runs, B, in).
+        squash: whether the output goes through tanh.
+    """
+    x = inputs[:, None].expand(-1, nets.members, -1, -1).flatten(0, 1).detach()
+    x.requires_grad_()
+    outputs = nets.each(x)
+    outputs = steady(torch.tanh, outputs) if squash else outputs
+    found: Tensor = torch.autograd.grad(outputs.sum(), x)[0].unflatten(0, (-1, nets.members))
+    return found
+
+
+def attention(nets: Networks, inputs: Tensor, real: Tensor, *, squash: bool) -> Tensor:
+    """Return the share of real features in what moves outputs: E[slope²]·var, summed; (runs,).
+
+    Args:
+        nets: of one output each.
+        inputs: (runs, B, in).
+        real: which of the first inputs, the features, are real, bool, (runs, features).
+        squash: whether the output goes through tanh.
+    """
+    d = real.shape[1]
+    worth = rms(slopes(nets, inputs, squash=squash)[..., :d])
+    worth = worth * inputs[..., :d].var(1, correction=0)
+    return (worth * real).sum(1) / worth.sum(1).clamp(min=1e-30)
 
 
 def agreement(slopes: Tensor) -> Tensor:

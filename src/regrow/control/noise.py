@@ -144,6 +144,13 @@ class NoiseFeatures:
         columns = torch.arange(self._added, device=rows.device) % self._samples.shape[1]
         return self._samples[rows.clamp(max=len(self._samples) - 1), columns]
 
+    def restart_(self) -> None:
+        """Be as new: the same noise comes again."""
+        for draws in (self._draws, self._again):
+            draws.count.zero_()
+        self._last.zero_()
+        self._begun = False
+
     def state_dict(self) -> dict[str, object]:
         """Return all that changes."""
         draws = {"draws": self._draws.state_dict(), "again": self._again.state_dict()}

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from regrow.control.bilevel import Bilevel
+from regrow.control.checkpoints import compact_state, rebuild_, refill_
 from regrow.control.checks import check_finite, check_population, checked_answers
 from regrow.control.draws import RunDraws
-from regrow.control.elimination import FeatureElimination
+from regrow.control.elimination import FeatureElimination, attention
 from regrow.control.entropy import StateEntropy
 from regrow.control.environments.base import Bools, Environments, Floats, Step
 from regrow.control.graphs import Graphed
@@ -304,10 +305,10 @@ class Population:
             ValueError: there are too few segments, or an answer is none; nothing was learnt.
         """
         first = self.asked == 0
-        wide, inside, query = self._query(first)
+        wide, inside, starts, query = self._query(first)
         assert self.teacher is not None
         answers = checked_answers(self.teacher(query), query, self.device)
-        self.models.add_(wide, answers.labels, answers.answered, inside)
+        self.models.add_(wide, answers.labels, answers.answered, inside, starts)
         self.asked += self.setting.queries
         for run in (~answers.answered.any(1)).nonzero()[:, 0].tolist():
             logger.warning("run %d: the teacher answered none of %d", run, self.setting.queries)
@@ -321,8 +322,8 @@ class Population:
             for _ in range(_AFTER_RESET):
                 self._learn()
 
-    def _query(self, first: bool) -> tuple[Tensor, Tensor, Query]:
-        """Return segments with their margins, which steps of these are of one episode, a query."""
+    def _query(self, first: bool) -> tuple[Tensor, Tensor, Tensor, Query]:
+        """Return segments with margins, their steps in one episode, their places, and a query."""
         setting, replay, d = self.setting, self.replay, self.features_shown
         kind = "uniform" if first else setting.query
         count = setting.queries * (1 if kind == "uniform" else setting.candidates)
@@ -348,7 +349,7 @@ class Population:
             episode=self.environments.episode,
             chance=self.draws["chance"].uniform(setting.queries, 2),
         )
-        return wide, inside, query
+        return wide, inside, starts, query
 
     def relabel_(self, which: Tensor | None = None) -> None:
         """Give all transitions kept the reward of the models as they are now.
@@ -391,7 +392,13 @@ class Population:
         """Return numbers of each run: what critics and reward models read, how rewards follow."""
         found = {"step": [float(self.step)] * len(self.arms)}
         found["real_features"], found["noise_features"] = self.features()
-        for name in ("critic", "reward_model"):
+        number = min(len(self.replay), _SCORED)
+        places = torch.arange(number, device=self.device) * len(self.replay) // number
+        inputs = self.replay.inputs[:, places]
+        nets = {"critic": self.agent.critic, "reward_model": self.models.networks}
+        for name, net in nets.items():
+            seen = attention(net, inputs, self.noise.real, squash=name != "critic")
+            found[f"{name}_attention"] = seen.tolist()
             kinds = self.layers[name].connections(self.noise.real)
             for kind, values in zip(("real", "noise"), kinds, strict=True):
                 found[f"{name}_{kind}_connections"] = values.tolist()
@@ -442,8 +449,17 @@ class Population:
         return own | layers | {f"draws of {name}": draws for name, draws in self.draws.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a resumed population needs to go on bit for bit."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
+        """Return everything a resumed population needs to go on bit for bit.
+
+        As long as the replay buffer has not wrapped, what it holds is noise for the most part, and
+        is made again from the rest.
+        """
+        parts, whole = self._parts(), self.step > self.replay.capacity
+        state = {name: part.state_dict() for name, part in parts.items() if name not in _LARGE}
+        state["models"] = self.models.state_dict(segments=whole)
+        state["replay"] = (
+            self.replay.state_dict() if whole else compact_state(self.replay, self.noise)
+        )
         own = {"step": self.step, "asked": self.asked, "returns": [list(r) for r in self.returns]}
         arrays = {
             "sums": torch.from_numpy(self._sums),
@@ -455,8 +471,16 @@ class Population:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of a population of the same runs."""
+        kept = state["parts"]["replay"]
+        if "inputs" in kept:
+            self.replay.load_state_dict(kept)
+        else:
+            rebuild_(self.replay, self.noise, self.shadows, self.setting.seed_steps, kept)
         for name, part in self._parts().items():
-            part.load_state_dict(state["parts"][name])
+            if name != "replay":
+                part.load_state_dict(state["parts"][name])
+        if "wide" not in state["parts"]["models"]:
+            refill_(self.models, self.replay)
         for name, value in self._now.items():
             value.copy_(state["now"][name])
         self.step, self.asked = state["step"], state["asked"]
@@ -472,3 +496,4 @@ _PARTS = (
     "environments", "noise", "shadows", "agent", "models", "bilevel", "replay", "entropy",
     "elimination",
 )  # fmt: skip
+_LARGE = ("models", "replay")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -176,15 +176,16 @@ class Replay:
         starts = range(0, size, _RELABELLED)
         return [slice(at, min(at + _RELABELLED, size)) for at in starts]
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return everything kept."""
+    def state_dict(self, leave_out: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Return everything kept, but attributes that are to be left out."""
         size = len(self)
-        kept = {name: getattr(self, name)[:, :size].clone() for name in _STATE}
+        names = [name for name in _STATE if name not in leave_out]
+        kept = {name: getattr(self, name)[:, :size].clone() for name in names}
         return kept | {"added": self.added.clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take over what was kept."""
-        for name in _STATE:
+        for name in [name for name in _STATE if name in state]:
             getattr(self, name)[:, : state[name].shape[1]].copy_(state[name])
         self.added.copy_(state["added"])
 

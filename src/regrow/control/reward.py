@@ -39,7 +39,8 @@ class RewardModels:
         wide: the segments compared, with what came before and after them,
             (runs, capacity, 2, segment + 2·margin, D + A).
         clips: the segments alone, a view of these.
-        inside: which steps of the wide ones are of the same episode as the segment.
+        inside: which steps of the wide ones are of the same episode as the segment; others are 0.
+        starts: places in the replay buffer at which segments began, (runs, capacity, 2).
         labels: (runs, capacity).
         count: comparisons so far, int64, shape (runs, 1).
         accuracy: of the members in training, a running average, shape (runs, 1).
@@ -71,6 +72,7 @@ class RewardModels:
         self.wide = torch.zeros(runs, capacity, 2, length, inputs, device=device)
         self.clips = self.wide[:, :, :, self.margin : length - self.margin]
         self.inside = torch.zeros(runs, capacity, 2, length, dtype=torch.bool, device=device)
+        self.starts = torch.zeros(runs, capacity, 2, dtype=torch.int64, device=device)
         self.labels = torch.zeros(runs, capacity, device=device)
         self.count = torch.zeros(runs, 1, dtype=torch.int64, device=device)
         self.accuracy = torch.zeros(runs, 1, device=device)
@@ -95,7 +97,12 @@ class RewardModels:
         return steady(torch.sigmoid, sums[..., 1] - sums[..., 0])
 
     def add_(
-        self, wide: Tensor, labels: Tensor, answered: Tensor, inside: Tensor | None = None
+        self,
+        wide: Tensor,
+        labels: Tensor,
+        answered: Tensor,
+        inside: Tensor | None = None,
+        starts: Tensor | None = None,
     ) -> None:
         """Keep the comparisons that were answered.
 
@@ -104,6 +111,7 @@ class RewardModels:
             labels: in 0..1, (runs, Q).
             answered: bool, (runs, Q).
             inside: which steps are of one episode, (runs, Q, 2, segment + 2·margin); None: all.
+            starts: places at which segments began, (runs, Q, 2); None: they are not kept.
 
         Raises:
             ValueError: there is no more room, or a label is not in 0..1; nothing is then kept.
@@ -116,8 +124,11 @@ class RewardModels:
             raise ValueError(f"comparisons: a run has room for {room}, and more were answered")
         runs, columns = answered.nonzero(as_tuple=True)
         places = places[runs, columns]
-        self.wide[runs, places] = wide[runs, columns]
-        self.inside[runs, places] = True if inside is None else inside[runs, columns]
+        there = torch.ones_like(wide[..., 0], dtype=torch.bool) if inside is None else inside
+        self.wide[runs, places] = (wide * there[..., None])[runs, columns]
+        self.inside[runs, places] = there[runs, columns]
+        if starts is not None:
+            self.starts[runs, places] = starts[runs, columns]
         self.labels[runs, places] = labels[runs, columns]
         self.count += answered.sum(1, keepdim=True)
 
@@ -199,11 +210,12 @@ class RewardModels:
         share = torch.where(decided.any(2).any(1), share, self.accuracy[:, 0])
         self.accuracy.lerp_(share[:, None], 0.1)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that changes."""
+    def state_dict(self, *, segments: bool = True) -> dict[str, Any]:
+        """Return all that changes; segments that were compared may be left out."""
         most = int(self.count.max())
         state: dict[str, Any] = {n: getattr(self, n).clone() for n in _STATE}
-        kept = {name: getattr(self, name)[:, :most].clone() for name in _COMPARED}
+        names = _COMPARED if segments else [name for name in _COMPARED if name != "wide"]
+        kept = {name: getattr(self, name)[:, :most].clone() for name in names}
         own = {"networks": self.networks.state_dict(), "draws": self._draws.state_dict()}
         return state | kept | own
 
@@ -211,14 +223,14 @@ class RewardModels:
         """Take over a state, in place."""
         for name in _STATE:
             getattr(self, name).copy_(state[name])
-        for name in _COMPARED:
+        for name in [name for name in _COMPARED if name in state]:
             getattr(self, name)[:, : state[name].shape[1]].copy_(state[name])
         self.networks.load_state_dict(state["networks"])
         self._draws.load_state_dict(state["draws"])
 
 
 _STATE = ("count", "accuracy", "gradient")
-_COMPARED = ("wide", "inside", "labels")
+_COMPARED = ("wide", "inside", "starts", "labels")
 
 
 def cross_entropy(apart: Tensor, labels: Tensor) -> Tensor:

@@ -109,6 +109,14 @@ class Shadows:
         others = (self._again.uniform(batch, self.count) * batch).long().clamp(max=batch - 1)
         return observations[self._rows[..., None], others, self.sources[:, None]]
 
+    def restart_(self) -> None:
+        """Be as new, with nothing seen."""
+        self._again.count.zero_()
+        if self.count:
+            self._past.zero_()
+            self._last.zero_()
+            self._seen = 0
+
     def state_dict(self) -> dict[str, object]:
         """Return all that changes."""
         again: dict[str, object] = {"again": self._again.state_dict()}

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 from regrow.control.environments.base import Environments
 from regrow.control.environments.cartpole import Cartpole
 from regrow.control.environments.planar import Cheetah, Walker
 from regrow.control.environments.point_mass import PointMass
+from regrow.control.environments.pool import Pool
+from regrow.control.environments.suite import Suite
 from regrow.engine.checks import check_choice
 
-__all__ = ["TASKS", "make", "repeat_of"]
+__all__ = ["TASKS", "Engine", "make", "repeat_of"]
 
-_REPEAT = {"cartpole-swingup": 4, "cartpole-balance": 4, "walker-walk": 1, "cheetah-run": 1}
+Engine = Literal["own", "envpool"]
+
+_REPEAT = {
+    "cartpole-swingup": 4, "cartpole-balance": 4, "walker-walk": 1, "cheetah-run": 1,
+    "quadruped-walk": 1, "humanoid-stand": 1,
+}  # fmt: skip
 TASKS = ("point-mass", *_REPEAT)
 """Names of tasks; those of the DeepMind Control Suite need the extra ``control``."""
 
@@ -23,7 +31,12 @@ def repeat_of(task: str, repeat: int | None = None) -> int:
 
 
 def make(
-    task: str, seeds: Sequence[int], *, repeat: int | None = None, threads: int = 1
+    task: str,
+    seeds: Sequence[int],
+    *,
+    repeat: int | None = None,
+    threads: int = 1,
+    engine: Engine = "own",
 ) -> Environments:
     """Make the environment of a task for each run.
 
@@ -32,6 +45,8 @@ def make(
         seeds: of the runs.
         repeat: control steps of a step of the agent; None: 4 on cartpoles, else 1.
         threads: that step.
+        engine: what steps: mujoco and dm_control ("own"), or EnvPool ("envpool"), whose episodes
+            begin elsewhere and which cannot be saved.
 
     Raises:
         ValueError: there is no such task, or a number is below 1.
@@ -42,12 +57,15 @@ def make(
         4
     """
     check_choice(task, TASKS, "task")
+    check_choice(engine, get_args(Engine), "engine")
     for name, number in (("repeat", repeat), ("threads", threads)):
         if number is not None and number < 1:
             raise ValueError(f"{name}={number}: must be at least 1")
     if task == "point-mass":
         return PointMass(seeds)
     repeat = repeat_of(task, repeat)
+    if engine == "envpool":
+        return Pool(seeds, task, repeat=repeat, threads=threads)
     makers: dict[str, Callable[[], Environments]] = {
         "cartpole-swingup": lambda: Cartpole(
             seeds, swingup=True, repeat=repeat, threads=threads if threads > 1 else None
@@ -58,4 +76,6 @@ def make(
         "walker-walk": lambda: Walker(seeds, repeat=repeat, threads=threads),
         "cheetah-run": lambda: Cheetah(seeds, repeat=repeat, threads=threads),
     }
-    return makers[task]()
+    if task in makers:
+        return makers[task]()
+    return Suite(seeds, *task.split("-"), repeat=repeat, threads=threads)

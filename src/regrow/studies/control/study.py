@@ -100,6 +100,17 @@ _SMALL = {
 }  # fmt: skip
 # The walker's budget is a guess: nothing was tuned on it.
 _WALKER = {"steps": 100_000, "feedbacks": 20, "feedback_every": 4_000, "recent": 50_000}
+# B-Pref's sizes and budgets, those of its walker where it has none; of R2N none are known.
+_LONG = {
+    "steps": 500_000, "hold": 1, "unsupervised_steps": 9_000, "batch": 1024, "width": 1024,
+    "learning_rate": 5e-4, "temperature_rate": 1e-4, "target_rate": 0.005, "reward_width": 256,
+    "reward_batch": 128, "reward_rate": 3e-4, "segment": 50, "queries": 50, "feedbacks": 10,
+    "feedback_every": 20_000, "recent": 100_000, "query": "disagreement", "crop": 5,
+    "episodes": 10,
+}  # fmt: skip
+_QUADRUPED = {
+    "steps": 1_000_000, "learning_rate": 1e-4, "queries": 200, "feedback_every": 30_000,
+}  # fmt: skip
 PRESETS = {
     "smoke": Preset(
         "a minute", {"point-mass": partial(_trials, _FEW, HIGH, 3, task="point-mass", **_SMALL)}
@@ -111,6 +122,19 @@ PRESETS = {
             "walker-walk": partial(_trials, _FEW, HIGH, 10, task="walker-walk", **_WALKER),
         },
         default="cartpole-swingup",
+    ),
+    "paper": Preset(
+        "weeks on an H200, an estimate",
+        {
+            "cartpole-swingup": partial(
+                _trials, NOISY, NOISE, 10, task="cartpole-swingup", **_LONG
+            ),
+            "walker-walk": partial(_trials, NOISY, NOISE, 10, task="walker-walk", **_LONG),
+            "cheetah-run": partial(_trials, NOISY, NOISE, 10, task="cheetah-run", **_LONG),
+            "quadruped-walk": partial(
+                _trials, NOISY, NOISE, 10, task="quadruped-walk", **_LONG | _QUADRUPED
+            ),
+        },
     ),
 }
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from regrow.control.environments import make
+from regrow.control.noise import total_features
 from regrow.lab.files import remove
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
@@ -19,9 +21,9 @@ __all__ = ["populations", "train_together"]
 
 logger = logging.getLogger("regrow.control")
 
-_MOST = 250  # runs of a population: what they store must fit on a device
+_MOST, _BYTES = 250, 32e9  # runs of a population, and what their replay buffers may take
 _SAVE_EVERY = 300.0  # seconds: what hundreds of runs have stored is large
-_OWN = ("seed", "method", "reward")  # in which runs of a population may differ
+_OWN = ("seed", "method")  # in which runs of a population may differ, and in the reward
 FOLDER = "populations"
 
 
@@ -29,7 +31,8 @@ def populations(trials: Sequence[Trial]) -> list[list[LearnFromPreferences]]:
     """Part trials into populations; those that must be trained by themselves are left out.
 
     Runs of a population have the same noise, task and setting, and as many shadows as they would
-    have by themselves: so each gives the numbers that it would give alone.
+    have by themselves: so each gives the numbers that it would give alone. What most hangs on comes
+    first: runs without noise, then those with most.
     """
     groups: dict[str, list[LearnFromPreferences]] = {}
     for trial in trials:
@@ -37,17 +40,30 @@ def populations(trials: Sequence[Trial]) -> list[list[LearnFromPreferences]]:
             continue
         content = {name: v for name, v in trial.content.items() if name not in _OWN}
         content["shadows"] = trial.shadows_for(trial.arms)
+        # Critics start anew after the first feedback, which runs on the true reward do not have.
+        apart = trial.unsupervised_steps or trial.reset_critic
+        content["reward"] = trial.reward if apart else "either"
         groups.setdefault(json.dumps(content, sort_keys=True), []).append(trial)
+    ordered = sorted(groups.values(), key=lambda group: (group[0].noise > 0, -group[0].noise))
     return [
-        group[at : at + _MOST] for group in groups.values() for at in range(0, len(group), _MOST)
+        group[at : at + most]
+        for group in ordered
+        for most in [_most(group[0])]
+        for at in range(0, len(group), most)
     ]
 
 
 def _may_share(trial: LearnFromPreferences) -> bool:
-    # Histograms are taken for each trial; people answer one; a phase without a teacher ends in a
-    # reset that runs on the true reward would not have by themselves.
-    own = trial.noise_kind == "histogram" or trial.teacher == "people"
-    return not own and trial.runs == 1 and not (trial.unsupervised_steps or trial.reset_critic)
+    # Histograms are taken for each trial; people answer one.
+    return trial.noise_kind != "histogram" and trial.teacher != "people" and trial.runs == 1
+
+
+def _most(trial: LearnFromPreferences) -> int:
+    """Return how many runs like a trial's fit together."""
+    environment = make(trial.task, [0], repeat=trial.repeat)
+    features = total_features(environment.observations, trial.noise) + trial.shadows_for(trial.arms)
+    stored = 4 * (trial.replay or trial.steps) * (2 * features + environment.actions + 6)
+    return max(1, min(_MOST, int(_BYTES // stored)))
 
 
 def train_together(

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from regrow.control.environments import TASKS, Environments, make
 from regrow.control.environments.base import Bools, Floats
-from regrow.control.environments.catalogue import repeat_of
+from regrow.control.environments.catalogue import Engine, repeat_of
 from regrow.control.environments.collect import random_observations
 from regrow.control.noise import NoiseFeatures, NoiseKind, total_features
 from regrow.control.people import People, Preferences, drawing_of, film_page
@@ -22,19 +22,20 @@ from regrow.control.setting import METHODS, Arm, Setting
 from regrow.control.teachers import TEACHERS, Teacher
 from regrow.control.train import train_from_preferences
 from regrow.engine.checks import check_choice
-from regrow.lab.files import write_bytes
+from regrow.lab.files import write_bytes, write_json
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.training.run import device_of
 
-__all__ = ["WEIGHTS", "LearnFromPreferences", "result_of", "results_of", "train"]
+__all__ = ["FILM", "REWARDS", "WEIGHTS", "LearnFromPreferences", "result_of", "results_of", "train"]
 
 MethodName = Literal[
     "pebble", "surf", "rune", "mrn", "static", "r2n", "r2n-rigl", "group-lasso", "elimination",
     "elimination-fixed", "autocorrelation", "oracle", "r2n-fast", "r2n-reward", "r2n-agent",
     "oracle-reward", "oracle-agent",
 ]  # fmt: skip
-FILM, WEIGHTS = "film.html", "agent.pt"
+FILM, WEIGHTS, REWARDS = "film.html", "agent.pt", "rewards.json"
+_LATEST = 500  # steps of which rewards are kept for the page
 _SAMPLED = 1000  # steps from which histograms are taken
 _OTHER = 1_000_000  # added to seeds: environments of evaluation begin elsewhere
 
@@ -58,6 +59,7 @@ class LearnFromPreferences(Setting, Trial):
             answer on the page of regrow preferences serve.
         runs: trained together, of consecutive seeds from seed on.
         repeat: control steps of a step of the agent; None: 4 on cartpoles, else 1.
+        engine: what steps environments: mujoco and dm_control, or EnvPool.
         episodes: each run is evaluated on at the end.
 
     Raises:
@@ -74,6 +76,7 @@ class LearnFromPreferences(Setting, Trial):
     teacher: Literal["oracle", "noisy", "myopic", "mistake", "skip", "equal", "people"] = "oracle"
     runs: int = 1
     repeat: int | None = None
+    engine: Engine = "own"
     episodes: int = 5
 
     def __post_init__(self) -> None:
@@ -81,6 +84,7 @@ class LearnFromPreferences(Setting, Trial):
         check_choice(self.task, TASKS, "task")
         check_choice(self.method, tuple(METHODS), "method")
         check_choice(self.reward, ("learned", "true"), "reward")
+        check_choice(self.engine, get_args(Engine), "engine")
         check_choice(self.teacher, (*TEACHERS, "people"), "teacher")
         total_features(1, self.noise)
         if self.seed < 0:
@@ -127,6 +131,7 @@ class LearnFromPreferences(Setting, Trial):
         result = result_of(population, population.evaluate(others, self.episodes, watch))
         if run.options.get("keep_weights"):
             self._film(np.stack(shown), result, run)
+            write_json(run.folder / REWARDS, rewards_of(population))
         return result
 
     def _film(self, seen: Floats, result: Mapping[str, Any], run: Run) -> None:
@@ -159,7 +164,7 @@ class LearnFromPreferences(Setting, Trial):
     def environments(self, seeds: Sequence[int], run: Run) -> Environments:
         """Make the task's environments for runs of some seeds."""
         threads = run.options.get("threads") or 1
-        return make(self.task, seeds, repeat=self.repeat, threads=threads)
+        return make(self.task, seeds, repeat=self.repeat, threads=threads, engine=self.engine)
 
     def noise_for(
         self, environments: Environments, run: Run, device: torch.device
@@ -218,6 +223,18 @@ def results_of(trials: Sequence[LearnFromPreferences], run: Run) -> dict[str, di
         results[trial.identity] = result_of(population, evaluated, range(at, at + trial.runs))
         at += trial.runs
     return results
+
+
+def rewards_of(population: Population) -> dict[str, list[float]]:
+    """Return true and learned rewards of the latest steps of the first run."""
+    replay = population.replay
+    number = min(len(replay), _LATEST)
+    steps = torch.arange(number, 0, -1, device=replay.added.device)
+    places = (replay.added - steps) % replay.capacity
+    learned = population.models.reward(
+        replay.inputs[:1, places].expand(len(population.arms), -1, -1)
+    )
+    return {"true": replay.rewards[0, places].tolist(), "learned": learned[0].tolist()}
 
 
 def result_of(
