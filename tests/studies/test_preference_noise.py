@@ -20,7 +20,10 @@ from regrow.studies.control.together import populations, train_together
 from regrow.studies.control.trial import LearnFromPreferences
 
 QUICK = STUDY.trials("quick", "cartpole-swingup")
-NAMES = ("learns", "rivals", "static", "moving", "both", "oracle", "elimination", "true")
+NAMES = (
+    "learns", "rivals", "static", "moving", "both", "oracle", "elimination", "moved",
+    "moved beats", "moved is whole", "true",
+)  # fmt: skip
 
 
 def test_every_arm_runs_at_every_share_with_ten_seeds():
@@ -95,6 +98,12 @@ def only(arm, value):
         ("oracle", only("oracle", 100), "not supported"),
         ("elimination", only("elimination", 50), "supported"),
         ("elimination", only("R2N", 50), "not supported"),
+        ("moved", only("moved features", 50), "supported"),
+        ("moved", only("R2N", 50), "not supported"),
+        ("moved beats", only("moved features", 50), "supported"),
+        ("moved beats", only("elimination", 50), "not supported"),
+        ("moved is whole", only("moved features", 400), "supported"),
+        ("moved is whole", only("moved features", 300), "not supported"),
         ("true", only("elimination, true reward", 400), "supported"),
         ("true", only("elimination, true reward", 300), "not supported"),
         # Where PEBBLE does not learn without noise, nothing is judged.

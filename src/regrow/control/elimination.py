@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from regrow.control.draws import RunDraws
+from regrow.control.moved import enough, moved
 from regrow.control.networks import Networks
+from regrow.control.replay import Replay
 from regrow.control.reward import RewardModels
 from regrow.control.sac import SAC
 from regrow.control.setting import Arm, Setting
@@ -21,6 +23,7 @@ __all__ = ["FeatureElimination", "agreement", "attention", "autocorrelation", "r
 _SHADOWS_LEFT, _FEWEST_SHADOWS = 0.2, 5  # shadows a feature left, and at least
 _PACE = 0.1  # the share to which the number of features falls where the data choose
 _SETTLED = 0.2  # the share of a new look in running scores
+_LOOK_FOR_MOVED, _LOOKED_AT = 2500, 8000  # steps between looks; transitions
 
 
 class FeatureElimination:
@@ -35,6 +38,10 @@ class FeatureElimination:
     the quantile ``null`` of the shadows; at the last elimination all others do: what stays is
     chosen by the data. The number of shadows falls with that of the features, at random; at the
     end they leave. Features on probation begin at the quantile.
+
+    Arms of the score "moved" read all features until there are transitions enough to tell which of
+    them actions move (:func:`regrow.control.moved.moved`), and then these; at every further look
+    some may come back, up to the end of the window.
 
     Args:
         arms: of the runs.
@@ -74,6 +81,8 @@ class FeatureElimination:
         self.filters = _chosen(
             [arm.eliminates and arm.score == "autocorrelation" for arm in arms], device
         )
+        self._finds = _chosen([arm.eliminates and arm.score == "moved" for arm in arms], device)
+        self._return = RunDraws(seeds, "features that return", device)
         self._true = _chosen([arm.true_reward for arm in arms], device)[:, None]
         self._nulls = [arm.null for arm in arms]
         self._fresh = [False] * len(arms)
@@ -93,7 +102,7 @@ class FeatureElimination:
         With keep=None, how many stay though they are worth no more than shadows.
         """
         arm, d = self.arms[run], self.features
-        if not arm.eliminates:
+        if not arm.eliminates or arm.score == "moved":
             return d, 0
         done = self.done(run, step)
         kept = max(1, round(d * (_PACE if arm.keep is None else arm.keep) ** done))
@@ -147,6 +156,36 @@ class FeatureElimination:
         self._mask_(models.networks, self._models & which)
         agent.mask_target_()
 
+    def _looks_for_moved(self, step: int, actions: int) -> bool:
+        """Return whether it is looked, after a step, for what so many actions move."""
+        if step % _LOOK_FOR_MOVED or not enough(step, self.features, actions):
+            return False
+        last = (arm.window[1] for arm in self.arms if arm.eliminates and arm.score == "moved")
+        return step <= self.setting.steps * max(last, default=0.0)
+
+    @torch.no_grad()
+    def find_moved_(self, step: int, agent: SAC, models: RewardModels, replay: Replay) -> None:
+        """Let runs of the score "moved" read the features that actions move, when it is time.
+
+        Args:
+            step: of the agent.
+            agent: whose networks the others leave.
+            models: of the reward, which they leave, too.
+            replay: whose latest transitions are looked at.
+        """
+        if not self._looks_for_moved(step, replay.actions):
+            return
+        d, seen, places = self.features, self.live.shape[1], replay.latest(_LOOKED_AT)
+        for run in self._finds.nonzero()[:, 0].tolist():
+            inputs, following = replay.inputs[run, places], replay.following[run, places]
+            found = moved(inputs[:, :d], inputs[:, seen:], following[:, :d])
+            if found.any():
+                self.live[run, :d] = found
+        self._apply_(agent.actor, self._agents & self._finds, self._return)
+        self._apply_(agent.critic, self._agents & self._finds, self._return)
+        self._apply_(models.networks, self._models & self._finds, self._return)
+        agent.mask_target_()
+
     def _worth(self, nets: Networks, inputs: Tensor, spread: Tensor, *, squash: bool) -> Tensor:
         """Return the shares of features in what moves the networks' outputs, (runs, d)."""
         found = slopes(nets, inputs, squash=squash)[..., : spread.shape[1]]
@@ -182,7 +221,7 @@ class FeatureElimination:
             (agent.critic, self._agents),
             (models.networks, self._models),
         ):
-            self._apply_(nets, which)
+            self._apply_(nets, which, self._draws)
         agent.mask_target_()
         self._start_anew_(step, agent)
 
@@ -205,10 +244,10 @@ class FeatureElimination:
         nets.apply_mask_()
         return (nets.mask > 0) & ~before
 
-    def _apply_(self, nets: Networks, which: Tensor) -> None:
+    def _apply_(self, nets: Networks, which: Tensor, draws: RunDraws) -> None:
         """Mask the features of some runs' networks; those that came back get fresh weights."""
         grown = self._mask_(nets, which)
-        drawn = self._draws.uniform(nets.members, nets.mask.shape[1]).flatten(0, 1)
+        drawn = draws.uniform(nets.members, nets.mask.shape[1]).flatten(0, 1)
         nets.apply_mask_(grown, (2 * drawn - 1) / nets.sizes[0] ** 0.5)
 
     def _start_anew_(self, step: int, agent: SAC) -> None:
@@ -224,7 +263,8 @@ class FeatureElimination:
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes."""
         arrays = {"live": self.live.clone(), "scores": self.scores.clone()}
-        return arrays | {"fresh": list(self._fresh), "draws": self._draws.state_dict()}
+        draws = {"draws": self._draws.state_dict(), "return": self._return.state_dict()}
+        return arrays | draws | {"fresh": list(self._fresh)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
@@ -232,6 +272,7 @@ class FeatureElimination:
         self.scores.copy_(state["scores"])
         self._fresh = list(state["fresh"])
         self._draws.load_state_dict(state["draws"])
+        self._return.load_state_dict(state["return"])
 
 
 def slopes(nets: Networks, inputs: Tensor, *, squash: bool) -> Tensor:

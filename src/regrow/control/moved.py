@@ -12,6 +12,7 @@ __all__ = ["enough", "moved"]
 _MARGIN = 2.0  # times the normal quantile: what is not linear leaves residuals that are not normal
 _LEVEL = 0.01  # chance that a test of all pairs finds anything where nothing is, were they normal
 _LEAST = 5000  # transitions: with fewer, links of a swinging pole were not seen in one run of eight
+_ROUNDING = 1e-10  # of a feature's variance: what is left beyond it may be rounding
 _MEMBERS = 64  # products are looked at of so many features at most
 
 
@@ -63,7 +64,7 @@ def moved(now: Tensor, actions: Tensor, following: Tensor) -> Tensor:
     free = n - z.shape[1]
     size = own.square().sum(0)[:, None]
     shared = weights.square() * size
-    share = shared / (shared + left.square().sum(0)).clamp(min=1e-12)
+    share = shared / (shared + left.square().sum(0) + _ROUNDING * n)
     strength = _strength(share, own, left, free)
 
     def rest(products: Tensor) -> Tensor:
@@ -103,8 +104,9 @@ def _standard(now: Tensor, following: Tensor, actions: Tensor) -> tuple[Tensor, 
 def _explained(causes: Tensor, left: Tensor, free: int) -> Tensor:
     """Return how strongly causes (n, k) explain what is left (n, d); (k, d)."""
     causes = causes - causes.mean(0)
-    sizes = causes.square().sum(0)[:, None] * left.square().sum(0)
-    share = (causes.mT @ left).square() / sizes.clamp(min=1e-12)
+    least = _ROUNDING * len(left)
+    sizes = (causes.square().sum(0)[:, None] + least) * (left.square().sum(0) + least)
+    share = (causes.mT @ left).square() / sizes
     return _strength(share, causes, left, free)
 
 

@@ -295,6 +295,7 @@ class Population:
             self.elimination.score_(agent, self.models, self.replay.sample(places)[0])
         if self.elimination.acts and updates % setting.eliminate_every == 0:
             self.elimination.eliminate_(self.step, agent, self.models)
+        self.elimination.find_moved_(self.step, agent, self.models, self.replay)
 
     # ------------------------------------------------------------------ the teacher
 

@@ -76,6 +76,12 @@ class Replay:
         size = self.added.clamp(max=self.capacity)
         return torch.minimum((uniform * size).long(), size - 1)
 
+    def latest(self, most: int) -> Tensor:
+        """Return the places of the latest transitions, in the order of time."""
+        added = int(self.added)
+        first = added - min(most, len(self))
+        return torch.arange(first, added, device=self.added.device) % self.capacity
+
     def sample(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return inputs, next observations, learned rewards and ends at places (runs, B)."""
         inputs, following = self.read("inputs", places), self.read("following", places)

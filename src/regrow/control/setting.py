@@ -13,7 +13,7 @@ __all__ = ["METHODS", "Arm", "Inputs", "QueryKind", "Score", "Setting", "check_n
 _SHADOWS, _FEWEST_SHADOWS = 20, 5  # of which a quantile says anything
 
 Inputs = Literal["dense", "static", "set", "rigl", "lasso", "features", "oracle"]
-Score = Literal["agreement", "rms", "autocorrelation"]
+Score = Literal["agreement", "rms", "autocorrelation", "moved"]
 QueryKind = Literal["uniform", "disagreement", "entropy", "k-center", "k-center-disagreement",
                     "k-center-entropy"]  # fmt: skip
 
@@ -62,7 +62,7 @@ class Arm:
         null: of shadows, the share that a feature must be worth more than, if keep is None.
         score: what a feature is worth: the agreement of the members' attributions, or their rms;
             or its autocorrelation in the seed steps, by which features are chosen once ("keep" is
-            then a number): a control.
+            then a number): a control; or "moved": those stay that actions move (keep=None).
         window: from which share of the run to which features leave.
         probation: the share of the features kept that are dropped ones, drawn at random, on trial.
         reset: whether actor and critics start anew once features have left.
@@ -105,6 +105,8 @@ class Arm:
             check_number(self, name, 0.0, 1e6)
         if self.keep is None and self.score == "autocorrelation":
             raise ValueError("keep=None: score='autocorrelation' needs a share, above 0")
+        if self.keep is not None and self.score == "moved":
+            raise ValueError(f"keep={self.keep}: score='moved' finds how many: give keep=None")
         if not 0 <= self.window[0] <= self.window[1] <= 1:
             raise ValueError(f"window={self.window}: two shares of the run, the first not later")
         if "features" in (self.actor, self.critic) and self.actor != self.critic:
@@ -120,7 +122,7 @@ class Arm:
     @property
     def needs_shadows(self) -> bool:
         """Whether what is kept is chosen by a comparison with shadows."""
-        return self.eliminates and self.keep is None
+        return self.eliminates and self.keep is None and self.score != "moved"
 
 
 def _all(treated: Inputs, **more: Any) -> Arm:
@@ -136,6 +138,7 @@ METHODS: dict[str, Arm] = {
     "r2n": _all("set"),
     "r2n-rigl": _all("rigl"),
     "group-lasso": _all("lasso"),
+    "moved": _all("features", keep=None, score="moved"),
     "elimination": _all("features", keep=None),
     "elimination-fixed": _all("features"),
     "autocorrelation": _all("features", score="autocorrelation"),
@@ -147,8 +150,8 @@ METHODS: dict[str, Arm] = {
     "oracle-agent": Arm(actor="oracle", critic="oracle"),
 }
 """PEBBLE and what was built on it (SURF, RUNE, MRN), a sparse control, R2N with either growth, a
-lasso, ours (with a keep chosen by the data, or a fixed one), a filter, an upper bound, and parts of
-R2N and of the bound, by name."""
+lasso, ours (what actions move; or what the networks say, as much as the data say or a fixed share),
+a filter, an upper bound, and parts of R2N and of the bound, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

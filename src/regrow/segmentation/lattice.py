@@ -86,9 +86,7 @@ def lean_shape(levels: int) -> dict[str, Any]:
         {'nodes': (1, 1, 1), 'depth_kernel': (3, 3, 1, 1)}
     """
     if levels < 3:
-        raise ValueError(
-            f"levels={levels}: a lean lattice has three at least: take larger patches"
-        )
+        raise ValueError(f"levels={levels}: a lean lattice has three at least: take larger patches")
     return {"nodes": (1,) * (levels - 1), "depth_kernel": (3, 3, *(1,) * (levels - 2))}
 
 

@@ -60,6 +60,7 @@ SPARSE = {
     "R2N, actor and critic only": _arm("r2n-agent"),
     "group lasso": _arm("group-lasso"),
     "autocorrelation filter": _arm("autocorrelation"),
+    "moved features": _arm("moved"),
     "elimination": _arm("elimination"),
     "elimination, fixed keep": _arm("elimination-fixed"),
 }
@@ -68,13 +69,13 @@ ORACLES = {
     "oracle, reward model only": _arm("oracle-reward"),
     "oracle, actor and critic only": _arm("oracle-agent"),
 }
-_TRUE = ("pebble", "static", "r2n", "elimination", "elimination-fixed", "oracle")
+_TRUE = ("pebble", "static", "r2n", "moved", "elimination", "elimination-fixed", "oracle")
 TRUE: dict[str, Arm] = {f"{name}, true reward": _arm(name, reward="true") for name in _TRUE}
 NOISY: Mapping[str, Arm] = {**RIVALS, **SPARSE, **ORACLES, **TRUE}
 _FEW = {
     name: NOISY[name]
     for name in (
-        "PEBBLE", "static", "R2N", "autocorrelation filter", "elimination",
+        "PEBBLE", "static", "R2N", "autocorrelation filter", "moved features", "elimination",
         "elimination, fixed keep", "oracle",
     )
 }  # fmt: skip
@@ -141,6 +142,7 @@ PRESETS = {
 _PAPER = "R2N (AAMAS 2025, arXiv 2406.06495), abstract"
 _CONTROL = "a control of ours"
 _OURS = "a variant of ours: whole features leave all networks"
+_MOVED = "a variant of ours: what actions move stays"
 
 
 def at_most(one: str, over: str, kind: str = WHITE) -> Effect:
@@ -168,6 +170,12 @@ CLAIMS = gated(
           at_most("R2N", "oracle"), above=-MARGIN),
     claim("Eliminating whole features beats R2N, among slow noise, too.", _OURS,
           each((WHITE, SLOW), partial(at_most, "elimination", "R2N")), above=0),
+    claim("Reading what actions move beats R2N, among slow noise, too.", _MOVED,
+          each((WHITE, SLOW), partial(at_most, "moved features", "R2N")), above=0),
+    claim("Reading what actions move beats eliminating, among slow noise, too.", _MOVED,
+          each((WHITE, SLOW), partial(at_most, "moved features", "elimination")), above=0),
+    claim("Reading what actions move at 95 % noise is as good as no noise.", _MOVED,
+          gain("moved features", "no noise", RETURN, noise=MOST, kind=WHITE), above=-MARGIN),
     claim("Under the true reward elimination at 95 % noise is as good as no noise.", _OURS,
           gain("elimination, true reward", "no noise, true reward", RETURN, noise=MOST, kind=WHITE),
           above=-MARGIN),

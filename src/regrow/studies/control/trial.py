@@ -30,9 +30,9 @@ from regrow.training.run import device_of
 __all__ = ["FILM", "REWARDS", "WEIGHTS", "LearnFromPreferences", "result_of", "results_of", "train"]
 
 MethodName = Literal[
-    "pebble", "surf", "rune", "mrn", "static", "r2n", "r2n-rigl", "group-lasso", "elimination",
-    "elimination-fixed", "autocorrelation", "oracle", "r2n-fast", "r2n-reward", "r2n-agent",
-    "oracle-reward", "oracle-agent",
+    "pebble", "surf", "rune", "mrn", "static", "r2n", "r2n-rigl", "group-lasso", "moved",
+    "elimination", "elimination-fixed", "autocorrelation", "oracle", "r2n-fast", "r2n-reward",
+    "r2n-agent", "oracle-reward", "oracle-agent",
 ]  # fmt: skip
 FILM, WEIGHTS, REWARDS = "film.html", "agent.pt", "rewards.json"
 _LATEST = 500  # steps of which rewards are kept for the page
@@ -47,9 +47,9 @@ class LearnFromPreferences(Setting, Trial):
     Args:
         task: its name, such as cartpole-swingup.
         method: how inputs are treated: pebble, surf, rune, mrn, static, r2n, r2n-rigl,
-            group-lasso, elimination, autocorrelation or oracle; elimination-fixed keeps a fifth of
-            the features; r2n-fast exchanges more; r2n-reward, r2n-agent, oracle-reward and
-            oracle-agent treat the reward model's inputs only, or the actor's and critics'.
+            group-lasso, moved, elimination, autocorrelation or oracle; elimination-fixed keeps a
+            fifth of the features; r2n-fast exchanges more; r2n-reward, r2n-agent, oracle-reward
+            and oracle-agent treat the reward model's inputs only, or the actor's and critics'.
         reward: what is learnt from: rewards learnt from comparisons, or the true ones.
         noise: the share of features that is noise, 0 to 0.99.
         noise_kind: gaussian, autoregressive, or histogram: values that real features take.
