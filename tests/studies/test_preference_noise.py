@@ -148,7 +148,7 @@ def test_trials_of_a_population_have_the_results_that_they_have_alone(tmp_path):
         together |= options["results"]
         assert len({(t.noise, t.noise_kind, t.shadows_for(t.arms)) for t in part}) == 1
     assert set(together) == {trial.identity for trial in trials}
-    assert max(one["population"] for one in together.values()) == 6
+    assert max(one["population"] for one in together.values()) == 7
     for number, trial in enumerate(alone):
         folder = tmp_path / str(number)
         folder.mkdir()
