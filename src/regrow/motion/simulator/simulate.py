@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from regrow.engine.checks import check_integer
 from regrow.motion.scene import KINDS, Points, Scene
-from regrow.motion.simulator.cast import OTHERS, Cast, draw_arms, draw_cast
+from regrow.motion.simulator.cast import OTHERS, draw_arms, draw_cast
 from regrow.motion.simulator.crossing import Arm, map_lines
 from regrow.motion.simulator.draws import Purpose, draws
 from regrow.motion.simulator.rays import Body
-from regrow.motion.simulator.sensor import Sensor
+from regrow.motion.simulator.scan import scan
 from regrow.motion.simulator.stories import Story, Track
 from regrow.motion.simulator.world import Truth, World
 
@@ -61,7 +61,17 @@ def simulate(seed: int, world: World = World()) -> tuple[Scene, tuple[Truth, ...
     truths, actors = zip(*(_act(seed, n, story, arms, world) for n, story in cast), strict=True)
     targets = np.array([i for i, (number, _) in enumerate(cast) if 0 < number < OTHERS])
     states = np.stack([actor.states for actor in actors])
-    points = _scan(seed, world.sensor, cast, actors, states, targets)
+    places, headings = cast[0][1].track(1, _TIMES[:_SEEN])
+    points = scan(
+        world.sensor,
+        [None, *(actor.body for actor in actors[1:])],
+        states[:, :_SEEN],
+        np.ones((len(cast), _SEEN), dtype=bool),
+        targets,
+        places,
+        headings,
+        lambda target: draws(seed, cast[target][0], Purpose.RAYS),
+    )
     scene = _scene(seed, arms, states, [story.kind for _, story in cast], targets, points)
     return _moved(scene, draw), tuple(truths[i] for i in targets)
 
@@ -117,36 +127,6 @@ def _states(story: Story, track: Track, scale: float, draw: np.random.Generator)
     states[:_SEEN, :3] += noise[0] * (1, 1, 0.5)
     states[:_SEEN, 7:] += noise[1]
     return states
-
-
-# ---------------------------------------------------------------------- what is seen
-
-
-def _scan(
-    seed: int,
-    sensor: Sensor,
-    cast: Cast,
-    actors: Sequence[_Actor],
-    states: Array,
-    targets: Array,
-) -> Points:
-    places, headings = cast[0][1].track(1, _TIMES[:_SEEN])
-    origins = np.concatenate([places, np.full((_SEEN, 1), sensor.height)], 1)
-    bodies = [actor.body for actor in actors[1:]]
-    values, counts = [], np.zeros((len(targets), _SEEN), np.int64)
-    for row, target in enumerate(targets):
-        draw = draws(seed, cast[target][0], Purpose.RAYS)
-        shine = draw.uniform(0.05, 0.6)
-        for frame in range(_SEEN):
-            boxes = states[1:, frame, :7]
-            seen = sensor.look(
-                target - 1, bodies, boxes, origins[frame], float(headings[frame]), frame, draw
-            )
-            intensity = np.clip(shine + draw.normal(0, 0.05, len(seen)), 0, 1)
-            elongation = np.abs(draw.normal(0, 0.02, len(seen)))
-            values.append(np.concatenate([seen, np.stack([intensity, elongation], 1)], 1))
-            counts[row, frame] = len(seen)
-    return Points(np.concatenate(values), counts, origins)
 
 
 def _scene(
