@@ -20,6 +20,7 @@ _SIDES = np.array([1.0, -1.0])  # left, right
 _HIP, _THIGH, _SHANK = 0.93, 0.45, 0.43  # metres, as all below
 _STRIDE = np.radians(24)  # how far a thigh swings forward
 _STEP = 1.4  # walked in a whole cycle of both legs
+_ELBOWS = 0.25  # radians: arms hang a little forward, for elbows are bent
 
 
 def pedestrian(place: Array, yaw: Array, head: Array, walked: Array, scale: float = 1.0) -> Body:
@@ -37,7 +38,7 @@ def pedestrian(place: Array, yaw: Array, head: Array, walked: Array, scale: floa
     hips = _points(len(yaw), np.zeros(2), _SIDES * 0.1, np.full(2, _HIP))
     knees, ankles = _legs(hips, swing)
     shoulders = _points(len(yaw), np.zeros(2), _SIDES * 0.27, np.full(2, 1.40))
-    hands = shoulders + _swung(0.58, -0.8 * swing[:, None] * _SIDES)
+    hands = shoulders + _swung(0.58, _ELBOWS - 0.8 * swing[:, None] * _SIDES)
     blobs = [
         _blob(_at(yaw, 0, 0, 1.15), (0.13, 0.22, 0.33), np.zeros_like(yaw)),
         *_head(_at(yaw, 0, 0, 1.60), turned),
