@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regrow.motion.formats.tfrecord import Skipped, read_records
-from regrow.motion.formats.wire import Fields, Value, fields, packed, rows, signed
+from regrow.motion.formats.wire import Fields, Value, content, fields, integer, packed, rows
 from regrow.motion.scene import KINDS, LINES, Scene
 from regrow.reading import UnreadableError, decoding
 
@@ -62,9 +62,9 @@ def read_scenarios(path: Path, skipped: Skipped | None = None) -> Iterator[Scene
         FileNotFoundError: there is no such file.
         UnreadableError: a record is damaged; the message names the file and the record.
     """
-    for number, content in read_records(path, skipped):
+    for number, record in read_records(path, skipped):
         try:
-            yield decode_scenario(content, f"{path}, record {number}")
+            yield decode_scenario(record, f"{path}, record {number}")
         except UnreadableError as error:
             if skipped is None:
                 raise
@@ -92,22 +92,22 @@ def decode_scenario(data: bytes, of: object = "scenario") -> Scene:
 
 def _scene(found: Fields) -> Scene:
     times = packed(found.get(1, []), "<f8")
-    tracks = [fields(_message(track)) for track in found.get(2, [])]
+    tracks = [fields(content(track)) for track in found.get(2, [])]
     if not len(times) or not tracks:
         raise ValueError(f"has {len(times)} time stamps and {len(tracks)} tracks")
     states, valid = _states(tracks, len(times))
-    wanted = [_integer(fields(_message(one)), 1) for one in found.get(11, [])]
+    wanted = [integer(fields(content(one)), 1) for one in found.get(11, [])]
     targets = list(dict.fromkeys(wanted))
-    ego = _integer(found, 6, -1)
+    ego = integer(found, 6, -1)
     for name, places in (("tracks_to_predict", targets), ("sdc_track_index", [max(ego, 0)])):
         if places and not 0 <= min(places) <= max(places) < len(tracks):
             raise ValueError(f"{name} names track {max(places, key=abs)} of {len(tracks)}")
-    lines = _lines([fields(_message(feature)) for feature in found.get(8, [])])
+    lines = _lines([fields(content(feature)) for feature in found.get(8, [])])
     return Scene(
-        name=bytes(_message(_last(found, 5, b""))).decode(),
+        name=content(found[5][-1]).decode() if 5 in found else "",
         times=np.array(times),
-        now=_integer(found, 10),
-        ids=np.array([_integer(track, 1) for track in tracks]),
+        now=integer(found, 10),
+        ids=np.array([integer(track, 1) for track in tracks]),
         kinds=np.array([_type(track, 2, KINDS_OF, "object_type") for track in tracks]),
         states=states,
         valid=valid,
@@ -139,7 +139,7 @@ def _lines(features: list[Fields]) -> tuple[Array, Array, Array]:
         if number is None:
             continue
         types, type_field, point_field = FEATURES[number]
-        own = fields(_message(feature[number][-1]))
+        own = fields(content(feature[number][-1]))
         if of_line := own.get(point_field, []):
             named = tuple(LINES[name] for name in types)
             kinds.append(_type(own, type_field, named, "a map feature's type"))
@@ -154,22 +154,7 @@ def _lines(features: list[Fields]) -> tuple[Array, Array, Array]:
 
 
 def _type(found: Fields, number: int, kinds: tuple[int, ...], name: str) -> int:
-    value = _integer(found, number) if number else 0
+    value = integer(found, number) if number else 0
     if not 0 <= value < len(kinds):
         raise ValueError(f"{name} is {value}; must be 0 to {len(kinds) - 1}")
     return kinds[value]
-
-
-def _integer(found: Fields, number: int, default: int = 0) -> int:
-    return signed(_last(found, number, default))
-
-
-def _last(found: Fields, number: int, default: Value) -> Value:
-    """Return the last value of a field, which is the one that counts."""
-    return found[number][-1] if number in found else default
-
-
-def _message(value: Value) -> bytes:
-    if not isinstance(value, bytes):
-        raise ValueError("a message is an integer")
-    return value

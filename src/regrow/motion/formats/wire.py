@@ -9,7 +9,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Fields", "field", "fields", "packed", "rows", "signed", "varint", "varints", "zigzag"]
+__all__ = [
+    "Fields",
+    "Value",
+    "content",
+    "field",
+    "fields",
+    "integer",
+    "pack_varints",
+    "packed",
+    "rows",
+    "signed",
+    "unzigzag",
+    "varint",
+    "varints",
+    "zigzag",
+]
 
 Array = npt.NDArray[Any]
 Value = int | bytes
@@ -96,9 +111,9 @@ def varints(data: bytes) -> npt.NDArray[np.uint64]:
         >>> varints(bytes([1, 0x96, 1, 0])).tolist()
         [1, 150, 0]
     """
-    content = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(content < 0x80)
-    if len(content) and (not len(ends) or ends[-1] != len(content) - 1):
+    raw = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(raw < 0x80)
+    if len(raw) and (not len(ends) or ends[-1] != len(raw) - 1):
         raise ValueError("the last of the packed integers has no end")
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)[: len(ends)]
     lengths = ends - starts + 1
@@ -107,7 +122,7 @@ def varints(data: bytes) -> npt.NDArray[np.uint64]:
     found = np.zeros(len(ends), np.uint64)
     for place in range(int(lengths.max(initial=0))):
         own = lengths > place
-        bits = (content[starts[own] + place] & 0x7F).astype(np.uint64)
+        bits = (raw[starts[own] + place] & 0x7F).astype(np.uint64)
         found[own] |= bits << np.uint64(7 * place)
     return found
 
@@ -116,6 +131,41 @@ def zigzag(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """Return the signed integers that ``sint64`` fields hold: 0, 1, 2, 3 are 0, -1, 1, -2."""
     half = (values >> np.uint64(1)).view(np.int64)
     return half ^ -(values & np.uint64(1)).view(np.int64)
+
+
+def unzigzag(values: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Return how ``sint64`` fields hold signed integers: the inverse of :func:`zigzag`."""
+    return ((values << 1) ^ (values >> 63)).view(np.uint64)
+
+
+def pack_varints(values: npt.NDArray[np.uint64]) -> bytes:
+    """Return integers packed with variable length: the inverse of :func:`varints`."""
+    shifts = np.arange(0, 70, 7, dtype=np.uint64)
+    parts = (values[:, None] >> shifts) & np.uint64(0x7F)
+    more = np.cumsum(parts[:, ::-1] > 0, axis=1)[:, ::-1] > 0
+    more[:, 0] = True
+    follows = np.concatenate([more[:, 1:], np.zeros((len(values), 1), bool)], axis=1)
+    return (parts | np.where(follows, 0x80, 0).astype(np.uint64)).astype(np.uint8)[more].tobytes()
+
+
+def integer(found: Fields, number: int, default: int = 0) -> int:
+    """Return the integer in a field, the last of several; as it is absent, the default.
+
+    Raises:
+        ValueError: it is no integer.
+    """
+    return signed(found[number][-1]) if number in found else default
+
+
+def content(value: Value) -> bytes:
+    """Return the bytes in a field, such as a message.
+
+    Raises:
+        ValueError: it is an integer.
+    """
+    if not isinstance(value, bytes):
+        raise ValueError("a message is an integer")
+    return value
 
 
 def signed(value: Value) -> int:
@@ -165,9 +215,7 @@ def rows(messages: Sequence[Value], layout: Mapping[int, str]) -> dict[int, Arra
     }
     by_length: dict[int, list[int]] = {}
     for place, message in enumerate(messages):
-        if not isinstance(message, bytes):
-            raise ValueError("is an integer, not a message")
-        by_length.setdefault(len(message), []).append(place)
+        by_length.setdefault(len(content(message)), []).append(place)
     for places in by_length.values():
         _read_alike(messages, np.array(places), layout, found)
     return found
