@@ -177,7 +177,8 @@ def _bent(hips: Array, feet: Array) -> Array:
     reach = np.linalg.norm(between, axis=-1, keepdims=True)
     out = np.sqrt(np.maximum(0.44**2 - (reach / 2) ** 2, 0.01))
     ahead = np.stack([-between[..., 2], 0 * between[..., 0], between[..., 0]], -1)
-    return (hips + feet) / 2 + ahead / np.linalg.norm(ahead, axis=-1, keepdims=True) * out
+    ahead *= out / np.linalg.norm(ahead, axis=-1, keepdims=True)
+    return np.asarray((hips + feet) / 2 + ahead)
 
 
 def _points(frames: int, x: Array, y: Array, z: Array) -> Array:

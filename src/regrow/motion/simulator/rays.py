@@ -67,7 +67,9 @@ def ground_hits(directions: Array, height: float) -> Array:
         height: of their origin above the ground, metres.
     """
     down = directions[:, 2] < 0
-    return np.divide(-height, directions[:, 2], out=np.full(len(directions), np.inf), where=down)
+    found = np.full(len(directions), np.inf)
+    found[down] = -height / directions[down, 2]
+    return found
 
 
 def _ball(along: Array, to: Array) -> Array:
