@@ -44,12 +44,13 @@ def nearest(positions: Tensor, valid: Tensor, neighbours: int) -> Tensor:
     near = torch.zeros(far.shape, dtype=torch.bool, device=far.device).scatter(-1, places, True)
     itself = torch.eye(far.shape[-1], dtype=torch.bool, device=far.device)
     # Where fewer tokens are valid than neighbours, places name some that are not.
-    return torch.where(valid[..., None], near & valid[:, None], itself)
+    seen: Tensor = torch.where(valid[..., None], near & valid[:, None], itself)
+    return seen
 
 
 def heads_of(x: Tensor, heads: int) -> Tensor:
     """Return shape (n, heads, tokens, channels / heads) of x, shape (n, tokens, channels)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def attend(
