@@ -85,6 +85,7 @@ class MotionDecoder(nn.Module):
         base: map polylines near a point 30 m ahead that all queries attend to.
         near: map polylines near its last predicted path that a query attends to.
         dropout: of attention layers.
+        every: only every so many waypoints of its path are looked at for those.
         beside: width of what is put beside the target's feature, such as its LiDAR token.
         mtr_compat: positions embedded as in MTR.
 
@@ -114,12 +115,14 @@ class MotionDecoder(nn.Module):
         near: int,
         dropout: float,
         *,
+        every: int = 1,
         beside: int = 0,
         mtr_compat: bool = False,
     ) -> None:
         super().__init__()
         self.width, self.map_width, self.steps = width, map_width, steps
-        self.base, self.near, self.mtr_compat = base, near, mtr_compat
+        self.base, self.near, self.every = base, near, every
+        self.mtr_compat = mtr_compat
         self.centre = MLP([encoded + beside, width, width], norm=False, plain_last=True)
         self.agents = MLP([encoded, width, width], norm=False, plain_last=True)
         self.lines = MLP([encoded, map_width, map_width], norm=False, plain_last=True)
@@ -208,7 +211,8 @@ class MotionDecoder(nn.Module):
             found = self.regression[i](content).unflatten(-1, (self.steps, VALUES))
             scores.append(self.classification[i](content).squeeze(-1))
             trajectories.append(found)
-            paths, looking = found[..., :2], found[..., -1, :2]
+            paths = found[:, :, self.every - 1 :: self.every, :2]
+            looking = found[..., -1, :2]
         return torch.stack(scores), torch.stack(trajectories)
 
     def _embedded(self, xy: Tensor, width: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,24 +43,51 @@ class MaskedBatchNorm(nn.BatchNorm1d):
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             return (x * scale + (self.bias - self.running_mean * scale)).to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
-            out = self._trained(x.reshape(-1, x.shape[-1]).float(), valid)
-        return out.view(x.shape).to(x.dtype)
+            return self._trained(x.reshape(-1, x.shape[-1]), valid).view(x.shape)
 
     def _trained(self, x: Tensor, valid: Tensor) -> Tensor:
-        weights = valid.reshape(-1).to(x.dtype)
-        count = weights.sum()
-        share = weights / count.clamp(min=1)
-        # Sums as products with a vector: nothing of the size of x is kept but what is centred.
-        mean = share @ x
-        centred = x - mean
-        variance = share @ centred.square()
+        count = valid.sum()
+        share = valid.reshape(-1).float() / count.clamp(min=1)
+        out, mean, variance = _Norm.apply(x, share, self.weight, self.bias, self.eps)
         with torch.no_grad():
             rate = (self.momentum or 0.1) * (count > 0)
             unbiased = variance * (count / (count - 1).clamp(min=1))
             self.running_mean.lerp_(mean, rate)
             self.running_var.lerp_(unbiased, rate)
             self.num_batches_tracked += 1
-        return centred * ((variance + self.eps).rsqrt() * self.weight) + self.bias
+        return out
+
+
+class _Norm(torch.autograd.Function):
+    """Normalise rows by weighted moments; of all that is computed only the input is kept.
+
+    Autograd alone keeps what is centred, too, in float32, and passes three times over it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, share: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        # Sums over rows as products with a vector: nothing of the size of x is made for them.
+        mean = share @ x.float()
+        variance = share @ (x - mean).square_()
+        root = (variance + eps).rsqrt()
+        ctx.save_for_backward(x, share, mean, root, weight)
+        ctx.mark_non_differentiable(mean, variance)
+        scale = root * weight
+        return torch.addcmul(bias - mean * scale, x, scale).to(x.dtype), mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, share, mean, root, weight = ctx.saved_tensors
+        scale = root * weight
+        shift = grad.sum(0, dtype=torch.float32)
+        along = (grad * x).sum(0, dtype=torch.float32) - shift * mean
+        # Through the variance, and through the mean, of which each row has its share.
+        slope = -along * root.square() * scale
+        spread = torch.addcmul(-shift * scale - slope * mean, x, slope).mul_(share[:, None])
+        found = spread.addcmul_(grad, scale).to(x.dtype)
+        return found, None, along * root, shift, None
 
 
 class MLP(nn.Module):

@@ -34,6 +34,7 @@ class Shape:
         queries: intention points of a kind of agent.
         base: map polylines that all queries attend to.
         near: map polylines near its path that a query attends to.
+        every: only every so many waypoints of a path are looked at for them.
         dropout: of attention layers.
         lidar: what is made of LiDAR points; None: nothing.
         mtr_compat: give back what is mended of MTR: the kind of a line as one number and not
@@ -58,6 +59,7 @@ class Shape:
     queries: int = 64
     base: int = 256
     near: int = 128
+    every: int = 1
     dropout: float = 0.1
     lidar: LidarShape | None = None
     mtr_compat: bool = False
@@ -69,9 +71,19 @@ class Shape:
                 raise ValueError(
                     f"{name}={value}: must be a multiple of 4 and of heads={self.heads}"
                 )
-        for name in ("past", "future", "layers", "neighbours", "decoder_layers", "queries"):
+        for name in (
+            "past",
+            "future",
+            "layers",
+            "neighbours",
+            "decoder_layers",
+            "queries",
+            "every",
+        ):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}: must be at least 1")
+        if self.every > self.future:
+            raise ValueError(f"every={self.every}: must be at most future={self.future}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout}: must be at least 0 and below 1")
 
@@ -93,6 +105,8 @@ SIZES: Mapping[str, Shape] = {
         decoder_layers=2,
         base=64,
         near=32,
+        every=5,
+        dropout=0.0,
     ),
     "tiny": Shape(
         width=32,
@@ -158,6 +172,7 @@ class MotionTransformer(nn.Module):
             shape.base,
             shape.near,
             shape.dropout,
+            every=shape.every,
             beside=shape.width if lidar is not None and lidar.centre else 0,
             mtr_compat=shape.mtr_compat,
         )
