@@ -15,6 +15,7 @@ from regrow.cli.control import control_train
 from regrow.cli.demo import demo
 from regrow.cli.fields import named
 from regrow.cli.methods import methods
+from regrow.cli.motion import motion_prepare
 from regrow.cli.preferences import preferences_export, preferences_import, preferences_serve
 from regrow.cli.segment import segment_evaluate, segment_nnunet, segment_predict, segment_train
 from regrow.cli.speech import (
@@ -70,6 +71,8 @@ def _call() -> None:
     speech.command(name="generate")(speech_generate)
     control = SubcommandApp()
     control.command(name="train")(control_train)
+    motion = SubcommandApp()
+    motion.command(name="prepare")(named(motion_prepare, folder="FOLDER"))
     preferences = SubcommandApp()
     preferences.command(name="serve")(named(preferences_serve, file="FILE"))
     preferences.command(name="export")(named(preferences_export, file="FILE"))
@@ -78,6 +81,7 @@ def _call() -> None:
     for command in (bench, demo, methods, report, train):
         app.command(command)
     app.command(control, name="control", help="Control: train agents from preferences.")
+    app.command(motion, name="motion", help="Predict the motion of road users: prepare data.")
     app.command(
         preferences, name="preferences", help="People as teachers: serve clips, export answers."
     )

@@ -248,7 +248,8 @@ def test_velocities_do_not_tell_of_the_future(log):
 
 def test_scenes_of_a_log_and_windows_outside_of_it(log):
     found = read_log(log)
-    assert [scene.name for scene in found.scenes(past=1, future=2, every=2)] == ["log-1", "log-3"]
+    assert list(found.presents(past=1, future=2, every=2)) == [1, 3]
+    assert found.scene(3, past=1, future=2).name == "log-3"
     with pytest.raises(ValueError, match="must be within its 6 steps"):
         found.scene(5, past=1, future=1)
 
@@ -332,8 +333,9 @@ def test_points_on_real_pedestrians_fall_with_range():
 
 @pytest.mark.parametrize("name", ["3b3570b4-7b0b-3268-a571-b0889dbf40b6"])
 def test_a_real_log_without_lidar(name):
-    scenes = list(read_log(real("sensor", name)).scenes(every=30))
-    assert scenes
+    log = read_log(real("sensor", name))
+    scenes = [log.scene(now) for now in log.presents(every=30)]
+    assert len(scenes) == 3
     for scene in scenes:
         assert scene.points is None
         assert len(scene.targets) > 5

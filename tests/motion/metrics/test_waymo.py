@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrow.motion.metrics import BEFORE_MARCH_2024, MotionMetrics, Rules, measure
@@ -121,6 +121,7 @@ def test_both_map_are_what_loops_over_their_definition_say(name, soft):
 SCENES = made("usual")[:12]
 
 
+@settings(max_examples=20)
 @given(order=st.permutations(range(12)), cuts=st.lists(st.integers(0, 12), max_size=3))
 def test_values_are_the_same_bits_however_scenes_are_ordered_and_split(order, cuts):
     bounds = [0, *sorted(cuts), 12]

@@ -65,7 +65,11 @@ def read_map(path: Path) -> tuple[Array, Array, Array]:
 def _lines(archive: dict[str, Any]) -> Iterator[tuple[str, Array]]:
     for lane in archive["lane_segments"].values():
         sides = {side: _points(lane[f"{side}_lane_boundary"]) for side in ("left", "right")}
-        centre = _points(lane["centerline"]) if "centerline" in lane else _middle(**sides)
+        centre = (
+            _points(lane["centerline"])
+            if "centerline" in lane
+            else _middle(sides["left"], sides["right"])
+        )
         yield LANES[lane["lane_type"]], centre
         for side, points in sides.items():
             if (mark := lane[f"{side}_lane_mark_type"]) != "NONE":
@@ -93,9 +97,9 @@ def _points(listed: list[dict[str, float]]) -> Array:
     return points
 
 
-def _middle(left: Array, right: Array, points: int = 10) -> Array:
-    """Return the line midway between two, at as many points, evenly along each."""
-    middle: Array = (_evenly(left, points) + _evenly(right, points)) / 2
+def _middle(left: Array, right: Array) -> Array:
+    """Return ten points of the line midway between two, evenly along each."""
+    middle: Array = (_evenly(left, 10) + _evenly(right, 10)) / 2
     return middle
 
 

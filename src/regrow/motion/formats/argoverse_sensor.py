@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -142,19 +141,20 @@ class SensorLog:
         sweeps = [self.sweep(step) for step in range(now - past, now + 1)]
         return replace(scene, points=crop(sweeps, scene, most=most))
 
-    def scenes(
-        self, *, past: int = 10, future: int = 80, every: int = 10, most: int | None = None
-    ) -> Iterator[Scene]:
-        """Give scenes of the whole log.
+    def presents(self, *, past: int = 10, future: int = 80, every: int = 10) -> range:
+        """Return the present steps of scenes that cover the log.
 
         Args:
-            past: as of :meth:`scene`.
-            future: as of :meth:`scene`.
-            every: steps from one scene's present to the next one's.
-            most: as of :meth:`scene`.
+            past: steps before each.
+            future: steps after each.
+            every: steps from one to the next.
+
+        Raises:
+            ValueError: ``every`` is below 1.
         """
-        for now in range(past, len(self.stamps) - future, every):
-            yield self.scene(now, past=past, future=future, most=most)
+        if every < 1:
+            raise ValueError(f"every={every}: must be at least 1")
+        return range(past, len(self.stamps) - future, every)
 
 
 def read_log(folder: Path) -> SensorLog:
