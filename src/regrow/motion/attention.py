@@ -44,8 +44,8 @@ def nearest(positions: Tensor, valid: Tensor, neighbours: int) -> Tensor:
     near = torch.zeros(far.shape, dtype=torch.bool, device=far.device).scatter(-1, places, True)
     itself = torch.eye(far.shape[-1], dtype=torch.bool, device=far.device)
     # Where fewer tokens are valid than neighbours, places name some that are not.
-    seen: Tensor = torch.where(valid[..., None], near & valid[:, None], itself)
-    return seen
+    own = valid[..., None]
+    return (near & valid[:, None] & own) | (itself & ~own)  # not `where`: ONNX has none of bools
 
 
 def heads_of(x: Tensor, heads: int) -> Tensor:

@@ -219,5 +219,5 @@ class MotionDecoder(nn.Module):
         return position_embedding(xy, width, self.mtr_compat)
 
     def _base(self, lines: Tokens) -> Tensor:
-        ahead = lines.positions.new_tensor(AHEAD).expand(len(lines.valid), 1, 1, 2)
+        ahead = lines.positions.new_tensor(AHEAD).expand(lines.valid.shape[0], 1, 1, 2)
         return nearest_to_any(lines.positions[..., :2], ahead, lines.valid, self.base)

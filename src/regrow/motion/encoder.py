@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regrow.motion.attention import EncoderLayer, nearest
-from regrow.motion.layers import PointNet, centred, position_embedding
+from regrow.motion.layers import PointNet, centred, picked, position_embedding
 from regrow.motion.scene import LINES
 
 __all__ = ["Context", "ContextEncoder", "Tokens", "last_valid"]
@@ -61,7 +61,8 @@ def last_valid(values: Tensor, valid: Tensor) -> Tensor:
     """
     steps = torch.arange(valid.shape[-1], device=valid.device)
     last = torch.where(valid, steps, 0).amax(-1)
-    return torch.take_along_dim(values, last[..., None, None], -2).squeeze(-2)
+    index = last[..., None, None].expand(*last.shape, 1, values.shape[-1])
+    return values.gather(-2, index).squeeze(-2)
 
 
 class ContextEncoder(nn.Module):
@@ -132,7 +133,7 @@ class ContextEncoder(nn.Module):
         if lidar is not None:
             parts.append(lidar)
         tokens = self.mixed(parts)
-        own = torch.take_along_dim(tokens[0].features, centre[:, None, None], 1).squeeze(1)
+        own = picked(tokens[0].features, centre[:, None]).squeeze(1)
         return Context(tokens[0], tokens[1], tokens[2] if lidar is not None else None, own)
 
     def agent_tokens(self, agents: Tensor, valid: Tensor) -> Tokens:

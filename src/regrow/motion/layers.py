@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["MLP", "MaskedBatchNorm", "PointNet", "centred", "largest", "position_embedding"]
+__all__ = [
+    "MLP",
+    "MaskedBatchNorm",
+    "PointNet",
+    "centred",
+    "largest",
+    "picked",
+    "position_embedding",
+]
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
@@ -227,6 +235,19 @@ def position_embedding(xy: Tensor, width: int, mtr_compat: bool = False) -> Tens
     turns = (2 * math.pi / shortest) * (longest / shortest) ** -steps
     angles = xy.float().flip(-1)[..., None] * turns
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(-3)
+
+
+def picked(values: Tensor, places: Tensor) -> Tensor:
+    """Return values at places along the second dimension: of (n, m, ...) and (n, k), (n, k, ...).
+
+    It is ``take_along_dim``, which an export to ONNX fixes the size of batches at.
+
+    Example:
+        >>> picked(torch.tensor([[[1], [2]], [[3], [4]]]), torch.tensor([[1], [0]])).tolist()
+        [[[2]], [[3]]]
+    """
+    index = places.reshape(*places.shape, *[1] * (values.ndim - 2))
+    return values.gather(1, index.expand(*places.shape, *values.shape[2:]))
 
 
 def centred(values: Tensor, valid: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from regrow.motion.attention import attend, heads_of
 from regrow.motion.encoder import Tokens
-from regrow.motion.layers import MLP, PointNet, centred
+from regrow.motion.layers import MLP, PointNet, centred, picked
 
 __all__ = ["LIMTR", "LidarShape", "LidarToken", "PointNetLinear", "TemporalPointNet"]
 
@@ -154,7 +154,7 @@ class TemporalPointNet(nn.Module):
         frames = frames + _ages(points.shape[1], frames.shape[-1], frames.device)
         there = valid.any(-1)
         allowed = there | ~there.any(-1, keepdim=True)  # of no frames nothing can be attended to
-        query = self.query.to(frames.dtype).expand(len(frames), 1, -1)
+        query = self.query.to(frames.dtype).expand(frames.shape[0], 1, -1)
         key, value = self.key(frames), self.value(frames)
         query, key, value = (heads_of(x, self.heads) for x in (query, key, value))
         seen = attend(query, key, value, allowed[:, None]).squeeze(1)
@@ -204,7 +204,7 @@ class LidarToken(nn.Module):
                 f"{self.shape.channels}"
             )
         if self.training and self.shape.hide:
-            shown = torch.rand(len(valid), device=valid.device) >= self.shape.hide
+            shown = torch.rand(valid.shape[0], device=valid.device) >= self.shape.hide
             valid = valid & shown[:, None, None]
         present = valid.flatten(1).any(-1)
         # Values that are not valid may be anything, and 0 · NaN is NaN.
@@ -212,15 +212,14 @@ class LidarToken(nn.Module):
         found = self.encoder(points, valid)
         absent = torch.zeros_like(found) if self.null is None else self.null.to(found.dtype)
         token = torch.where(present[:, None], found, absent)
-        own = inputs["centre"][:, None, None, None]
-        states = torch.take_along_dim(inputs["agents"][..., :3], own, 1).squeeze(1)
-        steps = torch.take_along_dim(inputs["agents_valid"], own[..., 0], 1).squeeze(1)
+        own = inputs["centre"][:, None]
+        states, steps = (picked(inputs[name], own)[:, 0] for name in ("agents", "agents_valid"))
         seen = present if self.null is None else torch.ones_like(present)
-        return Tokens(token[:, None], centred(states, steps)[:, None], seen[:, None])
+        return Tokens(token[:, None], centred(states[..., :3], steps)[:, None], seen[:, None])
 
     def _points(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         if "lidar" in inputs:
             return inputs["lidar"], inputs["lidar_valid"]
         agents = inputs["agents"]
-        points = agents.new_zeros(len(agents), 1, 1, self.shape.channels)
+        points = agents.new_zeros(agents.shape[0], 1, 1, self.shape.channels)
         return points, torch.zeros(points.shape[:-1], dtype=torch.bool, device=points.device)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from regrow.motion.decoder import Predicted
+from regrow.motion.layers import picked
 
 __all__ = ["apart", "modes"]
 
@@ -38,18 +39,15 @@ def apart(ends: Tensor, scores: Tensor, keep: int, distance: float) -> Tensor:
     if not 1 <= keep <= scores.shape[1]:
         raise ValueError(f"keep={keep}: must lie in 1..{scores.shape[1]}, the futures there are")
     far = (ends[:, :, None] - ends[:, None]).square().sum(-1) >= distance**2
-    # Ranks, so that any scores can be compared with what is covered or taken.
-    rank = scores.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-    worth = scores.shape[1] - rank  # the likeliest has the most, none has less than 1
-    free = torch.ones_like(far[:, 0])
-    taken = torch.zeros_like(free)
+    free, left = torch.ones_like(far[:, 0]), torch.ones_like(far[:, 0])
     chosen = []
     for _ in range(keep):
-        order = worth + free * 2 * scores.shape[1]
-        place = order.masked_fill(taken, -1).argmax(-1)
+        best = free & left
+        best = best | (left & ~best.any(-1, keepdim=True))
+        place = scores.masked_fill(~best, -torch.inf).argmax(-1)
         chosen.append(place)
-        taken = taken.scatter(1, place[:, None], True)
-        free = free & torch.take_along_dim(far, place[:, None, None], 1).squeeze(1)
+        left = left.scatter(1, place[:, None], False)
+        free = free & picked(far, place[:, None]).squeeze(1)
     return torch.stack(chosen, 1)
 
 
@@ -63,11 +61,11 @@ def modes(predicted: Predicted, keep: int = 6, distance: float = 2.5) -> tuple[T
 
     Returns:
         Trajectories, shape (n, keep, steps, 7), and their probabilities, shape (n, keep): those
-        among all queries, whose sum is below 1.
+        among all queries, whose sum is below 1. They come in the order of their choice.
     """
     scores, paths = predicted.scores[-1].float().softmax(-1), predicted.trajectories[-1]
     places = apart(paths[..., -1, :2], scores, keep, distance)
     return (
-        torch.take_along_dim(paths, places[..., None, None], 1),
-        torch.take_along_dim(scores, places, 1),
+        picked(paths, places),
+        picked(scores, places),
     )
