@@ -133,7 +133,10 @@ def test_intents_lead_to_different_places(scenes):
                 turned = (end[6] - now[6] + np.pi) % (2 * np.pi) - np.pi
                 ends.setdefault(truth.intent, []).append(turned)
     for intent, turned in ends.items():
-        assert np.abs(np.array(turned) - (np.pi / 2, 0, -np.pi / 2)[intent]).max() < np.pi / 4
+        # Who is slow has not turned all of the way in eight seconds.
+        low, high = ((0.4, 1.8), (-0.3, 0.3), (-1.8, -0.4))[intent]
+        assert low < min(turned)
+        assert max(turned) < high
     assert len(ends) == 3
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from regrow.motion.simulator import bodies
 from regrow.motion.simulator.crossing import CORNER, TURNS, Arm, along, corner, pavement, towards
 from regrow.motion.simulator.rays import Body
-from regrow.motion.simulator.stories import Track, grounded, straight_part, walked_until
+from regrow.motion.simulator.stories import Track, gone, grounded, straight_part, walked_until
 
 __all__ = ["Stand", "Walk"]
 
@@ -60,7 +60,7 @@ class Stand(_OnFoot):
         at = int(draw.choice(free))
         spread = draw.uniform(-0.8, 1.2, 2)
         place = corner(at) + spread[0] * towards(at) + spread[1] * towards(at + 1)
-        start, speed = draw.uniform(0.3, 1.5), draw.uniform(1.0, 1.7)
+        start, speed = draw.uniform(0.3, 2.0), draw.uniform(0.8, 2.0)
         return cls(at, place, float(start), float(speed), float(draw.normal(0, 0.08)))
 
     def open(self, arms: Sequence[Arm]) -> tuple[int, ...]:
@@ -97,6 +97,7 @@ class Walk(_OnFoot):
         side: of the arm, 1 or -1.
         speed: metres a second.
         ahead: metres from here to the turn, now.
+        pace: of the speed to come, see ``gone``.
         stride: phase of the legs, metres.
     """
 
@@ -104,6 +105,7 @@ class Walk(_OnFoot):
     side: int
     speed: float
     ahead: float
+    pace: float
     stride: float
 
     cues: ClassVar[int] = 2
@@ -112,8 +114,9 @@ class Walk(_OnFoot):
     def drawn(cls, draw: np.random.Generator, arms: Sequence[Arm]) -> Walk:
         """Draw one on any pavement."""
         arm, side = int(draw.integers(4)), int(draw.choice([-1, 1]))
-        speed, start, stride = map(float, draw.uniform((1.0, 0.4, 0), (1.7, 2.5, 2)))
-        return cls(arm, side, speed, speed * start, stride)
+        numbers = draw.uniform((1.0, 0.4, 0.6, 0), (1.7, 2.5, 1.4, 2))
+        speed, start, pace, stride = map(float, numbers)
+        return cls(arm, side, speed, speed * start, pace, stride)
 
     def open(self, arms: Sequence[Arm]) -> tuple[int, ...]:
         """Return left and right; only the way around the corner where there is no crosswalk."""
@@ -121,9 +124,11 @@ class Walk(_OnFoot):
         return (0, 1) if arms[self.arm].crosswalk else (around,)
 
     def track(self, intent: int, times: Array) -> Track:
-        """Return a walk at one speed around the corner."""
+        """Return a walk around the corner."""
         line = pavement(self.arm, self.side, (_LEFT, _RIGHT)[intent])
-        return along(line, straight_part(line, CORNER + 1) - self.ahead + self.speed * times)
+        return along(
+            line, straight_part(line, CORNER + 1) - self.ahead + gone(self.speed, self.pace, times)
+        )
 
     def box_heading(self, course: Array, draw: np.random.Generator) -> Array:
         """Return the course, and noise."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from regrow.motion.simulator import bodies
 from regrow.motion.simulator.crossing import BIKE, CROSSING, LANE, Arm, along, way
 from regrow.motion.simulator.rays import Body
-from regrow.motion.simulator.stories import Track, grounded, straight_part, walked_until
+from regrow.motion.simulator.stories import Track, gone, grounded, straight_part, walked_until
 
 __all__ = ["Drive", "Ride"]
 
@@ -29,11 +29,13 @@ class _OnWheels:
         arm: of the crossing, on which it comes.
         speed: metres a second.
         ahead: metres from here to the crossing, now; below 0: it is past it.
+        pace: of the speed to come, see ``gone``.
     """
 
     arm: int
     speed: float
     ahead: float
+    pace: float = 1.0
 
     lane: ClassVar[float]
     noise: ClassVar[float]
@@ -43,9 +45,11 @@ class _OnWheels:
         return arms[self.arm].turns
 
     def track(self, intent: int, times: Array) -> Track:
-        """Return a way at one speed along the lanes."""
+        """Return a way along the lanes."""
         line = way(self.arm, intent, self.lane)
-        return along(line, straight_part(line, CROSSING) - self.ahead + self.speed * times)
+        return along(
+            line, straight_part(line, CROSSING) - self.ahead + gone(self.speed, self.pace, times)
+        )
 
     def box_heading(self, course: Array, draw: np.random.Generator) -> Array:
         """Return the course, and noise."""
@@ -60,6 +64,7 @@ class Ride(_OnWheels):
         arm: as of every story on wheels.
         speed: as of every story on wheels.
         ahead: as of every story on wheels.
+        pace: as of every story on wheels.
         pedals: their phase, radians.
     """
 
@@ -73,8 +78,9 @@ class Ride(_OnWheels):
     @classmethod
     def drawn(cls, draw: np.random.Generator, arms: Sequence[Arm]) -> Ride:
         """Draw one on any arm."""
-        speed, start, pedals = map(float, draw.uniform((2.5, 0.4, 0), (5.5, 2.5, 2 * np.pi)))
-        return cls(int(draw.integers(4)), speed, speed * start, pedals)
+        numbers = draw.uniform((3.0, 0.4, 0.6, 0), (6.0, 2.5, 1.4, 2 * np.pi))
+        speed, start, pace, pedals = map(float, numbers)
+        return cls(int(draw.integers(4)), speed, speed * start, pace, pedals)
 
     def size(self, scale: float) -> Array:
         """Return length, width and height; an arm that is held out reaches beyond."""
@@ -99,8 +105,8 @@ class Drive(_OnWheels):
     @classmethod
     def drawn(cls, draw: np.random.Generator, arms: Sequence[Arm]) -> Drive:
         """Draw one on any arm."""
-        speed, start = map(float, draw.uniform((4.0, 0.4), (8.0, 2.5)))
-        return cls(int(draw.integers(4)), speed, speed * start)
+        speed, start, pace = map(float, draw.uniform((4.0, 0.4, 0.6), (8.0, 2.5, 1.4)))
+        return cls(int(draw.integers(4)), speed, speed * start, pace)
 
     def size(self, scale: float) -> Array:
         """Return length, width and height."""

@@ -126,13 +126,17 @@ def truths_of(scenes: CachedScenes) -> list[tuple[Truth, ...]]:
 
 
 def story_of(truth: Truth) -> str:
-    """Return the story of a target, and whether only its body tells what will come.
+    """Return the story of a target, and what tells how it goes on: the map, a cue, or nothing.
 
     Example:
-        >>> story_of(Truth("ride", 0, 2, 3)), story_of(Truth("ride", 0, 2, 1))
-        ('ride, cue', 'ride, map')
+        >>> [story_of(Truth("ride", 0, 2, ways)) for ways in (1, 3)]
+        ['ride, map', 'ride, cue']
+        >>> story_of(Truth("drive", 0, -1, 3))
+        'drive, nothing'
     """
-    return f"{truth.story}, {'cue' if truth.ways > 1 else 'map'}"
+    if truth.ways == 1:
+        return f"{truth.story}, map"
+    return f"{truth.story}, {'cue' if truth.cue >= 0 else 'nothing'}"
 
 
 Task = tuple[Path, range, World]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from regrow.motion.simulator.crossing import Arm
 from regrow.motion.simulator.rays import Body
 
-__all__ = ["Story", "Track", "grounded", "straight_part"]
+__all__ = ["Story", "Track", "gone", "grounded", "straight_part"]
 
 Array = npt.NDArray[Any]
 
@@ -59,6 +59,26 @@ def grounded(places: Array) -> Array:
 def straight_part(line: Array, end: float) -> float:
     """Return how long a way that comes in straight on an arm is until this near the middle."""
     return float(np.abs(line[0]).max()) - end
+
+
+def gone(speed: float, pace: float, times: Array) -> Array:
+    """Return how far one gets who changes speed from 0.3 to 3.3 seconds from now.
+
+    Args:
+        speed: up to now, metres a second.
+        pace: what the speed is multiplied with in the end.
+        times: float, (steps,): seconds from now.
+
+    Returns:
+        float, (steps,): metres from the place of now; below 0 before it.
+
+    Example:
+        >>> gone(2.0, 0.5, np.array([-1.0, 0.3, 4.3, 5.3])).tolist()
+        [-2.0, 0.6, 6.1, 7.1]
+    """
+    since = np.maximum(times - 0.3, 0)
+    changed = np.where(since < 3, since**2 / 6, since - 1.5)
+    return np.asarray(speed * (times + (pace - 1) * changed)).round(12)
 
 
 def walked_until(places: Array) -> Array:
