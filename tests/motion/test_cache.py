@@ -23,7 +23,7 @@ from regrow.motion.packing import pack, unpack
 from regrow.motion.scene import Points
 from regrow.motion.shards import Shard, remove_leftovers, whole, write_shard
 from regrow.reading import UnreadableError
-from tests.motion.made import predictions_of, scene_of
+from tests.motion.curves import predictions_of, scene_of
 
 EXACT = ("times", "ids", "kinds", "valid", "targets", "line_lengths", "line_kinds")
 

@@ -17,8 +17,8 @@ from regrow.motion.formats.scenario_writer import encode_scenario, write_scenari
 from regrow.motion.formats.tfrecord import write_records
 from regrow.motion.prepare import Settings, find_kind, prepare
 from regrow.motion.shards import Shard
-from tests.motion.made import scene_of
-from tests.motion.made_lidar import calibration, frame, laser, lidar_record, pose_of
+from tests.motion.curves import scene_of
+from tests.motion.lasers import calibration, frame, laser, lidar_record, pose_of
 
 SMALL = {"kinds": (1, 2), "targets": 1}
 

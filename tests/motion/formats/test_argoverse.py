@@ -15,7 +15,7 @@ from regrow.motion.formats.columns import read_columns
 from regrow.motion.scene import KINDS, LINES
 from regrow.reading import UnreadableError
 from tests.malformed import malform
-from tests.motion.made_lidar import pose_of, turn_of
+from tests.motion.lasers import pose_of, turn_of
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra regrow[motion]")
 feather = pytest.importorskip("pyarrow.feather")

@@ -16,7 +16,7 @@ from regrow.motion.formats.tfrecord import write_records
 from regrow.motion.formats.wire import field
 from regrow.motion.formats.womd_lidar import cartesian, decode_sweep, read_sweeps
 from regrow.reading import LIMIT, UnreadableError
-from tests.motion.made_lidar import (
+from tests.motion.lasers import (
     calibration,
     frame,
     image_of,
