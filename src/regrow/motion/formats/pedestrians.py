@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 SECONDS = 0.4
 """Between two annotated frames."""
 SIZE = (0.5, 0.5, 1.75)
-"""Metres: length, width and height of all pedestrians, which the data sets do not have."""
+"""Length, width and height of all pedestrians in metres; the data sets have none."""
 
 # Columns of frame, person, x and y, by the number of columns: the text files of Social-STGCNN and
 # Trajectron++, and obsmat.txt. Its velocities are not read, nor is the gaze in annotation.vsp: it
