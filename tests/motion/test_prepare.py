@@ -166,6 +166,21 @@ def test_lidar_with_another_number_of_frames_is_told(womd, lidar, tmp_path):
     assert "scene made-0: has 6 LiDAR frames; must be 11" in found.errors[0]
 
 
+def test_files_of_like_names_in_folders_are_not_mixed_up(tmp_path):
+    for shard, place in enumerate(("a-b/c.tfrecord", "a/b-c.tfrecord", "a/b/c.tfrecord")):
+        path = tmp_path / "in" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_scenarios(path, scenes_of(shard))
+    prepare(tmp_path / "in", tmp_path / "cache", Settings("womd"))
+    assert sorted(names(tmp_path / "cache")) == sorted(ALL)
+
+
+def test_shards_of_something_else_are_told(womd, tmp_path):
+    prepare(womd, tmp_path / "cache", Settings("womd"))
+    sorted(womd.iterdir())[0].unlink()
+    assert prepare(womd, tmp_path / "cache", Settings("womd")).others == 1
+
+
 def test_tracks_of_pedestrians_are_cut_into_scenes(tmp_path):
     folder = tmp_path / "tracks"
     folder.mkdir()

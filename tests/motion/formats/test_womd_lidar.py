@@ -205,6 +205,10 @@ def test_a_damaged_file_is_named(lidar_file, tmp_path):
     write_records(lidar_file, [lidar_record([made[:-3]])])
     with pytest.raises(UnreadableError, match=r"tea.tfrecord, record 0 is damaged"):
         read_sweeps(lidar_file)
+    bomb = field(1, 2) + field(2, field(1, message(shape=(1 << 30, 1 << 30, 1))))
+    write_records(lidar_file, [lidar_record([frame([bomb], [calibration(2, ROOF)], ROOF)])])
+    with pytest.raises(UnreadableError, match=r"tea.tfrecord, record 0 takes .* set " + LIMIT):
+        read_sweeps(lidar_file)
     write_records(lidar_file, [])
     with pytest.raises(UnreadableError, match="has 0 records"):
         read_sweeps(lidar_file)

@@ -98,7 +98,7 @@ class MotionMetrics:
             scores: float, (targets, modes).
 
         Raises:
-            ValueError: as of :func:`~regrow.motion.metrics.measured.measure`, or the scene is there already; nothing is kept.
+            ValueError: as of ``measure``, or the scene is there already; nothing is kept.
         """
         if scene.name in self._scenes:
             raise ValueError(f"scene {scene.name}: was added already; add each scene once")
