@@ -23,7 +23,7 @@ from regrow.motion.packing import pack, unpack
 from regrow.motion.scene import Points
 from regrow.motion.shards import Shard, remove_leftovers, whole, write_shard
 from regrow.reading import UnreadableError
-from tests.motion.made import predictions_of, scene_of
+from tests.motion.curves import predictions_of, scene_of
 
 EXACT = ("times", "ids", "kinds", "valid", "targets", "line_lengths", "line_kinds")
 
@@ -98,6 +98,17 @@ def test_bright_points_stay_finite():
     scene = with_points(scene_of(1))
     scene.points.values[:, 4] = 1e9
     assert np.isfinite(unpack(pack(scene)).points.values).all()
+
+
+def test_one_odd_value_does_not_coarsen_the_others():
+    scene = scene_of(2, gaps=0.0)
+    scene.states[3, 5, 7], scene.states[2, 0, 3] = 3e4, 1e5
+    scene.line_points[4, 2] = -1e6
+    found = unpack(pack(scene))
+    np.testing.assert_allclose(found.states, scene.states, atol=5e-3, rtol=1e-6)
+    gap = np.abs(found.line_points - scene.line_points)
+    assert gap[:, :2].max() < 1e-2
+    assert gap[4, 2] < 1
 
 
 def test_metrics_of_a_packed_scene_are_those_of_the_scene():

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.motion.crop import MARGIN, Sweep, crop
-from tests.motion.made import scene_of
-from tests.motion.made_lidar import pose_of, turn_of
+from tests.motion.curves import scene_of
+from tests.motion.lasers import pose_of, turn_of
 
 SENSOR = np.array([1.4, 0.0, 2.1])
 

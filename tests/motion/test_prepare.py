@@ -17,8 +17,8 @@ from regrow.motion.formats.scenario_writer import encode_scenario, write_scenari
 from regrow.motion.formats.tfrecord import write_records
 from regrow.motion.prepare import Settings, find_kind, prepare
 from regrow.motion.shards import Shard
-from tests.motion.made import scene_of
-from tests.motion.made_lidar import calibration, frame, laser, lidar_record, pose_of
+from tests.motion.curves import scene_of
+from tests.motion.lasers import calibration, frame, laser, lidar_record, pose_of
 
 SMALL = {"kinds": (1, 2), "targets": 1}
 
@@ -164,6 +164,21 @@ def test_lidar_with_another_number_of_frames_is_told(womd, lidar, tmp_path):
     write_records(lidar / "made-0.tfrecord", [lidar_of(scenes_of(0)[0], frames=6)])
     found = prepare(womd, tmp_path / "cache", Settings("womd", lidar=lidar))
     assert "scene made-0: has 6 LiDAR frames; must be 11" in found.errors[0]
+
+
+def test_files_of_like_names_in_folders_are_not_mixed_up(tmp_path):
+    for shard, place in enumerate(("a-b/c.tfrecord", "a/b-c.tfrecord", "a/b/c.tfrecord")):
+        path = tmp_path / "in" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_scenarios(path, scenes_of(shard))
+    prepare(tmp_path / "in", tmp_path / "cache", Settings("womd"))
+    assert sorted(names(tmp_path / "cache")) == sorted(ALL)
+
+
+def test_shards_of_something_else_are_told(womd, tmp_path):
+    prepare(womd, tmp_path / "cache", Settings("womd"))
+    sorted(womd.iterdir())[0].unlink()
+    assert prepare(womd, tmp_path / "cache", Settings("womd")).others == 1
 
 
 def test_tracks_of_pedestrians_are_cut_into_scenes(tmp_path):

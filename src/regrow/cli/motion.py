@@ -76,5 +76,7 @@ def _summary(total: Prepared, out: Path) -> str:
         parts.append(f"{total.lidar:,} with LiDAR, {total.absent:,} of their frames absent")
     if total.done_before:
         parts.append(f"{total.done_before:,} shards were there already")
+    if total.others:
+        parts.append(f"{total.others:,} shards of something else are there, too")
     parts.append(f"errors: {len(total.errors):,}" if total.errors else "no errors")
     return "; ".join(parts)

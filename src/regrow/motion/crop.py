@@ -97,20 +97,23 @@ def _frame(sweep: Sweep | None, scene: Scene, step: int, margin: float) -> list[
     nothing = np.zeros((0, 6), np.float32)
     if sweep is None:
         return [nothing] * len(scene.targets)
+    ahead = np.ascontiguousarray(sweep.points[:, 0])  # most points are out by this alone
     return [
-        _inside(sweep, scene.states[agent, step], margin) if scene.valid[agent, step] else nothing
+        _inside(sweep, ahead, scene.states[agent, step], margin)
+        if scene.valid[agent, step]
+        else nothing
         for agent in scene.targets
     ]
 
 
-def _inside(sweep: Sweep, state: Array, margin: float) -> Array:
+def _inside(sweep: Sweep, ahead: Array, state: Array, margin: float) -> Array:
     turn, shift = sweep.pose[:3, :3], sweep.pose[:3, 3]
     centre = (state[:3] - shift) @ turn
     heading = state[6] - np.arctan2(turn[1, 0], turn[0, 0])
     half = state[3:6] / 2 + margin
     reach = np.hypot(half[0], half[1])
-    near = (np.abs(sweep.points[:, :2] - centre[:2]) <= reach).all(1)
-    points = sweep.points[near]
+    near = np.flatnonzero((ahead >= centre[0] - reach) & (ahead <= centre[0] + reach))
+    points = sweep.points[near[np.abs(sweep.points[near, 1] - centre[1]) <= reach]]
     offset = points[:, :3] - centre
     along = offset[:, 0] * np.cos(heading) + offset[:, 1] * np.sin(heading)
     across = offset[:, 1] * np.cos(heading) - offset[:, 0] * np.sin(heading)

@@ -24,7 +24,8 @@ def pack(scene: Scene) -> bytes:
     Only valid states are kept. Positions of agents are float32 around the scene's origin, good to
     0.1 mm within a kilometre; all other numbers of states, and map points, are 16 bits between
     their least and greatest value: good to 0.05 mrad, 1 mm/s and 1 mm at usual ranges, 1 cm on
-    maps of a kilometre. LiDAR points are float16: good to 1 mm at 2 m from the box's centre.
+    maps of a kilometre. Where an odd value would make this coarser than 2.5 mm, and 2.5 cm on the
+    map, they are float32, too. LiDAR points are float16: good to 1 mm at 2 m from the box's centre.
 
     Args:
         scene: the scene.
@@ -46,8 +47,8 @@ def pack(scene: Scene) -> bytes:
         "places": (rows[:, :2] - origin).astype(np.float32),
         "line_lengths": np.asarray(scene.line_lengths, np.uint32),
         "line_kinds": np.asarray(scene.line_kinds, np.int8),
-        **_coarse("rest", rows[:, 2:]),
-        **_coarse("line_points", scene.line_points),
+        **_coarse("rest", rows[:, 2:], 5e-3),
+        **_coarse("line_points", scene.line_points, 5e-2),
     }
     if scene.points is not None:
         most = float(np.finfo(np.float16).max)
@@ -94,11 +95,19 @@ def unpack(data: bytes | memoryview) -> Scene:
     )
 
 
-def _coarse(name: str, values: Array) -> dict[str, Array]:
-    """Return columns as 16 bits between each one's least and greatest value."""
+def _coarse(name: str, values: Array, most: float) -> dict[str, Array]:
+    """Return columns as 16 bits between each one's least and greatest value.
+
+    Where steps would be longer than ``most``, they are float32 from the least value.
+    """
     low = values.min(0, initial=np.inf) if len(values) else np.zeros(values.shape[1])
     high = values.max(0, initial=-np.inf) if len(values) else low
     step = (high - low) / 65535
+    if step.max(initial=0.0) > most:
+        return {
+            name: (values - low).astype(np.float32),
+            f"{name}_scale": np.stack([low, step * 0 + 1]),
+        }
     codes = np.round((values - low) / np.where(step > 0, step, 1.0)).astype(np.uint16)
     return {name: codes, f"{name}_scale": np.stack([low, step])}
 

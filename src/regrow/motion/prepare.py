@@ -81,6 +81,7 @@ class Prepared:
         lidar: scenes with LiDAR.
         absent: LiDAR frames that are absent in these.
         done_before: shards that were there already.
+        others: shards in the cache that are of something else.
         errors: of what was left out, one a record or file.
     """
 
@@ -89,6 +90,7 @@ class Prepared:
     lidar: int = 0
     absent: int = 0
     done_before: int = 0
+    others: int = 0
     errors: list[str] = field(default_factory=list)
 
     def take(self, other: Prepared) -> None:
@@ -148,7 +150,8 @@ def prepare(
     tasks = _tasks(folder, settings.kind)
     out.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out)
-    total = Prepared()
+    planned = {out / f"{name}{SUFFIX}" for name, _ in tasks}
+    total = Prepared(others=len(set(out.rglob(f"*{SUFFIX}")) - planned))
     arguments = [(out / f"{name}{SUFFIX}", sources, settings) for name, sources in tasks]
     for done, ((name, _), found) in enumerate(zip(tasks, _run(arguments, jobs), strict=True), 1):
         total.take(found)
@@ -188,7 +191,8 @@ def _tasks(folder: Path, kind: Kind) -> list[tuple[str, list[Path]]]:
 def _name(folder: Path, sources: list[Path], place: int) -> str:
     if len(sources) > 1:
         return f"scenes-{place:05}"
-    return "-".join(sources[0].relative_to(folder).parts) or folder.resolve().name
+    within = sources[0].relative_to(folder)
+    return str(within) if within.parts else folder.resolve().name
 
 
 def _prepare_shard(path: Path, sources: list[Path], settings: Settings) -> Prepared:

@@ -74,16 +74,18 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what writers on this machine left that were killed.
 
     Args:
-        folder: of shards.
+        folder: of shards; folders in it count, too.
     """
     host = socket.gethostname()
-    for part in folder.glob(f".*{SUFFIX}.{host}.*.part"):
+    for part in folder.rglob(f".*{SUFFIX}.{host}.*.part"):
         pid = part.name.split(".")[-2]
         if pid.isdecimal() and not _runs(int(pid)):
             part.unlink(missing_ok=True)
 
 
 def _runs(pid: int) -> bool:
+    if os.name == "nt":  # there, os.kill ends the process
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,6 +1,5 @@
 """Argoverse 2: files made up for tests, and real ones where they are at hand."""
 
-import json
 import os
 from pathlib import Path
 
@@ -15,49 +14,26 @@ from regrow.motion.formats.columns import read_columns
 from regrow.motion.scene import KINDS, LINES
 from regrow.reading import UnreadableError
 from tests.malformed import malform
-from tests.motion.made_lidar import pose_of, turn_of
+from tests.motion.lasers import turn_of
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra regrow[motion]")
 feather = pytest.importorskip("pyarrow.feather")
 parquet = pytest.importorskip("pyarrow.parquet")
+
+from tests.motion.formats.argoverse_files import (  # noqa: E402  (needs pyarrow)
+    PED,
+    STAMPS,
+    scenario_table,
+    write_forecasting,
+    write_log,
+    write_map,
+)
 
 
 def real(*names):
     path = Path(os.environ.get("REGROW_DATA", "nowhere")).joinpath("av2", *names)
     if not path.exists():
         pytest.skip(f"needs Argoverse 2's {'/'.join(names)} in $REGROW_DATA/av2")
-    return path
-
-
-def dots(*places):
-    return [dict(zip("xyz", map(float, place), strict=True)) for place in places]
-
-
-def lane(left, right, marks=("NONE", "NONE"), kind="VEHICLE", centre=None):
-    made = {
-        "lane_type": kind,
-        "left_lane_boundary": dots(*left),
-        "right_lane_boundary": dots(*right),
-        "left_lane_mark_type": marks[0],
-        "right_lane_mark_type": marks[1],
-    }
-    return made if centre is None else {**made, "centerline": dots(*centre)}
-
-
-A, B, C = ([(0, y, 1), (10, y, 1)] for y in (0, 4, 8))
-MAP = {
-    "lane_segments": {
-        "1": lane(B, A, ("DASHED_WHITE", "SOLID_WHITE")),
-        "2": lane(C, B[::-1], ("DOUBLE_SOLID_YELLOW", "DASHED_WHITE"), "BIKE", centre=B),
-    },
-    "drivable_areas": {"3": {"area_boundary": dots(*A, *C[::-1])}},
-    "pedestrian_crossings": {"4": {"edge1": dots(*A), "edge2": dots(*B)}},
-}
-
-
-def write_map(path, content=MAP):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
     return path
 
 
@@ -75,33 +51,9 @@ def test_all_marks_are_kinds_of_lines():
     assert set(MARKS.values()) <= set(LINES)
 
 
-def scenario_table(**changes):
-    """Return the columns of a scenario: the sensors' vehicle, a focal cyclist, a bench."""
-    rows = [("AV", "vehicle", 1, step) for step in range(110)]
-    rows += [("77", "cyclist", 3, step) for step in range(110)]
-    rows += [("78", "pedestrian", 2, step) for step in range(40, 60)]
-    rows += [("5", "static", 0, 49)]
-    names, kinds, categories, steps = map(list, zip(*rows, strict=True))
-    columns = {
-        "track_id": names,
-        "object_type": kinds,
-        "object_category": categories,
-        "timestep": steps,
-        "num_timestamps": [110] * len(rows),
-        "scenario_id": ["tea"] * len(rows),
-        "position_x": [float(step) for step in steps],
-        **{name: [0.5] * len(rows) for name in ("position_y", "heading", "velocity_x")},
-        "velocity_y": [0.0] * len(rows),
-        "city": ["austin"] * len(rows),
-    }
-    return pa.table({**columns, **changes})
-
-
 @pytest.fixture
 def forecasting(tmp_path):
-    parquet.write_table(scenario_table(), tmp_path / "scenario_tea.parquet")
-    write_map(tmp_path / "log_map_archive_tea.json")
-    return tmp_path
+    return write_forecasting(tmp_path)
 
 
 def test_a_forecasting_scenario(forecasting):
@@ -158,66 +110,9 @@ def test_missing_files_are_named(forecasting, tmp_path):
         read_log(tmp_path)
 
 
-STAMPS = 1_000_000_000 + np.arange(6) * 100_000_000
-PED, EGO = "0a5ee1d0-0000-4000-8000-000000000000", "9d57813a-0000-4000-8000-000000000000"
-
-
-def ego_pose(step):
-    return pose_of((0.02, -0.03, 0.5 + 0.1 * step), (100 + step, 50.0, 10.0))
-
-
-def quaternion(roll, pitch, yaw):
-    """Return w, x, y, z of a rotation by roll, then pitch, then yaw."""
-    cr, cp, cy = np.cos(np.array([roll, pitch, yaw]) / 2)
-    sr, sp, sy = np.sin(np.array([roll, pitch, yaw]) / 2)
-    return (
-        cr * cp * cy + sr * sp * sy,
-        sr * cp * cy - cr * sp * sy,
-        cr * sp * cy + sr * cp * sy,
-        cr * cp * sy - sr * sp * cy,
-    )
-
-
-POSE = ("qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m")
-
-
-def table_of(stamps, poses, **columns):
-    poses = np.array(poses)
-    return pa.table(
-        {"timestamp_ns": stamps, **{n: poses[:, i] for i, n in enumerate(POSE)}, **columns}
-    )
-
-
 @pytest.fixture
 def log(tmp_path):
-    """Write a log: a pedestrian who walks east at 1 m/s, seen from a vehicle that turns."""
-    folder = tmp_path / "log"
-    write_map(folder / "map" / "log_map_archive_log.json")
-    poses = [
-        (*quaternion(0.02, -0.03, 0.5 + 0.1 * step), 100 + step, 50.0, 10.0) for step in range(6)
-    ]
-    feather.write_feather(table_of(STAMPS, poses), folder / "city_SE3_egovehicle.feather")
-    boxes = []
-    for step in range(6):
-        own = np.linalg.inv(ego_pose(step)) @ [108 + 0.1 * step, 54.0, 11.0, 1.0]
-        boxes.append((*quaternion(0, 0, -0.5 - 0.1 * step), *own[:3]))
-    boxes += [(1.0, 0, 0, 0, 0, 0, 0)]
-    made = table_of(
-        np.append(STAMPS, STAMPS[0]),
-        boxes,
-        track_uuid=[PED] * 6 + [EGO],
-        category=["PEDESTRIAN"] * 6 + ["EGO_VEHICLE"],
-        **{f"{n}_m": [x] * 7 for n, x in (("length", 0.6), ("width", 0.8), ("height", 1.8))},
-    )
-    feather.write_feather(made, folder / "annotations.feather")
-    body = np.linalg.inv(ego_pose(2)) @ [108.2, 54.0, 11.0, 1.0]
-    points = np.concatenate([body[:3] + np.zeros((5, 3)), np.ones((3, 3))]).astype(np.float16)
-    sweep = {axis: points[:, i] for i, axis in enumerate("xyz")}
-    sweep["intensity"] = np.full(8, 51, np.uint8)
-    (folder / "sensors" / "lidar").mkdir(parents=True)
-    path = folder / "sensors" / "lidar" / f"{STAMPS[2]}.feather"
-    feather.write_feather(pa.table(sweep), path)
-    return folder
+    return write_log(tmp_path / "log")
 
 
 def test_a_sensor_log(log):

@@ -14,7 +14,7 @@ from regrow.motion.formats.scenario_writer import encode_scenario, write_scenari
 from regrow.motion.formats.wire import field
 from regrow.motion.scene import LINES
 from regrow.reading import UnreadableError
-from tests.motion.made import scene_of
+from tests.motion.curves import scene_of
 
 
 def assert_same(one, other):

@@ -7,7 +7,7 @@ import pytest
 
 from regrow.motion.formats.submission import About, encode_submission
 from regrow.motion.formats.wire import fields, packed
-from tests.motion.made import predictions_of, scene_of
+from tests.motion.curves import predictions_of, scene_of
 
 ABOUT = About(
     "tea@example.org",

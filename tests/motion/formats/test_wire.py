@@ -72,6 +72,13 @@ def test_of_a_field_that_is_there_twice_the_last_counts():
     assert rows([field(1, 1.0) + field(1, 2.0)], {1: "<f8"})[1].tolist() == [2.0]
 
 
+def test_messages_that_are_all_laid_out_otherwise_take_no_longer_and_longer():
+    """Reading at once must not cost as the square of their number."""
+    values = [(1 << 62) + 7 * place for place in range(20_000)]
+    found = rows([field(3, value) for value in values], {3: "varint"})
+    assert found[3].tolist() == values
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

@@ -16,7 +16,7 @@ from regrow.motion.formats.tfrecord import write_records
 from regrow.motion.formats.wire import field
 from regrow.motion.formats.womd_lidar import cartesian, decode_sweep, read_sweeps
 from regrow.reading import LIMIT, UnreadableError
-from tests.motion.made_lidar import (
+from tests.motion.lasers import (
     calibration,
     frame,
     image_of,
@@ -204,6 +204,10 @@ def test_a_damaged_file_is_named(lidar_file, tmp_path):
     made = rolling_sweep(20)[0]
     write_records(lidar_file, [lidar_record([made[:-3]])])
     with pytest.raises(UnreadableError, match=r"tea.tfrecord, record 0 is damaged"):
+        read_sweeps(lidar_file)
+    bomb = field(1, 2) + field(2, field(1, message(shape=(1 << 30, 1 << 30, 1))))
+    write_records(lidar_file, [lidar_record([frame([bomb], [calibration(2, ROOF)], ROOF)])])
+    with pytest.raises(UnreadableError, match=r"tea.tfrecord, record 0 takes .* set " + LIMIT):
         read_sweeps(lidar_file)
     write_records(lidar_file, [])
     with pytest.raises(UnreadableError, match="has 0 records"):

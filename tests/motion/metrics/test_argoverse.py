@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regrow.motion.metrics import argoverse_mean, argoverse_metrics
-from tests.motion.made import predictions_of, scene_of
+from tests.motion.curves import predictions_of, scene_of
 
 SCENES = [scene_of(seed, steps=110, now=49, gaps=0.0, targets=1) for seed in range(40)]
 SCENES = [scene for scene in SCENES if scene.valid[0, -1]]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from regrow.motion.metrics import BEFORE_MARCH_2024, MotionMetrics, Rules, measure
 from regrow.motion.metrics.waymo import NAMES
-from tests.motion.made import predictions_of, scene_of
+from tests.motion.curves import predictions_of, scene_of
 
 # Values of Waymo's py_metrics_ops.motion_metrics (waymo-open-dataset-tf-2-12-0 1.6.7) on `made`.
 GOLDEN = json.loads((Path(__file__).parent / "waymo_operator.json").read_text())

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from regrow.motion.formats.argoverse_map import read_map
 from regrow.motion.formats.columns import read_columns
 from regrow.motion.scene import KINDS, STATE, Scene
-from regrow.reading import damaged, decoding
+from regrow.reading import check_size, damaged, decoding
 
 __all__ = ["NOW", "SIZES", "read_forecasting"]
 
@@ -64,7 +64,7 @@ def read_forecasting(folder: Path, targets: Literal["focal", "scored"] = "focal"
     points, lengths, kinds = read_map(_only(folder, "log_map_archive_*.json"))
     with decoding(path):
         return Scene(
-            **_tracks(columns, _FOCAL if targets == "focal" else _SCORED),
+            **_tracks(columns, _FOCAL if targets == "focal" else _SCORED, path),
             line_points=points * [1.0, 1.0, 0.0],
             line_lengths=lengths,
             line_kinds=kinds,
@@ -82,11 +82,12 @@ def _only(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
-def _tracks(columns: dict[str, Array], least: int) -> dict[str, Any]:
+def _tracks(columns: dict[str, Array], least: int, path: Path) -> dict[str, Any]:
     names, first, agent = np.unique(columns["track_id"], return_index=True, return_inverse=True)
     steps, step = int(columns["num_timestamps"][0]), columns["timestep"]
     if not NOW < steps <= 1000 or step.min() < 0 or step.max() >= steps:
         raise ValueError(f"has {steps} steps, and states at {step.min()} to {step.max()}")
+    check_size(path, len(names) * steps * len(STATE) * 8, path.stat().st_size)
     states = np.zeros((len(names), steps, len(STATE)))
     valid = np.zeros((len(names), steps), bool)
     moving = ("position_x", "position_y", "heading", "velocity_x", "velocity_y")

@@ -13,7 +13,7 @@ from regrow.motion.crop import Sweep, crop
 from regrow.motion.formats.argoverse_map import read_map
 from regrow.motion.formats.columns import read_columns
 from regrow.motion.scene import KINDS, STATE, Scene
-from regrow.reading import decoding
+from regrow.reading import check_size, decoding
 
 __all__ = ["SensorLog", "read_log"]
 
@@ -175,6 +175,8 @@ def read_log(folder: Path) -> SensorLog:
     boxes, poses = read_columns(boxes_path, _BOX), read_columns(poses_path, _POSE)
     with decoding(boxes_path):
         stamps = np.unique(boxes["timestamp_ns"])
+        agents = len(np.unique(boxes["track_uuid"])) + 1
+        check_size(boxes_path, agents * len(stamps) * len(STATE) * 8, boxes_path.stat().st_size)
         own = _poses_at(poses, stamps)
         ids, kinds, states, valid = _boxes(boxes, stamps, own)
     lidar = {int(path.stem): path for path in folder.glob("sensors/lidar/*.feather")}

@@ -28,7 +28,7 @@ __all__ = ["decode_delta", "encode_delta"]
 Array = npt.NDArray[Any]
 
 
-def decode_delta(data: bytes) -> npt.NDArray[np.float64]:
+def decode_delta(data: bytes, of: object = "a range image") -> npt.NDArray[np.float64]:
     """Return a range image from its delta encoding.
 
     Cells that are not 0 follow one another, channel by channel, then row by row; each is stored as
@@ -36,6 +36,7 @@ def decode_delta(data: bytes) -> npt.NDArray[np.float64]:
 
     Args:
         data: a message ``DeltaEncodedData``, compressed by zlib.
+        of: what it is, for the error that it unpacks to too much.
 
     Returns:
         float, (rows, columns, channels); 0 where there is nothing.
@@ -46,10 +47,10 @@ def decode_delta(data: bytes) -> npt.NDArray[np.float64]:
 
     Source: Waymo Open Dataset, delta_encoder.py (arXiv 2206.01738).
     """
-    found = fields(_unpacked(data))
+    found = fields(_unpacked(data, of))
     shape, precision = _metadata(found)
     rows, columns, channels = shape
-    check_size("a range image", 8 * math.prod(shape), len(data))
+    check_size(of, 8 * math.prod(shape), len(data))
     steps = zigzag(varints(_bytes(found, 1)))
     filled = _runs(varints(_bytes(found, 2)), math.prod(shape))
     if filled.sum() != len(steps):
@@ -87,11 +88,11 @@ def encode_delta(image: Array, precision: Sequence[float]) -> bytes:
     )
 
 
-def _unpacked(data: bytes) -> bytes:
+def _unpacked(data: bytes, of: object) -> bytes:
     unpacker = zlib.decompressobj()
     unpacked = unpacker.decompress(data, allowed_size(len(data)))
     if unpacker.unconsumed_tail:
-        check_size("a range image", len(unpacked) + 1, len(data))
+        check_size(of, len(unpacked) + 1, len(data))
     if not unpacker.eof:
         raise ValueError("a range image is cut off")
     return unpacked

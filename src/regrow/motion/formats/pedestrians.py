@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regrow.motion.scene import KINDS, STATE, Scene
-from regrow.reading import decoding, read_file
+from regrow.reading import check_size, decoding, read_file
 
 __all__ = ["SECONDS", "SIZE", "read_pedestrians"]
 
@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 SECONDS = 0.4
 """Between two annotated frames."""
 SIZE = (0.5, 0.5, 1.75)
-"""Metres: length, width and height of all pedestrians, which the data sets do not have."""
+"""Length, width and height of all pedestrians in metres; the data sets have none."""
 
 # Columns of frame, person, x and y, by the number of columns: the text files of Social-STGCNN and
 # Trajectron++, and obsmat.txt. Its velocities are not read, nor is the gaze in annotation.vsp: it
@@ -58,7 +58,7 @@ def read_pedestrians(
             raise ValueError(f"{name}={value}: must be at least {least}")
     content = read_file(path)
     with decoding(path):
-        people, places, known = _tracks(content)
+        people, places, known = _tracks(content, path)
         velocities = _velocities(places, known)
         headings = _headings(velocities, known)
     length = past + 1 + future
@@ -85,7 +85,7 @@ def read_pedestrians(
         )
 
 
-def _tracks(content: bytes) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+def _tracks(content: bytes, path: Path) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
     """Return people, their places, (people, steps, 2), and where these are known."""
     lines = [line.replace(",", " ").split() for line in content.decode().splitlines()]
     table = np.array([[float(cell) for cell in line] for line in lines if line])
@@ -98,9 +98,10 @@ def _tracks(content: bytes) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
     gaps = np.diff(frames)
     between = float(np.median(gaps)) if len(gaps) else 1.0
     step = np.round((frame - frames[0]) / between).astype(np.int64)
-    if step.max() > 1_000_000 or step.max() > 100 * len(frames):
-        raise ValueError(f"frames go to {frames[-1]:g}, in steps of {between:g}")
     people, own = np.unique(person, return_inverse=True)
+    if step.max() > 100 * len(frames):
+        raise ValueError(f"frames go to {frames[-1]:g}, in steps of {between:g}")
+    check_size(path, len(people) * int(step.max() + 1) * 32, len(content))
     places = np.zeros((len(people), int(step.max()) + 1, 2))
     known = np.zeros(places.shape[:2], bool)
     places[own, step], known[own, step] = np.stack([x, y], axis=1), True

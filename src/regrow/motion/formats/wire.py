@@ -32,6 +32,7 @@ Fields = dict[int, list[Value]]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SIZES = {_FIXED64: 8, _FIXED32: 4}
+_LAYOUTS = 8  # of one length, that are read at once; what is made to harm has as many as messages
 
 
 def fields(data: bytes) -> Fields:
@@ -225,7 +226,13 @@ def _read_alike(
     messages: Sequence[Any], places: Array, layout: Mapping[int, str], found: dict[int, Array]
 ) -> None:
     """Read messages of one length: those laid out as the first at once, then the rest."""
-    while len(places):
+    for layouts in range(len(places)):
+        if not len(places):
+            return
+        if layouts == _LAYOUTS:
+            for place in places:
+                _read_alike(messages, place[None], layout, found)
+            return
         first: bytes = messages[places[0]]
         parts, fixed = _places_of(first, layout)
         block = np.frombuffer(b"".join([messages[place] for place in places]), np.uint8)

@@ -35,12 +35,12 @@ def read_sweeps(path: Path) -> list[Sweep | None]:
     records = [record for _, record in read_records(path)]
     if len(records) != 1:
         raise damaged(path, f"has {len(records)} records, not one")
-    with decoding(f"{path}, record 0"):
+    with decoding(of := f"{path}, record 0"):
         frames = fields(records[0]).get(12, [])
-        return [decode_sweep(content(frame)) for frame in frames]
+        return [decode_sweep(content(frame), of) for frame in frames]
 
 
-def decode_sweep(data: bytes) -> Sweep | None:
+def decode_sweep(data: bytes, of: object = "a range image") -> Sweep | None:
     """Return the points of all lasers, first and second returns, in the frame's vehicle frame.
 
     The vehicle moves while a sweep is taken: each pixel of the roof's laser has a pose of its own,
@@ -48,6 +48,7 @@ def decode_sweep(data: bytes) -> Sweep | None:
 
     Args:
         data: a message ``CompressedFrameLaserData``.
+        of: what it is of, for the error that it unpacks to too much.
 
     Returns:
         The sweep; None if it has no laser.
@@ -68,7 +69,7 @@ def decode_sweep(data: bytes) -> Sweep | None:
         name = integer(laser, 1)
         if name not in calibrations:
             raise ValueError(f"laser {name} has no calibration")
-        parts += _returns(laser, calibrations[name], pose if name == TOP else None)
+        parts += _returns(laser, calibrations[name], pose if name == TOP else None, of)
     sensor = next((name for name in (TOP, *calibrations) if name in calibrations), TOP)
     return Sweep(
         points=np.concatenate([np.zeros((0, 6)), *parts]),
@@ -77,17 +78,17 @@ def decode_sweep(data: bytes) -> Sweep | None:
     )
 
 
-def _returns(laser: Fields, calibration: Fields, pose: Array | None) -> list[Array]:
+def _returns(laser: Fields, calibration: Fields, pose: Array | None, of: object) -> list[Array]:
     """Return the points of both returns of a laser; ``pose``: its pixels have poses."""
     extrinsic, parts = _transform(calibration, 5), []
     images = [_fields(laser[number][-1]) for number in (2, 3) if number in laser]
     if pose is not None and (not images or 4 not in images[0]):
         raise ValueError("the laser on the roof has no pixel poses")
-    pixels = None if pose is None else decode_delta(content(images[0][4][-1]))
+    pixels = None if pose is None else decode_delta(content(images[0][4][-1]), of)
     for image in images:
         if 1 not in image:
             continue
-        cells = decode_delta(content(image[1][-1]))
+        cells = decode_delta(content(image[1][-1]), of)
         if cells.shape[2] < 3 or (pixels is not None and pixels.shape != (*cells.shape[:2], 6)):
             raise ValueError(f"a range image has shape {cells.shape}, its poses do not fit")
         inclinations = _inclinations(calibration, len(cells))

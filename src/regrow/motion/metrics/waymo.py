@@ -93,11 +93,12 @@ class MotionMetrics:
 
         Args:
             scene: with its future; one without targets adds nothing.
-            trajectories: float, (targets, modes, points, 2): see :func:`measure`.
+            trajectories: float, (targets, modes, points, 2): see
+                :func:`~regrow.motion.metrics.measured.measure`.
             scores: float, (targets, modes).
 
         Raises:
-            ValueError: as of :func:`measure`, or the scene is there already; nothing is kept.
+            ValueError: as of ``measure``, or the scene is there already; nothing is kept.
         """
         if scene.name in self._scenes:
             raise ValueError(f"scene {scene.name}: was added already; add each scene once")
