@@ -242,3 +242,28 @@ def test_shapes_out_of_range_are_refused():
     ):
         with pytest.raises(ValueError, match=said):
             Shape(**changes)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("lidar", [None, LidarShape(hidden=16)])
+def test_whole_network_is_mtrs_own_way(lidar, training):
+    """Picked out, gathered, sorted without duplicates: the same predictions and gradients."""
+    from benchmarks.motion_gathered import gathered
+
+    given = inputs(n=3, agents=6, polylines=40, lidar=None if lidar is None else (3, 6, 9))
+    given = {name: x.double() if x.is_floating_point() else x for name, x in given.items()}
+    found, grads = [], []
+    for own in (False, True):
+        model = network(lidar=lidar).train(training).double()
+        # Few polylines and near ones must be chosen, by paths that lead to where they are.
+        model.decoder.intentions.copy_(torch.randn(4, 16, 2, generator=torch.manual_seed(1)) * 5)
+        with gathered(model) if own else torch.enable_grad():
+            predicted = model(given)
+            sum(x.square().mean() for x in predicted[:3]).backward()
+        found.append(predicted)
+        grads.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two)
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grad, grads[1][name])

@@ -55,7 +55,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
     def _trained(self, x: Tensor, valid: Tensor) -> Tensor:
         count = valid.sum()
-        share = valid.reshape(-1).float() / count.clamp(min=1)
+        share = valid.reshape(-1).to(_wide(x[:0]).dtype) / count.clamp(min=1)
         out, mean, variance = _Norm.apply(x, share, self.weight, self.bias, self.eps)
         with torch.no_grad():
             rate = (self.momentum or 0.1) * (count > 0)
@@ -77,7 +77,7 @@ class _Norm(torch.autograd.Function):
         ctx: Any, x: Tensor, share: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Sums over rows as products with a vector: nothing of the size of x is made for them.
-        mean = share @ x.float()
+        mean = share @ _wide(x)
         variance = share @ (x - mean).square_()
         root = (variance + eps).rsqrt()
         ctx.save_for_backward(x, share, mean, root, weight)
@@ -89,8 +89,8 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, share, mean, root, weight = ctx.saved_tensors
         scale = root * weight
-        shift = grad.sum(0, dtype=torch.float32)
-        along = (grad * x).sum(0, dtype=torch.float32) - shift * mean
+        shift = grad.sum(0, dtype=mean.dtype)
+        along = (grad * _wide(x)).sum(0, dtype=mean.dtype) - shift * mean
         # Through the variance, and through the mean, of which each row has its share.
         slope = -along * root.square() * scale
         spread = torch.addcmul(-shift * scale - slope * mean, x, slope).mul_(share[:, None])
@@ -221,7 +221,7 @@ def position_embedding(xy: Tensor, width: int, mtr_compat: bool = False) -> Tens
             shortest, and all of a scene to the longest.
 
     Returns:
-        float32, shape (..., width).
+        Float32 or float64, shape (..., width).
 
     Source: Liu et al. 2022 (DAB-DETR), section 4.4; MTR takes metres for its shares of an image.
 
@@ -231,9 +231,9 @@ def position_embedding(xy: Tensor, width: int, mtr_compat: bool = False) -> Tens
     """
     half = width // 2
     shortest, longest = (1.0, 10_000.0) if mtr_compat else (4.0, 1000.0)
-    steps = torch.arange(0, half, 2, dtype=torch.float32, device=xy.device) / half
+    steps = torch.arange(0, half, 2, dtype=_wide(xy).dtype, device=xy.device) / half
     turns = (2 * math.pi / shortest) * (longest / shortest) ** -steps
-    angles = xy.float().flip(-1)[..., None] * turns
+    angles = _wide(xy).flip(-1)[..., None] * turns
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(-3)
 
 
@@ -248,6 +248,11 @@ def picked(values: Tensor, places: Tensor) -> Tensor:
     """
     index = places.reshape(*places.shape, *[1] * (values.ndim - 2))
     return values.gather(1, index.expand(*places.shape, *values.shape[2:]))
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Return float32 of half precision."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def centred(values: Tensor, valid: Tensor) -> Tensor:

@@ -153,12 +153,13 @@ class TemporalPointNet(nn.Module):
         frames = self.norm(self.points(points, valid))
         frames = frames + _ages(points.shape[1], frames.shape[-1], frames.device)
         there = valid.any(-1)
-        allowed = there | ~there.any(-1, keepdim=True)  # of no frames nothing can be attended to
+        some = there.any(-1, keepdim=True)
+        allowed = there | ~some  # no softmax may be empty; what it gives is not used
         query = self.query.to(frames.dtype).expand(frames.shape[0], 1, -1)
         key, value = self.key(frames), self.value(frames)
         query, key, value = (heads_of(x, self.heads) for x in (query, key, value))
         seen = attend(query, key, value, allowed[:, None]).squeeze(1)
-        found: Tensor = self.out(self.norm_seen(seen))
+        found: Tensor = self.out(self.norm_seen(seen * some))
         return found
 
 

@@ -264,6 +264,9 @@ class PredictMotion(Problem[MotionSource]):
     ) -> dict[str, Any]:
         """Return forecasts of scenes, see :func:`regrow.motion.forecast.forecast`; ranks share."""
         rank, ranks = rank_and_ranks()
+        if ranks > 1:  # the statistics of batch norms are each rank's own, of its own scenes
+            for buffer in trainer.model.buffers():
+                distributed.broadcast(buffer, 0)
         own = places[rank::ranks]
         found = forecast(
             trainer.outputs,
