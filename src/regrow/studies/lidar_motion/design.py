@@ -16,7 +16,7 @@ from regrow.motion.lidar import PointNetLinear, TemporalPointNet
 from regrow.motion.network import SIZES
 from regrow.studies.lidar_motion.predict import Predict
 
-__all__ = ["ARMS", "DENSITY", "PRESETS", "narrow_hidden"]
+__all__ = ["ARMS", "DENSITY", "ENCODER", "PRESETS", "narrow_hidden"]
 
 DENSITY = 0.1
 ENCODER = ("lidar.encoder.*",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,13 @@ from regrow.motion.scene import Scene
 from regrow.motion.simulator import World
 from regrow.motion.simulator.stored import story_of, truths_of
 from regrow.studies.lidar_motion.results import results
-from regrow.studies.lidar_motion.scenes import Changed, Control, crowd_scenes, kept_scenes
+from regrow.studies.lidar_motion.scenes import (
+    Changed,
+    Control,
+    cached_scenes,
+    crowd_scenes,
+    kept_scenes,
+)
 from regrow.training.run import RunLike
 from regrow.training.setting import Setting
 from regrow.training.train import start, train
@@ -33,12 +40,14 @@ _TEST_SEEDS = 1_000_000_000  # seeds of test scenes begin here, far from those t
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(Setting, PredictMotion, Trial):
-    """Train a network on made-up scenes and test it on others.
+    """Train a network on some scenes and test it on others.
 
     Args:
-        data: "simulator", or "crowds": recordings of UCY with made-up bodies that tell nothing.
-        scenes_learnt: scenes to learn from.
-        scenes_tested: scenes to test on; the same in all trials.
+        data: "simulator"; "crowds": recordings of UCY with made-up bodies that tell nothing; or
+            "cache": what ``regrow motion prepare`` wrote.
+        digest: of a cache's scenes: a cache of the same name and other scenes is another trial.
+        scenes_learnt: scenes to learn from, at most.
+        scenes_tested: scenes to test on, at most; the same in all trials.
         reliability: how often a body tells the intent; 0: at chance.
         near: metres from the LiDAR to those who are predicted, at least.
         far: metres at most.
@@ -52,7 +61,8 @@ class Predict(Setting, PredictMotion, Trial):
         ValueError: a choice is unknown or a number out of its range; the message says which.
     """
 
-    data: Literal["simulator", "crowds"] = "simulator"
+    data: Literal["simulator", "crowds", "cache"] = "simulator"
+    digest: str = ""
     scenes_learnt: int = 1000
     scenes_tested: int = 200
     reliability: float = 0.9
@@ -71,8 +81,8 @@ class Predict(Setting, PredictMotion, Trial):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check()
-        if self.data not in ("simulator", "crowds"):
-            raise ValueError(f"data={self.data!r}: must be 'simulator' or 'crowds'")
+        if self.data not in ("simulator", "crowds", "cache"):
+            raise ValueError(f"data={self.data!r}: must be simulator, crowds or cache")
         if self.control not in ("none", "zeroed", "shuffled"):
             raise ValueError(f"control={self.control!r}: must be none, zeroed or shuffled")
         for name in ("scenes_learnt", "scenes_tested"):
@@ -99,6 +109,12 @@ class Predict(Setting, PredictMotion, Trial):
     def scenes(self, run: RunLike) -> Scenes:
         """Open the scenes, and make those that lack."""
         data_dir = run.options.get("data_dir")
+        if self.data == "cache":
+            learnt, tested = (
+                cached_scenes(Path(run.options[name]), most, self.control)
+                for name, most in (("learnt", self.scenes_learnt), ("tested", self.scenes_tested))
+            )
+            return Scenes(learnt, tested, told={"data": self.data})
         if self.data == "crowds":
             parts = {
                 part: crowd_scenes(part, most, self.control, data_dir)
@@ -135,14 +151,15 @@ class Predict(Setting, PredictMotion, Trial):
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and test.
 
-        Options of the run: ``data_dir``, ``device``, ``keep_weights``, ``graphs`` (False on a GPU).
+        Options of the run: ``data_dir``, ``device``, ``keep_weights``, ``graphs`` (False on a GPU);
+        for a cache ``learnt`` and ``tested``, its folders.
         """
         run.options.setdefault("graphs", False)
         return train(self, start(self, self, run), run)
 
 
 def _stories(scenes: Sequence[Scene]) -> list[str] | None:
-    if not isinstance(scenes, Changed):
+    if not isinstance(scenes, Changed) or not scenes.made_up:
         return None
-    truths = truths_of(scenes.scenes)[: len(scenes)]
-    return [story_of(truth) for row in truths for truth in row]
+    truths, count = truths_of(scenes.scenes), len(scenes)
+    return [story_of(truth) for i in range(count) for truth in truths[i * len(truths) // count]]

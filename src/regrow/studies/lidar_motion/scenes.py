@@ -18,7 +18,15 @@ from regrow.motion.simulator.controls import with_points_of, without_points
 from regrow.motion.simulator.embody import embody
 from regrow.motion.simulator.stored import make_scenes
 
-__all__ = ["CROWDS", "Changed", "Control", "crowd_scenes", "kept_scenes"]
+__all__ = [
+    "CROWDS",
+    "Changed",
+    "Control",
+    "cached_scenes",
+    "crowd_scenes",
+    "digest_of",
+    "kept_scenes",
+]
 
 Control = Literal["none", "zeroed", "shuffled"]
 
@@ -57,27 +65,35 @@ class _Scenes(Sequence[Scene]):
 
 
 class Changed(_Scenes):
-    """The first scenes of some, as a control wants them.
+    """Some scenes of a cache, as a control wants them.
 
     Args:
         scenes: all of them.
-        count: how many of them count.
+        count: how many of them count, evenly spread.
         control: "none"; "zeroed": the LiDAR sees nothing; "shuffled": each road user has the
             points of one of its kind in another scene, always the same one.
     """
 
     def __init__(self, scenes: CachedScenes, count: int, control: Control) -> None:
-        super().__init__(count)
+        super().__init__(min(count, len(scenes)))
         self.scenes, self.control = scenes, control
 
+    @property
+    def made_up(self) -> bool:
+        """Whether it is known what was drawn for these scenes."""
+        return all("truths" in shard.about for shard in self.scenes.shards)
+
     def _made(self, place: int) -> Scene:
-        scene = self.scenes[place]
+        scene = self._whole(place)
         if self.control == "zeroed":
             return without_points(scene)
         if self.control == "shuffled":
             # Half of the way round: never itself, where there are two scenes.
-            return with_points_of(scene, self.scenes[(place + self._count // 2) % self._count])
+            return with_points_of(scene, self._whole((place + self._count // 2) % self._count))
         return scene
+
+    def _whole(self, place: int) -> Scene:
+        return self.scenes[place * len(self.scenes) // self._count]
 
 
 class _Embodied(_Scenes):
@@ -118,6 +134,35 @@ def kept_scenes(
         return make_scenes(
             folder, count, world, first=first, jobs=jobs, told=lambda name: tell(f"made {name}")
         )
+
+
+def cached_scenes(folder: Path, most: int, control: Control) -> Changed:
+    """Return scenes that ``regrow motion prepare`` wrote.
+
+    Args:
+        folder: of the cache.
+        most: scenes, evenly spread.
+        control: as of :class:`Changed`.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: there is LiDAR to be changed, and a scene has none.
+    """
+    scenes = CachedScenes(folder)
+    if control != "none" and scenes[0].points is None:
+        raise ValueError(f"control={control!r}: the scenes of {folder} have no LiDAR")
+    return Changed(scenes, most, control)
+
+
+def digest_of(*folders: Path) -> str:
+    """Return what changes where scenes of caches do.
+
+    Args:
+        folders: of caches.
+    """
+    shards = [shard for folder in folders for shard in CachedScenes(folder).shards]
+    told = [(s.path.name, s.path.stat().st_size, s.names) for s in shards]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
 
 def crowd_scenes(part: str, most: int, control: Control, data_dir: str | None) -> Sequence[Scene]:
