@@ -169,3 +169,15 @@ def test_a_bad_seed_is_refused():
         simulate(-1)
     with pytest.raises(TypeError, match="seed"):
         simulate(1.5)
+
+
+def test_nobody_overlaps_with_others_that_leave():
+    """Where those are that are not predicted does not depend on ways that they did not take."""
+    world = replace(QUICK, others=4, limited=1.0)
+    for seed in range(30):
+        scene, _ = simulate(seed, world)
+        states = scene.states[:, scene.now]
+        apart = np.linalg.norm(states[:, None, :2] - states[None, :, :2], axis=-1)
+        room = (states[:, None, 3] + states[None, :, 3]) / 2
+        above = np.triu_indices(len(states), 1)
+        assert (apart > room)[above].all()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from regrow.motion.simulator.crossing import CROSSING, Arm
 from regrow.motion.simulator.draws import Purpose, draws
 from regrow.motion.simulator.on_foot import Stand, Walk
-from regrow.motion.simulator.on_wheels import Drive, Ride
+from regrow.motion.simulator.on_wheels import Drive, Passed, Ride
 from regrow.motion.simulator.stories import Story
 from regrow.motion.simulator.world import World
 
@@ -50,6 +50,9 @@ def draw_cast(seed: int, world: World, arms: Sequence[Arm], draw: np.random.Gene
         world: who is wanted, and where.
         arms: the roads.
         draw: random numbers for the sensor's car.
+
+    Raises:
+        ValueError: nobody to predict could be placed, however often it was tried.
     """
     makers = (
         *(_on_foot for _ in range(world.pedestrians)),
@@ -62,8 +65,13 @@ def draw_cast(seed: int, world: World, arms: Sequence[Arm], draw: np.random.Gene
             _place(cast, number, make, arms, seed, (world.near, world.far))
         if len(cast) > 1:
             break
+    else:
+        raise ValueError(
+            f"seed={seed}: nobody of pedestrians={world.pedestrians}, cyclists={world.cyclists}, "
+            f"vehicles={world.vehicles} is from near={world.near} to far={world.far}; widen them"
+        )
     for number in range(OTHERS, OTHERS + world.others):
-        _place(cast, number, _leaving, arms, seed, (0, np.inf))
+        _place(cast, number, Passed.drawn, arms, seed, (0, np.inf))
     return cast
 
 
@@ -101,8 +109,3 @@ def _sensor_car(draw: np.random.Generator, world: World) -> Story:
     distance = draw.uniform(max(world.near, CROSSING + 5), world.far)
     speed = max(float(draw.uniform(-6, 6)), 0.0)
     return Drive(int(draw.integers(4)), speed, float(distance) - CROSSING)
-
-
-def _leaving(draw: np.random.Generator, arms: Sequence[Arm]) -> Story:
-    speed, past = draw.uniform((3, 25), (9, 60))
-    return Drive(int(draw.integers(4)), float(speed), -float(past))

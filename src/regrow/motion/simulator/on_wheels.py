@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from regrow.motion.simulator import bodies
-from regrow.motion.simulator.crossing import BIKE, CROSSING, LANE, Arm, along, way
+from regrow.motion.simulator.crossing import BIKE, CROSSING, LANE, TURNS, Arm, along, way
 from regrow.motion.simulator.rays import Body
 from regrow.motion.simulator.stories import Track, gone, grounded, straight_part, walked_until
 
-__all__ = ["Drive", "Ride"]
+__all__ = ["Drive", "Passed", "Ride"]
 
 Array = npt.NDArray[Any]
 
@@ -115,3 +115,18 @@ class Drive(_OnWheels):
     def body(self, cue: int, track: Track, scale: float, draw: np.random.Generator) -> Body:
         """Return two boxes."""
         return bodies.car(grounded(track[0]), track[1], self.size(scale))
+
+
+@dataclass(frozen=True)
+class Passed(Drive):
+    """A car that has gone straight over the crossing and drives on."""
+
+    @classmethod
+    def drawn(cls, draw: np.random.Generator, arms: Sequence[Arm]) -> Passed:
+        """Draw one anywhere behind the crossing."""
+        speed, past = map(float, draw.uniform((3, 25), (9, 60)))
+        return cls(int(draw.integers(4)), speed, -past)
+
+    def open(self, arms: Sequence[Arm]) -> tuple[int, ...]:
+        """Return straight on."""
+        return (TURNS.index("straight"),)

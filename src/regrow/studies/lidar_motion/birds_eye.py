@@ -161,7 +161,8 @@ def _corners(state: Array) -> Array:
 
 def _draw_futures(axes: Axes, forecast: Forecast, look: Look, half: float) -> None:
     """Draw the likeliest last, so that it lies on top, as wide as it is likely."""
-    order, written = np.argsort(forecast.probabilities), []
+    order = np.argsort(forecast.probabilities)
+    written: list[Array] = []
     for rank in order:
         path, share = forecast.paths[rank], float(forecast.probabilities[rank])
         if not len(path):
@@ -186,7 +187,7 @@ def _draw_futures(axes: Axes, forecast: Forecast, look: Look, half: float) -> No
             written.append(place)
             axes.annotate(
                 f"{share:.0%}",
-                place,
+                (float(place[0]), float(place[1])),
                 color=look.predicted,
                 fontsize=9,
                 fontweight="bold",

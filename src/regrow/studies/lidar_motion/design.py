@@ -110,8 +110,8 @@ _SMOKE = {
 _QUICK = {
     "size": "small",
     "epochs": 8,
-    "batch": 32,
-    "scenes_learnt": 6000,
+    "batch": 16,
+    "scenes_learnt": 3000,
     "scenes_tested": 500,
     "polylines": 256,
     "lidar_points": 128,

@@ -19,6 +19,7 @@ __all__ = ["STUDY"]
 
 MARGIN = 0.05  # metres of minADE that matter
 _MAIN, _CROWDS = ("simulator",), ("crowds",)
+_SWEPT = {"fewer points": "points", "fewer frames": "few", "less reliable": "reliability"}
 
 
 def _field(name: str, field: str, unit: str, factor: float = 1.0) -> Measure:
@@ -190,8 +191,7 @@ def worth(view: View) -> Iterator[Section]:
 
 
 def _whole(arm: str, measure: Measure) -> Effect:
-    axis = {"fewer points": "points", "fewer frames": "few", "less reliable": "reliability"}
-    return over_mtr(arm, measure, **({axis[arm]: EVERY} if arm in axis else {}))
+    return over_mtr(arm, measure, **({_SWEPT[arm]: EVERY} if arm in _SWEPT else {}))
 
 
 def for_whom(view: View) -> Iterator[Section]:
@@ -217,13 +217,12 @@ def for_whom(view: View) -> Iterator[Section]:
 
 def sweeps(view: View) -> Iterator[Section]:
     """Draw errors by points, frames and reliability."""
-    here, axes = view.where(task=_MAIN[0]), {"fewer points": "points", "fewer frames": "few"}
+    here = view.where(task=_MAIN[0])
     names = {"points": "points of a frame, at most", "few": "frames of the past"}
-    for arm, axis in {**axes, "less reliable": "reliability"}.items():
+    for arm, axis in _SWEPT.items():
         places = here.where(arm=arm).axis(axis)
-        found = charts.curves_of(
-            here, lambda line, place, a=arm, x=axis: level(a, CUE, **{x: place}), [arm], places
-        )
+        asked = partial(_at, axis)
+        found = charts.curves_of(here, asked, [arm], places)
         bars = charts.rows_of(here, {name: level(name, CUE) for name in ("MTR", "LiDAR")})
         yield from charts.curves(
             f"Error by {names.get(axis, axis)}",
@@ -235,6 +234,10 @@ def sweeps(view: View) -> Iterator[Section]:
         )
 
 
+def _at(axis: str, arm: str, place: float) -> Effect:
+    return level(arm, CUE, **{axis: place})
+
+
 def all_arms(view: View) -> Iterator[Section]:
     """Write errors, mAP, parameters and time of every arm."""
     for task, here in view.by("task").items():
@@ -243,7 +246,7 @@ def all_arms(view: View) -> Iterator[Section]:
         rows = []
         for arm in ARMS:
             records = [record for _, record in here.where(arm=arm).rows]
-            if not records or arm in ("fewer points", "fewer frames", "less reliable"):
+            if not records or arm in _SWEPT:
                 continue
             means = [estimate(level(arm, measure).maybe(here)) for measure in measures]
             kept = records[0].result["nonzeros"] / 1e6
