@@ -24,6 +24,12 @@ __all__ = ["draw_scene", "write_film", "write_picture"]
 
 _SIZE = (7.6, 5.2)  # inches
 _EVERY = 2  # steps between the pictures of a film
+# One scene is one file: nothing in it tells when it was drawn.
+_DATES: dict[str, dict[str, Any]] = {
+    ".png": {},
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None},
+}
 
 
 def draw_scene(
@@ -95,10 +101,11 @@ def write_picture(figure: Figure, path: Path) -> Path:
     Raises:
         ValueError: the ending is another.
     """
-    if path.suffix not in (".png", ".svg", ".pdf"):
+    if path.suffix not in _DATES:
         raise ValueError(f"out={path}: must end in .png, .svg or .pdf; a film in .gif")
     out = io.BytesIO()
-    figure.savefig(out, format=path.suffix[1:])
+    with figure_style():
+        figure.savefig(out, format=path.suffix[1:], metadata=_DATES[path.suffix])
     write_bytes(path, out.getvalue())
     return path
 
