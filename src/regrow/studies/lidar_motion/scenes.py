@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -122,7 +123,16 @@ def kept_scenes(
         first: the seed of the first.
         data_dir: the folder that the folder is in; None: the user's cache.
         tell: called with what is going on.
+
+    Raises:
+        RuntimeError: a script that has no ``__main__`` part would be run by each process anew.
     """
+    # Without this such a process would wait for the lock, which its parent holds, for ever.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "scenes are made in several processes, which import the script that was started: put "
+            "what it does below: if __name__ == '__main__':"
+        )
     with needed("filelock", "lab"):
         from filelock import FileLock  # noqa: PLC0415 (an extra)
     digest = hashlib.sha256(repr((world, count, first)).encode()).hexdigest()[:12]
