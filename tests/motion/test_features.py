@@ -118,7 +118,10 @@ def test_lines_are_cut_as_said_and_driveways_are_seen_unless_compat():
 @settings(max_examples=50)
 def test_filling_keeps_corners_and_leaves_no_gap(seed, count, scale):
     points = np.cumsum(np.random.default_rng(seed).normal(0, scale, (count, 3)), 0)
-    found = filled(points)
+    both, lengths = filled(np.concatenate([points[:1], points]), np.array([1, 0, count]))
+    assert lengths[:2].tolist() == [1, 0]
+    assert lengths.sum() == len(both)
+    found = both[1:]
     steps = np.linalg.norm(np.diff(found[:, :2], axis=0), axis=1)
     assert steps.max() <= 1 + 1e-6
     for corner in points:
@@ -249,3 +252,15 @@ def test_map_without_lines_has_nothing_valid():
     assert found["map"].shape == (2, 1, 20, 9)
     assert not found["map_valid"].any()
     assert np.isfinite(found["map"]).all()
+
+
+def test_a_point_count_of_twenty_thousand_and_points_without_a_box_are_taken():
+    one = scene(2, points=20_000, targets=1)
+    valid = one.valid.copy()
+    valid[0, 3] = False
+    one = replace(one, valid=valid)  # the points of frame 3 stay
+    found = Featurer(lidar=LidarFeatures(points=64))(one)
+    assert one.points.counts.max() > 10_000
+    assert found["lidar"].shape == (1, 11, 64, 9)
+    assert found["lidar_valid"][0, 3].any()
+    assert np.isfinite(found["lidar"]).all()

@@ -56,7 +56,10 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     def _trained(self, x: Tensor, valid: Tensor) -> Tensor:
         count = valid.sum()
         share = valid.reshape(-1).to(_wide(x[:0]).dtype) / count.clamp(min=1)
-        out, mean, variance = _Norm.apply(x, share, self.weight, self.bias, self.eps)
+        out: Tensor
+        out, mean, variance = _Norm.apply(  # type: ignore[no-untyped-call]
+            x, share, self.weight, self.bias, self.eps
+        )
         with torch.no_grad():
             rate = (self.momentum or 0.1) * (count > 0)
             unbiased = variance * (count / (count - 1).clamp(min=1))

@@ -19,26 +19,30 @@ _GAP = 1.0  # metres
 Array = npt.NDArray[Any]
 
 
-def filled(points: Array, gap: float = _GAP) -> Array:
-    """Put points, evenly spaced, where two are farther apart than a gap.
+def filled(points: Array, lengths: Array, gap: float = _GAP) -> tuple[Array, Array]:
+    """Put points, evenly spaced, where two of a line are farther apart than a gap.
 
     Args:
-        points: shape (n, 3), in metres.
-        gap: the longest one left, in metres.
+        points: of all lines, shape (n, 3), in metres.
+        lengths: int, shape (lines,): points of each line.
+        gap: the longest one left, in metres, along the ground.
+
+    Returns:
+        Points and lengths of the same lines.
 
     Example:
-        >>> filled(np.array([[0.0, 0, 0], [2.5, 0, 0]]))[:, 0].round(2).tolist()
-        [0.0, 0.83, 1.67, 2.5]
+        >>> points, lengths = filled(np.array([[0.0, 0, 0], [2.5, 0, 0]]), np.array([2]))
+        >>> points[:, 0].round(2).tolist(), lengths.tolist()
+        ([0.0, 0.83, 1.67, 2.5], [4])
     """
-    if len(points) < 2:
-        return points
-    far = np.linalg.norm(np.diff(points[:, :2], axis=0), axis=1)
+    step = np.diff(points, axis=0, append=points[-1:])
+    ends = np.cumsum(lengths)[lengths > 0] - 1
+    step[ends] = 0  # nothing leads from one line to the next
+    far = np.linalg.norm(step[:, :2], axis=1)
     parts = np.maximum(np.ceil(far / gap - 1e-9), 1).astype(np.int64)
-    starts = np.concatenate([[0], np.cumsum(parts)])
-    places = np.interp(np.arange(starts[-1] + 1), starts, np.arange(len(points)))
-    low = np.minimum(places.astype(np.int64), len(points) - 2)
-    share = (places - low)[:, None]
-    return np.asarray(points[low] * (1 - share) + points[low + 1] * share)
+    share = _counted(parts) / np.repeat(parts, parts)
+    found = np.repeat(points, parts, axis=0) + np.repeat(step, parts, axis=0) * share[:, None]
+    return found, np.bincount(_numbers(lengths), parts, len(lengths)).astype(np.int64)
 
 
 def cut(scene: Scene, *, mtr_compat: bool = False) -> tuple[Array, Array]:
@@ -55,41 +59,46 @@ def cut(scene: Scene, *, mtr_compat: bool = False) -> tuple[Array, Array]:
 
     Differs from MTR: lines that end where others begin are not joined.
     """
-    parts: list[Array] = []
-    for kind, points in scene.lines():
-        if len(points) and not (mtr_compat and kind == LINES["driveway"]):
-            parts += _parts(points if mtr_compat else filled(points), kind)
-    if not parts:
+    points, lengths, kinds = scene.line_points, scene.line_lengths, scene.line_kinds
+    if mtr_compat:
+        kept = kinds != LINES["driveway"]
+        points, lengths, kinds = points[np.repeat(kept, lengths)], lengths[kept], kinds[kept]
+    if not len(points):
         return np.zeros((1, POINTS, 9)), np.zeros((1, POINTS), dtype=bool)
-    lines = np.concatenate([_pieces(part) for part in parts])
-    lengths = np.concatenate([_lengths(len(part)) for part in parts])
-    valid = np.arange(POINTS) < lengths[:, None]
-    lines[:, 1:, 7:] = lines[:, :-1, :2]
-    lines[:, 0, 7:] = lines[:, 0, :2]
-    return lines * valid[..., None], valid
-
-
-def _parts(points: Array, kind: int) -> list[Array]:
-    """Return rows of 9 for the points of a line, apart where it breaks."""
+    if not mtr_compat:
+        points, lengths = filled(points, lengths)
     step = np.diff(points, axis=0, prepend=points[:1])
-    far = np.linalg.norm(step, axis=1, keepdims=True)
+    begins = _counted(lengths) == 0
+    step[begins] = 0
+    begins |= np.linalg.norm(step[:, :2], axis=1) > _GAP + 1e-6
     rows = np.zeros((len(points), 9))
-    rows[:, :3], rows[:, 3:6], rows[:, 6] = points, step / np.maximum(far, 1e-6), kind
-    breaks = np.flatnonzero(np.linalg.norm(step[:, :2], axis=1) > _GAP + 1e-6)
-    return np.split(rows, breaks)
+    rows[:, :3], rows[:, 6] = points, kinds[_numbers(lengths)]
+    rows[:, 3:6] = step / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-6)
+    place = _counted(np.diff(np.flatnonzero(begins), append=len(points))) % POINTS
+    rows[:, 7:] = points[np.arange(len(points)) - (place > 0), :2]
+    piece = np.cumsum(place == 0) - 1
+    lines = np.zeros((piece[-1] + 1, POINTS, 9))
+    valid = np.zeros(lines.shape[:2], dtype=bool)
+    lines[piece, place], valid[piece, place] = rows, True
+    return lines, valid
 
 
-def _lengths(points: int) -> Array:
-    """Return how many points each polyline of so many has.
+def _numbers(lengths: Array) -> Array:
+    """Return the line of each point.
 
     Example:
-        >>> _lengths(45).tolist()
-        [20, 20, 5]
+        >>> _numbers(np.array([2, 0, 1])).tolist()
+        [0, 0, 2]
     """
-    return np.minimum(points - np.arange(0, points, POINTS), POINTS)
+    return np.repeat(np.arange(len(lengths)), lengths)
 
 
-def _pieces(part: Array) -> Array:
-    """Return a line's rows as polylines, filled up with 0: shape (polylines, 20, 9)."""
-    missing = -len(part) % POINTS
-    return np.pad(part, ((0, missing), (0, 0))).reshape(-1, POINTS, part.shape[1])
+def _counted(lengths: Array) -> Array:
+    """Return the place of each point in its line.
+
+    Example:
+        >>> _counted(np.array([3, 2])).tolist()
+        [0, 1, 2, 0, 1]
+    """
+    starts = np.cumsum(lengths) - lengths
+    return np.asarray(np.arange(int(lengths.sum())) - np.repeat(starts, lengths))
