@@ -111,6 +111,17 @@ def test_one_odd_value_does_not_coarsen_the_others():
     assert gap[4, 2] < 1
 
 
+def test_numbers_that_cannot_be_are_refused():
+    scene = scene_of(2, gaps=0.0)
+    scene.states[3, 5, 7] = 1e30
+    with pytest.raises(ValueError, match="states has a number beyond 10,000,000"):
+        pack(scene)
+    scene = scene_of(2)
+    scene.line_points[3, 1] = np.nan
+    with pytest.raises(ValueError, match="line_points has a number beyond"):
+        pack(scene)
+
+
 def test_metrics_of_a_packed_scene_are_those_of_the_scene():
     for seed in range(10):
         scene = moved(scene_of(seed), (8000, -3000, 20))

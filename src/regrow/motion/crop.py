@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.motion.scene import Points, Scene
+from regrow.motion.scene import Points, Scene, plausible
 
 __all__ = ["MARGIN", "Sweep", "crop"]
 
@@ -36,8 +36,8 @@ class Sweep:
     def __post_init__(self) -> None:
         if self.points.ndim != 2 or self.points.shape[1] != 6:
             raise ValueError(f"points: has shape {self.points.shape}; must be (points, 6)")
-        if self.pose.shape != (4, 4) or not np.isfinite(self.pose).all():
-            raise ValueError(f"pose: has shape {self.pose.shape}; must be (4, 4), all finite")
+        if self.pose.shape != (4, 4) or not plausible(self.pose).all():
+            raise ValueError(f"pose: has shape {self.pose.shape}; must be (4, 4), all on Earth")
         if self.sensor.shape != (3,):
             raise ValueError(f"sensor: has shape {self.sensor.shape}; must be (3,)")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.motion.scene import Points, Scene
+from regrow.motion.scene import FARTHEST, Points, Scene, plausible
 
 __all__ = ["pack", "unpack"]
 
@@ -31,11 +31,12 @@ def pack(scene: Scene) -> bytes:
         scene: the scene.
 
     Raises:
-        ValueError: a map point is not finite.
+        ValueError: a map point, or a number of a valid state, is beyond ``FARTHEST``.
     """
-    if not np.isfinite(scene.line_points).all():
-        raise ValueError(f"scene {scene.name}: line_points has one that is not finite")
     rows = scene.states[scene.valid]
+    for name, values in (("line_points", scene.line_points), ("states", rows)):
+        if not plausible(values).all():
+            raise ValueError(f"scene {scene.name}: {name} has a number beyond {FARTHEST:,.0f}")
     origin = np.round(rows[:, :2].mean(0)) if len(rows) else np.zeros(2)
     arrays: dict[str, Array] = {
         "times": np.asarray(scene.times, np.float64),

@@ -62,7 +62,8 @@ def test_obsmat_has_its_own_columns_and_its_velocities_are_not_read(tmp_path, re
         ("1 2 3 4\n1 2 3", "inhomogeneous"),
         ("1 2 3 tea", "could not convert"),
         ("1 2 3 nan", "not finite"),
-        ("0 1 1 1\n1 1 1 1\n2 1 1 1\n1e15 1 1 1", "frames go to 1e+15"),
+        ("0 1 1 1\n1 1 1 1\n2 1 1 1\n9e6 1 1 1", "frames go to 9e+06"),
+        ("0 1 1 1\n1e15 1 1 1", "beyond 10,000,000"),
         ("\n".join(f"{50 * n} {n} 1 1\n{50 * n + 1} {n} 1 1" for n in range(3000)), "takes"),
     ],
 )

@@ -38,6 +38,10 @@ def state(x=1.0, valid=1):
     return places + sizes + field(11, valid)
 
 
+def far(x):
+    return field(2, x) + field(11, 1)
+
+
 def scenario(features=b"", states=None, extra=b"", kind=1):
     """Write out a scenario of one track and two steps, by its specification."""
     states = [state(), state()] if states is None else states
@@ -95,8 +99,9 @@ def test_a_scenario_without_map_targets_and_ego():
     assert scene.name == "tea"
 
 
-def test_a_state_that_is_not_finite_is_not_valid():
-    scene = decode_scenario(scenario(states=[state(), state(np.nan)]))
+@pytest.mark.parametrize("x", [np.nan, np.inf, -1e300])
+def test_a_state_that_cannot_be_is_not_valid(x):
+    scene = decode_scenario(scenario(states=[state(), far(x)]))
     assert scene.valid.tolist() == [[True, False]]
     assert (scene.states[0, 1] == 0).all()
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from regrow.motion.formats.argoverse_map import read_map
 from regrow.motion.formats.columns import read_columns
-from regrow.motion.scene import KINDS, STATE, Scene
+from regrow.motion.scene import KINDS, STATE, Scene, plausible
 from regrow.reading import check_size, damaged, decoding
 
 __all__ = ["NOW", "SIZES", "read_forecasting"]
@@ -94,7 +94,7 @@ def _tracks(columns: dict[str, Array], least: int, path: Path) -> dict[str, Any]
     rows = np.stack([columns[name] for name in moving], axis=1).astype(float)
     kinds = [SIZES.get(kind, _OTHER) for kind in columns["object_type"][first]]
     sizes = np.array([size for _, size in kinds])[agent]
-    good = np.isfinite(rows).all(1)
+    good = plausible(rows)
     states[agent[good], step[good]] = np.concatenate(
         [rows[:, :2], np.zeros((len(rows), 1)), sizes, rows[:, 2:]], axis=1
     )[good]

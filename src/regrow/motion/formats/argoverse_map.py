@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.motion.scene import LINES
+from regrow.motion.scene import LINES, plausible
 from regrow.reading import decoding, read_file
 
 __all__ = ["MARKS", "read_map"]
@@ -92,8 +92,8 @@ def _once(lines: Iterator[tuple[str, Array]]) -> Iterator[tuple[str, Array]]:
 
 def _points(listed: list[dict[str, float]]) -> Array:
     points = np.array([[point["x"], point["y"], point["z"]] for point in listed], float)
-    if points.ndim != 2 or not np.isfinite(points).all():
-        raise ValueError("a line of the map has no points, or one that is not finite")
+    if points.ndim != 2 or not plausible(points).all():
+        raise ValueError("a line of the map has no points, or one that is nowhere on Earth")
     return points
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from regrow.motion.crop import Sweep, crop
 from regrow.motion.formats.argoverse_map import read_map
 from regrow.motion.formats.columns import read_columns
-from regrow.motion.scene import KINDS, STATE, Scene
+from regrow.motion.scene import KINDS, STATE, Scene, plausible
 from regrow.reading import check_size, decoding
 
 __all__ = ["SensorLog", "read_log"]
@@ -210,8 +210,8 @@ def _poses_at(columns: dict[str, Array], stamps: Array) -> Array:
     poses = np.tile(np.eye(4), (len(stamps), 1, 1))
     poses[:, :3, :3] = _turns(*(columns[name][row] for name in ("qw", "qx", "qy", "qz")))
     poses[:, :3, 3] = np.stack([columns[name][row] for name in ("tx_m", "ty_m", "tz_m")], axis=1)
-    if not np.isfinite(poses).all():
-        raise ValueError("a pose of the vehicle is not finite")
+    if not plausible(poses).all():
+        raise ValueError("a pose of the vehicle is nowhere on Earth")
     return poses
 
 
@@ -244,7 +244,7 @@ def _boxes(boxes: dict[str, Array], stamps: Array, poses: Array) -> tuple[Array,
     sizes = np.stack([boxes[name] for name in ("length_m", "width_m", "height_m")], axis=1)
     heading = (heading + np.pi) % (2 * np.pi) - np.pi
     rows = np.concatenate([centre, sizes, heading[:, None], np.zeros((len(step), 2))], axis=1)
-    good = np.isfinite(rows).all(1)
+    good = plausible(rows)
     states[agent[good] + 1, step[good]] = rows[good]
     valid[agent[good] + 1, step[good]] = True
     ids = np.array([-1, *(int(uuid.replace("-", "")[:15], 16) for uuid in uuids)])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.motion.scene import KINDS, STATE, Scene
+from regrow.motion.scene import KINDS, STATE, Scene, plausible
 from regrow.reading import check_size, decoding, read_file
 
 __all__ = ["SECONDS", "SIZE", "read_pedestrians"]
@@ -92,16 +92,16 @@ def _tracks(content: bytes, path: Path) -> tuple[Array, Array, npt.NDArray[np.bo
     if table.ndim != 2 or table.shape[1] not in _LAYOUTS:
         raise ValueError(f"is a table of shape {table.shape}; must have 4 or 8 columns")
     frame, person, x, y = (table[:, column] for column in _LAYOUTS[table.shape[1]])
-    if not np.isfinite(table[:, : max(_LAYOUTS[table.shape[1]]) + 1]).all():
-        raise ValueError("a number is not finite")
+    if not plausible(np.stack([frame, person, x, y], axis=1)).all():
+        raise ValueError("a number is not finite, or beyond 10,000,000")
     frames = np.unique(frame)
     gaps = np.diff(frames)
     between = float(np.median(gaps)) if len(gaps) else 1.0
+    if (steps := (frames[-1] - frames[0]) / max(between, 1e-9)) > 100 * len(frames):
+        raise ValueError(f"frames go to {frames[-1]:g}, in steps of {between:g}")
     step = np.round((frame - frames[0]) / between).astype(np.int64)
     people, own = np.unique(person, return_inverse=True)
-    if step.max() > 100 * len(frames):
-        raise ValueError(f"frames go to {frames[-1]:g}, in steps of {between:g}")
-    check_size(path, len(people) * int(step.max() + 1) * 32, len(content))
+    check_size(path, len(people) * int(steps + 2) * 32, len(content))
     places = np.zeros((len(people), int(step.max()) + 1, 2))
     known = np.zeros(places.shape[:2], bool)
     places[own, step], known[own, step] = np.stack([x, y], axis=1), True

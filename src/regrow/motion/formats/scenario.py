@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from regrow.motion.formats.tfrecord import Skipped, read_records
 from regrow.motion.formats.wire import Fields, Value, content, fields, integer, packed, rows
-from regrow.motion.scene import KINDS, LINES, Scene
+from regrow.motion.scene import KINDS, LINES, Scene, plausible
 from regrow.reading import UnreadableError, decoding
 
 __all__ = ["EDGE_TYPES", "LANE_TYPES", "LINE_TYPES", "decode_scenario", "read_scenarios"]
@@ -75,7 +75,7 @@ def decode_scenario(data: bytes, of: object = "scenario") -> Scene:
     """Return a scenario as a scene.
 
     Traffic lights, lane neighbours, difficulties and camera tokens are not kept. A state that is
-    said to be valid and is not finite counts as not valid.
+    said to be valid and is not finite, or 10,000 km away, counts as not valid.
 
     Args:
         data: a message of type ``waymo.open_dataset.Scenario``.
@@ -125,7 +125,7 @@ def _states(tracks: list[Fields], steps: int) -> tuple[Array, npt.NDArray[np.boo
             raise ValueError(f"track {place} has {count} states, of {steps} time stamps")
     columns = rows([state for track in tracks for state in track[3]], STATE_FIELDS)
     states = np.stack([columns[number] for number in range(2, 11)], axis=1)
-    valid = (columns[11] != 0) & np.isfinite(states).all(1)
+    valid = (columns[11] != 0) & plausible(states)
     states[~valid] = 0.0
     return states.reshape(len(tracks), steps, -1), valid.reshape(len(tracks), steps)
 
@@ -147,9 +147,11 @@ def _lines(features: list[Fields]) -> tuple[Array, Array, Array]:
     columns = rows([point for of_line in points for point in of_line], POINT_FIELDS)
     places = np.stack(list(columns.values()), axis=1)
     lengths = np.array([len(of_line) for of_line in points], np.int64)
-    if not (good := np.isfinite(places).all(1)).all():
+    if not (good := plausible(places)).all():
         line = int(np.searchsorted(np.cumsum(lengths), np.argmin(good), side="right"))
-        raise ValueError(f"line {line} of the map has a point that is not finite")
+        raise ValueError(
+            f"line {line} of the map has a point that is not finite, or 10,000 km away"
+        )
     return places, lengths, np.array(kinds, np.int64)
 
 

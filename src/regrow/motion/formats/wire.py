@@ -244,7 +244,8 @@ def _read_alike(
             else:
                 size = int(layout[number][2:])
                 column = np.ascontiguousarray(block[alike, start : start + size])
-                found[number][places[alike]] = column.view(layout[number])[:, 0]
+                with np.errstate(invalid="ignore"):  # a NaN that signals
+                    found[number][places[alike]] = column.view(layout[number])[:, 0]
         places = places[~alike]
 
 
