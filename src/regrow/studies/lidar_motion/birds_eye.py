@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,10 +49,6 @@ class Forecast:
         if not (np.isfinite(self.paths).all() and np.isfinite(self.probabilities).all()):
             raise ValueError("paths, probabilities: a number is not finite")
 
-    def until(self, steps: int) -> Forecast:
-        """Return the first steps of each future."""
-        return replace(self, paths=self.paths[:, :steps])
-
 
 def window_around(scene: Scene, target: int, forecast: Forecast | None) -> tuple[Array, float]:
     """Return the middle of a picture, (2,), and half of its side, in metres.
@@ -89,20 +85,18 @@ def draw_from_above(
         target: the row of ``scene.targets`` that it is about.
         forecast: where the target may go; None: not told.
         look: colours.
-        step: where everyone is; None: now. After now, futures are drawn up to this step.
+        step: where everyone is; what happened is drawn up to it. None: now, and all is drawn.
         window: of :func:`window_around`; None: found here.
     """
     middle, half = window or window_around(scene, target, forecast)
     at, agent = scene.now if step is None else step, int(scene.targets[target])
     _draw_map(axes, scene, look)
     _draw_users(axes, scene, agent, at, look, (middle, half))
-    last = at if step is not None and step > scene.now else len(scene.times) - 1
     if forecast is not None and at >= scene.now:
-        _draw_futures(axes, forecast.until(last - scene.now), look, half)
-    if at >= scene.now:
-        truth = scene.states[agent, scene.now : last + 1, :2]
-        seen = scene.valid[agent, scene.now : last + 1]
-        _draw_path(axes, truth[seen], look.truth, look, "what happened", dashed=True)
+        _draw_futures(axes, forecast, look, half)
+    happened = slice(scene.now, None if step is None else at + 1)
+    truth = scene.states[agent, happened, :2][scene.valid[agent, happened]]
+    _draw_path(axes, truth, look.truth, look, "what happened", dashed=True, ends=step is None)
     past = slice(0, min(at, scene.now) + 1)
     history = scene.states[agent, past, :2][scene.valid[agent, past]]
     _draw_path(axes, history, look.ink, look, "the past")
@@ -208,13 +202,19 @@ def _beside(path: Array, half: float) -> Array:
 
 
 def _draw_path(
-    axes: Axes, path: Array, colour: str, look: Look, label: str, dashed: bool = False
+    axes: Axes,
+    path: Array,
+    colour: str,
+    look: Look,
+    label: str,
+    dashed: bool = False,
+    ends: bool = False,
 ) -> None:
     if len(path) < 2:
         return
     style: Any = (0, (2.2, 1.2)) if dashed else "-"
     axes.plot(*path.T, color=colour, lw=2.2, ls=style, zorder=6, label=label)
-    if dashed:
+    if ends:
         axes.plot(*path[-1], "o", ms=6, mfc=look.paper, mec=colour, mew=1.8, zorder=7)
 
 

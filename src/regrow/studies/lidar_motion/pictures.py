@@ -125,7 +125,7 @@ def write_film(
         scene: what is drawn.
         target: the row of ``scene.targets`` that it is about.
         path: the file, .gif.
-        forecast: where the target may go, drawn from now on; None: not told.
+        forecast: where the target may go, drawn whole from now on; None: not told.
         look: colours.
         title: above it.
 
