@@ -136,7 +136,7 @@ PRESETS = {
         {"simulator": partial(_trials, _some("MTR", "LiDAR", "shuffled"), 2, False, **_SMOKE)},
     ),
     "quick": Preset(
-        "an hour on an H200 with --jobs 8",
+        "an hour on an H200 with --jobs 8 (an estimate)",
         {
             "simulator": partial(_trials, ARMS, 3, True, **_QUICK),
             "crowds": partial(_trials, _some(*_CROWDS), 3, False, **{**_QUICK, **_TRACKS}),
@@ -144,7 +144,7 @@ PRESETS = {
         default="simulator",
     ),
     "paper": Preset(
-        "days of an H200: 100,000 made-up scenes",
+        "days of an H200: 100,000 made-up scenes (an estimate)",
         {"simulator": partial(_trials, ARMS, 3, True, **_WHOLE)},
     ),
 }
