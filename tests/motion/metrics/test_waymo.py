@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.motion.metrics import BEFORE_MARCH_2024, MotionMetrics, Rules, measure
+from regrow.motion.metrics import BEFORE_MARCH_2024, MotionMetrics, Rules, measure, values_of
 from regrow.motion.metrics.waymo import NAMES
+from regrow.motion.scene import Points
 from tests.motion.curves import predictions_of, scene_of
+from tests.motion.metrics.ranked import measure_together, scenes
+from tests.ranks import on_ranks
 
 # Values of Waymo's py_metrics_ops.motion_metrics (waymo-open-dataset-tf-2-12-0 1.6.7) on `made`.
 GOLDEN = json.loads((Path(__file__).parent / "waymo_operator.json").read_text())
@@ -171,6 +174,27 @@ def test_an_absent_kind_and_one_that_cannot_be_measured_are_told_apart():
     assert absent.headline()["min_ade"] == pytest.approx(np.mean(absent.min_ade[1:3]))
 
 
+def test_rows_tell_speed_range_and_points_to_choose_by():
+    scene, trajectories, scores = SCENES[0]
+    counts = np.zeros((len(scene.targets), scene.now + 1), int)
+    counts[1, [2, 5]] = 3, 4
+    points = Points(np.zeros((7, 6)), counts, np.zeros((scene.now + 1, 3)))
+    seen = scene.valid.copy()
+    seen[scene.ego, scene.now], seen[scene.targets[2], scene.now] = True, False
+    rows = measure(replace(scene, points=points, valid=seen), trajectories, scores)
+    assert rows.points.tolist() == [0, 7, 0, 0, 0, 0]
+    now = scene.states[:, scene.now]
+    assert rows.speeds[0] == pytest.approx(np.hypot(now[0, 7], now[0, 8]))
+    away = now[1, :2] - scene.states[scene.ego, scene.now, :2]
+    assert rows.ranges[1] == pytest.approx(np.hypot(*away))
+    assert np.isnan([rows.speeds[2], rows.ranges[2]]).all()
+    without = measure(replace(scene, ego=None), trajectories, scores)
+    assert np.isnan(without.ranges).all()
+    assert (without.points == -1).all()
+    far = values_of(rows.where(rows.ranges > np.nanmedian(rows.ranges)))
+    assert far.agents.sum() == (rows.ranges > np.nanmedian(rows.ranges)).sum()
+
+
 def test_only_the_first_six_modes_count():
     scene, trajectories, scores = made("eight modes")[0]
     few = measure(scene, trajectories[:, :6], scores[:, :6])
@@ -249,3 +273,12 @@ def test_rules_that_do_not_fit_are_refused():
         Rules(steps=(9, 5, 15))
     with pytest.raises(ValueError, match="slow"):
         Rules(slow=12.0)
+
+
+@pytest.mark.slow
+def test_two_ranks_say_what_one_does(tmp_path):
+    ended = on_ranks(measure_together, str(tmp_path))
+    assert [one.returncode for one in ended] == [0, 0], ended
+    expected = values_on(scenes()).headline()
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == expected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -28,6 +28,9 @@ class Measured:
         ids: int, (agents,): of the agents in their scenes.
         kinds: int, (agents,): places in ``KINDS``.
         shapes: int, (agents,): of their futures, places in ``SHAPES``; -1: not known.
+        speeds: float, (agents,): now, in m/s; NaN where the agent is not seen now.
+        ranges: float, (agents,): metres now from the vehicle with the sensors; NaN: not known.
+        points: int, (agents,): LiDAR points in all frames; -1: the scene has no LiDAR.
         scores: float32, (agents, modes): of the predictions; NaN where there are fewer.
         min_ade: float, (agents, steps): in metres, of the best prediction.
         min_fde: float, (agents, steps): in metres, of the best prediction.
@@ -40,6 +43,9 @@ class Measured:
     ids: Array
     kinds: Array
     shapes: Array
+    speeds: Array
+    ranges: Array
+    points: Array
     scores: Array
     min_ade: Array
     min_fde: Array
@@ -104,6 +110,7 @@ def measure(
         ids=np.asarray(scene.ids[scene.targets], np.int64),
         kinds=np.asarray(scene.kinds[scene.targets], np.int64),
         shapes=shapes_of(scene.states[scene.targets], scene.valid[scene.targets], scene.now, rules),
+        **_present(scene),
         scores=np.concatenate([scores, missing], axis=1),
         min_ade=_min_ade(offset, known)[:, steps],
         min_fde=np.where(known, np.linalg.norm(offset, axis=-1).min(1), np.nan)[:, steps],
@@ -111,6 +118,19 @@ def measure(
         overlap=_overlaps(scene, trajectories, scores, at)[:, steps],
         matched=np.pad(matched, ((0, 0), (0, 0), (0, missing.shape[1])), constant_values=-1),
     )
+
+
+def _present(scene: Scene) -> dict[str, Array]:
+    """Return what results are sorted by: speeds, ranges and LiDAR points of the targets."""
+    now, seen = scene.states[scene.targets, scene.now], scene.valid[scene.targets, scene.now]
+    ranges = np.full(len(now), np.nan)
+    if scene.ego is not None and scene.valid[scene.ego, scene.now]:
+        ranges = np.hypot(*(now[:, :2] - scene.states[scene.ego, scene.now, :2]).T)
+    return {
+        "speeds": np.where(seen, np.hypot(now[:, 7], now[:, 8]), np.nan),
+        "ranges": np.where(seen, ranges, np.nan),
+        "points": np.full(len(now), -1) if scene.points is None else scene.points.counts.sum(1),
+    }
 
 
 def check_predictions(scene: Scene, trajectories: Array, scores: Array, needed: int) -> None:
@@ -191,11 +211,14 @@ def _overlaps(scene: Scene, trajectories: Array, scores: Array, at: Array) -> Ar
 
 def _empty(rules: Rules) -> Measured:
     steps, modes = len(rules.steps), rules.modes
-    shapes: dict[str, Callable[[], Array]] = {
-        "scenes": lambda: np.zeros(0, "U1"),
-        "scores": lambda: np.zeros((0, modes), np.float32),
-        "matched": lambda: np.zeros((0, steps, modes), np.int8),
-    }
-    numbers = {name: np.zeros(0, np.int64) for name in ("ids", "kinds", "shapes")}
-    means = {name: np.zeros((0, steps)) for name in ("min_ade", "min_fde", "miss", "overlap")}
-    return Measured(**numbers, **means, **{name: make() for name, make in shapes.items()})
+    whole = {name: np.zeros(0, np.int64) for name in ("ids", "kinds", "shapes", "points")}
+    one = {name: np.zeros(0) for name in ("speeds", "ranges")}
+    by_step = {name: np.zeros((0, steps)) for name in ("min_ade", "min_fde", "miss", "overlap")}
+    return Measured(
+        scenes=np.zeros(0, "U1"),
+        scores=np.zeros((0, modes), np.float32),
+        matched=np.zeros((0, steps, modes), np.int8),
+        **whole,
+        **one,
+        **by_step,
+    )
