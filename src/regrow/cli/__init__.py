@@ -14,7 +14,9 @@ from regrow.cli.checks import check_no_empty
 from regrow.cli.control import control_train
 from regrow.cli.demo import demo
 from regrow.cli.fields import named
+from regrow.cli.forecasts import motion_draw, motion_evaluate, motion_predict, motion_train
 from regrow.cli.methods import methods
+from regrow.cli.motion import motion_prepare
 from regrow.cli.preferences import preferences_export, preferences_import, preferences_serve
 from regrow.cli.segment import segment_evaluate, segment_nnunet, segment_predict, segment_train
 from regrow.cli.speech import (
@@ -70,6 +72,12 @@ def _call() -> None:
     speech.command(name="generate")(speech_generate)
     control = SubcommandApp()
     control.command(name="train")(control_train)
+    motion = SubcommandApp()
+    motion.command(name="prepare")(named(motion_prepare, folder="FOLDER"))
+    motion.command(name="train")(motion_train)
+    motion.command(name="evaluate")(named(motion_evaluate, run="RUN", folder="FOLDER"))
+    motion.command(name="predict")(named(motion_predict, run="RUN", folder="FOLDER"))
+    motion.command(name="draw")(named(motion_draw, folder="FOLDER"))
     preferences = SubcommandApp()
     preferences.command(name="serve")(named(preferences_serve, file="FILE"))
     preferences.command(name="export")(named(preferences_export, file="FILE"))
@@ -78,6 +86,7 @@ def _call() -> None:
     for command in (bench, demo, methods, report, train):
         app.command(command)
     app.command(control, name="control", help="Control: train agents from preferences.")
+    app.command(motion, name="motion", help="Predict road users: prepare, train, draw.")
     app.command(
         preferences, name="preferences", help="People as teachers: serve clips, export answers."
     )

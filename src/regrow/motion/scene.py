@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["KINDS", "LINES", "STATE", "Points", "Scene"]
+__all__ = ["FARTHEST", "KINDS", "LINES", "STATE", "Points", "Scene", "plausible"]
 
 KINDS = ("other", "vehicle", "pedestrian", "cyclist")
 """Kinds of road users; a kind is stored as its place here."""
 
 STATE = ("x", "y", "z", "length", "width", "height", "heading", "vx", "vy")
-"""Numbers in a state: metres, radians, metres a second, in one frame for the whole scene."""
+"""What a state holds, in metres, radians and metres a second, in one frame for the whole scene."""
 
 LINES = {
     "unknown": -1,
@@ -39,7 +39,24 @@ LINES = {
 }
 """Kinds of map lines and the numbers they are stored by, which are MTR's; driveways are ours."""
 
+FARTHEST = 1e7
+"""No number of a published scene is beyond this: 10,000 km in metres."""
+
 Array = npt.NDArray[Any]
+
+
+def plausible(numbers: Array) -> npt.NDArray[np.bool_]:
+    """Return which rows of numbers are finite and not beyond ``FARTHEST``, as damage makes them.
+
+    Args:
+        numbers: float, (..., columns).
+
+    Example:
+        >>> plausible(np.array([[1.0, 2.0], [np.nan, 2.0], [1e30, 2.0]])).tolist()
+        [True, False, False]
+    """
+    good: npt.NDArray[np.bool_] = np.asarray((np.abs(numbers) <= FARTHEST).all(-1))
+    return good
 
 
 @dataclass(frozen=True)

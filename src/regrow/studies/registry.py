@@ -15,6 +15,7 @@ STUDIES: dict[str, str] = {
     "demo": "regrow.studies.demo:STUDY",
     "feature-selection": "regrow.studies.feature_selection.study:STUDY",
     "hard-samples": "regrow.studies.hard_samples.study:STUDY",
+    "lidar-motion": "regrow.studies.lidar_motion.study:STUDY",
     "segmentation": "regrow.studies.segmentation.study:STUDY",
     "speech-pruning": "regrow.studies.speech.pruning:STUDY",
     "preference-noise": "regrow.studies.control.study:STUDY",

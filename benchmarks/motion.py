@@ -1,0 +1,255 @@
+"""A training step of the motion transformer, beside MTR's own way: milliseconds, peak memory.
+
+    python benchmarks/motion.py --json OUT.json             full MTR, 10 scenes, GPU
+    python benchmarks/motion.py --rate --threads 2 --json OUT.json   the small preset, CPU
+
+MTR's own way gathers keys and values by index and picks out what is valid; both compute the same,
+which is checked first. All forms share one model and its optimizer, and are timed in turns. A step
+is forward pass, loss, backward pass and AdamW.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+import torch
+from motion_gathered import gathered
+from torch import Tensor
+
+from regrow.measure.timing import interleaved
+from regrow.motion import SIZES, Featurer, MotionTransformer, Scene
+from regrow.motion.batches import SceneBatches, collate
+from regrow.motion.loss import motion_losses
+from regrow.motion.scene import LINES
+
+
+def made_scene(
+    seed: int, agents: int, targets: int, lines: int, points: int, past: int = 11, future: int = 80
+) -> Scene:
+    """Return a made-up scene: agents on straight courses, lines of so many points, 0.5 m apart."""
+    rng = np.random.default_rng(seed)
+    steps = past + future
+    times = np.arange(steps) / 10
+    heading, speed = rng.uniform(-3, 3, agents), rng.uniform(0, 15, agents)
+    velocity = np.stack([np.cos(heading), np.sin(heading)], -1) * speed[:, None]
+    states = np.zeros((agents, steps, 9))
+    states[..., :2] = rng.uniform(-80, 80, (agents, 1, 2)) + velocity[:, None] * times[:, None]
+    states[..., 3:6], states[..., 6] = (4.5, 2.0, 1.6), heading[:, None]
+    states[..., 7:] = velocity[:, None]
+    valid = rng.random((agents, steps)) < 0.85
+    valid[:targets, past - 1] = True
+    turn = rng.uniform(-3, 3, lines)
+    along = np.arange(points)[None, :, None] * 0.5
+    line = (
+        rng.uniform(-100, 100, (lines, 1, 2))
+        + along * np.stack([np.cos(turn), np.sin(turn)], -1)[:, None]
+    )
+    numbers = np.array(list(LINES.values()))
+    return Scene(
+        f"made-{seed}",
+        times,
+        past - 1,
+        np.arange(agents),
+        rng.integers(1, 4, agents),
+        states,
+        valid,
+        np.arange(targets),
+        ego=agents - 1,
+        line_points=np.concatenate([line, np.zeros((lines, points, 1))], -1).reshape(-1, 3),
+        line_lengths=np.full(lines, points),
+        line_kinds=numbers[rng.integers(0, len(numbers), lines)],
+    )
+
+
+def scenes_of(options: argparse.Namespace) -> list[Scene]:
+    """Return scenes; every other has a target more, as 45 targets of 10 scenes have."""
+    return [
+        made_scene(
+            i, options.agents, int(options.targets + (i % 2) / 2), options.lines, options.points
+        )
+        for i in range(options.scenes)
+    ]
+
+
+def network(options: argparse.Namespace) -> MotionTransformer:
+    """Return a network with intention points all around."""
+    torch.manual_seed(0)
+    model = MotionTransformer(SIZES[options.size])
+    model.decoder.intentions.normal_(0, 30)
+    return model.to(options.device)
+
+
+def difference(model: MotionTransformer, inputs: dict[str, Tensor]) -> float:
+    """Return the largest relative difference of both forms' predictions, in evaluation."""
+    model.eval()
+    with torch.no_grad():
+        ours = model(inputs).trajectories
+        with gathered(model):
+            theirs = model(inputs).trajectories
+    model.train()
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def forms(
+    model: MotionTransformer,
+    inputs: dict[str, Tensor],
+    targets: dict[str, Tensor],
+    options: argparse.Namespace,
+) -> dict[str, Callable[[], None]]:
+    """Return a training step of each form."""
+    device = torch.device(options.device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=device.type == "cuda")
+    compiled = None if options.eager else torch.compile(model)
+
+    def step(call: Any, half: bool, own: bool) -> None:
+        way = gathered(model) if own else nullcontext()
+        with way:
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                predicted = call(inputs)
+            motion_losses(predicted, targets)["total"].mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    found = {
+        "gathered, float32": lambda: step(model, False, True),
+        "gathered, bfloat16": lambda: step(model, True, True),
+        "masked, float32": lambda: step(model, False, False),
+        "masked, bfloat16": lambda: step(model, True, False),
+    }
+    if compiled is not None:
+        found["masked, float32, compiled"] = lambda: step(compiled, False, False)
+        found["masked, bfloat16, compiled"] = lambda: step(compiled, True, False)
+    return found
+
+
+def peak(call: Callable[[], None], device: str) -> float | None:
+    """Return GiB at the peak of a call on a GPU, parameters and optimizer among them."""
+    if not device.startswith("cuda"):
+        return None
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    return torch.cuda.max_memory_allocated() / 2**30
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Time a step of each form."""
+    model = network(options)
+    examples = [Featurer()(one) for one in scenes_of(options)]
+    inputs, targets = (
+        {name: x.to(options.device) for name, x in part.items()} for part in collate(examples)
+    )
+    told: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "shapes": {name: list(x.shape) for name, x in inputs.items()},
+        "valid tokens": {
+            name: float(inputs[f"{name}_valid"].any(-1).float().mean())
+            for name in ("agents", "map")
+        },
+        "difference": difference(model, inputs),
+    }
+    calls = forms(model.train(), inputs, targets, options)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, call in list(calls.items()):
+        try:
+            call()
+            call()
+            rows[name] = {"GiB": peak(call, options.device)}
+        except torch.cuda.OutOfMemoryError:
+            rows[name] = {"error": "out of memory"}
+            del calls[name]
+            model.zero_grad()
+    timed = interleaved(calls, seconds=options.seconds, least=options.least, most=200)
+    for name, timing in timed.items():
+        low, high = timing.quartiles
+        rows[name] |= {"ms": 1e3 * timing.median, "quartiles": [1e3 * low, 1e3 * high]}
+        print(name, rows[name], flush=True)
+    return {**told, "forms": rows}
+
+
+def rate(options: argparse.Namespace) -> dict[str, Any]:
+    """Return scenes a second in training on a CPU: with making arrays of scenes, and without."""
+    model = network(options).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    batches = SceneBatches(scenes_of(options), Featurer(), batch=options.batch, seed=0)
+    waits, steps, whole, used = [], [], [], 0.0
+    for number in range(options.epochs + 1):
+        began, before = perf_counter(), process_time()
+        for batch in batches.epoch(number):
+            there = perf_counter()
+            predicted = model(batch.inputs)
+            motion_losses(predicted, batch.targets)["total"].mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            done = perf_counter()
+            if number:  # the first epoch warms up
+                waits.append(there - began)
+                steps.append(done - there)
+                whole.append(done - began)
+            began = done
+        used += (process_time() - before) * (number > 0)
+    median = {
+        n: float(np.median(x)) for n, x in (("array", waits), ("step", steps), ("all", whole))
+    }
+    spread = [float(options.batch / q) for q in np.percentile(whole, [75, 25])]
+    found = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "batches": len(whole),
+        "targets a scene": options.targets,
+        "scenes a second": options.batch / median["all"],
+        "quartiles": spread,
+        "scenes a second, step alone": options.batch / median["step"],
+        "scenes a second of one core": options.batch * len(whole) / used,
+        "seconds": median,
+    }
+    print(found, flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", action="store_true", help="scenes a second of a preset")
+    parser.add_argument("--size")
+    parser.add_argument("--scenes", type=int)
+    parser.add_argument("--agents", type=int)
+    parser.add_argument("--targets", type=float)
+    parser.add_argument("--lines", type=int)
+    parser.add_argument("--points", type=int, default=35, help="of a line")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--least", type=int, default=10)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--eager", action="store_true")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    usual = {"size": "mtr", "scenes": 10, "agents": 130, "targets": 4.5, "lines": 400}
+    if options.rate:
+        usual = {"size": "small", "scenes": 64, "agents": 16, "targets": 4.0, "lines": 24}
+        options.device = "cpu"
+    for name, value in usual.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    found = rate(options) if options.rate else compare(options)
+    name = torch.cuda.get_device_name() if options.device.startswith("cuda") else platform.machine()
+    told = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    record = {"device": name, "torch": torch.__version__, "options": told, **found}
+    if options.json:
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Made-up scenes as a data set: made when they are asked for, or kept in a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, overload
+
+from regrow.engine.checks import check_integer
+from regrow.motion.datasets import CachedScenes
+from regrow.motion.scene import Scene
+from regrow.motion.shards import SUFFIX, remove_leftovers, whole, write_shard
+from regrow.motion.simulator.simulate import simulate
+from regrow.motion.simulator.world import Truth, World
+
+__all__ = ["Simulated", "make_scenes", "story_of", "truths_of"]
+
+_FORM = 1  # raised when the scene of a seed changes
+_SHARD = 100  # scenes in a file
+
+
+class Simulated(Sequence[Scene]):
+    """Scenes of consecutive seeds, each made when it is asked for.
+
+    Args:
+        count: how many.
+        world: what they are made of.
+        first: the seed of the first.
+
+    Example:
+        >>> scenes = Simulated(1000, first=5000)
+        >>> len(scenes), scenes[-1].name
+        (1000, 'simulated-5999')
+    """
+
+    def __init__(self, count: int, world: World | None = None, *, first: int = 0) -> None:
+        for name, value in (("count", count), ("first", first)):
+            if check_integer(value, name) < 0:
+                raise ValueError(f"{name}={value}: must be 0 or more")
+        self._count, self.world, self.first = count, world or World(), first
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Scene: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Scene]: ...
+
+    def __getitem__(self, index: int | slice) -> Scene | Sequence[Scene]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(self._count)[index]]
+        return simulate(self.first + range(self._count)[index], self.world)[0]
+
+    def truths(self, index: int) -> tuple[Truth, ...]:
+        """Return what was drawn for each target of a scene."""
+        return simulate(self.first + range(self._count)[index], self.world)[1]
+
+
+def make_scenes(
+    folder: Path,
+    count: int,
+    world: World | None = None,
+    *,
+    first: int = 0,
+    jobs: int = 1,
+    told: Callable[[str], object] = str,
+) -> CachedScenes:
+    """Make scenes and keep them in a folder, packed, in several processes.
+
+    Files that are there stay: the same call goes on where it was cut off.
+
+    Args:
+        folder: for the scenes; made if it is not there.
+        count: how many scenes.
+        world: what they are made of.
+        first: the seed of the first; the next has the next seed.
+        jobs: processes.
+        told: called with the name of each file, as soon as it is there.
+
+    Returns:
+        The scenes, in the order of their seeds.
+
+    Raises:
+        ValueError: other scenes are in the folder, or an argument is out of range.
+    """
+    for name, value, least in (("count", count, 1), ("first", first, 0), ("jobs", jobs, 1)):
+        if check_integer(value, name) < least:
+            raise ValueError(f"{name}={value}: must be {least} or more")
+    tasks = list(_tasks(folder, count, first, world or World()))
+    _check_alone(folder, {path for path, _, _ in tasks})
+    missing = [task for task in tasks if not _is_there(*task)]
+    remove_leftovers(folder)
+    if jobs == 1 or len(missing) <= 1:
+        for task in missing:
+            told(_make(*task))
+    else:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            for name in pool.map(_make, *zip(*missing, strict=True)):
+                told(name)
+    return CachedScenes(folder)
+
+
+def truths_of(scenes: CachedScenes) -> list[tuple[Truth, ...]]:
+    """Return what was drawn for the targets of each scene that :func:`make_scenes` kept.
+
+    Args:
+        scenes: of made-up scenes.
+
+    Raises:
+        ValueError: they are others.
+    """
+    found = []
+    for shard in scenes.shards:
+        if "truths" not in shard.about:
+            raise ValueError(
+                f"{shard.path}: its scenes are not made up: nothing was drawn for them"
+            )
+        found += [tuple(Truth(*row) for row in rows) for rows in shard.about["truths"]]
+    return found
+
+
+def story_of(truth: Truth) -> str:
+    """Return the story of a target, and what tells how it goes on: the map, a cue, or nothing.
+
+    Example:
+        >>> [story_of(Truth("ride", 0, 2, ways)) for ways in (1, 3)]
+        ['ride, map', 'ride, cue']
+        >>> story_of(Truth("drive", 0, -1, 3))
+        'drive, nothing'
+    """
+    if truth.ways == 1:
+        return f"{truth.story}, map"
+    return f"{truth.story}, {'cue' if truth.cue >= 0 else 'nothing'}"
+
+
+Task = tuple[Path, range, World]
+
+
+def _tasks(folder: Path, count: int, first: int, world: World) -> Iterator[Task]:
+    for start in range(0, count, _SHARD):
+        seeds = range(first + start, first + min(start + _SHARD, count))
+        yield folder / f"simulated-{start // _SHARD:05}{SUFFIX}", seeds, world
+
+
+def _about(seeds: range, world: World) -> dict[str, Any]:
+    told = {"form": _FORM, "world": dataclasses.asdict(world), "seeds": [seeds[0], seeds[-1]]}
+    back: dict[str, Any] = json.loads(json.dumps(told))
+    return back
+
+
+def _is_there(path: Path, seeds: range, world: World) -> bool:
+    before = whole(path)
+    if before is None:
+        return False
+    if any(before.about.get(key) != value for key, value in _about(seeds, world).items()):
+        raise ValueError(
+            f"{path}: holds scenes of another world, number or seed; name another folder"
+        )
+    return True
+
+
+def _check_alone(folder: Path, own: set[Path]) -> None:
+    others = sorted(set(folder.rglob(f"*{SUFFIX}")) - own) if folder.is_dir() else []
+    if others:
+        raise ValueError(f"{others[0]}: is none of the scenes to be made; name another folder")
+
+
+def _make(path: Path, seeds: range, world: World) -> str:
+    truths: list[list[tuple[Any, ...]]] = []
+    about = {**_about(seeds, world), "truths": truths}
+
+    def scenes() -> Iterator[Scene]:
+        for seed in seeds:
+            scene, drawn = simulate(seed, world)
+            truths.append([dataclasses.astuple(truth) for truth in drawn])
+            yield scene
+
+    write_shard(path, scenes(), about)
+    return path.name

@@ -1,0 +1,201 @@
+"""The scenes of the study: made up once and kept, or real tracks with made-up bodies."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar, overload
+
+from regrow.data.places import Places
+from regrow.machine import cache_folder, expanded, needed
+from regrow.motion.datasets import CachedScenes
+from regrow.motion.formats.pedestrians import read_pedestrians
+from regrow.motion.scene import Scene
+from regrow.motion.simulator import World
+from regrow.motion.simulator.controls import with_points_of, without_points
+from regrow.motion.simulator.embody import embody
+from regrow.motion.simulator.stored import make_scenes
+
+__all__ = [
+    "CROWDS",
+    "Changed",
+    "Control",
+    "cached_scenes",
+    "crowd_scenes",
+    "digest_of",
+    "kept_scenes",
+]
+
+Control = Literal["none", "zeroed", "shuffled"]
+
+CROWDS = {
+    "training": ("crowds_zara02", "crowds_zara03", "students001", "uni_examples"),
+    "test": ("crowds_zara01",),
+}
+"""Recordings of UCY that are learnt from, and the one that is tested on."""
+
+_FEW = 500  # scenes that are made in this process
+T = TypeVar("T")
+
+
+class _Scenes(Sequence[Scene]):
+    """Scenes, each changed when it is asked for."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Scene: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Scene]: ...
+
+    def __getitem__(self, index: int | slice) -> Scene | Sequence[Scene]:
+        if isinstance(index, slice):
+            return [self._made(i) for i in range(self._count)[index]]
+        return self._made(range(self._count)[index])
+
+    def _made(self, place: int) -> Scene:
+        raise NotImplementedError
+
+
+class Changed(_Scenes):
+    """Some scenes of a cache, as a control wants them.
+
+    Args:
+        scenes: all of them.
+        count: how many of them count, evenly spread.
+        control: "none"; "zeroed": the LiDAR sees nothing; "shuffled": each road user has the
+            points of one of its kind in another scene, always the same one.
+    """
+
+    def __init__(self, scenes: CachedScenes, count: int, control: Control) -> None:
+        super().__init__(min(count, len(scenes)))
+        self.scenes, self.control = scenes, control
+
+    @property
+    def made_up(self) -> bool:
+        """Whether it is known what was drawn for these scenes."""
+        return all("truths" in shard.about for shard in self.scenes.shards)
+
+    def _made(self, place: int) -> Scene:
+        scene = self._whole(place)
+        if self.control == "zeroed":
+            return without_points(scene)
+        if self.control == "shuffled":
+            # Half of the way round: never itself, where there are two scenes.
+            return with_points_of(scene, self._whole((place + self._count // 2) % self._count))
+        return scene
+
+    def _whole(self, place: int) -> Scene:
+        return self.scenes[place * len(self.scenes) // self._count]
+
+
+class _Embodied(_Scenes):
+    def __init__(self, scenes: Sequence[Scene], control: Control) -> None:
+        super().__init__(len(scenes))
+        self.scenes, self.control = scenes, control
+
+    def _made(self, place: int) -> Scene:
+        seen = embody(self.scenes[place], seed=place)
+        if self.control == "zeroed":
+            return without_points(seen)
+        if self.control == "shuffled":
+            other = (place + self._count // 2) % self._count
+            return with_points_of(seen, embody(self.scenes[other], seed=other))
+        return seen
+
+
+def kept_scenes(
+    count: int, world: World, first: int, data_dir: str | None, tell: Callable[[str], object]
+) -> CachedScenes:
+    """Return made-up scenes from a folder of their own, in which they are made where they lack.
+
+    Args:
+        count: how many.
+        world: what they are made of.
+        first: the seed of the first.
+        data_dir: the folder that the folder is in; None: the user's cache.
+        tell: called with what is going on.
+
+    Raises:
+        RuntimeError: a script that has no ``__main__`` part would be run by each process anew.
+    """
+    # Without this such a process would wait for the lock, which its parent holds, for ever.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "scenes are made in several processes, which import the script that was started: put "
+            "what it does below: if __name__ == '__main__':"
+        )
+    with needed("filelock", "lab"):
+        from filelock import FileLock  # noqa: PLC0415 (an extra)
+    digest = hashlib.sha256(repr((world, count, first)).encode()).hexdigest()[:12]
+    root = expanded(data_dir) if data_dir else cache_folder()
+    folder = root / "simulated-motion" / digest
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    jobs = 1 if count < _FEW else len(os.sched_getaffinity(0))
+    with FileLock(folder.with_suffix(".lock")):
+        return make_scenes(
+            folder, count, world, first=first, jobs=jobs, told=lambda name: tell(f"made {name}")
+        )
+
+
+def cached_scenes(folder: Path, most: int, control: Control) -> Changed:
+    """Return scenes that ``regrow motion prepare`` wrote.
+
+    Args:
+        folder: of the cache.
+        most: scenes, evenly spread.
+        control: as of :class:`Changed`.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: there is LiDAR to be changed, and a scene has none.
+    """
+    scenes = CachedScenes(folder)
+    if control != "none" and scenes[0].points is None:
+        raise ValueError(f"control={control!r}: the scenes of {folder} have no LiDAR")
+    return Changed(scenes, most, control)
+
+
+def digest_of(*folders: Path) -> str:
+    """Return what changes where scenes of caches do.
+
+    Args:
+        folders: of caches.
+    """
+    shards = [shard for folder in folders for shard in CachedScenes(folder).shards]
+    told = [(s.path.name, s.path.stat().st_size, s.names) for s in shards]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
+
+
+def crowd_scenes(part: str, most: int, control: Control, data_dir: str | None) -> Sequence[Scene]:
+    """Return windows of UCY's recordings, people with made-up bodies.
+
+    Args:
+        part: "training" or "test".
+        most: scenes, evenly spread.
+        control: as of :class:`Changed`.
+        data_dir: the folder with ``eth-ucy``; None: the usual places.
+
+    Raises:
+        FileNotFoundError: a recording is not there.
+    """
+    places = Places("eth-ucy", data_dir)
+    advice = "text files of Social-STGCNN, public on GitHub: frame, person, x, y"
+    paths: list[Path] = [places.file([f"{name}.txt"], advice) for name in CROWDS[part]]
+    scenes = [scene for path in paths for scene in read_pedestrians(path)]
+    return _Embodied(spread(scenes, most), control)
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """Return up to so many items, evenly spread."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i * len(items) // most] for i in range(most)]

@@ -1,0 +1,252 @@
+"""A cache made from folders as published: damage, absence, resumption, several processes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regrow.cli.motion import motion_prepare
+from regrow.motion.datasets import CachedScenes
+from regrow.motion.formats.scenario_writer import encode_scenario, write_scenarios
+from regrow.motion.formats.tfrecord import write_records
+from regrow.motion.prepare import Settings, find_kind, prepare
+from regrow.motion.shards import Shard
+from tests.motion.curves import scene_of
+from tests.motion.lasers import calibration, frame, laser, lidar_record, pose_of
+
+SMALL = {"kinds": (1, 2), "targets": 1}
+
+
+def scenes_of(shard, count=3):
+    return [scene_of(10 * shard + n, **SMALL) for n in range(count)]
+
+
+@pytest.fixture
+def womd(tmp_path):
+    folder = tmp_path / "womd" / "training"
+    folder.mkdir(parents=True)
+    for shard in range(3):
+        write_scenarios(folder / f"training.tfrecord-0000{shard}-of-00003", scenes_of(shard))
+    return folder
+
+
+def names(cache):
+    scenes = CachedScenes(cache)
+    return [scenes[place].name for place in range(len(scenes))]
+
+
+ALL = [f"made-{10 * shard + n}" for shard in range(3) for n in range(3)]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_cache_has_all_scenes_with_any_number_of_processes(womd, tmp_path, jobs):
+    told = []
+    found = prepare(
+        womd, tmp_path / "cache", Settings("womd"), jobs=jobs, told=lambda *said: told.append(said)
+    )
+    assert names(tmp_path / "cache") == ALL
+    assert (found.scenes, found.lidar, found.errors) == (9, 0, [])
+    assert found.bytes == sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
+    assert [done for done, *_ in told] == [1, 2, 3]
+
+
+def damage(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_what_is_damaged_is_left_out_and_named(womd, tmp_path):
+    second = len(encode_scenario(scenes_of(0)[0])) + 16
+    damage(womd / "training.tfrecord-00000-of-00003", second + 100)  # a content
+    damage(womd / "training.tfrecord-00001-of-00003", 3)  # the first length: nothing is left
+    found = prepare(womd, tmp_path / "cache", Settings("womd"))
+    assert names(tmp_path / "cache") == [n for n in ALL if n not in (*ALL[3:6], "made-1")]
+    assert found.scenes == 5
+    first, other = found.errors
+    assert "00000-of-00003, record 1 is damaged" in first
+    assert "00001-of-00003, record 0 is damaged" in other
+
+
+def test_what_is_done_is_not_done_again_and_a_changed_file_is(womd, tmp_path):
+    cache = tmp_path / "cache"
+    prepare(womd, cache, Settings("womd"))
+    before = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    again = prepare(womd, cache, Settings("womd"))
+    assert (again.scenes, again.done_before) == (9, 3)
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == before
+    write_scenarios(womd / "training.tfrecord-00002-of-00003", scenes_of(7))
+    assert prepare(womd, cache, Settings("womd")).done_before == 2
+    assert names(cache)[-1] == "made-72"
+    assert prepare(womd, cache, Settings("womd", most=5)).done_before == 0
+
+
+def test_a_damaged_shard_is_made_again(womd, tmp_path):
+    prepare(womd, tmp_path / "cache", Settings("womd"))
+    shard = sorted((tmp_path / "cache").iterdir())[1]
+    shard.write_bytes(shard.read_bytes()[:-5])
+    assert prepare(womd, tmp_path / "cache", Settings("womd")).done_before == 2
+    assert names(tmp_path / "cache") == ALL
+
+
+def test_a_run_that_is_killed_goes_on(womd, tmp_path):
+    for shard in range(3, 12):
+        write_scenarios(womd / f"training.tfrecord-{shard:05}-of-00003", scenes_of(shard, 9))
+    cache = tmp_path / "cache"
+    code = f"""if True:
+        from pathlib import Path
+        from regrow.motion.prepare import Settings, prepare
+        prepare(Path({str(womd)!r}), Path({str(cache)!r}), Settings("womd"))
+    """
+    process = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ))
+    deadline = time.monotonic() + 60
+    while len(list(cache.glob("*.scenes"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    there = [len(Shard(path)) for path in cache.glob("*.scenes")]  # all are whole
+    found = prepare(womd, cache, Settings("womd"))
+    assert found.done_before == len(there) >= 2
+    assert len(names(cache)) == found.scenes == 9 + 81
+    assert all(path.suffix == ".scenes" for path in cache.iterdir())
+
+
+def lidar_of(scene, frames=11):
+    """Return a file of WOMD-LiDAR with a wall of points all over the first target."""
+    parts = []
+    for step in range(frames):
+        if step == 4:  # an absent frame
+            parts.append(b"")
+            continue
+        place = scene.states[scene.targets[0], step, :3] - [0, 0, 50.0]
+        image = np.zeros((1, 8, 4))
+        image[..., 0] = 50.0
+        # A laser that looks straight up from 50 m below the target.
+        own = calibration(2, np.eye(4), [np.pi / 2])
+        parts.append(frame([laser(2, image)], [own], pose_of((0, 0, 0), place)))
+    return lidar_record(parts)
+
+
+@pytest.fixture
+def lidar(tmp_path):
+    folder = tmp_path / "lidar"
+    folder.mkdir()
+    for scene in scenes_of(0):
+        write_records(folder / f"{scene.name}.tfrecord", [lidar_of(scene)])
+    return folder
+
+
+def test_lidar_of_scenes_is_put_to_them_and_what_is_absent_or_damaged_is_told(
+    womd, lidar, tmp_path
+):
+    for shard in (1, 2):
+        (womd / f"training.tfrecord-0000{shard}-of-00003").unlink()
+    damage(lidar / "made-1.tfrecord", 30)
+    (lidar / "made-2.tfrecord").unlink()
+    found = prepare(womd, tmp_path / "cache", Settings("womd", lidar=lidar))
+    assert (found.scenes, found.lidar, found.absent) == (3, 1, 1)
+    assert len(found.errors) == 2
+    assert all("goes without LiDAR" in error for error in found.errors)
+    with_points, *without = (CachedScenes(tmp_path / "cache")[place] for place in range(3))
+    assert [scene.points for scene in without] == [None, None]
+    counts = with_points.points.counts[0]
+    seen = with_points.valid[with_points.targets[0], :11] & (np.arange(11) != 4)
+    assert (counts > 0).tolist() == seen.tolist()
+
+
+def test_lidar_with_another_number_of_frames_is_told(womd, lidar, tmp_path):
+    write_records(lidar / "made-0.tfrecord", [lidar_of(scenes_of(0)[0], frames=6)])
+    found = prepare(womd, tmp_path / "cache", Settings("womd", lidar=lidar))
+    assert "scene made-0: has 6 LiDAR frames; must be 11" in found.errors[0]
+
+
+def test_files_of_like_names_in_folders_are_not_mixed_up(tmp_path):
+    for shard, place in enumerate(("a-b/c.tfrecord", "a/b-c.tfrecord", "a/b/c.tfrecord")):
+        path = tmp_path / "in" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_scenarios(path, scenes_of(shard))
+    prepare(tmp_path / "in", tmp_path / "cache", Settings("womd"))
+    assert sorted(names(tmp_path / "cache")) == sorted(ALL)
+
+
+def test_shards_of_something_else_are_told(womd, tmp_path):
+    prepare(womd, tmp_path / "cache", Settings("womd"))
+    sorted(womd.iterdir())[0].unlink()
+    assert prepare(womd, tmp_path / "cache", Settings("womd")).others == 1
+
+
+def test_tracks_of_pedestrians_are_cut_into_scenes(tmp_path):
+    folder = tmp_path / "tracks"
+    folder.mkdir()
+    lines = [f"{10 * n}\t1\t{n}\t0" for n in range(30)]
+    (folder / "zara.txt").write_text("\n".join(lines))
+    (folder / "bad.txt").write_text("1 2 3")
+    assert find_kind(folder) == "pedestrians"
+    found = prepare(folder, tmp_path / "cache", Settings("pedestrians", past=3, future=4, every=5))
+    assert found.scenes == len(CachedScenes(tmp_path / "cache")) == 5
+    assert "bad.txt is damaged" in found.errors[0]
+    assert len(CachedScenes(tmp_path / "cache")[0].times) == 8
+
+
+def real(*parts):
+    path = Path(os.environ.get("REGROW_DATA", "nowhere")).joinpath("av2", *parts)
+    if not path.exists():
+        pytest.skip(f"needs Argoverse 2's {'/'.join(parts)} in $REGROW_DATA/av2")
+    pytest.importorskip("pyarrow", reason="needs the extra regrow[motion]")
+    return path
+
+
+def test_a_real_log_and_a_real_scenario(tmp_path):
+    log = real("sensor", "adcf7d18-0510-35b0-a2fa-b4cea13a6d76")
+    assert find_kind(log.parent) == "argoverse-sensor"
+    shutil.copytree(log, tmp_path / "logs" / log.name)
+    settings = Settings("argoverse-sensor", past=2, future=40, every=50)
+    found = prepare(tmp_path / "logs", tmp_path / "log-cache", settings)
+    assert (found.scenes, found.lidar, found.absent, found.errors) == (3, 1, 2, [])
+    early = Settings("argoverse-sensor", past=0, future=40, every=50)
+    found = prepare(tmp_path / "logs", tmp_path / "log-cache", early)
+    assert (found.scenes, found.lidar, found.absent) == (3, 1, 0)
+    scenario = real("motion-forecasting")
+    assert find_kind(scenario) == "argoverse-forecasting"
+    found = prepare(scenario, tmp_path / "cache", Settings("argoverse-forecasting"))
+    assert (found.scenes, found.errors) == (1, [])
+
+
+def test_a_folder_and_settings_that_do_not_fit_are_refused(tmp_path, womd):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        find_kind(tmp_path / "none")
+    prepare(womd, womd / "cache", Settings("womd"))
+    assert (
+        prepare(womd, womd / "cache", Settings("womd")).scenes == 9
+    )  # its own shards are not data
+    with pytest.raises(FileNotFoundError, match="has no file such as"):
+        find_kind(womd / "cache")
+    for settings, said in {
+        ("tea",): "kind='tea'",
+        ("womd", None, 0): "most=0",
+        ("womd", None, 5, 3): "past=3: womd has scenes",
+        ("pedestrians", tmp_path): "goes with kind='womd'",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            Settings(*settings)
+    with pytest.raises(FileNotFoundError, match="lidar="):
+        Settings("womd", tmp_path / "none")
+
+
+def test_the_command_tells_of_errors_and_sums_up(womd, tmp_path, capsys):
+    damage(womd / "training.tfrecord-00001-of-00003", 3)
+    motion_prepare(womd, out=tmp_path / "cache")
+    said = capsys.readouterr().out
+    assert "record 0 is damaged" in said
+    assert "6 scenes in" in said
+    assert "errors: 1" in said
+    for path in womd.iterdir():
+        path.write_bytes(b"tea")
+    with pytest.raises(ValueError, match="no scene could be read"):
+        motion_prepare(womd, out=tmp_path / "cache")

@@ -1,0 +1,103 @@
+"""The commands on made-up scenes and on a cache: a run, its page, forecasts, pictures."""
+
+import json
+
+import numpy as np
+import pytest
+
+from regrow.cli.forecasts import motion_draw, motion_evaluate, motion_predict, motion_train
+from regrow.motion.simulator.stored import make_scenes
+
+SMALL = {
+    "size": "tiny",
+    "epochs": 1,
+    "batch": 4,
+    "scenes_learnt": 8,
+    "scenes_tested": 4,
+    "lidar_frames": 2,
+    "lidar_points": 16,
+    "polylines": 32,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return the folder of a run on made-up scenes, and that of these scenes."""
+    folder = tmp_path_factory.mktemp("made")
+    motion_train(**SMALL, data_dir=folder, out=folder / "out")
+    (record,) = (folder / "out" / "trials").iterdir()
+    return record, folder
+
+
+def test_a_run_has_forecasts_weights_and_a_page(made):
+    record, _ = made
+    result = json.loads((record / "result.json").read_text())
+    with np.load(record / "forecasts.npz") as found:
+        assert found["paths"].shape == (result["targets"], 6, 80, 2)
+    page = (record / "page.html").read_text()
+    for title in ("Worst 1", "Kinds of road users", "Speed, now", "Waymo's metrics", "Learning"):
+        assert title.replace("'", "&#39;") in page
+    for story in result["by_story"]:
+        assert story in page
+
+
+def test_a_trained_network_predicts_what_it_was_tested_to(made, tmp_path):
+    """Weights in a file, and another way to the scenes, give the forecasts of the run."""
+    record, folder = made
+    caches = sorted((folder / "simulated-motion").glob("*/*.scenes"))
+    tested = next(path.parent for path in caches if b"simulated-1000000000" in path.read_bytes())
+    motion_predict(record, tested, out=tmp_path / "a.npz", device="cpu")
+    with np.load(tmp_path / "a.npz") as again, np.load(record / "forecasts.npz") as found:
+        np.testing.assert_allclose(again["probabilities"], found["probabilities"], atol=1e-5)
+        assert again["paths"].shape == found["paths"].shape
+        assert set(again["scene"]) == {f"simulated-{1_000_000_000 + i}" for i in range(4)}
+
+
+def test_evaluation_says_what_the_run_said(made, tmp_path, capsys):
+    record, _ = made
+    motion_evaluate(record, scenes=4, first=1_000_000_000, out=tmp_path / "e.html", device="cpu")
+    result = json.loads((record / "result.json").read_text())
+    assert f"minADE {result['min_ade']:.2f} m" in capsys.readouterr().out
+    assert "Kinds of road users" in (tmp_path / "e.html").read_text()
+
+
+def test_a_cache_is_learnt_from_and_drawn(tmp_path):
+    folders = [tmp_path / part for part in ("learnt", "tested")]
+    for first, folder in enumerate(folders):
+        make_scenes(folder, 4, first=100 * first)
+    motion_train(
+        **SMALL | {"lidar": "none"},
+        learn_from=folders[0],
+        test_on=folders[1],
+        out=tmp_path / "out",
+    )
+    (record,) = (tmp_path / "out" / "trials").iterdir()
+    config = json.loads((record / "config.json").read_text())
+    assert config["data"] == "cache"
+    assert config["digest"]
+    for name in ("simulated-2", "2"):
+        motion_draw(folders[0], out=tmp_path / f"{name}.svg", run=record, scene=name, device="cpu")
+    one, other = ((tmp_path / f"{name}.svg").read_text() for name in ("simulated-2", "2"))
+    assert one == other
+    assert "simulated-2" in one
+
+
+def test_what_is_wrong_is_told_before_anything_is_written(made, tmp_path):
+    record, _ = made
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="learn-from: give test-on, too"):
+        motion_train(learn_from=tmp_path, out=out)
+    with pytest.raises(ValueError, match=r"density=0.1: is of the LiDAR encoder"):
+        motion_train(lidar="none", density=0.1, out=out)
+    with pytest.raises(ValueError, match=r"must be called .html"):
+        motion_evaluate(record, out=tmp_path / "a.txt")
+    with pytest.raises(ValueError, match=r"must be called .npz"):
+        motion_predict(record, out=tmp_path / "a.txt")
+    with pytest.raises(FileNotFoundError, match=r"no config.json in it"):
+        motion_predict(tmp_path, out=tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="scene='x': without a folder it is a seed"):
+        motion_draw(out=tmp_path / "a.png", scene="x")
+    with pytest.raises(ValueError, match="target=77"):
+        motion_draw(out=tmp_path / "a.png", target=77)
+    assert not list(tmp_path.iterdir())
