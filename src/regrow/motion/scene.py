@@ -15,7 +15,7 @@ KINDS = ("other", "vehicle", "pedestrian", "cyclist")
 """Kinds of road users; a kind is stored as its place here."""
 
 STATE = ("x", "y", "z", "length", "width", "height", "heading", "vx", "vy")
-"""Numbers in a state: metres, radians, metres a second, in one frame for the whole scene."""
+"""Numbers in a state, in metres, radians, metres a second, in one frame for the whole scene."""
 
 LINES = {
     "unknown": -1,
