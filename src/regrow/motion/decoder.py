@@ -15,7 +15,7 @@ from regrow.motion.scene import KINDS
 __all__ = ["AHEAD", "VALUES", "DenseFuture", "MotionDecoder", "Predicted"]
 
 VALUES = 7
-"""Numbers of a predicted step: mean x and y, logarithms of both deviations, correlation, vx, vy."""
+"""Numbers of a predicted step, which are mean x, mean y, log s1, log s2, correlation, vx, vy."""
 
 AHEAD = (30.0, 0.0)
 """The place in a target's frame around which map polylines are taken, in metres."""

@@ -21,7 +21,7 @@ _X, _HEADING, _VX = STATE.index("x"), STATE.index("heading"), STATE.index("vx")
 _AHEAD = 30.0  # metres ahead of a target; map polylines near there are taken
 
 Example = dict[str, Array]
-"""Arrays of one scene, a row a target: see :func:`regrow.motion.batches.collate`."""
+"""Arrays of one scene, a row a target; see :func:`regrow.motion.batches.collate`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ _LOG_DEVIATION = (-1.609, 5.0)  # 0.2 m to 150 m
 _CORRELATION = 0.5
 
 Losses = dict[str, Tensor]
-"""Losses by name, each of shape (n,): ``total`` is their weighted sum."""
+"""Losses by name, each of shape (n,); ``total`` is their weighted sum."""
 
 
 def gaussian_nll(predicted: Tensor, xy: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ SIZES: Mapping[str, Shape] = {
         dropout=0.0,
     ),
 }
-"""Networks by name: MTR's own, one for a CPU, one for tests."""
+"""Networks by name, which are MTR's own, one for a CPU, one for tests."""
 
 
 class MotionTransformer(nn.Module):
