@@ -15,6 +15,7 @@ from regrow.cli.control import control_train
 from regrow.cli.demo import demo
 from regrow.cli.fields import named
 from regrow.cli.methods import methods
+from regrow.cli.pixels import control_train_pixels, is_of_pixels
 from regrow.cli.preferences import preferences_export, preferences_import, preferences_serve
 from regrow.cli.segment import segment_evaluate, segment_nnunet, segment_predict, segment_train
 from regrow.cli.speech import (
@@ -69,7 +70,8 @@ def _call() -> None:
     speech.command(name="evaluate")(speech_evaluate)
     speech.command(name="generate")(speech_generate)
     control = SubcommandApp()
-    control.command(name="train")(control_train)
+    trains = control_train_pixels if is_of_pixels(sys.argv) else control_train
+    control.command(name="train")(trains)
     preferences = SubcommandApp()
     preferences.command(name="serve")(named(preferences_serve, file="FILE"))
     preferences.command(name="export")(named(preferences_export, file="FILE"))
@@ -77,7 +79,7 @@ def _call() -> None:
     app = SubcommandApp()
     for command in (bench, demo, methods, report, train):
         app.command(command)
-    app.command(control, name="control", help="Control: train agents from preferences.")
+    app.command(control, name="control", help="Control: train agents from preferences, or from images.")
     app.command(
         preferences, name="preferences", help="People as teachers: serve clips, export answers."
     )

@@ -1,4 +1,4 @@
-"""A task of a few pixels for trials and tests: move a dot to a place; drawn without any renderer."""
+"""A task of a few pixels for trials and tests: move a dot to the middle; drawn by no renderer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["DOT_MODES", "Dot"]
 DotMode = Literal["clean", "moving"]
 DOT_MODES = get_args(DotMode)
 _SPEED, _NEAR = 0.15, 0.4  # of a step; distance at which the reward is 1/e
-_DOT, _PLACE = (230, 60, 50), (60, 200, 90)
+_DOT, _SQUARE, _HALF = (230, 60, 50), (60, 200, 90), 0.15
 _GREY, _GRAIN = 70, 5
 
 
 class Dot(Environments):
-    """A dot that actions move, and a place where it is worth most; 50 steps.
+    """A dot that actions move, and a square in the middle, where it is worth most.
 
     reward = exp(−(distance / 0.4)²) in 0..1. What is behind is grey, or smooth colours that move
     and are others in each episode.
@@ -51,18 +51,17 @@ class Dot(Environments):
         self.observations = 3 * size * size
         self.shape = (size, size, 3)
         self._at = np.zeros((self.runs, 2))
-        self._place = np.zeros((self.runs, 2))
         self._waves = np.zeros((self.runs, 3, _GRAIN))  # of each colour: numbers of its waves
 
     def begin_(self, run: int, random: np.random.Generator) -> None:
-        """Put dot and place anywhere."""
-        self._at[run], self._place[run] = random.uniform(-0.8, 0.8, (2, 2))
+        """Put the dot anywhere."""
+        self._at[run] = random.uniform(-0.9, 0.9, 2)
         self._waves[run] = random.uniform(-1, 1, (3, _GRAIN))
 
     def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
         """Move the dot."""
         self._at = np.clip(self._at + _SPEED * actions, -0.9, 0.9)
-        away = np.linalg.norm(self._at - self._place, axis=1)
+        away = np.linalg.norm(self._at, axis=1)
         return np.exp(-((away / _NEAR) ** 2)), np.zeros(self.runs, dtype=bool)
 
     def observe(self) -> npt.NDArray[np.uint8]:
@@ -70,21 +69,20 @@ class Dot(Environments):
         return np.stack([self._drawn(run) for run in range(self.runs)])
 
     def foreground(self) -> Bools:
-        """Return where dot and place are, bool, (runs, size, size)."""
+        """Return where dot and square are, bool, (runs, size, size)."""
         return np.stack([np.logical_or(*self._shapes(run)) for run in range(self.runs)])
 
     def _drawn(self, run: int) -> npt.NDArray[np.uint8]:
         frame = self._behind(run)
-        dot, place = self._shapes(run)
-        frame[place], frame[dot] = _PLACE, _DOT
+        dot, square = self._shapes(run)
+        frame[square], frame[dot] = _SQUARE, _DOT
         return frame
 
     def _shapes(self, run: int) -> tuple[Bools, Bools]:
         x, y = self._grid()
-        (dx, dy), (px, py) = self._at[run], self._place[run]
-        dot = (x - dx) ** 2 + (y - dy) ** 2 < 0.15**2
-        place = (abs(x - px) < 0.15) & (abs(y - py) < 0.15)
-        return dot, place
+        across, down = self._at[run]
+        dot = (x - across) ** 2 + (y - down) ** 2 < _HALF**2
+        return dot, (abs(x) < _HALF) & (abs(y) < _HALF)
 
     def _grid(self) -> tuple[Floats, Floats]:
         places = (np.arange(self.size) + 0.5) / self.size * 2 - 1
@@ -102,10 +100,9 @@ class Dot(Environments):
         return frame
 
     def state(self) -> dict[str, Floats]:
-        """Return where dots and places are."""
-        return {"at": self._at, "place": self._place, "waves": self._waves}
+        """Return where dots are, and what is behind."""
+        return {"at": self._at, "waves": self._waves}
 
     def set_state_(self, state: Mapping[str, Any]) -> None:
         """Put them back."""
-        self._at, self._place = state["at"].copy(), state["place"].copy()
-        self._waves = state["waves"].copy()
+        self._at, self._waves = state["at"].copy(), state["waves"].copy()

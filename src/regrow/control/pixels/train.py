@@ -75,7 +75,8 @@ def train_from_pixels(
         kept = KeptFrames(run.folder / FRAMES, training.ring)
         if (state := run.load()) is not None:
             training.load_state_dict(state["training"])
-            kept.load_(state["frames"])
+            if training.step < setting.steps:
+                kept.load_(state["frames"])
     _train(training, run, kept)
     return training
 
@@ -233,7 +234,11 @@ def _train(training: PixelTraining, run: RunLike | None, kept: KeptFrames | None
         if run.due():
             frames = kept.save_()
             run.save({"training": training.state_dict(), "frames": frames})
-    if kept is not None:
+    for name, environments in training.test.items():
+        if name not in training.last:  # the checkpoint was of the last step
+            training.last[name] = evaluate(agent, environments, setting.episodes, film=True)
+    if run is not None and kept is not None:
+        run.save({"training": training.state_dict(), "frames": {"parts": []}})
         kept.remove()
 
 
