@@ -1,4 +1,4 @@
-"""Pickles of arrays, read without running anything: for CIFAR, which is published so.
+"""Pickles of arrays, read without running anything: for what is published so, such as CIFAR.
 
 A pickle is a program for a machine that builds whatever it can name. Here is a smaller machine: it
 knows values, lists, tuples, dictionaries and arrays of bytes, and whatever else is asked of it
@@ -7,9 +7,11 @@ ends the reading.
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import pickletools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import numpy.typing as npt
 
 from regrow.reading import UnreadableError, damaged, decoding, refused
 
-__all__ = ["read_pickle"]
+__all__ = ["read_pickle", "read_pickles"]
 
 _RECONSTRUCT = {"numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}
 _KNOWN = {*_RECONSTRUCT, "numpy.ndarray", "numpy.dtype", "_codecs.encode"}
@@ -26,6 +28,8 @@ _VALUES = {  # operations that say a value
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
+_BYTES = {"u1": "uint8"}  # what arrays may be of
+_NUMBERS = {**_BYTES, "f8": "float64"}
 _PLACES = 1 << 31  # of what is kept to be used again
 _MARK = object()
 
@@ -58,6 +62,40 @@ does: nothing was run; get it again from its publisher
         return {_text(key): _value(value) for key, value in read.items()}
 
 
+def read_pickles(content: bytes, of: str) -> list[Any]:
+    """Read pickles that follow each other, as ``torch.save`` wrote them before it wrote zip files.
+
+    Args:
+        content: the pickles.
+        of: the file they are from.
+
+    Returns:
+        Of each its value: lists, dictionaries, plain values, arrays of uint8 and float64.
+
+    Raises:
+        UnreadableError: as of :func:`read_pickle`.
+
+    Example:
+        >>> read_pickles(pickle.dumps([{"red": 0.5}]) + pickle.dumps(1), "a file")
+        [[{'red': 0.5}], 1]
+    """
+    found, file = [], io.BytesIO(content)
+    with decoding(of):
+        while file.tell() < len(content):
+            found.append(_nested(_Machine(of).run(file), of))
+    return found
+
+
+def _nested(value: Any, of: str, depth: int = 8) -> Any:
+    if depth == 0:
+        raise damaged(of, "values in each other, deeper than 8")
+    if isinstance(value, list | tuple):
+        return [_nested(one, of, depth - 1) for one in value]
+    if isinstance(value, dict):
+        return {_text(key): _nested(one, of, depth - 1) for key, one in value.items()}
+    return _value(value, _NUMBERS)
+
+
 class _Named:
     """Stands for what a pickle names, one of few things."""
 
@@ -70,15 +108,18 @@ class _Array:
 
     state: Any = None
 
-    def array(self) -> npt.NDArray[np.uint8]:
+    def array(self, kinds: Mapping[str, str]) -> npt.NDArray[Any]:
         _, shape, dtype, fortran, content = self.state
-        if not isinstance(dtype, _DType) or dtype.name != "u1" or type(content) is not bytes:
-            raise TypeError("an array is not of uint8")
+        if not isinstance(dtype, _DType) or dtype.name not in kinds or type(content) is not bytes:
+            raise TypeError(f"an array is not of {' or '.join(kinds.values())}")
         if dtype.state is not None and (len(dtype.state) != 8 or dtype.state[0] not in (3, 4)):
             raise TypeError(f"a type in the form {dtype.state}, which numpy does not write")
-        if min(shape, default=0) < 0 or len(content) != math.prod(shape):
+        if dtype.name == "f8" and (dtype.state or ("", "<"))[1] not in ("<", b"<"):
+            raise TypeError("numbers whose first byte is the highest")
+        kind = np.dtype(kinds[dtype.name])
+        if min(shape, default=0) < 0 or len(content) != kind.itemsize * math.prod(shape):
             raise TypeError(f"{len(content)} bytes for an array of shape {shape}")
-        return np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
+        return np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C")
 
 
 class _DType:
@@ -102,10 +143,11 @@ class _Machine:
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
-    def run(self, content: bytes) -> Any:
+    def run(self, content: bytes | io.BytesIO) -> Any:
+        size = len(content) if isinstance(content, bytes) else content.getbuffer().nbytes
         for operation, argument, place in pickletools.genops(content):
             try:
-                if operation.name == "FRAME" and (place or 0) + 9 + (argument or 0) > len(content):
+                if operation.name == "FRAME" and (place or 0) + 9 + (argument or 0) > size:
                     raise ValueError(f"it breaks off before {argument} bytes more")
                 self._step(operation.name, argument)
             except UnreadableError:
@@ -225,7 +267,7 @@ def _text(key: Any) -> str:
     return key.decode("latin1") if isinstance(key, bytes) else str(_only(str, key))
 
 
-def _value(value: Any) -> Any:
+def _value(value: Any, kinds: Mapping[str, str] = _BYTES) -> Any:
     if isinstance(value, _Array):
-        return value.array()
+        return value.array(kinds)
     return _only(dict | list | tuple | bytes | str | int | float | None, value)

@@ -107,7 +107,7 @@ def _read_video(path: Path) -> tuple[Samples, int]:
     with open_file(path) as file, decoding(path):
         # Named, so that none that could name other files is tried.
         kind = "matroska" if path.suffix.lower() in (".mkv", ".webm") else "mov"
-        with av.open(file, format=kind) as container:
+        with av.open(file, "r", format=kind) as container:
             if not container.streams.audio:
                 raise refused(path, "has no sound", "extract it to a .wav of the same name")
             stream = container.streams.audio[0]

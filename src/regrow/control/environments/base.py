@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from regrow.engine.checks import check_integer
 
-__all__ = ["Bools", "Environments", "Floats", "Step"]
+__all__ = ["Bools", "Environments", "Floats", "Seen", "Step"]
 
 Floats = npt.NDArray[np.floating[Any]]
+Seen = npt.NDArray[Any]  # numbers as float32, or pictures as uint8
 Bools = npt.NDArray[np.bool_]
 
 
@@ -23,13 +24,14 @@ class Step:
     """What a step of all runs gives.
 
     Args:
-        observations: float32, (runs, d), of the last state of an episode where that is over.
+        observations: float32, (runs, d), or pictures; of the last state of an episode where that is
+            over.
         rewards: (runs,).
         terminated: bool, (runs,): the episode is over for good; nothing comes after its last state.
         truncated: bool, (runs,): it is over for its length.
     """
 
-    observations: Floats
+    observations: Seen
     rewards: Floats
     terminated: Bools
     truncated: Bools
@@ -67,7 +69,7 @@ class Environments(ABC):
         """How many runs there are."""
         return len(self.seeds)
 
-    def reset(self, which: Bools | None = None) -> Floats:
+    def reset(self, which: Bools | None = None) -> Seen:
         """Begin a new episode in some runs, or in all; return the observations of all runs.
 
         Args:
@@ -105,8 +107,8 @@ class Environments(ABC):
         """Make a step; return rewards and where an episode is over for good."""
 
     @abstractmethod
-    def observe(self) -> Floats:
-        """Return what is seen now, float32, (runs, d)."""
+    def observe(self) -> Seen:
+        """Return what is seen now, float32, (runs, d), or pictures."""
 
     @abstractmethod
     def state(self) -> dict[str, Floats]:

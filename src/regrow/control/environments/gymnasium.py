@@ -10,7 +10,7 @@ import numpy as np
 
 from regrow.control.environments.base import Bools, Environments, Floats, Step
 
-__all__ = ["Gymnasium"]
+__all__ = ["Gymnasium", "action_bounds"]
 
 
 class Gymnasium(Environments):
@@ -38,7 +38,7 @@ class Gymnasium(Environments):
         if length is None:
             raise ValueError(f"episode=None: {first} does not say how long episodes are; say it")
         super().__init__(seeds, length)
-        self._low, self._high = _bounds(first)
+        self._low, self._high = action_bounds(first)
         self.actions = len(self._low)
         self._shape = first.action_space.shape
         self.observations = int(np.prod(_box(first, "observation_space").shape))
@@ -87,7 +87,12 @@ def _box(environment: Any, name: str) -> Any:
     return space
 
 
-def _bounds(environment: Any) -> tuple[Floats, Floats]:
+def action_bounds(environment: Any) -> tuple[Floats, Floats]:
+    """Return the lowest and highest numbers of an environment's actions.
+
+    Raises:
+        ValueError: its actions are no box of finite bounds.
+    """
     space = _box(environment, "action_space")
     low, high = np.ravel(space.low).astype(float), np.ravel(space.high).astype(float)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regrow.data.pictures import is_image, open_rgb
-from regrow.machine import needed
-from regrow.reading import check_size, damaged, decoding, open_file
+from regrow.data.video import decoded
+from regrow.reading import check_size
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["find_video", "read_frames"]
-
-_WHOLE = 0.9  # the share of the frames a header promises that must be there
 
 
 def find_video(path: Path) -> Path | None:
@@ -76,17 +74,8 @@ def _of_file(where: Path, choose: Callable[[int], Sequence[int]]) -> list[Image.
 
 
 def _decode(where: Path) -> list[Any]:
-    with needed("av", "video"):
-        import av  # noqa: PLC0415
     frames: list[Any] = []
-    # No other format, and no path: a playlist would have other files read.
-    with decoding(where), open_file(where) as file, av.open(file, format="avi") as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "NONE"  # other processes read beside this one
-        promised = stream.frames
-        for frame in container.decode(stream):
-            frames.append(frame)
-            check_size(where, 3 * frame.width * frame.height * len(frames), where.stat().st_size)
-    if not frames or len(frames) < _WHOLE * promised:
-        raise damaged(where, f"{len(frames)} frames, its header says {promised}")
+    for frame in decoded(where, "avi", extra="video"):
+        frames.append(frame)
+        check_size(where, 3 * frame.width * frame.height * len(frames), where.stat().st_size)
     return frames

@@ -1,0 +1,140 @@
+"""Environments that are seen in pixels: one for each run of a population, stepped together."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+from regrow.control.distractions.modes import Clean
+from regrow.control.distractions.painter import Ids, painter
+from regrow.control.distractions.scenes import Scene
+from regrow.control.distractions.videos import Frames
+from regrow.control.environments.base import Bools, Environments, Floats
+
+__all__ = ["Pixels", "SuitePixels"]
+
+
+class Pixels(Environments):
+    """Environments whose observations are pictures: uint8, (runs, size, size, 3).
+
+    One frame is given; whoever learns from several stacks them. ``torch.from_numpy(frames)
+    .permute(0, 3, 1, 2)`` is a batch of pictures in the layout channels-last, without a copy.
+
+    Args:
+        seeds: of the runs.
+        episode: steps after which an episode is over for its length.
+        size: pixels of a frame's side.
+    """
+
+    def __init__(self, seeds: Sequence[int], episode: int, size: int) -> None:
+        super().__init__(seeds, episode)
+        self.size = size
+        self.shape = (size, size, 3)
+        self.observations = 3 * size * size
+
+    def count_anew_(self, seeds: Sequence[int]) -> None:
+        """Count episodes from 0 again, with other seeds."""
+        self.seeds[:] = seeds
+        self._numbers[:] = 0
+
+    @abstractmethod
+    def observe(self) -> Frames:
+        """Return what is seen now, uint8, (runs, size, size, 3)."""
+
+    def foreground(self) -> npt.NDArray[np.bool_]:
+        """Return where agent and objects are seen now, bool, (runs, size, size).
+
+        Raises:
+            NotImplementedError: these environments cannot tell.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot tell what is foreground; tasks of the DeepMind Control "
+            "Suite can"
+        )
+
+
+class SuitePixels(Pixels):
+    """Tasks of the DeepMind Control Suite, in pixels, with what distracts.
+
+    Episodes begin alike in all modes, which draw their random numbers apart.
+
+    Args:
+        scenes: the tasks, one for each run.
+        seeds: of the runs.
+        mode: what is done to pictures.
+        background: numbers of the geoms that are no foreground.
+        repeat: control steps of a step, whose rewards are added.
+        threads: that step; pictures are drawn by one.
+    """
+
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        seeds: Sequence[int],
+        mode: Clean,
+        *,
+        background: Sequence[int],
+        repeat: int = 4,
+        threads: int = 1,
+    ) -> None:
+        super().__init__(seeds, -(-scenes[0].frames // repeat), mode.size)
+        self.actions = scenes[0].actions
+        self.mode, self.repeat = mode, repeat
+        self._scenes, self._background = list(scenes), list(background)
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def begin_(self, run: int, random: np.random.Generator) -> None:
+        """Begin an episode of a run."""
+        self._scenes[run].begin(random)
+        key = [self.seeds[run], int(self._numbers[run])]
+        self.mode.begin(run, key, np.random.default_rng([*key, 1]))
+
+    def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
+        """Step, in as many threads as there are."""
+        each = [(scene, action) for scene, action in zip(self._scenes, actions, strict=True)]
+        done = list((self._pool.map if self._pool else map)(self._step, each))
+        return np.array([reward for reward, _ in done]), np.array([over for _, over in done])
+
+    def _step(self, one: tuple[Scene, Floats]) -> tuple[float, bool]:
+        scene, action = one
+        return scene.step(action, self.repeat)
+
+    def observe(self) -> Frames:
+        """Return what is seen now, uint8, (runs, size, size, 3)."""
+        drawn = painter().do(lambda: [self._draw(run) for run in range(self.runs)])
+        steps = self._steps.tolist()
+        return np.stack([self.mode.finish(i, steps[i], *one) for i, one in enumerate(drawn)])
+
+    def _draw(self, run: int) -> tuple[Frames, Ids | None]:
+        self.mode.prepare(run, int(self._steps[run]))
+        scene, look = self._scenes[run], self.mode.looks[run]
+        seen = (scene.model, scene.data, scene.camera)
+        return look.picture(*seen), look.ids(*seen) if self.mode.needs_ids else None
+
+    def foreground(self) -> npt.NDArray[np.bool_]:
+        """Return where agent and objects are seen now: neither sky nor floor."""
+        ids = np.stack(painter().do(lambda: [self._ids(run) for run in range(self.runs)]))
+        seen: npt.NDArray[np.bool_] = (ids != -1) & ~np.isin(ids, self._background)
+        return seen
+
+    def _ids(self, run: int) -> Ids:
+        self.mode.prepare(run, int(self._steps[run]))
+        scene = self._scenes[run]
+        return self.mode.looks[run].ids(scene.model, scene.data, scene.camera)
+
+    def state(self) -> dict[str, Floats]:
+        """Return the physical states."""
+        return {"states": np.stack([scene.state() for scene in self._scenes])}
+
+    def set_state_(self, state: Mapping[str, Floats]) -> None:
+        """Go on: begin the same episodes again, then take over the states."""
+        for run in np.flatnonzero(self._numbers):
+            self._numbers[run] -= 1
+            key = [self.seeds[run], int(self._numbers[run])]
+            self.begin_(int(run), np.random.default_rng(key))
+            self._numbers[run] += 1
+            self._scenes[run].set_state(state["states"][run])
