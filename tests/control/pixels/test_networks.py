@@ -84,11 +84,11 @@ def test_the_actor_s_deviation_lies_between_its_bounds():
 def test_masks_are_one_for_each_frame_in_range_and_start_near_a_half(kind, size):
     encoder, masker = started(Encoder(9, 2, 32)), started(Masker(kind))
     images = torch.rand(2, 9, size, size, generator=seeded(3))
-    mask = masker(images, encoder.first)
+    mask = masker(images, encoder.first).detach()
     assert mask.shape == (2, 3, size, size)
     assert ((mask > 0) & (mask < 1)).all()
     assert abs(float(mask.mean()) - 0.5) < 0.25
-    zeros = masker(torch.zeros_like(images), encoder.first)
+    zeros = masker(torch.zeros_like(images), encoder.first).detach()
     torch.testing.assert_close(zeros, torch.full_like(zeros, 0.5))
 
 

@@ -36,11 +36,13 @@ def _looks_often(monkeypatch):
     monkeypatch.setattr("regrow.control.pixels.train._LOOK_EVERY", 5)
 
 
-@pytest.mark.parametrize("method", PIXEL_METHODS)
-@pytest.mark.parametrize("replay", [None, 20])
+WRAPPED = ("MaDi", "SODA", "mask-segmentation")  # of rings that wrap: those of other frames
+
+
+@pytest.mark.parametrize(
+    ("method", "replay"), [*((m, None) for m in PIXEL_METHODS), *((m, 20) for m in WRAPPED)]
+)
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path, method, replay, tiny, dots, equal_states):
-    if replay is not None and method not in ("MaDi", "SODA", "mask-segmentation"):
-        pytest.skip("a ring that wraps is the same for all")
     setting = tiny(replay=replay)
 
     def train(folder, saves=-1):

@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from regrow.control.environments.base import Bools, Environments, Floats
+from regrow.control.distractions.pixels import Pixels
+from regrow.control.environments.base import Bools, Floats
 from regrow.engine.checks import check_choice
 
 __all__ = ["DOT_MODES", "Dot"]
@@ -20,7 +21,7 @@ _DOT, _SQUARE, _HALF = (230, 60, 50), (60, 200, 90), 0.15
 _GREY, _GRAIN = 70, 5
 
 
-class Dot(Environments):
+class Dot(Pixels):
     """A dot that actions move, and a square in the middle, where it is worth most.
 
     reward = exp(−(distance / 0.4)²) in 0..1. What is behind is grey, or smooth colours that move
@@ -43,13 +44,11 @@ class Dot(Environments):
     def __init__(
         self, seeds: Sequence[int], *, size: int = 32, mode: str = "clean", episode: int = 50
     ) -> None:
-        super().__init__(seeds, episode)
+        super().__init__(seeds, episode, size)
         check_choice(mode, DOT_MODES, "mode")
         if size < 8:
             raise ValueError(f"size={size}: must be at least 8 pixels")
-        self.mode, self.size = mode, size
-        self.observations = 3 * size * size
-        self.shape = (size, size, 3)
+        self.mode = mode
         self._at = np.zeros((self.runs, 2))
         self._waves = np.zeros((self.runs, 3, _GRAIN))  # of each colour: numbers of its waves
 

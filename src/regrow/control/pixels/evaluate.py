@@ -11,7 +11,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from regrow.control.distractions.judge import auc, best_iou
-from regrow.control.environments.base import Bools, Environments
+from regrow.control.distractions.pixels import Pixels
+from regrow.control.environments.base import Bools
 from regrow.control.pixels.agent import PixelAgent
 from regrow.control.pixels.eyes import Bytes, Eyes, frame_of
 
@@ -57,7 +58,7 @@ class Evaluation:
 
 
 def evaluate(
-    agent: PixelAgent, environments: Environments, episodes: int, *, film: bool = False
+    agent: PixelAgent, environments: Pixels, episodes: int, *, film: bool = False
 ) -> Evaluation:
     """Let an agent act as in tests, in environments of one run, from their first episodes on.
 
@@ -94,7 +95,7 @@ def evaluate(
     return found
 
 
-def seen_frame(agent: PixelAgent, environments: Environments, seen: np.ndarray[Any, Any]) -> Tensor:
+def seen_frame(agent: PixelAgent, environments: Pixels, seen: np.ndarray[Any, Any]) -> Tensor:
     """Return what environments of one run show, as a frame of the agent's replay.
 
     Args:
@@ -115,16 +116,16 @@ def seen_frame(agent: PixelAgent, environments: Environments, seen: np.ndarray[A
     return frame_of(seen[0], known, agent.device)
 
 
-def foreground_of(environments: Environments) -> Bools | None:
+def foreground_of(environments: Pixels) -> Bools | None:
     """Return where agent and objects are, bool, (H, W); None: the environment does not know."""
     try:
-        found: Bools = environments.foreground()[0]  # type: ignore[attr-defined]
-    except (AttributeError, NotImplementedError):
+        found: Bools = environments.foreground()[0]
+    except NotImplementedError:
         return None
     return found
 
 
-def _truth(environments: Environments, mask: Masks) -> list[tuple[Masks, Bools]]:
+def _truth(environments: Pixels, mask: Masks) -> list[tuple[Masks, Bools]]:
     known = foreground_of(environments)
     return [] if known is None else [(mask, known)]
 

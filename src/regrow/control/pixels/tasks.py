@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from regrow.control.environments.base import Environments
+from regrow.control.distractions.pixels import Pixels
 from regrow.control.pixels.dot import Dot
 
 __all__ = ["DOT", "Quality", "make_task", "repeat_of"]
@@ -35,7 +35,7 @@ def make_task(
     quality: Quality = "full",
     videos: Path | None = None,
     background: str | None = None,
-) -> Environments:
+) -> Pixels:
     """Make an environment of one run.
 
     Args:
@@ -57,7 +57,7 @@ def make_task(
         return Dot([seed], size=size, mode=mode)
     from regrow.control import distractions  # noqa: PLC0415  an extra
 
-    made: Environments = distractions.make(
+    made: Pixels = distractions.make(
         task,
         [seed],
         mode=mode,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from regrow.control.draws import RunDraws
-from regrow.control.environments.base import Environments
+from regrow.control.distractions.pixels import Pixels
 from regrow.control.pixels.agent import PixelAgent
 from regrow.control.pixels.evaluate import Evaluation, evaluate, seen_frame
 from regrow.control.pixels.eyes import Eyes
@@ -26,17 +25,16 @@ from regrow.training.run import RunLike, device_of
 
 __all__ = ["PixelTraining", "train_from_pixels"]
 
-logger = logging.getLogger("regrow.training")
 _LOOK_EVERY = 25  # steps
 FRAMES = "frames"  # folder of a run
 
 
 def train_from_pixels(
-    environments: Environments,
+    environments: Pixels,
     *,
     method: str | PixelMethod = "MaDi",
     setting: str | PixelSetting = "paper",
-    test: Mapping[str, Environments] | None = None,
+    test: Mapping[str, Pixels] | None = None,
     photos: Tensor | None = None,
     device: str = "auto",
     run: RunLike | None = None,
@@ -103,10 +101,10 @@ class PixelTraining:
 
     def __init__(
         self,
-        environments: Environments,
+        environments: Pixels,
         method: PixelMethod,
         setting: PixelSetting,
-        test: Mapping[str, Environments],
+        test: Mapping[str, Pixels],
         photos: Tensor | None,
         device: torch.device,
     ) -> None:
@@ -202,7 +200,7 @@ def _all_frames(steps: int, episode: int) -> int:
     return steps + 2 * (steps // episode + 1) + 8
 
 
-def _check(environments: Environments, name: str, rendered: int) -> None:
+def _check(environments: Pixels, name: str, rendered: int) -> None:
     if environments.runs != 1:
         raise ValueError(
             f"{name}: {environments.runs} runs; an agent that sees has one: train others in "
@@ -217,8 +215,6 @@ def _check(environments: Environments, name: str, rendered: int) -> None:
 
 def _train(training: PixelTraining, run: RunLike | None, kept: KeptFrames | None) -> None:
     setting, agent = training.setting, training.agent
-    if agent.method.strong or agent.method.auxiliary != "none":
-        logger.info("strong augmentation: %s", agent.augment.kind)
     began, first = time.monotonic(), training.step
     while training.step < setting.steps:
         training.step_()

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.control.distractions.films import side_by_side, write_film
-from regrow.control.environments.base import Environments
+from regrow.control.distractions import Pixels, side_by_side, write_film
 from regrow.control.pixels.augment import read_photos
 from regrow.control.pixels.evaluate import Evaluation
 from regrow.control.pixels.masker import multiply_adds
@@ -84,7 +83,7 @@ class LearnFromPixels(PixelSetting, Trial):
 
     def environments(
         self, videos: Path | None
-    ) -> tuple[Environments, dict[str, Environments]]:
+    ) -> tuple[Pixels, dict[str, Pixels]]:
         """Make those of training and, by mode, of tests.
 
         Raises:
@@ -92,7 +91,7 @@ class LearnFromPixels(PixelSetting, Trial):
         """
         rendered = self.how().rendered(self.size)
 
-        def make(seed: int, mode: str) -> Environments:
+        def make(seed: int, mode: str) -> Pixels:
             return make_task(
                 self.task, seed, mode, size=rendered, repeat=self.repeat, quality=self.quality,
                 videos=videos if mode.startswith(("video", "distracting")) else None,
