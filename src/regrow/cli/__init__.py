@@ -79,7 +79,9 @@ def _call() -> None:
     app = SubcommandApp()
     for command in (bench, demo, methods, report, train):
         app.command(command)
-    app.command(control, name="control", help="Control: train agents from preferences, or from images.")
+    app.command(
+        control, name="control", help="Control: train agents from preferences, or from images."
+    )
     app.command(
         preferences, name="preferences", help="People as teachers: serve clips, export answers."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ def is_of_pixels(arguments: Sequence[str]) -> bool:
     from regrow.control.pixels.method import PIXEL_METHODS  # noqa: PLC0415
 
     named = [one.partition("=")[2] for one in arguments if one.startswith("--method=")]
-    named += [two for one, two in zip(arguments, arguments[1:], strict=False) if one == "--method"]
+    named += [two for one, two in pairwise(arguments) if one == "--method"]
     return any(name in PIXEL_METHODS for name in named)
 
 

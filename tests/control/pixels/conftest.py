@@ -26,7 +26,9 @@ def dots():
 
     def make(method, seed=0, episode=10):
         size = PIXEL_METHODS[method].rendered(TINY["size"])
-        tests = {m: Dot([seed + 9], size=size, mode=m, episode=episode) for m in ("clean", "moving")}
+        tests = {
+            m: Dot([seed + 9], size=size, mode=m, episode=episode) for m in ("clean", "moving")
+        }
         return Dot([seed], size=size, episode=episode), tests
 
     return make

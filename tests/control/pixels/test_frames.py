@@ -25,7 +25,7 @@ def number_of(found):
 
 
 def played(ring, lengths):
-    """Fill a ring; return all transitions as (frames, frames, action, reward, ended), and frames."""
+    """Fill a ring; return (frames, frames, action, reward, ended) of all, and how many frames."""
     told, count = [], 0
     for length in lengths:
         episode = [count]
@@ -128,7 +128,9 @@ def test_frames_kept_in_files_come_back(tmp_path_factory, capacity, parts, each)
     twin = Frames(capacity, 3, 4, 1, CPU)
     for lengths in parts:
         played(twin, lengths)
-    assert np.array_equal(again.read(first, again.frames_added), twin.read(first, twin.frames_added))
+    assert np.array_equal(
+        again.read(first, again.frames_added), twin.read(first, twin.frames_added)
+    )
     assert len(again) == len(twin)
 
 

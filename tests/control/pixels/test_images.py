@@ -94,7 +94,9 @@ def test_a_crop_of_everything_is_the_photo_and_half_are_flipped():
 def test_crops_lie_where_they_were_drawn_and_have_the_area_drawn():
     # A photo of its own coordinates: what a crop shows is where it was cut.
     places = torch.arange(64) * 4
-    photo = torch.stack([places.expand(64, 64), places[:, None].expand(64, 64), places.expand(64, 64)])
+    photo = torch.stack(
+        [places.expand(64, 64), places[:, None].expand(64, 64), places.expand(64, 64)]
+    )
     drawn = rand(200, 6, seed=5)
     drawn[:, 5] = 0.9
     found = resized_crops(photo[None].to(torch.uint8), drawn, 32) * 255 / 4
@@ -128,7 +130,7 @@ def test_auto_takes_photos_if_there_are_any_and_what_is_missing_is_told():
     with pytest.raises(ValueError, match="augmentation='overlay' needs photos"):
         Augment("overlay", None, 0.5, 0, CPU)
     for wrong in (photos.float(), photos[:0], torch.zeros(1, 3, 4, 5, dtype=torch.uint8)):
-        with pytest.raises(ValueError, match="photos: .* uint8 squares"):
+        with pytest.raises(ValueError, match=r"photos: .* uint8 squares"):
             Augment("overlay", wrong, 0.5, 0, CPU)
 
 

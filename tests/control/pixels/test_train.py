@@ -105,7 +105,9 @@ def test_catch_up_updates_come_once_and_then_one_a_step(tiny, dots):
 
 def test_masks_are_judged_against_the_truth(tiny, dots):
     environments, tests = dots("mask-segmentation")
-    trained = train_from_pixels(environments, method="mask-segmentation", setting=tiny(), test=tests)
+    trained = train_from_pixels(
+        environments, method="mask-segmentation", setting=tiny(), test=tests
+    )
     for mode in ("clean", "moving"):
         found = trained.evaluations[mode][-1]
         assert (found["auc"], found["iou"], found["inside"], found["outside"]) == (1, 1, 1, 0)

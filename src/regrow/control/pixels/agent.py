@@ -79,7 +79,11 @@ class PixelAgent:
         self._graphs: dict[tuple[bool, ...], Graphed] = {}
         self._see: Callable[[Tensor, Tensor | None], Tensor] = self.features
         # What is drawn or given for masks stays outside of what is compiled.
-        if setting.compiled and device.type == "cuda" and method.mask in ("none", "ones", "learned"):
+        if (
+            setting.compiled
+            and device.type == "cuda"
+            and method.mask in ("none", "ones", "learned")
+        ):
             self._see = torch.compile(self.features, dynamic=False)
         self.losses = torch.zeros(3, device=device)  # critic's, actor's, auxiliary
 
@@ -196,7 +200,7 @@ class PixelAgent:
             size = images.shape[2:]
             return functional.interpolate(drawn, size, mode="bilinear").to(images.dtype)
         if kind == "ones":
-            return torch.ones_like(images[:, :: 3])
+            return torch.ones_like(images[:, ::3])
         if self.masker is None:
             return None
         mask: Tensor = self.masker(images, self.encoder.first)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from torch import Tensor
 
 from regrow.control.distractions.judge import auc, best_iou

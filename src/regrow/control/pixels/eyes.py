@@ -1,4 +1,4 @@
-"""What an agent sees now: the latest frames on its device, and the action that follows from them."""
+"""What an agent sees now: the latest frames on its device, and the action they lead to."""
 
 from __future__ import annotations
 

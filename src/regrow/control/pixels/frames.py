@@ -22,7 +22,7 @@ class Frames:
 
     An observation is a frame and those before it in its episode; at an episode's begin the first
     frame stands for those that are not there. A transition is given while all of its frames are
-    there. The host counts; what sampling reads lies on the device, so that a CUDA graph may hold it.
+    there. The host counts; what sampling reads lies on the device, where a CUDA graph can read it.
 
     Args:
         capacity: frames, of which an episode of n steps has n + 1.

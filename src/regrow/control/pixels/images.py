@@ -89,8 +89,9 @@ def overlay(images: Tensor, pictures: Tensor, share: float = 0.5) -> Tensor:
 
 
 def splice(images: Tensor, pictures: Tensor, bright: float = 0.6) -> Tensor:
-    """Put a picture behind bright, coloured pixels: those of value above 0.6, and of hue and
-    saturation above 0, stay.
+    """Put a picture behind pixels that are bright and coloured.
+
+    Those stay whose value (of HSV) is above 0.6, and hue and saturation above 0.
 
     Args:
         images: in 0..1, (B, 3 · frames, H, W).

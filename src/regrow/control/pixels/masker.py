@@ -103,7 +103,8 @@ def binarised(mask: Tensor, threshold: Threshold, level: float) -> Tensor:
         level: in 0..1.
 
     Example:
-        >>> binarised(torch.tensor([[[[0.2, 0.3], [0.4, 0.9]]]]), "quantile", 0.5).flatten().tolist()
+        >>> mask = torch.tensor([[[[0.2, 0.3], [0.4, 0.9]]]])
+        >>> binarised(mask, "quantile", 0.5).flatten().tolist()
         [0.0, 0.0, 1.0, 1.0]
 
     Differs from MaDi's code: gradients are those of the soft mask (straight-through), without

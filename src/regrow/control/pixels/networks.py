@@ -1,4 +1,4 @@
-"""Networks of an agent that sees: an encoder of images, and projections, actor and critics on it."""
+"""Networks of an agent that sees: an encoder of images; projections, actor, critics on it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def repeat_of(task: str, repeat: int | None = None) -> int:
         >>> repeat_of("cartpole-swingup"), repeat_of("walker-walk"), repeat_of("dot")
         (8, 4, 1)
     """
-    return repeat or (1 if task == DOT else _REPEAT.get(task.split("-")[0], 4))
+    return repeat or (1 if task == DOT else _REPEAT.get(task.partition("-")[0], 4))
 
 
 def make_task(

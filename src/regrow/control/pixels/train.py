@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from regrow.control.draws import RunDraws
 from regrow.control.distractions.pixels import Pixels
+from regrow.control.draws import RunDraws
 from regrow.control.pixels.agent import PixelAgent
 from regrow.control.pixels.evaluate import Evaluation, evaluate, seen_frame
 from regrow.control.pixels.eyes import Eyes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,6 +20,7 @@ from regrow.control.pixels.method import PIXEL_METHODS, PixelMethod
 from regrow.control.pixels.setting import PixelSetting
 from regrow.control.pixels.tasks import Quality, make_task
 from regrow.control.pixels.train import PixelTraining, train_from_pixels
+from regrow.data.places import Places
 from regrow.engine.checks import check_choice
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
@@ -32,6 +33,7 @@ PixelMethodName = Literal[
     "mask-ones", "mask-random", "mask-segmentation",
 ]  # fmt: skip
 WEIGHTS = "agent.pt"
+_CLIPS = ("distraction-videos/hard-128", "distraction-videos")
 _OTHER = 1_000_000  # added to seeds: environments of tests begin elsewhere
 _SMALL_AGENTS = ("cartpole", "ball_in_cup", "dot")  # of which SGQN leaves out more pixels
 
@@ -77,13 +79,11 @@ class LearnFromPixels(PixelSetting, Trial):
     def how(self) -> PixelMethod:
         """Return the method, as it is on this task."""
         method = replace(PIXEL_METHODS[self.method], hard=self.mask)
-        if method.auxiliary == "sgqn" and self.task.split("-")[0] in _SMALL_AGENTS:
+        if method.auxiliary == "sgqn" and self.task.partition("-")[0] in _SMALL_AGENTS:
             method = replace(method, quantile=0.98)  # as in SGQN's table 3
         return method
 
-    def environments(
-        self, videos: Path | None
-    ) -> tuple[Pixels, dict[str, Pixels]]:
+    def environments(self, videos: Path | None) -> tuple[Pixels, dict[str, Pixels]]:
         """Make those of training and, by mode, of tests.
 
         Raises:
@@ -94,7 +94,7 @@ class LearnFromPixels(PixelSetting, Trial):
         def make(seed: int, mode: str) -> Pixels:
             return make_task(
                 self.task, seed, mode, size=rendered, repeat=self.repeat, quality=self.quality,
-                videos=videos if mode.startswith(("video", "distracting")) else None,
+                videos=videos if _shows_videos(mode) else None,
             )  # fmt: skip
 
         tests = {mode: make(self.seed + _OTHER, mode) for mode in ("clean", *self.test)}
@@ -103,13 +103,15 @@ class LearnFromPixels(PixelSetting, Trial):
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and test.
 
-        Options of the run: ``device``, ``videos`` and ``photos``, folders, and ``keep_weights``.
+        Options of the run: ``device``; the folders ``videos`` and ``photos``, else those of
+        ``data_dir``; and ``keep_weights``.
 
         Raises:
-            ValueError: videos or photos are missing or damaged.
+            ValueError: videos or photos are damaged.
+            FileNotFoundError: they are missing.
         """
         began = time.monotonic()
-        environments, tests = self.environments(_folder(run, "videos"))
+        environments, tests = self.environments(self._videos(run))
         training = train_from_pixels(
             environments,
             method=self.how(),
@@ -128,15 +130,32 @@ class LearnFromPixels(PixelSetting, Trial):
             write_page(run.folder, str(self), result)
         return result
 
+    def _videos(self, run: Run) -> Path | None:
+        return _folder(run, "videos", _CLIPS) if any(map(_shows_videos, self.test)) else None
+
     def _photos(self, run: Run) -> Tensor | None:
-        folder = _folder(run, "photos")
-        wanted = self.augmentation in ("auto", "overlay", "splice")
-        return read_photos(folder) if folder is not None and wanted else None
+        needed = self.augmentation in ("overlay", "splice")
+        if not needed and (self.augmentation != "auto" or not run.options.get("photos")):
+            return None
+        return read_photos(_folder(run, "photos", ("photos",)))
 
 
-def _folder(run: Run, name: str) -> Path | None:
-    value = run.options.get(name)
-    return None if value is None else Path(value)
+def _shows_videos(mode: str) -> bool:
+    return mode.startswith(("video", "distracting"))
+
+
+def _folder(run: Run, option: str, names: Sequence[str]) -> Path:
+    """Return the folder that an option names, or the first of these names among data sets."""
+    if (given := run.options.get(option)) is not None:
+        return Path(given)
+    places = Places("", run.options.get("data_dir"))
+
+    def look(root: Path) -> Path | None:
+        return next((root / name for name in names if (root / name).is_dir()), None)
+
+    return places.find(
+        look, f"the folder {names[-1]}", f"name one of your own by the option {option}"
+    )
 
 
 def result_of(training: PixelTraining) -> dict[str, Any]:
