@@ -1,6 +1,7 @@
 """The update: where gradients go, what equals what, and each method's own losses."""
 
 import copy
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,10 @@ from regrow.control.pixels.frames import Frames
 from regrow.control.pixels.method import PIXEL_METHODS, PixelMethod
 
 CPU = torch.device("cpu")
+
+
+def compiler():
+    return shutil.which("g++") or shutil.which("clang++")
 
 
 def filled(method, size=16, steps=30, seed=0):
@@ -289,6 +294,19 @@ def test_soda_compares_directions_and_trains_no_target(tiny):
     new, source = agent.soda.target.state_dict(), agent.soda.projection.state_dict()
     for name, before in target.items():
         torch.testing.assert_close(new[name], before + 0.005 * (source[name] - before))
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+@pytest.mark.skipif(not compiler(), reason="torch.compile needs a C++ compiler")
+def test_what_is_compiled_is_what_is_eager(tiny):
+    ring = filled("MaDi")
+    eager, compiled = (agent_of("MaDi", tiny(compiled=on)) for on in (False, True))
+    assert compiled._see != compiled.features
+    for agent in (eager, compiled):
+        for _ in range(3):
+            agent.learn_(ring)
+    torch.testing.assert_close(weights(compiled), weights(eager), rtol=1e-3, atol=1e-4)
 
 
 def test_bfloat16_gives_nearly_the_same_update(tiny):

@@ -9,7 +9,7 @@ from torch.nn import functional
 from regrow.control.pixels.agent import PixelAgent
 from regrow.control.pixels.masker import Masker, binarised, multiply_adds
 from regrow.control.pixels.method import PIXEL_METHODS
-from regrow.control.pixels.networks import Actor, Encoder, encoded_side, initialise_
+from regrow.control.pixels.networks import Actor, Encoder, aligned, encoded_side, initialise_
 from regrow.control.pixels.setting import PIXEL_SETTINGS, PixelSetting
 
 CPU = torch.device("cpu")
@@ -109,6 +109,21 @@ def test_the_full_masker_is_three_plain_convolutions():
             x = functional.conv2d(x, layer.weight, layer.bias, padding=1).clamp(min=0)
         x = functional.conv2d(x, masker.last.weight, masker.last.bias, padding=1)
         torch.testing.assert_close(masker(images)[:, frame], torch.sigmoid(x)[:, 0])
+
+
+@pytest.mark.parametrize(("into", "out", "stride"), [(3, 32, 1), (9, 32, 2), (32, 1, 1), (8, 8, 1)])
+def test_convolutions_with_channels_of_zeros_are_the_same(into, out, stride):
+    layer = started(torch.nn.Conv2d(into, out, 3, stride=stride, padding=1))
+    with torch.no_grad():
+        layer.bias.uniform_(-1, 1)
+    x = torch.rand(2, into, 9, 9, generator=seeded(8)).requires_grad_()
+    one, two = layer(x), aligned(layer, x)
+    torch.testing.assert_close(one, two)
+    inputs = [x, layer.weight, layer.bias]
+    for a, b in zip(
+        *(torch.autograd.grad(y.square().sum(), inputs) for y in (one, two)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
 
 
 def test_channels_last_changes_no_mask():

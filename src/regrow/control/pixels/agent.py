@@ -79,11 +79,7 @@ class PixelAgent:
         self._graphs: dict[tuple[bool, ...], Graphed] = {}
         self._see: Callable[[Tensor, Tensor | None], Tensor] = self.features
         # What is drawn or given for masks stays outside of what is compiled.
-        if (
-            setting.compiled
-            and device.type == "cuda"
-            and method.mask in ("none", "ones", "learned")
-        ):
+        if setting.compiled and method.mask in ("none", "ones", "learned"):
             self._see = torch.compile(self.features, dynamic=False)
         self.losses = torch.zeros(3, device=device)  # critic's, actor's, auxiliary
 
@@ -235,6 +231,11 @@ class PixelAgent:
             noise = self.draws["actions"].normal(len(stacked), self.actions)[0]
             return squashed(mean, log_std, noise)[0]
 
+    def _drawn(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return actions (B, A) and their log-probabilities (B,)."""
+        mean, log_std = self.actor(features)
+        return squashed(mean, log_std, noise)
+
     def _cast(self) -> AbstractContextManager[Any]:
         # Weights move between the losses of an update: casts of them must not be kept.
         kind = torch.bfloat16
@@ -297,7 +298,7 @@ class PixelAgent:
     ) -> Tensor:
         """Return the target values, (B, 1)."""
         masked = self.masked(*following)
-        action, log_prob = squashed(*self.actor(self.encoder(masked)), noise)
+        action, log_prob = self._drawn(self.encoder(masked), noise)
         ahead = torch.minimum(*self.target_critic(self.target_encoder(masked), action))
         ahead = ahead - self.log_alpha.exp() * log_prob[:, None]
         return ring.rewards[places] + self.setting.discount * (1 - ring.ended[places]) * ahead
@@ -331,7 +332,7 @@ class PixelAgent:
         """Move the actor and the temperature; no gradient reaches encoder, masker or critics."""
         with torch.no_grad():
             features = self._see(*observed)
-        action, log_prob = squashed(*self.actor(features), noise)
+        action, log_prob = self._drawn(features, noise)
         value = torch.minimum(*self.critic(features, action))
         alpha = self.log_alpha.exp()
         self._teach_((alpha.detach() * log_prob[:, None] - value).mean(), "actor", 1)

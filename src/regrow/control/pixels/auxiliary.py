@@ -102,7 +102,8 @@ class _GuidedReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (out,) = ctx.saved_tensors
-        return gradients[0].clamp(min=0) * (out > 0)
+        back: Tensor = gradients[0].clamp(min=0) * (out > 0)
+        return back
 
 
 def guided_gradient(encoder: Encoder, critic: Critic, images: Tensor, actions: Tensor) -> Tensor:

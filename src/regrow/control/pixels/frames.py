@@ -124,7 +124,8 @@ class Frames:
         oldest, count = self._kept
         # float64: 24 bits do not reach all of half a million places evenly.
         ranks = torch.minimum((uniform.double() * count).long(), count - 1)
-        return (oldest + ranks) % self.capacity
+        places: Tensor = (oldest + ranks) % self.capacity
+        return places
 
     def numbers(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Return the places of the frames of observation and next observation, (B, stack) each."""

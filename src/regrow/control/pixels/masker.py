@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrow.control.pixels.networks import convolved
 from regrow.engine.checks import check_choice
 
 __all__ = ["Masker", "MaskerKind", "Threshold", "binarised", "multiply_adds"]
@@ -47,12 +48,12 @@ class Masker(nn.Module):
         shared = kind == "shared"
         outputs = {"full": 1, "half": 1, "strided": 4, "shared": 4 * frames}[kind]
         stride = 2 if kind == "strided" else 1
-        first = nn.Identity() if shared else nn.Conv2d(3, filters, 3, stride=stride, padding=1)
-        self.first = first
+        if not shared:
+            self.first = nn.Conv2d(3, filters, 3, stride=stride, padding=1)
         self.second = nn.Conv2d(filters, filters, 3, padding=1)
         self.last = nn.Conv2d(filters, outputs, 3, padding=1)
 
-    def forward(self, images: Tensor, first: nn.Module | None = None) -> Tensor:
+    def forward(self, images: Tensor, first: nn.Conv2d | None = None) -> Tensor:
         """Return masks, (B, frames, H, W).
 
         Args:
@@ -61,24 +62,24 @@ class Masker(nn.Module):
         """
         return torch.sigmoid(self.logits(images, first))
 
-    def logits(self, images: Tensor, first: nn.Module | None = None) -> Tensor:
+    def logits(self, images: Tensor, first: nn.Conv2d | None = None) -> Tensor:
         """Return masks before the sigmoid."""
         b, _, *size = images.shape
         if self.kind == "shared":
             assert first is not None
-            return _enlarged(functional.pixel_shuffle(self._head(first(images)), 2), size)
+            shared = convolved(first, images)
+            return _enlarged(functional.pixel_shuffle(self._head(shared), 2), size)
         x = _like(images.reshape(b * self.frames, 3, *size), images)
         if self.kind == "half":
             x = functional.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
-        x = self._head(self.first(x))
+        x = self._head(convolved(self.first, x))
         if self.kind == "strided":
             x = functional.pixel_shuffle(x, 2)[..., : size[0], : size[1]]
         return _enlarged(x, size).reshape(b, self.frames, *size)
 
     def _head(self, x: Tensor) -> Tensor:
         x = self.second(functional.relu(x))
-        out: Tensor = self.last(functional.relu(x))
-        return out
+        return convolved(self.last, functional.relu(x))
 
 
 def _like(x: Tensor, other: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class PixelSetting:
         soda_rate: how far SODA's target moves.
         replay: frames kept; None: all.
         precision: of images and convolutions; auto: bfloat16 on a GPU, else float32.
-        compiled: whether torch.compile fuses what lies between convolutions; a GPU only.
+        compiled: whether torch.compile fuses what lies between convolutions.
         evaluate_every: steps between two evaluations.
         episodes: of an evaluation, in each environment.
 

@@ -8,9 +8,10 @@ from typing import Literal
 from regrow.control.distractions.pixels import Pixels
 from regrow.control.pixels.dot import Dot
 
-__all__ = ["DOT", "Quality", "make_task", "repeat_of"]
+__all__ = ["DOT", "Cut", "Quality", "make_task", "repeat_of"]
 
 DOT = "dot"
+Cut = Literal["segmentation", "key"]
 Quality = Literal["full", "fast"]
 _REPEAT = {"cartpole": 8, "finger": 2}  # of others 4, as in papers; their code has 4 everywhere
 
@@ -34,7 +35,7 @@ def make_task(
     repeat: int | None = None,
     quality: Quality = "full",
     videos: Path | None = None,
-    background: str | None = None,
+    cut: Cut = "segmentation",
 ) -> Pixels:
     """Make an environment of one run.
 
@@ -46,8 +47,8 @@ def make_task(
         repeat: control steps of a step of the agent; None: as in papers.
         quality: how much is drawn: shadows and all (full), or what is fast.
         videos: a folder, for modes of videos.
-        background: how the background is found in these: segmentation, or key (a colour, as the
-            published benchmark does).
+        cut: how the background is found in these: segmentation, or key: a colour, as the published
+            benchmark does.
 
     Raises:
         ValueError: there is no such task or mode, or videos are missing.
@@ -65,6 +66,6 @@ def make_task(
         size=size,
         repeat=repeat_of(task, repeat),
         quality=quality,
-        **({} if background is None else {"cut": background}),
+        cut=cut,
     )
     return made

@@ -75,7 +75,14 @@ def train_from_pixels(
             training.load_state_dict(state["training"])
             if training.step < setting.steps:
                 kept.load_(state["frames"])
-    _train(training, run, kept)
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = (
+        where.type == "cuda"
+    )  # sizes never change: the fastest is found
+    try:
+        _train(training, run, kept)
+    finally:
+        torch.backends.cudnn.benchmark = before
     return training
 
 

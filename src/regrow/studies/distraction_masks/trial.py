@@ -18,7 +18,7 @@ from regrow.control.pixels.evaluate import Evaluation
 from regrow.control.pixels.masker import multiply_adds
 from regrow.control.pixels.method import PIXEL_METHODS, PixelMethod
 from regrow.control.pixels.setting import PixelSetting
-from regrow.control.pixels.tasks import Quality, make_task
+from regrow.control.pixels.tasks import Cut, Quality, make_task
 from regrow.control.pixels.train import PixelTraining, train_from_pixels
 from regrow.data.places import Places
 from regrow.engine.checks import check_choice
@@ -52,6 +52,8 @@ class LearnFromPixels(PixelSetting, Trial):
         mask: soft, hard, or mixed: hard in tests only.
         repeat: control steps of a step of the agent; None: 8 on cartpoles, 2 on finger, else 4.
         quality: how much is drawn: shadows and all (full), or what is fast.
+        cut: how videos find the background: segmentation, which is exact, or key: a colour, as the
+            published benchmark does.
 
     Raises:
         ValueError: a choice is unknown or a number out of its range; the message says which.
@@ -63,12 +65,14 @@ class LearnFromPixels(PixelSetting, Trial):
     mask: Literal["soft", "hard", "mixed"] = "soft"
     repeat: int | None = None
     quality: Quality = "full"
+    cut: Cut = "segmentation"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self.method, tuple(PIXEL_METHODS), "method")
         check_choice(self.mask, ("soft", "hard", "mixed"), "mask")
         check_choice(self.quality, get_args(Quality), "quality")
+        check_choice(self.cut, get_args(Cut), "cut")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}: must be 0 or above")
         if self.repeat is not None and self.repeat < 1:
@@ -94,7 +98,7 @@ class LearnFromPixels(PixelSetting, Trial):
         def make(seed: int, mode: str) -> Pixels:
             return make_task(
                 self.task, seed, mode, size=rendered, repeat=self.repeat, quality=self.quality,
-                videos=videos if _shows_videos(mode) else None,
+                cut=self.cut, videos=videos if _shows_videos(mode) else None,
             )  # fmt: skip
 
         tests = {mode: make(self.seed + _OTHER, mode) for mode in ("clean", *self.test)}
@@ -161,14 +165,14 @@ def _folder(run: Run, option: str, names: Sequence[str]) -> Path:
 def result_of(training: PixelTraining) -> dict[str, Any]:
     """Return what a record keeps of a training."""
     agent = training.agent
-    masked = agent.masker is not None
+    masker = agent.masker
     return {
         "tests": {name: found[-1] for name, found in training.evaluations.items()},
         "evaluations": training.evaluations,
         "training_returns": list(training.returns),
         "augmentation": agent.augment.kind,
         "parameters": agent.parameters(),
-        "mask_multiply_adds": multiply_adds(agent.masker, training.setting.size) if masked else 0,
+        "mask_multiply_adds": multiply_adds(masker, training.setting.size) if masker else 0,
         "updates": agent.updates,
     }
 
