@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from regrow.control.pixels.method import PIXEL_METHODS
-from regrow.lab.records import Record
+from regrow.lab.records import Record, Records
 from regrow.lab.study import Preset
 from regrow.lab.study_run import run_study
 from regrow.lab.view import View
@@ -53,8 +53,8 @@ def judged(name, gain=lambda arm: 0.0, auc=0.95, masker=12_000, lean=0.27):
         parameters = {"critic": 6_000_000}
         if learned:
             parameters["masker"] = masker
-            for mode in tests:
-                tests[mode]["auc"] = auc + noise / 1000
+            for test in tests.values():
+                test["auc"] = auc + noise / 1000
         count = round(full * (lean if arm == study.OURS else 1)) if learned else 0
         result = {"tests": tests, "parameters": parameters, "mask_multiply_adds": count}
         content = json.loads(json.dumps(trial.content))
@@ -109,8 +109,9 @@ def test_a_study_ends_with_a_page(tmp_path, monkeypatch):
     found = run_study(
         STUDY, "smoke", tmp_path, options={"device": "cpu"}, executor="inline", jobs=1
     )
-    assert not found.failed and len(found.records.all) == 12
-    sections = [s for part in STUDY.page for s in part(View.of(found.records.all))]
+    records = Records.read(tmp_path).all
+    assert not found.failed and len(records) == 12
+    sections = [s for part in STUDY.page for s in part(View.of(records))]
     titles = [s.title.partition(":")[0] for s in sections]
     assert {"Every seed", "What each arm is worth", "All returns"} <= set(titles)
     table = next(s.table for s in sections if s.title.startswith("All returns"))
