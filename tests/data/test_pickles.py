@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from regrow.data.pickles import read_pickle
+from regrow.data.pickles import read_pickle, read_pickles
 
 DATA = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
@@ -123,3 +123,32 @@ def test_an_array_of_negative_sides_is_refused(python2_pickle):
     assert lie != content
     with pytest.raises(ValueError, match=r"6 bytes for an array of shape \(-2, -3\)"):
         read_pickle(lie, "a file")
+
+
+def test_pickles_that_follow_each_other_are_read_with_numbers_and_lists_inside():
+    numbers = np.array([[0.5, -1.0]])
+    written = [1, {"colours": [{"red": numbers}, (2, "x")]}, DATA]
+    found = read_pickles(b"".join(pickle.dumps(one, 2) for one in written), "a file")
+    assert found[0] == 1 and np.array_equal(found[2], DATA)
+    assert np.array_equal(found[1]["colours"][0]["red"], numbers)
+    assert found[1]["colours"][1] == [2, "x"]
+
+
+def test_numbers_are_no_pictures():
+    with pytest.raises(ValueError, match="an array is not of uint8"):
+        read_pickle(pickle.dumps({"data": np.zeros(3)}), "a file")
+    with pytest.raises(ValueError, match="whose first byte is the highest"):
+        read_pickles(pickle.dumps([np.zeros(3, ">f8")]), "a file")
+
+
+def test_values_shared_again_and_again_do_not_fill_the_memory():
+    value = [0]
+    for _ in range(7):
+        value = [value] * 1000
+    with pytest.raises(ValueError, match=r"a file is damaged .*more than there are bytes"):
+        read_pickles(pickle.dumps(value), "a file")
+    deep = [0]
+    for _ in range(9):
+        deep = [deep]
+    with pytest.raises(ValueError, match="deeper than 8"):
+        read_pickles(pickle.dumps(deep), "a file")

@@ -8,10 +8,11 @@ ends the reading.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import pickle
 import pickletools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -82,17 +83,18 @@ def read_pickles(content: bytes, of: str) -> list[Any]:
     found, file = [], io.BytesIO(content)
     with decoding(of):
         while file.tell() < len(content):
-            found.append(_nested(_Machine(of).run(file), of))
+            # Each value takes a byte at least, unless values are shared, again and again.
+            found.append(_nested(_Machine(of).run(file), itertools.count(-len(content))))
     return found
 
 
-def _nested(value: Any, of: str, depth: int = 8) -> Any:
-    if depth == 0:
-        raise damaged(of, "values in each other, deeper than 8")
+def _nested(value: Any, left: Iterator[int], depth: int = 8) -> Any:
+    if depth == 0 or next(left) >= 0:
+        raise ValueError("values in each other, deeper than 8 or more than there are bytes")
     if isinstance(value, list | tuple):
-        return [_nested(one, of, depth - 1) for one in value]
+        return [_nested(one, left, depth - 1) for one in value]
     if isinstance(value, dict):
-        return {_text(key): _nested(one, of, depth - 1) for key, one in value.items()}
+        return {_text(key): _nested(one, left, depth - 1) for key, one in value.items()}
     return _value(value, _NUMBERS)
 
 

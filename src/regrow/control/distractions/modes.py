@@ -52,11 +52,13 @@ class Clean:
 class OtherColours(Clean):
     """Other colours of sky, floor and agent in each episode.
 
+    A run's episode has set (seed + number of the episode) mod sets.
+
     Args:
         scenes: one for each run.
         size: pixels of a picture's side.
         fast: as of :class:`Clean`.
-        colours: of which each episode has one set.
+        colours: sets of them.
     """
 
     def __init__(
@@ -68,10 +70,10 @@ class OtherColours(Clean):
         self._usual = scenes[0].model.mat_rgba.copy()
 
     def begin(self, run: int, key: Sequence[int], random: np.random.Generator) -> None:
-        """Choose colours."""
+        """Take the next set of colours."""
         model = self.scenes[run].model
         model.mat_rgba[:] = self._usual
-        painted = paint(model, self.colours[int(random.integers(len(self.colours)))])
+        painted = paint(model, self.colours[sum(key) % len(self.colours)])
         model.mat_rgba[:] = painted.mat_rgba
         self.looks[run] = self.look(painted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import queue
@@ -118,10 +119,13 @@ class Painter:
 
     def _close(self) -> None:
         """Free all at the process's end, in the thread where it was made: elsewhere GL fails."""
-        if self.process == os.getpid():
-            for context in list(self._contexts):
-                self.free(context)
+        if self.process != os.getpid():
+            return
+        for context in list(self._contexts):
+            self.free(context)
+        with contextlib.suppress(Exception):  # another library may have closed the display before
             self.do(self._gl.free)
+        self._gl.free = lambda: None  # it is freed once more when it is collected
 
 
 _PAINTERS: list[Painter] = []

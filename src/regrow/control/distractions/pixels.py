@@ -132,6 +132,12 @@ class SuitePixels(Pixels):
 
     def set_state_(self, state: Mapping[str, Floats]) -> None:
         """Go on: begin the same episodes again, then take over the states."""
+        expected = self.state()["states"].shape
+        if state["states"].shape != expected:
+            raise ValueError(
+                f"states of shape {state['states'].shape}, where this task and these runs have "
+                f"{expected}: they are of another task, or of other runs"
+            )
         for run in np.flatnonzero(self._numbers):
             self._numbers[run] -= 1
             key = [self.seeds[run], int(self._numbers[run])]

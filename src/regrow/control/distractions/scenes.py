@@ -73,7 +73,8 @@ class Scene:
         self._physics, self._task = environment.physics, environment.task
         self.model, self.data = self._physics.model.ptr, self._physics.data.ptr
         self.camera = _CAMERAS.get(self.domain, 0)
-        self.frames = int(environment._step_limit)  # of an episode
+        limit = environment._step_limit
+        self.frames = int(limit) if np.isfinite(limit) else 1000  # of an episode
         self._substeps = round(environment.control_timestep() / self._physics.timestep())
         spec = environment.action_spec()
         self.actions, self._low, self._high = spec.shape[0], spec.minimum, spec.maximum

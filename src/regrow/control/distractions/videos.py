@@ -37,8 +37,10 @@ class Videos:
         keep: bytes of decoded clips that are kept; beyond, those not used for longest are dropped.
 
     Raises:
-        ValueError: the folder holds no clip.
+        ValueError: the folder holds no clip, or the first frame of one cannot be read or has too
+            few pixels.
         FileNotFoundError: there is no such folder.
+        ImportError: PyAV or Pillow is missing.
 
     Example:
         >>> Videos("/nowhere", 84)
@@ -62,6 +64,8 @@ class Videos:
                 f"videos={folder} holds no clip: files in {endings} are needed, or folders of "
                 "images, one for each clip"
             )
+        for clip in self.clips:
+            next(self._read(clip))  # now, and not after hours of training
 
     def __len__(self) -> int:
         """Return how many clips there are."""
@@ -84,7 +88,7 @@ class Videos:
 
     def _decode(self, path: Path) -> Frames:
         frames = []
-        for frame in _of_folder(path, self.size) if _is_folder(path) else self._of_file(path):
+        for frame in self._read(path):
             frames.append(frame)
             if len(frames) == self.frames:
                 break
@@ -96,7 +100,10 @@ class Videos:
             )
         return np.stack(frames)
 
-    def _of_file(self, path: Path) -> Iterator[Frames]:
+    def _read(self, path: Path) -> Iterator[Frames]:
+        if path.is_dir():
+            yield from (_image(file, self.size) for file in _images(path))
+            return
         if is_image(path.name):
             yield _image(path, self.size)
             return
@@ -108,13 +115,13 @@ class Videos:
             yield frame.to_ndarray(format="rgb24", interpolation="AREA", **side)
 
 
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and any(is_image(file.name) for file in path.iterdir())
+def _images(path: Path) -> list[Path]:
+    return sorted((file for file in path.iterdir() if is_image(file.name)), key=_order)
 
 
 def _is_clip(path: Path) -> bool:
     if path.is_dir():
-        return _is_folder(path)
+        return bool(_images(path))
     named = path.suffix.lower() in _KINDS and not path.name.startswith(".")
     return named or is_image(path.name)
 
@@ -123,11 +130,6 @@ def _order(path: Path) -> list[tuple[int, str]]:
     """Order names by the numbers in them, so that video10 comes after video9."""
     parts = re.findall(r"\d+|\D+", path.name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
-
-
-def _of_folder(path: Path, size: int) -> Iterator[Frames]:
-    for file in sorted((file for file in path.iterdir() if is_image(file.name)), key=_order):
-        yield _image(file, size)
 
 
 def _image(path: Path, size: int) -> Frames:
