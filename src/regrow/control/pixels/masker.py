@@ -133,7 +133,7 @@ def multiply_adds(masker: Masker, size: int, encoder_filters: int = 32) -> int:
 
     Example:
         >>> [round(multiply_adds(Masker(k), 84) / 1e6, 1) for k in ("full", "half", "strided")]
-        [219.4, 54.9, 59.4]
+        [219.5, 54.9, 59.4]
     """
     filters, outputs = masker.second.out_channels, masker.last.out_channels
     side = {"full": size, "shared": (size - 3) // 2 + 1}.get(masker.kind, -(-size // 2))
