@@ -46,7 +46,7 @@ def control_train_pixels(
 
     Prints a line after every test: the returns, clean and distracted, and how well masks cover what
     does not matter. The same command goes on where it was cut off. The run's folder gets films and
-    page.html. Tasks but dot need pip install '.[control]' in a checkout of regrow.
+    page.html. Tasks but dot need pip install '.[pixels]' in a checkout of regrow.
 
     Args:
         videos: Folder of the videos that are shown behind, in tests of videos.

@@ -89,6 +89,21 @@ def test_tests_change_nothing_in_training(tiny, dots, equal_states):
     equal_states(often, seldom)
 
 
+@pytest.mark.parametrize(
+    "method", ["MaDi-half", "MaDi-shared", "mask-segmentation", "SGQN", "SODA"]
+)
+def test_trainings_run_in_bfloat16(method, tiny, dots):
+    environments, tests = dots(method)
+    photos = torch.randint(0, 256, (3, 3, 20, 20), dtype=torch.uint8)
+    trained = train_from_pixels(
+        environments, method=method, setting=tiny(precision="bfloat16"), test=tests, photos=photos
+    )
+    assert trained.agent.augment.kind == "overlay"
+    found = trained.last["moving"]
+    if found.masks is not None:
+        assert found.masks.dtype == np.float32 and 0 <= found.masks.min() <= found.masks.max() <= 1
+
+
 def test_every_test_is_on_the_same_episodes(tiny, dots):
     environments, tests = dots("SAC")
     trained = train_from_pixels(environments, method="SAC", setting=tiny(), test=tests)

@@ -214,6 +214,15 @@ class PixelAgent:
         features: Tensor = self.encoder(self.masked(images, foreground))
         return features
 
+    def look(self, stacked: Tensor) -> Tensor | None:
+        """Return the masks of what is seen, (B, stack, H, W), as in tests; None: there are none.
+
+        Args:
+            stacked: bytes, as of :meth:`act`.
+        """
+        with torch.no_grad(), self._cast():
+            return self.masks(*self.images(stacked), test=True, of="masks of tests")
+
     def act(self, stacked: Tensor, *, test: bool) -> Tensor:
         """Return actions (B, A) for what is seen; in a test the most likely ones.
 

@@ -67,7 +67,8 @@ class Augment:
             return random_convolution(images, kernels)
         assert self.photos is not None
         drawn = self.draws["pictures"].uniform(len(images), 6)[0]
-        pictures = resized_crops(self.photos, drawn, images.shape[-1])
+        with torch.autocast(images.device.type, enabled=False):  # places need float32
+            pictures = resized_crops(self.photos, drawn, images.shape[-1])
         if self.kind == "splice":
             return splice(images, pictures)
         return overlay(images, pictures, self.share)

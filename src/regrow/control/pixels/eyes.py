@@ -60,12 +60,9 @@ class Eyes:
         edge = (self.stacked.shape[-1] - size) // 2
         return self.stacked[..., edge : edge + size, edge : edge + size]
 
-    @torch.no_grad()
     def mask(self) -> npt.NDArray[np.float32] | None:
         """Return the mask of the latest frame, (size, size) in 0..1; None: nothing is masked."""
-        agent = self._agent
-        images, foreground = agent.images(self._middle())
-        masks = agent.masks(images, foreground, test=True, of="masks of tests")
+        masks = self._agent.look(self._middle())
         return None if masks is None else masks[0, -1].float().cpu().numpy()
 
 

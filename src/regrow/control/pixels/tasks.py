@@ -52,7 +52,7 @@ def make_task(
 
     Raises:
         ValueError: there is no such task or mode, or videos are missing.
-        ImportError: a package of the extra ``control`` is missing.
+        ImportError: a package of the extra ``pixels`` is missing.
     """
     if task == DOT:
         return Dot([seed], size=size, mode=mode)
