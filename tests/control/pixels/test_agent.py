@@ -302,7 +302,7 @@ def test_soda_compares_directions_and_trains_no_target(tiny):
 def test_what_is_compiled_is_what_is_eager(tiny):
     ring = filled("MaDi")
     eager, compiled = (agent_of("MaDi", tiny(compiled=on)) for on in (False, True))
-    assert compiled._see != compiled.features
+    assert compiled._encode is not compiled.encoder and eager._encode is eager.encoder
     for agent in (eager, compiled):
         for _ in range(3):
             agent.learn_(ring)

@@ -1,4 +1,4 @@
-"""Agents on tasks of the DeepMind Control Suite: killed and resumed, masked, tested among videos."""
+"""Agents on tasks of the DeepMind Control Suite: killed and resumed, tested among videos."""
 
 import numpy as np
 import pytest

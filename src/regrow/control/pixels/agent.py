@@ -77,10 +77,9 @@ class PixelAgent:
         names = ("batches", "starts", "actions of updates", "masks", "auxiliary", *_ACTING)
         self.draws = {name: RunDraws([seed], name, device) for name in names}
         self._graphs: dict[tuple[bool, ...], Graphed] = {}
-        self._see: Callable[[Tensor, Tensor | None], Tensor] = self.features
-        # What is drawn or given for masks stays outside of what is compiled.
-        if setting.compiled and method.mask in ("none", "ones", "learned"):
-            self._see = torch.compile(self.features, dynamic=False)
+        self._hide = self._compiled(lambda images: self.masked(images, None))
+        self._encode = self._compiled(self.encoder)
+        self._encode_target = self._compiled(self.target_encoder)
         self.losses = torch.zeros(3, device=device)  # critic's, actor's, auxiliary
 
     # ------------------------------------------------------------------ networks
@@ -210,9 +209,16 @@ class PixelAgent:
         return images if mask is None else images * mask.repeat_interleave(3, 1)
 
     def features(self, images: Tensor, foreground: Tensor | None) -> Tensor:
-        """Return what the encoder makes of masked images."""
-        features: Tensor = self.encoder(self.masked(images, foreground))
-        return features
+        """Return what the encoder makes of masked images, as updates compute it."""
+        return self._encode(self._hidden(images, foreground))
+
+    def _hidden(self, images: Tensor, foreground: Tensor | None) -> Tensor:
+        if self.masker is None:  # what is drawn or given stays outside of what is compiled
+            return self.masked(images, foreground)
+        return self._hide(images)
+
+    def _compiled(self, call: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return torch.compile(call, dynamic=False) if self.setting.compiled else call
 
     def look(self, stacked: Tensor) -> Tensor | None:
         """Return the masks of what is seen, (B, stack, H, W), as in tests; None: there are none.
@@ -306,9 +312,9 @@ class PixelAgent:
         noise: Tensor,
     ) -> Tensor:
         """Return the target values, (B, 1)."""
-        masked = self.masked(*following)
-        action, log_prob = self._drawn(self.encoder(masked), noise)
-        ahead = torch.minimum(*self.target_critic(self.target_encoder(masked), action))
+        masked = self._hidden(*following)
+        action, log_prob = self._drawn(self._encode(masked), noise)
+        ahead = torch.minimum(*self.target_critic(self._encode_target(masked), action))
         ahead = ahead - self.log_alpha.exp() * log_prob[:, None]
         return ring.rewards[places] + self.setting.discount * (1 - ring.ended[places]) * ahead
 
@@ -320,7 +326,7 @@ class PixelAgent:
             images = torch.cat([images, self.augment(images)])
             foreground = None if foreground is None else foreground.repeat(2, 1, 1, 1)
             actions, wanted = actions.repeat(2, 1), wanted.repeat(2, 1)
-        values = self.critic(self._see(images, foreground), actions)
+        values = self.critic(self.features(images, foreground), actions)
         first, second = (functional.mse_loss(value, wanted) for value in values)
         loss = first + second
         if self.method.auxiliary == "sgqn":
@@ -340,7 +346,7 @@ class PixelAgent:
     def _improve_(self, observed: tuple[Tensor, Tensor | None], noise: Tensor) -> None:
         """Move the actor and the temperature; no gradient reaches encoder, masker or critics."""
         with torch.no_grad():
-            features = self._see(*observed)
+            features = self.features(*observed)
         action, log_prob = self._drawn(features, noise)
         value = torch.minimum(*self.critic(features, action))
         alpha = self.log_alpha.exp()
