@@ -184,6 +184,7 @@ def test_it_learns_to_move_the_dot():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_what_is_compiled_is_what_is_eager():
     setting = replace(SETTING, compiled=True)
     compiled, eager = learnt("MaDi", 12, setting=setting), learnt("MaDi", 12)

@@ -298,6 +298,7 @@ def test_soda_compares_directions_and_trains_no_target(tiny):
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.skipif(not compiler(), reason="torch.compile needs a C++ compiler")
 def test_what_is_compiled_is_what_is_eager(tiny):
     ring = filled("MaDi")
