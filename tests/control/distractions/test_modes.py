@@ -5,8 +5,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from regrow.control.distractions import TASKS, Videos
+from regrow.control.distractions.camera import (
+    _as_sphere,
+    _looking,
+    _on_sphere,
+    _roll,
+    _turned_least,
+)
 from regrow.control.distractions.colours import KEY, paint
 from regrow.control.distractions.cutting import has_key_colour
 from regrow.control.distractions.distracting import INTENSITIES, clips_of, scale_of
@@ -180,7 +189,7 @@ def test_what_does_not_move_stands_still(pixels):
     assert not any(np.array_equal(a, b) for a, b in zip(first, told(), strict=True))
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, "cheetah-run", "reacher-easy"])
 def test_a_camera_that_hardly_moves_sees_what_the_task_shows(pixels, task):
     """Held to dm_control's own camera: where it is, where it looks, and that it stands upright."""
     environments, own = pixels(task, mode="distracting", dynamic=False), pixels(task)
@@ -198,3 +207,23 @@ def test_intensities_are_the_suites_and_the_benchmarks():
     assert [scale_of(i) for i in ("easy", "medium", "hard")] == [0.1, 0.2, 0.3]
     numbers = [i for i in INTENSITIES if not isinstance(i, str)]
     assert numbers == [0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5]
+
+
+WAYS = st.lists(st.floats(-3, 3), min_size=3, max_size=3)
+
+
+@given(WAYS.filter(lambda way: np.hypot(*way[:2]) > 0.1))
+def test_cameras_are_turned_and_not_bent(way):
+    way = np.array(way)
+    for turned in (_looking(way), _turned_least(way), _roll(way[0])):
+        np.testing.assert_allclose(turned @ turned.T, np.eye(3), atol=1e-9)
+        assert np.linalg.det(turned) == pytest.approx(1)
+    for turned in (_looking(way), _turned_least(way)):
+        np.testing.assert_allclose(-turned[:, 2], way / np.linalg.norm(way), atol=1e-9)
+    assert _looking(way)[2, 0] == 0 and _looking(way)[2, 1] > 0  # level, and its top is up
+
+
+@given(WAYS.filter(lambda way: np.linalg.norm(way) > 1e-6))
+def test_places_on_the_sphere_are_places(place):
+    place = np.array(place)
+    np.testing.assert_allclose(_on_sphere(_as_sphere(place)), place, atol=1e-9)

@@ -137,6 +137,21 @@ def test_tasks_that_end_for_good_say_so(pixels):
     assert scene.data.time == pytest.approx(0.03)  # the fourth control step was not made
 
 
+@pytest.mark.parametrize(
+    "actions, said",
+    [
+        (np.zeros((1, 1)), r"actions of shape \(1, 1\): \(2, 1\)"),
+        (np.array([[0.0], [np.nan]]), r"an action of run 1 is not finite: \[nan\]"),
+    ],
+)
+def test_wrong_actions_move_nothing(pixels, actions, said):
+    environments = pixels(seeds=[0, 1])
+    before = environments.reset()
+    with pytest.raises(ValueError, match=said):
+        environments.step(actions)
+    assert np.array_equal(environments.observe(), before) and not environments._steps.any()
+
+
 def test_states_of_others_are_refused(pixels):
     cartpole, walker = pixels(), pixels("walker-walk")
     walker.reset()
@@ -156,7 +171,7 @@ def test_states_of_others_are_refused(pixels):
         ({"videos": "/tmp"}, "mode='clean' uses no videos"),
         ({"colours": [{"self_rgb": (0, 0, 0)}]}, "colours are for modes"),
         ({"mode": "distracting", "intensity": 0.12}, "intensity=0.12: must be one of 'easy'"),
-        ({"task": "reacher-easy", "mode": "distracting"}, "knows walker, cheetah"),
+        ({"task": "acrobot-swingup", "mode": "distracting"}, "knows walker, cheetah"),
         ({"size": 4}, "size=4: must be at least 8"),
         ({"repeat": 0}, "repeat=0"),
         ({"threads": 0}, "threads=0"),

@@ -20,7 +20,8 @@ _SUITE = {"easy": 0.1, "medium": 0.2, "hard": 0.3}
 _CLIPS = {0.025: 2, 0.05: 2, 0.1: 4, 0.15: 6, 0.2: 8, 0.3: None, 0.4: None, 0.5: None}
 INTENSITIES = (*_SUITE, *_CLIPS)
 """Of the suite itself, by name, and of the benchmark that took it over, by number."""
-_FLOOR = {"walker": 1.0, "cheetah": 1.0, "cartpole": 0.3, "ball_in_cup": 0.3, "finger": 0.3}
+_FLOOR = {"walker": 1.0, "cheetah": 1.0, "cartpole": 0.3, "ball_in_cup": 0.3, "finger": 0.3,
+          "reacher": 0.0}  # fmt: skip
 
 
 def scale_of(intensity: str | float) -> float:
@@ -48,14 +49,14 @@ class Distracting(Clean):
     """Camera, colours and background of each run change.
 
     Each control step the camera moves and turns, colours of materials walk at random, and the video
-    on the sky goes on, forwards or backwards; floors are see-through but for walkers and cheetahs.
+    on the sky goes on, forwards or backwards; floors are see-through, but for walkers and cheetahs.
     With an intensity of the suite itself the video moves each control step; with one of the
     benchmark that took it over, every second.
 
     Args:
         scenes: one for each run.
         size: pixels of a picture's side.
-        fast: as of :class:`Clean`.
+        fast: neither shadows nor reflections nor smooth edges.
         videos: the clips, of which as many are used as belong to the intensity.
         intensity: one of :data:`INTENSITIES`.
         dynamic: False: nothing changes within an episode.

@@ -57,7 +57,7 @@ class OtherColours(Clean):
     Args:
         scenes: one for each run.
         size: pixels of a picture's side.
-        fast: as of :class:`Clean`.
+        fast: neither shadows nor reflections nor smooth edges.
         colours: sets of them.
     """
 
@@ -87,7 +87,7 @@ class VideoBehind(Clean):
     Args:
         scenes: one for each run.
         size: pixels of a picture's side.
-        fast: as of :class:`Clean`.
+        fast: neither shadows nor reflections nor smooth edges.
         videos: the clips.
         background: numbers of the geoms that are replaced, too; none: the sky only.
         key: whether the background is found by its colour, as in the published benchmark, and not

@@ -94,7 +94,16 @@ class SuitePixels(Pixels):
         self.mode.begin(run, key, np.random.default_rng([*key, 1]))
 
     def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
-        """Step, in as many threads as there are."""
+        """Step, in as many threads as there are.
+
+        Raises:
+            ValueError: actions are of another shape, or not finite.
+        """
+        if actions.shape != (self.runs, self.actions):
+            raise ValueError(f"actions of shape {actions.shape}: {(self.runs, self.actions)}")
+        if not np.isfinite(actions).all():
+            run = int(np.flatnonzero(~np.isfinite(actions).all(1))[0])
+            raise ValueError(f"an action of run {run} is not finite: {actions[run].tolist()}")
         each = [(scene, action) for scene, action in zip(self._scenes, actions, strict=True)]
         done = list((self._pool.map if self._pool else map)(self._step, each))
         return np.array([reward for reward, _ in done]), np.array([over for _, over in done])
