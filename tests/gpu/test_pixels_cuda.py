@@ -10,7 +10,7 @@ from regrow.control import graphs
 from regrow.control.pixels.agent import PixelAgent
 from regrow.control.pixels.augment import Augment
 from regrow.control.pixels.dot import Dot
-from regrow.control.pixels.eyes import Eyes
+from regrow.control.pixels.eyes import Eyes, frame_of
 from regrow.control.pixels.frames import Frames
 from regrow.control.pixels.masker import Masker
 from regrow.control.pixels.method import PIXEL_METHODS
@@ -152,7 +152,11 @@ def test_updates_and_actions_do_not_wait_for_the_device(waiting_is):
     for _ in range(5):
         agent.learn_(ring)
         eyes.act()
+    frame = frame_of(np.zeros((32, 32, 3), np.uint8), None, GPU)
     with waiting_is("error"):
+        ring.begin_(frame_of(np.zeros((32, 32, 3), np.uint8), None, GPU))
+        ring.add_(torch.zeros(2), 1.0, False, frame)
+        eyes.look_(frame)
         agent.learn_(ring)
         eyes._act()
         agent.update_(ring, True, True, True)

@@ -74,8 +74,10 @@ def frame_of(seen: Bytes, foreground: Bools | None, device: torch.device) -> Ten
         foreground: bool, (H, W), which becomes a fourth channel of 0 and 255.
         device: where it goes.
     """
-    frame = torch.from_numpy(np.ascontiguousarray(seen)).to(device).permute(2, 0, 1)
+    # Nothing waits for what the device computes: a GPU takes memory of this kind before it returns.
+    frame = torch.from_numpy(np.ascontiguousarray(seen)).to(device, non_blocking=True)
+    frame = frame.permute(2, 0, 1)
     if foreground is None:
         return frame
-    known = torch.from_numpy(np.ascontiguousarray(foreground)).to(device)
+    known = torch.from_numpy(np.ascontiguousarray(foreground)).to(device, non_blocking=True)
     return torch.cat([frame, known[None].to(torch.uint8) * 255])

@@ -94,10 +94,10 @@ class Frames:
         """
         place = self.added % self.capacity
         frame = self.frames_added - 1
-        self.actions[place] = action
-        row = torch.tensor([reward, float(ended)], dtype=torch.float32).to(self.device)
+        self.actions[place] = self._there(action)
+        row = self._there(torch.tensor([reward, float(ended)], dtype=torch.float32))
         self.rewards[place], self.ended[place] = row[:1], row[1:]
-        self.places[place] = torch.tensor([frame, self._age]).to(self.device)
+        self.places[place] = self._there(torch.tensor([frame, self._age]))
         self._oldest_frame[place] = frame - min(self._age, self.stack - 1)
         self.added += 1
         self._age += 1
@@ -105,8 +105,12 @@ class Frames:
         self._tell_()
 
     def _put_(self, frame: Tensor) -> None:
-        self.frames[self.frames_added % self.capacity] = frame.to(self.device)
+        self.frames[self.frames_added % self.capacity] = self._there(frame)
         self.frames_added += 1
+
+    def _there(self, values: Tensor) -> Tensor:
+        """Bring values to the device without waiting for what it computes."""
+        return values.to(self.device, non_blocking=True)
 
     def _tell_(self) -> None:
         """Leave out the transitions of which a frame is gone."""
@@ -115,7 +119,7 @@ class Frames:
             self._oldest_frame[self._oldest % self.capacity] < gone
         ):
             self._oldest += 1
-        self._kept.copy_(torch.tensor([self._oldest, len(self)]))
+        self._kept.copy_(torch.tensor([self._oldest, len(self)]), non_blocking=True)
 
     # ------------------------------------------------------------------ reading
 

@@ -104,6 +104,7 @@ class PixelTraining:
         returns: of the episodes that are over.
         evaluations: what each found, with the step, by environment.
         last: the latest evaluation of each environment, with its film at the end.
+        seconds: spent in steps of this process, and of these in the environment.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class PixelTraining:
         self.returns: list[float] = []
         self.evaluations: dict[str, list[dict[str, Any]]] = {name: [] for name in self.test}
         self.last: dict[str, Evaluation] = {}
+        self.seconds = {"all": 0.0, "environment": 0.0}
         self._sum, self._begun = 0.0, False
 
     def step_(self) -> None:
@@ -137,8 +139,10 @@ class PixelTraining:
         Raises:
             FloatingPointError: the environment gave a reward that is NaN or infinite.
         """
+        began = time.perf_counter()
         if not self._begun:
             self._begin_(self.environments.reset())
+            self.seconds["environment"] += time.perf_counter() - began
         setting = self.setting
         learns = self.step >= setting.seed_steps
         if learns:
@@ -149,6 +153,7 @@ class PixelTraining:
             action = (2 * self.draws.uniform(self.agent.actions) - 1).numpy()
         self._keep_(action)
         self.step += 1
+        self.seconds["all"] += time.perf_counter() - began
 
     def _begin_(self, seen: npt.NDArray[Any]) -> None:
         frame = seen_frame(self.agent, self.environments, seen)
@@ -157,7 +162,9 @@ class PixelTraining:
         self._sum, self._begun = 0.0, True
 
     def _keep_(self, action: npt.NDArray[np.float32]) -> None:
+        began = time.perf_counter()
         result = self.environments.step(action)
+        self.seconds["environment"] += time.perf_counter() - began
         reward = float(result.rewards[0])
         if not np.isfinite(reward):
             raise FloatingPointError(
@@ -166,7 +173,7 @@ class PixelTraining:
             )
         frame = seen_frame(self.agent, self.environments, result.observations)
         ended = bool(result.terminated[0])
-        self.ring.add_(torch.from_numpy(action[0]).to(self.ring.device), reward, ended, frame)
+        self.ring.add_(torch.from_numpy(action[0]), reward, ended, frame)
         self.eyes.look_(frame)
         self._sum += reward
         if ended or result.truncated[0]:

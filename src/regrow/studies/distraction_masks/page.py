@@ -67,7 +67,8 @@ def _findings(result: Mapping[str, Any]) -> list[str]:
         )
     found.append(
         f"{result['updates']:,} updates; strong augmentation, where the method has one: "
-        f"{result['augmentation']}."
+        f"{result['augmentation']}. The environment took {100 * result['environment_share']:.0f} % "
+        "of the time in training."
     )
     return found
 

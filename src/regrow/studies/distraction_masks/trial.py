@@ -174,6 +174,7 @@ def result_of(training: PixelTraining) -> dict[str, Any]:
         "parameters": agent.parameters(),
         "mask_multiply_adds": multiply_adds(masker, training.setting.size) if masker else 0,
         "updates": agent.updates,
+        "environment_share": training.seconds["environment"] / max(training.seconds["all"], 1e-9),
     }
 
 
