@@ -59,7 +59,7 @@ def make(
         size: pixels of a frame's side.
         repeat: control steps of a step of the agent.
         quality: "full", as dm_control draws; "fast", neither shadows nor reflections nor smooth
-            edges, about ten times as fast without a GPU, and not comparable.
+            edges, 7 to 18 times as fast without a GPU, and not comparable.
         cut: how a video finds its place: "segmentation", a second picture that tells geoms apart;
             or "key", by green, with the green edges of the published benchmark.
         intensity: of mode "distracting": "easy", "medium", "hard" of the suite itself, or a number
