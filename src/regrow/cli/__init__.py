@@ -17,6 +17,7 @@ from regrow.cli.fields import named
 from regrow.cli.forecasts import motion_draw, motion_evaluate, motion_predict, motion_train
 from regrow.cli.methods import methods
 from regrow.cli.motion import motion_prepare
+from regrow.cli.pixels import control_train_pixels, is_of_pixels
 from regrow.cli.preferences import preferences_export, preferences_import, preferences_serve
 from regrow.cli.segment import segment_evaluate, segment_nnunet, segment_predict, segment_train
 from regrow.cli.speech import (
@@ -71,13 +72,14 @@ def _call() -> None:
     speech.command(name="evaluate")(speech_evaluate)
     speech.command(name="generate")(speech_generate)
     control = SubcommandApp()
-    control.command(name="train")(control_train)
     motion = SubcommandApp()
     motion.command(name="prepare")(named(motion_prepare, folder="FOLDER"))
     motion.command(name="train")(motion_train)
     motion.command(name="evaluate")(named(motion_evaluate, run="RUN", folder="FOLDER"))
     motion.command(name="predict")(named(motion_predict, run="RUN", folder="FOLDER"))
     motion.command(name="draw")(named(motion_draw, folder="FOLDER"))
+    trains = control_train_pixels if is_of_pixels(sys.argv) else control_train
+    control.command(name="train")(trains)
     preferences = SubcommandApp()
     preferences.command(name="serve")(named(preferences_serve, file="FILE"))
     preferences.command(name="export")(named(preferences_export, file="FILE"))
@@ -85,8 +87,10 @@ def _call() -> None:
     app = SubcommandApp()
     for command in (bench, demo, methods, report, train):
         app.command(command)
-    app.command(control, name="control", help="Control: train agents from preferences.")
     app.command(motion, name="motion", help="Predict road users: prepare, train, draw.")
+    app.command(
+        control, name="control", help="Control: train agents from preferences, or from images."
+    )
     app.command(
         preferences, name="preferences", help="People as teachers: serve clips, export answers."
     )

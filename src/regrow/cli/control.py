@@ -1,4 +1,4 @@
-"""``regrow control``: train agents from preferences."""
+"""``regrow control train`` with a method of agents that learn from preferences."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ __all__ = ["STUDIES", "load_study"]
 STUDIES: dict[str, str] = {
     "continual-dst": "regrow.studies.continual_dst.study:STUDY",
     "corruption-robustness": "regrow.studies.corruption_robustness.study:STUDY",
+    "distraction-masks": "regrow.studies.distraction_masks.study:STUDY",
     "demo": "regrow.studies.demo:STUDY",
     "feature-selection": "regrow.studies.feature_selection.study:STUDY",
     "hard-samples": "regrow.studies.hard_samples.study:STUDY",

@@ -83,6 +83,10 @@ class Environments(ABC):
             self._steps[run] = 0
         return self.observe()
 
+    def rewind_(self) -> None:
+        """Let the next episode of every run be its first one again."""
+        self._numbers[:] = 0
+
     def step(self, actions: Floats) -> Step:
         """Step all runs.
 

@@ -1,0 +1,163 @@
+"""The page of a run: films, returns clean and distracted, masks against the truth, losses."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from regrow.lab.figures import COLOURS, figure_style, svg
+from regrow.lab.files import read_lines, write_bytes
+from regrow.lab.report import page
+from regrow.lab.run import METRICS
+from regrow.lab.section import Section, Table
+
+__all__ = ["PAGE", "film_name", "write_page"]
+
+PAGE = "page.html"
+_WIDE = 3  # of a film with masks: frame, mask, product
+
+
+def film_name(mode: str) -> str:
+    """Return the name of the film of a mode's test.
+
+    Example:
+        >>> film_name("video_hard")
+        'film-video_hard.gif'
+    """
+    return f"film-{mode}.gif"
+
+
+def write_page(folder: Path, title: str, result: Mapping[str, Any]) -> Path:
+    """Write the page of a run into its folder, where films and metrics are.
+
+    Args:
+        folder: of the run.
+        title: what was run.
+        result: of the run.
+
+    Returns:
+        The page.
+    """
+    tests = result["tests"]
+    with figure_style():
+        sections = [
+            *_films(folder, tests),
+            *_curves(result),
+            *_masks(result),
+            *_losses(read_lines(folder / METRICS)),
+            _table(tests),
+        ]
+    html = page("An agent that sees", title, _findings(result), sections, f"Record: {folder.name}")
+    write_bytes(folder / PAGE, html.encode())
+    return folder / PAGE
+
+
+def _findings(result: Mapping[str, Any]) -> list[str]:
+    returns = ", ".join(f"{mode} {test['return']:.1f}" for mode, test in result["tests"].items())
+    parameters = result["parameters"]
+    found = [f"Mean return at the end: {returns}."]
+    if "masker" in parameters:
+        others = sum(n for name, n in parameters.items() if name != "masker")
+        found.append(
+            f"The masker has {parameters['masker']:,} parameters, "
+            f"{100 * parameters['masker'] / others:.2f} % of the others'; a mask of an observation "
+            f"takes {result['mask_multiply_adds'] / 1e6:.1f} million multiplications."
+        )
+    found.append(
+        f"{result['updates']:,} updates; strong augmentation, where the method has one: "
+        f"{result['augmentation']}. The environment took {100 * result['environment_share']:.0f} % "
+        "of the time in training."
+    )
+    return found
+
+
+def _films(folder: Path, tests: Mapping[str, Any]) -> Iterator[Section]:
+    for mode, test in tests.items():
+        file = folder / film_name(mode)
+        if not file.is_file():
+            continue
+        wide = "auc" in test
+        shown = "what is seen, its mask, and what is left" if wide else "what is seen"
+        text = f"The first episode of the test, return {test['returns'][0]:.1f}: {shown}."
+        content = base64.b64encode(file.read_bytes()).decode()
+        width = 200 * (_WIDE if wide else 1)
+        film = (
+            f'<img src="data:image/gif;base64,{content}" alt="Film, {mode}" '
+            f'style="width:{width}px;max-width:100%;image-rendering:pixelated">'
+        )
+        yield Section(f"Film: {mode}", text, film)
+
+
+def _curves(result: Mapping[str, Any]) -> Iterator[Section]:
+    lines = {
+        mode: [(found["step"], found["return"]) for found in evaluations]
+        for mode, evaluations in result["evaluations"].items()
+    }
+    yield from _lines("Returns", "Mean of the episodes of a test.", lines, "return")
+
+
+def _masks(result: Mapping[str, Any]) -> Iterator[Section]:
+    lines = {
+        mode: [(found["step"], found["auc"]) for found in evaluations if "auc" in found]
+        for mode, evaluations in result["evaluations"].items()
+    }
+    text = (
+        "How often a pixel of the foreground is masked less than one of the background: 0.5 is "
+        "chance, 1 perfect."
+    )
+    yield from _lines("Masks against the true foreground", text, lines, "AUC")
+
+
+def _losses(lines: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
+    names = {"critic_loss": "critic", "auxiliary_loss": "auxiliary"}
+    found = {
+        label: [(line["step"], line[name]) for line in lines if name in line]
+        for name, label in names.items()
+    }
+    scaled: Callable[[Any], object] = lambda axes: axes.set_yscale("log")  # noqa: E731
+    yield from _lines("Losses", "Of the last update before a test.", found, "loss", scaled)
+
+
+def _lines(
+    title: str,
+    text: str,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    y: str,
+    scaled: Callable[[Any], object] = lambda _: None,
+) -> Iterator[Section]:
+    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
+
+    lines = {label: points for label, points in lines.items() if points}
+    if not lines:
+        return
+    figure = Figure(figsize=(7.2, 2.8))
+    axes = figure.subplots()
+    for number, (label, points) in enumerate(lines.items()):
+        steps, values = zip(*points, strict=True)
+        colour = COLOURS[(6 + number) % len(COLOURS)]
+        axes.plot(steps, values, "o-", markersize=3.5, color=colour, label=label)
+    scaled(axes)
+    axes.set(xlabel="steps of the agent", ylabel=y)
+    axes.legend(loc="best", fontsize=8)
+    yield Section(title, text, svg(figure, title))
+
+
+def _table(tests: Mapping[str, Any]) -> Section:
+    def cell(test: Mapping[str, Any], name: str) -> str:
+        return f"{test[name]:.3f}" if name in test else "–"
+
+    names = ("auc", "iou", "inside", "outside")
+    rows = [
+        (
+            mode,
+            f"{test['return']:.1f}",
+            " ".join(f"{value:.0f}" for value in test["returns"]),
+            *(cell(test, name) for name in names),
+        )
+        for mode, test in tests.items()
+    ]
+    head = ("test", "mean return", "episodes", "AUC", "best IoU", "mask inside", "mask outside")
+    text = "The last test. Masks are judged every 25 steps, on the latest frame."
+    return Section("All tests", text, table=Table(head, rows))
