@@ -26,7 +26,9 @@ NAMES = ("learns", "rivals", "static", "moving", "both", "oracle", "elimination"
 
 def test_every_arm_runs_at_every_share_with_ten_seeds():
     first = [t for t in QUICK if t.labels["kind"] == study.WHITE]
-    assert len(first) == 10 * (len(NOISE_FREE) + len(NOISY) * len(NOISE))
+    assert len(first) == 10 * (len(NOISE_FREE) + len(NOISY) * len(NOISE) + 1)
+    (alone,) = {t.labels["arm"] for t in first if t.trial.unsupervised_steps}
+    assert alone in study.UNSUPERVISED
     slow = [t for t in QUICK if t.labels["kind"] == study.SLOW and "noise" in t.labels]
     assert {t.trial.noise_kind for t in slow} == {"autoregressive"}
     assert {t.labels["arm"] for t in slow} == set(study._FEW)
@@ -35,14 +37,15 @@ def test_every_arm_runs_at_every_share_with_ten_seeds():
 
 def test_arms_differ_in_what_they_say_they_differ_in():
     by_arm = {t.labels["arm"]: t.trial for t in QUICK if t.labels.get("noise", 0.95) == 0.95}
-    own = {"seed", "method", "noise", "reward", "noise_kind"}
+    own = {"seed", "method", "noise", "reward", "noise_kind", "unsupervised_steps"}
     fields = {n for n in LearnFromPreferences.__dataclass_fields__ if n not in own}
     base = by_arm["PEBBLE"]
     for arm, trial in by_arm.items():
         assert all(getattr(trial, n) == getattr(base, n) for n in fields), arm
         assert (trial.reward == "true") == ("true reward" in arm), arm
         assert (trial.noise == 0) == arm.startswith("no noise"), arm
-    assert len({(t.method, t.reward, t.noise) for t in by_arm.values()}) == len(by_arm)
+    said = {(t.method, t.reward, t.noise, t.unsupervised_steps) for t in by_arm.values()}
+    assert len(said) == len(by_arm)
 
 
 @pytest.mark.parametrize("task", ["cheetah-run", "quadruped-walk"])

@@ -69,6 +69,8 @@ ORACLES = {
 }
 _TRUE = ("pebble", "static", "r2n", "elimination", "elimination-fixed", "oracle")
 TRUE: dict[str, Arm] = {f"{name}, true reward": _arm(name, reward="true") for name in _TRUE}
+# The distance to other states, which these steps are rewarded by, is that of noise: a control.
+UNSUPERVISED = {"PEBBLE, unsupervised steps": _arm("pebble", unsupervised_steps=2_000)}
 NOISY: Mapping[str, Arm] = {**RIVALS, **SPARSE, **ORACLES, **TRUE}
 _FEW = {
     name: NOISY[name]
@@ -90,6 +92,13 @@ def _trials(
         labels = {"task": base.task, "kind": kind}
         yield from grid(here, own, seeds=seeds, labels=labels, noise=tuple(noise))
         yield from grid(base, NOISE_FREE, seeds=seeds, labels=labels)
+
+
+def _quick(**setting: Any) -> Iterator[Labelled]:
+    yield from _trials(NOISY, NOISE, 10, **setting)
+    base = LearnFromPreferences(seed=0, **setting)
+    labels = {"task": base.task, "kind": WHITE}
+    yield from grid(base, UNSUPERVISED, seeds=10, labels=labels, noise=(MOST,))
 
 
 _SMALL = {
@@ -117,7 +126,7 @@ PRESETS = {
     "quick": Preset(
         "half an hour on an H200 with --jobs 14, an estimate",
         {
-            "cartpole-swingup": partial(_trials, NOISY, NOISE, 10, task="cartpole-swingup"),
+            "cartpole-swingup": partial(_quick, task="cartpole-swingup"),
             "walker-walk": partial(_trials, _FEW, HIGH, 10, task="walker-walk", **_WALKER),
         },
         default="cartpole-swingup",
@@ -274,7 +283,7 @@ def table(view: View) -> Iterator[Section]:
     """Write all returns: means, interquartile means, and how often PEBBLE is beaten."""
     head = ("arm", "noise", "late return", "interquartile mean", "P(above PEBBLE)", "real features")
     for name, here in _parts(view).items():
-        places = ((a, n) for a in NOISY for n in here.where(arm=a).axis("noise"))
+        places = ((a, n) for a in (*NOISY, *UNSUPERVISED) for n in here.where(arm=a).axis("noise"))
         rows = [_row(here, arm, None) for arm in NOISE_FREE]
         rows += [_row(here, arm, noise) for arm, noise in places]
         text = "Means over seeds. Arms without noise are set against PEBBLE at most noise."
