@@ -8,6 +8,7 @@ import pytest
 
 from regrow.cli.control import control_train
 from regrow.control.environments import PointMass
+from regrow.control.people.drawings import DRAWN
 from regrow.control.train import train_from_preferences
 from regrow.lab.run import Run
 from regrow.studies.control import page
@@ -59,6 +60,15 @@ def test_pages_leave_out_what_there_is_not(tmp_path, given, left_out, capsys):
     titles = {"Returns", "What is attended to", "The learned reward", "Runs"}
     assert {t for t in titles if f"<h2>{t}</h2>" not in html} == set(left_out)
     assert not re.search(r"\bnan\b", html)
+
+
+def test_a_task_without_a_drawing_has_a_page_and_no_film(tmp_path, capsys, monkeypatch):
+    monkeypatch.delitem(DRAWN, "point-mass")
+    control_train(**QUICK, method="pebble", out=tmp_path)
+    (folder,) = (tmp_path / "trials").iterdir()
+    assert not (folder / "film.html").exists()
+    assert "The agent" not in (folder / "page.html").read_text()
+    assert "none: there is no drawing" in capsys.readouterr().out
 
 
 def test_a_smooth_curve_is_the_mean_of_what_came_before():

@@ -22,13 +22,15 @@ from regrow.studies.control.trial import LearnFromPreferences
 QUICK = STUDY.trials("quick", "cartpole-swingup")
 NAMES = (
     "learns", "rivals", "static", "moving", "both", "oracle", "elimination", "moved",
-    "moved beats", "moved is whole", "true",
+    "moved beats", "moved closes", "moved is whole", "true", "gap", "keep", "adapts",
 )  # fmt: skip
 
 
 def test_every_arm_runs_at_every_share_with_ten_seeds():
     first = [t for t in QUICK if t.labels["kind"] == study.WHITE]
-    assert len(first) == 10 * (len(NOISE_FREE) + len(NOISY) * len(NOISE))
+    assert len(first) == 10 * (len(NOISE_FREE) + len(NOISY) * len(NOISE) + 1)
+    (alone,) = {t.labels["arm"] for t in first if t.trial.unsupervised_steps}
+    assert alone in study.UNSUPERVISED
     slow = [t for t in QUICK if t.labels["kind"] == study.SLOW and "noise" in t.labels]
     assert {t.trial.noise_kind for t in slow} == {"autoregressive"}
     assert {t.labels["arm"] for t in slow} == set(study._FEW)
@@ -37,14 +39,15 @@ def test_every_arm_runs_at_every_share_with_ten_seeds():
 
 def test_arms_differ_in_what_they_say_they_differ_in():
     by_arm = {t.labels["arm"]: t.trial for t in QUICK if t.labels.get("noise", 0.95) == 0.95}
-    own = {"seed", "method", "noise", "reward", "noise_kind"}
+    own = {"seed", "method", "noise", "reward", "noise_kind", "unsupervised_steps"}
     fields = {n for n in LearnFromPreferences.__dataclass_fields__ if n not in own}
     base = by_arm["PEBBLE"]
     for arm, trial in by_arm.items():
         assert all(getattr(trial, n) == getattr(base, n) for n in fields), arm
         assert (trial.reward == "true") == ("true reward" in arm), arm
         assert (trial.noise == 0) == arm.startswith("no noise"), arm
-    assert len({(t.method, t.reward, t.noise) for t in by_arm.values()}) == len(by_arm)
+    said = {(t.method, t.reward, t.noise, t.unsupervised_steps) for t in by_arm.values()}
+    assert len(said) == len(by_arm)
 
 
 @pytest.mark.parametrize("task", ["cheetah-run", "quadruped-walk"])
@@ -69,7 +72,12 @@ def judged(name, gain):
         noise = random.Random(trial.identity).uniform(-2, 2)
         free = arm.startswith("no noise")
         late = (800 if free else 400) + gain(arm) + noise + trial.seed
-        result = {"late_returns": [late], "real_features": [5.0]}
+        real = 25.0 * (2 if arm == "R2N" and gain("connections") else 1)
+        looks = {
+            "critic_real_connections": [[9.0], [real]],
+            "critic_noise_connections": [[9.0], [25.0]],
+        }
+        result = {"late_returns": [late], "real_features": [5.0], "looks": looks}
         content = json.loads(json.dumps(trial.content))
         records.append(Record(trial.identity, content, result, {}, Path(), labels=[labels]))
     return CLAIMS[NAMES.index(name)].judge(View.of(records)).outcome
@@ -102,10 +110,19 @@ def only(arm, value):
         ("moved", only("R2N", 50), "not supported"),
         ("moved beats", only("moved features", 50), "supported"),
         ("moved beats", only("elimination", 50), "not supported"),
+        ("moved closes", only("moved features", 320), "supported"),
+        ("moved closes", only("moved features", 280), "not supported"),
         ("moved is whole", only("moved features", 400), "supported"),
         ("moved is whole", only("moved features", 300), "not supported"),
         ("true", only("elimination, true reward", 400), "supported"),
-        ("true", only("elimination, true reward", 300), "not supported"),
+        ("true", only("elimination, true reward", 380), "supported"),
+        ("true", only("elimination, true reward", 340), "not supported"),
+        ("gap", only("elimination", 320), "supported"),
+        ("gap", only("elimination", 280), "not supported"),
+        ("keep", only("elimination", 0), "supported"),
+        ("keep", only("elimination, fixed keep", 50), "not supported"),
+        ("adapts", only("connections", 1), "supported"),
+        ("adapts", only("", 0), "inconclusive"),
         # Where PEBBLE does not learn without noise, nothing is judged.
         ("elimination", lambda arm: 50 * (arm == "elimination") - 200 * (arm == "no noise"),
          "inconclusive"),
@@ -127,7 +144,27 @@ def test_the_study_ends_with_a_page(tmp_path, monkeypatch):
     tables = {section.title: section.table for section in sections if section.table}
     rows = tables["All returns: point-mass, white noise"].rows
     assert {row[0] for row in rows} == {*arms, *NOISE_FREE}
+    titles = {section.title for section in sections}
+    assert {"Learning among the most noise", "What critics attend to"} <= titles
+    assert not [title for title in titles if title.startswith("Not shown")]
     assert all(row[4] for row in rows) and "All returns: point-mass, slow noise" in tables
+
+
+def test_tenths_and_looks_are_read_where_they_are():
+    from regrow.studies.control.measures import looked_at, tenth
+
+    result = {
+        "training_returns": [list(range(25))],
+        "looks": {"x": [[float(n)] for n in range(50)]},
+    }
+    record = Record("", {"seed": 0}, result, {}, Path())
+    assert tenth(1)(record) == 0.5 and tenth(10)(record) == 23.0
+    assert looked_at("x", 10)(record) == 49.0 and looked_at("x", 1)(record) == 4.0
+    with pytest.raises(ValueError, match="no y"):
+        looked_at("y", 3)(record)
+    few = Record("", {"seed": 0}, {"training_returns": [[1.0]]}, {}, Path())
+    with pytest.raises(ValueError, match="fewer than ten"):
+        tenth(1)(few)
 
 
 def short(**more):

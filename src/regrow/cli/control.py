@@ -9,7 +9,7 @@ from typing import Any, Literal
 from regrow.cli.checks import check_between, check_threads
 from regrow.cli.fields import takes_fields
 from regrow.studies.control.page import write_page
-from regrow.studies.control.trial import FILM, LearnFromPreferences
+from regrow.studies.control.trial import FILM, REWARDS, LearnFromPreferences
 
 __all__ = ["control_train"]
 
@@ -59,7 +59,7 @@ def control_train(
     if people is not None:
         options["people"] = str(people.resolve())
     folder = run_trial(trial, out, options, threads, [], _line(trial.steps), _table)
-    if (folder / FILM).is_file():
+    if (folder / REWARDS).is_file():  # else the record is a study's
         print(f"{'page':16} {write_page(folder)}")
 
 
@@ -96,7 +96,7 @@ def _table(result: Mapping[str, Any], folder: Path) -> str:
         "learned reward": f"{listed('reward_correlations')} correlation with the true one",
         "features read": f"{listed('real_features')} real, {listed('noise_features')} noise",
         "comparisons": listed("comparisons"),
-        "film": str(folder / FILM),
+        "film": str(folder / FILM) if (folder / FILM).is_file() else "none: there is no drawing",
         "record": str(folder),
     }
     return "\n".join(f"{name:16} {words}" for name, words in rows.items())

@@ -233,8 +233,8 @@ def shrunk(columns: Tensor, thresholds: Tensor) -> Tensor:
     Source: Yuan & Lin 2006, section 2; Scardapane et al. 2017 (arXiv 1607.00485) on inputs.
 
     Example:
-        >>> shrunk(torch.tensor([[[3.0, 4.0], [0.6, 0.8]]]), torch.tensor([[2.0]])).tolist()
-        [[[1.7999999523162842, 2.4000000953674316], [0.0, 0.0]]]
+        >>> shrunk(torch.tensor([[[0.0, 4.0], [0.6, 0.8]]]), torch.tensor([[2.0]])).tolist()
+        [[[0.0, 2.0], [0.0, 0.0]]]
     """
     sizes = columns.square().sum(2).sqrt().clamp(min=1e-12)
     return columns * (1 - thresholds / sizes).clamp(min=0)[..., None]

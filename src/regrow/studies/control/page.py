@@ -87,6 +87,8 @@ def _mean(values: Sequence[float]) -> float:
 
 def _film(film: Path) -> Iterator[Section]:
     """Show the film inside of the page, so that the page may be passed on alone."""
+    if not film.is_file():
+        return
     bare = read_whole(film).decode().replace("</style>", f"{_BARE}</style>", 1)
     size = "display:block;width:100%;aspect-ratio:4/3;border:0"
     held = html.escape(bare, quote=True)

@@ -17,6 +17,7 @@ from regrow.control.environments.catalogue import Engine, repeat_of
 from regrow.control.environments.collect import random_observations
 from regrow.control.noise import NoiseFeatures, NoiseKind, total_features
 from regrow.control.people import People, Preferences, drawing_of, film_page
+from regrow.control.people.drawings import DRAWN
 from regrow.control.population import Population
 from regrow.control.setting import METHODS, Arm, Setting
 from regrow.control.teachers import TEACHERS, Teacher
@@ -130,7 +131,8 @@ class LearnFromPreferences(Setting, Trial):
         others = self.environments([seed + _OTHER for seed in self.seeds], run)
         result = result_of(population, population.evaluate(others, self.episodes, watch))
         if run.options.get("keep_weights"):
-            self._film(np.stack(shown), result, run)
+            if self.task in DRAWN:
+                self._film(np.stack(shown), result, run)
             write_json(run.folder / REWARDS, rewards_of(population))
         return result
 
