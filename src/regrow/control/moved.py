@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ def moved(now: Tensor, actions: Tensor, following: Tensor) -> Tensor:
     x, y, a = _standard(now, following, actions)
     (n, d), m = x.shape, a.shape[1]
     z = torch.cat([torch.ones_like(a[:, :1]), x, a], 1)
-    inverse = torch.linalg.pinv(z.mT @ z, hermitian=True)
+    inverse: Tensor = torch.linalg.pinv(z.mT @ z, hermitian=True)
     weights = inverse @ (z.mT @ y)
     left = y - z @ weights
     # Each regressor, less what the others say of it.
@@ -74,7 +75,7 @@ def moved(now: Tensor, actions: Tensor, following: Tensor) -> Tensor:
     with_action = _explained(by_action, left, free).unflatten(0, (m, d)).amax(0)
     together = with_action > _large(m * d * d)
     links = (strength[1 : d + 1] > _large(d * d)) | together
-    found = (strength[d + 1 :] > _large(m * d)).any(0) | together.any(0) | together.any(1)
+    found: Tensor = (strength[d + 1 :] > _large(m * d)).any(0) | together.any(0) | together.any(1)
     while True:
         after = found | links[found].any(0) | links[:, found].any(1)
         after |= _by_products(x, left, after, rest, free)
@@ -83,9 +84,10 @@ def moved(now: Tensor, actions: Tensor, following: Tensor) -> Tensor:
         found = after
 
 
-def _by_products(x: Tensor, left: Tensor, found: Tensor, rest: object, free: int) -> Tensor:
+def _by_products(
+    x: Tensor, left: Tensor, found: Tensor, rest: Callable[[Tensor], Tensor], free: int
+) -> Tensor:
     """Return the features that a product with one of those found links to them."""
-    assert callable(rest)
     members = found.nonzero()[:_MEMBERS, 0]
     links = torch.zeros(len(found), len(found), dtype=torch.bool, device=x.device)
     for i in members.tolist():
