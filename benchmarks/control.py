@@ -2,11 +2,13 @@
 
     python benchmarks/control.py updates environments --json results/control/speed.json
     python benchmarks/control.py loop --runs 100 --steps 25000 --workers 16 --json ...
+    python benchmarks/control.py updates rival --json ...
 
 Updates are timed as CUDA graphs and eagerly, in turns in one run, on the GPU if there is one. An
 update is a batch from the replay buffer, both critics, actor, temperature, targets, Adam and masks;
 "with rewards" adds the ensemble's rewards of the batch, "with learning" a step of every reward
-model. Environments count control steps by second of all threads' CPU time and by second."""
+model. Environments count control steps by second of all threads' CPU time and by second. The rival
+is Stable-Baselines3's SAC of the same sizes, one run, on the CPU."""
 
 from __future__ import annotations
 
@@ -116,6 +118,42 @@ def updates(runs: int, options: argparse.Namespace, device: torch.device) -> dic
     return row
 
 
+def rival(options: argparse.Namespace) -> dict[str, object]:
+    """Return updates a second of Stable-Baselines3's SAC on the CPU, at the same sizes."""
+    import gymnasium  # noqa: PLC0415  extras
+    import numpy as np  # noqa: PLC0415
+    import stable_baselines3  # noqa: PLC0415
+
+    class Still(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1.0, 1.0, (options.inputs,), np.float32)
+        action_space = gymnasium.spaces.Box(-1.0, 1.0, (Wide.actions,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.observation_space.sample(), {}
+
+        def step(self, action):
+            return self.observation_space.sample(), 0.0, False, False, {}
+
+    model = stable_baselines3.SAC(
+        "MlpPolicy",
+        Still(),
+        learning_starts=options.filled,
+        batch_size=options.batch,
+        policy_kwargs={"net_arch": [options.width, options.width]},
+        device="cpu",
+    )
+    model.learn(options.filled + 1)
+    found = []
+    for _ in range(options.repetitions):
+        calls, started = 0, time.perf_counter()
+        while (spent := time.perf_counter() - started) < options.seconds:
+            model.train(gradient_steps=10, batch_size=options.batch)
+            calls += 10
+        found.append(round(calls / spent, 1))
+    return {"version": stable_baselines3.__version__, "updates_per_second": found}
+
+
 def environments(options: argparse.Namespace) -> list[dict[str, object]]:
     rows = []
     for task in ("cartpole-swingup", "walker-walk", "cheetah-run"):
@@ -156,12 +194,13 @@ def loop(options: argparse.Namespace, device: torch.device) -> dict[str, object]
         arm: [round(r, 1) for r in late[place :: len(ARMS)]] for place, arm in enumerate(ARMS)
     }
     said = {"task": options.task, "noise": options.noise, "runs": options.runs}
+    said |= {"width": setting.width, "batch": setting.batch}
     return said | {"steps": options.steps, "seconds": round(seconds, 1), "late_returns": returns}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="+", choices=["updates", "environments", "loop"])
+    parser.add_argument("parts", nargs="+", choices=["updates", "rival", "environments", "loop"])
     parser.add_argument("--population", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--batch", type=int, default=256)
@@ -188,6 +227,9 @@ def main() -> None:
         for runs in options.population:
             record["updates"].append(updates(runs, options, device))
             print(record["updates"][-1], flush=True)
+    if "rival" in options.parts:
+        record["rival"] = rival(options)
+        print(record["rival"], flush=True)
     if "environments" in options.parts:
         record["environments"] = environments(options)
     if "loop" in options.parts:
