@@ -125,7 +125,7 @@ PRESETS = {
         "a minute", {"point-mass": partial(_trials, _FEW, HIGH, 3, task="point-mass", **_SMALL)}
     ),
     "quick": Preset(
-        "half an hour on an H200 with --jobs 14, an estimate",
+        "15 minutes on an H200 for cartpole-swingup; the walker an hour, an estimate",
         {
             "cartpole-swingup": partial(_quick, task="cartpole-swingup"),
             "walker-walk": partial(_trials, _FEW, HIGH, 10, task="walker-walk", **_WALKER),

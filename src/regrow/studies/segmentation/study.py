@@ -132,7 +132,7 @@ _FEW = {name: ARMS[name] for name in ("E2ENet", "dense lattice", "nnU-Net")}
 PRESETS = {
     "smoke": Preset("a minute", {"hippocampus": partial(_trials, _FEW, 1, 2, **_SMALL, **_DATA)}),
     "quick": Preset(
-        "an hour on an H200 with --jobs 14, at half the paper's width",
+        "40 minutes on an H200 with --jobs 10 (of 16 cores), at half the paper's width",
         {"hippocampus": partial(_trials, ARMS, 5, 3, **_QUICK, **_DATA)},
     ),
     "paper": Preset(
