@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -77,7 +77,7 @@ class LearnFromPreferences(Setting, Trial):
     teacher: Literal["oracle", "noisy", "myopic", "mistake", "skip", "equal", "people"] = "oracle"
     runs: int = 1
     repeat: int | None = None
-    engine: Engine = "own"
+    engine: Engine = field(default="own", metadata={"later": True})
     episodes: int = 5
 
     def __post_init__(self) -> None:
