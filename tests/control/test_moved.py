@@ -11,7 +11,7 @@ from regrow.control.setting import METHODS, Arm, Setting
 from regrow.control.teachers import TEACHERS
 
 SETTING = Setting(
-    steps=1200, seed_steps=100, batch=16, width=16, reward_width=16, reward_batch=8, reward_steps=6,
+    steps=1200, seed_steps=100, batch=8, width=8, reward_width=16, reward_batch=8, reward_steps=6,
     segment=5, queries=6, feedbacks=2, feedback_every=100, reward_update_every=4,
 )  # fmt: skip
 

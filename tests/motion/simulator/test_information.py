@@ -184,6 +184,7 @@ def test_points_of_another_tell_nothing(few, story):
     assert guessed(others, intents) < sure(1 / WAYS[story], len(intents))
 
 
+@pytest.mark.long
 def test_points_of_a_cue_at_chance_tell_nothing():
     found = whole(60, World(**{**vars(NEAR), "reliability": 0.0}))
     for story, ways in WAYS.items():

@@ -139,6 +139,7 @@ def test_as_many_names_as_claims():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_smoke_ends_with_a_page(tmp_path):
     options = {"data_dir": str(tmp_path / "data"), "device": "cpu"}
     found = run_study(STUDY, "smoke", tmp_path / "out", options=options, jobs=1)
