@@ -52,13 +52,14 @@ def test_a_missing_file_is_missing_and_not_damaged(tmp_path):
 def test_what_was_packed_comes_back(tmp_path, pack):
     path = tmp_path / "a"
     content = os.urandom(100_000) + bytes(100_000)
-    path.write_bytes(pack(content))
+    packed = pack(content)  # once: gzip writes the time into its header
+    path.write_bytes(packed)
     with open_unpacked(path) as file:
         assert file.read() == content
     with open_unpacked(path) as file:
         assert b"".join(iter(lambda: file.read(777), b"")) == content
     with open_unpacked(path, packed=False) as file:
-        assert file.read() == pack(content)
+        assert file.read() == packed
 
 
 def test_no_more_is_unpacked_than_is_allowed(tmp_path, monkeypatch):
