@@ -21,7 +21,7 @@ Part = Callable[[View], Iterable[Section]]
 Together = Callable[
     [Sequence[Trial], Path, Mapping[str, Any]], Iterable[tuple[list[Trial], dict[str, Any]]]
 ]
-"""Of trials, the study's folder and options: parts of the trials, with more options for each."""
+"""Returns parts of trials, with more options for each; takes trials, a folder and options."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ LINES = {
 """Kinds of map lines and the numbers they are stored by, which are MTR's; driveways are ours."""
 
 FARTHEST = 1e7
-"""No number of a published scene is beyond this: 10,000 km in metres."""
+"""No number of a published scene is beyond this, which is 10,000 km in metres."""
 
 Array = npt.NDArray[Any]
 

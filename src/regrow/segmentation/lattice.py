@@ -73,7 +73,7 @@ def lean_shape(levels: int) -> dict[str, Any]:
 
     Each level has one node in place of as many as levels lie below: most of a full lattice's time
     and memory goes into those. Kernels are full at the two finest levels, where there are few, and
-    flat below. :data:`regrow.segmentation.fusion.LEAN` says how dense it is.
+    flat below. ``LEAN`` in ``regrow.segmentation.fusion`` says how dense it is.
 
     Args:
         levels: of the network, the lowest included.
