@@ -136,7 +136,7 @@ class Replay:
         margin: int = 0,
         runs: Tensor | None = None,
     ) -> Tensor:
-        """Return what lies in segments: (*starts.shape, length + 2·margin, ...).
+        """Return what lies in segments: shaped as starts, then (length + 2·margin, ...).
 
         Args:
             starts: places at which they start, (runs, ...).
