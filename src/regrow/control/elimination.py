@@ -151,10 +151,7 @@ class FeatureElimination:
         stay = torch.tensor(counts, device=self.live.device)
         best = top_per_group(self.scores[:, :d], stay, torch.ones_like(self.live[:, :d]))
         self.live[which, :d] = best[which]
-        self._mask_(agent.actor, self._agents & which)
-        self._mask_(agent.critic, self._agents & which)
-        self._mask_(models.networks, self._models & which)
-        agent.mask_target_()
+        self._leave_(agent, models, which, None)
 
     def _looks_for_moved(self, step: int, actions: int) -> bool:
         """Return whether it is looked, after a step, for what so many actions move."""
@@ -181,10 +178,7 @@ class FeatureElimination:
             found = moved(inputs[:, :d], inputs[:, seen:], following[:, :d])
             if found.any():
                 self.live[run, :d] = found
-        self._apply_(agent.actor, self._agents & self._finds, self._return)
-        self._apply_(agent.critic, self._agents & self._finds, self._return)
-        self._apply_(models.networks, self._models & self._finds, self._return)
-        agent.mask_target_()
+        self._leave_(agent, models, self._finds, self._return)
 
     def _worth(self, nets: Networks, inputs: Tensor, spread: Tensor, *, squash: bool) -> Tensor:
         """Return the shares of features in what moves the networks' outputs, (runs, d)."""
@@ -216,13 +210,7 @@ class FeatureElimination:
         start = torch.where(null.isfinite(), null, middling)
         self.scores[:, :d] = torch.where(after & ~before, start, scores)
         self.live = torch.cat([after, self._shadows(step, after.sum(1))], 1)
-        for nets, which in (
-            (agent.actor, self._agents),
-            (agent.critic, self._agents),
-            (models.networks, self._models),
-        ):
-            self._apply_(nets, which, self._draws)
-        agent.mask_target_()
+        self._leave_(agent, models, torch.ones_like(self._agents), self._draws)
         self._start_anew_(step, agent)
 
     def _shadows(self, step: int, features: Tensor) -> Tensor:
@@ -234,6 +222,18 @@ class FeatureElimination:
         over = [self.done(run, step) >= 1 for run in range(len(self.arms))]
         left = torch.where(_chosen(over, left.device), 0, torch.minimum(left, before.sum(1)))
         return top_per_group(self._leave, left, before)
+
+    def _leave_(
+        self, agent: SAC, models: RewardModels, runs: Tensor, draws: RunDraws | None
+    ) -> None:
+        """Let the networks of some runs read what is live; fresh weights are drawn by ``draws``."""
+        nets = (agent.actor, self._agents), (agent.critic, self._agents)
+        for one, own in (*nets, (models.networks, self._models)):
+            if draws is None:
+                self._mask_(one, own & runs)
+            else:
+                self._apply_(one, own & runs, draws)
+        agent.mask_target_()
 
     def _mask_(self, nets: Networks, which: Tensor) -> Tensor:
         """Mask the features of some runs' networks; return which weights came back."""

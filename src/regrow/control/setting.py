@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 from regrow.engine.checks import check_choice
 
-__all__ = ["METHODS", "Arm", "Inputs", "QueryKind", "Score", "Setting", "check_number"]
+__all__ = ["METHODS", "Arm", "Inputs", "QueryKind", "Score", "Setting",
+           "check_fields", "check_number"]  # fmt: skip
 
 _SHADOWS, _FEWEST_SHADOWS = 20, 5  # of which a quantile says anything
 
@@ -37,6 +38,28 @@ def check_number(where: object, name: str, low: float, high: float, *, above: bo
     if not low <= value <= high or (above and value == low):
         least = "above" if above else "at least"
         raise ValueError(f"{name}={value}: must be {least} {low} and at most {high}")
+
+
+def check_fields(where: object, kind: type, *, zero: Sequence[str] = ()) -> None:
+    """Check the fields of a dataclass: whole numbers from 1 on, other numbers above 0.
+
+    Args:
+        where: the instance.
+        kind: the dataclass; fields of its subclasses are left out.
+        zero: names of whole numbers that may be 0.
+
+    Raises:
+        TypeError: one is no number, or no whole one.
+        ValueError: one is out of range.
+    """
+    for field in fields(kind):
+        value = getattr(where, field.name)
+        if field.type == "int" or (field.type == "int | None" and value is not None):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{field.name}={value!r}: a whole number is needed")
+            check_number(where, field.name, 0 if field.name in zero else 1, 10**9)
+        elif field.type == "float":
+            check_number(where, field.name, 0.0, 1e9, above=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,15 +270,7 @@ class Setting:
     reset_critic: bool | None = None
 
     def __post_init__(self) -> None:
-        none_allowed = ("unsupervised_steps", "feedbacks", "crop", "shadows")
-        for field in fields(Setting):
-            value = getattr(self, field.name)
-            if field.type == "int" or (field.type == "int | None" and value is not None):
-                if isinstance(value, bool) or not isinstance(value, int):
-                    raise TypeError(f"{field.name}={value!r}: a whole number is needed")
-                check_number(self, field.name, 0 if field.name in none_allowed else 1, 10**9)
-            elif field.type == "float":
-                check_number(self, field.name, 0.0, 1e9, above=True)
+        check_fields(self, Setting, zero=("unsupervised_steps", "feedbacks", "crop", "shadows"))
         for name in ("discount", "target_rate", "curiosity_decay", "confident"):
             check_number(self, name, 0.0, 1.0)
         if self.crop >= self.segment:

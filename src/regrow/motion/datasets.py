@@ -1,11 +1,13 @@
-"""Scenes as PyTorch data sets: from a cache, by number, or in a stream from files as published."""
+"""Scenes as data sets: from a cache, by number, made when asked for, or in a stream from files."""
 
 from __future__ import annotations
 
 import bisect
 import itertools
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from regrow.motion.scene import Scene
 from regrow.motion.shards import SUFFIX, Shard
 
-__all__ = ["CachedScenes", "SceneStream", "shard_files"]
+__all__ = ["CachedScenes", "LazyScenes", "SceneStream", "shard_files"]
 
 
 class CachedScenes(Dataset[Scene]):
@@ -53,6 +55,36 @@ class CachedScenes(Dataset[Scene]):
             raise IndexError(f"scene {place}: must be 0 to {len(self) - 1}")
         shard = bisect.bisect_right(self._ends, place)
         return self.shards[shard][place - (self._ends[shard - 1] if shard else 0)]
+
+
+class LazyScenes(Sequence[Scene]):
+    """Scenes, each made when it is asked for. A subclass makes them.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Scene: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Scene]: ...
+
+    def __getitem__(self, index: int | slice) -> Scene | Sequence[Scene]:
+        places = range(self._count)[index]
+        if isinstance(places, range):
+            return [self.made(place) for place in places]
+        return self.made(places)
+
+    @abstractmethod
+    def made(self, place: int) -> Scene:
+        """Make the scene of a place, 0 to count - 1."""
 
 
 class SceneStream(IterableDataset[Scene]):

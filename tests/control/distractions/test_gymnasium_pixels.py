@@ -100,7 +100,7 @@ def test_pictures_are_resized_without_a_shift(side):
     environments = GymnasiumPixels(lambda: Painted(side=side), [0], size=32, episode=5)
     half = np.zeros((side, side, 3), np.uint8)
     half[:, side // 2 :] = 240
-    environments._see(0, half)
+    environments.see_(0, half)
     seen = environments.observe()[0]
     assert (seen[:, :14] == 0).all() and (seen[:, 18:] == 240).all()
     assert np.array_equal(seen, 240 - seen[:, ::-1])

@@ -12,7 +12,7 @@ from regrow.motion.simulator.crossing import (
     CROSSING,
     LANE,
     TURNS,
-    Arm,
+    Road,
     along,
     corner,
     map_lines,
@@ -21,7 +21,7 @@ from regrow.motion.simulator.crossing import (
     way,
 )
 
-OPEN = (Arm(),) * 4
+OPEN = (Road(),) * 4
 
 
 @pytest.mark.parametrize(("arm", "turn", "side"), list(product(range(4), range(3), (LANE, BIKE))))
@@ -70,12 +70,12 @@ def test_what_is_not_open_is_not_on_the_map():
     whole = [kind for kind, _ in map_lines(OPEN)]
     assert whole.count(LINES["crosswalk"]) == 4
     assert whole.count(LINES["street"]) == whole.count(LINES["bike lane"]) == 4 * (2 + 3)
-    one = (Arm(turn=2, crosswalk=False), *OPEN[1:])
+    one = (Road(turn=2, crosswalk=False), *OPEN[1:])
     left = [kind for kind, _ in map_lines(one)]
     assert left.count(LINES["crosswalk"]) == 3
     assert left.count(LINES["street"]) == left.count(LINES["bike lane"]) == 4 * (2 + 3) - 2
-    assert Arm(turn=2).turns == (2,)
-    assert len(TURNS) == len(Arm().turns) == 3
+    assert Road(turn=2).turns == (2,)
+    assert len(TURNS) == len(Road().turns) == 3
 
 
 def test_a_crosswalk_leads_from_one_edge_of_the_road_to_the_other():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,12 @@ from torch.nn.functional import interpolate
 
 from regrow.control.distractions.pixels import Pixels
 from regrow.control.distractions.videos import Frames
-from regrow.control.environments.base import Bools, Floats, Step
-from regrow.control.environments.gymnasium import action_bounds
+from regrow.control.environments.gymnasium import GymnasiumRuns
 
 __all__ = ["GymnasiumPixels"]
 
 
-class GymnasiumPixels(Pixels):
+class GymnasiumPixels(GymnasiumRuns, Pixels):
     """Environments of any kind that Gymnasium knows, seen in pixels.
 
     Seen are their observations, if those are pictures, uint8 (h, w, 3), or else what ``render()``
@@ -46,41 +44,13 @@ class GymnasiumPixels(Pixels):
         size: int = 84,
         episode: int | None = None,
     ) -> None:
-        self._environments = [make() for _ in seeds]
-        if not self._environments:
-            raise ValueError(f"seeds={seeds}: at least one is needed")
-        first = self._environments[0]
-        length = episode or getattr(getattr(first, "spec", None), "max_episode_steps", None)
-        if length is None:
-            raise ValueError(f"episode=None: {first} does not say how long episodes are; say it")
+        first, length = self.open_(make, seeds, episode)
         super().__init__(seeds, length, size)
-        self._low, self._high = action_bounds(first)
-        self.actions = len(self._low)
         self._renders = _renders(first)
         self._seen: Frames = np.zeros((self.runs, *self.shape), dtype=np.uint8)
-        self._cut = np.zeros(self.runs, dtype=bool)
 
-    def begin_(self, run: int, random: np.random.Generator) -> None:
-        """Reset one."""
-        seen, _ = self._environments[run].reset(seed=int(random.integers(2**31)))
-        self._see(run, seen)
-
-    def step(self, actions: Floats) -> Step:
-        """Step all runs; an episode may also be over for a length that its own wrappers know."""
-        step = super().step(actions)
-        return replace(step, truncated=(step.truncated | self._cut) & ~step.terminated)
-
-    def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
-        """Make a step."""
-        rewards, ended = np.zeros(self.runs), np.zeros(self.runs, dtype=bool)
-        stretched = self._low + (actions + 1) / 2 * (self._high - self._low)
-        for run, one in enumerate(self._environments):
-            action = stretched[run].reshape(one.action_space.shape).astype(np.float32)
-            seen, rewards[run], ended[run], self._cut[run], _ = one.step(action)
-            self._see(run, seen)
-        return rewards, ended
-
-    def _see(self, run: int, seen: Any) -> None:
+    def see_(self, run: int, seen: Any) -> None:
+        """Take over the picture that an environment shows, resized."""
         picture = np.asarray(self._environments[run].render() if self._renders else seen)
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(
@@ -88,18 +58,6 @@ class GymnasiumPixels(Pixels):
                 "picture is uint8, (h, w, 3)"
             )
         self._seen[run] = _resized(picture, self.size)
-
-    def observe(self) -> Frames:
-        """Return what was seen last, uint8, (runs, size, size, 3)."""
-        return self._seen.copy()
-
-    def state(self) -> dict[str, Floats]:
-        """Return nothing: such an environment cannot be saved."""
-        return {}
-
-    def set_state_(self, state: Mapping[str, Floats]) -> None:
-        """Begin new episodes."""
-        self.reset()
 
 
 def _renders(environment: Any) -> bool:

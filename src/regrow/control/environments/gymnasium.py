@@ -2,18 +2,86 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from regrow.control.environments.base import Bools, Environments, Floats, Step
+from regrow.control.environments.base import Bools, Environments, Floats, Seen, Step
 
-__all__ = ["Gymnasium", "action_bounds"]
+__all__ = ["Gymnasium", "GymnasiumRuns"]
 
 
-class Gymnasium(Environments):
+class GymnasiumRuns(Environments):
+    """An environment of Gymnasium's for each run; a subclass says what is seen of it.
+
+    A subclass calls ``open_`` before its base class's constructor.
+    """
+
+    _seen: Seen  # last, a row for each run
+
+    def open_(
+        self, make: Callable[[], Any], seeds: Sequence[int], episode: int | None
+    ) -> tuple[Any, int]:
+        """Make an environment for each run; return the first, and the length of episodes.
+
+        Raises:
+            ValueError: there are no seeds, no length of episodes is known, or actions are no box of
+                finite bounds.
+        """
+        if not len(seeds):
+            raise ValueError(f"seeds={seeds}: at least one is needed, each 0 or above")
+        self._environments = [make() for _ in seeds]
+        first = self._environments[0]
+        length = episode or getattr(getattr(first, "spec", None), "max_episode_steps", None)
+        if length is None:
+            raise ValueError(f"episode=None: {first} does not say how long episodes are; say it")
+        self._low, self._high = _bounds(first)
+        self.actions = len(self._low)
+        self._shape = first.action_space.shape
+        self._cut = np.zeros(len(seeds), dtype=bool)
+        return first, length
+
+    @abstractmethod
+    def see_(self, run: int, seen: Any) -> None:
+        """Take over what an environment shows."""
+
+    def begin_(self, run: int, random: np.random.Generator) -> None:
+        """Reset one."""
+        seen, _ = self._environments[run].reset(seed=int(random.integers(2**31)))
+        self.see_(run, seen)
+
+    def step(self, actions: Floats) -> Step:
+        """Step all runs; an episode may also be over for a length that its own wrappers know."""
+        step = super().step(actions)
+        return replace(step, truncated=(step.truncated | self._cut) & ~step.terminated)
+
+    def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
+        """Make a step."""
+        rewards, ended = np.zeros(self.runs), np.zeros(self.runs, dtype=bool)
+        stretched = self._low + (actions + 1) / 2 * (self._high - self._low)
+        for run, one in enumerate(self._environments):
+            action = stretched[run].reshape(self._shape).astype(np.float32)
+            seen, rewards[run], ended[run], self._cut[run], _ = one.step(action)
+            self.see_(run, seen)
+        return rewards, ended
+
+    def observe(self) -> Seen:
+        """Return what was seen last."""
+        return self._seen.copy()
+
+    def state(self) -> dict[str, Floats]:
+        """Return nothing: such an environment cannot be saved."""
+        return {}
+
+    def set_state_(self, state: Mapping[str, Floats]) -> None:
+        """Begin new episodes."""
+        self.reset()
+
+
+class Gymnasium(GymnasiumRuns):
     """Environments of any kind that Gymnasium knows, with numbers as observations and actions.
 
     Observations and actions are boxes; actions in −1..1 are stretched to their bounds. Where an
@@ -32,50 +100,14 @@ class Gymnasium(Environments):
     def __init__(
         self, make: Callable[[], Any], seeds: Sequence[int], episode: int | None = None
     ) -> None:
-        self._environments = [make() for _ in seeds]
-        first = self._environments[0] if self._environments else make()
-        length = episode or getattr(getattr(first, "spec", None), "max_episode_steps", None)
-        if length is None:
-            raise ValueError(f"episode=None: {first} does not say how long episodes are; say it")
+        first, length = self.open_(make, seeds, episode)
         super().__init__(seeds, length)
-        self._low, self._high = action_bounds(first)
-        self.actions = len(self._low)
-        self._shape = first.action_space.shape
         self.observations = int(np.prod(_box(first, "observation_space").shape))
         self._seen = np.zeros((self.runs, self.observations), dtype=np.float32)
-        self._cut = np.zeros(self.runs, dtype=bool)
 
-    def begin_(self, run: int, random: np.random.Generator) -> None:
-        """Reset one."""
-        seen, _ = self._environments[run].reset(seed=int(random.integers(2**31)))
+    def see_(self, run: int, seen: Any) -> None:
+        """Take over what an environment shows, as a row of numbers."""
         self._seen[run] = np.ravel(seen)
-
-    def step(self, actions: Floats) -> Step:
-        """Step all runs; an episode may also be over for a length that its own wrappers know."""
-        step = super().step(actions)
-        return replace(step, truncated=(step.truncated | self._cut) & ~step.terminated)
-
-    def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
-        """Make a step."""
-        rewards, ended = np.zeros(self.runs), np.zeros(self.runs, dtype=bool)
-        stretched = self._low + (actions + 1) / 2 * (self._high - self._low)
-        for run, one in enumerate(self._environments):
-            action = stretched[run].reshape(self._shape).astype(np.float32)
-            seen, rewards[run], ended[run], self._cut[run], _ = one.step(action)
-            self._seen[run] = np.ravel(seen)
-        return rewards, ended
-
-    def observe(self) -> Floats:
-        """Return what was seen last."""
-        return self._seen.copy()
-
-    def state(self) -> dict[str, Floats]:
-        """Return nothing: such an environment cannot be saved."""
-        return {}
-
-    def set_state_(self, state: Mapping[str, Floats]) -> None:
-        """Begin new episodes."""
-        self.reset()
 
 
 def _box(environment: Any, name: str) -> Any:
@@ -87,7 +119,7 @@ def _box(environment: Any, name: str) -> Any:
     return space
 
 
-def action_bounds(environment: Any) -> tuple[Floats, Floats]:
+def _bounds(environment: Any) -> tuple[Floats, Floats]:
     """Return the lowest and highest numbers of an environment's actions.
 
     Raises:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from regrow.control.pixels.networks import encoded_side
-from regrow.control.setting import check_number
+from regrow.control.setting import check_fields, check_number
 from regrow.engine.checks import check_choice
 
 __all__ = ["PIXEL_SETTINGS", "Augmentation", "PixelSetting"]
@@ -83,14 +83,7 @@ class PixelSetting:
     episodes: int = 20
 
     def __post_init__(self) -> None:
-        for field in fields(PixelSetting):
-            value = getattr(self, field.name)
-            if field.type == "int" or (field.name == "replay" and value is not None):
-                if isinstance(value, bool) or not isinstance(value, int):
-                    raise TypeError(f"{field.name}={value!r}: a whole number is needed")
-                check_number(self, field.name, 0 if field.name == "shift" else 1, 10**9)
-            elif field.type == "float":
-                check_number(self, field.name, 0.0, 1e9, above=True)
+        check_fields(self, PixelSetting, zero=("shift",))
         for name in ("discount", "target_rate", "encoder_target_rate", "soda_rate", "overlay"):
             check_number(self, name, 0.0, 1.0)
         check_choice(self.augmentation, get_args(Augmentation), "augmentation")

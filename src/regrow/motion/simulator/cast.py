@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.motion.simulator.crossing import CROSSING, Arm
+from regrow.motion.simulator.crossing import CROSSING, Road
 from regrow.motion.simulator.draws import Purpose, draws
 from regrow.motion.simulator.on_foot import Stand, Walk
 from regrow.motion.simulator.on_wheels import Drive, Passed, Ride
@@ -28,7 +28,7 @@ Cast = list[tuple[int, Story]]
 """Road users by number, the sensor's car first."""
 
 
-def draw_arms(draw: np.random.Generator, limited: float) -> tuple[Arm, ...]:
+def draw_arms(draw: np.random.Generator, limited: float) -> tuple[Road, ...]:
     """Draw the roads; two neighbours always have crosswalks, for who stands between them.
 
     Args:
@@ -38,11 +38,11 @@ def draw_arms(draw: np.random.Generator, limited: float) -> tuple[Arm, ...]:
     turns = draw.integers(3, size=4)
     single, missing = draw.random((2, 4)) < limited
     return tuple(
-        Arm(int(turns[k]) if single[k] else None, k < 2 or not missing[k]) for k in range(4)
+        Road(int(turns[k]) if single[k] else None, k < 2 or not missing[k]) for k in range(4)
     )
 
 
-def draw_cast(seed: int, world: World, arms: Sequence[Arm], draw: np.random.Generator) -> Cast:
+def draw_cast(seed: int, world: World, arms: Sequence[Road], draw: np.random.Generator) -> Cast:
     """Place everyone, the sensor anew while nobody is at the wanted distances.
 
     Args:
@@ -78,8 +78,8 @@ def draw_cast(seed: int, world: World, arms: Sequence[Arm], draw: np.random.Gene
 def _place(
     cast: Cast,
     number: int,
-    make: Callable[[np.random.Generator, Sequence[Arm]], Story],
-    arms: Sequence[Arm],
+    make: Callable[[np.random.Generator, Sequence[Road]], Story],
+    arms: Sequence[Road],
     seed: int,
     ranges: tuple[float, float],
 ) -> None:
@@ -100,7 +100,7 @@ def _now(story: Story) -> Array:
     return np.asarray(places[0])
 
 
-def _on_foot(draw: np.random.Generator, arms: Sequence[Arm]) -> Story:
+def _on_foot(draw: np.random.Generator, arms: Sequence[Road]) -> Story:
     return (Stand, Walk)[draw.integers(2)].drawn(draw, arms)
 
 

@@ -19,7 +19,7 @@ __all__ = [
     "CROSSING",
     "LANE",
     "TURNS",
-    "Arm",
+    "Road",
     "along",
     "corner",
     "map_lines",
@@ -49,7 +49,7 @@ _ROUND = 0.5523  # handle of a cubic Bézier curve, over the radius of the quart
 
 
 @dataclass(frozen=True)
-class Arm:
+class Road:
     """A road that meets the crossing.
 
     Args:
@@ -130,7 +130,7 @@ def along(line: Array, distances: Array) -> tuple[Array, Array]:
     return line[piece] + share[:, None] * steps[piece], np.arctan2(*steps[piece].T[::-1])
 
 
-def map_lines(arms: tuple[Arm, ...]) -> Iterator[tuple[int, Array]]:
+def map_lines(arms: tuple[Road, ...]) -> Iterator[tuple[int, Array]]:
     """Give the kind and the points of each line of the map.
 
     Args:

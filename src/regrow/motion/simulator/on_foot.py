@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regrow.motion.simulator import bodies
-from regrow.motion.simulator.crossing import CORNER, TURNS, Arm, along, corner, pavement, towards
+from regrow.motion.simulator.crossing import CORNER, TURNS, Road, along, corner, pavement, towards
 from regrow.motion.simulator.rays import Body
 from regrow.motion.simulator.stories import Track, gone, grounded, straight_part, walked_until
 
@@ -54,7 +54,7 @@ class Stand(_OnFoot):
     cues: ClassVar[int] = 4
 
     @classmethod
-    def drawn(cls, draw: np.random.Generator, arms: Sequence[Arm]) -> Stand:
+    def drawn(cls, draw: np.random.Generator, arms: Sequence[Road]) -> Stand:
         """Draw one at a corner from which all four ways are open."""
         free = [k for k in range(4) if arms[k].crosswalk and arms[(k + 1) % 4].crosswalk]
         at = int(draw.choice(free))
@@ -63,7 +63,7 @@ class Stand(_OnFoot):
         start, speed = draw.uniform(0.3, 2.0), draw.uniform(0.8, 2.0)
         return cls(at, place, float(start), float(speed), float(draw.normal(0, 0.08)))
 
-    def open(self, arms: Sequence[Arm]) -> tuple[int, ...]:
+    def open(self, arms: Sequence[Road]) -> tuple[int, ...]:
         """Return all four: away on two pavements, over two crosswalks."""
         return tuple(range(self.cues))
 
@@ -111,14 +111,14 @@ class Walk(_OnFoot):
     cues: ClassVar[int] = 2
 
     @classmethod
-    def drawn(cls, draw: np.random.Generator, arms: Sequence[Arm]) -> Walk:
+    def drawn(cls, draw: np.random.Generator, arms: Sequence[Road]) -> Walk:
         """Draw one on any pavement."""
         arm, side = int(draw.integers(4)), int(draw.choice([-1, 1]))
         numbers = draw.uniform((1.0, 0.4, 0.6, 0), (1.7, 2.5, 1.4, 2))
         speed, start, pace, stride = map(float, numbers)
         return cls(arm, side, speed, speed * start, pace, stride)
 
-    def open(self, arms: Sequence[Arm]) -> tuple[int, ...]:
+    def open(self, arms: Sequence[Road]) -> tuple[int, ...]:
         """Return left and right; only the way around the corner where there is no crosswalk."""
         around = 0 if self.side < 0 else 1
         return (0, 1) if arms[self.arm].crosswalk else (around,)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regrow.motion.simulator import bodies
-from regrow.motion.simulator.crossing import BIKE, CROSSING, LANE, TURNS, Arm, along, way
+from regrow.motion.simulator.crossing import BIKE, CROSSING, LANE, TURNS, Road, along, way
 from regrow.motion.simulator.rays import Body
 from regrow.motion.simulator.stories import Track, gone, grounded, straight_part, walked_until
 
@@ -40,7 +40,7 @@ class _OnWheels:
     lane: ClassVar[float]
     noise: ClassVar[float]
 
-    def open(self, arms: Sequence[Arm]) -> tuple[int, ...]:
+    def open(self, arms: Sequence[Road]) -> tuple[int, ...]:
         """Return the ways on from the arm."""
         return arms[self.arm].turns
 
@@ -76,7 +76,7 @@ class Ride(_OnWheels):
     noise: ClassVar[float] = 0.03
 
     @classmethod
-    def drawn(cls, draw: np.random.Generator, arms: Sequence[Arm]) -> Ride:
+    def drawn(cls, draw: np.random.Generator, arms: Sequence[Road]) -> Ride:
         """Draw one on any arm."""
         numbers = draw.uniform((3.0, 0.4, 0.6, 0), (6.0, 2.5, 1.4, 2 * np.pi))
         speed, start, pace, pedals = map(float, numbers)
@@ -103,7 +103,7 @@ class Drive(_OnWheels):
     noise: ClassVar[float] = 0.02
 
     @classmethod
-    def drawn(cls, draw: np.random.Generator, arms: Sequence[Arm]) -> Drive:
+    def drawn(cls, draw: np.random.Generator, arms: Sequence[Road]) -> Drive:
         """Draw one on any arm."""
         speed, start, pace = map(float, draw.uniform((4.0, 0.4, 0.6), (8.0, 2.5, 1.4)))
         return cls(int(draw.integers(4)), speed, speed * start, pace)
@@ -122,11 +122,11 @@ class Passed(Drive):
     """A car that has gone straight over the crossing and drives on."""
 
     @classmethod
-    def drawn(cls, draw: np.random.Generator, arms: Sequence[Arm]) -> Passed:
+    def drawn(cls, draw: np.random.Generator, arms: Sequence[Road]) -> Passed:
         """Draw one anywhere behind the crossing."""
         speed, past = map(float, draw.uniform((3, 25), (9, 60)))
         return cls(int(draw.integers(4)), speed, -past)
 
-    def open(self, arms: Sequence[Arm]) -> tuple[int, ...]:
+    def open(self, arms: Sequence[Road]) -> tuple[int, ...]:
         """Return straight on."""
         return (TURNS.index("straight"),)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from regrow.engine.checks import check_integer
 from regrow.motion.scene import KINDS, Points, Scene
 from regrow.motion.simulator.cast import OTHERS, draw_arms, draw_cast
-from regrow.motion.simulator.crossing import Arm, map_lines
+from regrow.motion.simulator.crossing import Road, map_lines
 from regrow.motion.simulator.draws import Purpose, draws
 from regrow.motion.simulator.rays import Body
 from regrow.motion.simulator.scan import scan
@@ -88,7 +88,7 @@ class _Actor:
 
 
 def _act(
-    seed: int, number: int, story: Story, arms: Sequence[Arm], world: World
+    seed: int, number: int, story: Story, arms: Sequence[Road], world: World
 ) -> tuple[Truth, _Actor]:
     own = partial(draws, seed, number)
     ways = story.open(arms)
@@ -131,7 +131,7 @@ def _states(story: Story, track: Track, scale: float, draw: np.random.Generator)
 
 def _scene(
     seed: int,
-    arms: tuple[Arm, ...],
+    arms: tuple[Road, ...],
     states: Array,
     kinds: Sequence[str],
     targets: Array,

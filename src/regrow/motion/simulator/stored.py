@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from regrow.engine.checks import check_integer
-from regrow.motion.datasets import CachedScenes
+from regrow.motion.datasets import CachedScenes, LazyScenes
 from regrow.motion.scene import Scene
 from regrow.motion.shards import SUFFIX, remove_leftovers, whole, write_shard
 from regrow.motion.simulator.simulate import simulate
@@ -23,7 +23,7 @@ _FORM = 1  # raised when the scene of a seed changes
 _SHARD = 100  # scenes in a file
 
 
-class Simulated(Sequence[Scene]):
+class Simulated(LazyScenes):
     """Scenes of consecutive seeds, each made when it is asked for.
 
     Args:
@@ -41,21 +41,12 @@ class Simulated(Sequence[Scene]):
         for name, value in (("count", count), ("first", first)):
             if check_integer(value, name) < 0:
                 raise ValueError(f"{name}={value}: must be 0 or more")
-        self._count, self.world, self.first = count, world or World(), first
+        super().__init__(count)
+        self.world, self.first = world or World(), first
 
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> Scene: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Scene]: ...
-
-    def __getitem__(self, index: int | slice) -> Scene | Sequence[Scene]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(self._count)[index]]
-        return simulate(self.first + range(self._count)[index], self.world)[0]
+    def made(self, place: int) -> Scene:
+        """Make the scene of a place."""
+        return simulate(self.first + place, self.world)[0]
 
     def truths(self, index: int) -> tuple[Truth, ...]:
         """Return what was drawn for each target of a scene."""

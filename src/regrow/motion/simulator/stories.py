@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from regrow.motion.simulator.crossing import Arm
+from regrow.motion.simulator.crossing import Road
 from regrow.motion.simulator.rays import Body
 
 __all__ = ["Story", "Track", "gone", "grounded", "straight_part"]
@@ -30,7 +30,7 @@ class Story(Protocol):
     cues: ClassVar[int]
     """How many cues there are, one an intent; 0: bodies of this kind tell nothing."""
 
-    def open(self, arms: Sequence[Arm]) -> tuple[int, ...]:
+    def open(self, arms: Sequence[Road]) -> tuple[int, ...]:
         """Return the intents that the map leaves open."""
         ...
 

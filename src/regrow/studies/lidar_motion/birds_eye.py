@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regrow.motion.scene import KINDS, LINES, Scene
-from regrow.studies.lidar_motion.looks import Look
+from regrow.studies.lidar_motion.looks import Palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def draw_from_above(
     scene: Scene,
     target: int,
     forecast: Forecast | None,
-    look: Look,
+    look: Palette,
     *,
     step: int | None = None,
     window: tuple[Array, float] | None = None,
@@ -106,7 +106,7 @@ def draw_from_above(
     _draw_scale(axes, middle, half, look)
 
 
-def _draw_map(axes: Axes, scene: Scene, look: Look) -> None:
+def _draw_map(axes: Axes, scene: Scene, look: Palette) -> None:
     for kind, points in scene.lines():
         if kind in _AREAS:
             axes.fill(*points[:, :2].T, color=look.crossing, ec=look.lane, lw=0.8, zorder=0.5)
@@ -119,7 +119,7 @@ def _draw_map(axes: Axes, scene: Scene, look: Look) -> None:
 
 
 def _draw_users(
-    axes: Axes, scene: Scene, target: int, at: int, look: Look, window: tuple[Array, float]
+    axes: Axes, scene: Scene, target: int, at: int, look: Palette, window: tuple[Array, float]
 ) -> None:
     """Draw those in the picture, and name each sort of them once."""
     from matplotlib.patches import Polygon  # noqa: PLC0415 (an extra, and slow to import)
@@ -153,7 +153,7 @@ def _corners(state: Array) -> Array:
     return np.asarray((x, y) + own @ np.array([(cos, sin), (-sin, cos)]))
 
 
-def _draw_futures(axes: Axes, forecast: Forecast, look: Look, half: float) -> None:
+def _draw_futures(axes: Axes, forecast: Forecast, look: Palette, half: float) -> None:
     """Draw the likeliest last, so that it lies on top, as wide as it is likely."""
     order = np.argsort(forecast.probabilities)
     written: list[Array] = []
@@ -205,7 +205,7 @@ def _draw_path(
     axes: Axes,
     path: Array,
     colour: str,
-    look: Look,
+    look: Palette,
     label: str,
     dashed: bool = False,
     ends: bool = False,
@@ -218,7 +218,7 @@ def _draw_path(
         axes.plot(*path[-1], "o", ms=6, mfc=look.paper, mec=colour, mew=1.8, zorder=7)
 
 
-def _draw_scale(axes: Axes, middle: Array, half: float, look: Look) -> None:
+def _draw_scale(axes: Axes, middle: Array, half: float, look: Palette) -> None:
     length = next(size for size in (50, 20, 10, 5) if size < half * 0.7)
     x, y = middle - half * np.array([0.94, 0.93])
     axes.plot([x, x + length], [y, y], color=look.ink, lw=2, zorder=9, solid_capstyle="butt")
@@ -235,7 +235,7 @@ def _draw_scale(axes: Axes, middle: Array, half: float, look: Look) -> None:
     )
 
 
-def _halo(look: Look) -> Any:
+def _halo(look: Palette) -> Any:
     from matplotlib.patheffects import withStroke  # noqa: PLC0415
 
     return [withStroke(linewidth=2.5, foreground=look.paper)]

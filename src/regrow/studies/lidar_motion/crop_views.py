@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regrow.motion.scene import Scene
-from regrow.studies.lidar_motion.looks import Look
+from regrow.studies.lidar_motion.looks import Palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ _FADED = 4  # frames before this one that are drawn, fainter
 
 
 def draw_crop(
-    front: Axes, side: Axes, scene: Scene, target: int, look: Look, frame: int | None = None
+    front: Axes, side: Axes, scene: Scene, target: int, look: Palette, frame: int | None = None
 ) -> str:
     """Draw the points on a target.
 
@@ -66,7 +66,7 @@ def draw_crop(
     return f"{count:,} point{'' if count == 1 else 's'} at {metres:.0f} m"
 
 
-def _frame(axes: Axes, title: str, height: float, width: float, look: Look) -> None:
+def _frame(axes: Axes, title: str, height: float, width: float, look: Palette) -> None:
     axes.set_aspect("equal")
     half = width / 2 + 0.35
     axes.set(xlim=(-half, half), ylim=(-0.15, height + 0.25))

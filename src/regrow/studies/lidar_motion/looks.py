@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from regrow.motion.scene import LINES
 
-__all__ = ["DARK", "LIGHT", "Look"]
+__all__ = ["DARK", "LIGHT", "Palette"]
 
 
 @dataclass(frozen=True)
-class Look:
+class Palette:
     """Colours by what they show; safe for the colour-blind.
 
     Args:
@@ -59,7 +59,7 @@ class Look:
 
 _NAMES = {value: name for name, value in LINES.items()}
 
-LIGHT = Look(
+LIGHT = Palette(
     paper="#ffffff",
     ink="#22252b",
     quiet="#8d939e",
@@ -73,7 +73,7 @@ LIGHT = Look(
     crossing="#eceff4",
     others="#b9c0cb",
 )
-DARK = Look(
+DARK = Palette(
     paper="#14171c",
     ink="#e8eaee",
     quiet="#7f8792",

@@ -15,7 +15,7 @@ from regrow.machine import needed
 from regrow.motion.scene import KINDS, Scene
 from regrow.studies.lidar_motion.birds_eye import Forecast, draw_from_above, window_around
 from regrow.studies.lidar_motion.crop_views import draw_crop
-from regrow.studies.lidar_motion.looks import LIGHT, Look
+from regrow.studies.lidar_motion.looks import LIGHT, Palette
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def draw_scene(
     target: int,
     forecast: Forecast | None = None,
     *,
-    look: Look = LIGHT,
+    look: Palette = LIGHT,
     step: int | None = None,
     title: str = "",
     window: Any = None,
@@ -116,7 +116,7 @@ def write_film(
     path: Path,
     forecast: Forecast | None = None,
     *,
-    look: Look = LIGHT,
+    look: Palette = LIGHT,
     title: str = "",
 ) -> Path:
     """Write a film of a scene, past and future, as a GIF at the speed of life.

@@ -7,11 +7,11 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar, overload
+from typing import Literal, TypeVar
 
 from regrow.data.places import Places
 from regrow.machine import cache_folder, expanded, needed
-from regrow.motion.datasets import CachedScenes
+from regrow.motion.datasets import CachedScenes, LazyScenes
 from regrow.motion.formats.pedestrians import read_pedestrians
 from regrow.motion.scene import Scene
 from regrow.motion.simulator import World
@@ -41,31 +41,7 @@ _FEW = 500  # scenes that are made in this process
 T = TypeVar("T")
 
 
-class _Scenes(Sequence[Scene]):
-    """Scenes, each changed when it is asked for."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> Scene: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Scene]: ...
-
-    def __getitem__(self, index: int | slice) -> Scene | Sequence[Scene]:
-        if isinstance(index, slice):
-            return [self._made(i) for i in range(self._count)[index]]
-        return self._made(range(self._count)[index])
-
-    def _made(self, place: int) -> Scene:
-        raise NotImplementedError
-
-
-class Changed(_Scenes):
+class Changed(LazyScenes):
     """Some scenes of a cache, as a control wants them.
 
     Args:
@@ -84,7 +60,8 @@ class Changed(_Scenes):
         """Whether it is known what was drawn for these scenes."""
         return all("truths" in shard.about for shard in self.scenes.shards)
 
-    def _made(self, place: int) -> Scene:
+    def made(self, place: int) -> Scene:
+        """Make the scene of a place."""
         scene = self._whole(place)
         if self.control == "zeroed":
             return without_points(scene)
@@ -97,12 +74,13 @@ class Changed(_Scenes):
         return self.scenes[place * len(self.scenes) // self._count]
 
 
-class _Embodied(_Scenes):
+class _Embodied(LazyScenes):
     def __init__(self, scenes: Sequence[Scene], control: Control) -> None:
         super().__init__(len(scenes))
         self.scenes, self.control = scenes, control
 
-    def _made(self, place: int) -> Scene:
+    def made(self, place: int) -> Scene:
+        """Make the scene of a place."""
         seen = embody(self.scenes[place], seed=place)
         if self.control == "zeroed":
             return without_points(seen)
