@@ -215,11 +215,22 @@ def test_labels_are_of_any_kind_and_names_go_through():
         SparseFeatureSelector(2, **QUICK).fit(X, words).scores_
         == SparseFeatureSelector(2, **QUICK).fit(X, y).scores_
     ).all()
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame(X, columns=[f"c{i}" for i in range(12)])
-    selector = SparseFeatureSelector(2, **QUICK).set_output(transform="pandas").fit(frame, y)
-    assert selector.feature_names_in_[0] == "c0"
-    assert list(selector.transform(frame).columns) == list(selector.get_feature_names_out())
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_data_frames_give_what_their_numbers_give_with_names(library):
+    frames = pytest.importorskip(library)
+    X, y = table()
+    frame = frames.DataFrame({f"c{i}": X[:, i] for i in range(12)})
+    labels = frames.Series([("no", "yes")[one] for one in y])
+    plain = SparseFeatureSelector(2, **QUICK).fit(X, np.array(["no", "yes"])[y])
+    selector = SparseFeatureSelector(2, **QUICK).set_output(transform=library).fit(frame, labels)
+    assert (selector.scores_ == plain.scores_).all()
+    assert list(selector.feature_names_in_) == list(frame.columns)
+    chosen = selector.transform(frame)
+    assert isinstance(chosen, frames.DataFrame)
+    assert list(chosen.columns) == list(selector.get_feature_names_out())
+    assert (chosen.to_numpy() == plain.transform(X)).all()
 
 
 def test_it_works_in_a_pipeline_under_a_search_and_after_a_pickle():

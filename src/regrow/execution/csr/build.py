@@ -16,6 +16,7 @@ from pathlib import Path
 
 __all__ = [
     "SOURCES",
+    "WHY_NOT",
     "NoLibraryError",
     "chosen_compiler",
     "compile_library",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 SOURCES = Path(__file__).parent / "kernels"
+WHY_NOT = "not-built.txt"  # beside the sources, in a wheel without a library: why it has none
 _LIMIT = 300.0  # seconds for one command; it takes three, and more on a machine that is busy
 _SHOWN = 600  # characters at the end of what a compiler said
 

@@ -227,13 +227,22 @@ def library() -> ctypes.CDLL | None:
                 "torch"
             ) from error
         logger.warning(
-            "csr layers compute with torch, which is slower, for there are no C kernels: %s. "
+            "csr layers compute with torch, which is slower, for there are no C kernels: %s%s. "
             "REGROW_KERNELS=native in the environment tries again; REGROW_KERNELS=torch wants it "
             "so, and says nothing",
             error,
+            _why_not_shipped(),
         )
         return None
     for number in reversed(range(SETS)):
         if found.regrow_use(number):
             break
     return found
+
+
+def _why_not_shipped() -> str:
+    """Return what the wheel says of a library that it lacks; nothing where it says nothing."""
+    try:
+        return f" (the wheel has none: {(build.SOURCES / build.WHY_NOT).read_text('utf-8')})"
+    except OSError:
+        return ""
