@@ -14,12 +14,16 @@ project_copyright = author
 release = version = installed("regrow")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "api_index",
     "docstrings",
     "method_pages",
     "drawings",
+    "pictures",
+    "notebooks",
     "records",
     "study_pages",
     "corruption_pages",
@@ -44,6 +48,13 @@ nitpick_ignore_regex = [
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
+# Notebooks are Markdown and run when the pages are built; an error in one ends the build.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_execution_show_tb = True
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -56,7 +67,7 @@ napoleon_use_ivar = True
 html_theme = "furo"
 html_title = f"regrow {release}"
 html_static_path = ["_static"]
-html_css_files = ["regrow.css"]
+html_css_files = ["regrow.css", "pages.css"]
 html_show_sourcelink = False
 html_copy_source = False
 pygments_style = "friendly"

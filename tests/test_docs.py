@@ -15,7 +15,7 @@ import regrow
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.parent / "README.md"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-BLOCK = re.compile(r"^```(python|pycon)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(python|pycon|\{code-cell\} python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WITH_EXAMPLES = [path for path in PAGES if BLOCK.search(path.read_text("utf-8"))]
 PARTS = ("about", "facts", "defaults", "differences")
 
@@ -24,7 +24,25 @@ def named(path):
     return str(path.relative_to(DOCS))
 
 
-@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=named)
+LONG = {"tutorials/features.md"}  # beside the page features.md, which is shorter
+
+
+def examples():
+    for path in WITH_EXAMPLES:
+        yield pytest.param(path, marks=[pytest.mark.long] * (named(path) in LONG))
+
+
+@pytest.fixture
+def drawn_nowhere(monkeypatch):
+    """Notebooks draw: without a window, and no figure stays."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.mark.usefixtures("drawn_nowhere")
+@pytest.mark.parametrize("path", examples(), ids=named)
 def test_examples_run_and_show_what_they_say(path, tmp_path, monkeypatch):
     if path.stem in ("adapters", "samples"):
         pytest.importorskip("lightning", reason="needs the extra regrow[lightning]")
@@ -33,7 +51,7 @@ def test_examples_run_and_show_what_they_say(path, tmp_path, monkeypatch):
     text, names = path.read_text("utf-8"), {"__name__": "example"}
     for block in BLOCK.finditer(text):
         line = text.count("\n", 0, block.start(2))
-        if block[1] == "python":  # blocks of a page follow one another
+        if block[1] != "pycon":  # blocks of a page follow one another
             exec(compile("\n" * line + block[2], str(path), "exec"), names)
             continue
         shown = doctest.DocTestParser().get_doctest(block[2], names, path.name, str(path), line)

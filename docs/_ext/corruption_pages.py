@@ -47,14 +47,14 @@ def severities() -> list[nodes.Node]:
     return [table(rows, "Parameters for images of about 224 pixels, those of ImageNet-C.")]
 
 
-def gallery() -> list[nodes.Node]:
-    """Show one photograph under each corruption."""
+def gallery(names: Sequence[str] = CORRUPTIONS + EXTRA) -> list[nodes.Node]:
+    """Show one photograph, and under each corruption."""
     photograph = torch.from_numpy(
         load_sample_image("china.jpg")[100 : 100 + SIDE, 200 : 200 + SIDE].copy()
     )
     image = photograph.permute(2, 0, 1).unsqueeze(0)
     shown = {"clean": image}
-    shown |= {name: corrupt(image, name, SEVERITY) for name in CORRUPTIONS + EXTRA}
+    shown |= {name: corrupt(image, name, SEVERITY) for name in names}
     html = "".join(_picture(name, picture[0]) for name, picture in shown.items())
     return [nodes.raw("", f'<div class="gallery">{html}</div>', format="html")]
 
@@ -117,6 +117,7 @@ PARTS: dict[str, Callable[[], Sequence[nodes.Node]]] = {
     "names": names,
     "severities": severities,
     "gallery": gallery,
+    "few": lambda: gallery(("fog", "pixelate", "motion_blur")),
     "speed": speed,
 }
 

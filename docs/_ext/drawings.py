@@ -6,6 +6,7 @@ light and dark.
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Callable
@@ -184,6 +185,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
 }
 
 
+@functools.cache
 def svg(name: str, words: str) -> str:
     """Return a drawing as an SVG element that says in words what it shows."""
     with mpl.rc_context(STYLE):
@@ -208,9 +210,10 @@ class Drawing(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Draw it."""
         words = " ".join(self.content)
-        picture = nodes.raw("", svg(self.arguments[0], words), format="html")
+        picture = nodes.raw("", svg(self.arguments[0], words or self.arguments[0]), format="html")
         figure = nodes.figure("", picture)
-        figure += nodes.caption("", "", *self.parse_inline(words)[0])
+        if words:
+            figure += nodes.caption("", "", *self.parse_inline(words)[0])
         return [figure]
 
 

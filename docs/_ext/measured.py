@@ -1,0 +1,244 @@
+"""Numbers in README and pages, held against the records they come from: ``<!-- measured: NAME -->``.
+
+The comment stands right after a block (a paragraph, a table, fenced code) and names facts; each is made
+from a file in ``results/``. The facts' numbers, in order, have to be in the block, rounded as they are
+shown there. Numbers of other origin say so too: ``cited`` (a paper's or another project's), ``given`` (a
+setting, a constant, an example's own), ``printed: COMMAND`` (a command of this repository; no record).
+A block with numbers that read like measurements and without such a comment is an error. Pages of studies
+name none: ``{study}`` holds their text against its records.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results"
+NUMBER = re.compile(r"(?<![\w.])[+−-]?\d[\d,]*(?:\.\d+)?(?![\w]*\d)")
+LIKE_MEASURED = re.compile(
+    r"\d ?×(?! ?\d)|± ?\d|\d\.\d+ times|\d times (?:as|less|more|faster)|\d (?:ms|µs|points\b(?! of| of))"
+    r"|\d\.\d+ %"
+)
+COMMENT = re.compile(r"<!-- (measured|cited|given|printed)(?:: ([^>]*?))? -->")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a page between blank lines, and what its comment says."""
+
+    line: int
+    text: str
+    kind: str = ""
+    names: str = ""
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """Cut a page into blocks; fenced code and tables stay whole."""
+    kept, start, fence = [], 1, ""
+    for number, line in enumerate([*text.split("\n"), ""], 1):
+        opened = re.match(r"(`{3,}|:{3,})", line)
+        if opened and opened[1][0] == "`":
+            fence = "" if fence else opened[1]
+        if line.strip() or fence:
+            if not kept:
+                start = number
+            kept.append(line)
+        elif kept:
+            whole = "\n".join(kept)
+            said = COMMENT.search(whole)
+            yield Block(
+                start, COMMENT.sub("", whole), *((said[1], said[2] or "") if said else ("", ""))
+            )
+            kept = []
+
+
+def shown(text: str) -> list[tuple[float, int]]:
+    """Return the numbers of a text, each with its decimals."""
+    found = []
+    for match in NUMBER.finditer(text):
+        digits = match[0].replace(",", "").replace("−", "-")
+        found.append((float(digits), len(digits.partition(".")[2])))
+    return found
+
+
+def agrees(value: float, number: float, decimals: int) -> bool:
+    """Tell whether a shown number is the value rounded; a sign that words say may be left out."""
+    near = 0.5 * 10**-decimals + 1e-9 * max(1.0, abs(value))
+    return min(abs(value - number), abs(abs(value) - number)) <= near
+
+
+def missing(values: list[float], text: str) -> list[float]:
+    """Return the values that are not, in order, among a text's numbers."""
+    numbers, absent = iter(shown(text)), []
+    rest = list(numbers)
+    for value in values:
+        place = next((i for i, one in enumerate(rest) if agrees(value, *one)), None)
+        if place is None:
+            absent.append(value)
+        else:
+            rest = rest[place + 1 :]
+    return absent
+
+
+def faults(text: str, facts: dict[str, Callable[[], list[float]]]) -> Iterator[str]:
+    """Say what is wrong with the numbers of a page, by line."""
+    for block in blocks(text):
+        prose = re.sub(r"`[^`\n]*`", "", block.text) if not block.text.startswith("```") else ""
+        if not block.kind:
+            if found := LIKE_MEASURED.search(prose):
+                yield f"line {block.line}: {prose[max(0, found.start() - 20) : found.end()]!r} names no record"
+        elif block.kind == "printed":
+            yield from _printed(block)
+        elif block.kind == "measured":
+            yield from _measured(block, facts)
+
+
+def _printed(block: Block) -> Iterator[str]:
+    script = re.search(r"benchmarks/\w+\.py|regrow \w+", block.names)
+    if not script or (script[0].startswith("bench") and not (ROOT / script[0]).exists()):
+        yield f"line {block.line}: {block.names!r} is no command of this repository"
+
+
+def _measured(block: Block, facts: dict[str, Callable[[], list[float]]]) -> Iterator[str]:
+    for name in block.names.split():
+        if name not in facts:
+            yield f"line {block.line}: no fact is named {name!r}; there are {', '.join(facts)}"
+        elif absent := missing(facts[name](), block.text):
+            said = ", ".join(f"{value:.6g}" for value in absent)
+            yield f"line {block.line}: the record of {name!r} has {said}, the page does not"
+
+
+# ---------------------------------------------------------------------- what the records say
+
+
+def record(name: str) -> dict[str, Any]:
+    """Read a record."""
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    return content
+
+
+def _ways(part: str) -> list[dict[str, Any]]:
+    parts = record("execution/cpu")["parts"]
+    return next(one["ways"] for one in parts if one["part"] == part)
+
+
+def faster(part: str, beside: str = "dense float32") -> list[float]:
+    """How many times faster a training step is stored than dense, by density as recorded."""
+    ways = _ways(part)
+    dense = next(median(way["seconds"]) for way in ways if way["way"] == beside)
+    return [dense / median(way["seconds"]) for way in ways if way["way"] == "csr"]
+
+
+def smaller() -> list[float]:
+    """How many times less peak memory training takes, by density."""
+    ways = _ways("memory")
+    return [ways[0]["bytes"] / way["bytes"] for way in ways[1:]]
+
+
+def on_a_gpu() -> list[float]:
+    """Times faster: a layer in blocks of 128 at 0.2, 0.1, 0.05; a transformer's step at 0.1."""
+    rows = record("execution/block-layers")["rows"]
+    ratio = {row["density"]: row["total"]["ratio"] for row in rows if row["block"] == 128}
+    steps = record("execution/transformer-block")["rows"]
+    compiled = next(r for r in steps if r["compiled"] and r["parameters"] == "bfloat16")
+    return [*(ratio[density] for density in (0.2, 0.1, 0.05)), compiled["total"]["ratio"]]
+
+
+def noticing() -> list[float]:
+    """Microseconds, and percent of two perceptrons' steps."""
+    rows = record("execution/noticing")["rows"]
+    percents = [row["percent"]["least"] for row in rows]
+    return [rows[1]["asked_us"]["least"], *percents]
+
+
+def of_tasks() -> list[float]:
+    """Bytes of continual learning, in the order of the table."""
+    (row,) = record("continual/memory")["rows"]
+    bytes_of = ("dense_bytes", "mask_bytes_a_task", "norm_bytes_a_task", "head_bytes_a_task")
+    return [*(row[name] for name in bytes_of), row["saved_bytes_a_task"]]
+
+
+def share_of_a_task() -> list[float]:
+    """Percent of the dense network that a task adds."""
+    return [record("continual/memory")["rows"][0]["percent_of_dense_a_task"]]
+
+
+def samples_step() -> list[float]:
+    """Milliseconds that choosing adds to a step, and the step's, of two networks."""
+    steps = record("samples/overhead")["steps"]
+    return [step[name] for step in steps for name in ("more_ms", "step_ms")]
+
+
+def samples_epoch() -> list[float]:
+    """The least and the most seconds and megabytes of an epoch of ten million ids."""
+    epochs = record("samples/overhead")["epochs"].values()
+    ends = [
+        [end(e[name] for e in epochs) for end in (min, max)] for name in ("seconds", "megabytes")
+    ]
+    (quick, slow), (small, large) = ends
+    return [quick, slow, round(small, -1), round(large, -1)]
+
+
+def beside_monai() -> list[float]:
+    """How many times as long MONAI takes, with quartiles, of figures, windows, loss, patches."""
+    found = []
+    for row in record("segmentation-monai/cpu")["rows"]:
+        low, middle, high = row["ratio"]
+        found += [middle, low, high]
+    return found
+
+
+def control_updates() -> list[float]:
+    """Updates a second on a GPU, of one run and of 32, and without graphs."""
+    one, many = (
+        u for u in record("control/speed")["updates"] if u["inputs"] == 240 and u["runs"] in (1, 32)
+    )
+    graphs = ("agent, graph", "agent with rewards, graph", "agent with learning, graph")
+    rate = "run_updates_per_second"
+    together = [round(many[rate][name], -2) for name in graphs]
+    eager = [one[rate]["agent, eager"], round(many[rate]["agent, eager"], -3)]
+    loop = record("control/loop")["loop"]
+    return [
+        *(one[rate][name] for name in graphs), *together, *eager,
+        loop["runs"], loop["steps"], round(loop["seconds"]),
+        *(round(e["per_cpu_second"], -2 if e["per_cpu_second"] < 1e4 else -3)
+          for e in record("control/speed")["environments"] if e["threads"] == 1),
+    ]  # fmt: skip
+
+
+def demo(*networks: str) -> list[float]:
+    """The numbers of the demo's table: parameters, accuracy, over static, FLOPs, bytes."""
+    from regrow.lab.study_page import find  # noqa: PLC0415
+    from regrow.studies.demo import demo_study  # noqa: PLC0415
+    from regrow.studies.demo_page import demo_table  # noqa: PLC0415
+
+    found = find((RESULTS / "demo",), lambda name: demo_study(10, 0))
+    rows = [row for row in demo_table(found.view).rows if not networks or row[0] in networks]
+    columns = (3,) if networks else (1, 2, 3, 5, 6)
+    cells = " ".join(row[i] for row in rows for i in columns)
+    return [number for number, _ in shown(cells)]
+
+
+FACTS: dict[str, Callable[[], list[float]]] = {
+    "faster-wide": lambda: faster("wide"),
+    "faster-narrow": lambda: faster("narrow"),
+    "faster-resnet": lambda: [*faster("resnet", "dense bfloat16"), *faster("resnet")],
+    "smaller": smaller,
+    "on-a-gpu": on_a_gpu,
+    "noticing": noticing,
+    "tasks": of_tasks,
+    "share-of-a-task": share_of_a_task,
+    "samples-step": samples_step,
+    "samples-epoch": samples_epoch,
+    "beside-monai": beside_monai,
+    "control-updates": control_updates,
+    "demo": demo,
+    "demo-RigL": lambda: demo("RigL 0.1", "RigL 0.05"),
+    "demo-SET": lambda: demo("SET 0.1", "SET 0.05"),
+}
