@@ -1,8 +1,8 @@
 """Compiles the CPU kernels into the wheel; nothing is left out of a wheel without a word.
 
-``REGROW_KERNELS`` means here what it means at run time: ``native`` asks for the library, ``torch`` for a
-wheel without it. Not set: it is compiled where there is a C compiler, and a compiler that fails stops the
-build. pip hides what a build that succeeds says, so a wheel without the library carries the reason.
+``REGROW_KERNELS`` means here what it means at run time: ``native`` asks for the library, ``torch``
+for a wheel without it. Not set: it is compiled where there is a C compiler; one that fails
+stops the build. pip hides what a build that succeeds says: a wheel without it carries the reason.
 """
 
 import importlib.util
@@ -21,7 +21,8 @@ PACKAGE = "src/regrow/execution/csr"
 KERNELS = f"{PACKAGE}/kernels"
 WAYS_ON = (
     "The wheel has no library of C kernels. Mend what the compiler says and build again; or build "
-    "a wheel whose sparse layers compute with torch, which is slower: REGROW_KERNELS=torch pip install ."
+    "a wheel whose sparse layers compute with torch, which is slower: "
+    "REGROW_KERNELS=torch pip install ."
 )
 
 
@@ -96,8 +97,8 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
 class AddressesHook(MetadataHookInterface):
     """Writes the project's addresses and a README whose links work outside the repository.
 
-    Both follow from ``home`` in ``[tool.hatch.metadata.hooks.custom]``, the repository's address. While it
-    is empty there is nothing to link to: links to files become their words.
+    Both follow from ``home`` in ``[tool.hatch.metadata.hooks.custom]``, the repository's address.
+    While it is empty there is nothing to link to: links to files become their words.
     """
 
     def update(self, metadata: dict[str, Any]) -> None:

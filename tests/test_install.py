@@ -91,9 +91,7 @@ def test_without_a_compiler_the_wheel_carries_the_reason(built, monkeypatch, cap
     assert artifact.endswith("kernels/not-built.txt")
     # and a user of that wheel reads it, where none can be compiled either
     monkeypatch.setattr(native.build, "SOURCES", built.kernels)
-    monkeypatch.setattr(
-        native, "_find", lambda again: (_ for _ in ()).throw(native.NoLibraryError("X"))
-    )
+    monkeypatch.setattr(native, "_find", none_is_found)
     assert native.library.__wrapped__() is None
     assert "X (the wheel has none: there is no C compiler (no-such-compiler" in caplog.text
     monkeypatch.delenv("CC")
@@ -114,6 +112,10 @@ def test_torch_alone_can_be_asked_for(built, monkeypatch):
     monkeypatch.setenv("REGROW_KERNELS", "torch")
     data, _ = built()
     assert "tag" not in data and not list(built.kernels.glob("libregrow.*"))
+
+
+def none_is_found(again):
+    raise native.NoLibraryError("X")
 
 
 def test_links_of_the_readme_work_outside_the_repository():

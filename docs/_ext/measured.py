@@ -1,11 +1,15 @@
-"""Numbers in README and pages, held against the records they come from: ``<!-- measured: NAME -->``.
+"""Numbers in README and pages, held against the records that they come from.
 
-The comment stands right after a block (a paragraph, a table, fenced code) and names facts; each is made
-from a file in ``results/``. The facts' numbers, in order, have to be in the block, rounded as they are
-shown there. Numbers of other origin say so too: ``cited`` (a paper's or another project's), ``given`` (a
-setting, a constant, an example's own), ``printed: COMMAND`` (a command of this repository; no record).
-A block with numbers that read like measurements and without such a comment is an error. Pages of studies
-name none: ``{study}`` holds their text against its records.
+``<!-- measured: NAME -->`` stands right after a block (a paragraph, a table, fenced code) and names
+facts, made from files in ``results/``. A fact's numbers, in order, have to be in the block,
+rounded as they are shown there. In a page with ``{study}`` the name is ``study``: each number that
+reads like a measurement has to be among what the study's verdicts and tables say, but for those
+listed, ``<!-- measured: study but 0.6 2.4 -->``: of other origin, or from the records in a way that
+no table shows.
+
+Numbers of other origin say so: ``cited`` (a paper's, another project's), ``given`` (a setting, a
+constant), ``printed: COMMAND`` (by a command of this repository; there is no record). A block with
+numbers that read like measurements and no such comment is an error.
 """
 
 from __future__ import annotations
@@ -22,9 +26,10 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 NUMBER = re.compile(r"(?<![\w.])[+−-]?\d[\d,]*(?:\.\d+)?(?![\w]*\d)")
 LIKE_MEASURED = re.compile(
-    r"\d ?×(?! ?\d)|± ?\d|\d\.\d+ times|\d times (?:as|less|more|faster)|\d (?:ms|µs|points\b(?! of| of))"
-    r"|\d\.\d+ %"
+    r"\d ?×(?! ?\d)|± ?\d|\d\.\d+ times|\d times\s(?:as|less|more|faster)"
+    r"|\d\s(?:ms|µs|points)\b|\d\.\d+ %"
 )
+OF_A_STUDY = re.compile(r"[+−-]?\d+\.\d+|[+−-]?\d+(?= (?:%|points))")
 COMMENT = re.compile(r"<!-- (measured|cited|given|printed)(?:: ([^>]*?))? -->")
 
 
@@ -92,10 +97,11 @@ def faults(text: str, facts: dict[str, Callable[[], list[float]]]) -> Iterator[s
         prose = re.sub(r"`[^`\n]*`", "", block.text) if not block.text.startswith("```") else ""
         if not block.kind:
             if found := LIKE_MEASURED.search(prose):
-                yield f"line {block.line}: {prose[max(0, found.start() - 20) : found.end()]!r} names no record"
+                near = prose[max(0, found.start() - 20) : found.end()]
+                yield f"line {block.line}: {near!r} names no record"
         elif block.kind == "printed":
             yield from _printed(block)
-        elif block.kind == "measured":
+        elif block.kind == "measured" and not block.names.startswith("study"):
             yield from _measured(block, facts)
 
 
@@ -112,6 +118,25 @@ def _measured(block: Block, facts: dict[str, Callable[[], list[float]]]) -> Iter
         elif absent := missing(facts[name](), block.text):
             said = ", ".join(f"{value:.6g}" for value in absent)
             yield f"line {block.line}: the record of {name!r} has {said}, the page does not"
+
+
+def unsaid(text: str, said: str) -> Iterator[str]:
+    """Say which numbers of a study's page neither verdicts nor tables hold, by line.
+
+    Args:
+        text: of the page.
+        said: verdicts and tables, as HTML.
+    """
+    plain = re.sub(r"<[^>]+>", " ", re.sub(r"<svg.*?</svg>", "", said, flags=re.DOTALL))
+    there = [number for number, _ in shown(plain)]
+    for block in blocks(text):
+        if block.kind != "measured" or not block.names.startswith("study"):
+            continue
+        other = {number for number, _ in shown(block.names)}
+        for match in OF_A_STUDY.finditer(re.sub(r"\[[^\]]*\]\([^)]*\)|`[^`]*`", "", block.text)):
+            number, decimals = shown(match[0])[0]
+            if number not in other and not any(agrees(one, number, decimals) for one in there):
+                yield f"line {block.line}: the study's records do not say {match[0]}"
 
 
 # ---------------------------------------------------------------------- what the records say

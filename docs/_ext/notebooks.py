@@ -1,4 +1,4 @@
-"""Notebooks among the pages, which are Markdown, as files to download: a line at the head of each."""
+"""Pages that are notebooks, as files to download: a line at the head of each."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def on_read(app: Sphinx, name: str, source: list[str]) -> None:
     file = f"{Path(name).name}.ipynb"
     nbformat.write(notebook(source[0]), folder / file)
     up = "../" * name.count("/")
-    line = f'<p class="download"><a href="{up}notebooks/{file}" download>Download this page as a notebook</a></p>'
+    words = "Download this page as a notebook"
+    line = f'<p class="download"><a href="{up}notebooks/{file}" download>{words}</a></p>'
     source[0] = re.sub(r"(?m)^(# .*)$", lambda title: f"{title[1]}\n\n{line}", source[0], count=1)
 
 

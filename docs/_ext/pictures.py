@@ -1,4 +1,4 @@
-"""Pictures of the start page and the gallery: small, drawn from a run at build time or from records."""
+"""Pictures of the start page and the gallery, drawn from a run at build time or from records."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def crossing() -> Figure:
         line = scene.line_points[start : start + length]
         start += length
         axes.plot(line[:, 0], line[:, 1], color=INK, alpha=0.35, linewidth=0.8)
-    for agent in range(len(scene.ids)):
+    for agent in range(len(scene.ids)):  # each in its kind's colour
         valid, states = scene.valid[agent], scene.states[agent]
         colour = COLOURS[int(scene.kinds[agent]) % len(KINDS)]
         past, to_come = valid.copy(), valid.copy()
@@ -121,7 +121,9 @@ def crossing() -> Figure:
         if agent in scene.targets:
             axes.plot(*states[to_come, :2].T, color=colour, linestyle=":", linewidth=2)
         axes.plot(*states[scene.now, :2], "o", color=colour, markersize=5)
+    middle = scene.states[:, scene.now, :2][scene.valid[:, scene.now]].mean(0)
     axes.set_aspect("equal")
+    axes.set(xlim=(middle[0] - 34, middle[0] + 34), ylim=(middle[1] - 23, middle[1] + 23))
     axes.set_axis_off()
     return figure
 

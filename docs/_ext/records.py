@@ -12,6 +12,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from regrow.lab.statistics import mean_interval, paired_interval
+from regrow.lab.study_page import find
+from regrow.studies.demo import demo_study
+from regrow.studies.demo_page import demo_table
 from regrow.studies.execution import bench
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -38,6 +41,14 @@ def cpu(part: str) -> tuple[Rows, str]:
     found = next(one for one in record["parts"] if one["part"] == part)
     measured = f"{where['cpu']}, {where['threads']} threads, torch {where['torch']}"
     return bench.table(found), f"{found['title']}. {measured}, {where['kernels']}."
+
+
+def demo() -> tuple[Rows, str]:
+    """Tell what `regrow demo` found."""
+    found = find((RESULTS / "demo",), lambda _: demo_study(10, 0))
+    made = demo_table(found.view)
+    said = "Digits of scikit-learn, ten seeds, by `regrow demo`. " + (made.note or "")
+    return [tuple(made.columns), *(tuple(map(str, row)) for row in made.rows)], said
 
 
 def block_layers() -> tuple[Rows, str]:
@@ -164,6 +175,7 @@ def _gpu(record: dict[str, Any]) -> str:
 
 
 TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
+    "demo": demo,
     **{f"cpu-{part}": (lambda part=part: cpu(part)) for part in bench.PARTS},
     "block-layers": block_layers,
     "transformer-block": transformer,

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from docutils import nodes
+from measured import unsaid
 from sphinx.application import Sphinx
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from regrow.lab.report import claims_html, section_html
 from regrow.lab.study_page import find
 from regrow.studies.registry import load_study
 
+logger = logging.getLogger(__name__)
 RESULTS = Path(__file__).parents[2] / "results"
 
 
@@ -30,7 +33,13 @@ class Study(SphinxDirective):
             section += nodes.title(text=content.title)
             section += self._raw(section_html(content))
             made.append(section)
+        self._hold("".join(part.astext() for one in made for part in one.findall(nodes.raw)))
         return made
+
+    def _hold(self, said: str) -> None:
+        """Warn of numbers in the page's text that these records do not say."""
+        for fault in unsaid(Path(self.env.doc2path(self.env.docname)).read_text("utf-8"), said):
+            logger.warning(fault, location=self.env.docname)
 
     @staticmethod
     def _raw(html: str) -> nodes.Node:
