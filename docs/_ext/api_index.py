@@ -43,7 +43,7 @@ class EveryName(SphinxDirective):
         """Write them as reStructuredText."""
         folder, made = Path(self.env.srcdir) / "api", []
         for name in re.findall(
-            r"^   (\S+)$", (folder / "index.rst").read_text("utf-8"), re.MULTILINE
+            r"^   ([a-z-]+)$", (folder / "index.rst").read_text("utf-8"), re.MULTILINE
         ):
             page = (folder / f"{name}.rst").read_text("utf-8")
             rows = sorted(
