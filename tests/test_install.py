@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from regrow import machine
 from regrow.execution.csr import native
 from tests.execution.test_csr_build import compiler
 
@@ -147,3 +148,12 @@ def test_every_extra_that_a_text_names_is_there():
     code = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
     named = set(re.findall(r"(?:needed|how_to_install)\(\"[\w-]+\", \"(\w+)\"\)", code))
     assert len(named) > 5 and named <= extras
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [((3, 12), r"\.\[control\]"), ((3, 13), "take 3.11 or 3.12")]
+)
+def test_what_has_no_wheel_is_not_recommended(monkeypatch, version, said):
+    monkeypatch.setattr(machine.sys, "version_info", version)
+    assert re.search(said, machine.how_to_install("dm_control", "control"))
+    assert ".[lab]" in machine.how_to_install("scipy", "lab")

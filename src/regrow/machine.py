@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,4 +65,6 @@ def how_to_install(package: str, extra: str) -> str:
         package: as ``pip`` knows it.
         extra: of regrow, which brings it along.
     """
+    if package == "dm_control" and sys.version_info >= (3, 13):
+        return "labmaze, which it needs, has no wheel for Python 3.13: take 3.11 or 3.12"
     return f"pip install {package}, or pip install '.[{extra}]' in a checkout of regrow"
