@@ -14,26 +14,34 @@ from docstrings import escape
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-DIRECTIVE = re.compile(r"^\.\. auto(module|class|function|data):: ([\w.]+)", re.MULTILINE)
+DIRECTIVE = re.compile(
+    r"^\.\. auto(module|class|function|data):: ([\w.]+)[^\n]*\n((?:   :.*\n?)*)", re.MULTILINE
+)
 
 
 def names(page: str) -> Iterator[tuple[str, object]]:
-    """Return what a page of the reference documents, by full name."""
-    for kind, name in DIRECTIVE.findall(page):
+    """Return what a page of the reference documents, by full name, as autodoc chooses it."""
+    for kind, name, options in DIRECTIVE.findall(page):
         if kind != "module":
             yield name, pkgutil.resolve_name(name)
             continue
+        given = dict(re.findall(r":([\w-]+):(.*)", options))
+        listed = set(re.findall(r"\w+", given.get("members", "")))
+        left_out = set(re.findall(r"\w+", given.get("exclude-members", "")))
         module = importlib.import_module(name)
-        for public in getattr(module, "__all__", ()):
+        for public in getattr(module, "__all__", ()) if "members" in given else ():
             found = getattr(module, public)
-            if inspect.isclass(found) or inspect.isfunction(found):
+            own = getattr(found, "__module__", "") == name or "imported-members" in given
+            wanted = (public in listed if listed else own) and public not in left_out
+            if wanted and (inspect.isclass(found) or inspect.isfunction(found)):
                 yield f"{name}.{public}", found
 
 
 def first_line(symbol: object) -> str:
-    """Return the first sentence of a docstring."""
-    said = (inspect.getdoc(symbol) or "").split("\n\n")[0]
-    return escape(" ".join(said.split()))
+    """Return the first sentence of a docstring, its links as code."""
+    said = " ".join((inspect.getdoc(symbol) or "").split("\n\n")[0].split())
+    said = said.replace("**", r"\**")
+    return escape(re.sub(r":[\w:]+:`~?(?:[\w.]*\.)?([^`]+)`", r"``\1``", said))
 
 
 class EveryName(SphinxDirective):

@@ -117,7 +117,7 @@ PARTS: dict[str, Callable[[], Sequence[nodes.Node]]] = {
     "names": names,
     "severities": severities,
     "gallery": gallery,
-    "few": lambda: gallery(("fog", "pixelate", "motion_blur")),
+    "few": lambda: gallery(("fog", "pixelate")),
     "speed": speed,
 }
 

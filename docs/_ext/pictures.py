@@ -35,7 +35,7 @@ def _grid(axes: Axes, values: torch.Tensor, title: str) -> None:
     axes.set(xlim=(-0.1, 8), ylim=(-0.1, 8), xticks=[], yticks=[])
     axes.set_aspect("equal")
     axes.spines[:].set_visible(False)
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title, fontsize=15)
 
 
 def pixels() -> Figure:
@@ -52,7 +52,7 @@ def pixels() -> Figure:
     for step in range(1201):
         if step in (0, 200, 1200):
             links = sparse.masks["0.weight"].sum(0).float()
-            seen["connections at the start" if not step else f"after {step} steps"] = links
+            seen[f"{step:,} steps" if step else "at the start"] = links
         rows = torch.randint(len(images), (64,))
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(images[rows]), labels[rows]).backward()
