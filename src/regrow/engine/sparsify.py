@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +17,6 @@ from regrow.engine.checks import check_integer
 from regrow.engine.dimensions import keep_dimensions_
 from regrow.engine.drivers import check_optimizer, check_together, driver
 from regrow.engine.first_values import first_values
-from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
 from regrow.engine.layouts import turned
@@ -32,6 +30,7 @@ from regrow.engine.selection import seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.topology import Topology
+from regrow.engine.usable import check_dtypes, check_not_sparse, not_on_meta
 from regrow.engine.whole import unchanged_on_error
 from regrow.engine.wrappers import under_names, unwrap
 
@@ -117,10 +116,10 @@ def sparsify(
     keep_dimensions_(inner)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
-    _check_dtypes(weights)
+    check_dtypes(weights)
     check_optimizer(optimizer, weights)
     check_together(optimizer, method)
-    _check_not_sparse(weights)
+    check_not_sparse(weights)
     held = _check_masks(available or {}, weights, "available")
     fixed = _check_masks(frozen or {}, weights, "frozen")
     if reason := method.why_no_update(total_steps):
@@ -151,7 +150,7 @@ def sparsify(
     slots = [(one.name, weights[one.name], one.execution != MASKED) for one in plan.layers]
     check_slots(optimizer, slots, policy)
     masked = [layer for layer in plan.layers if layer.execution == MASKED]
-    written = [_not_on_meta(layer.name, weights[layer.name]) for layer in masked]
+    written = [not_on_meta(layer.name, weights[layer.name]) for layer in masked]
     # From here on the model changes, whole or not at all.
     with unchanged_on_error(inner, optimizer, written):
         layers: dict[str, SparseLayer] = {
@@ -207,16 +206,6 @@ def _first_units(
     ranks = replicas(model, weights)
     chosen = method.start.choose(inner, plan.layers, method.pattern, seed, free=free, ranks=ranks)
     return ranks.as_first(chosen)
-
-
-def _not_on_meta(name: str, weight: Tensor) -> Tensor:
-    if weight.is_meta:
-        raise ValueError(
-            f"{name} is on the meta device, and masks need values: give the model memory and "
-            "weights first, by to_empty() and its own initialisation, or store active weights "
-            "only, by execution='csr' or 'block'"
-        )
-    return weight
 
 
 def _check_replaceable(model: nn.Module, names: list[str], held: Mapping[str, Tensor]) -> None:
@@ -275,31 +264,6 @@ def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
     if total_steps < 1:
         raise ValueError(f"total_steps={total_steps}: must be at least 1")
     return index(total_steps), seed
-
-
-def _check_dtypes(weights: Mapping[str, Tensor]) -> None:
-    """Raise ValueError if a weight has 8 bits: torch neither multiplies nor compares those."""
-    small = {n: w.dtype for n, w in weights.items() if w.is_floating_point() and w.itemsize == 1}
-    if small:
-        listed = ", ".join(f"{name} ({dtype})" for name, dtype in small.items())
-        raise ValueError(
-            f"8-bit weights cannot be masked: {listed}. Train them in bfloat16 or float32 and "
-            "convert the model afterwards, or exclude them"
-        )
-
-
-def _check_not_sparse(weights: Mapping[str, Tensor]) -> None:
-    def taken() -> set[int]:
-        return {id(p) for gradients in LIVE for p in gradients.topology.present()}
-
-    again = [name for name, weight in weights.items() if id(weight) in taken()]
-    if again:
-        gc.collect()  # sparsifier and optimizer refer to each other
-        again = [name for name, weight in weights.items() if id(weight) in taken()]
-    if again:
-        raise ValueError(
-            f"model is sparse already ({', '.join(again)}): call remove() on its Sparsifier first"
-        )
 
 
 def _check_masks(
