@@ -36,6 +36,9 @@ from regrow.engine.topkast import TopKAST
 from regrow.execution.advise import advise
 from regrow.execution.choose import choose
 from regrow.execution.convert import convert
+from regrow.pruning.prune import prune
+from regrow.pruning.pruned import Pruned
+from regrow.pruning.rules import SparseGPT, Wanda
 
 __all__ = [
     "ACDC",
@@ -57,16 +60,20 @@ __all__ = [
     "GraNet",
     "GraSP",
     "Method",
+    "Pruned",
     "RandomWalk",
     "RigL",
     "RigLITOP",
     "SRigL",
+    "SparseGPT",
     "Sparsifier",
     "Static",
     "SynFlow",
     "TopKAST",
     "Update",
+    "Wanda",
     "advise",
+    "prune",
     "sparsify",
 ]
 

@@ -15,7 +15,16 @@ from torch.nn import functional
 
 from regrow.engine.patterns import Block, Kernel, Pattern
 
-__all__ = ["LINEAR", "UNKNOWN", "Layout", "Turned", "is_conv1d", "layouts_of", "outputs_first", "turned"]
+__all__ = [
+    "LINEAR",
+    "UNKNOWN",
+    "Layout",
+    "Turned",
+    "is_conv1d",
+    "layouts_of",
+    "outputs_first",
+    "turned",
+]
 
 Shape = tuple[int, ...]
 

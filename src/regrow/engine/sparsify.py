@@ -257,7 +257,10 @@ def _as_saved(plan: Plan, saved: Mapping[str, str]) -> Plan:
 def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
     """Return the length of the run and the seed as Python's own numbers."""
     if not isinstance(method, Method):
-        raise TypeError(f"method={method!r}: a method is needed, such as regrow.RigL(density=0.1)")
+        raise TypeError(
+            f"method={method!r}: a method is needed, such as regrow.RigL(density=0.1); rules that "
+            "prune by activations go to regrow.prune(model, rule, data) first"
+        )
     seed = check_integer(seed, "seed")
     if isinstance(total_steps, bool) or not isinstance(total_steps, SupportsIndex):
         raise TypeError(f"total_steps={total_steps!r}: a number of optimizer steps is needed")
