@@ -16,7 +16,7 @@ def prune_columns(
     choose: Callable[[Tensor], Tensor],
     width: int,
     damping: float,
-    columns: int,
+    columns: int = 128,
 ) -> tuple[Tensor, Tensor]:
     """Prune matrices column by column; each weight that goes changes those behind it in its row.
 

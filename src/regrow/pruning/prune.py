@@ -101,7 +101,7 @@ def prune(
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
     _check(weights)
     if isinstance(method, Rule):
-        masks = _calibrated(inner, method, plan, weights, batches_of(data), forward)
+        masks = _calibrated(inner, method, plan, weights, data, forward)
     else:
         masks = _chosen(inner, method, plan, weights, seed)
     kept = {name: int(mask.sum()) for name, mask in masks.items()}
@@ -208,7 +208,7 @@ def _calibrated(
     rule: Rule,
     plan: Plan,
     weights: Mapping[str, Tensor],
-    batches: Any,
+    data: Any,
     forward: Forward | None,
 ) -> Masks:
     """Prune stage by stage, each by what it sees behind the pruned ones."""
@@ -218,6 +218,7 @@ def _calibrated(
     zeros: list[str] = []
 
     def pruned() -> Iterator[tuple[str, Tensor]]:
+        batches = batches_of(data)
         # All data once through the dense model: what can be refused is refused before any change.
         order = called_in_order(model, readers, batches, forward)
         for names in stages(model, order):

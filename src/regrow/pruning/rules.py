@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import ClassVar
 
 import torch
@@ -113,18 +114,21 @@ class SparseGPT(Rule):
     With H = Σ x·xᵀ + λI over the calibration data, to prune weight j of a row costs
     wⱼ² / [H⁻¹]ⱼⱼ in squared error of the output, H being that of the columns from j on; and the
     row's weights behind it change by -wⱼ / [H⁻¹]ⱼⱼ · [H⁻¹]ⱼ, which makes that error least. Which
-    weights go is chosen for 128 columns at a time, with what was changed until then; of n:m, for
+    weights go is chosen for some columns at a time, with what was changed until then; of n:m, for
     each group.
 
     Source: Frantar & Alistarh 2023 (ICML, arXiv 2301.00774), algorithm 1.
 
     Differs from the released code: counts are exact in every layer, whatever ties; weights of
     inputs that were always zero go first, but only as many as are to go, and λ is a share of the
-    mean over the other inputs; other patterns and layers, as for :class:`Wanda`.
+    mean over the other inputs; layers of fewer than 512 inputs choose for fewer columns at a time
+    than the 128 of the paper; other patterns and layers, as for :class:`Wanda`.
 
     Args:
         damping: λ as a share of the mean of H's diagonal, above 0.
-        columns: for how many columns weights are chosen together.
+        columns: for how many columns weights are chosen together; None: 128, or a quarter of the
+            inputs if that is less, but at least 16. The fewer, the better it is known what was
+            changed before them, and the less can one column be spared at the cost of another.
 
     Raises:
         ValueError: damping is not above 0, or columns is below 1.
@@ -142,14 +146,14 @@ class SparseGPT(Rule):
 
     products: ClassVar[bool] = True
     damping: float = 0.01
-    columns: int = 128
+    columns: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_type(self.damping, (int, float), "damping", "0.01")
         if not 0 < self.damping < float("inf"):
             raise ValueError(f"damping={self.damping}: must be above 0, such as 0.01")
-        if check_integer(self.columns, "columns") < 1:
+        if self.columns is not None and check_integer(self.columns, "columns") < 1:
             raise ValueError(f"columns={self.columns}: must be at least 1, such as 128")
 
     def prune(self, weight: Tensor, seen: Tensor, keep: int) -> tuple[Tensor, Tensor]:
@@ -161,37 +165,64 @@ class SparseGPT(Rule):
             order = torch.arange(seen.shape[1], device=seen.device)
             order = order.reshape(shape[1:]).movedim(0, -1).flatten()
             seen = seen[:, order][:, :, order]
-        width, part = _width(pattern, shape, self.columns)
-        choose = _Choice(pattern, part, pattern.units(shape), keep)
+        columns = self.columns or min(128, max(16, seen.shape[1] // 4))
+        width, part = _width(pattern, shape, columns)
         matrix = weight.reshape(len(seen), -1, seen.shape[1])
-        new, kept = prune_columns(matrix, seen, choose, width, self.damping, self.columns)
+        alive = (seen.diagonal(dim1=1, dim2=2) > 0).unsqueeze(1).expand_as(matrix).flatten(0, 1)
+        quotas = iter(_quotas(pattern, part, alive, width, keep))
+
+        def choose(cost: Tensor) -> Tensor:
+            own = part(*cost.shape)
+            units = pattern.best(next(quotas), pattern.reduce(cost.reshape(own)))
+            return pattern.expand(units, own).reshape(cost.shape)
+
+        new, kept = prune_columns(matrix, seen, choose, width, self.damping)
         both = [one.reshape(weight.shape) for one in (new, kept)]
         if of_inputs:
             both = [one.movedim(-1, 1) for one in both]
         return both[0], both[1]
 
 
-class _Choice:
-    """Chooses what is kept of some columns, so that all of them together keep the right number."""
+def _quotas(
+    pattern: Pattern, part: Callable[[int, int], Shape], alive: Tensor, width: int, keep: int
+) -> list[int]:
+    """Return how many units are kept of each few columns, the same share of all, `keep` together.
 
-    def __init__(
-        self, pattern: Pattern, part: Callable[[int, int], Shape], units: int, keep: int
-    ) -> None:
-        self.pattern, self.part, self.units, self.keep = pattern, part, units, keep
-        self.seen = self.kept = 0
+    Units whose inputs were always zero are kept only when there are not enough others.
 
-    def __call__(self, cost: Tensor) -> Tensor:
-        """Return the mask of the next columns, given what each weight would cost; (out, width)."""
-        shape = self.part(*cost.shape)
-        worth = self.pattern.reduce(cost.reshape(shape))
-        group = self.pattern.group(shape)
-        lanes = worth.numel() // group if group else 1  # each of which keeps equally many
-        self.seen += worth.numel()
-        per, seen, units = self.keep // lanes, self.seen // lanes, self.units // lanes
-        until = lanes * ((2 * per * seen + units) // (2 * units))  # the nearest whole number
-        units_kept = self.pattern.best(until - self.kept, worth)
-        self.kept = until
-        return self.pattern.expand(units_kept, shape).reshape(cost.shape)
+    Args:
+        pattern: what a unit is.
+        part: the shape of a few columns, as the pattern sees it.
+        alive: bool, shape (out, in): whether a weight's input was ever not zero.
+        width: how many columns are chosen together.
+        keep: units to keep.
+    """
+    units = [
+        pattern.reduce(some.float().reshape(part(*some.shape))) for some in alive.split(width, 1)
+    ]
+    group = pattern.group(part(*alive[:, :width].shape))
+    lanes = units[0].numel() // group if group else 1  # each of which keeps equally many
+    by_lane = [(one > 0).reshape(lanes, -1).sum(1) for one in units]
+    sizes = [one.numel() // lanes for one in units]
+    useful = [int(one[0]) for one in by_lane]
+    if isinstance(pattern, NM) or any(bool((one != one[0]).any()) for one in by_lane):
+        useful = sizes
+    keep, others = keep // lanes, [n - own for n, own in zip(sizes, useful, strict=True)]
+    most = min(keep, sum(useful))
+    shares = zip(_shared(most, useful), _shared(keep - most, others), strict=True)
+    return [lanes * (one + other) for one, other in shares]
+
+
+def _shared(k: int, among: Sequence[int]) -> list[int]:
+    """Share k in proportion to these numbers, of which none is exceeded; exact in sum.
+
+    Example:
+        >>> _shared(5, [4, 4, 2])
+        [2, 2, 1]
+    """
+    total = max(1, sum(among))
+    until = [(2 * k * n + total) // (2 * total) for n in accumulate(among, initial=0)]
+    return [after - before for before, after in pairwise(until)]
 
 
 def _width(pattern: Pattern, shape: Shape, columns: int) -> tuple[int, Callable[[int, int], Shape]]:

@@ -18,8 +18,8 @@ def random_states_kept(model: nn.Module) -> Iterator[None]:
     """Put the random states of torch, NumPy and Python back at the end.
 
     Example:
-        >>> before = torch.get_rng_state()
-        >>> with random_states_kept(nn.Linear(2, 2)):
+        >>> model, before = nn.Dropout(), torch.get_rng_state()
+        >>> with random_states_kept(model):
         ...     _ = torch.rand(3)
         >>> torch.equal(torch.get_rng_state(), before)
         True
