@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--text", help="with a checkpoint: a text to calibrate and train on")
     parser.add_argument("--test", help="with a checkpoint: a text to measure on")
     parser.add_argument("--exclude", nargs="*", default=[], help="globs of weights that stay dense")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="where to write the record")
     for name, value in asdict(Setting()).items():
@@ -232,17 +232,17 @@ def main() -> None:
     if args.checkpoint and not (args.text and args.test):
         parser.error("--checkpoint needs --text and --test, files of text")
     setting = Setting(**{name: getattr(args, name) for name in asdict(Setting())})
-    record = {
+    record: dict[str, Any] = {
         "setting": asdict(setting),
         "environment": environment(),
-        "seeds": [run(seed, setting, args) for seed in range(args.seeds)],
+        "seeds": [],
     }
-    text = json.dumps(record, indent=1)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(text + "\n")
-    else:
-        print(text)
+    for seed in args.seeds:
+        record["seeds"].append(run(seed, setting, args))
+        if args.json:  # after each, for a run takes a while
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            args.json.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":

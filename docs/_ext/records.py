@@ -176,7 +176,8 @@ def pruning() -> tuple[Rows, str]:
     what = (
         f"Perplexity a letter, {len(seeds)} seeds, mean and 95 % interval. GPT-2 of "
         f"{setting['layers']} layers of width {setting['width']}, {setting['steps']} steps, then "
-        f"{setting['fine_tuning']} of fine-tuning; calibrated on {setting['samples']} pieces of {setting['context']} letters"
+        f"{setting['fine_tuning']} of fine-tuning; calibrated on {setting['samples']} pieces of "
+        f"{setting['context']} letters"
     )
     return rows, f"{what}. {record['environment']['cpu']}, torch {record['environment']['torch']}."
 

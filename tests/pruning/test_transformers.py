@@ -159,10 +159,11 @@ def test_the_example_writes_its_record(tmp_path, monkeypatch, capsys):
     options = {**SMALL, "steps": 2, "fine-tuning": 2, "layers": 1, "samples": 8}
     given = [f"--{name}={value}" for name, value in options.items()]
     path = tmp_path / "new" / "record.json"
-    monkeypatch.setattr(sys, "argv", ["example", "--seeds=1", f"--json={path}", *given])
+    monkeypatch.setattr(sys, "argv", ["example", "--seeds=4", f"--json={path}", *given])
     module.main()
     record = json.loads(path.read_text("utf-8"))
     (found,) = record["seeds"]
+    assert found["seed"] == 4
     assert [row["rule"] for row in found["rows"]] == list(module.RULES)
     assert all(row["density"] == 0.5 for row in found["rows"])
     monkeypatch.setattr(sys, "argv", ["example", "--checkpoint=x"])

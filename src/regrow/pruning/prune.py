@@ -245,7 +245,7 @@ def _calibrated(
     if zeros:
         logger.warning(
             "%s keeps weights that were zero before, of %s: they were pruned already, to a lower "
-            "density",
+            "density, or never trained",
             rule.name,
             ", ".join(zeros),
         )
