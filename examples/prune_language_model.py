@@ -191,8 +191,8 @@ def run(seed: int, setting: Setting, args: argparse.Namespace) -> dict[str, Any]
     found["dense, trained on"] = perplexity(on, test, setting)
     pieces = islice(drawn(data, setting, 2000 + seed), -(-setting.samples // setting.batch))
     calibration = [{"input_ids": batch["input_ids"]} for batch in pieces]
-    for (kept, options), (rule, make) in product(KEPT.items(), RULES.items()):
-        one, method = copy.deepcopy(model), make(**options)
+    for kept, (rule, make) in product(args.kept, RULES.items()):
+        one, method = copy.deepcopy(model), make(**KEPT[kept])
         began = time.perf_counter()
         pruned = regrow.prune(
             one, method, None if rule == "magnitude" else calibration, exclude=args.exclude or None
@@ -224,6 +224,7 @@ def main() -> None:
     parser.add_argument("--test", help="with a checkpoint: a text to measure on")
     parser.add_argument("--exclude", nargs="*", default=[], help="globs of weights that stay dense")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--kept", nargs="*", choices=list(KEPT), default=list(KEPT))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="where to write the record")
     for name, value in asdict(Setting()).items():

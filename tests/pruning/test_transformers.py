@@ -154,12 +154,13 @@ def test_a_language_model_is_better_fine_tuned_than_one_shot_by_every_rule(seed)
 
 def test_the_example_writes_its_record(tmp_path, monkeypatch, capsys):
     module = example()
-    monkeypatch.setattr(module, "KEPT", {"2:4": module.KEPT["2:4"]})
     monkeypatch.setattr(module, "text_of_python", lambda: pydoc_data.topics.topics["lists"] * 3)
     options = {**SMALL, "steps": 2, "fine-tuning": 2, "layers": 1, "samples": 8}
     given = [f"--{name}={value}" for name, value in options.items()]
     path = tmp_path / "new" / "record.json"
-    monkeypatch.setattr(sys, "argv", ["example", "--seeds=4", f"--json={path}", *given])
+    monkeypatch.setattr(
+        sys, "argv", ["example", "--seeds=4", "--kept=2:4", f"--json={path}", *given]
+    )
     module.main()
     record = json.loads(path.read_text("utf-8"))
     (found,) = record["seeds"]
