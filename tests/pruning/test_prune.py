@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import weakref
 
 import numpy as np
 import pytest
@@ -616,3 +617,33 @@ def test_the_table_tells_what_was_done():
     assert lines[1].split()[:2] == ["3.weight", "8×4×3×3"]
     assert "dense: 0.weight (excluded)" in lines
     assert lines[-1].startswith("dense: 1.weight, 1.bias, 3.bias and 1 more (fewer than two")
+
+
+def test_a_model_of_several_ranks_is_pruned_before_it_is_wrapped(tmp_path):
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(nn.Linear(4, 4))
+        with pytest.raises(ValueError, match=r"DistributedDataParallel.*prune the module first"):
+            regrow.prune(model, regrow.OMP(density=0.5))
+        assert model.module.weight.all()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_one_stage_of_sums_lives_at_a_time(monkeypatch):
+    """Beside the model: the sums of one block; those before it are gone."""
+    from regrow.pruning import prune as module
+
+    sums, alive = module.sums, []
+
+    def watched(*args, **options):
+        assert not any(one() is not None for one in alive)
+        found = sums(*args, **options)
+        alive.extend(weakref.ref(one) for one in found.values())
+        return found
+
+    monkeypatch.setattr(module, "sums", watched)
+    pruned = regrow.prune(ViT(), regrow.SparseGPT(density=0.5), [images()])
+    assert len(alive) == len(pruned.names)
+    assert sum(bits.nbytes for bits, _ in pruned.masks._packed.values()) < 1300

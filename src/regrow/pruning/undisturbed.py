@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from regrow.engine.random_state import kept_random_state
+
 __all__ = ["evaluating", "random_states_kept"]
 
 
@@ -25,15 +27,10 @@ def random_states_kept(model: nn.Module) -> Iterator[None]:
         True
     """
     own, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 not ours: the user's
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    on_devices = {device: torch.cuda.get_rng_state(device) for device in devices}
-    of_torch = torch.get_rng_state()
     try:
-        yield
+        with kept_random_state(model):
+            yield
     finally:
-        torch.set_rng_state(of_torch)
-        for device, state in on_devices.items():
-            torch.cuda.set_rng_state(state, device)
         random.setstate(own)
         np.random.set_state(of_numpy)  # noqa: NPY002
 
