@@ -36,6 +36,7 @@ from regrow.engine.topkast import TopKAST
 from regrow.execution.advise import advise
 from regrow.execution.choose import choose
 from regrow.execution.convert import convert
+from regrow.execution.empty import empty
 
 __all__ = [
     "ACDC",
@@ -67,6 +68,7 @@ __all__ = [
     "TopKAST",
     "Update",
     "advise",
+    "empty",
     "sparsify",
 ]
 

@@ -77,10 +77,13 @@ def measure(name: str, turns: int) -> dict[str, Any]:
     """
     ways: list[dict[str, Any]]
     if name == "memory":
-        peaks = {density: peak_memory(MEMORY, density) for density in (1.0, *DENSITIES)}
+        peaks = {("dense", 1.0): peak_memory(MEMORY, 1.0)}
+        peaks |= {("csr", density): peak_memory(MEMORY, density) for density in DENSITIES}
+        for density in DENSITIES:
+            peaks["csr, built plainly", density] = peak_memory(MEMORY, density, plainly=True)
         ways = [
-            {"way": "dense" if density == 1 else "csr", "density": density, "bytes": peak}
-            for density, peak in peaks.items()
+            {"way": way, "density": density, "bytes": peak}
+            for (way, density), peak in peaks.items()
         ]
     elif name == "layers":
         ways = [
