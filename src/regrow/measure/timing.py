@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-__all__ = ["Timing", "interleaved"]
+__all__ = ["Timing", "interleaved", "now"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,12 @@ def _timed(call: Callable[[], object], clock: Callable[[], float]) -> float:
     call()
     _wait()
     return clock() - started
+
+
+def now() -> float:
+    """Return the seconds of a clock; a GPU is waited for."""
+    _wait()
+    return time.perf_counter()
 
 
 def _wait() -> None:
