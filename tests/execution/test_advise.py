@@ -113,6 +113,17 @@ def test_the_share_of_updates_is_part_of_a_step_and_falls_with_their_number():
             assert all(second > one.update / every for second in one.time.seconds)
 
 
+def test_a_step_that_would_diverge_is_timed_all_the_same():
+    advice = advise(
+        perceptron(),
+        torch.randn(8, 64),
+        [0.5],
+        seconds=0.0,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e3, momentum=0.9),
+    )
+    assert len(advice.steps) == 4
+
+
 @pytest.mark.parametrize(("every", "error"), [(0, ValueError), (1.5, TypeError)])
 def test_steps_between_updates_that_are_none_are_refused(every, error):
     with pytest.raises(error, match="update_every="):

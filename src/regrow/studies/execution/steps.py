@@ -54,7 +54,7 @@ class Comparison:
     """What was found for one way of training.
 
     Args:
-        way: "dense float32", "dense bfloat16", or "csr" with its density.
+        way: "dense float32" or "dense bfloat16", of images also with ", channels last"; or "csr".
         density: of sparse weights; 1 for dense.
         step: seconds a step, updates included; one number a turn.
         update_share: of the time spent in updates; None for dense networks.
@@ -69,11 +69,18 @@ class Comparison:
 class _Run:
     """One network being trained."""
 
-    def __init__(self, setting: StepSetting, density: float, *, bfloat16: bool = False) -> None:
+    def __init__(
+        self,
+        setting: StepSetting,
+        density: float,
+        *,
+        bfloat16: bool = False,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
         torch.manual_seed(0)
-        self.model = setting.build()
+        self.model = setting.build().to(memory_format=layout)
         self.optimizer = setting.optimizer(self.model.parameters())
-        self.images = torch.randn(setting.inputs)
+        self.images = torch.randn(setting.inputs).contiguous(memory_format=layout)
         self.labels = torch.randint(setting.classes, (setting.inputs[0],))
         self.bfloat16 = bfloat16
         self.sparse: Sparsifier | None = None
@@ -111,6 +118,17 @@ class _Run:
         return sum(times) / len(times), max(update - ordinary, 0.0) / sum(times)
 
 
+def _channels_last(setting: StepSetting) -> dict[tuple[str, float], _Run]:
+    """Dense networks of images in the layout in which torch convolves them fastest."""
+    if len(setting.inputs) != 4:
+        return {}
+    layout = torch.channels_last
+    return {
+        (f"dense {kind}, channels last", 1.0): _Run(setting, 1.0, bfloat16=half, layout=layout)
+        for kind, half in (("float32", False), ("bfloat16", True))
+    }
+
+
 def compare(setting: StepSetting, densities: tuple[float, ...], turns: int = 5) -> list[Comparison]:
     """Train dense and stored networks in turns, and time their steps.
 
@@ -120,11 +138,12 @@ def compare(setting: StepSetting, densities: tuple[float, ...], turns: int = 5) 
         turns: of each; the medians and the spread are over them.
 
     Returns:
-        The dense network first.
+        The dense networks first.
     """
     runs = {
         ("dense float32", 1.0): _Run(setting, 1.0),
         ("dense bfloat16", 1.0): _Run(setting, 1.0, bfloat16=True),
+        **_channels_last(setting),
         **{("csr", density): _Run(setting, density) for density in densities},
     }
     for run in runs.values():
