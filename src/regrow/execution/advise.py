@@ -221,7 +221,8 @@ class _Run:
         self.optimizer = optimizer(model.parameters())
         # Weights stay: without a loss of the user's own they would soon be beyond all numbers.
         for group in self.optimizer.param_groups:
-            group["lr"] = 0.0 * group.get("lr", 0.0)
+            if isinstance(group.get("lr"), float | int | Tensor):
+                group["lr"] = 0.0 * group["lr"]
         self.sparse: Sparsifier | None = None
         self.ordinary: list[float] = []  # seconds of a step, a number a burst
         self.updates: list[float] = []  # seconds that an update adds, likewise
