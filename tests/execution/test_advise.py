@@ -102,7 +102,10 @@ def test_a_verdict_is_of_middle_halves(other, verdict):
 
 
 def test_the_share_of_updates_is_part_of_a_step_and_falls_with_their_number():
-    model, x = nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 300)), torch.randn(8, 300)
+    model, x = (
+        nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 300)),
+        torch.randn(8, 300),
+    )
     often, seldom = (
         [s for s in advise(model, x, [0.1], seconds=0.0, update_every=n).steps if s.update]
         for n in (2, 1000)

@@ -1,4 +1,4 @@
-"""Models built without memory for their weights: what is drawn later is what would have been drawn."""
+"""Models built without memory for their weights: what is drawn later, and what is refused."""
 
 import copy
 import pickle
@@ -160,7 +160,7 @@ def test_copies_know_what_originals_do_and_files_are_refused():
         assert stored(made)[0][0].weight.eq(value).all()
     with regrow.empty():
         model = nn.Sequential(nn.Linear(8, 8))
-    with pytest.raises(TypeError, match="call regrow.sparsify"):
+    with pytest.raises(TypeError, match=r"call regrow\.sparsify"):
         pickle.dumps(model)
 
 

@@ -1,4 +1,4 @@
-"""Copies for inference: which layers compute nonzeros only, by batch; equal outputs whatever is chosen."""
+"""Copies for inference: which layers compute nonzeros only, by batch; what they compute."""
 
 import pytest
 import torch
@@ -22,9 +22,7 @@ def thinned(layer, density, *, kernels=False):
 
 
 def is_stored(layer, **arguments):
-    return isinstance(
-        inference_module(nn.Sequential(layer), **arguments)[0], CsrLinear | CsrConv2d
-    )
+    return isinstance(inference_module(nn.Sequential(layer), **arguments)[0], CsrLinear | CsrConv2d)
 
 
 @pytest.mark.parametrize(

@@ -175,8 +175,9 @@ def _another(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Optimizer | 
 
 def _call_with(x: Tensor) -> Call:
     # Convolutions are faster channels last: timed otherwise, dense ones would look too slow.
-    own = None if x.is_contiguous() or not x.is_non_overlapping_and_dense() else x.stride()
-    return Call(tuple(x.shape), x.requires_grad, own)
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    turned = last is not None and not x.is_contiguous() and x.is_contiguous(memory_format=last)
+    return Call(tuple(x.shape), x.requires_grad, x.stride() if turned else None)
 
 
 def layer_calls(model: nn.Module, names: list[str], inputs: Any) -> dict[str, list[Call]]:

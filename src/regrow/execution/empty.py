@@ -1,7 +1,7 @@
 """Builds a model without memory for its large weights, and remembers how they were to be filled.
 
-Under :func:`empty` the weights of linear and convolutional layers are on the meta device. What fills
-them there, ``reset_parameters`` or ``nn.init``, is written down. Values that each depend on
+Under :func:`empty` the weights of linear and convolutional layers are on the meta device. What
+fills them there, ``reset_parameters`` or ``nn.init``, is written down. Values that each depend on
 themselves alone can be drawn later for active weights only.
 """
 
@@ -13,7 +13,7 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class Unmade(nn.Parameter):
     @classmethod
     def of(cls, weight: Tensor) -> Unmade:
         """Take over a tensor on the meta device, which nothing has been written to."""
-        made = cast(Unmade, cls(weight.detach(), requires_grad=weight.requires_grad))
+        made = cls(weight.detach(), requires_grad=weight.requires_grad)
         made.writes, made.whole, made.seen = [], None, None
         _ALIVE[_key(made)] = made
         return made
@@ -94,7 +94,7 @@ _ALIVE: weakref.WeakValueDictionary[int, Unmade] = weakref.WeakValueDictionary()
 
 def _key(tensor: Tensor) -> int:
     """Return a number that all views of a tensor's memory share, while one of them lives."""
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 @contextlib.contextmanager
@@ -153,7 +153,7 @@ def empty() -> Iterator[None]:
         kind.register_parameter = _register  # type: ignore[method-assign]
     _HERE.active = True
     try:
-        with _Recorder():
+        with _Recorder():  # type: ignore[no-untyped-call]
             yield
     finally:
         _HERE.active = False
@@ -193,7 +193,7 @@ def _register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
 
 
 def _noted(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Let a function that fills number by number be written down whole: it looks at what it drew."""
+    """Let a function that fills number by number, and looks at what it drew, be written down."""
 
     @functools.wraps(own)
     def noted(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:

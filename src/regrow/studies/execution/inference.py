@@ -46,16 +46,16 @@ def compare_inference(
     dense = nn.Sequential(*(nn.Linear(width, width) for _ in range(depth))).eval()
     calls: dict[tuple[str, float], Callable[[], object]] = {("dense", 1.0): lambda: dense(x)}
     for density in densities:
-        thin = nn.Sequential(*(nn.Linear(width, width) for _ in range(depth)))
-        for number, layer in enumerate(thin):
+        layers = [nn.Linear(width, width) for _ in range(depth)]
+        for number, layer in enumerate(layers):
             kept = torch.zeros(width * width, dtype=torch.bool)
             n = round(density * width * width)
             kept[sample(width * width, n, seeded_generator(0, "layer", str(number)))] = True
-            layer.weight.data *= kept.view(width, width)  # type: ignore[operator, union-attr]
-        fast = inference_module(thin, below=1.1)
+            layer.weight.data *= kept.view(width, width)
+        fast = inference_module(nn.Sequential(*layers), below=1.1)
         calls["csr", density] = lambda fast=fast: fast(x)  # type: ignore[misc]
         if find_spec("scipy"):
-            calls["scipy csr", density] = _scipy([m.weight.detach() for m in thin], x)  # type: ignore[misc, union-attr]
+            calls["scipy csr", density] = _scipy([one.weight.detach() for one in layers], x)
     names = {f"{way} {density}": (way, density) for way, density in calls}
     with torch.inference_mode():
         found = interleaved(

@@ -78,7 +78,7 @@ class _Run:
         layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
         torch.manual_seed(0)
-        self.model = setting.build().to(memory_format=layout)
+        self.model = setting.build().to(memory_format=layout)  # type: ignore[call-overload]
         self.optimizer = setting.optimizer(self.model.parameters())
         self.images = torch.randn(setting.inputs).contiguous(memory_format=layout)
         self.labels = torch.randint(setting.classes, (setting.inputs[0],))
