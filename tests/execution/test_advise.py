@@ -82,7 +82,7 @@ def test_what_is_too_noisy_is_said(density, verdict):
     assert advice.verdict(density) == verdict
     said = str(advice)
     assert "Too noisy to tell at 0.2." in said
-    assert "Too noisy to tell by how much: csr at 0.2:" in said
+    assert "Too noisy to tell by how much: csr at 0.2." in said
     noisy = str(Advice((), (STEPS[0], STEPS[3])))
     assert "pay" not in noisy and "Too noisy to tell at 0.2." in noisy
 

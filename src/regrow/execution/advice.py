@@ -143,8 +143,8 @@ class Advice:
         parts += ["", self._sentence()]
         if noisy:
             parts.append(
-                f"Too noisy to tell by how much: {', '.join(noisy)}: the machine is busy. Ask again "
-                "when it is idle, or give more seconds."
+                f"Too noisy to tell by how much: {', '.join(noisy)}. The machine is busy: ask "
+                "again when it is idle, or give more seconds."
             )
         return "\n".join(parts)
 

@@ -173,7 +173,7 @@ def _time_layers(
                 steps.setdefault("masked", pair["masked"])
                 steps[f"{density}"] = pair[execution]
         share = _LAYERS * seconds / len(calls)
-        times = interleaved(steps, seconds=share, warmup=1, least=_ROUNDS) if steps else {}
+        times = interleaved(steps, seconds=share, warmup=1, least=_ROUNDS, clock=now) if steps else {}
         for density, one in planned.items():
             dense, stored = times.get("masked"), times.get(f"{density}")
             kept = one.initial / one.units

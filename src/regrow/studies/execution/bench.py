@@ -125,7 +125,7 @@ def measure(name: str, turns: int) -> dict[str, Any]:
             }
             for one in compare(SETTINGS[name], densities, turns)
         ]
-    return {"part": name, "title": title(name), "ways": ways}
+    return {"part": name, "title": title(name), "ways": ways, "environment": surroundings()}
 
 
 def surroundings() -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from regrow.engine.selection import sample, seeded_generator
 from regrow.execution.inference import inference_module
-from regrow.measure.timing import Timing, interleaved
+from regrow.measure.timing import Timing, interleaved, now
 
 __all__ = ["BATCHES", "DEPTH", "WIDTH", "compare_inference"]
 
@@ -59,7 +59,11 @@ def compare_inference(
     names = {f"{way} {density}": (way, density) for way, density in calls}
     with torch.inference_mode():
         found = interleaved(
-            {name: calls[key] for name, key in names.items()}, seconds=seconds, least=15, again=True
+            {name: calls[key] for name, key in names.items()},
+            seconds=seconds,
+            least=15,
+            again=True,
+            clock=now,
         )
     return {names[name]: timing for name, timing in found.items()}
 

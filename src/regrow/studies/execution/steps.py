@@ -6,7 +6,6 @@ topology, one update included; what it takes is divided by the number of steps.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from torch.optim import Optimizer
 from regrow.engine.methods import RigL
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.sparsify import sparsify
-from regrow.measure.timing import Timing
+from regrow.measure.timing import Timing, now
 
 __all__ = ["Comparison", "StepSetting", "compare"]
 
@@ -100,11 +99,11 @@ class _Run:
             return functional.cross_entropy(self.model(self.images).float(), self.labels)
 
     def step(self) -> float:
-        started = time.perf_counter()
+        started = now()
         self.optimizer.zero_grad()
         self.loss().backward()
         self.optimizer.step()
-        return time.perf_counter() - started
+        return now() - started
 
     def turn(self) -> tuple[float, float]:
         """Make a turn of steps; return seconds a step, and the share of the update."""
