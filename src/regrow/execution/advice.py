@@ -174,4 +174,4 @@ class Advice:
 
 def _ratios(dense: Timing, other: Timing) -> Timing:
     """Return how much faster another way is, round by round: what slows the machine slows both."""
-    return Timing(tuple(a / b for a, b in zip(dense.seconds, other.seconds, strict=True)))
+    return Timing(tuple(a / b for a, b in zip(dense.seconds, other.seconds, strict=False)))

@@ -23,7 +23,7 @@ from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.sparsify import sparsify
 from regrow.engine.structured import DynamicBlock
 from regrow.execution.advice import Advice, LayerAdvice, StepAdvice
-from regrow.execution.choose import layer_calls, layer_steps
+from regrow.execution.choose import dense_step, layer_calls, stored_step
 from regrow.execution.convert import why_not
 from regrow.measure.memory import bytes_allocated
 from regrow.measure.timing import Timing, interleaved, now
@@ -169,11 +169,13 @@ def _time_layers(
         reason = reason or (None if calls_of else "is not reached")
         for density, one in planned.items():
             if reason is None:
-                pair = layer_steps(model, made, methods[density], one, execution, calls_of)
-                steps.setdefault("masked", pair["masked"])
-                steps[f"{density}"] = pair[execution]
+                if not steps:
+                    steps["masked"] = dense_step(model, made, one, calls_of)
+                steps[f"{density}"] = stored_step(model, made, methods[density], one, calls_of)
         share = _LAYERS * seconds / len(calls)
-        times = interleaved(steps, seconds=share, warmup=1, least=_ROUNDS, clock=now) if steps else {}
+        times = (
+            interleaved(steps, seconds=share, warmup=1, least=_ROUNDS, clock=now) if steps else {}
+        )
         for density, one in planned.items():
             dense, stored = times.get("masked"), times.get(f"{density}")
             kept = one.initial / one.units
@@ -227,6 +229,7 @@ class _Run:
         self.ordinary: list[float] = []  # seconds of a step, a number a burst
         self.updates: list[float] = []  # seconds that an update adds, likewise
         self.cycle = 1
+        self.decides = way != "masked"
         if method is not None:
             self.sparse = sparsify(
                 model,
@@ -274,7 +277,9 @@ def _time(runs: list[_Run], seconds: float) -> None:
     started, rounds = time.perf_counter(), 0
     while rounds < _ROUNDS or (time.perf_counter() - started < seconds and rounds < _MOST_ROUNDS):
         for run in runs:
-            run.burst()
+            # Masks decide nothing, and a slow model has no time to spare for a third round.
+            if run.decides or rounds < _ROUNDS - 1 or run.ordinary[-1] < _BURST:
+                run.burst()
         rounds += 1
     for run in runs:
         if rounds > _ROUNDS:

@@ -20,7 +20,15 @@ from regrow.engine.selection import sample, seeded_generator
 from regrow.execution.convert import stored_copy, why_not, why_not_method
 from regrow.measure.timing import Timing, interleaved
 
-__all__ = ["Call", "choose", "clearly_faster", "layer_calls", "layer_steps", "time_layer"]
+__all__ = [
+    "Call",
+    "choose",
+    "clearly_faster",
+    "dense_step",
+    "layer_calls",
+    "stored_step",
+    "time_layer",
+]
 
 _GAIN = 0.95  # stored has to be this much faster, and clearly so, or timing noise would choose
 
@@ -114,28 +122,32 @@ def time_layer(
     Returns:
         Timings of "masked" and of the execution.
     """
-    steps = layer_steps(model, optimizer, method, planned, execution, calls)
+    steps = {
+        "masked": dense_step(model, optimizer, planned, calls),
+        execution: stored_step(model, optimizer, method, planned, calls),
+    }
     return interleaved(steps, seconds=seconds)
 
 
-def layer_steps(
+def dense_step(
+    model: nn.Module, optimizer: Optimizer, planned: PlannedLayer, calls: list[Call]
+) -> Callable[[], None]:
+    """Return a training step of one layer alone under a mask, to be timed."""
+    dense = copy.deepcopy(model.get_submodule(planned.name.removesuffix(".weight")))
+    return _step_of(dense, optimizer, calls, torch.ones_like(dense.weight))  # type: ignore[arg-type]
+
+
+def stored_step(
     model: nn.Module,
     optimizer: Optimizer,
     method: Method,
     planned: PlannedLayer,
-    execution: str,
     calls: list[Call],
-) -> dict[str, Callable[[], None]]:
-    """Return a training step of one layer alone, "masked" and by the execution, to be timed."""
-    path = planned.name.removesuffix(".weight")
-    dense = copy.deepcopy(model.get_submodule(path))
+) -> Callable[[], None]:
+    """Return a training step of one layer alone that stores active weights, to be timed."""
+    dense = copy.deepcopy(model.get_submodule(planned.name.removesuffix(".weight")))
     positions = sample(planned.units, planned.initial, seeded_generator(0, planned.name, "time"))
-    stored = stored_copy(dense, positions, method.pattern)
-    mask = torch.ones_like(dense.weight)  # type: ignore[arg-type]
-    return {
-        "masked": _step_of(dense, optimizer, calls, mask),
-        execution: _step_of(stored, optimizer, calls, None),
-    }
+    return _step_of(stored_copy(dense, positions, method.pattern), optimizer, calls, None)
 
 
 def clearly_faster(stored: Timing, dense: Timing) -> bool:
