@@ -36,6 +36,7 @@ from regrow.engine.topkast import TopKAST
 from regrow.execution.advise import advise
 from regrow.execution.choose import choose
 from regrow.execution.convert import convert
+from regrow.execution.empty import empty
 from regrow.pruning.prune import prune
 from regrow.pruning.pruned import Pruned
 from regrow.pruning.rules import SparseGPT, Wanda
@@ -73,6 +74,7 @@ __all__ = [
     "Update",
     "Wanda",
     "advise",
+    "empty",
     "prune",
     "sparsify",
 ]

@@ -13,13 +13,9 @@ def bench(
     what: Literal["execution", "model"],
     /,
     json: Path | None = None,
-    parts: tuple[Literal["wide", "narrow", "resnet", "layers", "memory"], ...] = (
-        "wide",
-        "narrow",
-        "resnet",
-        "layers",
-        "memory",
-    ),
+    parts: tuple[
+        Literal["wide", "narrow", "resnet", "layers", "inference", "memory", "advice"], ...
+    ] = ("wide", "narrow", "resnet", "layers", "inference", "memory", "advice"),
     turns: int = 5,
     threads: int | None = None,
     model: Literal["perceptron", "conv-net", "resnet-20"] = "perceptron",

@@ -18,6 +18,7 @@ from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.scores import Gradient, Random
 from regrow.engine.selection import sample, seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
+from regrow.execution.empty import Unmade
 from regrow.execution.heap import give_back
 from regrow.execution.materialize import drawn_bias, drawn_values, materialize_
 from regrow.execution.modules import kind_of, stored_module
@@ -139,6 +140,8 @@ def _why_not_weight(model: nn.Module, module: nn.Module, execution: str) -> str 
         return "its weight is tied to another parameter, which stays dense"
     if getattr(module, "padding_mode", "zeros") != "zeros":
         return f"padding_mode={module.padding_mode!r}: only 'zeros' can be computed"
+    if isinstance(weight, Unmade) and (reason := weight.why_not()):
+        return reason
     if execution == "csr" and weight.device.type not in ("cpu", "meta"):
         return f"it is on {weight.device}: csr layers compute on the CPU"
     if execution == "csr" and weight.dtype != torch.float32:

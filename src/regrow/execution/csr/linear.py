@@ -13,12 +13,25 @@ from regrow.execution.csr import layout, memory
 from regrow.execution.csr.dispatch import kernels
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.largest import highest_of_product
-from regrow.execution.csr.layer import CsrLayer, checked
+from regrow.execution.csr.layer import CsrLayer, checked, needs_graph
 from regrow.execution.stored_module import DENSE_WAY
 
 __all__ = ["CsrLinear"]
 
 _SHORT = 1024  # samples; of longer sums, the dense gradient of some rows is the faster way
+
+
+def _product(
+    x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrLinear
+) -> tuple[Tensor, Tensor]:
+    """Compute the output of a layer; also return its input, feature-major."""
+    index = layer.index
+    x, values = layout.one_stride(x.resolve_neg()), memory.plain(values)
+    bias = None if bias is None else memory.plain(bias)
+    packed = layout.room_to_pack(x, len(index) / max(1, index.shape[1]))
+    y = layout.empty(len(x), index.shape[0])
+    kernels().linear(index.forward, values, x, packed, y, bias, layer.activation == "relu")
+    return y, x if packed is None else packed
 
 
 class _Linear(torch.autograd.Function):
@@ -27,14 +40,11 @@ class _Linear(torch.autograd.Function):
         ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrLinear
     ) -> Tensor:
         index, relu = layer.index, layer.activation == "relu"
-        x, values = layout.one_stride(x.resolve_neg()), memory.plain(values)
-        bias = None if bias is None else memory.plain(bias)
-        ctx.batch_major = x.stride(0) != 1
-        packed = layout.room_to_pack(x, len(index) / max(1, index.shape[1]))
-        y = layout.empty(len(x), index.shape[0])
-        kernels().linear(index.forward, values, x, packed, y, bias, relu)
+        values = memory.plain(values)
+        ctx.batch_major = layout.one_stride(x).stride(0) != 1
         # The packed copy is what the backward pass reads: the original need not be kept alive.
-        ctx.save_for_backward(x if packed is None else packed, values, *([y] if relu else []))
+        y, read = _product(x, values, bias, layer)
+        ctx.save_for_backward(read, values, *([y] if relu else []))
         ctx.layer, ctx.index = layer, index
         return y
 
@@ -118,7 +128,11 @@ class CsrLinear(CsrLayer):
             raise ValueError(f"input has shape {tuple(x.shape)}; its last size must be {features}")
         weight, bias = self.checked_values()
         flat = x if x.dim() == 2 else x.reshape(x.shape[:-1].numel(), features)
-        y: Tensor = _Linear.apply(flat, weight, bias, self)  # type: ignore[no-untyped-call]
+        # Inference needs no graph, which for one sample takes as long as a small layer.
+        if needs_graph(flat, weight, bias):
+            y: Tensor = _Linear.apply(flat, weight, bias, self)  # type: ignore[no-untyped-call]
+        else:
+            y, _ = _product(flat, weight, bias, self)
         return y if x.dim() == 2 else y.view(*x.shape[:-1], self.index.shape[0])
 
     def gradient_rows(self, row: int, end: int) -> Tensor:
