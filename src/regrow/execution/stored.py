@@ -27,7 +27,7 @@ from regrow.engine.whole import finish
 from regrow.execution.growth import highest
 from regrow.execution.heap import give_back
 from regrow.execution.positions import locate, mark, merge, narrow
-from regrow.execution.stored_module import StoredModule, left_behind_, on_its_own_
+from regrow.execution.stored_module import StoredModule, left_behind_, on_its_own_, resize_
 
 __all__ = ["StoredExchange", "StoredLayer"]
 
@@ -415,5 +415,4 @@ def _write_(tensor: Tensor, values: Tensor) -> None:
     if tensor.shape == values.shape:
         tensor.copy_(values)
     else:
-        # .data and not a new Parameter: the optimizer, a scheduler and the user hold this object.
-        tensor.data = values
+        resize_(tensor, values)

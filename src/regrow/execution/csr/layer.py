@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from regrow.execution.csr import dispatch
 from regrow.execution.csr.index import Index
-from regrow.execution.stored_module import DENSE_WAY, StoredModule
+from regrow.execution.stored_module import DENSE_WAY, StoredModule, resize_
 
 __all__ = ["CsrLayer", "checked"]
 
@@ -192,8 +192,7 @@ class CsrLayer(StoredModule):
                 error_msgs.append(f"{prefix}weight has shape {tuple(values.shape)}: {n} positions")
                 return
             if n != len(self.weight):
-                # .data and not a new Parameter: the optimizer holds this object.
-                self.weight.data = self.weight.new_empty(n)
+                resize_(self.weight, self.weight.new_empty(n))
         elif values is not None:
             logger.warning(
                 "%sweight: the state does not say where its values are (it is of an older "
