@@ -8,7 +8,6 @@ An ordinary step costs one foreach multiply of the weights by their masks. At an
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.capture import check_capturable, check_replayed, refuse_capture
+from regrow.engine.capture import check_capturable, check_replayed, must_launch, refuse_capture
 from regrow.engine.clock import Clock
 from regrow.engine.drivers import check_optimizer, check_together, driver
 from regrow.engine.gradients import LIVE, Gradients
@@ -28,14 +27,18 @@ from regrow.engine.planned import Plan
 from regrow.engine.presence import holder
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
-from regrow.engine.told import check_would_drop, density_of, metrics_of
+from regrow.engine.told import (
+    check_would_drop,
+    computed_by,
+    density_of,
+    metrics_of,
+    warn_of_length,
+)
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
 from regrow.engine.wrappers import under_names, unwrap
 
 __all__ = ["Sparsifier", "Update"]
-
-logger = logging.getLogger("regrow")
 
 
 class Sparsifier:
@@ -137,10 +140,8 @@ class Sparsifier:
         Weights that others wrote outside the masks are set to zero first, with a warning.
         """
         self._mend_()
-        kernels = {layer.kernels for layer in self._topology.layers if layer.kernels}
-        computed = f"stored layers are computed by {', '.join(kernels)}\n" if kernels else ""
         return (
-            f"{self.method}\n{self.plan}\n{computed}"
+            f"{self.method}\n{self.plan}\n{computed_by(self._topology.layers)}"
             f"step {self.steps} of {self.total_steps}, {len(self.history)} updates so far, "
             f"next at {self._clock.next or 'no step'}, density now {self.density:.4f}"
         )
@@ -263,7 +264,7 @@ class Sparsifier:
         After every replay call :meth:`advance_`: masks are moved where the graph reads them.
 
         Raises:
-            RuntimeError: the method follows every step, or layers are stored; replays call nothing.
+            RuntimeError: the method follows every step, or moves how many weights are stored.
         """
         check_capturable(self.method, self._topology)
         self._captured = True
@@ -276,6 +277,7 @@ class Sparsifier:
         """Count steps that were replayed, and make the update that is due after the last of them.
 
         An update reads the gradients that the last replay left. It never takes a step's place.
+        Stored layers that grow by gradient ask for its step to be launched, outside the graph.
 
         Args:
             steps: at least 1, and not beyond the next update.
@@ -288,14 +290,17 @@ class Sparsifier:
             FloatingPointError, RuntimeError: as for :meth:`update_`; nothing is then counted.
         """
         following = self._clock.next
-        check_replayed(steps, self.steps, following)
         progress, due = self._clock.progress(following), self.steps + steps == following
+        launched = must_launch(self.method, self._topology, progress)
+        check_replayed(steps, self.steps, following, launched=launched)
         if due:  # what cannot be planned is not counted
             self._topology.settle_(self._optimizer)
             self._updater.plan_by_hand_(progress)
         self._before = {}
         self._clock.count_(steps)
-        return self._update_(progress, self._pass_) if due else None
+        made = self._update_(progress, self._pass_) if due else None
+        self._expect_()
+        return made
 
     def remove(self) -> None:
         """Detach from the optimizer. Weights stay as they are and are free to move again."""
@@ -345,12 +350,7 @@ class Sparsifier:
         # this run as it was, and one that does is taken over whole.
         layers = under_names(state["layers"], [layer.name for layer in self._topology.layers])
         self._topology.load_state_dict(layers, self._before, resume)
-        if saved.total_steps != self.total_steps:
-            logger.warning(
-                "resumed with total_steps=%d, saved with %d: schedules differ from the saved run's",
-                self.total_steps,
-                saved.total_steps,
-            )
+        warn_of_length(self.total_steps, saved.total_steps)
 
     # ------------------------------------------------------------------ the hooks
 

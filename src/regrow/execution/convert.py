@@ -18,6 +18,7 @@ from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.scores import Gradient, Random
 from regrow.engine.selection import sample, seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
+from regrow.engine.update import Moves
 from regrow.execution.heap import give_back
 from regrow.execution.materialize import drawn_bias, drawn_values, materialize_
 from regrow.execution.modules import kind_of, stored_module
@@ -70,6 +71,7 @@ def convert(
         owner = model.get_submodule(parent)
         dense = getattr(owner, name)
         module = stored_copy(dense, positions, method.pattern)
+        module.gathers = method.reads_inactive([Moves(exchange=1, expand=1)])
         _hand_over_all_(optimizer, dense, module, positions, method.pattern)
         # Under the same name, so that the rest of the model, and its state_dict, find it.
         setattr(owner, name, module)

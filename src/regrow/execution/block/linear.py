@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrow.execution.block.collect import wanted_by_
+from regrow.execution.block.collect import known_, wanted_by_
 from regrow.execution.block.dense import scatter_blocks
 from regrow.execution.block.index import BlockIndex
 from regrow.execution.block.operations import block_linear
@@ -41,7 +41,6 @@ class BlockLinear(StoredModule):
     Attributes:
         weight: Parameter (n, b, b).
         captures: whether backward passes keep what dense gradients are made of.
-        gathers: whether they ever may; what CUDA graphs of torch.compile replay, keeps nothing.
 
     Raises:
         ValueError: values, bias or positions do not fit.
@@ -53,7 +52,6 @@ class BlockLinear(StoredModule):
     """
 
     layout: Tensor
-    gathers: bool = True
 
     def __init__(
         self,
@@ -76,6 +74,7 @@ class BlockLinear(StoredModule):
         index = BlockIndex.build(positions, (out_features, in_features), self.block)
         self.n_blocks = index.n_blocks
         self.register_buffer("layout", index.layout.to(values.device))
+        known_(self)
 
     @property
     def captures(self) -> bool:
@@ -129,9 +128,7 @@ class BlockLinear(StoredModule):
                 x, scatter_blocks(weight, self.positions, self.index.shape), bias
             )
         flat = x.reshape(-1, self.in_features)
-        y: Tensor = block_linear(
-            flat, weight, bias, self.layout, self.out_features, self.gathers
-        )
+        y: Tensor = block_linear(flat, weight, bias, self.layout, self.out_features, self.gathers)
         return y.view(*x.shape[:-1], self.out_features)
 
     def dense_weight(self) -> Tensor:
@@ -213,6 +210,7 @@ class BlockLinear(StoredModule):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.captures = state.get("_captures", False)
+        known_(self)
 
     def extra_repr(self) -> str:
         """Return sizes, the block's side, and how many are active."""
@@ -233,4 +231,3 @@ def _for_onnx() -> bool:
     # The cheapest questions first: this is asked at every call.
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return (torch.compiler.is_exporting() or tracing) and torch.onnx.is_in_onnx_export()
-

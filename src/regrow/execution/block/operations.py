@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from regrow.execution.block import reference
-from regrow.execution.block.collect import collect
+from regrow.execution.block.collect import collect, note_capture_
 from regrow.execution.block.index import BlockIndex
 
 __all__ = ["block_linear"]
@@ -40,6 +40,7 @@ def _forward(
     """Compute :func:`block_linear`."""
     index = BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1])
     index.check()
+    note_capture_(layout)
     y: Tensor = _backend(x).forward(x.contiguous(), weight.contiguous(), bias, index)
     return y.contiguous()
 

@@ -121,7 +121,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needs = [needs_x, needs_values, ctx.has_bias and needs_bias]
     y = output[0] if output else None
     made = csr_backward(grad, x, values, y, handle, needs, ctx.batch_major)
-    return *(one if needed else None for one, needed in zip(made, needs, strict=True)), None, None, None
+    given = (one if needed else None for one, needed in zip(made, needs, strict=True))
+    return *given, None, None, None
 
 
 csr.register_autograd(_backward, setup_context=_keep)
