@@ -43,7 +43,7 @@ def note_capture_(layout: Tensor) -> None:
 
 def _is_of(layout: Tensor, module: StoredModule) -> bool:
     # By memory: what a compiled graph saves for its backward pass is another object.
-    return bool(module.layout.data_ptr() == layout.data_ptr())  # type: ignore[operator, union-attr]
+    return bool(module.layout.data_ptr() == layout.data_ptr())  # type: ignore[operator]
 
 
 def collect(layout: Tensor, x: Tensor, gradient: Tensor, *, lent: bool) -> None:
