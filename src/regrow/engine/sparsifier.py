@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from regrow.engine import told
 from regrow.engine.capture import check_capturable, check_replayed, must_launch, refuse_capture
 from regrow.engine.clock import Clock
 from regrow.engine.drivers import check_optimizer, check_together, driver
@@ -27,13 +28,6 @@ from regrow.engine.planned import Plan
 from regrow.engine.presence import holder
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
-from regrow.engine.told import (
-    check_would_drop,
-    computed_by,
-    density_of,
-    metrics_of,
-    warn_of_length,
-)
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
 from regrow.engine.wrappers import under_names, unwrap
@@ -116,7 +110,7 @@ class Sparsifier:
     @property
     def density(self) -> float:
         """The fraction of weights kept, over all weights made sparse (dense ones don't count)."""
-        return density_of(self._topology.layers)
+        return told.density_of(self._topology.layers)
 
     def topology_bytes(self) -> int:
         """Count the bytes that say where the active weights are: masks, or indices."""
@@ -132,7 +126,7 @@ class Sparsifier:
         Weights that others wrote outside the masks are set to zero first, with a warning.
         """
         self._mend_()
-        return metrics_of(self._topology.layers, self.history)
+        return told.metrics_of(self._topology.layers, self.history)
 
     def summary(self) -> str:
         """Return the method, the plan and where the run stands, as text.
@@ -141,7 +135,7 @@ class Sparsifier:
         """
         self._mend_()
         return (
-            f"{self.method}\n{self.plan}\n{computed_by(self._topology.layers)}"
+            f"{self.method}\n{self.plan}\n{told.computed_by(self._topology.layers)}"
             f"step {self.steps} of {self.total_steps}, {len(self.history)} updates so far, "
             f"next at {self._clock.next or 'no step'}, density now {self.density:.4f}"
         )
@@ -192,7 +186,7 @@ class Sparsifier:
                 cannot drop.
             RuntimeError: the score reads gradients or momentum, and there are none.
         """
-        check_would_drop(score, fraction)
+        told.check_would_drop(score, fraction)
         gradients = self._gradients.dense() if "gradient" in score.needs else {}
         return self._topology.would_drop(
             score,
@@ -308,6 +302,7 @@ class Sparsifier:
             handle.remove()
         self._handles = []
         LIVE.discard(self._gradients)
+        self._topology.hold_(held=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a resumed run needs: masks (one bit a weight), steps, seed, history.
@@ -350,7 +345,7 @@ class Sparsifier:
         # this run as it was, and one that does is taken over whole.
         layers = under_names(state["layers"], [layer.name for layer in self._topology.layers])
         self._topology.load_state_dict(layers, self._before, resume)
-        warn_of_length(self.total_steps, saved.total_steps)
+        told.warn_of_length(self.total_steps, saved.total_steps)
 
     # ------------------------------------------------------------------ the hooks
 
@@ -374,6 +369,7 @@ class Sparsifier:
             watch_others(self._guard, self._optimizer),
         ]
         LIVE.add(self._gradients)
+        self._topology.hold_(held=True)
 
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]

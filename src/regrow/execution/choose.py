@@ -6,17 +6,19 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.method import Method
-from regrow.engine.patterns import Block
+from regrow.engine.patterns import NM, Block, Pattern
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.selection import sample, seeded_generator
 from regrow.execution.convert import stored_copy, why_not, why_not_method
+from regrow.execution.two_four.library import library, why_dense
+from regrow.execution.two_four.linear import TwoFourLinear
 from regrow.measure.timing import Timing, interleaved
 
 __all__ = ["Call", "choose", "layer_calls", "time_layer"]
@@ -72,8 +74,11 @@ def _faster(
     model: nn.Module, optimizer: Optimizer, method: Method, planned: PlannedLayer, calls: list[Call]
 ) -> tuple[str, str]:
     """Return the faster execution of one layer, and why it is that one."""
-    execution = "block" if isinstance(method.pattern, Block) else "csr"
+    execution = way_of(method.pattern)
     reason = why_not_method(method, execution) or why_not(model, planned, execution)
+    if execution == "2:4" and not reason:
+        weight = model.get_parameter(planned.name)
+        reason = why_dense(weight, weight.dtype, library(weight.device))
     if reason:
         return "masked", reason
     if not calls:
@@ -86,6 +91,18 @@ def _faster(
     if _another(optimizer, [nn.Parameter(torch.zeros(1))]) is None:
         why += f", without that of the optimizer: another {type(optimizer).__name__} cannot be made"
     return chosen, why
+
+
+def way_of(pattern: Pattern) -> str:
+    """Return how layers of a pattern may be computed faster than under masks.
+
+    Example:
+        >>> way_of(Block(32)), way_of(NM(2, 4)), way_of(NM(1, 4))
+        ('block', '2:4', 'csr')
+    """
+    if isinstance(pattern, Block):
+        return "block"
+    return "2:4" if pattern == NM(2, 4) else "csr"
 
 
 def time_layer(
@@ -105,13 +122,23 @@ def time_layer(
     """
     path = planned.name.removesuffix(".weight")
     dense = copy.deepcopy(model.get_submodule(path))
-    positions = sample(planned.units, planned.initial, seeded_generator(0, planned.name, "time"))
-    stored = stored_copy(dense, positions, method.pattern)
     mask = torch.ones_like(dense.weight)  # type: ignore[arg-type]
-    steps = {
-        "masked": _step_of(dense, optimizer, calls, mask),
-        execution: _step_of(stored, optimizer, calls, None),
-    }
+    generator = seeded_generator(0, planned.name, "time")
+    if execution == "2:4":
+        grid = torch.ones(method.pattern.grid(planned.shape), dtype=torch.bool, device="cpu")
+        units = method.pattern.draw(planned.initial, grid, planned.units, generator)
+        drawn = method.pattern.expand(units, planned.shape).contiguous().to(mask)
+        other = _step_of(
+            TwoFourLinear.made_of_(cast(nn.Linear, copy.deepcopy(dense)), drawn),
+            optimizer,
+            calls,
+            drawn,
+        )
+    else:
+        positions = sample(planned.units, planned.initial, generator)
+        stored = stored_copy(dense, positions, method.pattern)
+        other = _step_of(stored, optimizer, calls, None)
+    steps = {"masked": _step_of(dense, optimizer, calls, mask), execution: other}
     return interleaved(steps, seconds=seconds)
 
 

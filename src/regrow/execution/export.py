@@ -16,6 +16,7 @@ from regrow.engine.patterns import Element
 from regrow.engine.saved import pack, unpack
 from regrow.execution.convert import stored_copy
 from regrow.execution.modules import kind_of
+from regrow.execution.two_four.linear import PackedLinear, why_not_packed
 from regrow.machine import needed
 from regrow.reading import check_size, decoding, open_file, refused
 
@@ -163,14 +164,17 @@ def _dense(shape: tuple[int, ...], values: Tensor, places: Tensor) -> Tensor:
 
 
 def inference_module(model: nn.Module, *, below: float = 0.4) -> nn.Module:
-    """Return a copy for inference on the CPU that computes nonzeros only.
+    """Return a copy for inference that computes nonzeros only.
+
+    On a CPU every sparse layer does, on a GPU linear layers of 2:4 weights in bfloat16 and float16,
+    which are held packed for its sparse tensor cores.
 
     A convolution whose zeros are whole kernels keeps whole kernels, stray zeros in them included.
     With 3 × 3 or 1 × 3 × 3 weights, stride 1 or 2, no dilation and no groups it is fast for any
     number of samples; other sparse convolutions are for sixteen and more, and slower for one.
 
     Args:
-        model: trained, on the CPU, stored or under masks; stays as it is.
+        model: trained, stored or under masks; stays as it is.
         below: layers of a lower density are stored; denser ones are faster dense.
 
     Returns:
@@ -186,6 +190,10 @@ def inference_module(model: nn.Module, *, below: float = 0.4) -> nn.Module:
     twin = copy.deepcopy(model)
     for name, module in list(twin.named_modules()):
         if kind_of(module) not in _STORABLE or not name:
+            continue
+        if cast(Tensor, module.weight).is_cuda:
+            if isinstance(module, nn.Linear) and why_not_packed(module) is None:
+                twin.set_submodule(name, PackedLinear(module))
             continue
         kept = _kept(cast(Tensor, module.weight).detach()).reshape(-1)
         if int(kept.sum()) < below * kept.numel():
