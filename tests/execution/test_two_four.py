@@ -45,7 +45,7 @@ def tensor_cores(monkeypatch):
 
 def perceptron(dtype=HALF):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 64), nn.Linear(64, 10)).to(
+    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.Linear(64, 10)).to(
         dtype
     )
 
@@ -209,7 +209,7 @@ def test_one_graph_before_in_and_after_updates(tensor_cores):
 
 
 def test_a_layer_is_dense_once_its_topology_has_left(tensor_cores):
-    model, optimizer, sparse = sparse_run()
+    model, _, sparse = sparse_run()
     x = torch.randn(8, 64).to(HALF)
     sparse.rebind_(torch.optim.SGD(model.parameters(), lr=0.1))
     assert model[0].mask is not None

@@ -76,7 +76,8 @@ class TwoFourLinear(nn.Linear):
             return False
         fits = x.shape[-1:] == self.weight.shape[1:] and x.device == self.weight.device
         same = halved or x.dtype == dtype
-        there = mask.shape == self.weight.shape and mask.device == x.device
+        weight = self.weight
+        there = (mask.shape, mask.device, mask.dtype) == (weight.shape, x.device, weight.dtype)
         reason = library.why_dense(self.weight, dtype, self.library)
         return fits and same and there and reason is None
 
