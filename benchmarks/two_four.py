@@ -2,9 +2,9 @@
 
     python benchmarks/two_four.py --json two_four.json
 
-Dense and 2:4 run in turn, from CUDA graphs and launched call by call. A step packs the weight in its
-forward pass and computes both gradients; "packed" is inference with a weight packed once. Before a
-layer is timed its output and gradients are compared with dense products of the same weight."""
+Dense and 2:4 run in turn, from CUDA graphs and launched call by call. A step packs the weight in
+its forward pass and computes both gradients; "packed" is inference, its weight packed once. Before
+a layer is timed its output and gradients are compared with dense products of the same weight."""
 
 from __future__ import annotations
 

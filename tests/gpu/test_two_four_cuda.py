@@ -106,6 +106,7 @@ def test_autocast_over_float32_weights(dtype):
     assert layer.weight.grad.dtype == torch.float32
 
 
+@pytest.mark.filterwarnings("ignore:Deterministic behavior was enabled:UserWarning")
 def test_deterministic_runs_agree_bit_for_bit():
     layer, x = layer_of(), torch.randn(999, 512, device="cuda", dtype=torch.bfloat16)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -219,6 +220,7 @@ def test_auto_times_both_and_says_what_it_found():
     assert second.execution == "masked" and "outputs by multiples" in second.why
 
 
+@pytest.mark.filterwarnings("ignore:Deterministic behavior was enabled:UserWarning")
 def test_the_operator_meets_torchs_own_rules():
     layer = layer_of()
     x = torch.randn(16, 512, device="cuda", dtype=torch.bfloat16, requires_grad=True)

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine import told
-from regrow.engine.capture import check_capturable, check_replayed, must_launch, refuse_capture
+from regrow.engine import capture, told
 from regrow.engine.clock import Clock
 from regrow.engine.drivers import check_optimizer, check_together, driver
 from regrow.engine.gradients import LIVE, Gradients
@@ -28,6 +27,7 @@ from regrow.engine.planned import Plan
 from regrow.engine.presence import holder
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
+from regrow.engine.slim import Slimmed, check_slimmable, slim_
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
 from regrow.engine.wrappers import under_names, unwrap
@@ -158,11 +158,7 @@ class Sparsifier:
             RuntimeError: the method reads gradients or momentum, and there are none, or those of
                 inactive weights are gone by :meth:`mask_gradients_`; or :meth:`remove` was called.
         """
-        if not self._handles:
-            raise RuntimeError(
-                "update_() after remove(): the weights are no longer this sparsifier's to move; "
-                "call sparsify() again"
-            )
+        told.check_driving(self._handles, "update_()")
         self._topology.settle_(self._optimizer)
         self._mend_()
         self._before = {}
@@ -222,8 +218,7 @@ class Sparsifier:
         Args:
             module: such as ``copy.deepcopy(model)`` or an ``AveragedModel`` of it.
         """
-        # By name, not by position: an averaged model has copies of the parameters, and may be
-        # sharded or on another device.
+        # By name: an averaged model has copies of the parameters, sharded or elsewhere.
         for layer in self._topology.layers:
             layer.apply_to_(*holder(unwrap(module), layer.name))
 
@@ -239,8 +234,7 @@ class Sparsifier:
             RuntimeError: :meth:`remove` was called.
             ValueError: the optimizer cannot drive this method; the old one then still does.
         """
-        if not self._handles:
-            raise RuntimeError("rebind_() after remove(): call sparsify() with the new optimizer")
+        told.check_driving(self._handles, "rebind_()")
         optimizer = driver(optimizer)
         check_optimizer(optimizer, {layer.name: w for layer, w in self._topology.pairs()})
         check_together(optimizer, self.method)
@@ -260,7 +254,7 @@ class Sparsifier:
         Raises:
             RuntimeError: the method follows every step, or moves how many weights are stored.
         """
-        check_capturable(self.method, self._topology)
+        capture.check_capturable(self.method, self._topology)
         self._captured = True
         try:
             yield
@@ -285,8 +279,8 @@ class Sparsifier:
         """
         following = self._clock.next
         progress, due = self._clock.progress(following), self.steps + steps == following
-        launched = must_launch(self.method, self._topology, progress)
-        check_replayed(steps, self.steps, following, launched=launched)
+        launched = capture.must_launch(self.method, self._topology, progress)
+        capture.check_replayed(steps, self.steps, following, launched=launched)
         if due:  # what cannot be planned is not counted
             self._topology.settle_(self._optimizer)
             self._updater.plan_by_hand_(progress)
@@ -295,6 +289,17 @@ class Sparsifier:
         made = self._update_(progress, self._pass_) if due else None
         self._expect_()
         return made
+
+    def slim_(self, example_inputs: Any) -> Slimmed:
+        """Cut channels that do nothing out of the model, in place, and end the topology.
+
+        See :func:`regrow.engine.slim.slim_` for ``example_inputs`` and errors.
+        """
+        check_slimmable(self._topology, LIVE)
+        self._mend_()
+        slimmed = slim_(self._topology.model, self._optimizer, example_inputs)
+        self.remove()
+        return slimmed
 
     def remove(self) -> None:
         """Detach from the optimizer. Weights stay as they are and are free to move again."""
@@ -330,8 +335,7 @@ class Sparsifier:
             ValueError: the state is of another version or method, has other layers, or its masks do
                 not fit. Nothing is then changed.
         """
-        # The method is compared by name alone: drop fractions or periods may be changed on purpose
-        # when a run is resumed.
+        # By name alone: drop fractions or periods may be changed on purpose in a resumed run.
         saved = read_progress(state, self.method.name)
 
         def resume() -> None:
@@ -376,7 +380,7 @@ class Sparsifier:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if self._captured:
             return None
-        refuse_capture(self.method.name, self._clock.next)
+        capture.refuse_capture(self.method.name, self._clock.next)
         # A step that raised (a closure that failed, say) never came to the post-hook: what it had
         # hidden is given back first.
         self._gradients.begin()

@@ -10,7 +10,14 @@ from regrow.engine.history import Update
 from regrow.engine.scores import Score
 from regrow.engine.sparse_layer import SparseLayer
 
-__all__ = ["check_would_drop", "computed_by", "density_of", "metrics_of", "warn_of_length"]
+__all__ = [
+    "check_driving",
+    "check_would_drop",
+    "computed_by",
+    "density_of",
+    "metrics_of",
+    "warn_of_length",
+]
 
 logger = logging.getLogger("regrow")
 
@@ -45,6 +52,15 @@ def warn_of_length(total_steps: int, saved: int) -> None:
             "resumed with total_steps=%d, saved with %d: schedules differ from the saved run's",
             total_steps,
             saved,
+        )
+
+
+def check_driving(hooks: Sequence[object], call: str) -> None:
+    """Raise RuntimeError if a sparsifier was removed: it has no hooks then."""
+    if not hooks:
+        raise RuntimeError(
+            f"{call} after remove(): the weights are no longer this sparsifier's to move; call "
+            "sparsify() again"
         )
 
 

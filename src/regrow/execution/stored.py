@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from regrow.engine.moments import SQUARES, OnGrow
 from regrow.engine.patterns import Block, Element, Pattern
 from regrow.engine.planned import PlannedLayer
+from regrow.engine.resize import resize_
 from regrow.engine.saved import check_running, pack, read_mask, unpack
 from regrow.engine.scores import Gradient, Role, Score, Signals
 from regrow.engine.selection import nth_allowed, sample
@@ -27,7 +28,7 @@ from regrow.engine.whole import finish
 from regrow.execution.growth import highest
 from regrow.execution.heap import give_back
 from regrow.execution.positions import locate, mark, merge, narrow
-from regrow.execution.stored_module import StoredModule, left_behind_, on_its_own_, resize_
+from regrow.execution.stored_module import StoredModule, left_behind_, on_its_own_
 
 __all__ = ["StoredExchange", "StoredLayer"]
 

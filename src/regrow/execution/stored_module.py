@@ -8,10 +8,9 @@ import weakref
 from abc import abstractmethod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-__all__ = ["DENSE_WAY", "StoredModule", "left_behind_", "on_its_own_", "resize_"]
+__all__ = ["DENSE_WAY", "StoredModule", "left_behind_", "on_its_own_"]
 
 logger = logging.getLogger("regrow")
 
@@ -131,25 +130,6 @@ class StoredModule(nn.Module):
     @abstractmethod
     def computed_by(self) -> str:
         """Name the kernels in use."""
-
-
-def resize_(tensor: Tensor, values: Tensor) -> None:
-    """Give a tensor the memory of others, of another length.
-
-    Example:
-        >>> weight = nn.Parameter(torch.ones(3))
-        >>> loss = weight.sum()  # holds on to how long the weight was
-        >>> resize_(weight, torch.zeros(2))
-        >>> weight.sum().backward()
-        >>> weight.grad
-        tensor([1., 1.])
-    """
-    # .data and not a new Parameter: the optimizer, a scheduler and the user hold this object. What
-    # adds up its gradient lives as long as any graph, such as that of the last loss, and would
-    # refuse another length; torch makes it anew where the dtype changes.
-    other = torch.float32 if tensor.dtype == torch.float64 else torch.float64
-    tensor.data = values.new_empty(0, dtype=other)
-    tensor.data = values
 
 
 # Living copies of each module, as averages of weights are.

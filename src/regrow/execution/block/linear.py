@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrow.engine.resize import resize_
 from regrow.execution.block.collect import known_, wanted_by_
 from regrow.execution.block.dense import scatter_blocks
 from regrow.execution.block.index import BlockIndex
 from regrow.execution.block.operations import block_linear
-from regrow.execution.stored_module import StoredModule, resize_
+from regrow.execution.stored_module import StoredModule
 
 __all__ = ["BlockLinear"]
 

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regrow.engine.resize import resize_
 from regrow.execution.csr import dispatch
 from regrow.execution.csr.handles import handle_of
 from regrow.execution.csr.index import Index
-from regrow.execution.stored_module import DENSE_WAY, StoredModule, resize_
+from regrow.execution.stored_module import DENSE_WAY, StoredModule
 
 __all__ = ["CsrLayer", "checked"]
 
