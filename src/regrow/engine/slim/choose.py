@@ -61,11 +61,12 @@ def choose(group: Group) -> Cut | str:
         constant &= nothing | (read.constant.isfinite() if once else nothing)
         needed.append((read, ~nothing, read.span))
     constant &= ~gone
+    if (gone | constant).all():  # a layer without channels computes nothing
+        stays = gone if gone.any() else constant
+        stays[int(stays.int().argmax())] = False
     cut = Cut(torch.arange(n))
     if constant.any():
         gone |= _kept_elsewhere(cut, group, constant, needed)
-    if gone.all():
-        gone[0] = False  # a layer without channels computes nothing
     if not gone.any():
         return "no channel is zero or unread everywhere"
     cut.kept = (~gone).nonzero().squeeze(1)

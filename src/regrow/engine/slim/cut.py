@@ -16,7 +16,7 @@ from regrow.engine.slim.choose import Cut
 from regrow.engine.slim.groups import Group
 from regrow.engine.slim.layers import is_depthwise
 
-__all__ = ["Plan", "plan_cuts"]
+__all__ = ["Plan", "plan_cuts", "plan_state", "taken"]
 
 Writes = list[Callable[[], object]]
 
@@ -41,10 +41,11 @@ class Plan:
         self.writes.append(partial(resize_, tensor, after))
         self.undo.append(partial(resize_, tensor, before))
 
-    def attribute_(self, module: nn.Module, name: str, after: int) -> None:
-        """Plan another value of a number."""
+    def attribute_(self, module: nn.Module, name: str, after: object) -> None:
+        """Plan another value of an attribute."""
         self.writes.append(partial(setattr, module, name, after))
-        self.undo.append(partial(setattr, module, name, getattr(module, name)))
+        before = getattr(module, name, None)
+        self.undo.append(partial(setattr, module, name, before))
 
     def gradient_(self, parameter: nn.Parameter) -> None:
         """Plan that a gradient goes: it is of the weight as it was."""
@@ -99,14 +100,15 @@ def plan_cuts(cuts: list[tuple[Group, Cut]], optimizer: Optimizer) -> Plan:
             parameter = before[0]
         index = kept.get(key, {})
         source = parameter.detach() if before is None else before[1]
-        plan.value_(parameter, _taken(source, index))
+        plan.value_(parameter, taken(source, index))
         plan.gradient_(parameter)
-        plan.shapes[key] = tuple(parameter.shape), tuple(_taken(source, index).shape)
-        _plan_state(plan, optimizer, parameter, index)
+        plan.shapes[key] = tuple(parameter.shape), tuple(taken(source, index).shape)
+        plan_state(plan, optimizer, parameter, index)
     return plan
 
 
-def _taken(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
+def taken(tensor: Tensor, index: dict[int, Tensor]) -> Tensor:
+    """Return the entries of a tensor that stay, by dimension; a copy."""
     for dim, entries in index.items():
         tensor = tensor.index_select(dim, entries.to(tensor.device))
     return tensor.clone()
@@ -129,7 +131,7 @@ def _merged(cuts: list[tuple[Group, Cut]]) -> dict[int, tuple[nn.Parameter, Tens
     return values
 
 
-def _plan_state(
+def plan_state(
     plan: Plan, optimizer: Optimizer, parameter: nn.Parameter, index: dict[int, Tensor]
 ) -> None:
     """Plan the same cut of all that optimizers keep of a parameter."""
@@ -144,4 +146,4 @@ def _plan_state(
                     "slim with an optimizer that has made no step (rebind_), and train on with it"
                 )
             if index:
-                plan.value_(slot, _taken(slot, index))
+                plan.value_(slot, taken(slot, index))

@@ -78,7 +78,7 @@ _BINARY = frozenset(
 )
 _POOLS = ("MaxPool", "AvgPool", "AdaptiveMaxPool", "AdaptiveAvgPool", "LPPool", "Upsample")
 _POOLING = ("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool", "interpolate")
-_TRANSFORMERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+_TRANSFORMERS = (nn.TransformerEncoderLayer.forward, nn.TransformerDecoderLayer.forward)
 _MIXING = (nn.MultiheadAttention, nn.GLU, nn.Softmax, nn.Softmin, nn.Softmax2d, nn.LogSoftmax)
 
 
@@ -91,6 +91,9 @@ def follow(model: nn.Module, graph: fx.Graph, shapes: Shapes) -> Groups:
         shapes: of the tensors in it.
     """
     flow = _Flow(model, shapes)
+    for module in model.modules():
+        if type(module).forward in _TRANSFORMERS:
+            flow.feed_forward(module)
     for node in graph.nodes:
         flow.visit(node)
     return flow.groups
@@ -100,6 +103,7 @@ class _Flow:
     def __init__(self, model: nn.Module, shapes: Shapes) -> None:
         self.model, self.shapes, self.groups = model, shapes, Groups()
         self.channels: dict[fx.Node, Channels] = {}
+        self.private: set[int] = set()  # layers that nobody calls but the layer around them
         self.uses: dict[int, int] = {}
         for _, p in model.named_parameters(remove_duplicate=False):
             self.uses[id(p)] = self.uses.get(id(p), 0) + 1
@@ -146,9 +150,6 @@ class _Flow:
             made = self.layer(module, held)
             if made is None:
                 self.pin(node, "it is read along another dimension")
-        elif isinstance(module, _TRANSFORMERS):
-            self.feed_forward(module)
-            self.pin(node, f"{kind} reads it")
         elif held is None:
             pass
         elif isinstance(module, nn.Identity | nn.modules.dropout._DropoutNd):
@@ -167,11 +168,12 @@ class _Flow:
             self.channels[node] = made
             return
         self.pin(node, f"{kind} reads all channels together")
-        if not isinstance(module, _TRANSFORMERS):
-            self._leave_whole(module, f"it is inside of {kind}, whose calls are not known")
+        self._leave_whole(module, f"it is inside of {kind}, whose calls are not known")
 
     def _leave_whole(self, module: nn.Module, why: str) -> None:
         for inside in module.modules():
+            if id(inside) in self.private:
+                continue
             for which in ("in", "out", "each"):
                 self.groups.pin(side(inside, which), why)
 
@@ -209,6 +211,7 @@ class _Flow:
 
     def feed_forward(self, module: Any) -> None:
         """Follow the two linear layers inside a transformer layer of torch."""
+        self.private |= {id(module.linear1), id(module.linear2)}
         hidden = self.layer(module.linear1, None)
         if hidden is not None:
             self.layer(module.linear2, self._applied(hidden, module.activation))
@@ -291,6 +294,8 @@ class _Flow:
                 made = self._applied(held, lambda v: call(v, *rest, **node.kwargs))
         elif name.startswith(_POOLING):
             made = self._pooling(node, name, held)
+        elif name in ("getitem", "unsqueeze"):
+            made = self._widened(node, name, held)
         elif name in ("flatten", "view", "reshape"):
             made = self._reshaped(node, held, literal=name)
         elif name == "mean":
@@ -360,15 +365,40 @@ class _Flow:
         if before == after and literal not in {"view", "reshape"}:
             return held
         at = len(before) + held.dim
-        if after[:at] != before[:at] or len(after) != at + 1:
+        stays = before[: at + 1] == after[: at + 1] and held.span == 1
+        if after[:at] != before[:at] or not (stays or len(after) == at + 1):
             return None
         # A size that is written out would be wrong once channels are gone.
         if literal in {"view", "reshape"}:
             sizes: Any = node.args[1:]
             sizes = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
-            if not isinstance(sizes, tuple | list) or not sizes or sizes[-1] != -1:
+            if not isinstance(sizes, tuple | list) or len(sizes) <= at:
                 return None
+            if isinstance(sizes[at], int) and sizes[at] != -1:
+                return None
+        if stays:
+            return Channels(held.key, at - len(after), 1, held.constant)
         return Channels(held.key, -1, held.span * math.prod(before[at + 1 :]), held.constant)
+
+    def _widened(self, node: fx.Node, name: str, held: Channels) -> Channels | None:
+        """Follow channels through new dimensions of one entry."""
+        ndim = len(self.shapes[node])
+        before = ndim - 1
+        index: Any = node.args[1] if len(node.args) == 2 else None
+        if name == "unsqueeze" and isinstance(index, int):
+            order: list[int | None] = list(range(before))
+            order.insert(index % ndim, None)
+        elif name == "getitem" and isinstance(index, tuple):
+            whole = slice(None, None, None)
+            if not all(one is None or one == whole for one in index):
+                return None
+            before = ndim - sum(one is None for one in index)
+            numbers = iter(range(before))
+            order = [None if one is None else next(numbers) for one in index]
+            order += list(numbers)
+        else:
+            return None
+        return Channels(held.key, order.index(before + held.dim) - ndim, held.span, held.constant)
 
     def _mean(self, node: fx.Node, held: Channels) -> Channels | None:
         source = node.args[0]

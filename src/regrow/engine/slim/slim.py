@@ -16,6 +16,7 @@ from regrow.engine.slim.choose import Cut, choose
 from regrow.engine.slim.cut import plan_cuts
 from regrow.engine.slim.flow import follow
 from regrow.engine.slim.groups import Group
+from regrow.engine.slim.heads import plan_heads
 from regrow.engine.slim.trace import trace
 from regrow.engine.tables import draw
 from regrow.engine.topology import Topology
@@ -98,16 +99,17 @@ def slim_(model: nn.Module, optimizer: Optimizer, example_inputs: Any) -> Slimme
         cuts = [(group, cut) for group, cut in chosen if isinstance(cut, Cut)]
         before = sum(p.numel() for p in model.parameters())
         plan = plan_cuts(cuts, optimizer)
+        whole = plan_heads(plan, model, optimizer)
         try:
             finish(plan.writes)
             _check_equal(expected, model, inputs)
         except BaseException:
             finish(plan.undo)
             raise
-    names = {id(p): name for name, p in model.named_parameters()}
+    shapes_of = {n: plan.shapes[id(p)] for n, p in model.named_parameters() if id(p) in plan.shapes}
     return Slimmed(
-        {names[key]: both for key, both in plan.shapes.items() if both[0] != both[1]},
-        _reasons(model, chosen),
+        {name: both for name, both in shapes_of.items() if both[0] != both[1]},
+        whole | _reasons(model, chosen),
         before,
         sum(p.numel() for p in model.parameters()),
     )
