@@ -115,9 +115,12 @@ block_input_gradient = torch.library.custom_op(
 block_weight_gradient = torch.library.custom_op(
     "regrow::block_weight_gradient", _weight_gradient, mutates_args=()
 )
-_UNSAFE = [torch.Tag.cudagraph_unsafe] if hasattr(torch.Tag, "cudagraph_unsafe") else []
+# Known to torch from 2.9 on; before, inductor has no graphs that leave operators out.
+_UNSAFE: Any = (
+    {"tags": [torch.Tag.cudagraph_unsafe]} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+)
 block_kept_weight_gradient = torch.library.custom_op(
-    "regrow::block_kept_weight_gradient", _kept_weight_gradient, mutates_args=(), tags=_UNSAFE
+    "regrow::block_kept_weight_gradient", _kept_weight_gradient, mutates_args=(), **_UNSAFE
 )
 
 

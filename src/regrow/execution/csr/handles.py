@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from regrow.execution.csr.layer import CsrLayer
+from torch import Tensor, nn
 
 __all__ = ["handle_of", "layer_of"]
 
 _next = itertools.count().__next__
-_LAYERS: weakref.WeakValueDictionary[int, CsrLayer] = weakref.WeakValueDictionary()
+_LAYERS: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
 
 
-def handle_of(layer: CsrLayer) -> Tensor:
+def handle_of(layer: nn.Module) -> Tensor:
     """Return a new handle of a layer; int64, 0-d."""
     handle = torch.tensor(_next(), dtype=torch.int64, device="cpu")
     if type(handle) is Tensor:  # a fake tensor has no number
@@ -30,13 +27,13 @@ def handle_of(layer: CsrLayer) -> Tensor:
     return handle
 
 
-def layer_of(handle: Tensor) -> CsrLayer:
+def layer_of(handle: Tensor) -> Any:
     """Return the layer whose present handle this is.
 
     Raises:
         RuntimeError: the layer is gone, or its topology has moved since.
     """
-    layer = _LAYERS.get(int(handle))
+    layer: Any = _LAYERS.get(int(handle))
     if layer is None or int(layer.handle) != int(handle):
         raise RuntimeError(
             "a csr layer was moved between a forward pass and its backward pass: let the backward "

@@ -55,7 +55,7 @@ def csr(
     x: Tensor, values: Tensor, bias: Tensor | None, handle: Tensor, size: Sequence[int], relu: bool
 ) -> Tensor:
     """Compute the output of a layer."""
-    layer = layer_of(handle)
+    layer: CsrLayer = layer_of(handle)
     layer.checked_values()
     return _lying(layer.compute(x, values, bias)[0], _strides(size))
 
@@ -71,7 +71,7 @@ def csr_backward(
     batch_major: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the gradients of input, nonzeros and bias; empty ones for what is not needed."""
-    layer = layer_of(handle)
+    layer: CsrLayer = layer_of(handle)
     x = layer.ready(x)
     kept = (layer.way(x), x, values, *(() if y is None else (y,)))
     made = layer.gradients(grad, kept, tuple(needs), batch_major=batch_major, lent=True)
