@@ -39,10 +39,22 @@ def _forward(
 ) -> Tensor:
     """Compute :func:`block_linear`."""
     index = BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1])
-    index.check()
     note_capture_(layout)
     y: Tensor = _backend(x).forward(x.contiguous(), weight.contiguous(), bias, index)
     return y.contiguous()
+
+
+def _checked_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    layout: Tensor,
+    out_features: int,
+    kept: bool = False,
+) -> Tensor:
+    """Compute :func:`block_linear` in a graph, which has not looked whether the weight fits."""
+    BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1]).check()
+    return _forward(x, weight, bias, layout, out_features, kept)
 
 
 def _input_gradient(gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int) -> Tensor:
@@ -108,7 +120,7 @@ def block_linear(
 
 
 # The same as operators, which torch.compile can see.
-block_operator = torch.library.custom_op("regrow::block_linear", _forward, mutates_args=())
+block_operator = torch.library.custom_op("regrow::block_linear", _checked_forward, mutates_args=())
 block_input_gradient = torch.library.custom_op(
     "regrow::block_input_gradient", _input_gradient, mutates_args=()
 )
