@@ -82,7 +82,8 @@ __all__ = [
 # The engine cannot import what stands above it.
 register("csr", Backend(convert))
 register("block", Backend(convert))
-register("auto", Backend(convert, choose))
+register("2:4", Backend(convert, stores=False))
+register("auto", Backend(convert, choose, stores=False))
 
 try:
     __version__ = version("regrow")

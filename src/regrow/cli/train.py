@@ -43,7 +43,7 @@ def train(
     option: tuple[str, ...] = (),
     data_dir: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    execution: Literal["masked", "csr", "block", "auto"] = "masked",
+    execution: Literal["masked", "csr", "block", "2:4", "auto"] = "masked",
     threads: int | None = None,
     out: Path = Path("train-results"),
     **fields: Any,

@@ -13,7 +13,7 @@ from regrow.engine.method import Method
 from regrow.engine.planned import Plan
 from regrow.engine.sparse_layer import SparseLayer
 
-__all__ = ["MASKED", "Assign", "Backend", "Convert", "find_backend", "register"]
+__all__ = ["MASKED", "Assign", "Backend", "Convert", "find_backend", "register", "stores"]
 
 MASKED = "masked"  # dense weights times masks: the engine's own way, and no backend
 
@@ -41,10 +41,12 @@ class Backend(NamedTuple):
     Args:
         convert: replaces dense layers by its own.
         assign: chooses which; None: all.
+        stores: whether its layers store something else than the dense weight.
     """
 
     convert: Convert
     assign: Assign | None = None
+    stores: bool = True
 
 
 _BACKENDS: dict[str, Backend] = {}
@@ -61,6 +63,17 @@ def register(name: str, backend: Backend) -> None:
     if name == MASKED:
         raise ValueError(f"name={MASKED!r} is the engine's own way: give another")
     _BACKENDS[name] = backend
+
+
+def stores(name: str) -> bool:
+    """Tell whether layers computed this way store something else than the dense weight.
+
+    Example:
+        >>> stores("masked")
+        False
+    """
+    backend = _BACKENDS.get(name)
+    return backend is not None and backend.stores
 
 
 def find_backend(name: str) -> Backend | None:

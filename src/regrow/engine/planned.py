@@ -28,7 +28,7 @@ class PlannedLayer:
         after: the name of the weight, sparse or dense, whose outputs its inputs surely are, unit by
             unit; None where that cannot be told (:func:`regrow.engine.chains.follows`).
         layout: which dimension is the output (:mod:`regrow.engine.layouts`).
-        execution: how the layer is computed: "masked", "csr" or "block".
+        execution: how the layer is computed: "masked", "csr", "block" or "2:4".
         why: what decided that, if it was not the caller.
     """
 

@@ -272,6 +272,9 @@ class SparseLayer(ABC):
     def follow_(self, weight: Tensor) -> None:  # noqa: B027
         """Move to the weight's device and dtype, should the model have been moved."""
 
+    def hold_(self, *, held: bool) -> None:  # noqa: B027
+        """Learn whether the topology drives the weight, or has left it free to move."""
+
     def apply_(self, weight: Tensor) -> None:  # noqa: B027
         """Set dropped weights to zero and held weights to their own value."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -9,7 +10,16 @@ from regrow.engine.history import Update
 from regrow.engine.scores import Score
 from regrow.engine.sparse_layer import SparseLayer
 
-__all__ = ["check_would_drop", "density_of", "metrics_of"]
+__all__ = [
+    "check_driving",
+    "check_would_drop",
+    "computed_by",
+    "density_of",
+    "metrics_of",
+    "warn_of_length",
+]
+
+logger = logging.getLogger("regrow")
 
 
 def density_of(layers: Sequence[SparseLayer]) -> float:
@@ -27,6 +37,31 @@ def metrics_of(layers: Sequence[SparseLayer], history: Sequence[Update]) -> dict
         active = sum(change.active for change in last)
         metrics["topology/exchanged"] = sum(change.grown for change in last) / active
     return metrics
+
+
+def computed_by(layers: Sequence[SparseLayer]) -> str:
+    """Return a line that names what computes layers, where that is not torch's own dense layers."""
+    kernels = sorted({layer.kernels for layer in layers if layer.kernels})
+    return f"sparse layers are computed by {', '.join(kernels)}\n" if kernels else ""
+
+
+def warn_of_length(total_steps: int, saved: int) -> None:
+    """Warn where a run goes on with another length than its state was saved with."""
+    if saved != total_steps:
+        logger.warning(
+            "resumed with total_steps=%d, saved with %d: schedules differ from the saved run's",
+            total_steps,
+            saved,
+        )
+
+
+def check_driving(hooks: Sequence[object], call: str) -> None:
+    """Raise RuntimeError if a sparsifier was removed: it has no hooks then."""
+    if not hooks:
+        raise RuntimeError(
+            f"{call} after remove(): the weights are no longer this sparsifier's to move; call "
+            "sparsify() again"
+        )
 
 
 def check_would_drop(score: Score, fraction: float) -> None:

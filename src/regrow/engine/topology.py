@@ -223,6 +223,11 @@ class Topology:
                 )
                 layer.observe_(role, score, signals)
 
+    def hold_(self, *, held: bool) -> None:
+        """Tell layers whether this topology drives their weights, or has left them free to move."""
+        for layer in self.layers:
+            layer.hold_(held=held)
+
     def expect_(self, *, dense_gradients: bool) -> None:
         """Tell layers whether the next step's update will read gradients of inactive weights."""
         for layer in self.layers:
