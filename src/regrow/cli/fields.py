@@ -6,69 +6,91 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Any, TypeVar, get_type_hints
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
-__all__ = ["named", "takes_fields"]
+__all__ = ["takes_fields", "whole"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_NAMED = (Path, Path | None, str, str | None)  # whose own names say less than the argument's
+
+
+class _Taken(NamedTuple):
+    """What a command takes; arguments are those of :func:`takes_fields`."""
+
+    where: str
+    leave_out: Collection[str]
+    defaults: Mapping[str, Any]
+
 
 def takes_fields(
-    kind: type, leave_out: Collection[str], defaults: Mapping[str, Any]
+    where: str, leave_out: Collection[str], defaults: Mapping[str, Any]
 ) -> Callable[[Command], Command]:
     """Decorate a command: ``**fields``, its last parameter, becomes the fields of a dataclass.
 
     Types and help texts are the dataclass's, the latter from the "Args" of its docstring and those
-    of its bases. tyro reads them like parameters that were written down.
+    of its bases. tyro reads them like parameters that were written down, once :func:`whole` has
+    found them out.
 
     Args:
-        kind: the dataclass.
+        where: the dataclass, as "module:name"; it is imported when it is needed.
         leave_out: fields that are no options.
         defaults: of fields, where they are not the dataclass's own.
     """
-    fields = [f for f in dataclasses.fields(kind) if f.init and f.name not in leave_out]
-    own = list(vars(kind)["__annotations__"])
-    fields.sort(key=lambda f: own.index(f.name) if f.name in own else len(own))  # bases last
-    types, texts = get_type_hints(kind), _argument_texts(kind)
 
     def decorate(command: Command) -> Command:
-        options = [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=defaults.get(field.name, field.default),
-                annotation=types[field.name],
-            )
-            for field in fields
-        ]
-        written = [*inspect.signature(command, eval_str=True).parameters.values()][:-1]
-        doc = (inspect.getdoc(command) or "").partition("    **fields:")[0]
-        command.__doc__ = doc + "\n".join(f"    {f.name}: {texts[f.name]}" for f in fields)
-        command.__annotations__ = {option.name: option.annotation for option in options + written}
-        both = sorted(options + written, key=lambda parameter: parameter.kind)
-        command.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
+        command.__takes__ = _Taken(where, leave_out, defaults)  # type: ignore[attr-defined]
         return command
 
     return decorate
 
 
-def named(command: Command, **names: str) -> Command:
-    """Give arguments without an option a name in the help, in place of that of their type.
+def whole(command: Command) -> Command:
+    """Give a command the fields that it takes as options, and arguments their names in the help.
 
     Args:
-        command: whose arguments they are.
-        names: by argument.
+        command: is changed; a second time nothing is left to do.
     """
-    from tyro.conf import arg  # noqa: PLC0415 an extra
+    taken: _Taken | None = vars(command).pop("__takes__", None)
+    if taken is not None:
+        _take(command, taken)
+    from tyro.conf import arg  # noqa: PLC0415  (an extra)
 
     signature = inspect.signature(command, eval_str=True)
-    types = {p.name: p.annotation for p in signature.parameters.values()}
-    for argument, name in names.items():
-        types[argument] = Annotated[types[argument], arg(metavar=name)]
-    command.__annotations__ = types
-    parameters = [p.replace(annotation=types[p.name]) for p in signature.parameters.values()]
+    parameters = [
+        p.replace(annotation=Annotated[p.annotation, arg(metavar=p.name.upper())])
+        if p.kind is p.POSITIONAL_ONLY and p.annotation in _NAMED
+        else p
+        for p in signature.parameters.values()
+    ]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
+
+
+def _take(command: Callable[..., Any], taken: _Taken) -> None:
+    module, _, name = taken.where.partition(":")
+    kind = getattr(import_module(module), name)
+    fields = [f for f in dataclasses.fields(kind) if f.init and f.name not in taken.leave_out]
+    own = list(vars(kind)["__annotations__"])
+    fields.sort(key=lambda f: own.index(f.name) if f.name in own else len(own))  # bases last
+    types, texts = get_type_hints(kind), _argument_texts(kind)
+    options = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=taken.defaults.get(field.name, field.default),
+            annotation=types[field.name],
+        )
+        for field in fields
+    ]
+    written = [*inspect.signature(command, eval_str=True).parameters.values()][:-1]
+    doc = (inspect.getdoc(command) or "").partition("    **fields:")[0]
+    command.__doc__ = doc + "\n".join(f"    {f.name}: {texts[f.name]}" for f in fields)
+    both = sorted(options + written, key=lambda parameter: parameter.kind)
+    command.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
 
 
 def _argument_texts(kind: type) -> dict[str, str]:

@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from regrow.cli.checks import check_jobs
+from regrow.cli.listed import kept_list
 
 __all__ = ["report", "study_list", "study_run"]
 
 
 def study_list() -> None:
     """List the studies, with the presets of each and what they take."""
-    from regrow.studies.registry import STUDIES, load_study  # noqa: PLC0415
-
-    for study in map(load_study, sorted(STUDIES)):
-        print(f"{study.name}: {study.title}")
-        for name, preset in study.presets.items():
-            print(f"  --preset {name:6} {preset.cost}")
+    print(kept_list()["studies"])
 
 
 def study_run(

@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from regrow.cli.checks import check_threads
 from regrow.cli.fields import takes_fields
 from regrow.cli.values import read_value
-from regrow.engine.method import Method
 from regrow.lab.files import make_folder
-from regrow.studies.vision.classify import Classify
-from regrow.studies.vision.source import check_data
-from regrow.vision.models import check_model
+
+if TYPE_CHECKING:
+    from regrow.engine.method import Method
+    from regrow.studies.vision.classify import Classify
 
 __all__ = ["make_method", "run_trial", "train"]
 
@@ -35,7 +35,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-@takes_fields(Classify, leave_out=_NO_OPTIONS, defaults=_DEFAULTS)
+@takes_fields("regrow.studies.vision.classify:Classify", leave_out=_NO_OPTIONS, defaults=_DEFAULTS)
 def train(
     *,
     method: str = "RigL",
@@ -65,6 +65,10 @@ def train(
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
+    from regrow.studies.vision.classify import Classify  # noqa: PLC0415
+    from regrow.studies.vision.source import check_data  # noqa: PLC0415
+    from regrow.vision.models import check_model  # noqa: PLC0415
+
     check_threads(threads)
     fields = _DEFAULTS | fields
     check_model(fields["model"])

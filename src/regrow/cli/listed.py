@@ -1,0 +1,62 @@
+"""What ``regrow methods`` and ``regrow study list`` print, kept where torch need not be imported.
+
+Methods are told from their docstrings and defaults, studies from their presets; importing them
+takes a second and more. ``python -m regrow.cli.listed`` writes the file beside this one again, and
+a test says when it is to be.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypedDict
+
+__all__ = ["Listed", "kept_list", "made_list"]
+
+_FILE = Path(__file__).with_name("listed.json")
+
+
+class Listed(TypedDict):
+    """Texts to print.
+
+    Args:
+        methods: all of them, a paragraph each.
+        method: all about each, by name.
+        studies: all of them with their presets.
+    """
+
+    methods: str
+    method: dict[str, str]
+    studies: str
+
+
+def kept_list() -> Listed:
+    """Read what was written last.
+
+    Example:
+        >>> kept_list()["methods"].splitlines()[0]
+        'Dense()'
+    """
+    kept: Listed = json.loads(_FILE.read_text("utf-8"))
+    return kept
+
+
+def made_list() -> Listed:
+    """Find it out from the methods and studies themselves."""
+    from regrow.catalogue import describe, listing  # noqa: PLC0415  (slow)
+    from regrow.engine.methods import METHODS  # noqa: PLC0415
+    from regrow.studies.registry import STUDIES, load_study  # noqa: PLC0415
+
+    studies = []
+    for study in map(load_study, sorted(STUDIES)):
+        studies.append(f"{study.name}: {study.title}")
+        studies += [f"  --preset {name:6} {one.cost}" for name, one in study.presets.items()]
+    return {
+        "methods": listing(),
+        "method": {name: describe(name) for name in METHODS},
+        "studies": "\n".join(studies),
+    }
+
+
+if __name__ == "__main__":
+    _FILE.write_text(json.dumps(made_list(), indent=1, ensure_ascii=False) + "\n", "utf-8")
