@@ -8,15 +8,16 @@ a test says when it is to be.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
 
 __all__ = ["Listed", "kept_list", "made_list"]
 
 _FILE = Path(__file__).with_name("listed.json")
 
 
-class Listed(TypedDict):
+@dataclass(frozen=True)
+class Listed:
     """Texts to print.
 
     Args:
@@ -34,11 +35,10 @@ def kept_list() -> Listed:
     """Read what was written last.
 
     Example:
-        >>> kept_list()["methods"].splitlines()[0]
+        >>> kept_list().methods.splitlines()[0]
         'Dense()'
     """
-    kept: Listed = json.loads(_FILE.read_text("utf-8"))
-    return kept
+    return Listed(**json.loads(_FILE.read_text("utf-8")))
 
 
 def made_list() -> Listed:
@@ -51,12 +51,9 @@ def made_list() -> Listed:
     for study in map(load_study, sorted(STUDIES)):
         studies.append(f"{study.name}: {study.title}")
         studies += [f"  --preset {name:6} {one.cost}" for name, one in study.presets.items()]
-    return {
-        "methods": listing(),
-        "method": {name: describe(name) for name in METHODS},
-        "studies": "\n".join(studies),
-    }
+    about = {name: describe(name) for name in METHODS}
+    return Listed(listing(), about, "\n".join(studies))
 
 
 if __name__ == "__main__":
-    _FILE.write_text(json.dumps(made_list(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    _FILE.write_text(json.dumps(asdict(made_list()), indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -16,12 +16,12 @@ def methods(name: str | None = None, /) -> None:
     """
     known = kept_list()
     if name is None:
-        print(known["methods"])
+        print(known.methods)
         return
-    begun = begun_by(name, known["method"])
+    begun = begun_by(name, known.method)
     if len(begun) != 1:
-        meant = "" if begun else did_you_mean(name, known["method"])
+        meant = "" if begun else did_you_mean(name, known.method)
         raise ValueError(
             f"method {name!r}: must be one of {', '.join(begun or known['method'])}{meant}"
         )
-    print(known["method"][begun[0]])
+    print(known.method[begun[0]])

@@ -14,7 +14,7 @@ __all__ = ["report", "study_list", "study_run"]
 
 def study_list() -> None:
     """List the studies, with the presets of each and what they take."""
-    print(kept_list()["studies"])
+    print(kept_list().studies)
 
 
 def study_run(
