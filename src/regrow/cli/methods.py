@@ -22,6 +22,6 @@ def methods(name: str | None = None, /) -> None:
     if len(begun) != 1:
         meant = "" if begun else did_you_mean(name, known.method)
         raise ValueError(
-            f"method {name!r}: must be one of {', '.join(begun or known['method'])}{meant}"
+            f"method {name!r}: must be one of {', '.join(begun or known.method)}{meant}"
         )
     print(known.method[begun[0]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from regrow.cli.checks import check_threads
 from regrow.cli.fields import takes_fields
 from regrow.cli.values import read_value
 from regrow.lab.files import make_folder
+from regrow.machine import expanded
 
 if TYPE_CHECKING:
     from regrow.engine.method import Method
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["make_method", "run_trial", "train"]
 
 
-_NO_OPTIONS = ("method", "nesterov", "milestones", "narrow")
+_NO_OPTIONS = ("method", "nesterov", "milestones", "narrow", "digest")
 _DEFAULTS: dict[str, Any] = {
     "data": "digits",
     "model": "mlp-300-100",
@@ -67,12 +69,17 @@ def train(
     """
     from regrow.studies.vision.classify import Classify  # noqa: PLC0415
     from regrow.studies.vision.source import check_data  # noqa: PLC0415
+    from regrow.vision.data import digest_of  # noqa: PLC0415
     from regrow.vision.models import check_model  # noqa: PLC0415
 
     check_threads(threads)
     fields = _DEFAULTS | fields
     check_model(fields["model"])
-    check_data(fields["data"])
+    path = _own_path(fields["data"])
+    if path is None:
+        check_data(fields["data"])
+    else:
+        fields |= {"data": path.name, "digest": digest_of(path)}
     if fields.get("momentum") == 0:
         fields["nesterov"] = False  # which is a kind of momentum
     trial = Classify(**fields, method=make_method(method, density, option))
@@ -84,7 +91,19 @@ def train(
         "execution": execution,
         "keep_weights": True,
     }
+    if path is not None:
+        options["path"] = str(path)
     run_trial(trial, out, options, threads, ["accuracy"])
+
+
+def _own_path(data: str) -> Path | None:
+    """Return the path that data of one's own are at; None: it is a name, or nothing is there."""
+    from regrow.studies.vision.source import known_data  # noqa: PLC0415
+
+    path = expanded(data)
+    if data in known_data() or not ("/" in data or os.sep in data or path.exists()):
+        return None
+    return Path(os.path.realpath(path))  # resolve() raises where links go in circles
 
 
 def make_method(name: str, density: float | None, options: Sequence[str]) -> Method:
