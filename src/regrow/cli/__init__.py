@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, nullcontext
 import regrow
 from regrow.cli.checks import check_no_empty
 from regrow.cli.commands import check_words, make_app
-from regrow.cli.fields import whole
 from regrow.machine import how_to_install
 
 __all__ = ["main"]
@@ -58,4 +57,4 @@ def _call(words: list[str]) -> None:
         return
     check_no_empty(words)
     check_words(words)
-    make_app(words, whole).cli(prog="regrow", description=_ABOUT, args=words)
+    make_app(words).cli(prog="regrow", description=_ABOUT, args=words)

@@ -8,6 +8,7 @@ from importlib import import_module
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from regrow.cli.fields import whole
 from regrow.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -96,14 +97,16 @@ def load(command: str, words: Sequence[str] = ()) -> Callable[..., Any]:
     return found
 
 
-def make_app(words: Sequence[str], whole: Callable[[Callable[..., Any]], Any]) -> SubcommandApp:
+def make_app(words: Sequence[str]) -> SubcommandApp:
     """Make the command line, of which only the command that the words name has its options.
 
     Finding out the options of a training takes torch, which is slow to import.
 
     Args:
         words: of the command line.
-        whole: returns a command with all of its options.
+
+    Raises:
+        ValueError: a file of options that it names is wrong.
     """
     from tyro.extras import SubcommandApp  # noqa: PLC0415  (an extra)
 
@@ -115,7 +118,7 @@ def make_app(words: Sequence[str], whole: Callable[[Callable[..., Any]], Any]) -
         named = everything or [*words][: command.count(" ") + 1] == command.split()
         found = load(command, words if named else ())
         summary = (inspect.getdoc(found) or "").partition("\n")[0]
-        target = whole(found) if named else _only_named(summary)
+        target = whole(found, words, command) if named else _only_named(summary)
         (groups[group] if group else app).command(name=name)(target)
     for name, about in GROUPS.items():
         app.command(groups[name], name=name, help=about)

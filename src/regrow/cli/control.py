@@ -40,7 +40,7 @@ def control_train(
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
-    from regrow.cli.train import run_trial  # noqa: PLC0415
+    from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.control.environments import make  # noqa: PLC0415
     from regrow.lab.files import make_folder  # noqa: PLC0415
     from regrow.studies.control.page import write_page  # noqa: PLC0415

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
-__all__ = ["takes_fields", "whole"]
+from regrow.cli.settings import CONFIG, configured, given_config
+
+__all__ = ["takes_fields", "typed_options", "whole"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -47,27 +51,66 @@ def takes_fields(
     return decorate
 
 
-def whole(command: Command) -> Command:
+typed_options: ContextVar[Mapping[str, Any] | None] = ContextVar("typed_options", default=None)
+"""Options of the training command that runs, by name, defaults included; None: it was called."""
+
+_ABOUT_CONFIG = (
+    "A TOML or JSON file with options of this command, such as the settings.toml that a run "
+    "writes beside its record; what is given here counts more."
+)
+
+
+def whole(command: Callable[..., Any], words: Sequence[str] = (), of: str = "") -> Any:
     """Give a command the fields that it takes as options, and arguments their names in the help.
 
+    One that takes fields gets the option ``--config``, too, and its options are known while it runs
+    (:data:`typed_options`).
+
     Args:
-        command: is changed; a second time nothing is left to do.
+        command: stays as it is.
+        words: of the command line, which may name a file of options.
+        of: the command's own words.
+
+    Raises:
+        ValueError: the file of options cannot be read, or an option in it is wrong.
     """
-    taken: _Taken | None = vars(command).pop("__takes__", None)
-    if taken is not None:
-        _take(command, taken)
     from tyro.conf import arg  # noqa: PLC0415  (an extra)
 
-    signature = inspect.signature(command, eval_str=True)
+    taken: _Taken | None = getattr(command, "__takes__", None)
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        if taken is None:
+            return command(*arguments, **options)
+        parameters = inspect.signature(run).parameters
+        bound = inspect.signature(run).bind(*arguments, **options)
+        bound.apply_defaults()
+        del bound.arguments[CONFIG]
+        told = {
+            n: v for n, v in bound.arguments.items() if (v, parameters[n].default) != (None,) * 2
+        }
+        token = typed_options.set(told)
+        try:
+            return command(*bound.args, **bound.kwargs)
+        finally:
+            typed_options.reset(token)
+
+    del run.__wrapped__  # whose types and texts tyro would read instead
+    run.__signature__ = inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
+    if taken is not None:
+        _take(run, taken)
+        if (path := given_config(words)) is not None:
+            run.__signature__ = configured(run, path, of)  # type: ignore[attr-defined]
+    signature = inspect.signature(run)
     parameters = [
         p.replace(annotation=Annotated[p.annotation, arg(metavar=p.name.upper())])
         if p.kind is p.POSITIONAL_ONLY and p.annotation in _NAMED
         else p
         for p in signature.parameters.values()
     ]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return command
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return run
 
 
 def _take(command: Callable[..., Any], taken: _Taken) -> None:
@@ -86,10 +129,14 @@ def _take(command: Callable[..., Any], taken: _Taken) -> None:
         )
         for field in fields
     ]
-    written = [*inspect.signature(command, eval_str=True).parameters.values()][:-1]
+    written = [*inspect.signature(command).parameters.values()][:-1]
+    config = inspect.Parameter(
+        CONFIG, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Path | None
+    )
     doc = (inspect.getdoc(command) or "").partition("    **fields:")[0]
     command.__doc__ = doc + "\n".join(f"    {f.name}: {texts[f.name]}" for f in fields)
-    both = sorted(options + written, key=lambda parameter: parameter.kind)
+    command.__doc__ += f"\n    {CONFIG}: {_ABOUT_CONFIG}"
+    both = sorted([*options, *written, config], key=lambda parameter: parameter.kind)
     command.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
 
 

@@ -75,7 +75,7 @@ def motion_train(
         **fields: Of the trial.
     """
     import regrow  # noqa: PLC0415
-    from regrow.cli.train import run_trial  # noqa: PLC0415
+    from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.studies.lidar_motion.design import ENCODER  # noqa: PLC0415
     from regrow.studies.lidar_motion.page import write_page  # noqa: PLC0415
     from regrow.studies.lidar_motion.predict import FORECASTS, Predict  # noqa: PLC0415

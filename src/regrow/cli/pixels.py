@@ -56,7 +56,7 @@ def control_train_pixels(
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
-    from regrow.cli.train import run_trial  # noqa: PLC0415
+    from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.control.pixels.augment import read_photos  # noqa: PLC0415
     from regrow.lab.files import make_folder  # noqa: PLC0415
     from regrow.studies.distraction_masks.trial import LearnFromPixels  # noqa: PLC0415

@@ -67,7 +67,7 @@ def segment_train(
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
-    from regrow.cli.train import run_trial  # noqa: PLC0415
+    from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.segmentation.data import fingerprint  # noqa: PLC0415
     from regrow.segmentation.folders import open_folder  # noqa: PLC0415
     from regrow.segmentation.fusion import steps_between_updates  # noqa: PLC0415

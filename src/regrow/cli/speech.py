@@ -68,7 +68,8 @@ def speech_train(
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
-    from regrow.cli.train import make_method, run_trial  # noqa: PLC0415
+    from regrow.cli.train import make_method  # noqa: PLC0415
+    from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.lab.files import make_folder  # noqa: PLC0415
     from regrow.speech.data import fingerprint  # noqa: PLC0415
     from regrow.studies.speech.page import write_page  # noqa: PLC0415
