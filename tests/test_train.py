@@ -109,7 +109,7 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, capsys, monkeypatch):
     ("options", "said"),
     [
         ({"model": "lenet5", "dropout": 0.5}, "dropout=0.5: model='lenet5' has none to set"),
-        ({"data": "cifar10", "data_dir": Path("nowhere")}, "not found; looked in"),
+        ({"data": "imagenet", "data_dir": Path("nowhere")}, "not found; looked in"),
         ({"samples": 5000}, "samples=5000: data='digits' has 898"),
         ({"model": "resnet18"}, "takes images of 3 channels, and these have 1"),
     ],
@@ -137,7 +137,9 @@ def test_a_failure_is_a_line_and_its_traceback_is_kept(tmp_path, monkeypatch):
 
 
 def test_a_run_another_process_is_at_is_left_to_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("regrow.lab.attempt.attempt", lambda trial, *_: Outcome(trial, "busy"))
+    monkeypatch.setattr(
+        "regrow.lab.attempt.attempt", lambda trial, *_, **__: Outcome(trial, "busy")
+    )
     with pytest.raises(SystemExit, match="another process is at this very run"):
         train(**QUICK, out=tmp_path)
 

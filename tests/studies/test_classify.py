@@ -18,7 +18,7 @@ from regrow.studies.vision import source as sources
 from regrow.studies.vision.classify import Classify, accuracy
 from regrow.studies.vision.source import known_data, open_source
 from regrow.training.train import WEIGHTS
-from regrow.vision.data import load_data, names
+from regrow.vision.data import load_data
 from regrow.vision.models import MODELS, build_model, narrowed
 
 CPU = {"device": "cpu"}
@@ -294,7 +294,7 @@ def test_the_command_names_every_data_set():
 
 
 def test_the_command_names_every_model():
-    words = set(Classify.__doc__.replace(",", " ").replace("(", " ").replace(")", " ").split())
-    for name in MODELS:
-        family, size = re.fullmatch(r"(resnet|deit-|.*?)(\w*)", name).groups()
-        assert name in words or (family in ("resnet", "deit-") and size in words), name
+    words = set(re.findall(r"[\w-]+", Classify.__doc__))
+    short = {f"resnet{word}" for word in words if word.isdecimal()}  # "resnet20 (32, 44, 56)"
+    short |= {f"deit-{word}" for word in words & {"small", "base"}}
+    assert MODELS.keys() <= words | short

@@ -55,7 +55,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder) / "run.toml"
-        ...     _ = path.write_text('epochs = 3\\nlearning-rate = 0.1\\n')
+        ...     _ = path.write_text('epochs = 3\nlearning-rate = 0.1\n')
         ...     read_settings(path)
         {'epochs': 3, 'learning_rate': 0.1}
     """
