@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from regrow.cli.bench import bench
+from regrow.cli.bench import bench, model_of
 from regrow.studies.execution import bench as study
 from regrow.studies.execution.layers import compare_layers
 from regrow.studies.execution.memory import peak_memory
 from regrow.studies.execution.steps import StepSetting, compare
-from regrow.vision.models import mlp
+from regrow.vision.models import MODELS, mlp
 
 
 @pytest.fixture
@@ -81,3 +81,17 @@ def test_parts_print_as_they_are_done_and_the_record_holds_all(
 def test_a_models_advice_is_printed(capsys):
     bench("model", width=8, batch=4, densities=(0.5,), threads=1)
     assert "A whole training step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [*MODELS, "mlp-16-8"])
+def test_every_model_that_is_trained_can_be_timed(name):
+    """bench had names of its own: perceptron and resnet-20."""
+    with torch.device("meta"):
+        model, shape = model_of(name, (), 10, None)
+    assert sum(p.numel() for p in model.parameters()) and len(shape) in (1, 3, 4)
+    if name in MODELS and MODELS[name].width:
+        with torch.device("meta"):
+            narrow = model_of(name, (), 10, MODELS[name].width // 2)[0]
+        assert sum(p.numel() for p in narrow.parameters()) < sum(
+            p.numel() for p in model.parameters()
+        )

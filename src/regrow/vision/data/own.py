@@ -15,7 +15,7 @@ from regrow.data.labels import split_off
 from regrow.data.parts import WHOLE, find_parts, is_table, test_part
 from regrow.data.pictures import is_image
 from regrow.machine import expanded
-from regrow.reading import decoding, refused
+from regrow.reading import decoding, read_file, refused
 from regrow.vision.data.dataset import DataSet
 from regrow.vision.data.own_images import (
     Files,
@@ -68,7 +68,7 @@ def digest_of(path: Path) -> str:
     if not root.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     with decoding(path):
-        within = [root] if root.is_file() else sorted(root.rglob("*"))
+        within = sorted(root.rglob("*")) if root.is_dir() else [root]
         files = [f for f in within if f == root or is_image(f.name) or is_table(f)]
         sizes = [file.stat().st_size for file in files]
     if not files:
@@ -77,8 +77,7 @@ def digest_of(path: Path) -> str:
     for file, size in zip(files, sizes, strict=True):
         digest.update(f"{file.relative_to(root) if file != root else ''} {size}\n".encode())
         if sum(sizes) <= _HASHED:
-            with decoding(file):
-                digest.update(file.read_bytes())
+            digest.update(read_file(file))
     return digest.hexdigest()[:16]
 
 
