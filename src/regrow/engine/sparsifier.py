@@ -28,7 +28,7 @@ from regrow.engine.planned import Plan
 from regrow.engine.presence import holder
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
-from regrow.engine.told import check_would_drop, density_of, metrics_of
+from regrow.engine.told import check_would_drop, density_of, metrics_of, stands
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
 from regrow.engine.wrappers import under_names, unwrap
@@ -137,13 +137,13 @@ class Sparsifier:
         Weights that others wrote outside the masks are set to zero first, with a warning.
         """
         self._mend_()
-        kernels = {layer.kernels for layer in self._topology.layers if layer.kernels}
-        computed = f"stored layers are computed by {', '.join(kernels)}\n" if kernels else ""
-        return (
-            f"{self.method}\n{self.plan}\n{computed}"
-            f"step {self.steps} of {self.total_steps}, {len(self.history)} updates so far, "
-            f"next at {self._clock.next or 'no step'}, density now {self.density:.4f}"
-        )
+        end = stands(self._topology.layers, self._clock, self.history)
+        return f"{self.method}\n{self.plan}\n{end}"
+
+    def __repr__(self) -> str:
+        """Tell in a line what it is and where it stands; :meth:`summary` tells all."""
+        where = f"density {self.density:.4g}, step {self.steps} of {self.total_steps}"
+        return f"Sparsifier({type(self.method).__name__}: {len(self.plan.layers)} layers, {where})"
 
     # ------------------------------------------------------------------ what it does
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from regrow.engine.clock import Clock
 from regrow.engine.history import Update
 from regrow.engine.scores import Score
 from regrow.engine.sparse_layer import SparseLayer
 
-__all__ = ["check_would_drop", "density_of", "metrics_of"]
+__all__ = ["check_would_drop", "density_of", "metrics_of", "stands"]
 
 
 def density_of(layers: Sequence[SparseLayer]) -> float:
@@ -27,6 +28,22 @@ def metrics_of(layers: Sequence[SparseLayer], history: Sequence[Update]) -> dict
         active = sum(change.active for change in last)
         metrics["topology/exchanged"] = sum(change.grown for change in last) / active
     return metrics
+
+
+def stands(layers: Sequence[SparseLayer], clock: Clock, history: Sequence[Update]) -> str:
+    """Return where a run stands, as text: what computes it, steps, updates, density.
+
+    Args:
+        layers: the sparse layers.
+        clock: counts the steps.
+        history: of the updates so far.
+    """
+    kernels = {layer.kernels for layer in layers if layer.kernels}
+    computed = f"stored layers are computed by {', '.join(kernels)}\n" if kernels else ""
+    return (
+        f"{computed}step {clock.steps} of {clock.total_steps}, {len(history)} updates so far, "
+        f"next at {clock.next or 'no step'}, density now {density_of(layers):.4f}"
+    )
 
 
 def check_would_drop(score: Score, fraction: float) -> None:
