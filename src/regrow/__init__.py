@@ -59,7 +59,13 @@ def _choose(*layers: Any) -> Any:
     return choose(*layers)
 
 
+def _leaves(*layers: Any) -> Any:
+    from regrow.execution.convert import left_masked  # noqa: PLC0415
+
+    return left_masked(*layers)
+
+
 # The engine cannot import what stands above it.
-register("csr", Backend(_convert))
-register("block", Backend(_convert))
+register("csr", Backend(_convert, leaves=_leaves))
+register("block", Backend(_convert, leaves=_leaves))
 register("auto", Backend(_convert, _choose))

@@ -79,7 +79,7 @@ def whole(command: Callable[..., Any], words: Sequence[str] = (), of: str = "") 
     taken: _Taken | None = getattr(command, "__takes__", None)
 
     @functools.wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
+    def run(*arguments: Any, **options: Any) -> Any:
         if taken is None:
             return command(*arguments, **options)
         parameters = inspect.signature(run).parameters

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # torch is slow to import, and regrow registers backends with
     from regrow.engine.planned import Plan
     from regrow.engine.sparse_layer import SparseLayer
 
-__all__ = ["MASKED", "Assign", "Backend", "Convert", "find_backend", "register"]
+__all__ = ["MASKED", "Assign", "Backend", "Convert", "Leaves", "find_backend", "register"]
 
 MASKED = "masked"  # dense weights times masks: the engine's own way, and no backend
 
@@ -45,16 +45,22 @@ Called with model, optimizer, method, plan, and an example batch or None; change
 """
 
 
+Leaves: TypeAlias = Callable[["nn.Module", "Plan"], Mapping[str, str]]
+"""Returns why layers of a plan stay under a mask, by name: those that no backend can replace."""
+
+
 class Backend(NamedTuple):
     """A way to compute sparse layers.
 
     Args:
         convert: replaces dense layers by its own.
         assign: chooses which; None: all.
+        leaves: names those that stay masked where all others are replaced; None: none.
     """
 
     convert: Convert
     assign: Assign | None = None
+    leaves: Leaves | None = None
 
 
 _BACKENDS: dict[str, Backend] = {}

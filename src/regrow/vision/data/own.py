@@ -125,11 +125,11 @@ def load_own(own: Own) -> DataSet:
     path = expanded(own.path)
     if (found := _split_files(own)) is not None:
         train, test, about = found
-        inputs = [read_images(part) for part in (train, test)]
-        if inputs[0].shape[1:] != inputs[1].shape[1:]:
+        images = [read_images(part) for part in (train, test)]
+        if images[0].shape[1:] != images[1].shape[1:]:
             raise refused(own.path, "has images of other sizes to test on", "give --pixels")
-        labels = [part.labels for part in (train, test)]
-        return _data_set(path.name, _grey(inputs), labels, len(train.classes), about)
+        known = [part.labels for part in (train, test)]
+        return _data_set(path.name, _grey(images), known, len(train.classes), about)
     parts = find_parts(path)
     files = [file for part in parts.values() for file in part]
     tested = test_part(parts)
@@ -147,7 +147,7 @@ def load_own(own: Own) -> DataSet:
         else:
             read.append(read_stored_images(parts[name], image, own.target, own.pixels))
     labels, classes = code_labels([labels for _, labels in read], own.path)
-    inputs = [inputs for inputs, _ in read]
+    inputs: list[Any] = [inputs for inputs, _ in read]
     about = f"{path.name}, " + (f"tested on its part {tested!r}" if tested else _FIFTH)
     if image is None:
         inputs, told = table_set(inputs, own.path)
@@ -185,8 +185,8 @@ def _grey(parts: Sequence[Any]) -> list[Any]:
 def _data_set(
     name: str, inputs: Sequence[Any], labels: Sequence[Any], classes: int, source: str
 ) -> DataSet:
-    arrays = [torch.from_numpy(one) for pair in zip(inputs, labels, strict=True) for one in pair]
-    return DataSet(name, *arrays, classes, source)
+    (train, test), (known, tested) = map(torch.from_numpy, inputs), map(torch.from_numpy, labels)
+    return DataSet(name, train, known, test, tested, classes, source)
 
 
 def _check_unused(own: Own, names: Sequence[str], why: str) -> None:
