@@ -10,8 +10,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["Listed", "kept_list", "made_list"]
+if TYPE_CHECKING:
+    from regrow.lab.study import Study
+
+__all__ = ["Listed", "kept_list", "made_list", "study_text"]
 
 _FILE = Path(__file__).with_name("listed.json")
 
@@ -23,12 +27,12 @@ class Listed:
     Args:
         methods: all of them, a paragraph each.
         method: all about each, by name.
-        studies: all of them with their presets.
+        studies: each with its presets, by name.
     """
 
     methods: str
     method: dict[str, str]
-    studies: str
+    studies: dict[str, str]
 
 
 def kept_list() -> Listed:
@@ -47,12 +51,15 @@ def made_list() -> Listed:
     from regrow.engine.methods import METHODS  # noqa: PLC0415
     from regrow.studies.registry import STUDIES, load_study  # noqa: PLC0415
 
-    studies = []
-    for study in map(load_study, sorted(STUDIES)):
-        studies.append(f"{study.name}: {study.title}")
-        studies += [f"  --preset {name:6} {one.cost}" for name, one in study.presets.items()]
+    studies = {name: study_text(load_study(name)) for name in sorted(STUDIES)}
     about = {name: describe(name) for name in METHODS}
-    return Listed(listing(), about, "\n".join(studies))
+    return Listed(listing(), about, studies)
+
+
+def study_text(study: Study) -> str:
+    """Write a study's title, and what each preset takes."""
+    presets = [f"  --preset {name:6} {one.cost}" for name, one in study.presets.items()]
+    return "\n".join([f"{study.name}: {study.title}", *presets])
 
 
 if __name__ == "__main__":

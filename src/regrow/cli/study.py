@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 from regrow.cli.checks import check_jobs
-from regrow.cli.listed import kept_list
+from regrow.cli.listed import kept_list, study_text
 
 __all__ = ["report", "study_list", "study_run"]
 
 
 def study_list() -> None:
     """List the studies, with the presets of each and what they take."""
-    print(kept_list().studies)
+    from regrow.studies.registry import STUDIES, load_study  # noqa: PLC0415
+
+    kept = kept_list().studies
+    for name in sorted(STUDIES):  # one that was added since the list was written is imported
+        print(kept[name] if name in kept else study_text(load_study(name)))
 
 
 def study_run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,7 @@ def _words(measure: str) -> str:
 
 
 def _table(ranked: Ranked, measure: str, kind: str) -> Section:
-    costs = {
+    costs: Mapping[str, Callable[[Record], float | None]] = {
         "density": lambda r: r.get("density"),
         "inference FLOPs, of dense": lambda r: _share(r, "inference_flops"),
         "training FLOPs, of dense": lambda r: _share(r, "training_flops"),
@@ -215,7 +215,7 @@ def _curves(ranked: Ranked, kind: str) -> list[Section]:
     wanted = [n for n in first if n.startswith("validation_")] or [
         n for n in first if n.startswith("train_") or n == "return"
     ]
-    made = []
+    made: list[Section] = []
     for name in (*wanted[:1], *(["loss"] if "loss" in first else [])):
         curves = {
             label: _along(runs, [r.config["seed"] for r in shown[label][0]], axis, name)
