@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import regrow
 from regrow.cli import main
+from regrow.cli.commands import load
 from regrow.cli.settings import SETTINGS, read_settings, to_toml
 from regrow.cli.train import make_method, train
 from regrow.engine.allocation import ERK
@@ -285,3 +286,12 @@ def test_data_of_ones_own_is_trained_on_and_known_by_its_content(tmp_path, capsy
 def test_a_column_that_is_asked_for_needs_data_of_ones_own(tmp_path):
     with pytest.raises(ValueError, match="target='y' is of data of your own, and 'digits' is not"):
         train(**QUICK, target="y", out=tmp_path)
+
+
+def test_the_method_in_a_file_decides_which_training_of_agents_it_is(tmp_path):
+    path = tmp_path / "run.toml"
+    for method, name in (("MaDi", "control_train_pixels"), ("r2n", "control_train")):
+        path.write_text(f'method = "{method}"')
+        assert load("control train", ["control", "train", f"--config={path}"]).__name__ == name
+    words = ["control", "train", "--config", str(path), "--method", "MaDi"]
+    assert load("control train", words).__name__ == "control_train_pixels"

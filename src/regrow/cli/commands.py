@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from regrow.cli.fields import whole
+from regrow.cli.settings import given_config, read_settings
 from regrow.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -91,7 +92,10 @@ def load(command: str, words: Sequence[str] = ()) -> Callable[..., Any]:
     if command == "control train" and words:
         from regrow.cli.pixels import is_of_pixels  # noqa: PLC0415
 
-        where = _PIXELS if is_of_pixels(words) else where
+        said = [*words]
+        if (path := given_config(words)) and not any(w.startswith("--method") for w in words):
+            said += ["--method", str(read_settings(path).get("method", ""))]
+        where = _PIXELS if is_of_pixels(said) else where
     module, _, name = where.partition(":")
     found: Callable[..., Any] = getattr(import_module(module), name)
     return found

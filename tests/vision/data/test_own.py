@@ -167,9 +167,11 @@ def test_kinds_of_tables_hold_the_same(tmp_path):
 def test_parts_of_a_folder_are_told_by_their_names(tmp_path):
     write_csv(tmp_path / "train.csv", ROWS)
     write_csv(tmp_path / "test.csv", [[0, 0, "unseen", "yes"]])
+    write_csv(tmp_path / "dev.csv", ROWS)
     write_csv(tmp_path / "notes.csv", [["a", "text"]], names=("x", "y"))
     found = load_own(Own(str(tmp_path)))
     assert len(found.train_inputs) == 20
+    assert "tested on its part 'test'; not read: validation" in found.source
     assert found.test_inputs.tolist() == [[0, 0, 0, 0, 0]]  # a text that was not learnt is none
 
 

@@ -149,6 +149,8 @@ def load_own(own: Own) -> DataSet:
     labels, classes = code_labels([labels for _, labels in read], own.path)
     inputs: list[Any] = [inputs for inputs, _ in read]
     about = f"{path.name}, " + (f"tested on its part {tested!r}" if tested else _FIFTH)
+    if unread := sorted({*parts} - {"train", tested}):
+        about += f"; not read: {', '.join(unread)}"
     if image is None:
         inputs, told = table_set(inputs, own.path)
         about += told
