@@ -85,6 +85,18 @@ def test_whoever_only_looks_does_not_wait_for_torch():
     assert "segment" in done.stdout and "--preset smoke" in done.stdout
 
 
+def test_without_the_extra_the_version_is_told_and_the_rest_says_what_to_install(monkeypatch):
+    for name in ("tyro", "tyro.extras", "tyro.conf"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(sys, "argv", ["regrow", "--version"])
+    main()
+    monkeypatch.setattr(sys, "argv", ["regrow", "methods"])
+    with pytest.raises(
+        SystemExit, match=r"tyro is missing: pip install tyro, or pip install '\.\["
+    ):
+        main()
+
+
 def test_what_is_kept_of_methods_and_studies_is_what_they_say():
     assert kept_list() == made_list(), "write it again: python -m regrow.cli.listed"
 

@@ -33,7 +33,8 @@ def main() -> None:
             if first:
                 _call(sys.argv[1:])
     except ModuleNotFoundError as error:
-        sys.exit(f"regrow: {error.name} is missing: {how_to_install(str(error.name), 'all')}")
+        package = str(error.name).partition(".")[0]
+        sys.exit(f"regrow: {package} is missing: {how_to_install(package, 'all')}")
     except BrokenPipeError:  # what reads our output, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
