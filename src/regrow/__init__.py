@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
     Importing torch takes a second, which neither ``regrow --help`` nor a script that only looks at
     ``regrow.__version__`` should wait for.
     """
-    if name == "__all__" or not name.startswith("_"):
+    if name == "__all__" or (name.isidentifier() and not name.startswith("_")):
         if find_spec(f"regrow.{name}") is not None:
             return import_module(f"regrow.{name}")
         names = import_module("regrow.names")
