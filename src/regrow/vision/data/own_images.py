@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from regrow.data.parts import part_of, test_part
 from regrow.data.pictures import Bytes, decode, is_image, open_rgb
-from regrow.data.tables import open_table
+from regrow.data.table_files import open_table
 from regrow.engine.selection import seeded_generator
 from regrow.reading import check_size, damaged, decoding, read_file, refused
 from regrow.vision.data.image_folder import class_files, class_folders, middle_of, random_part

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.data.tables import Columns, as_numbers, open_schema, read_columns
+from regrow.data.table_files import open_schema, read_columns
+from regrow.data.tables import Columns, as_numbers
 from regrow.reading import decoding, refused
 
 __all__ = [
