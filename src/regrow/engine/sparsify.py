@@ -144,8 +144,16 @@ def sparsify(
         else:
             plan = _as_saved(plan, saved_how)
     else:
-        every = tuple(replace(layer, execution=execution) for layer in plan.layers)
-        plan = replace(plan, layers=every)
+        left = backend.leaves(inner, plan) if backend is not None and backend.leaves else {}
+        for name, why in left.items():
+            logger.warning(
+                "%s stays under a mask, and takes a dense weight's memory: %s", name, why
+            )
+        plan = plan.changed(
+            lambda layer: (
+                {"why": left[layer.name]} if layer.name in left else {"execution": execution}
+            )
+        )
     # A method that grows nothing writes no state.
     policy = "keep" if method.next_update(0, total_steps) is None else method.on_grow
     slots = [(one.name, weights[one.name], stores(one.execution)) for one in plan.layers]
