@@ -81,22 +81,25 @@ class Answer:
     Args:
         yes: if it is supported.
         no: if it is not supported.
-        open: if neither, or if it is not judged.
+        open: if neither, or if it is not judged; else that it is open whether ``yes``.
     """
 
     yes: str
     no: str
-    open: str
+    open: str = ""
 
     def words(self, verdict: Verdict) -> str:
         """Say it, with the effect that was judged.
 
         Example:
-            >>> answer = Answer("it helps", "it does not help", "whether it helps is open")
+            >>> answer = Answer("it helps", "it does not help")
             >>> answer.words(Verdict("supported", Interval(1.0, 0.5, 1.5, 3), "points"))
             'it helps (1 points)'
+            >>> answer.words(Verdict("inconclusive"))
+            'whether it helps is open'
         """
-        said = {"supported": self.yes, "not supported": self.no}.get(verdict.outcome, self.open)
+        other = self.open or f"whether {self.yes} is open"
+        said = {"supported": self.yes, "not supported": self.no}.get(verdict.outcome, other)
         if verdict.effect is None:
             return said
         return f"{said} ({size(verdict.effect.mean, verdict.unit)})"
@@ -151,7 +154,9 @@ class Claim:
             return _held(verdict, f"{_trials(len(unlearnt))} that it reads did not learn")
         if not read:
             return verdict
-        return replace(verdict, why=_joined(verdict.why, f"{_trials(len(read))} that it asks for left out"))
+        return replace(
+            verdict, why=_joined(verdict.why, f"{_trials(len(read))} that it asks for left out")
+        )
 
     def _decided(self, records: View) -> Verdict:
         try:

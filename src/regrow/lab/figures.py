@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # drawing needs the extra "report", listing studies does not
 __all__ = [
     "BAND",
     "COLOURS",
+    "ON_DARK",
+    "ON_LIGHT",
     "ROW",
     "Curves",
     "Look",
@@ -36,6 +38,8 @@ __all__ = [
 # Colour-blind safe (Okabe & Ito 2008), in the order of their use.
 COLOURS = ("#444444", "#999999", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
 BAND = "#e8e8e8"
+ON_DARK, ON_LIGHT = "#fefefe", "#010101"
+"""Text on a ground of its own, whatever the page's is."""
 
 Curves: TypeAlias = Mapping[str, Mapping[float, Interval]]
 """By label, then by place on the x axis."""

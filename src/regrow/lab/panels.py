@@ -10,10 +10,12 @@ from regrow.lab.figures import Look, on_page, svg
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["PANEL", "legend", "panels"]
+__all__ = ["PANEL", "SMALL", "legend", "panels"]
 
 PANEL = (3.4, 2.5)
 """Inches of a panel; a page shows it a few times as large, so that its text is read on a phone."""
+SMALL = (2.4, 2.3)
+"""Inches of a small panel."""
 
 _MARKS = {
     "o": "M12 2.5a3 3 0 1 0 .01 0z",
@@ -30,7 +32,13 @@ _MARKS = {
 _DASHES = {"-": "", ":": "1 3", "--": "5 3", "-.": "6 3 1 3"}
 
 
-def panels(drawn: Mapping[str, Figure], title: str, looks: Mapping[str, Look] | None = None) -> str:
+def panels(
+    drawn: Mapping[str, Figure],
+    title: str,
+    looks: Mapping[str, Look] | None = None,
+    *,
+    small: bool = False,
+) -> str:
     """Set figures side by side, each below its name, as the figure of a section.
 
     Args:
@@ -38,6 +46,7 @@ def panels(drawn: Mapping[str, Figure], title: str, looks: Mapping[str, Look] | 
             empty.
         title: what all of them show, for those who cannot see it.
         looks: of the lines that are drawn, for the legend.
+        small: they are of `SMALL` inches.
 
     Returns:
         HTML.
@@ -49,7 +58,8 @@ def panels(drawn: Mapping[str, Figure], title: str, looks: Mapping[str, Look] | 
         heading = f'<p class="name">{escape(name)}</p>' if name else ""
         words = f"{title}: {name}" if name else title
         cells.append(f"<div>{heading}{svg(figure, words)}</div>")
-    return f'{legend(looks or {})}<div class="panels">{"".join(cells)}</div>'
+    kind = "panels small" if small else "panels"
+    return f'{legend(looks or {})}<div class="{kind}">{"".join(cells)}</div>'
 
 
 def legend(looks: Mapping[str, Look]) -> str:
@@ -66,8 +76,9 @@ def legend(looks: Mapping[str, Look]) -> str:
         line = f'<path d="M0 5.5H24" stroke-dasharray="{_DASHES[look.dash]}"/>'
         mark = f'<path d="{_MARKS[look.mark]}" fill="currentColor"/>' if look.mark else ""
         drawing = (
-            '<svg viewBox="0 0 24 11" height="11" aria-hidden="true" fill="none" stroke-width="1.3" '
-            f'stroke="currentColor" style="color:{on_page(look.colour)}">{line}{mark}</svg>'
+            '<svg viewBox="0 0 24 11" height="11" aria-hidden="true" fill="none" '
+            'stroke="currentColor" stroke-width="1.3" '
+            f'style="color:{on_page(look.colour)}">{line}{mark}</svg>'
         )
         items.append(f"<li>{drawing}{escape(name)}</li>")
     return f'<ul class="legend">{"".join(items)}</ul>' if items else ""
