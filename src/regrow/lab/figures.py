@@ -198,7 +198,7 @@ def draw_rows(
     axes.set_xlim(low, high)
     axes.set_yticks(range(len(rows)), [fill(name, ROW) for name in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(fill(x, _LINE))
+    axes.set_xlabel(fill(x, ROW))
 
 
 def reach(
@@ -212,7 +212,8 @@ def reach(
     Args:
         intervals: what is drawn.
         also: values that are on the axis, too.
-        outliers: leave out means that lie ten times further from the middle half than it is wide.
+        outliers: leave out the few means that lie ten times further from the middle half of all
+            means than that is wide.
 
     Example:
         >>> one = Interval(1.0, 0.0, 2.0, 3)
@@ -238,13 +239,14 @@ def reach(
 
 
 def _near(shown: list[Interval], half: float) -> list[Interval]:
-    """Leave out those whose mean is far from the middle half of all means."""
+    """Leave out those whose mean is far from the middle half of all means, if these are few."""
     means = sorted(one.mean for one in shown)
     if len(means) < 4:
         return shown
     first, third = means[len(means) // 4], means[-1 - len(means) // 4]
     far = 10 * max(third - first, half)
-    return [one for one in shown if first - far <= one.mean <= third + far]
+    near = [one for one in shown if first - far <= one.mean <= third + far]
+    return near if far and len(shown) - len(near) <= max(len(shown) // 10, 1) else shown
 
 
 def about_runs(intervals: Iterable[Interval]) -> str:

@@ -54,12 +54,11 @@ def heatmaps(
     for name, matrix in panels.items():
         drawn[name] = Figure(figsize=SMALL if columns > 2 else PANEL)
         image = _draw(drawn[name].subplots(), matrix, *limits)
-    bar = Figure(figsize=(SMALL[0], 0.5))
+    bar = Figure(figsize=(PANEL[0], 0.45))
     bar.colorbar(image, cax=bar.subplots(), orientation="horizontal", label=scale)
-    bar_html = side_by_side({"": bar}, scale)
-    yield Section(
-        title, text, bar_html + side_by_side(drawn, title, small=columns > 2), caption=caption
-    )
+    figures = side_by_side(drawn, title, kind="small" if columns > 2 else "")
+    scale_of_all = side_by_side({"": bar}, scale, kind="scale")
+    yield Section(title, text, scale_of_all + figures, caption=caption)
 
 
 def _draw(axes: Any, matrix: Matrix, low: float, high: float) -> Any:

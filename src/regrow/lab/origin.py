@@ -60,14 +60,23 @@ def machines_section(records: Records) -> Section:
         found.setdefault(tuple(sorted(where.items())), []).append(seconds)
     kinds = [dict(where) for where in found]
     names = list(dict.fromkeys(name for kind in kinds for name in kind))
+    same = [n for n in names if len(kinds) > 1 and len({kind.get(n) for kind in kinds}) == 1]
     rows = [
-        ("trials", *(str(len(seconds)) for seconds in found.values())),
-        ("seconds, in total", *(f"{sum(seconds):,.0f}" for seconds in found.values())),
-        *((name, *(kind.get(name, "") for kind in kinds)) for name in names),
+        (
+            f"surroundings {i}",
+            str(len(seconds)),
+            f"{sum(seconds):,.0f}",
+            "; ".join(
+                f"{name} {kind[name]}" for name in names if name in kind and name not in same
+            ),
+        )
+        for i, (kind, seconds) in enumerate(zip(kinds, found.values(), strict=True), 1)
     ]
-    columns = ("", *(f"surroundings {i + 1}" for i in range(len(found))))
+    shared = "; ".join(f"{name} {kinds[0].get(name, '')}" for name in same)
     text = "Under the same versions, on the same hardware, the same seed gives the same numbers."
-    return Section("Where it ran", text, table=Table(columns, rows))
+    note = f"All: {shared}." if shared else ""
+    table = Table(("", "trials", "seconds", "versions and hardware"), rows, note)
+    return Section("Where it ran", text, table=table)
 
 
 def rerun_section(records: Records, orders: Mapping[Order, Sequence[str]]) -> Section:

@@ -36,8 +36,7 @@ def panels(
     drawn: Mapping[str, Figure],
     title: str,
     looks: Mapping[str, Look] | None = None,
-    *,
-    small: bool = False,
+    kind: str = "",
 ) -> str:
     """Set figures side by side, each below its name, as the figure of a section.
 
@@ -46,7 +45,7 @@ def panels(
             empty.
         title: what all of them show, for those who cannot see it.
         looks: of the lines that are drawn, for the legend.
-        small: they are of `SMALL` inches.
+        kind: "small" for figures of `SMALL` inches, "scale" for a scale of colours.
 
     Returns:
         HTML.
@@ -58,8 +57,8 @@ def panels(
         heading = f'<p class="name">{escape(name)}</p>' if name else ""
         words = f"{title}: {name}" if name else title
         cells.append(f"<div>{heading}{svg(figure, words)}</div>")
-    kind = "panels small" if small else "panels"
-    return f'{legend(looks or {})}<div class="{kind}">{"".join(cells)}</div>'
+    classes = f"panels {kind}".rstrip()
+    return f'{legend(looks or {})}<div class="{classes}">{"".join(cells)}</div>'
 
 
 def legend(looks: Mapping[str, Look]) -> str:

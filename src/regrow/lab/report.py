@@ -54,6 +54,7 @@ def page(
         source=source,
         findings=findings,
         parts=parts,
+        contents=_contents(parts),
         rules=_RULES,
         footer=footer,
         claims=claims,
@@ -94,6 +95,23 @@ def _with_anchors(sections: Sequence[Section]) -> list[tuple[str, Section]]:
             name, number = f"{plain}-{number}", number + 1
         found[name] = section
     return list(found.items())
+
+
+def _contents(parts: Sequence[tuple[str, Section]]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Gather neighbours whose titles begin alike, up to a colon, under one entry.
+
+    Example:
+        >>> _contents([("a", Section("Gains: MNIST", "")), ("b", Section("Gains: CIFAR", ""))])
+        [('Gains', [('a', 'MNIST'), ('b', 'CIFAR')])]
+    """
+    made: list[tuple[str, list[tuple[str, str]]]] = []
+    for name, section in parts:
+        head, _, rest = section.title.partition(": ")
+        if made and made[-1][0] == head and rest:
+            made[-1][1].append((name, rest))
+        else:
+            made.append((head, [(name, rest)]))
+    return made
 
 
 @functools.cache  # a page of the documentation has many sections

@@ -9,7 +9,7 @@ from regrow.lab.statistics import Interval
 
 __all__ = ["Details", "Section", "Table", "estimate"]
 
-_PHONE = 44  # characters of a table's line on a phone
+_PHONE = 38  # characters of a table's line on a phone
 _HEADING = 14  # characters that a row's heading gets at least
 
 

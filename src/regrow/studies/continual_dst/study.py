@@ -262,16 +262,12 @@ _NUMBERS: dict[str, Callable[[View, View], Interval | None]] = {
 def choices(view: View) -> Iterator[Section]:
     """Draw what allocation, growth rule and moving are worth, density by density."""
     for stream, here in view.by("task").items():
-        asked = {
-            f"{name}, {density:g}": effect
-            for density in here.axis("density")
-            for name, effect in _choices_at(density).items()
-        }
+        asked = {f"density {d:g}": rows_of(here, _choices_at(d)) for d in here.axis("density")}
         yield from rows(
             f"What each choice is worth: {stream}",
             "Differences paired by seed, averaged over what is not named (allocations; for ERK "
             f"over uniform, growth rules). The band is ± {MARGIN:g} point.",
-            {"": rows_of(here, asked)},
+            asked,
             x="points of ACC",
             band=MARGIN,
         )

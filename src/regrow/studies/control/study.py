@@ -71,8 +71,18 @@ ORACLES = {
     "oracle, reward model only": _arm("oracle-reward"),
     "oracle, actor and critic only": _arm("oracle-agent"),
 }
-_TRUE = ("pebble", "static", "r2n", "moved", "elimination", "elimination-fixed", "oracle")
-TRUE: dict[str, Arm] = {f"{name}, true reward": _arm(name, reward="true") for name in _TRUE}
+_TRUE = {
+    "PEBBLE": "pebble",
+    "static": "static",
+    "R2N": "r2n",
+    "moved features": "moved",
+    "elimination": "elimination",
+    "elimination, fixed keep": "elimination-fixed",
+    "oracle": "oracle",
+}
+TRUE: dict[str, Arm] = {
+    f"{name}, true reward": _arm(method, reward="true") for name, method in _TRUE.items()
+}
 # The distance to other states, which these steps are rewarded by, is that of noise: a control.
 UNSUPERVISED = {"PEBBLE, unsupervised steps": _arm("pebble", unsupervised_steps=2_000)}
 NOISY: Mapping[str, Arm] = {**RIVALS, **SPARSE, **ORACLES, **TRUE}

@@ -267,14 +267,15 @@ def over_dense(view: View) -> Iterator[Section]:
     """Draw what each method and control gains over dense training."""
     for task, here in view.by("task").items():
         gains = {
-            f"{arm}, {density:g}": gain(arm, "dense", ROBUST, density=density)
+            f"density {density:g}": rows_of(
+                here, {arm: gain(arm, "dense", ROBUST, density=density) for arm in _OTHERS}
+            )
             for density in reversed(here.axis("density"))
-            for arm in _OTHERS
         }
         yield from rows(
             f"What each method is worth against dense training: {task}",
             "By method and density, paired by seed.",
-            _seen({"": rows_of(here, gains)}),
+            _seen(gains),
             x="points of robustness accuracy over dense",
         )
 

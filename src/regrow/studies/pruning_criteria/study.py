@@ -242,17 +242,19 @@ def against_magnitude(view: View) -> Iterator[Section]:
     """Draw what each criterion and control gains over dropping by magnitude."""
     tasks = view.where(part="grid").by("task").values()
     everywhere = set.intersection(*(set(task.axis("density")) for task in tasks)) if tasks else ()
+    others = (*OTHERS, "random", "static", "small dense")
     gains = {
-        f"{name}, {density:g}": gain(name, "magnitude", density=density)
+        f"density {density:g}": rows_of(
+            view, {name: gain(name, "magnitude", density=density) for name in others}
+        )
         for density in sorted(everywhere)
-        for name in (*OTHERS, "random", "static", "small dense")
     }
     yield from rows(
         "What each choice is worth, over all models",
         f"Difference to dropping by magnitude, paired by seed, averaged over {len(tasks)} models "
         "and data sets and over both growth rules; each model weighs the same. The band is "
         f"± {MARGIN:g} point.",
-        {"": rows_of(view, gains)},
+        gains,
         x="points of accuracy over magnitude",
         band=MARGIN,
     )
@@ -326,7 +328,6 @@ def _first_choices(task: str, here: View) -> Section:
     axes.set_xlim(-0.5, len(names) - 1.5)
     axes.set_ylim(len(names) - 0.5, 0.5)
     axes.grid(visible=False)
-    axes.set(xlabel="criterion", ylabel="criterion")
     figure.colorbar(image, ax=axes, label="Jaccard index of what they would drop", shrink=0.8)
     title = f"Do criteria choose the same weights? First update: {task}"
     return Section(
