@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -168,18 +169,19 @@ class Claim:
         """Name the trials that the rule reads and that are not there, or did not learn.
 
         The rule itself tells, asked once more as if all were there. Where it then cannot be
-        followed to its end, it may read any of them.
+        followed to its end, it may read any that is not there.
         """
-        doubtful = {record.identity for _, record in records.gaps.rows}
-        doubtful |= records.gaps.unlearnt & {record.identity for _, record in records.rows}
-        if not doubtful:
-            return doubtful
+        waiting = {record.identity for _, record in records.gaps.rows}
         seen: set[str] = set()
-        try:
-            self.decide(records.filled(seen))
-        except UNFIT:
-            return doubtful
-        return seen & doubtful
+        if waiting:
+            try:
+                self.decide(records.filled(seen))
+            except UNFIT:
+                seen |= waiting
+        if records.gaps.unlearnt:
+            with contextlib.suppress(UNFIT):
+                self.decide(View(records.rows, seen=seen))
+        return seen & (waiting | records.gaps.unlearnt)
 
 
 def above(interval: Interval, bar: float, unit: str = "") -> Verdict:

@@ -17,6 +17,7 @@ __all__ = ["Matrix", "heatmaps"]
 
 Matrix = npt.NDArray[np.floating[Any]]
 
+_COLOURS = "cividis"
 _WRITTEN = 6  # in a matrix of at most so many rows each cell says its value
 
 
@@ -42,7 +43,9 @@ def heatmaps(
         columns: how many stand side by side where there is room; one or two are drawn larger.
         caption: below the figure.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
+    from matplotlib.cm import ScalarMappable  # noqa: PLC0415 (an extra, and slow to import)
+    from matplotlib.colors import Normalize  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
 
     if not panels:
         return
@@ -53,16 +56,17 @@ def heatmaps(
     drawn = {}
     for name, matrix in panels.items():
         drawn[name] = Figure(figsize=SMALL if columns > 2 else PANEL)
-        image = _draw(drawn[name].subplots(), matrix, *limits)
-    bar = Figure(figsize=(PANEL[0], 0.45))
-    bar.colorbar(image, cax=bar.subplots(), orientation="horizontal", label=scale)
+        _draw(drawn[name].subplots(), matrix, *limits)
+    bar = Figure(figsize=(PANEL[0], 0.6))
+    colours = ScalarMappable(Normalize(*limits), _COLOURS)
+    bar.colorbar(colours, cax=bar.subplots(), orientation="horizontal", label=scale)
     figures = side_by_side(drawn, title, kind="small" if columns > 2 else "")
     scale_of_all = side_by_side({"": bar}, scale, kind="scale")
     yield Section(title, text, scale_of_all + figures, caption=caption)
 
 
-def _draw(axes: Any, matrix: Matrix, low: float, high: float) -> Any:
-    image = axes.imshow(matrix, vmin=low, vmax=high, cmap="cividis")
+def _draw(axes: Any, matrix: Matrix, low: float, high: float) -> None:
+    axes.imshow(matrix, vmin=low, vmax=high, cmap=_COLOURS)
     few = len(matrix) <= _WRITTEN
     ticks = range(0, len(matrix), 1 if few else 3)
     axes.set_xticks(ticks, [str(i + 1) for i in ticks], fontsize=7)
@@ -72,4 +76,3 @@ def _draw(axes: Any, matrix: Matrix, low: float, high: float) -> Any:
         if few and not np.isnan(value):
             colour = ON_DARK if value < (low + high) / 2 else ON_LIGHT
             axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=6)
-    return image

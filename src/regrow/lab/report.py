@@ -72,17 +72,20 @@ def section_html(section: Section) -> str:
     return str(_parts().body(section))
 
 
-def verdicts_html(judged: Sequence[tuple[Claim, Verdict]]) -> str:
-    """Write claims with verdict, effect and interval as a table, for a page of another make."""
-    return str(_parts().verdicts(judged, True))
+def verdicts_html(claims: Sequence[tuple[Claim, Verdict]], *, judged: bool = True) -> str:
+    """Write claims with verdict, effect and interval as a table, for a page of another make.
+
+    Its links lead to :func:`claims_html` on the same page.
+    """
+    return str(_parts().verdicts(claims, judged))
 
 
-def claims_html(judged: Sequence[tuple[Claim, Verdict]]) -> str:
+def claims_html(claims: Sequence[tuple[Claim, Verdict]]) -> str:
     """Write claims with their rules and verdicts, for a page of another make."""
-    return str(_parts().claims(judged))
+    return str(_parts().claims(claims))
 
 
-_RULES = "How each claim was decided"
+_RULES, _VERDICTS = "How each claim was decided", "verdicts"
 
 
 def _with_anchors(sections: Sequence[Section]) -> list[tuple[str, Section]]:
@@ -91,7 +94,7 @@ def _with_anchors(sections: Sequence[Section]) -> list[tuple[str, Section]]:
     for section in sections:
         plain = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-") or "part"
         name, number = plain, 2
-        while name in found:
+        while name in found or name == _VERDICTS:
             name, number = f"{plain}-{number}", number + 1
         found[name] = section
     return list(found.items())

@@ -92,7 +92,7 @@ def _scatter(places: Mapping[str, Place], title: str) -> str:
         axes.plot(*place, "o", ms=4, color=COLOURS[7] if name == OURS else COLOURS[6])
         left = any(_in_the_way(place, other) for other in places.values())
         where, side = ((-3, 3), "right") if left else ((3, 3), "left")
-        axes.annotate(name, place, where, textcoords="offset points", fontsize=6, ha=side)
+        axes.annotate(name, place, where, textcoords="offset points", fontsize=6.5, ha=side)
     seconds = [place[0] for place in places.values()]
     marks = (1, 2, 5) if max(seconds) < 100 * min(seconds) else (1,)
     axes.set(xscale="log", xlabel="CPU seconds of a fit, one thread", ylabel="accuracy, %")
