@@ -1,5 +1,6 @@
 """No verdict from a study that is not finished, nor from one that is too small to judge."""
 
+import functools
 import math
 import shutil
 from dataclasses import replace
@@ -45,6 +46,11 @@ def lacking(whole, tmp_path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / TRIALS / Fit(seed=4, method="RigL", density=0.05).identity)
     return tmp_path
+
+
+@functools.cache
+def committed(name):
+    return find([RESULTS / name], load_study)
 
 
 def judged(folder):
@@ -208,7 +214,7 @@ def test_a_known_level_lies_above_chance():
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in RESULTS.glob("*/study.json")))
 def test_known_levels_are_those_of_the_records_that_they_name(name):
-    found = find([RESULTS / name], load_study)
+    found = committed(name)
     for known in found.study.known:
         if known.source.startswith(f"results/{name}") and "," not in known.source:
             reached = [known.measure.read(r) for r in found.view.where(**known.at).records]
@@ -242,5 +248,5 @@ def test_verdicts_on_parts_are_no_way_round():
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in RESULTS.glob("*/study.json")))
 def test_committed_records_are_whole_or_say_what_is_left_out(name):
-    found = find([RESULTS / name], load_study)
+    found = committed(name)
     assert not found.missing or found.left_out

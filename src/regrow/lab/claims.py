@@ -179,7 +179,7 @@ class Claim:
             except UNFIT:
                 seen |= waiting
         if records.gaps.unlearnt:
-            with contextlib.suppress(UNFIT):
+            with contextlib.suppress(*UNFIT):
                 self.decide(View(records.rows, seen=seen))
         return seen & (waiting | records.gaps.unlearnt)
 
