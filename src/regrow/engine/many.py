@@ -15,17 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.engine import narrowing
+from regrow.engine import drawing, draws, narrowing
 
-__all__ = ["LARGEST", "Chosen", "available", "choose", "fits"]
+__all__ = ["LARGEST", "LAUNCH", "TILE", "Chosen", "available", "choose", "draw", "fits", "language", "on_device", "tiles_of"]
 
 # An index and a number of 32 bits are compared as one number of 63 bits.
 LARGEST = 1 << 30
 _SAMPLE = 4096
 _FEW = 4096  # so many a single program looks through in registers
-_STEP, _STEPS = 2048, 8
+LAUNCH = {"STEP": 2048, "STEPS": 8, "num_warps": 8}
+TILE = LAUNCH["STEP"] * LAUNCH["STEPS"]  # so many numbers a program looks at
 _PASSES = 3  # in one the interval has narrowed enough; where many numbers are equal, in three
-_WARPS = 8
+_WORD = 0xFFFFFFFF
 
 # How many low bits no number of this type has, when it is written as a float32.
 _SPARE = {torch.float32: 0, torch.bfloat16: 16, torch.float16: 13}
@@ -98,7 +99,8 @@ def choose(
     Args:
         worths: contiguous, of one floating type of at most 32 bits, on one device. NaN comes last.
         ks: how many to choose in each.
-        among: how many are allowed in each, at least k: the caller's to guarantee.
+        among: how many are allowed in each, at least k: the caller's to guarantee; -1 where he does
+            not know, and then nothing is chosen by sign.
         allowed: one a tensor, of one type, nonzero = allowed; None allows all.
         highest: whether the highest are chosen, and not the lowest.
         magnitude: whether numbers are compared without their sign.
@@ -121,7 +123,7 @@ def choose(
         for sign in signs
     )
     table = on_device(rows, device)
-    tiles = tiles_of(tuple(n for n in sizes for _ in signs), _STEP * _STEPS, device)
+    tiles = tiles_of(tuple(n for n in sizes for _ in signs), TILE, device)
     n_rows, n_tiles = len(rows), len(tiles)
     # One piece of memory for all that is counted, set to zero in one launch.
     counters = torch.zeros(n_rows * (_PASSES * 258 + 2), dtype=torch.int32, device=device)
@@ -134,8 +136,8 @@ def choose(
     out, marked = flat.view(torch.int8), flat if also is None else also
     marked = marked.view(torch.int8)
     how = {
-        "WORTH": _language(worths[0].dtype),
-        "ALLOWED": None if allowed is None else _language(allowed[0].dtype),
+        "WORTH": language(worths[0].dtype),
+        "ALLOWED": None if allowed is None else language(allowed[0].dtype),
         "HIGHEST": highest,
         "MAGNITUDE": magnitude or by_sign,
         "OUTSIDE": outside,
@@ -143,17 +145,25 @@ def choose(
         "SIGNED": by_sign,
         "SPARE": _SPARE[worths[0].dtype],
     }
-    tile = how | {"STEP": _STEP, "num_warps": _WARPS}
-    narrowing.bound[(n_rows,)](table, state, marked, **how, SAMPLE=_SAMPLE, num_warps=_WARPS)
+    alone = {"STEP": LAUNCH["STEP"], "num_warps": LAUNCH["num_warps"]}
+    narrowing.bound[(n_rows,)](table, state, marked, **how, SAMPLE=_SAMPLE, num_warps=8)
     for i in range(_PASSES):
         narrowing.count[(n_tiles,)](
-            table, tiles, state, counts[i], sums[i], marked, **tile, STEPS=_STEPS
+            table, tiles, state, counts[i], sums[i], marked, **how, **LAUNCH
         )
         narrowing.narrow[(n_rows,)](
-            table, state, counts[i], sums[i], marked, **tile, FEW=_FEW, LAST=i == _PASSES - 1
+            table,
+            state,
+            counts[i],
+            sums[i],
+            marked,
+            **how,
+            **alone,
+            FEW=_FEW,
+            LAST=i == _PASSES - 1,
         )
     narrowing.mark[(n_tiles,)](
-        table, tiles, state, out, lists, listed, marked, shared, **tile, STEPS=_STEPS, FEW=_FEW
+        table, tiles, state, out, lists, listed, marked, shared, **how, **LAUNCH, FEW=_FEW
     )
     narrowing.finish[(n_rows,)](
         table,
@@ -165,13 +175,76 @@ def choose(
         shared,
         ALSO=also is not None,
         FEW=_FEW,
-        num_warps=_WARPS,
+        num_warps=8,
     )
     parts = [p.view(w.shape) for p, w in zip(flat.split(sizes), worths, strict=True)]
     return Chosen(flat, parts, None if also is None else shared, (table, tiles))
 
 
-def _language(dtype: torch.dtype) -> Any:
+def draw(
+    sizes: Sequence[int],
+    ks: Sequence[int],
+    among: Sequence[int],
+    seeds: Sequence[int],
+    device: torch.device,
+    allowed: Sequence[Tensor] | None = None,
+    *,
+    outside: bool = False,
+    also: Tensor | None = None,
+) -> Chosen:
+    """Draw k of the allowed at random in every tensor, as :func:`regrow.engine.selection.random_k`.
+
+    Args:
+        sizes: how many numbers each has.
+        ks: how many to draw in each.
+        among: how many are allowed in each, exactly: the caller's to guarantee.
+        seeds: 64 bits each.
+        device: of all of them.
+        allowed: as for :func:`choose`, like all other arguments.
+        outside: see there.
+        also: see there.
+    """
+    sizes = tuple(sizes)
+    offsets = _offsets(sizes)
+    masks = [0] * len(sizes) if allowed is None else [m.data_ptr() for m in allowed]
+    tiles = tiles_of(sizes, TILE, device)
+    firsts = _offsets(tuple(-(-n // (TILE)) for n in sizes))
+    rows = tuple(
+        (m, n, k, a, max(a - 1, 1).bit_length(), offset, seed & _WORD, seed >> 32 & _WORD, first)
+        for m, n, k, a, seed, offset, first in zip(
+            masks, sizes, ks, among, seeds, offsets, firsts, strict=False
+        )
+    )
+    table = on_device(rows, device)
+    flat, drawn = torch.zeros(2, offsets[-1], dtype=torch.bool, device=device)
+    marked = (flat if also is None else also).view(torch.int8)
+    shared = torch.zeros(len(rows), dtype=torch.int32, device=device)
+    tallies = torch.empty(len(tiles), dtype=torch.int32, device=device)
+    how = {
+        "ALLOWED": None if allowed is None else language(allowed[0].dtype),
+        "OUTSIDE": outside,
+        "ALSO": also is not None,
+    }
+    grid = (len(tiles),)
+    drawing.draw[grid](
+        table,
+        tiles,
+        drawn.view(torch.int8),
+        ROUNDS=draws.ROUNDS,
+        FEW_ROUNDS=draws.ROUNDS_OF_FEW,
+        FEW_BITS=draws.FEW_BITS,
+        GOLDEN=draws.GOLDEN,
+        **LAUNCH,
+    )
+    drawing.tally[grid](table, tiles, tallies, marked, **how, **LAUNCH)
+    sums = tallies.cumsum(0, dtype=torch.int32)
+    out, drawn_ranks = flat.view(torch.int8), drawn.view(torch.int8)
+    drawing.pick[grid](table, tiles, sums, drawn_ranks, out, marked, shared, **how, **LAUNCH)
+    parts = list(flat.split(sizes))
+    return Chosen(flat, parts, None if also is None else shared, (table, tiles))
+
+
+def language(dtype: torch.dtype) -> Any:
     import triton.language as tl  # noqa: PLC0415  (optional)
 
     names = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}

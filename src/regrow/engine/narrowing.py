@@ -35,7 +35,7 @@ __all__ = ["FIELDS", "available", "bound", "count", "finish", "mark", "narrow"]
 available = triton is not None
 
 # One row of the table: addresses of the numbers and of who is allowed (0: all), how many numbers,
-# how many are to be chosen, how many are allowed, bits of an index, where the row begins in what is
+# how many are to be chosen, how many are allowed (-1: not known), bits of an index, where the row begins in what is
 # written, and whether it is of the positive
 # numbers alone (1) or of all others (0).
 FIELDS = 8
@@ -143,9 +143,12 @@ def bound(
         WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE,
     )  # fmt: skip
     seen = tl.sum(there.to(tl.int64), 0)
-    rank = seen.to(tl.float32) * k.to(tl.float32) / tl.maximum(among, 1).to(tl.float32)
+    if among < 0:
+        rank = k.to(tl.float32) / stride.to(tl.float32)
+    else:
+        rank = seen.to(tl.float32) * k.to(tl.float32) / tl.maximum(among, 1).to(tl.float32)
     spread = 3 * tl.sqrt(rank) + 4
-    if n <= SAMPLE:
+    if (n <= SAMPLE) & (among >= 0):
         spread = spread * 0
     first = tl.floor(rank - spread).to(tl.int64)
     last = tl.ceil(rank + spread).to(tl.int64)
@@ -160,7 +163,7 @@ def bound(
     shift = _width(end - start)
     done = n * 0
     if not SIGNED:
-        if k >= among:  # all
+        if (among >= 0) & (k >= among):  # all
             start = (start * 0 + 1) << top
             shift = shift * 0
             done = done + 1
