@@ -131,7 +131,7 @@ def test_every_growth_keeps_to_every_pattern_on_every_layer(pattern, grow, kind)
         with pytest.raises(ValueError, match=r"does not fit weight: .* several experts"):
             follow(kind, (12, 8), method, updates=1, seed=0)
         return
-    assert follow(kind, (12, 8), method, updates=4, seed=0) > 0
+    assert follow(kind, (12, 8), method, updates=4, seed=1) > 0
 
 
 @settings(max_examples=150, deadline=None)

@@ -25,7 +25,7 @@ _SAMPLE = 4096
 _FEW = 4096  # so many a single program looks through in registers
 LAUNCH = {"STEP": 2048, "STEPS": 8, "num_warps": 8}
 TILE = LAUNCH["STEP"] * LAUNCH["STEPS"]  # so many numbers a program looks at
-_PASSES = 3  # in one the interval has narrowed enough; where many numbers are equal, in three
+_PASSES = 4  # in one the interval has narrowed enough; where many numbers are equal, in up to four
 _WORD = 0xFFFFFFFF
 
 # How many low bits no number of this type has, when it is written as a float32.

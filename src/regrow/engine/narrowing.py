@@ -160,6 +160,12 @@ def bound(
     if last <= seen:
         high, width = _kth(places, there, tl.maximum(last, 1), top, SAMPLE)
         end = high + ((width * 0 + 1) << width)
+        if (first <= 0) & (seen > 0):
+            # Where the lowest seen and the end are one number, many are equal: it begins there.
+            bits = tl.load(table + row * 8 + 5)
+            lowest = tl.min(tl.where(there, places, end), 0) >> bits
+            if lowest == (end - 1) >> bits:
+                start = lowest << bits
     shift = _width(end - start)
     done = n * 0
     if not SIGNED:

@@ -155,7 +155,7 @@ def layers_of(
             if own.keys() & FIRST.keys() or not all(map(is_plain, own.values())):
                 return None
             slots = tuple(own.values())
-        made = weight.detach(), layer.mask, layer.fired, slots, layer.active, moves[layer.name]
+        made = weight, layer.mask, layer.fired, slots, layer.active, moves[layer.name]
         layers.append(Layer(layer.name, *made))
     return layers if _even(layers) and not divides_by_state(optimizer) else None
 
@@ -197,7 +197,7 @@ def propose(
     moves: Mapping[str, Moves],
     pairs: Sequence[tuple[SparseLayer, Tensor]],
     optimizer: Optimizer,
-    signals: Callable[[SparseLayer, Role, Any], Signals],
+    seen: Callable[[str], Signals],
     generator: Callable[[str, Role], torch.Generator],
 ) -> Exchanged | None:
     """Compute an update of all layers at once, or return None if it asks for more.
@@ -207,7 +207,7 @@ def propose(
         moves: of all layers of ``pairs``.
         pairs: the layers that take part, and their weights.
         optimizer: holds the state of the weights.
-        signals: makes what a score may look at in a layer, given the weights kept so far.
+        seen: makes what scores may look at, by a layer's name, as the optimizer and model have it.
         generator: makes the CPU generator for what is chosen at random, from a key.
     """
     layers = layers_of(method, moves, pairs, optimizer)
@@ -215,10 +215,11 @@ def propose(
         return None
     by_name = {layer.name: layer for layer, _ in pairs}
 
-    def of_layer(name: str, role: Role, kept: Tensor | None) -> Signals:
-        return signals(by_name[name], role, kept)
+    def signals(name: str, role: Role, kept: Tensor | None) -> Signals:
+        # What kernels read as it is, is not made ready for scores to be computed of.
+        return seen(name) if kept is None else by_name[name].signals(seen(name), role, kept)
 
-    return exchange(method, layers, of_layer, generator)
+    return exchange(method, layers, signals, generator)
 
 
 def strays(pairs: Sequence[tuple[SparseLayer, Tensor]]) -> dict[str, int] | None:
@@ -229,7 +230,7 @@ def strays(pairs: Sequence[tuple[SparseLayer, Tensor]]) -> dict[str, int] | None
         return None
     masked = [pair for pair in pairs if isinstance(pair[0], MaskedLayer) and not pair[0].full]
     masks = [layer.mask for layer, _ in masked if isinstance(layer, MaskedLayer)]
-    weights = [weight.detach() for _, weight in masked]
+    weights = [weight for _, weight in masked]
     if not (many.fits(weights, masks) and masks[0].device == weights[0].device):
         return None
     if masks[0].dtype is not weights[0].dtype:
@@ -264,7 +265,7 @@ def exchange(
         method: whose scores choose.
         layers: from :func:`layers_of`.
         signals: makes what a score may look at in a layer, given the weights kept so far, if they
-            are known; None: as the mask has them.
+            they are to know; None: kernels read the signal as it is.
         generator: makes the CPU generator for what is chosen at random, from a key.
 
     Returns:

@@ -301,11 +301,13 @@ class Topology:
         layers = [layer for layer, _ in pairs]
         read = method.reads(moves.values())
 
-        def signals(layer: SparseLayer, role: Role, kept: Any) -> Signals:
-            seen = _seen(read, weights[layer.name], optimizer, gradients.get(layer.name), progress)
-            return layer.signals(seen, role, kept)
+        def seen(name: str) -> Signals:
+            return _seen(read, weights[name], optimizer, gradients.get(name), progress)
 
-        at_once = swift.propose(method, moves, pairs, optimizer, signals, generator)
+        def signals(layer: SparseLayer, role: Role, kept: Any) -> Signals:
+            return layer.signals(seen(layer.name), role, kept)
+
+        at_once = swift.propose(method, moves, pairs, optimizer, seen, generator)
         if at_once is not None:
             return self._take_over_(at_once, method, optimizer, moves, record)
         # A NaN has no place in an order: it would be kept or dropped by accident.
@@ -346,7 +348,7 @@ class Topology:
         if bad:
             raise not_finite(bad, "weight", "no mask was moved")
         self.check_slots(optimizer, method.on_grow, moves)
-        changes, writes, refilled = {}, [update.write_], False
+        changes, settled, refilled = {}, [], False
         by_name = {layer.name: layer for layer in self.layers}
         for row, again in zip(update.layers, back, strict=True):
             layer, move = by_name[row.name], row.move
@@ -356,10 +358,15 @@ class Topology:
                 grown=move.exchange + move.expand - again,
                 active=active,
             )
-            writes += [partial(setattr, layer, "active", active)]
-            writes += [partial(setattr, layer, "running", {})]
+            settled.append((layer, active))
             refilled |= active != row.active
-        finish([*writes, self.collect_ if refilled else self.seen.note_, partial(record, changes)])
+
+        def settle() -> None:
+            for layer, active in settled:
+                layer.active, layer.running = active, {}
+
+        look = self.collect_ if refilled else self.seen.note_
+        finish([update.write_, settle, look, partial(record, changes)])
         return changes
 
     @torch.no_grad()
