@@ -15,7 +15,7 @@ __all__ = ["lowest"]
 
 
 def places(worth, highest=False, magnitude=False):
-    """The places of numbers, in Python's own integers of any length, and the bits of the largest."""
+    """The places of numbers, and how many bits the largest may have."""
     spare = _SPARE[worth.dtype]
     numbers = worth.float().numpy()
     bits = numbers.view(np.int32).astype(np.int64)

@@ -32,8 +32,9 @@ VALUES = {
     "infinities": lambda n, g: torch.where(
         torch.rand(n, generator=g) < 0.3, INF, torch.randn(n, generator=g)
     ).mul(torch.randn(n, generator=g).sign()),
-    "tiny and huge": lambda n, g: torch.randn(n, generator=g) * 10.0
-    ** torch.randint(-44, 38, (n,), generator=g),
+    "tiny and huge": lambda n, g: (
+        torch.randn(n, generator=g) * 10.0 ** torch.randint(-44, 38, (n,), generator=g)
+    ),
     "ascending": lambda n, g: torch.arange(n) / n,
 }
 

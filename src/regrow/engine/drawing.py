@@ -1,9 +1,9 @@
 """GPU kernels that draw k of the allowed at random in many tensors at once, in Triton.
 
 What is drawn are ranks among the allowed, by :func:`regrow.engine.draws.permuted`, so that the
-choice depends on how many are allowed and not on where they are: ``draw`` marks the ranks, ``tally``
-counts the allowed of every tile, and ``pick`` looks up each one's rank. Of the larger half the
-complement is drawn.
+choice depends on how many are allowed and not on where they are: ``draw`` marks the ranks,
+``tally`` counts the allowed of every tile, and ``pick`` looks up each one's rank. Of the larger
+half the complement is drawn.
 """
 
 # mypy: ignore-errors
@@ -63,10 +63,7 @@ def _allowed(
     if ALLOWED is not None:
         mask = tl.load(table + row * 9).to(tl.pointer_type(ALLOWED))
         held = tl.load(mask + i, mask=inside, other=0)
-        if OUTSIDE:
-            allowed = held == 0
-        else:
-            allowed = held != 0
+        allowed = held == 0 if OUTSIDE else held != 0
         if ALSO:
             offset = tl.load(table + row * 9 + 5)
             allowed = allowed | (tl.load(also + offset + i, mask=inside, other=0) != 0)

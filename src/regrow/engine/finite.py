@@ -56,7 +56,9 @@ def _at_once(parts: Mapping[str, Tensor]) -> list[str] | None:
     """
     several = list(parts.values())
     devices = {part.device for part in several}
-    if len(devices) != 1 or not all(p.is_cuda and p.is_floating_point() and p.numel() for p in several):
+    if len(devices) != 1 or not all(
+        p.is_cuda and p.is_floating_point() and p.numel() for p in several
+    ):
         return None
     finite = torch.stack(torch._foreach_norm(several, torch.inf)).isfinite()
     return [name for name, good in zip(parts, finite.tolist(), strict=True) if not good]

@@ -17,7 +17,19 @@ from torch import Tensor
 
 from regrow.engine import drawing, draws, narrowing
 
-__all__ = ["LARGEST", "LAUNCH", "TILE", "Chosen", "available", "choose", "draw", "fits", "language", "on_device", "tiles_of"]
+__all__ = [
+    "LARGEST",
+    "LAUNCH",
+    "TILE",
+    "Chosen",
+    "available",
+    "choose",
+    "draw",
+    "fits",
+    "language",
+    "on_device",
+    "tiles_of",
+]
 
 # An index and a number of 32 bits are compared as one number of 63 bits.
 LARGEST = 1 << 30
@@ -245,6 +257,7 @@ def draw(
 
 
 def language(dtype: torch.dtype) -> Any:
+    """Return a type as Triton calls it; a bool is a byte."""
     import triton.language as tl  # noqa: PLC0415  (optional)
 
     names = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}

@@ -30,15 +30,14 @@ try:
 except ImportError:  # the module can be read without it
     triton = None
 
-__all__ = ["FIELDS", "available", "bound", "count", "finish", "mark", "narrow"]
+__all__ = ["available", "bound", "count", "finish", "mark", "narrow"]
 
 available = triton is not None
 
 # One row of the table: addresses of the numbers and of who is allowed (0: all), how many numbers,
-# how many are to be chosen, how many are allowed (-1: not known), bits of an index, where the row begins in what is
-# written, and whether it is of the positive
-# numbers alone (1) or of all others (0).
-FIELDS = 8
+# how many are to be chosen, how many are allowed (-1: not known), bits of an index, where the row
+# begins in what is written, and whether it is of the positive numbers alone (1) or of all others
+# (0), where signs have shares.
 
 
 def jit(kernel):
@@ -57,10 +56,7 @@ def _places(
     if ALLOWED is not None:
         mask = tl.load(table + row * 8 + 1).to(tl.pointer_type(ALLOWED))
         held = tl.load(mask + i, mask=inside, other=0)
-        if OUTSIDE:
-            allowed = held == 0
-        else:
-            allowed = held != 0
+        allowed = held == 0 if OUTSIDE else held != 0
         if ALSO:
             offset = tl.load(table + row * 8 + 6)
             allowed = allowed | (tl.load(also + offset + i, mask=inside, other=0) != 0)
@@ -79,7 +75,7 @@ def _places(
     if HIGHEST:
         key = 0x100000000 - key
     # The bits that a number of 16 bits never has are left out; NaN comes last in either order.
-    key = tl.where(x != x, 0xFFFFFFFF, key) >> SPARE
+    key = tl.where((bits & 0x7FFFFFFF) > 0x7F800000, 0xFFFFFFFF, key) >> SPARE
     return (key << tl.load(table + row * 8 + 5)) | i, there
 
 
@@ -168,7 +164,7 @@ def bound(
                 start = lowest << bits
     shift = _width(end - start)
     done = n * 0
-    if not SIGNED:
+    if not SIGNED:  # noqa: SIM102  SIGNED is known when it is compiled
         if (among >= 0) & (k >= among):  # all
             start = (start * 0 + 1) << top
             shift = shift * 0
@@ -252,7 +248,7 @@ def _asked(table, row, total, SIGNED: tl.constexpr):
 
 @jit
 def _narrowed(start, shift, parts, below, total, k, top, FEW: tl.constexpr):
-    """Return the interval inside another that holds the k-th, what is missing there, and if done."""
+    """Return the part of an interval that holds the k-th, what is missing there, and if done."""
     left = k - below
     bins = tl.arange(0, 256)
     within = tl.sum(parts.to(tl.int64), 0)

@@ -188,7 +188,8 @@ def _even(layers: Sequence[Layer]) -> bool:
         and (not slots or many.fits(slots))
         and len({len(layer.slots) for layer in layers}) == 1
         and all(layer.fired.is_contiguous() for layer in layers)
-        and len({t.device for layer in layers for t in (layer.mask, layer.fired, *layer.slots)}) == 1
+        and len({t.device for layer in layers for t in (layer.mask, layer.fired, *layer.slots)})
+        == 1
     )
 
 

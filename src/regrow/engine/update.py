@@ -213,7 +213,9 @@ def grow(
     if _at_once(exchanges):
         # Where groups choose by themselves, they choose layer by layer.
         free = {n: one for n, one in exchanges.items() if one.anywhere and to_grow[n]}
-        asked = [one.growing(method.grow, regrow_dropped=method.regrow_dropped) for one in free.values()]
+        asked = [
+            one.growing(method.grow, regrow_dropped=method.regrow_dropped) for one in free.values()
+        ]
         ks, generators = [to_grow[name] for name in free], [view.generator(n, "grow") for n in free]
         rooms = [one.room(regrow_dropped=method.regrow_dropped) for one in free.values()]
         worths, among = [worth for worth, _ in asked], [there for _, there in asked]
@@ -233,13 +235,15 @@ def grow(
 
 def _at_once(exchanges: Exchanges) -> bool:
     """Tell whether a GPU can choose in all of these layers at once."""
-    return all(type(one) is Exchange and many.available(one.kept.device) for one in exchanges.values())
+    return all(
+        type(one) is Exchange and many.available(one.kept.device) for one in exchanges.values()
+    )
 
 
 def _drop_each(
     method: Rules, view: UpdateView, exchanges: Exchanges, ks: Mapping[str, int]
 ) -> dict[str, int]:
-    """Drop in each layer its own lowest units; return how many went, should the score be inexact."""
+    """Drop in each layer its own lowest units; return how many went, if the score is inexact."""
     if not (method.drop.exact and _at_once(exchanges)):
         return {
             name: one.drop(method.drop, ks[name], view.generator(name, "drop"))
