@@ -6,9 +6,10 @@ lower flat index comes first, so that every device chooses the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -158,12 +159,14 @@ def choose(
         "SPARE": _SPARE[worths[0].dtype],
     }
     alone = {"STEP": LAUNCH["STEP"], "num_warps": LAUNCH["num_warps"]}
-    narrowing.bound[(n_rows,)](table, state, marked, **how, SAMPLE=_SAMPLE, num_warps=8)
+    launcher(narrowing.bound, n_rows, device)(
+        table, state, marked, **how, SAMPLE=_SAMPLE, num_warps=8
+    )
     for i in range(_PASSES):
-        narrowing.count[(n_tiles,)](
+        launcher(narrowing.count, n_tiles, device)(
             table, tiles, state, counts[i], sums[i], marked, **how, **LAUNCH
         )
-        narrowing.narrow[(n_rows,)](
+        launcher(narrowing.narrow, n_rows, device)(
             table,
             state,
             counts[i],
@@ -174,10 +177,10 @@ def choose(
             FEW=_FEW,
             LAST=i == _PASSES - 1,
         )
-    narrowing.mark[(n_tiles,)](
+    launcher(narrowing.mark, n_tiles, device)(
         table, tiles, state, out, lists, listed, marked, shared, **how, **LAUNCH, FEW=_FEW
     )
-    narrowing.finish[(n_rows,)](
+    launcher(narrowing.finish, n_rows, device)(
         table,
         state,
         out,
@@ -220,7 +223,7 @@ def draw(
     offsets = _offsets(sizes)
     masks = [0] * len(sizes) if allowed is None else [m.data_ptr() for m in allowed]
     tiles = tiles_of(sizes, TILE, device)
-    firsts = _offsets(tuple(-(-n // (TILE)) for n in sizes))
+    firsts = _offsets(tuple(-(-n // TILE) for n in sizes))
     rows = tuple(
         (m, n, k, a, max(a - 1, 1).bit_length(), offset, seed & _WORD, seed >> 32 & _WORD, first)
         for m, n, k, a, seed, offset, first in zip(
@@ -237,8 +240,7 @@ def draw(
         "OUTSIDE": outside,
         "ALSO": also is not None,
     }
-    grid = (len(tiles),)
-    drawing.draw[grid](
+    launcher(drawing.draw, len(tiles), device)(
         table,
         tiles,
         drawn.view(torch.int8),
@@ -248,20 +250,34 @@ def draw(
         GOLDEN=draws.GOLDEN,
         **LAUNCH,
     )
-    drawing.tally[grid](table, tiles, tallies, marked, **how, **LAUNCH)
+    launcher(drawing.tally, len(tiles), device)(table, tiles, tallies, marked, **how, **LAUNCH)
     sums = tallies.cumsum(0, dtype=torch.int32)
     out, drawn_ranks = flat.view(torch.int8), drawn.view(torch.int8)
-    drawing.pick[grid](table, tiles, sums, drawn_ranks, out, marked, shared, **how, **LAUNCH)
+    launcher(drawing.pick, len(tiles), device)(
+        table, tiles, sums, drawn_ranks, out, marked, shared, **how, **LAUNCH
+    )
     parts = list(flat.split(sizes))
     return Chosen(flat, parts, None if also is None else shared, (table, tiles))
 
 
+def launcher(kernel: Any, programs: int, device: torch.device) -> Callable[..., object]:
+    """Return a function that launches so many programs of a kernel, on a device's own."""
+    launch: Callable[..., object] = kernel[(programs,)]
+    if device.type != "cuda" or device.index in (None, torch.cuda.current_device()):
+        return launch
+
+    # Triton launches on the device that is the current one, wherever its arguments are.
+    def elsewhere(*args: Any, **how: Any) -> object:
+        with torch.cuda.device(device):
+            return launch(*args, **how)
+
+    return elsewhere
+
+
 def language(dtype: torch.dtype) -> Any:
     """Return a type as Triton calls it; a bool is a byte."""
-    import triton.language as tl  # noqa: PLC0415  (optional)
-
     names = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-    return getattr(tl, names.get(dtype, "int8"))
+    return getattr(import_module("triton.language"), names.get(dtype, "int8"))
 
 
 def _offsets(sizes: tuple[int, ...]) -> list[int]:
@@ -306,4 +322,10 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     """Return a copy on a device, without waiting for it."""
     if device.type != "cuda":
         return tensor.to(device)
+    if torch.cuda.is_current_stream_capturing():
+        # Kept for later, it would hold what no replay has written yet.
+        raise RuntimeError(
+            "capture: what the kernels of an update read is not on the device yet: make the same "
+            "update once, of the same tensors, before it is captured in a CUDA graph"
+        )
     return tensor.pin_memory().to(device, non_blocking=True)

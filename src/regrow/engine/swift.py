@@ -110,7 +110,7 @@ class Exchanged:
             at += n
         tiles = many.tiles_of(sizes, many.TILE, device)
         slots = self.layers[0].slots
-        exchanging.exchange[(len(tiles),)](
+        many.launcher(exchanging.exchange, len(tiles), device)(
             many.on_device(tuple(rows), device),
             tiles,
             (self.dropped or either).flat.view(torch.int8),
@@ -242,7 +242,7 @@ def strays(pairs: Sequence[tuple[SparseLayer, Tensor]]) -> dict[str, int] | None
     )
     found = torch.zeros(len(rows), dtype=torch.int32, device=device)
     tiles = many.tiles_of(sizes, many.TILE, device)
-    exchanging.stray[(len(tiles),)](
+    many.launcher(exchanging.stray, len(tiles), device)(
         many.on_device(rows, device),
         tiles,
         found,
