@@ -345,7 +345,8 @@ class _Question:
             return layer.weight
         if plain:
             seen = self.signals(layer.name, self.role, None)
-            values: Any = seen.gradient if isinstance(score, Gradient) else seen.momentum
+            values = seen.gradient if isinstance(score, Gradient) else seen.momentum
+            assert values is not None
             return values.contiguous()
         kept = layer.mask > 0 if gone is None else (layer.mask > 0) & ~gone.view(layer.mask.shape)
         worth = score.worth(self.signals(layer.name, self.role, kept))
