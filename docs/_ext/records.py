@@ -171,6 +171,8 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "kernel-networks": kernel_networks,
     "volumes-cubes": lambda: volumes("cubes"),
     "volumes-slabs": lambda: volumes("slabs"),
+    "volumes-cubes-lean": lambda: volumes("cubes-lean"),
+    "volumes-slabs-lean": lambda: volumes("slabs-lean"),
     "volumes-cpu-float32": lambda: volumes("cpu-float32"),
     "volumes-cpu-bfloat16": lambda: volumes("cpu-bfloat16"),
     "masked-step": masked,

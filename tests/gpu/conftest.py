@@ -9,13 +9,16 @@ import torch
 
 # Said once a thread, of backward passes that torch runs on threads of its own; the context is made.
 _NO_CONTEXT = "ignore:Attempting to run cuBLAS, but there was no current CUDA context:UserWarning"
+# Said by torch.compile of torch 2.11 itself, of a function that it looks into.
+_LOOKED_INTO = "ignore:.*should not be instantiated:DeprecationWarning"
 
 
 def pytest_collection_modifyitems(items):
-    """Let the tests of this folder pass where torch remarks that it had to make a context."""
+    """Let the tests of this folder pass where torch remarks on what it does itself."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings(_NO_CONTEXT))
+            for remark in (_NO_CONTEXT, _LOOKED_INTO):
+                item.add_marker(pytest.mark.filterwarnings(remark))
 
 
 @contextlib.contextmanager

@@ -12,18 +12,15 @@ N = 4096
 
 @pytest.mark.parametrize("ids_on", ["cpu", "cuda"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_scores_land_on_the_right_ids_without_a_wait(ids_on, dtype):
+def test_scores_land_on_the_right_ids_without_a_wait(ids_on, dtype, waiting_is):
     samples = Samples(range(10**12, 10**12 + N), Cyclic(), keep=1.0)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
     batches = [(part + 10**12).to(ids_on) for part in order.split(64)]
     losses = [(part % 200).to(dtype).cuda() for part in order.split(64)]
     samples.update(batches[0], losses[0])
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is("error"):
         for ids, loss in zip(batches[1:], losses[1:], strict=True):
             samples.update(ids, loss)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert samples.scores["last"].tolist() == [float(p % 200) for p in range(N)]
     assert samples.scores["seen"].tolist() == [1] * N
 

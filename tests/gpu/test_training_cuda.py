@@ -47,3 +47,17 @@ def test_topologies_on_two_devices_are_compared():
     assert distance(one, there) == distance(one, {"w": there["w"].cpu()})
     assert distance(there, one) == distance({"w": there["w"].cpu()}, one)
     assert jaccard(one, there)["w"] == jaccard(there, one)["w"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")
+def test_trials_of_one_process_take_turns_on_two_gpus(tmp_path):
+    """Torch keeps the stream of a process's first capture, which is of one GPU."""
+    trial = Classify(data="digits", model="mlp-300-100", method=regrow.Dense(), epochs=2, seed=0)
+    accuracies = []
+    for gpu in (0, 1, 0):
+        folder = tmp_path / str(len(accuracies))
+        folder.mkdir()
+        with torch.cuda.device(gpu):
+            accuracies.append(trial.run(Run(folder, {"device": "cuda"}))["accuracy"])
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.02)
+    assert accuracies[0] == pytest.approx(accuracies[2], abs=0.02)

@@ -49,7 +49,8 @@ class Graphed:
     def _replay(self) -> None:
         if self._graph is None:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # Torch keeps one stream for all captures, and makes it on the GPU that was first.
+            with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
                 self._function()
             self._graph = graph
         self._graph.replay()

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from regrow.engine.method import Method
 from regrow.engine.patterns import Block
 from regrow.engine.planned import Plan, PlannedLayer
+from regrow.engine.random_state import kept_random_state
 from regrow.engine.selection import sample, seeded_generator
 from regrow.execution.convert import stored_copy, why_not, why_not_method
 from regrow.measure.timing import Timing, interleaved
@@ -172,7 +173,7 @@ def layer_calls(model: nn.Module, names: list[str], inputs: Any) -> dict[str, li
     modes = {module: module.training for module in model.modules()}
     try:
         # Dropout draws numbers even in a trial run; the user's random state is to stay as it was.
-        with torch.random.fork_rng(), torch.enable_grad():
+        with kept_random_state(model), torch.enable_grad():
             # In evaluation mode, so that batch norms do not learn from a batch that is no training
             # data.
             model.eval()

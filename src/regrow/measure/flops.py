@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from regrow.engine.random_state import kept_random_state
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.wrappers import unwrap
 from regrow.measure.movement import density_history
@@ -122,7 +123,7 @@ def count_flops(model: nn.Module, *inputs: Any) -> ModelFlops:
     # Not by address, which on the meta device is zero for all.
     counter = _Counter({_storage(p): name for name, p in weights.items()})
     # Attention in its plain form: the fused kernels have no formula on every device.
-    with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+    with kept_random_state(twin), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
         with counter:
             outputs = tree_leaves(twin(*inputs))
         loss = sum(out.float().sum() for out in outputs if _differentiable(out))

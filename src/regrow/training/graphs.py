@@ -34,6 +34,8 @@ def graphed(
     with autocast(), warnings.catch_warnings():
         # It warms up on one stream and captures on another, which newer torch remarks on.
         warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")
+        # Torch keeps one stream for all captures, and makes it on the GPU that was first.
+        torch.cuda.graph.default_capture_stream = None
         torch.cuda.make_graphed_callables(model, example)
     forward: Callable[..., Any] = model.__dict__.pop("forward")
     model.load_state_dict(before)
