@@ -6,6 +6,7 @@ lower flat index comes first, so that every device chooses the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,15 +53,21 @@ class Chosen:
 
     Args:
         flat: of all tensors one behind the other; bool.
-        parts: those of each tensor, views in its shape.
+        shapes: of the tensors.
         shared: how many of each were among ``also``; int32 tensor on the device, None without.
         kept_alive: what the kernels read, should they be captured in a graph.
     """
 
     flat: Tensor
-    parts: list[Tensor]
+    shapes: tuple[tuple[int, ...], ...]
     shared: Tensor | None
     kept_alive: tuple[Any, ...]
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """What was chosen of each tensor: views in its shape."""
+        split = self.flat.split([math.prod(shape) for shape in self.shapes])
+        return [part.view(shape) for part, shape in zip(split, self.shapes, strict=True)]
 
 
 def available(device: torch.device) -> bool:
@@ -192,8 +199,8 @@ def choose(
         FEW=_FEW,
         num_warps=8,
     )
-    parts = [p.view(w.shape) for p, w in zip(flat.split(sizes), worths, strict=True)]
-    return Chosen(flat, parts, None if also is None else shared, (table, tiles))
+    shapes = tuple([w.shape for w in worths])
+    return Chosen(flat, shapes, None if also is None else shared, (table, tiles))
 
 
 def draw(
@@ -256,8 +263,8 @@ def draw(
     launcher(drawing.pick, len(tiles), device)(
         table, tiles, sums, drawn_ranks, out, marked, shared, **how, **LAUNCH
     )
-    parts = list(flat.split(sizes))
-    return Chosen(flat, parts, None if also is None else shared, (table, tiles))
+    shapes = tuple([(n,) for n in sizes])
+    return Chosen(flat, shapes, None if also is None else shared, (table, tiles))
 
 
 def launcher(kernel: Any, programs: int, device: torch.device) -> Callable[..., object]:

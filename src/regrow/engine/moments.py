@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from regrow.engine import quantised
-from regrow.engine.optimizers import divides_by_state, state_of
+from regrow.engine.optimizers import divides_by_state, reader, state_of
 from regrow.engine.sharding import local, whole
 
 __all__ = [
@@ -124,8 +124,9 @@ def check_slots(
             f"on_grow={policy!r}: {type(optimizer).__name__} divides by what it keeps of a weight, "
             "and a grown one would find zero there: pass on_grow='keep' to the method"
         )
+    state_of_weight = reader(optimizer)
     for name, weight, moving in weights:
-        state = state_of(optimizer, weight)
+        state = state_of_weight(weight)
         own = of_shape(state, weight)
         squares, other = SQUARES & own.keys(), _elsewhere(state, weight)
         if policy != "keep" and squares and other:

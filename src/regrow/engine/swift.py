@@ -21,7 +21,7 @@ from regrow.engine.layer import MaskedLayer
 from regrow.engine.many import Chosen
 from regrow.engine.method import Method
 from regrow.engine.moments import FIRST, of_shape
-from regrow.engine.optimizers import divides_by_state, state_of
+from regrow.engine.optimizers import divides_by_state, reader
 from regrow.engine.patterns import Element
 from regrow.engine.quantised import is_plain
 from regrow.engine.scores import (
@@ -142,7 +142,7 @@ def layers_of(
     """
     if not pairs or not many.available(pairs[0][1].device) or not _simple(method, moves):
         return None
-    layers = []
+    layers, state = [], reader(optimizer)
     for layer, weight in pairs:
         if type(layer) is not MaskedLayer or type(layer.pattern) is not Element:
             return None
@@ -150,7 +150,7 @@ def layers_of(
             return None
         slots: tuple[Tensor, ...] = ()
         if method.on_grow != "keep":
-            own = of_shape(state_of(optimizer, weight), weight)
+            own = of_shape(state(weight), weight)
             if own.keys() & FIRST.keys() or not all(map(is_plain, own.values())):
                 return None
             slots = tuple(own.values())
@@ -278,7 +278,7 @@ def exchange(
     if any(drops):
         active = [layer.active for layer in layers]
         ask = _Question(layers, "drop", drops, active, masks, signals, generator)
-        dropped = ask.answer(method.drop, [None] * len(layers))
+        dropped = ask.answer(method.drop)
         if dropped is None:
             return None
     grows = [layer.move.exchange + layer.move.expand for layer in layers]
@@ -290,7 +290,7 @@ def exchange(
         ]
         also = dropped.flat if back and dropped is not None else None
         ask = _Question(layers, "grow", grows, left, masks, signals, generator, also)
-        grown = ask.answer(method.grow, [None] * len(layers) if dropped is None else dropped.parts)
+        grown = ask.answer(method.grow, dropped)
         if grown is None:
             return None
     norms = torch._foreach_norm([layer.weight for layer in layers], torch.inf)
@@ -308,7 +308,7 @@ class _Question:
     generator: Callable[[str, Role], torch.Generator]
     also: Tensor | None = None
 
-    def answer(self, score: Score, dropped: Sequence[Tensor | None]) -> Chosen | None:
+    def answer(self, score: Score, dropped: Chosen | None = None) -> Chosen | None:
         """Choose the lowest to be dropped, or the highest to be grown."""
         grows = self.role == "grow"
         if type(score) is Random:
@@ -320,9 +320,13 @@ class _Question:
             )
         by_sign = type(score) is SignedMagnitude
         plain = by_sign or type(score) in _BY_MAGNITUDE
+        # Views of what was dropped are made only for scores that are computed here.
+        parts: Sequence[Tensor | None] = [None] * len(self.layers)
+        if dropped is not None and not plain:
+            parts = dropped.parts
         worths = [
             self._worth(score, layer, gone, plain)
-            for layer, gone in zip(self.layers, dropped, strict=True)
+            for layer, gone in zip(self.layers, parts, strict=True)
         ]
         if not many.fits(worths, self.masks):
             return None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import starmap
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class Topology:
             RuntimeError: one is gone, hidden or of another shape.
         """
         # An update asks for them again and again: found once, they are looked at only.
-        if self._found and not self.seen.exchanged and all(map(_fits, self._found)):
+        if self._found and not self.seen.exchanged and all(starmap(_fits, self._known)):
             return self._found
         return [(layer, find(self.model, layer.name, layer.shape)) for layer in self.layers]
 
@@ -119,7 +120,7 @@ class Topology:
         self._forms = [_form(mask) for mask in self._masks]
         watched = self._weights + [weight for _, weight in self._special]
         self.seen = Seen(self.model, {layer.name: weight for layer, weight in pairs}, watched)
-        self._found = pairs
+        self._found, self._known = pairs, [(weight, layer.shape) for layer, weight in pairs]
 
     def check_loaded(self) -> None:
         """Raise RuntimeError if a loaded state wants values of a weight that are gone."""
@@ -448,11 +449,9 @@ class Topology:
         finish([lambda: put_back_(self.pairs(), before or {}, masks), *loads, self.collect_, then])
 
 
-def _fits(pair: tuple[SparseLayer, Tensor]) -> bool:
+def _fits(weight: Tensor, shape: tuple[int, ...] | None) -> bool:
     """Tell whether a weight that is where it was is still as its layer knows it."""
-    layer, weight = pair
-    shape = layer.shape
-    return (shape is None or tuple(weight.shape) == shape) and not weight.is_meta
+    return (shape is None or weight.shape == shape) and not weight.is_meta
 
 
 def _form(tensor: Tensor) -> tuple[Any, ...]:
