@@ -55,10 +55,10 @@ def _at_once(parts: Mapping[str, Tensor]) -> list[str] | None:
     On the CPU, where a launch costs nothing, sums are faster; ranks have to agree.
     """
     several = list(parts.values())
-    devices = {part.device for part in several}
-    if len(devices) != 1 or not all(
-        p.is_cuda and p.is_floating_point() and p.numel() for p in several
-    ):
+    plain = all(type(p) is Tensor and p.is_floating_point() and p.numel() for p in several)
+    if not plain or {part.device.type for part in several} != {"cuda"}:
+        return None
+    if len({part.device for part in several}) > 1:
         return None
     finite = torch.stack(torch._foreach_norm(several, torch.inf)).isfinite()
     return [name for name, good in zip(parts, finite.tolist(), strict=True) if not good]

@@ -89,7 +89,9 @@ def fits(worths: Sequence[Tensor], masks: Sequence[Tensor] = ()) -> bool:
         >>> fits([torch.ones(3), torch.ones(2).half()])
         False
     """
-    return _alike(worths, tuple(_SPARE)) and (not masks or _alike(masks, _MASKS))
+    if not _alike(worths, tuple(_SPARE)):
+        return False
+    return not masks or (_alike(masks, _MASKS) and masks[0].device == worths[0].device)
 
 
 def _alike(tensors: Sequence[Tensor], dtypes: tuple[torch.dtype, ...]) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine import exchanging, many
@@ -40,6 +40,7 @@ from regrow.engine.update import Moves
 
 __all__ = ["Exchanged", "Layer", "exchange", "layers_of", "propose", "strays"]
 
+_PLAIN = (Tensor, nn.Parameter)
 _BY_MAGNITUDE = (Magnitude, Gradient, Momentum)
 
 
@@ -104,8 +105,7 @@ class Exchanged:
         assert either is not None
         at, rows = 0, []
         for layer, n in zip(self.layers, sizes, strict=True):
-            written = (layer.weight, layer.mask, layer.fired, *layer.slots)
-            rows.append((n, at, *(tensor.data_ptr() for tensor in written)))
+            rows.append((n, at, *(tensor.data_ptr() for tensor in _written(layer))))
             at += n
         tiles = many.tiles_of(sizes, many.TILE, device)
         slots = self.layers[0].slots
@@ -146,14 +146,17 @@ def layers_of(
     for layer, weight in pairs:
         if type(layer) is not MaskedLayer or type(layer.pattern) is not Element:
             return None
+        # Shards, and weights of fewer bits in a class of their own, are not where they seem to be.
+        if type(weight) not in _PLAIN or type(layer.mask) not in _PLAIN:
+            return None
         if layer.held is not None or layer.frozen is not None:
             return None
-        slots: tuple[Tensor, ...] = ()
-        if method.on_grow != "keep":
-            own = of_shape(state(weight), weight)
-            if own.keys() & FIRST.keys() or not all(map(is_plain, own.values())):
-                return None
-            slots = tuple(own.values())
+        own = of_shape(state(weight), weight)
+        if own.keys() & FIRST.keys():
+            return None
+        slots = () if method.on_grow == "keep" else tuple(own.values())
+        if not all(map(is_plain, slots)):
+            return None
         made = weight, layer.mask, layer.fired, slots, layer.active, moves[layer.name]
         layers.append(Layer(layer.name, *made))
     return layers if _even(layers) and not divides_by_state(optimizer) else None
@@ -177,6 +180,10 @@ def _ranks(score: Score) -> bool:
     return score.ranks and score.elementwise
 
 
+def _written(layer: Layer) -> tuple[Tensor, ...]:
+    return layer.weight, layer.mask, layer.fired, *layer.slots
+
+
 def _even(layers: Sequence[Layer]) -> bool:
     """Tell whether what the kernels read and write is alike in all layers."""
     slots = [slot for layer in layers for slot in layer.slots]
@@ -187,8 +194,7 @@ def _even(layers: Sequence[Layer]) -> bool:
         and (not slots or many.fits(slots))
         and len({len(layer.slots) for layer in layers}) == 1
         and all(layer.fired.is_contiguous() for layer in layers)
-        and len({t.device for layer in layers for t in (layer.mask, layer.fired, *layer.slots)})
-        == 1
+        and len({t.device for layer in layers for t in _written(layer)}) == 1
     )
 
 
@@ -228,12 +234,12 @@ def strays(pairs: Sequence[tuple[SparseLayer, Tensor]]) -> dict[str, int] | None
         return None
     if any(type(layer) is not MaskedLayer or not layer.multiplied for layer, _ in pairs):
         return None
+    if any(type(weight) not in _PLAIN for _, weight in pairs):
+        return None
     masked = [pair for pair in pairs if isinstance(pair[0], MaskedLayer) and not pair[0].full]
     masks = [layer.mask for layer, _ in masked if isinstance(layer, MaskedLayer)]
     weights = [weight for _, weight in masked]
-    if not (many.fits(weights, masks) and masks[0].device == weights[0].device):
-        return None
-    if masks[0].dtype is not weights[0].dtype:
+    if not many.fits(weights, masks) or masks[0].dtype is not weights[0].dtype:
         return None
     sizes, device = tuple(weight.numel() for weight in weights), weights[0].device
     rows = tuple(
