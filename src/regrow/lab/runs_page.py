@@ -88,7 +88,7 @@ def runs_page(runs: Runs) -> str:
         sections.append(failures_section(runs.failures))
     if len(runs.records):
         table = rows_of_trials([*runs.records])
-        details = [Details(f"{len(table.rows)} runs: all settings and results", table=table)]
+        details = [Details(f"{len(table.rows)} runs: what they are, what they found", table=table)]
         sections.append(Section("All runs", "", details=details))
         sections.append(machines_section(runs.records))
     findings += [f"Left out: {words}." for words in runs.damaged]
