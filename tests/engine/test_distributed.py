@@ -11,7 +11,6 @@ import contextlib
 import copy
 import dataclasses
 import datetime
-import fcntl
 import functools
 import os
 import traceback
@@ -28,7 +27,7 @@ import regrow
 from regrow.engine.criteria import AverageGradient, Running, WeightTimesGradient
 from regrow.engine.patterns import Block, Channel
 from regrow.engine.wrappers import unwrap
-from tests.ranks import on_ranks
+from tests.ranks import on_ranks, once
 
 TOTAL, STOPPED, WORLD = 12, 5, 2  # updates every two steps: stopped in the middle of an interval
 LIMIT = 200  # seconds, for the ranks to say all they have to
@@ -308,16 +307,7 @@ def launch(folder, backend="gloo", device="cpu", limit=LIMIT):
 @pytest.fixture(scope="session")
 def ranks(tmp_path_factory):
     """What the two ranks found; started once, by whichever worker of the suite comes first."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    folder = folder / "ranks"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            (folder / "done").touch()  # a failure is not tried twice
-            launch(folder)
+    folder = once(tmp_path_factory, "ranks", launch)
     return [torch.load(folder / f"rank-{rank}", weights_only=True) for rank in range(WORLD)]
 
 
