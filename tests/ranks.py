@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.distributed import TCPStore
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["torch.distributed.tensor", "regrow.cli", "regrow.lab.executors"])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["torch.distributed.tensor", "regrow.cli", "regrow.lab.executors"])
 
 
 class Ended(NamedTuple):
@@ -46,7 +46,7 @@ def on_ranks(
     with tempfile.TemporaryDirectory(prefix="ranks-") as name:
         folder, common = Path(name), _environment(ranks, store.port)
         processes = [
-            _FORKS.Process(target=_be, args=(common, rank, folder, function, arguments))
+            FORKS.Process(target=_be, args=(common, rank, folder, function, arguments))
             for rank in range(ranks)
         ]
         for process in processes:
@@ -86,7 +86,7 @@ def begin(function: Callable[..., object], *arguments: Any, output: Path) -> Any
     Returns:
         the process, as multiprocessing has it.
     """
-    process = _FORKS.Process(target=_lead, args=(dict(os.environ), output, function, arguments))
+    process = FORKS.Process(target=_lead, args=(dict(os.environ), output, function, arguments))
     process.start()
     return process
 

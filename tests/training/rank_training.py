@@ -33,7 +33,7 @@ from regrow.training import Setting, start
 from regrow.training import train as learn
 from tests.motion.learning import Learn
 
-DYING = 3  # the update in which a rank dies: of the first epoch's checkpoint there is one
+FIRST = 3  # updates of RigL in the first epoch, after which some stop, and others begin
 
 
 class Stopped(Exception):
@@ -52,7 +52,7 @@ class Told:
 
         trainer.optimizer.register_step_post_hook(look)
         if run.options.get("dies") == rank:
-            _die(DYING * len(trainer.sparse.weights()) + 2)  # between two layers of an update
+            _die(len(trainer.sparse.weights()) + 2)  # between two layers of its second update
         if "stop" in run.options:
             _stop(trainer, run.options["stop"])
         found = learn(self, trainer, run)
@@ -203,6 +203,7 @@ RUNS = {name: (trial, {}) for name, trial in SYSTEMS.items()} | {
     "stopped": (SYSTEMS[_RIGL], {"stop": 1}),
     "from one": (SYSTEMS[_RIGL], {}),
     "from two": (SYSTEMS[_RIGL], {}),
+    "resumed": (SYSTEMS[_RIGL], {}),
     "first dies": (SYSTEMS[_RIGL], {"dies": 0}),
     "second dies": (SYSTEMS[_RIGL], {"dies": 1}),
 }
