@@ -366,7 +366,10 @@ class TestRefuses:
 
     def test_another_way(self):
         self.check(
-            mlp(), regrow.RigL(density=0.5), "'masked', 'csr', 'block', '2:4', 'auto'", execution="fast"
+            mlp(),
+            regrow.RigL(density=0.5),
+            "'masked', 'csr', 'block', '2:4', 'auto'",
+            execution="fast",
         )
 
     def check(self, model, method, reason, execution="csr", **options):
