@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
+from regrow.engine.random_state import kept_random_state
 from regrow.engine.slim.choose import Cut, choose
 from regrow.engine.slim.cut import plan_cuts
 from regrow.engine.slim.flow import follow
@@ -120,7 +121,7 @@ def _evaluated(model: nn.Module) -> Iterator[None]:
     """Evaluate a model, whose modes and the user's random state stay."""
     modes = {module: module.training for module in model.modules()}
     try:
-        with torch.random.fork_rng(), torch.no_grad():
+        with kept_random_state(model), torch.no_grad():
             model.eval()
             yield
     finally:
