@@ -61,7 +61,7 @@ class EveryName(SphinxDirective):
                 continue
             listed = [[f":py:obj:`{short} <{full}>`", said] for short, full, said in rows]
             title = page.strip().split("\n")[0]
-            made += [f".. rubric:: {title}", "", f":doc:`{title} <{name}>`", ""]
+            made += [f".. rubric:: :doc:`{title} <{name}>`", ""]
             made += [table([["name", "what it is"], *listed], "30 70"), ""]
         return list(self.parse_text_to_nodes("\n".join(made)))
 
