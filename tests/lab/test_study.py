@@ -12,7 +12,7 @@ from toy_study import STUDY, Fit
 from regrow.cli import main
 from regrow.lab.design import labels_by_identity
 from regrow.lab.files import read_json
-from regrow.lab.origin import _trials_table
+from regrow.lab.origin import rows_of_trials
 from regrow.lab.records import PACKED, TRIALS, Record, Records
 from regrow.lab.study_file import Order, add_order, command, leave_out, read_orders
 from regrow.lab.study_page import find, study_page
@@ -99,7 +99,7 @@ def test_another_study_is_refused_and_nothing_touched(regrow, tmp_path):
         (("study", "run", "toy", "--data", "x"), "data='x'"),
         (("study", "run", "toy", "--only", "zz"), "only='zz': 0 of the preset's 45 trials"),
         (("report",), "no folder"),
-        (("report", "nowhere"), "study.json: not there"),
+        (("report", "nowhere"), "nowhere: there is no run and no study; name a folder that was"),
     ],
 )
 def test_a_mistake_is_a_line_and_leaves_no_folder(regrow, tmp_path, monkeypatch, arguments, said):
@@ -296,7 +296,7 @@ def test_trials_without_labels_are_told_apart_by_the_settings_in_which_they_diff
     """A method's argument of None and no such argument looked alike, and the page failed."""
     configs = [{"seed": 1, "data": "d"}, {"seed": 1, "data": "d", "method": {"start": None}}]
     for order in (configs, configs[::-1]):
-        table = _trials_table([Record(str(c), c, {"accuracy": 1.0}, {}, Path()) for c in order])
+        table = rows_of_trials([Record(str(c), c, {"accuracy": 1.0}, {}, Path()) for c in order])
         assert sorted(row[1:] for row in table.rows) == [
             ("", "1", "accuracy=1"),
             ("method.start=None", "1", "accuracy=1"),

@@ -11,7 +11,13 @@ from regrow.lab.records import Record, Records, flat
 from regrow.lab.section import Details, Section, Table
 from regrow.lab.study_file import Order, command
 
-__all__ = ["failures_section", "machines_section", "rerun_section", "unlearnt_section"]
+__all__ = [
+    "failures_section",
+    "machines_section",
+    "rerun_section",
+    "rows_of_trials",
+    "unlearnt_section",
+]
 
 _FEW = 60  # characters; longer values, such as curves, are left to the records
 _FIRST = 3  # numbers that a trial found; the others are left to the records
@@ -88,13 +94,13 @@ def rerun_section(records: Records, orders: Mapping[Order, Sequence[str]]) -> Se
     """
     details = []
     for order, identities in orders.items():
-        table = _trials_table([r for r in records if r.identity in set(identities)])
+        table = rows_of_trials([r for r in records if r.identity in set(identities)])
         line = command(order, "IDENTITY")
         details.append(Details(f"{len(table.rows)} trials; one of them: {line}", table=table))
     known = {identity for identities in orders.values() for identity in identities}
     if strangers := [r for r in records if r.identity not in known]:
         words = f"{len(strangers)} trials that the study no longer has, or of another preset"
-        details.append(Details(words, table=_trials_table(strangers)))
+        details.append(Details(words, table=rows_of_trials(strangers)))
     text = (
         "What is finished in DIR is skipped, so name a new one to compute it again. Data that are "
         "not in the usual places are found with --data-dir."
@@ -104,7 +110,7 @@ def rerun_section(records: Records, orders: Mapping[Order, Sequence[str]]) -> Se
     )
 
 
-def _trials_table(records: Sequence[Record]) -> Table:
+def rows_of_trials(records: Sequence[Record]) -> Table:
     """Make a row a trial: what it is in the study, and the first numbers that it found.
 
     Labels say what a trial is. Where it has none, settings do in which the trials differ.
