@@ -129,16 +129,15 @@ class Sparsifier:
         return told.metrics_of(self._topology.layers, self.history)
 
     def summary(self) -> str:
-        """Return the method, the plan and where the run stands, as text.
-
-        Weights that others wrote outside the masks are set to zero first, with a warning.
-        """
+        """Return the method, the plan and where the run stands, as text; mends as metrics do."""
         self._mend_()
-        return (
-            f"{self.method}\n{self.plan}\n{told.computed_by(self._topology.layers)}"
-            f"step {self.steps} of {self.total_steps}, {len(self.history)} updates so far, "
-            f"next at {self._clock.next or 'no step'}, density now {self.density:.4f}"
-        )
+        end = told.stands(self._topology.layers, self._clock, self.history)
+        return f"{self.method}\n{self.plan}\n{end}"
+
+    def __repr__(self) -> str:
+        """Tell in a line what it is and where it stands; :meth:`summary` tells all."""
+        where = f"density {self.density:.4g}, step {self.steps} of {self.total_steps}"
+        return f"Sparsifier({type(self.method).__name__}: {len(self.plan.layers)} layers, {where})"
 
     # ------------------------------------------------------------------ what it does
 

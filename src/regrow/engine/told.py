@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 
+from regrow.engine.clock import Clock
 from regrow.engine.history import Update
 from regrow.engine.scores import Score
 from regrow.engine.sparse_layer import SparseLayer
@@ -13,9 +14,9 @@ from regrow.engine.sparse_layer import SparseLayer
 __all__ = [
     "check_driving",
     "check_would_drop",
-    "computed_by",
     "density_of",
     "metrics_of",
+    "stands",
     "warn_of_length",
 ]
 
@@ -39,12 +40,6 @@ def metrics_of(layers: Sequence[SparseLayer], history: Sequence[Update]) -> dict
     return metrics
 
 
-def computed_by(layers: Sequence[SparseLayer]) -> str:
-    """Return a line that names what computes layers, where that is not torch's own dense layers."""
-    kernels = sorted({layer.kernels for layer in layers if layer.kernels})
-    return f"sparse layers are computed by {', '.join(kernels)}\n" if kernels else ""
-
-
 def warn_of_length(total_steps: int, saved: int) -> None:
     """Warn where a run goes on with another length than its state was saved with."""
     if saved != total_steps:
@@ -62,6 +57,22 @@ def check_driving(hooks: Sequence[object], call: str) -> None:
             f"{call} after remove(): the weights are no longer this sparsifier's to move; call "
             "sparsify() again"
         )
+
+
+def stands(layers: Sequence[SparseLayer], clock: Clock, history: Sequence[Update]) -> str:
+    """Return where a run stands, as text: what computes it, steps, updates, density.
+
+    Args:
+        layers: the sparse layers.
+        clock: counts the steps.
+        history: of the updates so far.
+    """
+    kernels = sorted({layer.kernels for layer in layers if layer.kernels})
+    computed = f"sparse layers are computed by {', '.join(kernels)}\n" if kernels else ""
+    return (
+        f"{computed}step {clock.steps} of {clock.total_steps}, {len(history)} updates so far, "
+        f"next at {clock.next or 'no step'}, density now {density_of(layers):.4f}"
+    )
 
 
 def check_would_drop(score: Score, fraction: float) -> None:

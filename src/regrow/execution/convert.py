@@ -19,6 +19,7 @@ from regrow.engine.scores import Gradient, Random
 from regrow.engine.selection import sample, seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.update import Moves
+from regrow.execution.empty import Unmade
 from regrow.execution.heap import give_back
 from regrow.execution.materialize import drawn_bias, drawn_values, materialize_
 from regrow.execution.modules import kind_of, stored_module
@@ -27,7 +28,7 @@ from regrow.execution.stored import StoredLayer, positions_of
 from regrow.execution.stored_module import StoredModule
 from regrow.execution.two_four.masked import TwoFourLayer
 
-__all__ = ["convert", "stored_copy", "why_not", "why_not_method"]
+__all__ = ["convert", "left_masked", "stored_copy", "why_not", "why_not_method"]
 
 
 def convert(
@@ -86,6 +87,7 @@ def convert(
             layers[planned.name] = TwoFourLayer(planned, method.pattern, dense, draws, units)
     if not stored:
         return layers
+    _leave_fused_(model)
     materialize_(model, optimizer)
     give_back()
     # Sparse convolutions put out images with the batch innermost; torch's batch norm would copy
@@ -95,6 +97,51 @@ def convert(
 
         with_batch_last(model)
     return layers
+
+
+def _leave_fused_(model: nn.Module) -> None:
+    """Keep torch's encoder layers from reading the weights of layers that are stored now.
+
+    In inference they hand all their weights to one fused kernel, which takes dense ones only.
+    """
+    for module in model.modules():
+        if not any(isinstance(inner, StoredModule) for inner in module.modules()):
+            continue
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # by which they tell that they cannot be fused
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False  # which only fused ones take
+
+
+def left_masked(model: nn.Module, plan: Plan) -> dict[str, str]:
+    """Return why weights of ``nn.MultiheadAttention`` stay under a mask, by name.
+
+    It computes with its weights themselves, not by layers that could be replaced, and is part of
+    every transformer of torch's: to refuse the whole model for it would help nobody.
+
+    Args:
+        model: holds the layers.
+        plan: which layers.
+
+    Returns:
+        Nothing if no other layer is left to be stored: then that is the error.
+
+    Example:
+        >>> from regrow.engine.method import Static
+        >>> from regrow.engine.plan import make_plan
+        >>> model = nn.TransformerEncoderLayer(8, 2, 16)
+        >>> list(left_masked(model, make_plan(model, Static(density=0.5))))
+        ['self_attn.in_proj_weight', 'self_attn.out_proj.weight']
+    """
+    inside_attention = {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        if isinstance(module, nn.MultiheadAttention)
+        for name, _ in module.named_parameters()
+    }
+    left = [layer.name for layer in plan.layers if layer.name in inside_attention]
+    why = "nn.MultiheadAttention computes with the weight itself, which only a mask leaves in place"
+    return dict.fromkeys(left, why) if len(left) < len(plan.layers) else {}
 
 
 def stored_copy(dense: nn.Module, positions: Tensor, pattern: Pattern) -> StoredModule:
@@ -154,6 +201,8 @@ def _why_not_weight(model: nn.Module, module: nn.Module, execution: str) -> str 
         return "its weight is tied to another parameter, which stays dense"
     if getattr(module, "padding_mode", "zeros") != "zeros":
         return f"padding_mode={module.padding_mode!r}: only 'zeros' can be computed"
+    if isinstance(weight, Unmade) and (reason := weight.why_not()):
+        return reason
     if execution == "csr" and weight.device.type not in ("cpu", "meta"):
         return f"it is on {weight.device}: csr layers compute on the CPU"
     if execution == "csr" and weight.dtype != torch.float32:

@@ -16,7 +16,7 @@ from regrow.execution.csr.handles import handle_of
 from regrow.execution.csr.index import Index
 from regrow.execution.stored_module import DENSE_WAY, StoredModule
 
-__all__ = ["CsrLayer", "checked"]
+__all__ = ["CsrLayer", "checked", "needs_graph"]
 
 logger = logging.getLogger("regrow")
 
@@ -54,6 +54,20 @@ def checked(x: Tensor, layer: nn.Module) -> Tensor:
         f"input is {x.dtype}: {type(layer).__name__} computes in torch.float32 only; "
         "convert the input with .float()"
     )
+
+
+def needs_graph(*inputs: Tensor | None) -> bool:
+    """Tell whether autograd has to see what is computed of these.
+
+    Example:
+        >>> with torch.no_grad():
+        ...     needs_graph(torch.ones(1, requires_grad=True))
+        False
+    """
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+        return True
+    # Forward-mode gradients: the function says that it has none, where a product would drop them.
+    return torch.autograd.forward_ad._current_level >= 0
 
 
 def _readable(value: Tensor, size: int) -> bool:

@@ -13,7 +13,7 @@ from regrow.execution.csr import layout, memory
 from regrow.execution.csr.dispatch import kernels
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.largest import highest_of_product
-from regrow.execution.csr.layer import CsrLayer, checked
+from regrow.execution.csr.layer import CsrLayer, checked, needs_graph
 from regrow.execution.csr.operators import as_operator
 
 __all__ = ["CsrLinear"]
@@ -21,12 +21,25 @@ __all__ = ["CsrLinear"]
 _SHORT = 1024  # samples; of longer sums, the dense gradient of some rows is the faster way
 
 
+def _product(
+    x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrLinear
+) -> tuple[Tensor, Tensor]:
+    """Compute the output of a layer; also return its input, feature-major."""
+    index = layer.index
+    x, values = layout.one_stride(x.resolve_neg()), memory.plain(values)
+    bias = None if bias is None else memory.plain(bias)
+    packed = layout.room_to_pack(x, len(index) / max(1, index.shape[1]))
+    y = layout.empty(len(x), index.shape[0])
+    kernels().linear(index.forward, values, x, packed, y, bias, layer.activation == "relu")
+    return y, x if packed is None else packed
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrLinear
     ) -> Tensor:
-        ctx.batch_major = x.stride(0) != 1
+        ctx.batch_major = layout.one_stride(x).stride(0) != 1
         y, x, values = layer.compute(x, values, bias)
         ctx.save_for_backward(x, values, *([y] if layer.activation else []))
         ctx.layer, ctx.index = layer, layer.index
@@ -95,8 +108,13 @@ class CsrLinear(CsrLayer):
         flat = x if x.dim() == 2 else x.reshape(x.shape[:-1].numel(), features)
         if torch.compiler.is_compiling():
             y = as_operator(self, flat, (len(flat), self.index.shape[0]))
+            return y if x.dim() == 2 else y.view(*x.shape[:-1], self.index.shape[0])
+        weight, bias = self.checked_values()
+        # Inference needs no graph, which for one sample takes as long as a small layer.
+        if needs_graph(flat, weight, bias):
+            y = _Linear.apply(flat, weight, bias, self)  # type: ignore[no-untyped-call]
         else:
-            y = _Linear.apply(flat, *self.checked_values(), self)  # type: ignore[no-untyped-call]
+            y, *_ = self.compute(flat, weight, bias)
         return y if x.dim() == 2 else y.view(*x.shape[:-1], self.index.shape[0])
 
     def compute(
