@@ -242,6 +242,9 @@ def test_verdicts_on_parts_are_no_way_round():
     parts = {"a": gain("RigL", "Static", density=0.05), "b": gain("SET", "Static", density=0.05)}
     view = View([], Gaps(held="too small"))
     assert "supported" not in str(claim("", "", parts, above=0).judge(view))
+    of_parts = Verdict("inconclusive", Interval(0, -1, 1, 5), "", "as for a; a: inconclusive")
+    said = str(Claim("", "", "", lambda _: of_parts).judge(view))
+    assert said == "too small; 0 (95 % interval -1 to 1, n = 5)".replace("-", "\u2212")
     held = Verdict("not judged", Interval(1, 0.5, 1.5, 3), "points", held="too small.")
     assert str(held) == "too small; 1 points (95 % interval 0.5 to 1.5, n = 3)"
 

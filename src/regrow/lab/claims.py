@@ -322,7 +322,8 @@ def _judged(interval: Interval, unit: str, yes: bool, no: bool) -> Verdict:
 
 def _held(verdict: Verdict, reason: str) -> Verdict:
     """Keep the effect, take the verdict away, and with it words that give verdicts on parts."""
-    why = "" if "supported" in verdict.why else verdict.why
+    parts = any(outcome in verdict.why for outcome in ("supported", "inconclusive"))
+    why = "" if parts else verdict.why
     return Verdict("not judged", verdict.effect, verdict.unit, why, reason)
 
 

@@ -50,7 +50,9 @@ class TwoFourLinear(nn.Linear):
     def follow_(self, mask: Tensor | None) -> None:
         """Compute by another mask; None: as the dense layer."""
         self.mask = mask
-        self.library = None if mask is None else library.library(mask.device)
+        # Of a sharded mask a rank holds a part only: the layer then computes dense.
+        whole = mask is not None and not hasattr(mask, "full_tensor")
+        self.library = library.library(mask.device) if mask is not None and whole else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "mask": None}
