@@ -220,6 +220,7 @@ class StoredLayer(SparseLayer):
 
         Values and optimizer slots move along; those of grown units are zero.
         """
+        self.module.forget_orders()
         # Positions are looked up once and used for the weight and every slot of the optimizer.
         move = _moving(self.units(), units)
         moved = [(weight, move(weight.detach(), 0.0))]

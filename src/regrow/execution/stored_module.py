@@ -110,6 +110,9 @@ class StoredModule(nn.Module):
         """
         return None
 
+    def forget_orders(self) -> None:
+        """Give back memory that the next pass fills again: an update is about to need some."""
+
     def release(self) -> None:
         """Forget what was captured."""
         self._captured.clear()
