@@ -132,7 +132,7 @@ def test_the_plan_shows_what_was_chosen_and_why(clock):
     )
     text = sparse.summary()
     assert "csr: 0.weight (a step takes 1000.00 ms as csr, 2000.00 ms masked)" in text
-    assert "stored layers are computed by" in text
+    assert "sparse layers are computed by" in text
     model(torch.randn(4, 8)).sum().backward()
     optimizer.step()
 

@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
-from regrow.cli.bench import bench
+from regrow.cli.bench import bench, model_of
 from regrow.studies.execution import bench as study
 from regrow.studies.execution.foretold import compare_advice
 from regrow.studies.execution.inference import compare_inference
 from regrow.studies.execution.layers import compare_layers
 from regrow.studies.execution.memory import peak_memory
 from regrow.studies.execution.steps import StepSetting, compare
-from regrow.vision.models import mlp
+from regrow.vision.models import MODELS, mlp
 
 
 @pytest.fixture
@@ -119,3 +119,17 @@ def test_advice_is_told_beside_what_was_measured(small):
     way = {"network": "n", "density": 0.5, "told": [3.0], "measured": [2.0], "took": [4.0]}
     table = study.table({"part": "advice", "ways": [way]})
     assert table[1] == ("n", "0.5", "3.00", "2.00", "+50%", "4.0")
+
+
+@pytest.mark.parametrize("name", [*MODELS, "mlp-16-8"])
+def test_every_model_that_is_trained_can_be_timed(name):
+    """bench had names of its own: perceptron and resnet-20."""
+    with torch.device("meta"):
+        model, shape = model_of(name, (), 10, None)
+    assert sum(p.numel() for p in model.parameters()) and len(shape) in (1, 3, 4)
+    if name in MODELS and MODELS[name].width:
+        with torch.device("meta"):
+            narrow = model_of(name, (), 10, MODELS[name].width // 2)[0]
+        assert sum(p.numel() for p in narrow.parameters()) < sum(
+            p.numel() for p in model.parameters()
+        )

@@ -6,18 +6,20 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.method import Method
-from regrow.engine.patterns import Block
+from regrow.engine.patterns import NM, Block, Pattern
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.random_state import kept_random_state
 from regrow.engine.selection import sample, seeded_generator
 from regrow.execution.convert import stored_copy, why_not, why_not_method
+from regrow.execution.two_four.library import library, why_dense
+from regrow.execution.two_four.linear import TwoFourLinear
 from regrow.measure.timing import Timing, interleaved
 
 __all__ = [
@@ -92,8 +94,11 @@ def _faster(
     model: nn.Module, optimizer: Optimizer, method: Method, planned: PlannedLayer, calls: list[Call]
 ) -> tuple[str, str]:
     """Return the faster execution of one layer, and why it is that one."""
-    execution = "block" if isinstance(method.pattern, Block) else "csr"
+    execution = way_of(method.pattern)
     reason = why_not_method(method, execution) or why_not(model, planned, execution)
+    if execution == "2:4" and not reason:
+        weight = model.get_parameter(planned.name)
+        reason = why_dense(weight, weight.dtype, library(weight.device))
     if reason:
         return "masked", reason
     if not calls:
@@ -105,6 +110,18 @@ def _faster(
     if _another(optimizer, [nn.Parameter(torch.zeros(1))]) is None:
         why += f", without that of the optimizer: another {type(optimizer).__name__} cannot be made"
     return chosen, why
+
+
+def way_of(pattern: Pattern) -> str:
+    """Return how layers of a pattern may be computed faster than under masks.
+
+    Example:
+        >>> way_of(Block(32)), way_of(NM(2, 4)), way_of(NM(1, 4))
+        ('block', '2:4', 'csr')
+    """
+    if isinstance(pattern, Block):
+        return "block"
+    return "2:4" if pattern == NM(2, 4) else "csr"
 
 
 def time_layer(
@@ -122,10 +139,11 @@ def time_layer(
     Returns:
         Timings of "masked" and of the execution.
     """
-    steps = {
-        "masked": dense_step(model, optimizer, planned, calls),
-        execution: stored_step(model, optimizer, method, planned, calls),
-    }
+    if execution == "2:4":
+        other = _two_four_step(model, optimizer, method, planned, calls)
+    else:
+        other = stored_step(model, optimizer, method, planned, calls)
+    steps = {"masked": dense_step(model, optimizer, planned, calls), execution: other}
     return interleaved(steps, seconds=seconds)
 
 
@@ -148,6 +166,22 @@ def stored_step(
     dense = copy.deepcopy(model.get_submodule(planned.name.removesuffix(".weight")))
     positions = sample(planned.units, planned.initial, seeded_generator(0, planned.name, "time"))
     return _step_of(stored_copy(dense, positions, method.pattern), optimizer, calls, None)
+
+
+def _two_four_step(
+    model: nn.Module,
+    optimizer: Optimizer,
+    method: Method,
+    planned: PlannedLayer,
+    calls: list[Call],
+) -> Callable[[], None]:
+    dense = copy.deepcopy(model.get_submodule(planned.name.removesuffix(".weight")))
+    grid = torch.ones(method.pattern.grid(planned.shape), dtype=torch.bool, device="cpu")
+    generator = seeded_generator(0, planned.name, "time")
+    units = method.pattern.draw(planned.initial, grid, planned.units, generator)
+    weight = cast(Tensor, dense.weight)
+    mask = method.pattern.expand(units, planned.shape).contiguous().to(weight)
+    return _step_of(TwoFourLinear.made_of_(cast(nn.Linear, dense), mask), optimizer, calls, mask)
 
 
 def clearly_faster(stored: Timing, dense: Timing) -> bool:
