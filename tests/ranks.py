@@ -6,6 +6,7 @@ about, process groups and what is said and left by each rank, is the same.
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import sys
@@ -18,8 +19,23 @@ from typing import Any, NamedTuple
 import torch
 from torch.distributed import TCPStore
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["torch.distributed.tensor", "regrow.cli", "regrow.lab.executors"])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [
+        "torch.distributed.tensor",
+        "tyro.extras",
+        "regrow.names",
+        "regrow.cli.commands",
+        "regrow.lab.executors",
+        "regrow.lab.study_run",
+        "regrow.studies.control.trial",
+        "regrow.studies.distraction_masks.trial",
+        "regrow.studies.lidar_motion.predict",
+        "regrow.studies.segmentation.segment",
+        "regrow.studies.speech.recognise",
+        "regrow.studies.vision.classify",
+    ]
+)
 
 
 class Ended(NamedTuple):
@@ -45,7 +61,7 @@ def on_ranks(
     with tempfile.TemporaryDirectory(prefix="ranks-") as name:
         folder, common = Path(name), _environment(ranks, store.port)
         processes = [
-            _FORKS.Process(target=_be, args=(common, rank, folder, function, arguments))
+            FORKS.Process(target=_be, args=(common, rank, folder, function, arguments))
             for rank in range(ranks)
         ]
         for process in processes:
@@ -53,6 +69,25 @@ def on_ranks(
         _wait(processes, time.monotonic() + limit)
         said = [[(folder / f"{s}-{r}").read_text() for s in ("out", "err")] for r in range(ranks)]
         return [Ended(one.exitcode, *both) for one, both in zip(processes, said, strict=True)]
+
+
+def once(tmp_path_factory: Any, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that is filled once, by whichever worker of the suite comes first.
+
+    Args:
+        tmp_path_factory: of pytest.
+        name: of the folder.
+        make: is given the folder, and fills it; a failure is not tried twice.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder: Path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            (folder / "done").touch()
+            make(folder)
+    return folder
 
 
 def begin(function: Callable[..., object], *arguments: Any, output: Path) -> Any:
@@ -66,7 +101,7 @@ def begin(function: Callable[..., object], *arguments: Any, output: Path) -> Any
     Returns:
         the process, as multiprocessing has it.
     """
-    process = _FORKS.Process(target=_lead, args=(dict(os.environ), output, function, arguments))
+    process = FORKS.Process(target=_lead, args=(dict(os.environ), output, function, arguments))
     process.start()
     return process
 

@@ -34,8 +34,8 @@ def cpu_part(part: str) -> list[dict[str, Any]]:
 def cpu(part: str) -> tuple[Rows, str]:
     """Tell one part of ``regrow bench execution``."""
     record = load("execution/cpu.json")
-    where = record["environment"]
     found = next(one for one in record["parts"] if one["part"] == part)
+    where = found.get("environment", record["environment"])  # parts may be measured one by one
     measured = f"{where['cpu']}, {where['threads']} threads, torch {where['torch']}"
     return bench.table(found), f"{found['title']}. {measured}, {where['kernels']}."
 

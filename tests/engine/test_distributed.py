@@ -11,7 +11,6 @@ import contextlib
 import copy
 import dataclasses
 import datetime
-import fcntl
 import functools
 import os
 import traceback
@@ -28,7 +27,7 @@ import regrow
 from regrow.engine.criteria import AverageGradient, Running, WeightTimesGradient
 from regrow.engine.patterns import Block, Channel
 from regrow.engine.wrappers import unwrap
-from tests.ranks import on_ranks
+from tests.ranks import on_ranks, once
 
 TOTAL, STOPPED, WORLD = 12, 5, 2  # updates every two steps: stopped in the middle of an interval
 LIMIT = 200  # seconds, for the ranks to say all they have to
@@ -110,7 +109,9 @@ def quietly(model, last):
 
 
 def train(run, steps, style="plain", **place):
+    """Take steps, and return the masks after each of these that was an update."""
     model, optimizer, sparse = run
+    trail = []
     parts = 2 if style == "accumulating" and place else 1
     for step in steps:
         optimizer.zero_grad()
@@ -123,7 +124,11 @@ def train(run, steps, style="plain", **place):
         if style == "clipping":
             sparse.mask_gradients_()
             nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        before = len(sparse.history)
         optimizer.step()
+        if len(sparse.history) > before:
+            trail.append({name: mask.clone() for name, mask in sparse.masks.items()})
+    return trail
 
 
 def fits(pattern, shape):
@@ -167,19 +172,20 @@ def under_ddp(name, style, place):
     run = start(
         nn.parallel.DistributedDataParallel(make_net(device=place["device"])), METHODS[name]
     )
-    train(run, range(STOPPED), style, **place)
+    trail = train(run, range(STOPPED), style, **place)
     stopped = tell(run)
-    train(run, range(STOPPED, TOTAL), style, **place)
-    return {"stopped": stopped, "end": tell(run)}
+    trail += train(run, range(STOPPED, TOTAL), style, **place)
+    return {"stopped": stopped, "end": tell(run), "trail": trail}
 
 
-def shard(model, device):
+def shard(model, device, each=True):
+    """Shard a model, its layers apart or, which is faster, in one; parts of weights are the same."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(torch.device(device).type, (WORLD,))
     for layer in model:
-        if isinstance(layer, nn.Linear):
+        if each and isinstance(layer, nn.Linear):
             fully_shard(layer, mesh=mesh)
     return fully_shard(model, mesh=mesh)
 
@@ -193,8 +199,9 @@ def under_fsdp(name, style, place):
     )
 
     options = StateDictOptions(full_state_dict=True)
+    each = name in STYLED
     run = model, optimizer, sparse = start(
-        shard(make_net(device=place["device"]), place["device"]), METHODS[name]
+        shard(make_net(device=place["device"]), place["device"], each), METHODS[name]
     )
     masks = [layer.mask for layer in sparse._topology.layers]
     parts = [tuple(mask.to_local().shape) for mask in masks]
@@ -203,14 +210,15 @@ def under_fsdp(name, style, place):
         and mask.to_local().shape == weight.to_local().shape
         for mask, weight in zip(masks, sparse.weights(), strict=True)
     )
-    train(run, range(STOPPED), style, **place)
+    trail = train(run, range(STOPPED), style, **place)
     stopped = tell(run)
     saved = copy.deepcopy((*get_state_dict(model, optimizer, options=options), sparse.state_dict()))
-    train(run, range(STOPPED, TOTAL), style, **place)
-    found = {"stopped": stopped, "end": tell(run), "parts": parts, "sharded": same}
+    trail += train(run, range(STOPPED, TOTAL), style, **place)
+    found = {"stopped": stopped, "end": tell(run), "trail": trail}
+    found |= {"parts": parts, "sharded": same}
     if name not in RESUMED or style != "plain":
         return found
-    twin = start(shard(make_net(9, place["device"]), place["device"]), METHODS[name])
+    twin = start(shard(make_net(9, place["device"]), place["device"], each), METHODS[name])
     set_state_dict(*twin[:2], model_state_dict=saved[0], optim_state_dict=saved[1], options=options)
     twin[2].load_state_dict(saved[2])  # last: filling an optimizer's state takes a step
     train(twin, range(STOPPED, TOTAL), style, **place)
@@ -308,16 +316,7 @@ def launch(folder, backend="gloo", device="cpu", limit=LIMIT):
 @pytest.fixture(scope="session")
 def ranks(tmp_path_factory):
     """What the two ranks found; started once, by whichever worker of the suite comes first."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    folder = folder / "ranks"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            (folder / "done").touch()  # a failure is not tried twice
-            launch(folder)
+    folder = once(tmp_path_factory, "ranks", launch)
     return [torch.load(folder / f"rank-{rank}", weights_only=True) for rank in range(WORLD)]
 
 
@@ -333,10 +332,10 @@ def both(ranks, scenario):
 def alone(name, style):
     """The same run in one process on the CPU, on the batches of both ranks."""
     run = start(make_net(), METHODS[name])
-    train(run, range(STOPPED), style)
+    trail = train(run, range(STOPPED), style)
     stopped = tell(run)
-    train(run, range(STOPPED, TOTAL), style)
-    return {"stopped": stopped, "end": tell(run)}
+    trail += train(run, range(STOPPED, TOTAL), style)
+    return {"stopped": stopped, "end": tell(run), "trail": trail}
 
 
 def named(mode):
@@ -346,8 +345,15 @@ def named(mode):
 
 
 def check_run(found, scenario, same):
-    """At the stop and at the end, what one process has come to; sums in another order apart."""
-    for moment, expected in alone(*reversed(scenario.split(maxsplit=1))).items():
+    """After every update, at the stop and at the end, what one process has come to.
+
+    Sums in another order apart.
+    """
+    whole_run = alone(*reversed(scenario.split(maxsplit=1)))
+    if "trail" in found:
+        same(found["trail"], whole_run["trail"])
+    for moment in ("stopped", "end"):
+        expected = whole_run[moment]
         for key in ("masks", "fired", "history"):
             same(found[moment][key], expected[key])
         for key in ("weights", "optimizer"):
@@ -371,7 +377,7 @@ def check_fsdp(ranks, scenario, same):
         (other, {"0.weight": (7, 12), "2.weight": (3, 15), "4.weight": (0, 7)}),
     ):
         assert found["parts"] == [parts[name] for name in found["end"]["masks"]]
-    for key in ("stopped", "end"):
+    for key in ("trail", "stopped", "end"):
         same(one[key], other[key])
     check_run(one, scenario, same)
     for found in (one, other) if scenario in {f"plain {name}" for name in RESUMED} else ():

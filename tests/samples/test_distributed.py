@@ -6,7 +6,6 @@ The ranks run all scenarios in one go (:func:`main`), since starting them takes 
 from __future__ import annotations
 
 import datetime
-import fcntl
 import os
 import traceback
 
@@ -17,7 +16,7 @@ from torch import nn
 
 from regrow.samples import Cyclic, Forgetting, InfoBatch, RootLoss, Samples, Stratified
 from regrow.samples.ranks import gather
-from tests.ranks import on_ranks
+from tests.ranks import on_ranks, once
 from tests.samples.loops import loss_of
 
 WORLD, LIMIT, N, EPOCHS = 2, 120, 41, 4
@@ -173,16 +172,7 @@ def launch(folder, backend="gloo"):
 @pytest.fixture(scope="session")
 def found(tmp_path_factory):
     """What the two ranks found; started once, by whichever worker of the suite comes first."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    folder = folder / "samples-ranks"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            (folder / "done").touch()  # a failure is not tried twice
-            launch(folder)
+    folder = once(tmp_path_factory, "samples-ranks", launch)
     return [torch.load(folder / f"rank-{rank}", weights_only=True) for rank in range(WORLD)]
 
 

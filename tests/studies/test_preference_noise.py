@@ -1,8 +1,9 @@
 """The study of preferences among noise: its trials, its rules, and that it ends with a page."""
 
 import json
+import os
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from regrow.lab.run import Run
 from regrow.lab.study import Preset
 from regrow.lab.study_run import run_study
 from regrow.lab.view import View
-from regrow.studies.control import study
+from regrow.studies.control import study, together
 from regrow.studies.control.study import CLAIMS, NOISE, NOISE_FREE, NOISY, STUDY
-from regrow.studies.control.together import populations, train_together
+from regrow.studies.control.together import Task, parted, populations, train_together
 from regrow.studies.control.trial import LearnFromPreferences
+from tests.ranks import FORKS
 
 QUICK = STUDY.trials("quick", "cartpole-swingup")
 NAMES = (
@@ -195,6 +197,50 @@ def test_trials_of_a_population_have_the_results_that_they_have_alone(tmp_path):
         assert found["population"] == 1 <= wanted["population"]
         assert trial.run(Run(folder, {"results": together})) is wanted
     assert not list((tmp_path / "populations").iterdir())
+
+
+@dataclass(frozen=True)
+class Dying(Task):
+    """A population whose process dies."""
+
+    def train(self, device=None):
+        os._exit(3)
+
+
+def test_devices_side_by_side_give_the_results_of_one(tmp_path, monkeypatch, caplog):
+    """A population is halved for a device that would have none; a process that dies is told."""
+    monkeypatch.setattr(together, "get_context", lambda _: FORKS)
+    white = [t for t in short() if t.noise and t.noise_kind == "gaussian"]
+    trials = [t for t in white if t.method in ("r2n", "static") and t.reward != "true"]
+    (options,) = [more for _, more in train_together(trials, tmp_path, {"device": "cpu"})]
+    monkeypatch.setattr(together, "_devices", lambda _: ["cpu", "cpu"])
+    apart = list(train_together(trials, tmp_path, {}))
+    assert sorted(len(part) for part, _ in apart) == [1, 1]
+    found = {name: one for _, more in apart for name, one in more["results"].items()}
+    assert found.keys() == options["results"].keys()
+    for name, one in options["results"].items():
+        assert {**one, "population": 1} == found[name]
+    assert not list((tmp_path / "populations").iterdir())
+    monkeypatch.setattr(together, "Task", Dying)
+    assert not list(train_together(trials, tmp_path, {}))
+    assert caplog.text.count("its process died with exit code 3): its runs are trained one") == 2
+
+
+def test_populations_are_halved_until_each_device_has_one():
+    trials = short()
+    for parts, number, sizes in (
+        ([5], 4, [1, 1, 1, 2]),
+        ([4, 3], 2, [4, 3]),
+        ([4, 3], 3, [2, 2, 3]),
+        ([1], 8, [1]),
+        ([], 2, []),
+    ):
+        made, rest = [], iter(trials)
+        for size in parts:
+            made.append([next(rest) for _ in range(size)])
+        found = parted(made, number)
+        assert [len(part) for part in found] == sizes
+        assert sum(found, []) == sum(made, [])
 
 
 def test_what_may_not_share_a_population_is_left_out():

@@ -1,5 +1,6 @@
-"""Training on two ranks of gloo is training on one with the same batches."""
+"""Training on two ranks of gloo is training on one with the same batches, in every system."""
 
+import shutil
 import subprocess
 import sys
 
@@ -8,41 +9,147 @@ import torch
 from torch.testing import assert_close
 
 from regrow.lab.failures import read_failures
+from regrow.lab.files import read_lines
 from regrow.lab.records import Records
-from tests.ranks import command, on_ranks
-from tests.training.rank_training import train
+from regrow.lab.run import CHECKPOINT, METRICS, Run
+from tests.ranks import command, on_ranks, once
+from tests.training.rank_training import ALIKE, FIRST, SYSTEMS, train
 
 TRAIN = ["train", "--data", "digits", "--model", "mlp-30-20", "--no-augment"]
 TRAIN += ["--device", "cpu", "--epochs", "3"]
+WHOLE = "classification by RigL"
+pytestmark = pytest.mark.slow
 
 
-def torchrun(*words):
+def torchrun(*words, module="regrow", limit=120):
     """Call the command as users do."""
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    line += ["--nproc-per-node", "2", "-m", "regrow", *map(str, words)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    line += ["--nproc-per-node", "2", "-m", module, *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=limit, check=False)
 
 
-@pytest.mark.slow
-def test_two_ranks_hold_the_same_topology_and_find_what_one_finds(tmp_path):
-    alone = tmp_path / "alone"
-    for rank in (*on_ranks(train, tmp_path), *on_ranks(train, alone, ranks=1)):
-        assert rank.returncode == 0, rank.stderr
-    for method in ("RigL", "SET", "GMP"):
-        one = torch.load(alone / f"{method}-1-0.pt")
-        first, second = (torch.load(tmp_path / f"{method}-2-{rank}.pt") for rank in (0, 1))
-        for name, mask in first["masks"].items():
-            assert mask.equal(second["masks"][name])
-            # The order of sums differs, which may decide between two that are nearly alike.
-            assert (mask == one["masks"][name]).float().mean() > 0.99
-        for name, weight in first["weights"].items():
-            assert weight.equal(second["weights"][name])
-        assert first["losses"] == second["losses"]
-        assert_close(first["losses"], one["losses"], rtol=1e-4, atol=0)
-        assert not first["noise"].equal(second["noise"])  # each draws its own dropout
+def fill(folder, device, on_two):
+    """Run everything alone and on two ranks.
+
+    Args:
+        folder: where all that ranks tell is left.
+        device: "cpu" or "cuda".
+        on_two: runs some on two ranks, without those that die; returns what was said.
+    """
+    train(folder, device, *SYSTEMS, "stopped")
+    (folder / "stopped").rename(folder / "from one")
+    said = on_two(folder, device, *SYSTEMS, "stopped", "from one")
+    assert not said, said
+    (folder / "stopped").rename(folder / "from two")
+    shutil.copytree(folder / "from two", folder / "second dies")
+    train(folder, device, "from two")
 
 
-@pytest.mark.slow
+def forked(folder, device, *names):
+    """Run trainings on two ranks; return what those said that failed."""
+    done = on_ranks(train, folder, device, *names)
+    return "".join(rank.stderr for rank in done if rank.returncode)
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory):
+    return once(tmp_path_factory, "training-ranks", lambda folder: fill(folder, "cpu", forked))
+
+
+def read(folder, name, ranks):
+    """Return what each of so many ranks told of a run."""
+    files = [folder / f"{name}-{ranks}-{rank}.pt" for rank in range(ranks)]
+    return [torch.load(file, map_location="cpu") for file in files]
+
+
+def check_alike(folder, name, updates=2):
+    """Ranks have the same masks after every update and the same weights; each its own noise."""
+    first, second = read(folder, name, 2)
+    assert list(first["trail"]) == list(second["trail"]) == list(range(len(first["trail"])))
+    assert len(first["trail"]) > updates
+    for update, masks in first["trail"].items():
+        for weight, mask in masks.items():
+            assert mask.equal(second["trail"][update][weight]), (update, weight)
+        before = first["trail"].get(update - 1, {})
+        assert not before or any(not mask.equal(before[weight]) for weight, mask in masks.items())
+    for weight, values in first["weights"].items():
+        if "running" not in weight and "tracked" not in weight:
+            assert values.equal(second["weights"][weight]), weight
+    assert first["loss"] == second["loss"]
+    assert not first["noise"].equal(second["noise"])
+
+
+def check_one(folder, name, other, ranks):
+    """Two ranks find what one process finds, but for the order of sums.
+
+    Args:
+        folder: where it was told.
+        name: of the run on one process.
+        other: that of the same run on ranks, or resumed.
+        ranks: on which that was.
+    """
+    [one], two = read(folder, name, 1), read(folder, other, ranks)[0]
+    assert_close(two["loss"], one["loss"], rtol=1e-3, atol=0)
+    for weight, mask in one["masks"].items():
+        # Which may decide between two that are nearly alike.
+        assert (mask == two["masks"][weight]).float().mean() > 0.98, weight
+        assert mask.count_nonzero() == two["masks"][weight].count_nonzero()
+
+
+def check_dead(folder, name, before):
+    """Nothing that was written by a run of which a rank died is half there.
+
+    Args:
+        folder: where it was told.
+        name: of the run.
+        before: the bytes of its checkpoint before.
+    """
+    run = folder / name
+    assert not list(folder.glob(f"{name}-*.pt"))  # nobody came to the end
+    assert (run / CHECKPOINT).read_bytes() == before
+    assert not [p for p in run.iterdir() if p.name not in (CHECKPOINT, METRICS, "progress.json")]
+    state = Run(run, writes=False).load()
+    assert state["training"]["epoch"] == 1
+    assert len(read_lines(run / METRICS)) >= 1
+
+
+def check_resumed(folder, name):
+    """A run that went on is bit for bit the one that was never stopped, on as many ranks."""
+    for resumed, whole in zip(read(folder, name, 2), read(folder, WHOLE, 2), strict=True):
+        assert resumed["loss"] == whole["loss"]
+        for key in ("weights", "masks"):
+            for weight, values in whole[key].items():
+                assert values.equal(resumed[key][weight]), weight
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_two_ranks_have_the_same_masks_after_every_update(told, name):
+    check_alike(told, name)
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_two_ranks_find_what_one_process_finds(told, name):
+    check_one(told, name, name, 2)
+
+
+@pytest.mark.parametrize(("resumed", "ranks"), [("from one", 2), ("from two", 1)])
+def test_a_checkpoint_of_one_number_of_ranks_goes_on_on_another(told, resumed, ranks):
+    check_one(told, WHOLE, resumed, ranks)
+    found = read(told, resumed, ranks)[0]
+    assert list(found["trail"]) == list(read(told, WHOLE, 1)[0]["trail"])[FIRST:]
+
+
+def test_a_rank_killed_in_an_update_leaves_what_goes_on(told):
+    before = (told / "second dies" / CHECKPOINT).read_bytes()
+    first, second = on_ranks(train, told, "cpu", "second dies", limit=60)
+    assert second.returncode == -9
+    assert first.returncode == 1 and " by peer" in first.stderr.splitlines()[-1]
+    check_dead(told, "second dies", before)
+    (told / "second dies").rename(told / "resumed")
+    assert not forked(told, "cpu", "resumed")
+    check_resumed(told, "resumed")
+
+
 def test_the_command_trains_on_two_ranks_as_on_one(tmp_path):
     done = torchrun(*TRAIN, "--batch", "64", "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
@@ -61,7 +168,6 @@ def test_the_command_trains_on_two_ranks_as_on_one(tmp_path):
     assert len(two.metrics()) == 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

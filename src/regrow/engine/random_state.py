@@ -20,7 +20,8 @@ def kept_random_state(model: nn.Module) -> Iterator[None]:
             start each of them.
 
     Example:
-        >>> model, before = nn.Linear(2, 2), torch.get_rng_state()
+        >>> model = nn.Linear(2, 2)
+        >>> before = torch.get_rng_state()
         >>> with kept_random_state(model):
         ...     _ = torch.rand(3)
         >>> torch.equal(before, torch.get_rng_state())

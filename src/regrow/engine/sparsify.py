@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.backends import MASKED, find_backend
+from regrow.engine.backends import MASKED, find_backend, stores
 from regrow.engine.checks import check_integer
 from regrow.engine.dimensions import keep_dimensions_
 from regrow.engine.drivers import check_optimizer, check_together, driver
@@ -80,7 +80,8 @@ def sparsify(
         execution: how sparse layers are computed. "masked": dense weights times masks, which saves
             neither time nor memory; every method and layer. "csr": on the CPU, weights, gradients
             and optimizer state for active weights only. "block": the same for blocks of weights, on
-            a GPU. "auto": each layer the way that is fastest, timed. Stored layers replace those
+            a GPU. "2:4": under masks, forward passes by a GPU's sparse tensor cores, for NM(2, 4).
+            "auto": each layer the way that is fastest, timed. Stored layers replace those
             inside the model, and their parameters those inside the optimizer; a model made on the
             meta device is then never dense.
         example_inputs: for "auto": a batch as training will see it; a tensor, or a tuple of the
@@ -143,14 +144,23 @@ def sparsify(
         else:
             plan = _as_saved(plan, saved_how)
     else:
-        every = tuple(replace(layer, execution=execution) for layer in plan.layers)
-        plan = replace(plan, layers=every)
+        left = backend.leaves(inner, plan) if backend is not None and backend.leaves else {}
+        for name, why in left.items():
+            logger.warning(
+                "%s stays under a mask, and takes a dense weight's memory: %s", name, why
+            )
+        plan = plan.changed(
+            lambda layer: (
+                {"why": left[layer.name]} if layer.name in left else {"execution": execution}
+            )
+        )
     # A method that grows nothing writes no state.
     policy = "keep" if method.next_update(0, total_steps) is None else method.on_grow
-    slots = [(one.name, weights[one.name], one.execution != MASKED) for one in plan.layers]
+    slots = [(one.name, weights[one.name], stores(one.execution)) for one in plan.layers]
     check_slots(optimizer, slots, policy)
     masked = [layer for layer in plan.layers if layer.execution == MASKED]
-    written = [not_on_meta(layer.name, weights[layer.name]) for layer in masked]
+    dense = [layer.name for layer in plan.layers if not stores(layer.execution)]
+    written = [not_on_meta(name, weights[name]) for name in dense]
     # From here on the model changes, whole or not at all.
     with unchanged_on_error(inner, optimizer, written):
         layers: dict[str, SparseLayer] = {
@@ -169,9 +179,8 @@ def sparsify(
         if state is not None:
             for name, layer in layers.items():
                 layer.check_state(state["layers"][name])
-        replaced = [layer.name for layer in plan.layers if layer.execution != MASKED]
-        if backend is not None and replaced:
-            _check_replaceable(model, replaced, held | fixed)
+        if backend is not None and len(masked) < len(plan.layers):
+            _check_replaceable(model, plan, held | fixed)
             saved = state and state["layers"]
             layers |= backend.convert(model, optimizer, method, plan, seed, first, saved)
         topology = Topology(inner, [layers[layer.name] for layer in plan.layers])
@@ -208,13 +217,14 @@ def _first_units(
     return ranks.as_first(chosen)
 
 
-def _check_replaceable(model: nn.Module, names: list[str], held: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless the layers of these weights may be replaced by a backend's own."""
-    if any(name in held for name in names):
+def _check_replaceable(model: nn.Module, plan: Plan, held: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless layers may be replaced by a backend's own."""
+    if any(layer.name in held for layer in plan.layers if layer.execution != MASKED):
         raise ValueError(
-            "available, frozen: stored layers cannot hold weights; use execution='masked'"
+            "available, frozen: stored and 2:4 layers cannot hold weights; use execution='masked'"
         )
-    if unwrap(model) is not model:
+    names = [layer.name for layer in plan.layers if stores(layer.execution)]
+    if names and unwrap(model) is not model:
         raise ValueError(
             f"{', '.join(names)} would be replaced, which the {type(model).__name__} around the "
             "model would not see: call sparsify() first, then wrap the model"
