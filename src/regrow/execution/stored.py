@@ -229,6 +229,7 @@ class StoredLayer(SparseLayer):
                 f"units for {self.active}: replays would read memory that is gone. Use a method "
                 "that keeps the number of each layer, execution='masked', or no graph"
             )
+        self.module.forget_orders()
         # Positions are looked up once and used for the weight and every slot of the optimizer.
         move = _moving(self.units(), units)
         moved = [(weight, move(weight.detach(), 0.0))]

@@ -115,6 +115,9 @@ class StoredModule(nn.Module):
         """
         return None
 
+    def forget_orders(self) -> None:
+        """Give back memory that the next pass fills again: an update is about to need some."""
+
     def keep(self, x: Tensor, gradient: Tensor) -> None:
         """Keep the input and output gradient of one backward pass."""
         self._captured.append((x, gradient))

@@ -130,6 +130,11 @@ class CsrConv(CsrLayer):
         super().set_topology_(positions)
         self._ways: dict[Any, KernelWise | Shifted | ThroughDense] = {}
 
+    def forget_orders(self) -> None:
+        """Give back offsets and orders, which a new topology makes anew in any case."""
+        super().forget_orders()
+        self._ways = {}
+
     def index_tensors(self) -> list[Tensor]:
         """Return the tensors that say where the nonzeros are, for all sizes of images met."""
         ways = [tensor for way in self._ways.values() for tensor in way.index_tensors()]

@@ -246,6 +246,10 @@ class CsrLayer(StoredModule):
         dense = self.weight.new_zeros(math.prod(self.dense_shape))
         return dense.index_put_((self.index.positions,), self.weight).view(self.dense_shape)
 
+    def forget_orders(self) -> None:
+        """Give back the orders of the index, which a new topology makes anew in any case."""
+        self.index.forget_orders()
+
     @abstractmethod
     def compute(
         self, x: Tensor, values: Tensor, bias: Tensor | None

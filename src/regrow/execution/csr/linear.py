@@ -21,19 +21,6 @@ __all__ = ["CsrLinear"]
 _SHORT = 1024  # samples; of longer sums, the dense gradient of some rows is the faster way
 
 
-def _product(
-    x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrLinear
-) -> tuple[Tensor, Tensor]:
-    """Compute the output of a layer; also return its input, feature-major."""
-    index = layer.index
-    x, values = layout.one_stride(x.resolve_neg()), memory.plain(values)
-    bias = None if bias is None else memory.plain(bias)
-    packed = layout.room_to_pack(x, len(index) / max(1, index.shape[1]))
-    y = layout.empty(len(x), index.shape[0])
-    kernels().linear(index.forward, values, x, packed, y, bias, layer.activation == "relu")
-    return y, x if packed is None else packed
-
-
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
