@@ -37,7 +37,9 @@ def cpu_part(part: str) -> list[dict[str, Any]]:
 def cpu(part: str) -> tuple[Rows, str]:
     """Tell one part of ``regrow bench execution``."""
     record = load("execution/cpu.json")
-    found = next(one for one in record["parts"] if one["part"] == part)
+    found = next((one for one in record["parts"] if one["part"] == part), None)
+    if found is None:
+        return [], ""
     where = found.get("environment", record["environment"])  # parts may be measured one by one
     measured = f"{where['cpu']}, {where['threads']} threads, torch {where['torch']}"
     return bench.table(found), f"{found['title']}. {measured}, {where['kernels']}."
@@ -247,7 +249,10 @@ class Record(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Make it."""
-        return [table(*TABLES[self.arguments[0]]())]
+        rows, caption = TABLES[self.arguments[0]]()
+        if not rows:
+            return [nodes.paragraph("", "There is no record of it yet.")]
+        return [table(rows, caption)]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
