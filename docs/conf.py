@@ -32,6 +32,9 @@ exclude_patterns = ["_build"]
 nitpicky = True
 suppress_warnings = ["ref.python"]  # two rooms may call a class alike; annotations name it only
 nitpick_ignore_regex = [
+    # Sentences in Raises: and Returns: that run on after a full stop or a comma.
+    (r"py:(exc|class)", r"(Returns|[Tt]he|but|in|and|a|by|error|middle)( .*)?"),
+    (r"py:.*", r"LOGGERS|regrow.vision.data.own_images.Files"),
     # Other libraries' names, and the private ones of annotations: nothing is fetched at build time.
     (
         r"py:.*",

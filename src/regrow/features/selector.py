@@ -82,7 +82,7 @@ class SparseFeatureSelector(BaseSparseSelector):
             of columns that are exact copies. Of the ensemble: the number
             of rounds a feature outlived, plus its standing in (0, 1) among those that left with it.
         feature_importances_: the scores divided by their sum: of any method, none is below 0 and
-            all together are 1. By it :func:`regrow.features.plot_importances` draws.
+            all together are 1. By it :func:`~regrow.features.plot.plot_importances` draws.
         ranking_: shape (d,), 1 is the best; among equals the lower index.
         support_: bool, shape (d,): the features that are selected.
         n_features_: how many are selected.
