@@ -1,0 +1,45 @@
+"""A trial that fails on one rank alone, in the middle of what ranks do together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import distributed
+
+from regrow.engine.ranks import rank_and_ranks
+from regrow.lab.ranks import all_ranks, run_on_all
+from regrow.lab.run import Run
+from regrow.lab.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sums(Trial):
+    """Adds ones up over the ranks, twice; one of them may leave in between."""
+
+    wrong: int | None = None
+
+    def run(self, run):
+        rank, _ = rank_and_ranks()
+        total = torch.ones(1, device=run.options["device"])
+        for step in range(2):
+            if step and rank == self.wrong:
+                raise ZeroDivisionError("this rank has had enough")
+            distributed.all_reduce(total)
+            if run.options["device"] == "cuda":
+                torch.cuda.synchronize()
+        return {"total": float(total)}
+
+
+def failing(folder, device, wrong):
+    """Run a trial that fails on one rank, and then one that does not."""
+    with all_ranks() as first:
+        if not first:
+            return
+        run = Run(folder, {"device": device})
+        try:
+            run_on_all(Sums(seed=0, wrong=wrong), run)
+        except Exception as error:
+            notes = "".join(getattr(error, "__notes__", []))
+            (folder / "said").write_text(f"{type(error).__name__}: {error}\n{notes}")
+        (folder / "next").write_text(str(run_on_all(Sums(seed=1), run)["total"]))
