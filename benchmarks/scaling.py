@@ -218,7 +218,7 @@ def measure(trainer: Trainer[Any], rounds: int, steps: int) -> dict[str, Any]:
             found[name].append(1e3 * timed(work, device) / steps)
     row: dict[str, Any] = {"gradient_mbytes": 4 * gradients / 1e6}
     for name, values in found.items():
-        low, middle, high = statistics.quantiles(values[2:], n=4)
+        low, middle, high = statistics.quantiles(values[2:], n=4, method="inclusive")
         row[name] = {"ms": middle, "quartiles": [low, high]}
     return row
 

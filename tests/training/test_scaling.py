@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from benchmarks import scaling
 
+from benchmarks import scaling
 from tests.ranks import on_ranks
 
 
