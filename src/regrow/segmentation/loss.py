@@ -82,7 +82,7 @@ def soft_dice(
     shared = (chances * truth).sum(axes)
     both = chances.sum(axes) + truth.sum(axes)
     if batch_dice and rank_and_ranks()[1] > 1:
-        shared, both = _OverRanks.apply(torch.stack([shared, both]))
+        shared, both = _OverRanks.apply(torch.stack([shared, both]))  # type: ignore[no-untyped-call]
     return ((2 * shared + smooth) / (both + smooth).clamp_min(1e-8)).mean()
 
 
@@ -94,7 +94,7 @@ class _OverRanks(torch.autograd.Function):
         return _summed(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return _summed(gradient)
 
 
