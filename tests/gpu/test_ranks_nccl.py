@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 
-from regrow.engine.ranks import rank_and_ranks
-from regrow.lab.run import CHECKPOINT
+from regrow.lab.records import Records
 from regrow.lab.sweep import sweep
-from regrow.lab.trial import Trial
 from regrow.studies.control import together
 from tests.ranks import on_ranks
 from tests.studies.test_preference_noise import short
 from tests.training import test_ranks as ranks
-from tests.training.rank_failing import failing
+from tests.training.rank_failing import Where, failing
 from tests.training.rank_training import ALIKE, SYSTEMS
 
 pytestmark = [
@@ -26,18 +23,10 @@ pytestmark = [
 ]
 
 
-def by_torchrun(folder, device, *names):
-    """Run trainings on two GPUs as users do; return what was said if they failed."""
-    words = (folder, device, *names)
-    done = ranks.torchrun(*words, module="tests.training.rank_training", limit=200)
-    return done.stderr if done.returncode else ""
-
-
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training-ranks")
-    ranks.fill(folder, "cuda", by_torchrun)
-    shutil.copytree(folder / "second dies", folder / "first dies")
+    ranks.fill(folder, "cuda", ranks.by_torchrun)
     return folder
 
 
@@ -56,21 +45,10 @@ def test_a_checkpoint_of_one_number_of_gpus_goes_on_on_another(told, resumed, on
     ranks.check_one(told, ranks.WHOLE, resumed, on)
 
 
-@pytest.mark.parametrize("name", ["second dies", "first dies"])
-def test_a_rank_killed_in_an_update_leaves_what_goes_on(told, name):
-    """Torchrun ends the other, which would wait in NCCL for ten minutes."""
-    before = (told / name / CHECKPOINT).read_bytes()
-    began = time.monotonic()
-    said = by_torchrun(told, "cuda", name)
-    assert "Signal 9 (SIGKILL)" in said
-    assert time.monotonic() - began < 90
-    ranks.check_dead(told, name, before)
-    (told / name).rename(told / "resumed")
-    for old in told.glob("resumed-*.pt"):
-        old.unlink()
-    assert not by_torchrun(told, "cuda", "resumed")
-    ranks.check_resumed(told, "resumed")
-    (told / "resumed").rename(told / f"{name}, resumed")
+@pytest.mark.parametrize("name", ["first dies", "second dies"])
+def test_a_rank_killed_in_an_update_leaves_what_goes_on(told, tmp_path, name):
+    """The other would wait in NCCL for ten minutes."""
+    ranks.check_torchrun_ends_the_others(told, tmp_path, "cuda", name)
 
 
 @pytest.mark.parametrize("wrong", [0, 1])
@@ -102,22 +80,9 @@ def test_populations_on_two_gpus_have_the_results_of_one(tmp_path):
         assert found[name]["comparisons"] == result["comparisons"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Where(Trial):
-    """Tells on which GPU it computes, and takes long enough that others run beside it."""
-
-    def run(self, run):
-        x = torch.ones(8, device="cuda")
-        time.sleep(1)
-        assert rank_and_ranks() == (0, 1)
-        return {"gpu": x.device.index, "sum": float(x.sum())}
-
-
 def test_a_sweep_is_spread_over_the_gpus(tmp_path):
     found = sweep([Where(seed=n) for n in range(4)], tmp_path, jobs=2)
     assert len(found.finished) == 4, found.failed[0].error
-    from regrow.lab.records import Records
-
     used = {record.config["seed"]: record.result["gpu"] for record in Records.read(tmp_path)}
     gpus = torch.cuda.device_count()
     assert used == {n: n % gpus for n in range(4)}

@@ -1,4 +1,4 @@
-"""A trial that fails on one rank alone, in the middle of what ranks do together."""
+"""Trials that fail on one rank alone in the middle of what ranks do together, or tell where."""
 
 from __future__ import annotations
 
@@ -34,6 +34,17 @@ class Sums(Trial):
             if run.options["device"] == "cuda":
                 torch.cuda.synchronize()
         return {"total": float(total)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where(Trial):
+    """Tells on which GPU it computes, and takes long enough that others run beside it."""
+
+    def run(self, run):
+        x = torch.ones(8, device="cuda")
+        time.sleep(1)
+        assert rank_and_ranks() == (0, 1)
+        return {"gpu": x.device.index, "sum": float(x.sum())}
 
 
 def failing(folder, device, wrong, sleeps=0.0):
