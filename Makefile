@@ -4,6 +4,7 @@
 # make test-long  whole smoke presets of studies, which the suite tries in part
 # make fuzz    every fuzzer of tests/fuzz, at length: hours; SEED=1 looks elsewhere
 # make sanitize  the C kernels under gcc's address and undefined-behaviour sanitizers: fuzzer and tests
+# make interpret  the kernels of GPU updates, by Triton's interpreter, which a CPU's torch comes without
 # make check   style, types, floors, documentation
 # make docs    the documentation in docs/_build/html, its examples run
 
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 SEED ?= 0
 FUZZERS := $(filter-out budget conftest test_%,$(basename $(notdir $(wildcard tests/fuzz/*.py))))
 
-.PHONY: venv demo test test-long fuzz sanitize check docs format clean
+.PHONY: venv demo test test-long fuzz sanitize interpret check docs format clean
 
 venv: $(VENV)/.installed
 
@@ -59,6 +60,10 @@ sanitize: venv
 	  tests/execution/test_csr_kernels.py tests/execution/test_csr_kernelwise.py \
 	  tests/execution/test_csr_linear.py \
 	  tests/execution/test_csr_memory.py tests/execution/test_growth.py
+
+# The kernels that update topologies on a GPU, on the CPU by Triton's interpreter; needs triton.
+interpret: venv
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/engine/test_many.py
 
 check: venv
 	$(BIN)/ruff check

@@ -23,6 +23,16 @@ def resnet50() -> dict[str, tuple[int, ...]]:
     return shapes | {"fc": (1000, 2048)}
 
 
+def gpt_medium() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (50257, 1024)}
+    for block in range(24):
+        shapes[f"block{block}_qkv"] = (3 * 1024, 1024)
+        shapes[f"block{block}_out"] = (1024, 1024)
+        shapes[f"block{block}_mlp1"] = (4096, 1024)
+        shapes[f"block{block}_mlp2"] = (1024, 4096)
+    return shapes
+
+
 def vit_b16() -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"patch": (768, 3, 16, 16)}
     for block in range(12):
@@ -33,7 +43,7 @@ def vit_b16() -> dict[str, tuple[int, ...]]:
     return shapes | {"head": (1000, 768)}
 
 
-MODELS = {"resnet50": resnet50, "vit-b16": vit_b16}
+MODELS = {"resnet50": resnet50, "vit-b16": vit_b16, "gpt-353m": gpt_medium}
 
 
 def weights_only(name: str, device: str, seed: int = 0) -> nn.ParameterDict:

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import regrow
-from regrow.cli.train import run_trial
+from regrow.cli.trial import run_trial
 from regrow.lab.files import read_json
 from regrow.speech.synthesis.made import Made
 from regrow.studies.speech.recognise import Recognise

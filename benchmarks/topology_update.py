@@ -1,10 +1,17 @@
-"""Time of one topology update over all layers of a model, beside a plain full-sort implementation.
+"""Time of one topology update over all layers of a model, beside what a user would write.
 
     python benchmarks/topology_update.py --model resnet50 --method RigL --device cpu
+    python benchmarks/topology_update.py --model resnet50 gpt-353m --device cuda --json update.json
 
-Both are run in turn, several rounds; printed are medians, the range, and the ratio round by round.
-The plain implementation is what most public codes do: sort all of a layer's magnitudes, mask, sort
-all of its gradients, mask, with a count read back from the device for every layer."""
+In one run and in turn, round by round; printed are medians, and each one's median over the first's.
+
+ours       ``sparse.update_()``: all of it, from the check of the weights to the record
+layerwise  the same on a GPU without the kernels that look at all layers at once: as it was before
+core       the kernels of an update, launched, without what a sparsifier does around them
+graph      the same, replayed from a CUDA graph
+topk       layer by layer ``torch.topk`` of only as many as are exchanged, counts known on the host
+sort       what most public codes do: two full sorts a layer, and a count read from the device
+"""
 
 from __future__ import annotations
 
@@ -14,6 +21,8 @@ import platform
 import statistics
 import time
 import warnings
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -21,12 +30,18 @@ from shapes import MODELS, weights_only
 from torch import nn
 
 import regrow
+from regrow.engine import many, swift
+from regrow.engine.scores import Signals
+from regrow.engine.selection import seeded_generator
+from regrow.engine.update import Moves
 
 FRACTION = 0.3
+CONTENDERS = ("ours", "layerwise", "core", "graph", "topk", "sort")
 
 
 @torch.no_grad()
-def plain_update(model: nn.ParameterDict, masks: dict[str, torch.Tensor], grow: str) -> None:
+def sorted_update(model: nn.ParameterDict, masks: dict[str, torch.Tensor], grow: str) -> None:
+    """Two full sorts a layer, and a count read back."""
     for name, weight in model.items():
         mask = masks[name]
         n = int(mask.sum().item())
@@ -45,6 +60,64 @@ def plain_update(model: nn.ParameterDict, masks: dict[str, torch.Tensor], grow: 
         weight.mul_(mask)
 
 
+@torch.no_grad()
+def topk_update(
+    model: nn.ParameterDict, masks: dict[str, torch.Tensor], grow: str, counts: dict[str, int]
+) -> None:
+    """Only as many as are exchanged are looked for, and nothing is read back."""
+    for name, weight in model.items():
+        mask, k = masks[name].view(-1), int(FRACTION * counts[name])
+        magnitude = torch.where(mask > 0, weight.view(-1).abs(), torch.inf)
+        mask[magnitude.topk(k, largest=False, sorted=False).indices] = 0
+        score = weight.grad.view(-1).abs() if grow == "gradient" else torch.rand_like(mask)
+        score = torch.where(mask > 0, -1.0, score)
+        mask[score.topk(k, sorted=False).indices] = 1
+        weight.view(-1).mul_(mask)
+
+
+@lru_cache(maxsize=1)
+def original(model_name: str, device: str) -> nn.ParameterDict:
+    """Make a model once: random numbers for hundreds of millions of weights take long."""
+    return weights_only(model_name, device)
+
+
+def copied(model_name: str, device: str) -> nn.ParameterDict:
+    """Return a copy of the model's weights, with the same gradients, which are only read."""
+    model = nn.ParameterDict()
+    for name, weight in original(model_name, device).items():
+        model[name] = nn.Parameter(weight.detach().clone())
+        model[name].grad = weight.grad
+    return model
+
+
+def core_update(model, masks, method, counts: dict[str, int]) -> Callable[[], object]:
+    """Return a function that exchanges weights by the kernels alone."""
+    layers = [
+        swift.Layer(
+            name,
+            weight.detach(),
+            masks[name],
+            masks[name] > 0,
+            (),
+            counts[name],
+            Moves(exchange=int(FRACTION * counts[name])),
+        )
+        for name, weight in model.items()
+    ]
+    seen = {name: Signals(weight.detach(), gradient=weight.grad) for name, weight in model.items()}
+
+    @torch.no_grad()
+    def update() -> object:
+        # From the same seeds again: what a graph has captured draws the same again.
+        made = swift.exchange(
+            method, layers, lambda name, *_: seen[name], lambda *key: seeded_generator(0, *key)
+        )
+        made.write_()
+        return made  # what a graph reads has to stay
+
+    return update
+
+
 def synchronize(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
@@ -58,6 +131,16 @@ def timed(call, device: str) -> float:
     return time.perf_counter() - begin
 
 
+def without_kernels(call):
+    """Run a call as if many layers could not be looked at at once."""
+    available = many.available
+    many.available = lambda _: False
+    try:
+        return call()
+    finally:
+        many.available = available
+
+
 def host_waits(call) -> int:
     """Count how often the host waits for the device in a call, by CUDA's own warnings."""
     with warnings.catch_warnings(record=True) as caught:
@@ -65,42 +148,98 @@ def host_waits(call) -> int:
         torch.cuda.set_sync_debug_mode("warn")
         call()
         torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(w.message) for w in caught)
+    return sum("called a synchronizing" in str(w.message) for w in caught)
+
+
+def captured(update) -> tuple[Callable[[], None], object]:
+    """Capture an update in a CUDA graph; return its replay, and what has to be kept."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        update()
+        update()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = update()
+    return graph.replay, kept
+
+
+def contenders(model_name: str, method: str, density: float, device: str) -> dict:
+    """Return what is timed, by name; each has a model of its own."""
+    options = {"drop_fraction": FRACTION, "update_every": 1, "stop_at": 1.0}
+    made = regrow.METHODS[method](density=density, **options)
+
+    def begun():
+        model = copied(model_name, device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return model, regrow.sparsify(model, optimizer, made, total_steps=10**6, include="*")
+
+    _, sparse = begun()
+    calls = {"ours": sparse.update_}
+    counts = {name: int(mask.sum()) for name, mask in sparse.masks.items()}
+    grow = "random" if method == "SET" else "gradient"
+    if device == "cuda":
+        _, other = begun()
+        calls["layerwise"] = lambda: without_kernels(other.update_)
+        for name in ("core", "graph"):
+            own = copied(model_name, device)
+            masks = {n: m.to(own[n].dtype) for n, m in sparse.masks.items()}
+            with torch.no_grad():
+                for n, weight in own.items():
+                    weight.mul_(masks[n])
+            update = core_update(own, masks, made, counts)
+            if name == "graph":
+                update, _kept = captured(update)
+                calls[name] = lambda replay=update, _kept=_kept: replay()
+            else:
+                calls[name] = update
+    for name in ("topk", "sort"):
+        own = copied(model_name, device)
+        masks = {n: m.to(own[n].dtype) for n, m in sparse.masks.items()}
+        if name == "topk":
+            calls[name] = lambda own=own, masks=masks: topk_update(own, masks, grow, counts)
+        else:
+            calls[name] = lambda own=own, masks=masks: sorted_update(own, masks, grow)
+    return calls
 
 
 def measure(model_name: str, method: str, density: float, device: str, rounds: int) -> dict:
-    model = weights_only(model_name, device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    options = {"drop_fraction": FRACTION, "update_every": 1, "stop_at": 1.0}
-    sparse = regrow.sparsify(
-        model,
-        optimizer,
-        regrow.METHODS[method](density=density, **options),
-        total_steps=10**6,
-        include="*",
-    )
-    plain = weights_only(model_name, device)
-    masks = {name: mask.to(plain[name].dtype) for name, mask in sparse.masks.items()}
-    grow = "random" if method == "SET" else "gradient"
-    ours, theirs = [], []
-    for _ in range(rounds + 1):
-        ours.append(timed(sparse.update_, device))
-        theirs.append(timed(lambda: plain_update(plain, masks, grow), device))
-    ratios = [b / a for a, b in zip(ours[1:], theirs[1:], strict=True)]
+    """Time all contenders in turn; the first round, which compiles, is left out."""
+    calls = contenders(model_name, method, density, device)
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 2):
+        for name, call in calls.items():
+            times[name].append(1e3 * timed(call, device))
     row = {
         "model": model_name,
         "method": method,
         "density": density,
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "layers": len(sparse.masks),
-        "ours_ms": spread([1e3 * t for t in ours[1:]]),
-        "plain_ms": spread([1e3 * t for t in theirs[1:]]),
-        "ratio": spread(ratios),
+        "layers": len(MODELS[model_name]()),
+        "first_ms": round(times["ours"][0], 3),
     }
+    for name, spent in times.items():
+        row[f"{name}_ms"] = spread(spent[2:])
+        row[f"{name}_ratio"] = spread(
+            [b / a for a, b in zip(times["ours"][2:], spent[2:], strict=True)]
+        )
     if device == "cuda":
-        row["host_waits"] = host_waits(sparse.update_)
-        row["host_waits_plain"] = host_waits(lambda: plain_update(plain, masks, grow))
+        row["host_waits"] = host_waits(calls["ours"])
+        row["host_waits_core"] = host_waits(calls["core"])
+        row["host_waits_layerwise"] = host_waits(calls["layerwise"])
+        row["peak_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        row["update_mib"] = {name: extra_memory(calls[name]) for name in ("ours", "layerwise")}
     return row
+
+
+def extra_memory(call) -> int:
+    """Return the MiB that a call takes on top of what is there."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return round((torch.cuda.max_memory_allocated() - before) / 2**20)
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -114,7 +253,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--model", nargs="+", default=["resnet50"], choices=list(MODELS))
     parser.add_argument("--method", nargs="+", default=["RigL", "SET"], choices=["RigL", "SET"])
     parser.add_argument("--density", type=float, default=0.1)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -128,22 +267,25 @@ def main() -> None:
         for method in arguments.method:
             row = measure(model, method, arguments.density, arguments.device, arguments.rounds)
             rows.append(row)
-            print(
-                f"{model:9s} {method:5s} {row['ours_ms']['median']:9.1f} ms"
-                f"  plain {row['plain_ms']['median']:9.1f} ms"
-                f"  ratio {row['ratio']['median']:.1f} ({row['ratio']['min']:.1f}"
-                f"–{row['ratio']['max']:.1f})"
-                + (f"  host waits {row['host_waits']}" if "host_waits" in row else ""),
-                flush=True,
-            )
-    if arguments.json:
-        environment = {
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "threads": torch.get_num_threads(),
-        }
-        content = {"environment": environment, "rows": rows}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+            said = [
+                f"{name} {row[name + '_ms']['median']:.2f} ms "
+                f"(x {row[name + '_ratio']['median']:.1f})"
+                for name in CONTENDERS
+                if name + "_ms" in row
+            ]
+            waits = f"  host waits {row['host_waits']}" if "host_waits" in row else ""
+            print(f"{model} {method}: " + ", ".join(said) + waits, flush=True)
+            if arguments.json:
+                write(arguments.json, rows)
+
+
+def write(path: Path, rows: list[dict]) -> None:
+    environment = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+    }
+    path.write_text(json.dumps({"environment": environment, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"regrow {release}"
-html_static_path = ["_static"]
-html_css_files = ["regrow.css"]
+html_static_path = ["_static", "../src/regrow/lab/parts.css"]
+html_css_files = ["parts.css", "regrow.css"]
 html_show_sourcelink = False
 html_copy_source = False
 pygments_style = "friendly"

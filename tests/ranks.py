@@ -20,7 +20,22 @@ import torch
 from torch.distributed import TCPStore
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["torch.distributed.tensor", "regrow.cli", "regrow.lab.executors"])
+FORKS.set_forkserver_preload(
+    [
+        "torch.distributed.tensor",
+        "tyro.extras",
+        "regrow.names",
+        "regrow.cli.commands",
+        "regrow.lab.executors",
+        "regrow.lab.study_run",
+        "regrow.studies.control.trial",
+        "regrow.studies.distraction_masks.trial",
+        "regrow.studies.lidar_motion.predict",
+        "regrow.studies.segmentation.segment",
+        "regrow.studies.speech.recognise",
+        "regrow.studies.vision.classify",
+    ]
+)
 
 
 class Ended(NamedTuple):

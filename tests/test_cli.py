@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import regrow as regrow_library
 from regrow import METHODS
+from regrow.cli import main
+from regrow.cli.commands import COMMANDS
 from regrow.cli.demo import demo
+from regrow.cli.listed import kept_list, made_list
 from regrow.lab.attempt import attempt
 from regrow.studies.demo import demo_study
 from tests.ranks import command, on_ranks
@@ -61,6 +65,67 @@ def test_methods_are_listed_and_told_by_name():
     assert (
         regrow("methods", "rig").stderr == "regrow: method 'rig': must be one of RigL, RigLITOP\n"
     )
+
+
+LOOKS = (["--help"], ["--version"], ["methods"], ["methods", "RigL"], ["study", "list"])
+
+
+def test_whoever_only_looks_does_not_wait_for_torch():
+    """These took two seconds, most of them to import torch."""
+    code = (
+        "import contextlib, sys; from regrow.cli import main\n"
+        f"for words in {LOOKS}:\n"
+        "    sys.argv = ['regrow', *words]\n"
+        "    with contextlib.suppress(SystemExit): main()\n"
+        "    assert not {'torch', 'numpy'} & set(sys.modules), words\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"regrow {regrow_library.__version__}\n" in done.stdout
+    assert "segment" in done.stdout and "--preset smoke" in done.stdout
+
+
+def test_without_the_extra_the_version_is_told_and_the_rest_says_what_to_install(monkeypatch):
+    for name in ("tyro", "tyro.extras", "tyro.conf"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(sys, "argv", ["regrow", "--version"])
+    main()
+    monkeypatch.setattr(sys, "argv", ["regrow", "methods"])
+    with pytest.raises(
+        SystemExit, match=r"tyro is missing: pip install tyro, or pip install '\.\["
+    ):
+        main()
+
+
+def test_what_is_kept_of_methods_and_studies_is_what_they_say():
+    assert kept_list() == made_list(), "write it again: python -m regrow.cli.listed"
+
+
+def test_every_command_is_there_and_names_its_options(monkeypatch, capsys):
+    """Only the command that is named has its options: each is asked for them."""
+    for words in COMMANDS:
+        monkeypatch.setattr(sys, "argv", ["regrow", *words.split(), "--help"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr().out
+        assert ended.value.code == 0 and f"usage: regrow {words}" in told
+        assert ("--seed" in told) or not words.endswith("train")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("trian",), "there is no command 'trian'; did you mean train? Known are: bench, "),
+        (("study", "lst"), "study: there is no command 'lst'; did you mean list? Known are: list"),
+        (("zzz", "--epochs", "3"), "there is no command 'zzz'. Known are: bench, demo, "),
+        (("methods", "Rgil"), "did you mean RigL?"),
+    ],
+)
+def test_a_command_that_is_none_names_what_may_have_been_meant(words, meant, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["regrow", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert meant in ended.value.code
 
 
 def test_a_reader_who_has_had_enough_is_no_error():

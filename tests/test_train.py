@@ -1,10 +1,18 @@
 """`regrow train` as a function: what it makes of its options, what it says, what it leaves."""
 
+import re
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import regrow
+from regrow.cli import main
+from regrow.cli.commands import load
+from regrow.cli.settings import SETTINGS, read_settings, to_toml
 from regrow.cli.train import make_method, train
 from regrow.engine.allocation import ERK
 from regrow.engine.links import Soft
@@ -98,17 +106,41 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, capsys, monkeypatch):
     assert "epoch 1 of 2" not in said and "epoch 2 of 2" in said
 
 
-def test_a_failure_is_a_line_and_its_traceback_is_kept(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": "lenet5", "dropout": 0.5}, "dropout=0.5: model='lenet5' has none to set"),
+        ({"data": "imagenet", "data_dir": Path("nowhere")}, "not found; looked in"),
+        ({"samples": 5000}, "samples=5000: data='digits' has 898"),
+        ({"model": "resnet18"}, "takes images of 3 channels, and these have 1"),
+    ],
+    ids=str,
+)
+def test_a_mistake_that_is_found_late_is_an_error_and_no_failed_trial(
+    tmp_path, options, said, alone
+):
+    with pytest.raises((ValueError, OSError), match=re.escape(said)):
+        train(**QUICK | options, out=tmp_path)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_failure_is_a_line_and_its_traceback_is_kept(tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("regrow.studies.vision.classify.Classify.loss", broken)
     with pytest.raises(SystemExit) as raised:
-        train(**QUICK | {"model": "lenet5", "dropout": 0.5}, out=tmp_path)
+        train(**QUICK, out=tmp_path)
     line = raised.value.code
-    assert line.startswith("regrow: ValueError: dropout=0.5: model='lenet5' has none")
+    assert line.startswith("regrow: RuntimeError: shapes differ")
     kept = line.rpartition("traceback in ")[2]
     assert "Traceback" in read_json(Path(kept))["error"]
 
 
 def test_a_run_another_process_is_at_is_left_to_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("regrow.lab.attempt.attempt", lambda trial, *_: Outcome(trial, "busy"))
+    monkeypatch.setattr(
+        "regrow.lab.attempt.attempt", lambda trial, *_, **__: Outcome(trial, "busy")
+    )
     with pytest.raises(SystemExit, match="another process is at this very run"):
         train(**QUICK, out=tmp_path)
 
@@ -150,3 +182,116 @@ def test_a_loss_that_is_no_number_names_where_numbers_ended(tmp_path, precision)
     options = {"precision": precision, "learning_rate": 1e30}
     with pytest.raises(SystemExit, match=r"the loss is nan in epoch 1 \(weights of [01]\.weight\)"):
         train(**QUICK | options, out=tmp_path)
+
+
+# ---------------------------------------------------------------------- options as a file
+
+
+def typed(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["regrow", "train", *map(str, words)])
+    main()
+
+
+def test_a_run_writes_its_options_and_takes_them_back(tmp_path, monkeypatch, capsys):
+    words = ["--model", "mlp-12", "--epochs", 1, "--batch", 128, "--exclude", "3.*", "--device=cpu"]
+    typed(monkeypatch, *words, "--out", tmp_path)
+    [kept] = tmp_path.glob(f"trials/*/{SETTINGS}")
+    found = read_settings(kept)
+    assert found["exclude"] == ["3.*"] and found["epochs"] == 1 and "density" not in found
+    capsys.readouterr()
+    typed(monkeypatch, "--config", kept)
+    assert "it was finished before" in capsys.readouterr().out
+    typed(monkeypatch, "--config", kept, "--seed", 4)  # what is typed counts more
+    assert {record.config["seed"] for record in Records.read(tmp_path)} == {0, 4}
+    [other] = {*tmp_path.glob(f"trials/*/{SETTINGS}")} - {kept}
+    assert read_settings(other) == found | {"seed": 4}
+
+
+def test_a_file_of_json_does_the_same(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    path.write_text(
+        '{"model": "mlp-12", "epochs": 1, "learning-rate": 1, "samples": 400, "clip": null, '
+        f'"device": "cpu", "out": "{tmp_path}/out"}}'
+    )
+    typed(monkeypatch, "--config", path)
+    [record] = Records.read(tmp_path / "out")
+    assert record.config["samples"] == 400 and record.config["learning_rate"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epoch = 3", "regrow train has no option 'epoch'; did you mean epochs?"),
+        ("epochs = 'many'", "epochs = 'many': must be a whole number"),
+        ("epochs = true", "epochs = True: must be a whole number"),
+        ("optimizer = 'adam'", "optimizer = 'adam': must be one of sgd, adamw"),
+        ("exclude = 'fc'", "exclude = 'fc': must be a list, each text in quotes"),
+        ("samples = 1.5", 'samples = 1.5: must be a whole number or "None"'),
+        ("[train]\nepochs = 3", "has no option 'train'"),
+        ("epochs = ", "cannot be read"),
+        ("config = 'other.toml'", "has no option 'config'"),
+    ],
+)
+def test_a_wrong_option_in_a_file_names_file_option_and_what_is_allowed(
+    tmp_path, monkeypatch, text, said
+):
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        typed(monkeypatch, "--config", tmp_path / "run.toml", "--out", tmp_path / "out")
+    assert said in ended.value.code and "run.toml" in ended.value.code
+    assert not (tmp_path / "out").exists()
+
+
+@given(
+    st.dictionaries(
+        st.from_regex("[a-z_]{1,9}", fullmatch=True),
+        st.one_of(
+            st.integers(-(2**63), 2**63 - 1),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.booleans(),
+            st.text(st.characters(exclude_categories=["Cs"])),
+            st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=3),
+        ),
+    )
+)
+def test_whatever_is_written_is_read_back(values):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.toml"
+        path.write_bytes(to_toml(values, "a run").encode())
+        assert read_settings(path) == values
+
+
+def test_completion_knows_the_options_of_every_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["regrow", "--tyro-print-completion", "bash"])
+    with pytest.raises(SystemExit):
+        main()
+    script = capsys.readouterr().out
+    assert all(f"--{option}" in script for option in ("label-smoothing", "noise-kind", "preset"))
+
+
+def test_data_of_ones_own_is_trained_on_and_known_by_its_content(tmp_path, capsys):
+    table = tmp_path / "tea.csv"
+    rows = [f"{i % 7},{i % 2},{'ab'[i % 2]}" for i in range(80)]
+    table.write_text("\n".join(["x,z,class", *rows]))
+    options = QUICK | {"data": str(table), "batch": 16, "method": "Dense", "epochs": 5}
+    train(**options, out=tmp_path / "out")
+    assert "(tea.csv, a fifth of each class for testing" in capsys.readouterr().out
+    [record] = Records.read(tmp_path / "out")
+    assert record.config["data"] == "tea.csv" and record.result["accuracy"] == 1.0
+    table.write_text("\n".join(["x,z,class", *rows[:60]]))
+    train(**options, out=tmp_path / "out")  # another content is another trial
+    assert len(Records.read(tmp_path / "out")) == 2
+
+
+def test_a_column_that_is_asked_for_needs_data_of_ones_own(tmp_path):
+    with pytest.raises(ValueError, match="target='y' is of data of your own, and 'digits' is not"):
+        train(**QUICK, target="y", out=tmp_path)
+
+
+def test_the_method_in_a_file_decides_which_training_of_agents_it_is(tmp_path):
+    path = tmp_path / "run.toml"
+    for method, name in (("MaDi", "control_train_pixels"), ("r2n", "control_train")):
+        path.write_text(f'method = "{method}"')
+        assert load("control train", ["control", "train", f"--config={path}"]).__name__ == name
+    words = ["control", "train", "--config", str(path), "--method", "MaDi"]
+    assert load("control train", words).__name__ == "control_train_pixels"

@@ -160,8 +160,8 @@ def execution() -> Figure:
         )
     ways = cpu_part("memory")
     right.plot(
-        [way["density"] for way in ways[1:]],
-        [ways[0]["bytes"] / way["bytes"] for way in ways[1:]],
+        [way["density"] for way in ways if way["way"] == "csr"],
+        [ways[0]["bytes"] / way["bytes"] for way in ways if way["way"] == "csr"],
         "o-",
         color=COLOURS[2],
         label="3072-8000-8000-8000-10",

@@ -34,8 +34,8 @@ def cpu_part(part: str) -> list[dict[str, Any]]:
 def cpu(part: str) -> tuple[Rows, str]:
     """Tell one part of ``regrow bench execution``."""
     record = load("execution/cpu.json")
-    where = record["environment"]
     found = next(one for one in record["parts"] if one["part"] == part)
+    where = found.get("environment", record["environment"])  # parts may be measured one by one
     measured = f"{where['cpu']}, {where['threads']} threads, torch {where['torch']}"
     return bench.table(found), f"{found['title']}. {measured}, {where['kernels']}."
 
@@ -153,6 +153,35 @@ def accuracy(data: str) -> tuple[Rows, str]:
     return rows, note + record["environment"]["source"] + "."
 
 
+def pruning() -> tuple[Rows, str]:
+    """Tell what pruning costs a language model, and what fine-tuning gives back."""
+    record = load("pruning/language-model.json")
+    seeds, setting = record["seeds"], record["setting"]
+
+    def said(values: list[float]) -> str:
+        one = mean_interval(values)
+        return f"{one.mean:.2f} ± {one.half_width:.2f}"
+
+    rows: Rows = [("kept", "rule", "one-shot", "masks held", "masks moving", "held, less one-shot")]
+    dense, on = ([seed[key] for seed in seeds] for key in ("dense", "dense, trained on"))
+    rows.append(("all", "dense", said(dense), said(on), "", ""))
+    for place, first in enumerate(seeds[0]["rows"]):
+        own = [seed["rows"][place] for seed in seeds]
+        before, held, moving = ([row[key] for row in own] for key in ("pruned", "held", "moving"))
+        gain = paired_interval(held, before)
+        cells = (said(before), said(held), said(moving))
+        rows.append(
+            (first["kept"], first["rule"], *cells, f"{gain.mean:+.2f} ± {gain.half_width:.2f}")
+        )
+    what = (
+        f"Perplexity a letter, {len(seeds)} seeds, mean and 95 % interval. GPT-2 of "
+        f"{setting['layers']} layers of width {setting['width']}, {setting['steps']} steps, then "
+        f"{setting['fine_tuning']} of fine-tuning; calibrated on {setting['samples']} pieces of "
+        f"{setting['context']} letters"
+    )
+    return rows, f"{what}. {record['environment']['cpu']}, torch {record['environment']['torch']}."
+
+
 def _cpu(record: dict[str, Any]) -> str:
     where = record["environment"]
     return f"One thread, {where['cpu']}, torch {where['torch']}"
@@ -176,6 +205,7 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "volumes-cpu-float32": lambda: volumes("cpu-float32"),
     "volumes-cpu-bfloat16": lambda: volumes("cpu-bfloat16"),
     "masked-step": masked,
+    "pruning-language-model": pruning,
     "block-accuracy-fashion-mnist": lambda: accuracy("fashion-mnist"),
     "block-accuracy-cifar10": lambda: accuracy("cifar10"),
 }

@@ -8,7 +8,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from regrow.lab.report import claims_html, section_html
+from regrow.lab.report import claims_html, section_html, verdicts_html
 from regrow.lab.study_page import find
 from regrow.studies.registry import load_study
 
@@ -24,11 +24,15 @@ class Study(SphinxDirective):
         """Make the nodes, a section each so that the page's contents list them."""
         name = self.arguments[0]
         found = find((RESULTS / name,), load_study)
-        made: list[nodes.Node] = [self._raw(claims_html(found.verdicts))]
-        for content in found.sections():
-            section = nodes.section(ids=[nodes.make_id(content.title)])
-            section += nodes.title(text=content.title)
-            section += self._raw(section_html(content))
+        made: list[nodes.Node] = [
+            nodes.paragraph(text=found.answer),
+            self._raw(verdicts_html(found.verdicts, judged=not found.held)),
+        ]
+        parts = [(one.title, section_html(one)) for one in found.sections()]
+        for title, html in [*parts, ("How each claim was decided", claims_html(found.verdicts))]:
+            section = nodes.section(ids=[nodes.make_id(title)])
+            section += nodes.title(text=title)
+            section += self._raw(html)
             made.append(section)
         return made
 

@@ -8,74 +8,65 @@
 The training loop stays as it was: ``optimizer.step()`` drives the topology.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from regrow.engine.backends import Backend, register
-from regrow.engine.dynamic import Dynamic
-from regrow.engine.links import CHT, CHTs
-from regrow.engine.method import Dense, Method, Static
-from regrow.engine.methods import (
-    ACDC,
-    GMP,
-    MEST,
-    METHODS,
-    SET,
-    SETITOP,
-    SNFS,
-    GraNet,
-    RandomWalk,
-    RigL,
-    RigLITOP,
-)
-from regrow.engine.oneshot import LTH, OMP, SNIP, GraSP, SynFlow
-from regrow.engine.sparsifier import Sparsifier, Update
-from regrow.engine.sparsify import sparsify
-from regrow.engine.srigl import SRigL
-from regrow.engine.structured import DynamicBlock, DynamicNM
-from regrow.engine.topkast import TopKAST
-from regrow.execution.advise import advise
-from regrow.execution.choose import choose
-from regrow.execution.convert import convert
 
-__all__ = [
-    "ACDC",
-    "CHT",
-    "GMP",
-    "LTH",
-    "MEST",
-    "METHODS",
-    "OMP",
-    "SET",
-    "SETITOP",
-    "SNFS",
-    "SNIP",
-    "CHTs",
-    "Dense",
-    "Dynamic",
-    "DynamicBlock",
-    "DynamicNM",
-    "GraNet",
-    "GraSP",
-    "Method",
-    "RandomWalk",
-    "RigL",
-    "RigLITOP",
-    "SRigL",
-    "Sparsifier",
-    "Static",
-    "SynFlow",
-    "TopKAST",
-    "Update",
-    "advise",
-    "sparsify",
-]
-
-# The engine cannot import what stands above it.
-register("csr", Backend(convert))
-register("block", Backend(convert))
-register("auto", Backend(convert, choose))
+if TYPE_CHECKING:
+    from regrow.names import *  # noqa: F403
+    from regrow.names import __all__ as __all__
 
 try:
     __version__ = version("regrow")
 except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    """Bring in a name of the library, or one of its packages, when it is first asked for.
+
+    Importing torch takes a second, which neither ``regrow --help`` nor a script that only looks at
+    ``regrow.__version__`` should wait for.
+    """
+    if name == "__all__" or (name.isidentifier() and not name.startswith("_")):
+        if find_spec(f"regrow.{name}") is not None:
+            return import_module(f"regrow.{name}")
+        names = import_module("regrow.names")
+        globals().update({one: getattr(names, one) for one in ("__all__", *names.__all__)})
+        if name in globals():
+            return globals()[name]
+    raise AttributeError(f"module 'regrow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})
+
+
+def _convert(*layers: Any) -> Any:
+    from regrow.execution.convert import convert  # noqa: PLC0415
+
+    return convert(*layers)
+
+
+def _choose(*layers: Any) -> Any:
+    from regrow.execution.choose import choose  # noqa: PLC0415
+
+    return choose(*layers)
+
+
+def _leaves(*layers: Any) -> Any:
+    from regrow.execution.convert import left_masked  # noqa: PLC0415
+
+    return left_masked(*layers)
+
+
+# The engine cannot import what stands above it.
+register("csr", Backend(_convert, leaves=_leaves))
+register("block", Backend(_convert, leaves=_leaves))
+register("2:4", Backend(_convert, stores=False, leaves=_leaves))
+register("auto", Backend(_convert, _choose, stores=False))

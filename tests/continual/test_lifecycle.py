@@ -319,3 +319,21 @@ def test_what_is_free_is_counted_in_outputs_however_weights_are_stored(lab, reus
         assert int(used.all(0).sum()) == 2 * (task + 1)
     with pytest.raises(CapacityError, match=r"units is free|nothing is free"):
         lab.learn(network, 3)
+
+
+def test_labels_that_an_earlier_task_has_too_are_told_of(caplog):
+    """A class that was added twice had two outputs, and nobody was told."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    network = TaskNetwork(model, regrow.Static(density=0.1))
+    assert repr(network) == "TaskNetwork(Sequential, Static: 0 tasks learnt)"
+    told = []
+    for labels in (["cat", "dog"], ["dog", "hen"], ["hen", "dog"], 2, 2):
+        caplog.clear()
+        number = network.add_task(labels)
+        assert repr(network).endswith(f"{number} tasks learnt, learning '{number}')")
+        network.sparsify(torch.optim.SGD(network.parameters(), lr=0.1), total_steps=1)
+        network.finish_task()
+        told.append([record.getMessage() for record in caplog.records if "classes" in record.msg])
+    # The same labels all over are the same classes seen otherwise; numbers say nothing.
+    assert [len(one) for one in told] == [0, 1, 1, 0, 0]
+    assert told[1][0].startswith("classes ['dog'] are those of task 0, too")

@@ -26,12 +26,14 @@ def sparsify(execution):
 
 
 def test_importing_the_package_registers_its_own():
-    assert list(backends._BACKENDS) == ["csr", "block", "auto"]
+    assert list(backends._BACKENDS) == ["csr", "block", "2:4", "auto"]
     assert sparsify("csr").plan.layers[0].execution == "csr"
 
 
 def test_a_backend_is_asked_by_its_name():
-    with pytest.raises(ValueError, match="'mine': must be one of 'masked', 'csr', 'block', 'auto'"):
+    with pytest.raises(
+        ValueError, match="'mine': must be one of 'masked', 'csr', 'block', '2:4', 'auto'"
+    ):
         sparsify("mine")
     register("mine", Backend(refuse))
     with pytest.raises(ValueError, match=r"asked for \['mine'\]"):

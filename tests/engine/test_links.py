@@ -196,7 +196,7 @@ class TestChains:
         assert found == [first, second, [[1, 1, 1], [0, 0, 0]]]
         assert third != found[2]
 
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", range(6, 10))
     @pytest.mark.parametrize("middle", ["dense", "excluded"])
     def test_layers_with_another_between_them_are_no_chain(self, middle, seed):
         model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(3)))

@@ -167,8 +167,9 @@ class TestScopes:
         with pytest.raises(ValueError, match=r"scope='all': must be 'global', 'layer' or 'ratios'"):
             make(density=0.5, scope="all")
         for pattern in (FanIn(), NM(2, 4)):
-            with pytest.raises(ValueError, match="starts at random"):
+            with pytest.raises(ValueError, match="which scope='layer' does"):
                 make(density=0.5, pattern=pattern)
+            assert make(density=0.5, pattern=pattern, scope="layer").start.scope == "layer"
 
 
 class TestSynFlow:

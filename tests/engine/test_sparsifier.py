@@ -102,7 +102,7 @@ class TestFaults:
         sparse = regrow.sparsify(model, optimizer, regrow.SET(density=0.4), total_steps=1000)
         train(model, optimizer, range(3))
         with torch.no_grad():
-            model[2].weight[0, 0] = bad
+            model[2].weight[tuple(sparse.masks["2.weight"].nonzero()[0])] = bad
         before, masks = snapshot(model, optimizer, sparse), sparse.masks
         with pytest.raises(FloatingPointError, match=r"weight of 2\.weight holds NaN or inf"):
             sparse.update_()

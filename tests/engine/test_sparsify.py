@@ -86,7 +86,7 @@ BAD = [
         "use a method that masks them",
     ),
     (
-        "stored layers cannot hold weights",
+        "stored and 2:4 layers cannot hold weights",
         {"execution": "csr", "frozen": {"0.weight": torch.ones(16, 12, dtype=torch.bool)}},
         "execution='masked'",
     ),

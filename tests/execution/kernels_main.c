@@ -63,8 +63,8 @@ static struct sample make(int64_t rows, int64_t columns, double density, int64_t
   require(regrow_rows(s.nonzeros, s.positions, 1, rows, columns, pointers, index) < 0, "rows");
   regrow_transpose(rows, pointers, index, 0, rows, 0, columns, by_column, row_of, order);
   regrow_split(rows, pointers, index, width, blocks, split);
-  s.forward = (struct sparse){rows, blocks, rows, pointers, split, index, 0};
-  s.transposed = (struct sparse){columns, 1, 1, by_column, by_column, row_of, order};
+  s.forward = (struct sparse){rows, columns, blocks, rows, pointers, split, index, 0};
+  s.transposed = (struct sparse){columns, rows, 1, 1, by_column, by_column, row_of, order};
   void *owned[8] = {pointers, index, by_column, row_of, order, split, s.positions, 0};
   memcpy(s.owned, owned, sizeof owned);
   return s;
@@ -111,7 +111,7 @@ static void check_conv(int threads) {
     const int64_t column = s.positions[k] % (channels * taps), tap = column % taps;
     offsets[k] = (int32_t)((column / taps * phases + tap % step) * extent + tap / step);
   }
-  const struct sparse m = {outputs, 1, 1, s.forward.pointers, s.forward.pointers, offsets, 0};
+  const struct sparse m = {outputs, channels * taps, 1, 1, s.forward.pointers, s.forward.pointers, offsets, 0};
   const struct conv c = {batch, chunk, channels, width * batch, {1, 1, width},
                          {width * batch, width * batch, batch}, {1, 1, step}, {1, 1, phases},
                          {0, 0, low}, {1, 1, extent}, {1, 1, out},

@@ -50,6 +50,17 @@ def test_calls_are_those_the_model_makes_and_the_model_stays_as_it_was():
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_layers_are_timed_in_the_memory_format_that_the_model_gives_them(layout):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)).to(memory_format=layout)
+    x = torch.randn(2, 3, 8, 8).contiguous(memory_format=layout)
+    calls = layer_calls(model, names(model), x)
+    for (call,), input_, layer in zip(calls.values(), (x, model[0](x)), model, strict=True):
+        made = call.like(layer.weight)
+        assert made.stride() == input_.stride() and made.shape == input_.shape
+        assert made.requires_grad == call.gradient
+
+
 def test_a_model_that_fails_keeps_no_hooks():
     model = Branching()
     with pytest.raises(TypeError):
@@ -121,7 +132,7 @@ def test_the_plan_shows_what_was_chosen_and_why(clock):
     )
     text = sparse.summary()
     assert "csr: 0.weight (a step takes 1000.00 ms as csr, 2000.00 ms masked)" in text
-    assert "stored layers are computed by" in text
+    assert "sparse layers are computed by" in text
     model(torch.randn(4, 8)).sum().backward()
     optimizer.step()
 

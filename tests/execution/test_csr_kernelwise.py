@@ -172,7 +172,8 @@ def test_a_few_zeros_within_kernels_do_not_break_them():
     assert len(fast[0].positions) % 9 == 0
     torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-5)
     dense.weight.data *= torch.rand(dense.weight.shape) < 0.5  # many: single weights are stored
-    found = inference_module(model)[0]
+    assert type(inference_module(model)[0]) is nn.Conv2d  # slower for a single image
+    found = inference_module(model, below=0.4)[0]
     assert len(found.positions) == int((dense.weight != 0).sum())
 
 

@@ -124,7 +124,7 @@ def test_packed_files_give_everything_back_and_are_small(model_and_masks, tmp_pa
 def test_inference_computes_nonzeros_and_leaves_the_model_alone(model_and_masks, image):
     model, _ = model_and_masks
     model.train()
-    fast = inference_module(model)
+    fast = inference_module(model, below=0.5)
     assert model.training and not fast.training
     model.eval()
     torch.testing.assert_close(fast(image), model(image))

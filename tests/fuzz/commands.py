@@ -56,7 +56,8 @@ OPTIONS: dict[str, dict[str, list[str]]] = {
         "--method": ["RigL", "rig", "SET", "Dense", "SNIP", "DynamicNM", "", "x"],
         "--density": _SHARE, "--option": _ARGUMENTS, "--data-dir": _PLACE,
         "--device": ["cpu", "auto", "tpu"], "--execution": ["masked", "csr", "x"],
-        "--threads": _COUNT, "--out": _PLACE,
+        "--threads": _COUNT, "--out": _PLACE, "--target": _WORD, "--leave-out": _WORD,
+        "--pixels": _COUNT, "--log": ["x", ""], "--config": _PLACE,
     },
     "study run demo": {
         "--preset": ["quick", "smoke", "x"], "--data": _WORD, "--data-dir": _PLACE,
@@ -73,10 +74,12 @@ OPTIONS: dict[str, dict[str, list[str]]] = {
     },
     "bench model": {
         "--json": _PLACE, "--turns": _COUNT, "--threads": _COUNT, "--width": _COUNT,
-        "--batch": _COUNT, "--densities": _SHARE, "--model": ["perceptron", "x"],
+        "--batch": _COUNT, "--densities": _SHARE, "--model": ["mlp-8", "conv-net", "x"],
+        "--shape": _COUNT, "--classes": _COUNT,
     },
     "bench execution": {"--json": _PLACE, "--parts": ["wide", "x", ""], "--turns": _COUNT},
     "segment train": {
+        "--config": _PLACE,
         "--fusion": ["kernels", "channels", "dense", "x"], "--density": _SHARE,
         "--update-every": _COUNT, "--device": ["cpu", "x"], "--threads": _COUNT, "--out": _PLACE,
         "--model": ["e2enet", "nnunet", "nnunet-residual", "x"], "--width": _COUNT,

@@ -9,6 +9,7 @@ import pytest
 
 from regrow.lab.export import to_csv, to_parquet, to_tensorboard
 from regrow.lab.files import append_line, write_json
+from regrow.lab.loggers import run_name
 from regrow.lab.records import Records, flat
 from regrow.lab.run import METRICS
 from regrow.lab.trial import identity_of
@@ -93,10 +94,12 @@ def test_tensorboard_shows_what_trials_logged(records, tmp_path):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         to_tensorboard(records, out)
-    assert sorted(path.name for path in out.iterdir()) == [A, B]
+    names = dict(zip((A, B), (run_name(c, identity_of(c)) for c in (ONE, OTHER)), strict=True))
+    assert sorted(path.name for path in out.iterdir()) == sorted(names.values())
+    assert names[A] == f"RigL-density=0.1-seed=6-{A[:8]}"
 
     def read(run, name):
-        found = EventAccumulator(str(out / run)).Reload().Scalars(name)
+        found = EventAccumulator(str(out / names[run])).Reload().Scalars(name)
         return [(event.step, event.value) for event in found]
 
     assert read(A, "loss") == [(10, 0.5), (20, 0.25)]
@@ -112,7 +115,7 @@ def test_a_run_that_cannot_be_exported_is_not_there(records, tmp_path):
     (tmp_path / "trials" / B / METRICS).write_text("{\n")
     with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged"):
         to_tensorboard(records, tmp_path / "board")
-    assert [path.name for path in (tmp_path / "board").iterdir()] == [A]
+    assert [path.name for path in (tmp_path / "board").iterdir()] == [run_name(ONE, A)]
 
 
 @pytest.mark.parametrize(

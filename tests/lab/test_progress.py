@@ -25,6 +25,34 @@ def test_without_a_terminal_there_are_plain_lines():
     assert "\x1b" not in out.getvalue()
 
 
+def lines_of(monkeypatch, at, **told):
+    """What plain lines say at some times."""
+    now, out = [0.0], io.StringIO()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module, "_watch", lambda *_: None)
+    state = module._State("a", 9, 0, tuple, **told)
+    with module._lines(state, Console(file=out, force_terminal=False, width=99)) as look:
+        for now[0], done in at:
+            if done != state.done:
+                state.done, state.last = done, f"part {done}"
+            look()
+    return out.getvalue().splitlines()
+
+
+def test_plain_lines_say_a_thing_once(monkeypatch):
+    """What was last done stood in every line until more was."""
+    said = lines_of(monkeypatch, [(0.0, 0), (10.0, 1), (20.0, 1), (30.0, 1), (40.0, 2)])
+    assert sum("part 1" in line for line in said) == sum("part 2" in line for line in said) == 1
+    assert len({*said}) == len(said)
+
+
+def test_plain_lines_are_silent_while_others_speak(monkeypatch):
+    at = [(float(second), 0) for second in range(60)]
+    heard = {"heard": lambda: module.time.monotonic() - 1, "words": lambda: "epoch 1"}
+    assert lines_of(monkeypatch, at, **heard) == []
+    assert lines_of(monkeypatch, at, words=lambda: "epoch 1") == ["a: 0/9, epoch 1"]
+
+
 def test_in_a_terminal_there_is_a_bar():
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=80)

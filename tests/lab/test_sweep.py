@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -136,6 +137,40 @@ def test_a_folder_nobody_may_write_to_is_a_failure_of_each_trial(tmp_path):
     outcome = attempt(Walk(seed=1), blocked, {})
     assert outcome.status == "failed"
     assert "out" in outcome.error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picky(Walk):
+    """Refuses what it was asked for, before it begins or after its first step."""
+
+    late: bool = False
+
+    def run(self, run):
+        if self.late:
+            run.tell(0.1)
+        raise FileNotFoundError("tea.csv: no such file")
+
+
+def test_what_whoever_asked_can_mend_is_raised_and_nothing_is_kept(tmp_path):
+    """A mistyped file was a failed trial with a traceback."""
+    with pytest.raises(FileNotFoundError, match=r"tea\.csv"):
+        attempt(Picky(seed=1), tmp_path, {}, lets_out=True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    for trial, lets_out in ((Picky(seed=1), False), (Picky(seed=1, late=True), True)):
+        assert attempt(trial, tmp_path, {}, lets_out=lets_out).status == "failed"
+    bug = Walk(seed=1, ends="raises")
+    assert attempt(bug, tmp_path, {}, lets_out=True).status == "failed"
+
+
+def test_what_was_begun_before_is_kept_when_a_mistake_is_made_later(tmp_path, monkeypatch):
+    trial = Walk(seed=1, ends="raises")
+    attempt(trial, tmp_path, {})
+    before = (tmp_path / RUNNING / trial.identity / "checkpoint.pt").read_bytes()
+    monkeypatch.setattr(Walk, "run", Picky.run)
+    monkeypatch.setattr(Walk, "late", False, raising=False)
+    with pytest.raises(FileNotFoundError):
+        attempt(trial, tmp_path, {}, lets_out=True)
+    assert (tmp_path / RUNNING / trial.identity / "checkpoint.pt").read_bytes() == before
 
 
 def walk(out, n, steps, pause):

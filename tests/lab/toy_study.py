@@ -14,6 +14,7 @@ from regrow.lab import charts
 from regrow.lab.claims import Claim, above
 from regrow.lab.design import Labelled, grid
 from regrow.lab.effects import ACCURACY, Measure, gain, level
+from regrow.lab.learnt import Known
 from regrow.lab.rules import claim, each
 from regrow.lab.section import Section
 from regrow.lab.study import Preset, Study
@@ -70,14 +71,14 @@ def trouble(seeds):
     return [*trials(seeds), *(Labelled({"part": "trouble"}, one) for one in odd)]
 
 
-def preset(cost, seeds):
+def preset(cost, seeds, **more):
     designs = {
         "made up": functools.partial(trials, seeds),
         "file": functools.partial(trials, seeds, "file", data="file"),
         "slow": functools.partial(trials, seeds, "slow", pause=0.04),
         "trouble": functools.partial(trouble, seeds),
     }
-    return Preset(cost, designs, default="made up")
+    return Preset(cost, designs, default="made up", **more)
 
 
 POINTS = Measure("accuracy", ACCURACY.read, "points")
@@ -108,7 +109,7 @@ STUDY = Study(
     title="Does a toy <learn>?",
     source="Nobody et al. 2020, section 3",
     about="Numbers made up to look like accuracies, with a static topology as the control.",
-    presets={"smoke": preset("a second", 2), "quick": preset("two seconds", 5)},
+    presets={"smoke": preset("a second", 2, judges=False), "quick": preset("two seconds", 5)},
     claims=(
         claim(
             "Every dynamic method beats the static topology at density 0.05.",
@@ -131,4 +132,5 @@ STUDY = Study(
         claim("GraNet is best.", "table 2", gain("GraNet", "RigL", POINTS), above=0),
     ),
     page=(numbers, curves, gains_over_static),
+    known=(Known({"arm": "Static"}, 90.0, "the toy itself"),),
 )

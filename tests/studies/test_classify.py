@@ -1,5 +1,7 @@
 """Classify: repeated, resumed, stored, its data split, its test part left alone."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,9 +16,9 @@ from regrow.lab.files import read_lines
 from regrow.lab.run import METRICS, Run
 from regrow.studies.vision import source as sources
 from regrow.studies.vision.classify import Classify, accuracy
-from regrow.studies.vision.source import open_source
+from regrow.studies.vision.source import known_data, open_source
 from regrow.training.train import WEIGHTS
-from regrow.vision.data import load_data, names
+from regrow.vision.data import load_data
 from regrow.vision.models import MODELS, build_model, narrowed
 
 CPU = {"device": "cpu"}
@@ -287,6 +289,12 @@ def test_several_ranks_do_not_store_weights(tmp_path, monkeypatch):
 
 
 def test_the_command_names_every_data_set():
-    from regrow.cli.train import train
+    text = Classify.__doc__
+    assert all(name in text for name in known_data())
 
-    assert all(name in train.__doc__ for name in (*names(), "imagenet", "ucf101"))
+
+def test_the_command_names_every_model():
+    words = set(re.findall(r"[\w-]+", Classify.__doc__))
+    short = {f"resnet{word}" for word in words if word.isdecimal()}  # "resnet20 (32, 44, 56)"
+    short |= {f"deit-{word}" for word in words & {"small", "base"}}
+    assert MODELS.keys() <= words | short

@@ -109,7 +109,7 @@ def test_steps_of_all_networks_are_timed(found):
 
 def test_the_page_is_complete(found):
     html = study_page(found)
-    assert html.count("<svg") == 6
+    assert html.count("<figure>") == 6
     assert "Not shown" not in html
     assert "saves no time" in html
 

@@ -5,12 +5,14 @@ import json
 import pytest
 import torch
 
-from regrow.cli.bench import bench
+from regrow.cli.bench import bench, model_of
 from regrow.studies.execution import bench as study
+from regrow.studies.execution.foretold import compare_advice
+from regrow.studies.execution.inference import compare_inference
 from regrow.studies.execution.layers import compare_layers
 from regrow.studies.execution.memory import peak_memory
 from regrow.studies.execution.steps import StepSetting, compare
-from regrow.vision.models import mlp
+from regrow.vision.models import MODELS, mlp
 
 
 @pytest.fixture
@@ -81,3 +83,53 @@ def test_parts_print_as_they_are_done_and_the_record_holds_all(
 def test_a_models_advice_is_printed(capsys):
     bench("model", width=8, batch=4, densities=(0.5,), threads=1)
     assert "A whole training step" in capsys.readouterr().out
+
+
+def test_images_are_trained_channels_last_too_and_the_faster_layout_is_the_baseline():
+    setting = StepSetting(
+        "a convolution",
+        lambda: torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten()),
+        (2, 3, 6, 6),
+        64,
+        lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        dense_steps=2,
+        update_every=4,
+    )
+    names = [one.way for one in compare(setting, (0.5,), turns=1)]
+    last = "dense {}, channels last"
+    assert names[2:] == [last.format("float32"), last.format("bfloat16"), "csr"]
+    seconds = zip(names, (6.0, 1.0, 4.0, 1.0, 2.0), strict=True)
+    ways = [
+        {"way": way, "density": 0.5 if way == "csr" else 1.0, "seconds": [second]}
+        for way, second in seconds
+    ]
+    rows = study.table({"part": "resnet", "ways": ways})
+    assert [row[4] for row in rows[1:]] == ["0.67", "4.00", "1.00", "4.00", "2.00"]
+
+
+def test_inference_is_timed_beside_what_is_installed():
+    found = compare_inference(16, (0.5,), 3, depth=2, seconds=0.0)
+    assert {("dense", 1.0), ("csr", 0.5)} <= set(found)
+    assert all(len(timing.seconds) >= 15 for timing in found.values())
+
+
+def test_advice_is_told_beside_what_was_measured(small):
+    ways = compare_advice(small, (0.5,), turns=2)
+    assert len(ways[0]["told"]) == len(ways[0]["measured"]) == len(ways[0]["took"]) == 2
+    way = {"network": "n", "density": 0.5, "told": [3.0], "measured": [2.0], "took": [4.0]}
+    table = study.table({"part": "advice", "ways": [way]})
+    assert table[1] == ("n", "0.5", "3.00", "2.00", "+50%", "4.0")
+
+
+@pytest.mark.parametrize("name", [*MODELS, "mlp-16-8"])
+def test_every_model_that_is_trained_can_be_timed(name):
+    """bench had names of its own: perceptron and resnet-20."""
+    with torch.device("meta"):
+        model, shape = model_of(name, (), 10, None)
+    assert sum(p.numel() for p in model.parameters()) and len(shape) in (1, 3, 4)
+    if name in MODELS and MODELS[name].width:
+        with torch.device("meta"):
+            narrow = model_of(name, (), 10, MODELS[name].width // 2)[0]
+        assert sum(p.numel() for p in narrow.parameters()) < sum(
+            p.numel() for p in model.parameters()
+        )

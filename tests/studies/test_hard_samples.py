@@ -515,8 +515,8 @@ def test_models_weigh_the_same_and_tasks_are_told_apart():
     other = replace(TASK, base=replace(TASK.base, model="mlp-30"))
     both = [*QUICK, *other.trials(5, [hardest(0.5)], (0.5, 0.2, 0.1))]
     assert View.of([record(one, 0.5) for one in both]).axis("task") == [
-        "mlp-24-16 on digits",
-        "mlp-30 on digits",
+        "MLP 24-16 on digits",
+        "MLP 30 on digits",
     ]
 
     def by_model(one):

@@ -127,7 +127,7 @@ def only(arm, value):
         ("adapts", only("", 0), "inconclusive"),
         # Where PEBBLE does not learn without noise, nothing is judged.
         ("elimination", lambda arm: 50 * (arm == "elimination") - 200 * (arm == "no noise"),
-         "inconclusive"),
+         "not judged"),
     ],
 )  # fmt: skip
 def test_rules_decide_as_they_say(name, gain, outcome):

@@ -121,7 +121,7 @@ YES, NO = "supported", "not supported"
         ("70 %", lambda at: 0.0, YES),
         ("70 %", only("easy to hard", value=0.02), NO),
         ("70 %", only("easy to hard", value=0.02, keep=0.5), YES),
-        ("70 %", lambda at: 0.5, "inconclusive"),  # nothing was learnt: nothing is judged
+        ("70 %", lambda at: 0.5, "not judged"),  # nothing was learnt: nothing is judged
         ("short", only("full short", value=0.02), YES),
         ("short", lambda at: 0.0, NO),
         ("curriculum", only("full short", value=0.02), YES),

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json as json_format
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-__all__ = ["bench"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+__all__ = ["bench", "model_of"]
 
 
 def bench(
     what: Literal["execution", "model"],
     /,
     json: Path | None = None,
-    parts: tuple[Literal["wide", "narrow", "resnet", "layers", "memory"], ...] = (
-        "wide",
-        "narrow",
-        "resnet",
-        "layers",
-        "memory",
-    ),
+    parts: tuple[
+        Literal["wide", "narrow", "resnet", "layers", "inference", "memory", "advice"], ...
+    ] = ("wide", "narrow", "resnet", "layers", "inference", "memory", "advice"),
     turns: int = 5,
     threads: int | None = None,
-    model: Literal["perceptron", "conv-net", "resnet-20"] = "perceptron",
-    width: int = 1000,
+    model: str = "mlp-1000-1000-1000",
+    shape: tuple[int, ...] = (),
+    classes: int = 10,
+    width: int | None = None,
     batch: int = 128,
     densities: tuple[float, ...] = (0.2, 0.1, 0.05, 0.01),
 ) -> None:
@@ -39,9 +42,14 @@ def bench(
         parts: For "execution": what is measured.
         turns: For "execution": repetitions.
         threads: Of torch; else as torch has it.
-        model: For "model": which one.
-        width: For "model": hidden units, or channels of the first stage.
-        batch: For "model": images in a batch.
+        model: For "model": a name as of "regrow train", such as mlp-300-100, conv-net, resnet20,
+            deit-tiny.
+        shape: For "model": of one input; else 784 for a perceptron, 3 32 32 for images, 3 16 64 64
+            for clips.
+        classes: For "model": outputs.
+        width: For "model": channels of the first stage, or of tokens; else as the model has it. The
+            name of a perceptron says its widths.
+        batch: For "model": inputs in a batch.
         densities: For "model": shares of weights kept.
     """
     import torch  # noqa: PLC0415  (keeps --help fast)
@@ -52,10 +60,10 @@ def bench(
     from regrow.execution.advise import advise  # noqa: PLC0415
     from regrow.lab.files import check_writable  # noqa: PLC0415
     from regrow.studies.execution import bench as study  # noqa: PLC0415
-    from regrow.vision.models import conv_net, mlp, resnet  # noqa: PLC0415
 
     check_threads(threads)
-    for name, value in (("turns", turns), ("width", width), ("batch", batch)):
+    sizes = [("shape", size) for size in shape] + ([] if width is None else [("width", width)])
+    for name, value in (("turns", turns), ("batch", batch), ("classes", classes), *sizes):
         check_between(name, value, 1, 2**16)
     for density in densities:
         if not 0 < density <= 1:
@@ -79,12 +87,26 @@ def bench(
         for key, value in record["environment"].items():
             console.print(f"{key}: {value}", soft_wrap=True, highlight=False)
         return
-    built = {
-        "perceptron": lambda: mlp(784, width, 10, hidden=3),
-        "conv-net": lambda: conv_net(3, width, 10),
-        "resnet-20": lambda: resnet(3, width, 10),
-    }[model]()
-    shape = (784,) if model == "perceptron" else (3, 32, 32)
+    built, inputs = model_of(model, shape, classes, width)
     with console.status("timing every layer, dense and stored"):
-        advice = advise(built, torch.randn(batch, *shape), densities)
+        advice = advise(built, torch.randn(batch, *inputs), densities)
     console.print(str(advice), soft_wrap=True, highlight=False)
+
+
+def model_of(
+    name: str, shape: Sequence[int], classes: int, width: int | None
+) -> tuple[nn.Module, Sequence[int]]:
+    """Build a model by its name in the catalogue; return it with the shape of its inputs.
+
+    Raises:
+        ValueError: there is none of this name, it takes no such inputs, or has no such width.
+    """
+    from regrow.vision.models import MODELS, build_model, check_model  # noqa: PLC0415
+
+    check_model(name)
+    known = MODELS.get(name)
+    if width is not None and (known is None or not known.width):
+        raise ValueError(f"width={width}: model={name!r} has none to set, or its name says it")
+    usual = (784,) if known is None else (3, 16, 64, 64) if known.clips else (3, 32, 32)
+    scale = 1.0 if width is None or known is None else width / known.width
+    return build_model(name, shape or usual, classes, scale=scale), shape or usual

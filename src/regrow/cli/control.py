@@ -8,15 +8,13 @@ from typing import Any, Literal
 
 from regrow.cli.checks import check_between, check_threads
 from regrow.cli.fields import takes_fields
-from regrow.studies.control.page import write_page
-from regrow.studies.control.trial import FILM, REWARDS, LearnFromPreferences
 
 __all__ = ["control_train"]
 
 _DEFAULTS: dict[str, Any] = {"seed": 0, "task": "cartpole-swingup"}
 
 
-@takes_fields(LearnFromPreferences, leave_out=(), defaults=_DEFAULTS)
+@takes_fields("regrow.studies.control.trial:LearnFromPreferences", leave_out=(), defaults=_DEFAULTS)
 def control_train(
     *,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -42,9 +40,11 @@ def control_train(
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
-    from regrow.cli.train import run_trial  # noqa: PLC0415
+    from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.control.environments import make  # noqa: PLC0415
     from regrow.lab.files import make_folder  # noqa: PLC0415
+    from regrow.studies.control.page import write_page  # noqa: PLC0415
+    from regrow.studies.control.trial import REWARDS, LearnFromPreferences  # noqa: PLC0415
 
     check_threads(threads)
     check_between("workers", workers, 1, 256)
@@ -86,6 +86,8 @@ _SHOWN = {
 
 
 def _table(result: Mapping[str, Any], folder: Path) -> str:
+    from regrow.studies.control.trial import FILM  # noqa: PLC0415
+
     def listed(name: str) -> str:
         return " ".join("none" if v is None else f"{v:.4g}" for v in result[name])
 

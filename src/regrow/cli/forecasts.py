@@ -9,12 +9,12 @@ from regrow.cli.checks import check_between, check_threads
 from regrow.cli.fields import takes_fields
 from regrow.lab.files import check_writable, make_folder
 from regrow.machine import expanded
-from regrow.studies.lidar_motion.predict import FORECASTS, Predict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from regrow.motion.scene import Scene
+    from regrow.studies.lidar_motion.predict import Predict
 
 __all__ = ["motion_draw", "motion_evaluate", "motion_predict", "motion_train"]
 
@@ -43,7 +43,9 @@ _DEFAULTS: dict[str, Any] = {
 _MOST = 10_000_000  # scenes
 
 
-@takes_fields(Predict, leave_out=_NO_OPTIONS, defaults=_DEFAULTS)
+@takes_fields(
+    "regrow.studies.lidar_motion.predict:Predict", leave_out=_NO_OPTIONS, defaults=_DEFAULTS
+)
 def motion_train(
     *,
     learn_from: Path | None = None,
@@ -73,9 +75,10 @@ def motion_train(
         **fields: Of the trial.
     """
     import regrow  # noqa: PLC0415
-    from regrow.cli.train import run_trial  # noqa: PLC0415
+    from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.studies.lidar_motion.design import ENCODER  # noqa: PLC0415
     from regrow.studies.lidar_motion.page import write_page  # noqa: PLC0415
+    from regrow.studies.lidar_motion.predict import FORECASTS, Predict  # noqa: PLC0415
     from regrow.studies.lidar_motion.scenes import digest_of  # noqa: PLC0415
 
     check_threads(threads)

@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 from regrow.cli.checks import check_threads
 from regrow.cli.fields import takes_fields
-from regrow.studies.distraction_masks.page import PAGE
-from regrow.studies.distraction_masks.trial import LearnFromPixels
 
 __all__ = ["control_train_pixels", "is_of_pixels"]
 
@@ -32,7 +30,9 @@ def is_of_pixels(arguments: Sequence[str]) -> bool:
     return any(name in PIXEL_METHODS for name in named)
 
 
-@takes_fields(LearnFromPixels, leave_out=(), defaults=_DEFAULTS)
+@takes_fields(
+    "regrow.studies.distraction_masks.trial:LearnFromPixels", leave_out=(), defaults=_DEFAULTS
+)
 def control_train_pixels(
     *,
     videos: Path | None = None,
@@ -56,9 +56,10 @@ def control_train_pixels(
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
-    from regrow.cli.train import run_trial  # noqa: PLC0415
+    from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.control.pixels.augment import read_photos  # noqa: PLC0415
     from regrow.lab.files import make_folder  # noqa: PLC0415
+    from regrow.studies.distraction_masks.trial import LearnFromPixels  # noqa: PLC0415
 
     check_threads(threads)
     trial = LearnFromPixels(**(_DEFAULTS | fields))
@@ -92,6 +93,8 @@ def _line(steps: int) -> Any:
 
 
 def _table(result: Mapping[str, Any], folder: Path) -> str:
+    from regrow.studies.distraction_masks.page import PAGE  # noqa: PLC0415
+
     rows: dict[str, str] = {}
     for mode, test in result["tests"].items():
         mask = f", mask AUC {test['auc']:.3f}, best IoU {test['iou']:.3f}" if "auc" in test else ""

@@ -10,7 +10,6 @@ from regrow.cli.checks import check_text, check_threads
 from regrow.cli.fields import takes_fields
 from regrow.lab.files import check_writable, make_folder
 from regrow.machine import expanded
-from regrow.studies.segmentation.segment import Segment
 
 __all__ = ["segment_evaluate", "segment_nnunet", "segment_predict", "segment_train"]
 
@@ -35,7 +34,9 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-@takes_fields(Segment, leave_out=_NO_OPTIONS, defaults=_DEFAULTS)
+@takes_fields(
+    "regrow.studies.segmentation.segment:Segment", leave_out=_NO_OPTIONS, defaults=_DEFAULTS
+)
 def segment_train(
     folder: Path,
     /,
@@ -66,11 +67,12 @@ def segment_train(
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
-    from regrow.cli.train import run_trial  # noqa: PLC0415
+    from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.segmentation.data import fingerprint  # noqa: PLC0415
     from regrow.segmentation.folders import open_folder  # noqa: PLC0415
     from regrow.segmentation.fusion import steps_between_updates  # noqa: PLC0415
     from regrow.studies.segmentation.page import write_page  # noqa: PLC0415
+    from regrow.studies.segmentation.segment import Segment  # noqa: PLC0415
 
     check_threads(threads)
     folder = Path(os.path.realpath(expanded(folder)))  # resolve() raises where links go in circles

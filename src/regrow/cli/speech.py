@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from regrow.cli.checks import check_between, check_jobs, check_threads
 from regrow.cli.fields import takes_fields
-from regrow.studies.speech.recognise import Recognise
 
 __all__ = ["speech_evaluate", "speech_generate", "speech_train", "speech_transcribe"]
 
@@ -29,7 +28,9 @@ _NO_OPTIONS = (
 _DEFAULTS: dict[str, Any] = {"epochs": 30, "warmup": 2.0, "seed": 0}
 
 
-@takes_fields(Recognise, leave_out=_NO_OPTIONS, defaults=_DEFAULTS)
+@takes_fields(
+    "regrow.studies.speech.recognise:Recognise", leave_out=_NO_OPTIONS, defaults=_DEFAULTS
+)
 def speech_train(
     corpora: tuple[Path, ...],
     /,
@@ -67,10 +68,12 @@ def speech_train(
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
-    from regrow.cli.train import make_method, run_trial  # noqa: PLC0415
+    from regrow.cli.train import make_method  # noqa: PLC0415
+    from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.lab.files import make_folder  # noqa: PLC0415
     from regrow.speech.data import fingerprint  # noqa: PLC0415
     from regrow.studies.speech.page import write_page  # noqa: PLC0415
+    from regrow.studies.speech.recognise import Recognise  # noqa: PLC0415
 
     check_threads(threads)
     check_between("workers", workers, 1, 64)

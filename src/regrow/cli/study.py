@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from regrow.cli.checks import check_jobs
+from regrow.cli.listed import kept_list, study_text
 
 __all__ = ["report", "study_list", "study_run"]
 
@@ -15,10 +16,9 @@ def study_list() -> None:
     """List the studies, with the presets of each and what they take."""
     from regrow.studies.registry import STUDIES, load_study  # noqa: PLC0415
 
-    for study in map(load_study, sorted(STUDIES)):
-        print(f"{study.name}: {study.title}")
-        for name, preset in study.presets.items():
-            print(f"  --preset {name:6} {preset.cost}")
+    kept = kept_list().studies
+    for name in sorted(STUDIES):  # one that was added since the list was written is imported
+        print(kept[name] if name in kept else study_text(load_study(name)))
 
 
 def study_run(
@@ -88,12 +88,14 @@ def report(
     pack: Path | None = None,
     left_out: str | None = None,
 ) -> None:
-    """Judge a study's claims by its records and make its page again.
+    """Judge a study's claims by its records and make its page again; or make a page of runs.
 
-    A file that is damaged is named and left out, and the exit status is 1.
+    Runs of "regrow train" and the other training commands belong to no study: their page holds a
+    table of settings, the best first, and curves. A file that is damaged is named and left out, and
+    the exit status is 1.
 
     Args:
-        folders: Where the study was run; the records of several add up.
+        folders: Where the study was run, or networks were trained; the records of several add up.
         page: Where the page goes; else report.html in the first folder.
         csv: Write the records to this CSV file, a row a trial.
         parquet: Write them to this Parquet file.
@@ -108,8 +110,9 @@ def report(
     from regrow.lab import export  # noqa: PLC0415
     from regrow.lab.files import check_writable, make_folder, write_bytes  # noqa: PLC0415
     from regrow.lab.records import PACKED  # noqa: PLC0415
-    from regrow.lab.study_file import add_order, leave_out  # noqa: PLC0415
-    from regrow.lab.study_page import find, study_page  # noqa: PLC0415
+    from regrow.lab.runs_page import Runs, find_runs, runs_page  # noqa: PLC0415
+    from regrow.lab.study_file import add_order, is_study, leave_out  # noqa: PLC0415
+    from regrow.lab.study_page import Found, find, study_page  # noqa: PLC0415
     from regrow.lab.study_run import say_found  # noqa: PLC0415
     from regrow.studies.registry import load_study  # noqa: PLC0415
 
@@ -119,11 +122,20 @@ def report(
             check_writable(file, name)
     for folder in folders if left_out is not None else ():
         leave_out(left_out or "", folder)
-    found = find(folders, load_study)
+    found: Found | Runs
+    if not folders or any(map(is_study, folders)):
+        found = find(folders, load_study)
+    else:
+        found = find_runs(folders)
+    study = found if isinstance(found, Found) else None
     for name, place in (("tensorboard", tensorboard), ("pack", pack)):
         if place:
             make_folder(place, name)
-    say_found(found, console)
+    if study:
+        say_found(study, console)
+    else:
+        for words in found.damaged:
+            console.print(f"left out: {words}", soft_wrap=True, highlight=False, markup=False)
     if csv:
         export.to_csv(found.records, csv)
     if parquet:
@@ -131,13 +143,14 @@ def report(
     if tensorboard:
         export.to_tensorboard(found.records, tensorboard)
     if pack:
-        for order in found.orders:
+        for order in study.orders if study else ():
             add_order(order, pack)
-        if found.left_out:
-            leave_out(found.left_out, pack)
+        if study and study.left_out:
+            leave_out(study.left_out, pack)
         found.records.pack(pack / PACKED)
     page = page or folders[0] / "report.html"
-    write_bytes(page, study_page(found).encode())
+    html = study_page(found) if isinstance(found, Found) else runs_page(found)
+    write_bytes(page, html.encode())
     console.print(f"Report with figures: {page}", soft_wrap=True, highlight=False, markup=False)
     if found.damaged:
         sys.exit(1)

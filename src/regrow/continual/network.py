@@ -17,7 +17,7 @@ from regrow.continual.capacity import Capacity, Reuse, Share, WhenFull, for_task
 from regrow.continual.guard import guard_
 from regrow.continual.learning import Learning
 from regrow.continual.saved import VERSION, check_state
-from regrow.continual.task import Task, check_classes, union
+from regrow.continual.task import Task, check_classes, union, warn_if_shared
 from regrow.continual.views import View, find_head, new_head
 from regrow.engine.checks import check_choice, check_integer
 from regrow.engine.layer import free_units
@@ -135,6 +135,12 @@ class TaskNetwork:
 
     # ------------------------------------------------------------------ what it tells
 
+    def __repr__(self) -> str:
+        """Tell in a line what it is and which tasks it has; its model tells its layers."""
+        now = "" if self.learning is None else f", learning {self.tasks[-1].name!r}"
+        kind, learnt = type(self.model).__name__, sum(task.learnt for task in self.tasks)
+        return f"TaskNetwork({kind}, {type(self.method).__name__}: {learnt} tasks learnt{now})"
+
     @property
     def learning(self) -> int | None:
         """Which task is being learnt; None between tasks."""
@@ -220,6 +226,7 @@ class TaskNetwork:
         name = str(number) if name is None else name
         if name in {one.name for one in self.tasks}:
             raise ValueError(f"name={name!r}: another task has it; give another")
+        warn_if_shared(labels, self.tasks, classes)
         method = self._method_for(density)
         head = self.view.make_head(number, len(labels))
         self.view.begin(number, head, self.used(), reuse=self.reuse != "none")

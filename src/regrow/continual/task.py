@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -11,7 +12,9 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor
 
-__all__ = ["Prototypes", "Task", "check_classes", "count", "union"]
+__all__ = ["Prototypes", "Task", "check_classes", "count", "union", "warn_if_shared"]
+
+logger = logging.getLogger(__name__)
 
 _BITS = torch.tensor([byte.bit_count() for byte in range(256)])
 
@@ -99,6 +102,31 @@ def check_classes(classes: int | Sequence[int | str]) -> tuple[int | str, ...]:
     if len(set(labels)) != len(labels):
         raise ValueError(f"classes={labels}: a label comes twice")
     return labels
+
+
+def warn_if_shared(
+    labels: Sequence[int | str], earlier: Iterable[Task], classes: int | Sequence[int | str]
+) -> None:
+    """Warn of labels that an earlier task has, too, beside others: often one was added twice.
+
+    Tasks with all labels alike are meant so (the same classes, seen otherwise), and a number of
+    classes says nothing of what they are.
+
+    Args:
+        labels: of the new task.
+        earlier: the tasks before it.
+        classes: as the caller gave them.
+    """
+    if isinstance(classes, SupportsIndex):
+        return
+    for task in earlier:
+        if (shared := {*labels} & {*task.classes}) and {*labels} != {*task.classes}:
+            logger.warning(
+                "classes %s are those of task %s, too: each has its own output, and a prediction "
+                "without the task's number cannot tell them apart",
+                sorted(shared, key=str),
+                task.name,
+            )
 
 
 def count(packed: Tensor) -> int:

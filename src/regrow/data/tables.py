@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,12 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from regrow.machine import needed
-from regrow.reading import check_names, check_size, decoding, open_file, open_unpacked
+from regrow.reading import check_names, check_size, decoding, open_file, open_unpacked, refused
 
 __all__ = [
     "Columns",
     "as_numbers",
+    "first_line",
     "has_header",
+    "open_arrow",
+    "read_arrow",
     "read_csv",
     "read_in_parts",
     "read_parquet",
@@ -29,7 +32,12 @@ Columns = dict[str, npt.NDArray[Any]]
 
 
 def read_csv(
-    path: Path, *, header: bool = True, delimiter: str = ",", float32: bool = False
+    path: Path,
+    *,
+    header: bool = True,
+    delimiter: str = ",",
+    float32: bool = False,
+    without: Collection[str] = (),
 ) -> Columns:
     r"""Read a CSV file; an empty field, NA or NaN is a missing value.
 
@@ -38,6 +46,7 @@ def read_csv(
         header: whether the first line holds names; without it columns are x0, x1, ...
         delimiter: between fields.
         float32: read every column as such, in half the memory; text is an error then.
+        without: columns that are not looked at.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -57,7 +66,7 @@ def read_csv(
         import pyarrow  # noqa: PLC0415
         from pyarrow import csv as arrow  # noqa: PLC0415
     with decoding(path):
-        first = _first_line(path, delimiter)
+        first = first_line(path, delimiter)
         names = first if header else [f"x{i}" for i in range(len(first))]
         types = dict.fromkeys(names, pyarrow.float32()) if float32 else None
         with _opened(path) as file:
@@ -67,7 +76,7 @@ def read_csv(
                 arrow.ParseOptions(delimiter=delimiter),
                 arrow.ConvertOptions(column_types=types),
             )
-        return _columns(table)
+        return _columns(table, path, without)
 
 
 def has_header(path: Path, delimiter: str = ",") -> bool:
@@ -82,18 +91,19 @@ def has_header(path: Path, delimiter: str = ",") -> bool:
         ValueError: it is damaged; it is named.
     """
     with decoding(path):
-        first = _first_line(path, delimiter)
+        first = first_line(path, delimiter)
     try:
         return any(np.isnan(float(field)) for field in first)
     except ValueError:
         return True
 
 
-def read_parquet(path: Path) -> Columns:
+def read_parquet(path: Path, *, without: Collection[str] = ()) -> Columns:
     """Read a Parquet file; nulls are missing values.
 
     Args:
         path: the file.
+        without: columns that are not looked at.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -105,12 +115,49 @@ def read_parquet(path: Path) -> Columns:
     with decoding(path), open_file(path) as file, parquet.ParquetFile(file) as opened:
         schema = opened.schema_arrow
         check_names(schema.names, "column")
-        for field in schema:
-            _check_type(field.name, field.type)
+        kept = [field for field in schema if field.name not in without]
+        _check_types(path, [(field.name, field.type) for field in kept])
     # So each text is in memory once, however many rows hold it.
-    text = [field.name for field in schema if _is_text(field.type)]
+    text = [field.name for field in kept if _is_text(field.type)]
     with decoding(path):
-        return _columns(read_in_parts(path, None, 1 << 16, text))
+        names = [field.name for field in kept] if without else None
+        return _columns(read_in_parts(path, names, 1 << 16, text), path)
+
+
+def read_arrow(path: Path, *, without: Collection[str] = ()) -> Columns:
+    """Read an Arrow stream, as Hugging Face's ``save_to_disk`` writes; nulls are missing values.
+
+    Args:
+        path: the file.
+        without: columns that are not looked at.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: as of :func:`read_csv`.
+        ImportError: pyarrow is missing.
+    """
+    with decoding(path):
+        return _columns(open_arrow(path), path, without)
+
+
+def open_arrow(path: Path) -> Any:
+    """Read an Arrow stream as a table of pyarrow's.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged; it is named.
+        ImportError: pyarrow is missing.
+    """
+    with needed("pyarrow", "features"):
+        import pyarrow  # noqa: PLC0415
+    with decoding(path), open_file(path) as file, pyarrow.ipc.open_stream(file) as stream:
+        table = stream.read_all()
+        check_size(path, table.nbytes, path.stat().st_size)
+        table.validate(full=True)
+    return table
 
 
 def read_in_parts(
@@ -182,7 +229,7 @@ def read_plain(file: BinaryIO, columns: Mapping[str, bool], missing: str) -> Col
         )
     except pyarrow.ArrowInvalid:
         return None
-    return _columns(table)
+    return _columns(table, "the table")
 
 
 def as_numbers(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -210,26 +257,33 @@ def _opened(path: Path) -> BinaryIO:
     return open_unpacked(path, path.suffix == ".gz")
 
 
-def _first_line(path: Path, delimiter: str) -> list[str]:
+def first_line(path: Path, delimiter: str) -> list[str]:
+    """Return the fields of the first line of a CSV file.
+
+    Args:
+        path: the file, gzipped if it ends in ``.gz``.
+        delimiter: between fields.
+    """
     with _opened(path) as file:
         line = file.readline().decode("utf-8-sig")
     return next(csv.reader([line], delimiter=delimiter), [])
 
 
-def _columns(table: Any) -> Columns:
+def _columns(table: Any, of: object, without: Collection[str] = ()) -> Columns:
     check_names(table.column_names, "column")
+    table = table.drop_columns([name for name in table.column_names if name in without])
+    _check_types(of, [*zip(table.column_names, table.schema.types, strict=True)])
     if not table.num_rows:
         raise ValueError("no rows of data")
     return {
-        name: _column(name, column)
+        name: _column(column)
         for name, column in zip(table.column_names, table.itercolumns(), strict=True)
     }
 
 
-def _column(name: str, column: Any) -> npt.NDArray[Any]:
+def _column(column: Any) -> npt.NDArray[Any]:
     from pyarrow import types  # noqa: PLC0415
 
-    _check_type(name, column.type)
     if not types.is_dictionary(column.type):
         values: npt.NDArray[Any] = column.to_numpy()
         return values
@@ -246,11 +300,19 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
-def _check_type(name: str, kind: Any) -> None:
+def _check_types(of: object, columns: Sequence[tuple[str, Any]]) -> None:
     """Refuse what is neither numbers nor text: a date or a list is no number by itself."""
     from pyarrow import types  # noqa: PLC0415
 
     numbers = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
-    value = kind.value_type if types.is_dictionary(kind) else kind
-    if not (_is_text(value) or types.is_null(value) or any(is_one(value) for is_one in numbers)):
-        raise ValueError(f"column {name!r} holds {kind}, neither numbers nor text: write it as one")
+    odd = []
+    for name, kind in columns:
+        value = kind.value_type if types.is_dictionary(kind) else kind
+        if not (_is_text(value) or types.is_null(value) or any(one(value) for one in numbers)):
+            odd.append(f"{name!r} ({kind})")
+    if odd:
+        raise refused(
+            of,
+            f"has columns that are neither numbers nor text: {', '.join(odd)}",
+            "write them as numbers, or leave them out",
+        )

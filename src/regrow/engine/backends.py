@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
-
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from regrow.engine.checks import check_choice
-from regrow.engine.method import Method
-from regrow.engine.planned import Plan
-from regrow.engine.sparse_layer import SparseLayer
 
-__all__ = ["MASKED", "Assign", "Backend", "Convert", "find_backend", "register"]
+if TYPE_CHECKING:  # torch is slow to import, and regrow registers backends without it
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from regrow.engine.method import Method
+    from regrow.engine.planned import Plan
+    from regrow.engine.sparse_layer import SparseLayer
+
+__all__ = ["MASKED", "Assign", "Backend", "Convert", "Leaves", "find_backend", "register", "stores"]
 
 MASKED = "masked"  # dense weights times masks: the engine's own way, and no backend
 
 Convert: TypeAlias = Callable[
-    [nn.Module, Optimizer, Method, Plan, int, Mapping[str, Tensor], Mapping[str, Any] | None],
-    Mapping[str, SparseLayer],
+    [
+        "nn.Module",
+        "Optimizer",
+        "Method",
+        "Plan",
+        int,
+        "Mapping[str, Tensor]",
+        "Mapping[str, Any] | None",
+    ],
+    "Mapping[str, SparseLayer]",
 ]
 """Replaces every layer of a model that is not planned as masked, and returns the new ones by name.
 
@@ -28,11 +38,15 @@ them, and saved layers to resume from. All layers are replaced, in place, or non
 ValueError if a layer, or the method, cannot run this way.
 """
 
-Assign: TypeAlias = Callable[[nn.Module, Optimizer, Method, Plan, Any], Plan]
+Assign: TypeAlias = Callable[["nn.Module", "Optimizer", "Method", "Plan", Any], "Plan"]
 """Returns the plan with how each layer is to be computed.
 
 Called with model, optimizer, method, plan, and an example batch or None; changes nothing.
 """
+
+
+Leaves: TypeAlias = Callable[["nn.Module", "Plan"], Mapping[str, str]]
+"""Returns why layers of a plan stay under a mask, by name: those that no backend can replace."""
 
 
 class Backend(NamedTuple):
@@ -41,10 +55,14 @@ class Backend(NamedTuple):
     Args:
         convert: replaces dense layers by its own.
         assign: chooses which; None: all.
+        stores: whether its layers store something else than the dense weight.
+        leaves: names those that stay masked where all others are replaced; None: none.
     """
 
     convert: Convert
     assign: Assign | None = None
+    stores: bool = True
+    leaves: Leaves | None = None
 
 
 _BACKENDS: dict[str, Backend] = {}
@@ -61,6 +79,17 @@ def register(name: str, backend: Backend) -> None:
     if name == MASKED:
         raise ValueError(f"name={MASKED!r} is the engine's own way: give another")
     _BACKENDS[name] = backend
+
+
+def stores(name: str) -> bool:
+    """Tell whether layers computed this way store something else than the dense weight.
+
+    Example:
+        >>> stores("masked")
+        False
+    """
+    backend = _BACKENDS.get(name)
+    return backend is not None and backend.stores
 
 
 def find_backend(name: str) -> Backend | None:

@@ -9,7 +9,7 @@ import torch
 from regrow.engine.method import Method
 from regrow.engine.topology import Topology
 
-__all__ = ["check_capturable", "check_replayed", "refuse_capture"]
+__all__ = ["check_capturable", "check_replayed", "must_launch", "refuse_capture"]
 
 
 def refuse_capture(method: str, next_update: int | None) -> None:
@@ -42,31 +42,57 @@ def check_capturable(method: Method, topology: Topology) -> None:
 
     Args:
         method: which may follow every step.
-        topology: whose layers may be stored.
+        topology: whose layers may be stored, with a number of weights that moves.
     """
-    stored = any(layer.stored for layer in topology.layers)
-    if method.observes is not None or topology.prepares or stored:
+    if method.observes is not None or topology.prepares:
         raise RuntimeError(
             f"{method.name} on these layers acts at every step, which replays of a CUDA graph "
             "would not call: capture the passes only, and step outside the graph"
         )
+    stored = [layer for layer in topology.layers if layer.stored]
+    if moving := [layer.name for layer in stored if layer.planned.initial != layer.planned.final]:
+        raise RuntimeError(
+            f"{method.name} changes how many weights {', '.join(moving)} stores, and replays of a "
+            "CUDA graph would read memory that is gone: use execution='masked', a method of one "
+            "density, or no graph"
+        )
 
 
-def check_replayed(steps: int, done: int, following: int | None) -> None:
+def must_launch(method: Method, topology: Topology, progress: float) -> bool:
+    """Tell whether the next update reads what replays of its step would not gather.
+
+    Stored layers gather what dense gradients are made of in launched passes only.
+
+    Args:
+        method: whose update it is.
+        topology: that it moves.
+        progress: of the update, from 0 to 1.
+    """
+    stored = any(layer.stored for layer in topology.layers)
+    return stored and method.reads_inactive(topology.moves(method, progress).values())
+
+
+def check_replayed(steps: int, done: int, following: int | None, *, launched: bool = False) -> None:
     """Raise ValueError unless so many steps can be counted without passing an update over.
 
     Args:
         steps: that were replayed.
         done: steps before them.
         following: the step of the next update; None: there is none.
+        launched: whether the step of that update has to be launched, not replayed.
 
     Example:
         >>> check_replayed(5, 2, 6)
         Traceback (most recent call last):
         ValueError: steps=5: must be at least 1 and at most 4, up to the next update
     """
-    room = (sys.maxsize if following is None else following) - done
-    if not 1 <= steps <= room:
+    room = (sys.maxsize if following is None else following - launched) - done
+    if 1 <= steps <= room:
+        return
+    if launched and steps == room + 1:
         raise ValueError(
-            f"steps={steps}: must be at least 1 and at most {room}, up to the next update"
+            f"steps={steps}: step {following} is an update that grows stored weights by their "
+            f"gradients, which replays gather nothing for: after {room} replays launch the passes "
+            "and optimizer.step() once outside the graph, which counts the step itself"
         )
+    raise ValueError(f"steps={steps}: must be at least 1 and at most {room}, up to the next update")

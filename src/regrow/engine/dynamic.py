@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -22,6 +22,8 @@ __all__ = ["Dynamic"]
 
 Shape = tuple[int, ...]
 Scope = Literal["layer", "global"]
+
+_PROPOSED = 10  # updates in a run that is too short for the period
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,8 +292,17 @@ class Dynamic(Method):
             return None
         return (
             f"none falls before stop_at={self.stop_at} of total_steps={total_steps} with "
-            f"update_every={self.update_every}"
+            f"update_every={self.update_every}{self._shorter_period(total_steps)}"
         )
+
+    def _shorter_period(self, total_steps: int) -> str:
+        """Propose a period at which about ten updates fall into a run; empty if none can."""
+        stop = self.stop_at * total_steps if isinstance(self.stop_at, float) else self.stop_at
+        period = max(1, int(min(stop, total_steps)) // _PROPOSED)
+        shorter, step, updates = replace(self, update_every=period), 0, 0
+        while (found := shorter.next_update(step, total_steps)) is not None:
+            step, updates = found, updates + 1
+        return f"; update_every={period} makes up to {updates}" if updates else ""
 
     # ------------------------------------------------------------------ an update
 

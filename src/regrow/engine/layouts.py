@@ -15,7 +15,16 @@ from torch.nn import functional
 
 from regrow.engine.patterns import Block, Kernel, Pattern
 
-__all__ = ["LINEAR", "UNKNOWN", "Layout", "Turned", "is_conv1d", "layouts_of", "turned"]
+__all__ = [
+    "LINEAR",
+    "UNKNOWN",
+    "Layout",
+    "Turned",
+    "is_conv1d",
+    "layouts_of",
+    "outputs_first",
+    "turned",
+]
 
 Shape = tuple[int, ...]
 
@@ -127,6 +136,20 @@ def _experts(module: nn.Module, name: str, parameter: Tensor) -> Layout:
     if not isinstance(way, bool):
         return Layout("experts", None, experts=True)
     return Layout("experts", *((2, 1) if way else (1, 2)), experts=True)
+
+
+def outputs_first(weight: Tensor, layout: Layout) -> Tensor:
+    """Return a weight as (out, in, ...), a view; experts are refused, each is a layer of its own.
+
+    Example:
+        >>> outputs_first(torch.zeros(8, 3), Layout("Conv1D", 1, 0)).shape
+        torch.Size([3, 8])
+    """
+    if layout.plain:
+        return weight
+    if (layout.output, layout.inputs) != (1, 0) or layout.groups > 1:
+        raise ValueError(f"a weight of kind {layout.kind!r} has no single row an output")
+    return weight.transpose(0, 1)
 
 
 def turned(pattern: Pattern, layout: Layout) -> Pattern:
@@ -243,3 +266,7 @@ class Turned(Pattern):
     def draw(self, k: int, free: Tensor, n_free: int, generator: torch.Generator) -> Tensor:
         """Draw k of the free units at random."""
         return self.pattern.draw(k, free, n_free, generator)
+
+    def best(self, k: int, worth: Tensor) -> Tensor:
+        """Choose the best k units."""
+        return self.pattern.best(k, worth)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from regrow.engine.checks import check_choice
+from regrow.engine.draws import seed_from, uniform
 from regrow.engine.dynamic import Dynamic
 from regrow.engine.patterns import Pattern
 from regrow.engine.schedules import Linear, Schedule
@@ -64,6 +65,7 @@ class LinkPrediction(Score):
 
     elementwise: ClassVar[bool] = False
     joins: ClassVar[bool] = True
+    by_keys: ClassVar[bool] = True
 
     rule: Literal["CH2", "CH3"] = "CH3"
     by: Literal["path", "node"] = "path"
@@ -312,6 +314,9 @@ def _remove_chains(
 
 
 def _gumbel(reference: Tensor, generator: torch.Generator) -> Tensor:
-    uniform = torch.rand(reference.shape, generator=generator, dtype=torch.float64, device="cpu")
-    noise = -(-uniform.clamp(min=1e-300).log()).log()
-    return noise.to(reference.device, reference.dtype, non_blocking=True)
+    seed, shape = seed_from(generator), tuple(reference.shape)
+    # Two words: of 24 bits alone the largest of many would often be equal.
+    fine = uniform(shape, ~seed, reference.device).double() * 2.0**-24
+    drawn = uniform(shape, seed, reference.device).double() + fine
+    noise = -(-drawn.clamp(min=1e-300).log()).log()
+    return noise.to(reference.dtype)

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from regrow.engine import quantised
-from regrow.engine.optimizers import divides_by_state, state_of
+from regrow.engine.optimizers import divides_by_state, reader, state_of
 from regrow.engine.sharding import local, whole
 
 __all__ = [
+    "FIRST",
     "SQUARES",
     "OnGrow",
     "check_slots",
@@ -43,7 +44,7 @@ _SECOND = frozenset({"exp_avg_sq", "exp_inf"})
 
 # Slots that a new weight does not find at zero, and the option of its group it finds there: Rprop's
 # step sizes and Adagrad's sums. Once they are not zero, no step makes them so.
-_FIRST = {"step_size": "lr", "sum": "initial_accumulator_value"}
+FIRST = {"step_size": "lr", "sum": "initial_accumulator_value"}
 
 
 def slots(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]:
@@ -123,8 +124,9 @@ def check_slots(
             f"on_grow={policy!r}: {type(optimizer).__name__} divides by what it keeps of a weight, "
             "and a grown one would find zero there: pass on_grow='keep' to the method"
         )
+    state_of_weight = reader(optimizer)
     for name, weight, moving in weights:
-        state = state_of(optimizer, weight)
+        state = state_of_weight(weight)
         own = of_shape(state, weight)
         squares, other = SQUARES & own.keys(), _elsewhere(state, weight)
         if policy != "keep" and squares and other:
@@ -248,13 +250,13 @@ def restarting(
     """
     state = of_shape(state_of(optimizer, weight), weight)
     restarts: list[tuple[Tensor, Tensor, float]] = []
-    for name in _FIRST.keys() & state.keys():
+    for name in FIRST.keys() & state.keys():
         if not quantised.is_plain(state[name]):
             continue
         group = next(g for g in optimizer.param_groups if any(p is weight for p in g["params"]))
         # Rprop multiplies its step sizes, so that a zero would stay zero; Adagrad's sums start
         # where the user has said.
-        if first := float(group[_FIRST[name]]):
+        if first := float(group[FIRST[name]]):
             slot = local(state[name])
             shape = slot.shape if length is None else (length, *slot.shape[1:])
             zero = torch.empty(shape, dtype=torch.bool, device=slot.device)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,7 @@ __all__ = [
     "inside",
     "keeps_slow",
     "minds_no_gradients",
+    "reader",
     "state_of",
     "steps_in_backward",
     "weight_copies",
@@ -72,6 +74,20 @@ def state_of(optimizer: Optimizer, weight: Tensor) -> Mapping[str, Any]:
     """Return what an optimizer, and those inside it, keep of a weight; not to be written to."""
     states = [one.state.get(weight, {}) for one in reversed(inside(optimizer))]
     return states[0] if len(states) == 1 else {k: v for s in states for k, v in s.items()}
+
+
+def reader(optimizer: Optimizer) -> Callable[[Tensor], Mapping[str, Any]]:
+    """Return :func:`state_of` of one optimizer, to be asked of many weights.
+
+    Example:
+        >>> import torch
+        >>> reader(torch.optim.SGD([torch.ones(1)], lr=0.1))(torch.ones(1))
+        {}
+    """
+    if len(inside(optimizer)) > 1:
+        return partial(state_of, optimizer)
+    nothing: dict[str, Any] = {}
+    return lambda weight: optimizer.state.get(weight, nothing)
 
 
 def steps_in_backward(optimizer: Optimizer) -> str | None:

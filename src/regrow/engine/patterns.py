@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regrow.engine.allocation import units_kept
-from regrow.engine.selection import random_k, top_per_group
+from regrow.engine.selection import random_k, top_k, top_per_group
 
 __all__ = ["NM", "Block", "Channel", "Element", "FanIn", "InputChannel", "Kernel", "Pattern"]
 
@@ -83,6 +83,23 @@ class Pattern(ABC):
     def draw(self, k: int, free: Tensor, n_free: int, generator: torch.Generator) -> Tensor:
         """Draw k of the free units at random; bool tensor on the grid."""
         return random_k(k, free, generator, n_allowed=n_free)
+
+    def best(self, k: int, worth: Tensor) -> Tensor:
+        """Choose the k units worth most; where they fall into groups, as many in each.
+
+        Args:
+            k: how many units to choose; with groups, a multiple of their number.
+            worth: of every unit, on the grid; -∞ where a unit cannot be chosen.
+
+        Returns:
+            Bool tensor on the grid with k True; of equal units those of the lower flat index.
+
+        Example:
+            >>> worth = torch.tensor([[4.0, 3.0, 2.0, 1.0]])
+            >>> Element().best(2, worth).tolist(), NM(1, 2).best(2, worth).tolist()
+            ([[True, True, False, False]], [[True, False, True, False]])
+        """
+        return top_k(worth, k)
 
 
 @dataclass(frozen=True)
@@ -255,6 +272,19 @@ class _Grouped(Pattern):
         counts = torch.full((len(keys),), k // len(keys), device="cpu")
         chosen = top_per_group(keys, counts, torch.ones_like(keys, dtype=torch.bool))
         return chosen.reshape(free.shape).to(free.device)
+
+    def best(self, k: int, worth: Tensor) -> Tensor:
+        """Choose the same number of the best units in every group; all units must be free."""
+        group = self.group(tuple(worth.shape))
+        assert group is not None
+        keys = worth.reshape(-1, group)
+        if bool((keys == -torch.inf).any()):
+            raise ValueError(
+                f"pattern={self}: weights cannot be held where groups keep equally many"
+            )
+        counts = torch.full((len(keys),), k // len(keys), device=keys.device)
+        chosen = top_per_group(keys, counts, torch.ones_like(keys, dtype=torch.bool))
+        return chosen.reshape(worth.shape)
 
     def allows(self, units: Tensor) -> bool:
         """Tell whether all groups keep equally many, but for those that keep none."""

@@ -34,7 +34,12 @@ _TABLES = (nn.Embedding, nn.EmbeddingBag)
 
 
 def make_plan(
-    model: nn.Module, method: Method, include: Globs = None, exclude: Globs = None
+    model: nn.Module,
+    method: Method,
+    include: Globs = None,
+    exclude: Globs = None,
+    *,
+    trained: bool = True,
 ) -> Plan:
     """Decide which weights of a model become sparse and how dense; changes nothing.
 
@@ -48,6 +53,7 @@ def make_plan(
         include: globs over parameter names; if given, exactly the floating-point parameters of two
             or more dimensions that match become sparse.
         exclude: globs over parameter names that stay dense.
+        trained: whether parameters that require no gradient stay dense.
 
     Returns:
         The plan; ``str`` of it is a table.
@@ -79,7 +85,7 @@ def make_plan(
     for name, parameter in parameters.items():
         if isinstance(parameter, UninitializedParameter):
             raise ValueError(f"{name} has no shape yet: run one batch through the model first")
-        why = _why_dense(model, name, parameter, included, excluded, connecting, normed)
+        why = _why_dense(model, name, parameter, included, excluded, connecting, normed, trained)
         if why:
             skipped[name] = why
         else:
@@ -168,6 +174,7 @@ def _why_dense(
     excluded: Sequence[str],
     connecting: set[int],
     normed: set[int],
+    trained: bool,
 ) -> str | None:
     if any(fnmatchcase(name, glob) for glob in excluded):
         return "excluded"
@@ -179,7 +186,7 @@ def _why_dense(
         return f"dtype {parameter.dtype}"
     if parameter.numel() == 0:
         return "no entries"
-    if not parameter.requires_grad:
+    if trained and not parameter.requires_grad:
         return "requires no gradient"
     if not included and id(parameter) in normed:
         return (

@@ -12,6 +12,9 @@ from regrow.engine.tables import draw
 __all__ = ["Plan", "PlannedLayer"]
 
 
+_FEW = 3  # parameters that stay dense for one reason and are told line by line
+
+
 @dataclass(frozen=True)
 class PlannedLayer:
     """One weight that becomes sparse.
@@ -28,7 +31,7 @@ class PlannedLayer:
         after: the name of the weight, sparse or dense, whose outputs its inputs surely are, unit by
             unit; None where that cannot be told (:func:`regrow.engine.chains.follows`).
         layout: which dimension is the output (:mod:`regrow.engine.layouts`).
-        execution: how the layer is computed: "masked", "csr" or "block".
+        execution: how the layer is computed: "masked", "csr", "block" or "2:4".
         why: what decided that, if it was not the caller.
     """
 
@@ -85,5 +88,18 @@ class Plan:
         lines += [f"{one.name}: {one.outputs}" for one in self.layers if not one.layout.plain]
         decided = [layer for layer in self.layers if layer.why]
         lines += [f"{layer.execution}: {layer.name} ({layer.why})" for layer in decided]
-        lines += [f"dense: {name} ({why})" for name, why in self.skipped.items()]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._dense()])
+
+    def _dense(self) -> list[str]:
+        """Tell what stays dense: a line each, or one for many that do for the same reason."""
+        by_why: dict[str, list[str]] = {}
+        for name, why in self.skipped.items():
+            by_why.setdefault(why, []).append(name)
+        lines = []
+        for why, names in by_why.items():
+            if len(names) <= _FEW:
+                lines += [f"dense: {name} ({why})" for name in names]
+            else:
+                shown = ", ".join(names[:_FEW])
+                lines.append(f"dense: {len(names)} parameters ({why}): {shown}, …")
+        return lines

@@ -20,8 +20,9 @@ def kept_random_state(model: nn.Module) -> Iterator[None]:
             start each of them.
 
     Example:
+        >>> model = nn.Linear(2, 2)
         >>> before = torch.get_rng_state()
-        >>> with kept_random_state(nn.Linear(2, 2)):
+        >>> with kept_random_state(model):
         ...     _ = torch.rand(3)
         >>> torch.equal(before, torch.get_rng_state())
         True

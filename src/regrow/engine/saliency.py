@@ -1,8 +1,8 @@
 """Starts: choose the first topology by one-shot scores, most of which need data.
 
-A start scores every weight of the model as it is when :func:`regrow.sparsify` is called, and keeps
-the best. Scores are computed on a copy: the model's gradients, statistics and training mode stay
-as they are.
+A start scores every weight of the model as it is when :func:`regrow.sparsify` or
+:func:`regrow.prune` is called, and keeps the best. Scores that run the model do so on a copy: the
+model's gradients, statistics and training mode stay as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,10 +39,14 @@ class Start(ABC):
     Args:
         scope: "global": the best of all layers together, at least one unit a layer, so that the
             score also decides how dense each layer is; "layer": the best of each layer, as many as
-            the method's allocation gives it; "ratios": as many in each layer as "global" keeps
-            there, but drawn at random.
+            the method's allocation gives it, and of patterns with groups the best of each group;
+            "ratios": as many in each layer as "global" keeps there, but drawn at random.
+
+    Attributes:
+        uses_up: whether scoring changes the model that it is given, which is then a copy.
     """
 
+    uses_up: ClassVar[bool] = True
     scope: Scope = "global"
 
     def __post_init__(self) -> None:
@@ -51,9 +55,13 @@ class Start(ABC):
 
     def check_pattern(self, pattern: Pattern) -> None:
         """Raise ValueError unless the start chooses as many in each group as the pattern asks."""
-        # Any shape tells whether a pattern has groups; a score chooses unequal numbers in them.
-        if pattern.group((1, 4)) is not None:
-            raise ValueError(f"start={self!r}: pattern={pattern} starts at random")
+        # Any shape tells whether a pattern has groups; over all layers a score chooses unequal
+        # numbers in them.
+        if self.scope != "layer" and pattern.group((1, 4)) is not None:
+            raise ValueError(
+                f"start={self!r}: in the groups of pattern={pattern} equally many are chosen, "
+                "which scope='layer' does"
+            )
 
     @abstractmethod
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
@@ -89,21 +97,22 @@ class Start(ABC):
         Returns:
             Bool tensors on the grids, by name.
         """
-        # On a copy: scoring runs the model, which would move its batch statistics and leave
-        # gradients.
-        scores = self.scores_over(ranks, copy.deepcopy(model), [layer.name for layer in layers])
+        # On a copy: to run the model would move its batch statistics and leave gradients.
+        twin = copy.deepcopy(model) if self.uses_up else model
+        scores = self.scores_over(ranks, twin, [layer.name for layer in layers])
         worth = _of_free(_by_unit(scores, layers, pattern), free or {})
-        return self.best(worth, layers, free or {}, seed)
+        return self.best(worth, layers, pattern, free or {}, seed)
 
     def best(
         self,
         worth: Mapping[str, Tensor],
         layers: Sequence[PlannedLayer],
+        pattern: Pattern,
         free: Mapping[str, Tensor],
         seed: int,
     ) -> dict[str, Tensor]:
         """Keep the best units within each layer or over all, as many as the plan asks for."""
-        chosen = self.highest(worth, layers, free)
+        chosen = self.highest(worth, layers, pattern, free)
         if self.scope != "ratios":
             return chosen
         return {
@@ -117,6 +126,7 @@ class Start(ABC):
         self,
         worth: Mapping[str, Tensor],
         layers: Sequence[PlannedLayer],
+        pattern: Pattern,
         free: Mapping[str, Tensor],
         share: float = 1.0,
     ) -> dict[str, Tensor]:
@@ -125,12 +135,19 @@ class Start(ABC):
         Args:
             worth: of every unit, by layer.
             layers: say how many are kept.
+            pattern: see :meth:`choose`.
             free: see :meth:`choose`.
             share: how far, in logarithms, from all units to that number.
         """
         if self.scope == "layer":
             counts = _counts(layers, free, share)
-            return {name: top_k(value, counts[name]) for name, value in worth.items()}
+            chosen = {}
+            for layer in layers:
+                own, k = turned(pattern, layer.layout), counts[layer.name]
+                if group := own.group(layer.shape):
+                    k += -k % (layer.units // group)  # on the way there, as many in each group
+                chosen[layer.name] = own.best(k, worth[layer.name])
+            return chosen
         return _best_over_all(worth, _count_over_all(layers, free, share))
 
 
@@ -146,17 +163,19 @@ class LargestWeights(Start):
         torch.Size([1, 2])
     """
 
+    uses_up: ClassVar[bool] = False
     trained: Mapping[str, Tensor] | None = None
 
     def best(
         self,
         worth: Mapping[str, Tensor],
         layers: Sequence[PlannedLayer],
+        pattern: Pattern,
         free: Mapping[str, Tensor],
         seed: int,
     ) -> dict[str, Tensor]:
         """Keep the largest; say so if some of them are zeros, which nothing chooses among."""
-        chosen = super().best(worth, layers, free, seed)
+        chosen = super().best(worth, layers, pattern, free, seed)
         zeros = {name: int((units & (worth[name] == 0)).sum()) for name, units in chosen.items()}
         if self.scope != "ratios" and any(zeros.values()):
             logger.warning(
@@ -171,7 +190,7 @@ class LargestWeights(Start):
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         """Return |w|."""
         if self.trained is None:
-            return {name: model.get_parameter(name).abs() for name in names}
+            return {name: model.get_parameter(name).detach().abs() for name in names}
         missing = [name for name in names if name not in self.trained]
         if missing:
             raise ValueError(f"trained has no {', '.join(missing)}: pass the model's state_dict()")
@@ -319,11 +338,11 @@ class SynapticFlow(Start):
             # Flow is scored anew for what is left: in one go SynFlow, too, would all but empty some
             # layers.
             worth = _of_free(_by_unit(flow, layers, pattern), free)
-            chosen = self.highest(worth, layers, free, round_ / self.rounds)
+            chosen = self.highest(worth, layers, pattern, free, round_ / self.rounds)
             _prune_(twin, layers, pattern, chosen, free)
             flow = self._flow(twin, names)
         worth = _of_free(_by_unit(flow, layers, pattern), free)
-        return self.best(worth, layers, free, seed)
+        return self.best(worth, layers, pattern, free, seed)
 
     def _flow(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         weights = [model.get_parameter(name) for name in names]

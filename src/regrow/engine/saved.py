@@ -135,8 +135,10 @@ def _check_counts(planned: PlannedLayer, state: Mapping[str, Any]) -> None:
     if (initial, final) != (planned.initial, planned.final):
         raise ValueError(
             f"state: {planned.name} goes from {initial} to {final} units, "
-            f"here from {planned.initial} to {planned.final}: use the same method; if its start "
-            "chose other counts, pass the state on: sparsify(..., state=state)"
+            f"here from {planned.initial} to {planned.final}: it was saved at density "
+            f"{final / planned.units:.4g}, and the method here keeps {planned.final_density:.4g}: "
+            "use the same method and density; if its start chose other counts, pass the state on: "
+            "sparsify(..., state=state)"
         )
 
 

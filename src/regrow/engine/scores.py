@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from regrow.engine import many
+from regrow.engine.draws import seed_from, uniform
 from regrow.engine.patterns import Element, Pattern
 from regrow.engine.selection import bottom_k, random_k, top_k
 
@@ -90,6 +92,7 @@ class Score(ABC):
         drops: whether the score tells active units apart, so that it can choose which to drop.
         grows: whether the score tells inactive units apart, so that it can choose which to grow.
         exact: whether :meth:`lowest` chooses exactly as many as it is asked for.
+        by_keys: whether :meth:`highest` chooses the highest of :meth:`keys`.
         needs: which optional signals the score reads at an update: "gradient", "momentum".
         observes: which signals the score follows at every step; None if it tracks nothing.
     """
@@ -99,6 +102,7 @@ class Score(ABC):
     drops: ClassVar[bool] = True
     grows: ClassVar[bool] = True
     exact: ClassVar[bool] = True
+    by_keys: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     observes: ClassVar[frozenset[str] | None] = None
 
@@ -201,6 +205,8 @@ class SignedMagnitude(Score):
         """Choose the k lowest, the same share of each sign."""
         positive = among & (worth > 0)
         # Only the device knows how many are positive, and asking would make the host wait.
+        if many.available(worth.device) and many.fits([worth], [among]):
+            return many.choose([worth], [k], [n], [among], by_sign=True).parts[0]
         if worth.device.type != "cpu":
             return _lowest_of_each_sign(worth.abs(), k, positive, among, n)
         k_positive = _share(k, int(torch.count_nonzero(positive)), n)
@@ -303,6 +309,7 @@ class Unfired(Score):
     """
 
     drops: ClassVar[bool] = False
+    by_keys: ClassVar[bool] = True
 
     def __call__(self, signals: Signals) -> Tensor:
         """Return 1 for weights never active before, else 0."""
@@ -327,10 +334,8 @@ class Unfired(Score):
 
 
 def _uniform(reference: Tensor, generator: torch.Generator) -> Tensor:
-    """Return uniform random numbers of a tensor's shape, drawn on the CPU."""
-    # Generators of different devices give different numbers.
-    drawn = torch.rand(reference.shape, generator=generator, device="cpu")
-    return drawn.to(reference.device, non_blocking=True)
+    """Return uniform random numbers of a tensor's shape, the same on every device."""
+    return uniform(tuple(reference.shape), seed_from(generator), reference.device)
 
 
 def _share(k: int, part: int, whole: int) -> int:

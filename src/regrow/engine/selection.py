@@ -18,7 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from regrow.engine import many
 from regrow.engine.checks import check_integer
+from regrow.engine.draws import permuted, seed_from
 
 __all__ = [
     "bottom_k",
@@ -87,7 +89,7 @@ def random_k(
 ) -> Tensor:
     """Select k of the allowed positions uniformly at random, without replacement.
 
-    Ranks among the allowed positions are drawn on the CPU and then looked up, so one generator
+    Ranks among the allowed positions are drawn by hashes and then looked up, so one generator
     state gives one selection on every device and every rank.
 
     Args:
@@ -112,14 +114,18 @@ def random_k(
     n = int(np.count_nonzero(flat.cpu().numpy())) if n_allowed is None else n_allowed
     # Ranks and not positions are drawn: they depend on how many are allowed, not on where a device
     # finds them.
+    if _at_once(flat) and 0 <= k <= n and flat.numel():
+        seed = seed_from(generator)
+        drawn = many.draw([flat.numel()], [k], [n], [seed], flat.device, [flat.contiguous()])
+        return drawn.flat.reshape(allowed.shape)
     ranks = sample(n, k, generator)
     if allowed.device.type == "cpu":
         selected = torch.zeros_like(flat)
         selected[nth_allowed(ranks, np.flatnonzero(~flat.numpy()))] = True
     else:
-        drawn = torch.zeros(max(n, 1), dtype=torch.bool, device=flat.device)
-        drawn.index_fill_(0, ranks.to(flat.device, non_blocking=True), True)
-        selected = flat & drawn[(flat.cumsum(0) - 1).clamp_(min=0)]
+        ranked = torch.zeros(max(n, 1), dtype=torch.bool, device=flat.device)
+        ranked.index_fill_(0, ranks.to(flat.device, non_blocking=True), True)
+        selected = flat & ranked[(flat.cumsum(0) - 1).clamp_(min=0)]
     return selected.reshape(allowed.shape)
 
 
@@ -171,9 +177,8 @@ def top_per_group(keys: Tensor, counts: Tensor, allowed: Tensor) -> Tensor:
 def sample(n: int, k: int, generator: torch.Generator) -> Tensor:
     """Draw k distinct integers of 0..n-1 uniformly; in time and memory of at most 256 k.
 
-    Duplicates are dropped and redrawn until k distinct values are held. No value is treated unlike
-    another on the way, so every set of k values is equally likely. Above n/2 the complement is
-    drawn.
+    They are the first k of 0..n-1 in the random order of :func:`regrow.engine.draws.permuted`.
+    Above n/2 the complement is drawn.
 
     Args:
         n: the population's size.
@@ -192,20 +197,16 @@ def sample(n: int, k: int, generator: torch.Generator) -> Tensor:
     """
     if not 0 <= k <= n:
         raise ValueError(f"k={k}: must lie in 0..{n}, the number of positions to choose from")
-    # Redrawing duplicates slows down as the sample fills up: of the larger half, the complement is
-    # drawn.
-    if 2 * k > n:
-        left_out = sample(n, n - k, generator)
-        kept = torch.ones(n, dtype=torch.bool, device="cpu")
-        kept[left_out] = False
-        return kept.nonzero().squeeze(1)
-    if n <= _MARKED_UP_TO * k:
-        return _sample_by_marking(n, k, generator)
-    chosen = torch.empty(0, dtype=torch.int64, device="cpu")
-    while chosen.numel() < k:
-        drawn = torch.randint(n, (k - chosen.numel(),), generator=generator, device="cpu")
-        chosen = _distinct(torch.cat([chosen, drawn]))
-    return chosen
+    few = min(k, n - k)
+    drawn = permuted(np.arange(few), n, seed_from(generator))
+    if few < k or n <= _MARKED_UP_TO * k:
+        # Marking among all n instead of sorting.
+        marked = np.full(n, few < k)
+        marked[drawn] = few == k
+        drawn = np.flatnonzero(marked)
+    else:
+        drawn.sort()
+    return torch.from_numpy(drawn)
 
 
 def seeded_generator(*key: int | str) -> torch.Generator:
@@ -240,28 +241,17 @@ def key_digest(key: Iterable[int | str]) -> bytes:
         >>> key_digest((np.int64(3), "start")) == key_digest((3, "start"))
         True
     """
-    own = tuple(str(p) if isinstance(p, str) else check_integer(p, "seed or key") for p in key)
+    own = tuple(
+        p if type(p) in (str, int) else _plain(p)  # asked first: an update hashes many
+        for p in key
+    )
     # Not hash(), which Python salts anew in every process.
     return hashlib.blake2b(repr(own).encode(), digest_size=8).digest()
 
 
-def _sample_by_marking(n: int, k: int, generator: torch.Generator) -> Tensor:
-    """Draw the same values, but mark them among all n instead of sorting."""
-    marked = np.zeros(n, dtype=np.bool_)
-    missing: int = k
-    while missing:
-        drawn = torch.randint(n, (missing,), generator=generator, device="cpu")
-        marked[drawn.numpy()] = True
-        missing = k - int(np.count_nonzero(marked))
-    return torch.from_numpy(np.flatnonzero(marked))
-
-
-def _distinct(values: Tensor) -> Tensor:
-    """Sort and drop duplicates: several times faster than unique, which hashes."""
-    ordered = np.sort(values.numpy())
-    first = np.ones(ordered.size, dtype=bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-    return torch.from_numpy(ordered[first])
+def _plain(part: int | str) -> int | str:
+    """Return a part of a key as Python's own string or integer."""
+    return str(part) if isinstance(part, str) else check_integer(part, "seed or key")
 
 
 def _select(scores: Tensor, k: int, allowed: Tensor | None, *, highest: bool) -> Tensor:
@@ -273,9 +263,19 @@ def _select(scores: Tensor, k: int, allowed: Tensor | None, *, highest: bool) ->
     inside = None if allowed is None else allowed.reshape(-1)
     if scores.device.type == "cpu":
         selected = _select_on_host(flat, k, inside, highest)
+    elif _at_once(flat):
+        flat = flat.contiguous()
+        allowing = None if inside is None else [inside.contiguous()]
+        selected = many.choose([flat], [k], [-1], allowing, highest=highest).flat
     else:
         selected = _select_on_device(flat if highest else -flat, k, inside)
     return selected.reshape(scores.shape)
+
+
+def _at_once(flat: Tensor) -> bool:
+    """Tell whether the kernels for many tensors can be asked about this one."""
+    on_device = many.available(flat.device)
+    return on_device and (flat.dtype is torch.bool or many.fits([flat.contiguous()]))
 
 
 def _select_on_host(flat: Tensor, k: int, inside: Tensor | None, highest: bool) -> Tensor:

@@ -111,10 +111,7 @@ class Exchange:
             self.kept.view(-1)[nth_allowed(ranks, self._positions(excluded).numpy())] = True
             self.n += k
             return
-        candidates = ~excluded
-        if self.layer.free is not None:
-            candidates &= self.layer.free
-        worth = score.worth(self.signals("grow", self.kept))
+        worth, candidates = self.growing(score, regrow_dropped=regrow_dropped)
         if group is None:
             n = self.room(regrow_dropped=regrow_dropped)
             grown = score.highest(worth, k, candidates, n, generator)
@@ -125,6 +122,22 @@ class Exchange:
             keys = score.keys(worth, generator).reshape(-1, group)
             grown = top_per_group(keys, missing, candidates.reshape(-1, group))
             grown = grown.reshape(self.kept.shape)
+        self.add(grown, k)
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether units may move anywhere in the layer, and not in their group only."""
+        return self.layer.pattern.group(self.layer.planned.shape) is None
+
+    def growing(self, score: Score, *, regrow_dropped: bool) -> tuple[Tensor, Tensor]:
+        """Return what units are worth to a grow score, and which may be grown; on the grid."""
+        candidates = ~(self.kept if regrow_dropped else self.active)
+        if self.layer.free is not None:
+            candidates &= self.layer.free
+        return score.worth(self.signals("grow", self.kept)), candidates
+
+    def add(self, grown: Tensor, k: int) -> None:
+        """Grow k units chosen among those that :meth:`growing` returned."""
         self.kept = self.kept | grown
         self.n += k
 
@@ -271,6 +284,9 @@ class SparseLayer(ABC):
 
     def follow_(self, weight: Tensor) -> None:  # noqa: B027
         """Move to the weight's device and dtype, should the model have been moved."""
+
+    def hold_(self, *, held: bool) -> None:  # noqa: B027
+        """Learn whether the topology drives the weight, or has left it free to move."""
 
     def apply_(self, weight: Tensor) -> None:  # noqa: B027
         """Set dropped weights to zero and held weights to their own value."""

@@ -8,7 +8,6 @@ An ordinary step costs one foreach multiply of the weights by their masks. At an
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.capture import check_capturable, check_replayed, refuse_capture
+from regrow.engine import capture, told
 from regrow.engine.clock import Clock
 from regrow.engine.drivers import check_optimizer, check_together, driver
 from regrow.engine.gradients import LIVE, Gradients
@@ -28,14 +27,12 @@ from regrow.engine.planned import Plan
 from regrow.engine.presence import holder
 from regrow.engine.scores import Score
 from regrow.engine.selection import seeded_generator
-from regrow.engine.told import check_would_drop, density_of, metrics_of
+from regrow.engine.slim import Slimmed, check_slimmable, slim_
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
 from regrow.engine.wrappers import under_names, unwrap
 
 __all__ = ["Sparsifier", "Update"]
-
-logger = logging.getLogger("regrow")
 
 
 class Sparsifier:
@@ -113,7 +110,7 @@ class Sparsifier:
     @property
     def density(self) -> float:
         """The fraction of weights kept, over all weights made sparse (dense ones don't count)."""
-        return density_of(self._topology.layers)
+        return told.density_of(self._topology.layers)
 
     def topology_bytes(self) -> int:
         """Count the bytes that say where the active weights are: masks, or indices."""
@@ -129,21 +126,18 @@ class Sparsifier:
         Weights that others wrote outside the masks are set to zero first, with a warning.
         """
         self._mend_()
-        return metrics_of(self._topology.layers, self.history)
+        return told.metrics_of(self._topology.layers, self.history)
 
     def summary(self) -> str:
-        """Return the method, the plan and where the run stands, as text.
-
-        Weights that others wrote outside the masks are set to zero first, with a warning.
-        """
+        """Return the method, the plan and where the run stands, as text; mends as metrics do."""
         self._mend_()
-        kernels = {layer.kernels for layer in self._topology.layers if layer.kernels}
-        computed = f"stored layers are computed by {', '.join(kernels)}\n" if kernels else ""
-        return (
-            f"{self.method}\n{self.plan}\n{computed}"
-            f"step {self.steps} of {self.total_steps}, {len(self.history)} updates so far, "
-            f"next at {self._clock.next or 'no step'}, density now {self.density:.4f}"
-        )
+        end = told.stands(self._topology.layers, self._clock, self.history)
+        return f"{self.method}\n{self.plan}\n{end}"
+
+    def __repr__(self) -> str:
+        """Tell in a line what it is and where it stands; :meth:`summary` tells all."""
+        where = f"density {self.density:.4g}, step {self.steps} of {self.total_steps}"
+        return f"Sparsifier({type(self.method).__name__}: {len(self.plan.layers)} layers, {where})"
 
     # ------------------------------------------------------------------ what it does
 
@@ -163,11 +157,7 @@ class Sparsifier:
             RuntimeError: the method reads gradients or momentum, and there are none, or those of
                 inactive weights are gone by :meth:`mask_gradients_`; or :meth:`remove` was called.
         """
-        if not self._handles:
-            raise RuntimeError(
-                "update_() after remove(): the weights are no longer this sparsifier's to move; "
-                "call sparsify() again"
-            )
+        told.check_driving(self._handles, "update_()")
         self._topology.settle_(self._optimizer)
         self._mend_()
         self._before = {}
@@ -191,7 +181,7 @@ class Sparsifier:
                 cannot drop.
             RuntimeError: the score reads gradients or momentum, and there are none.
         """
-        check_would_drop(score, fraction)
+        told.check_would_drop(score, fraction)
         gradients = self._gradients.dense() if "gradient" in score.needs else {}
         return self._topology.would_drop(
             score,
@@ -227,8 +217,7 @@ class Sparsifier:
         Args:
             module: such as ``copy.deepcopy(model)`` or an ``AveragedModel`` of it.
         """
-        # By name, not by position: an averaged model has copies of the parameters, and may be
-        # sharded or on another device.
+        # By name: an averaged model has copies of the parameters, sharded or elsewhere.
         for layer in self._topology.layers:
             layer.apply_to_(*holder(unwrap(module), layer.name))
 
@@ -244,8 +233,7 @@ class Sparsifier:
             RuntimeError: :meth:`remove` was called.
             ValueError: the optimizer cannot drive this method; the old one then still does.
         """
-        if not self._handles:
-            raise RuntimeError("rebind_() after remove(): call sparsify() with the new optimizer")
+        told.check_driving(self._handles, "rebind_()")
         optimizer = driver(optimizer)
         check_optimizer(optimizer, {layer.name: w for layer, w in self._topology.pairs()})
         check_together(optimizer, self.method)
@@ -263,9 +251,9 @@ class Sparsifier:
         After every replay call :meth:`advance_`: masks are moved where the graph reads them.
 
         Raises:
-            RuntimeError: the method follows every step, or layers are stored; replays call nothing.
+            RuntimeError: the method follows every step, or moves how many weights are stored.
         """
-        check_capturable(self.method, self._topology)
+        capture.check_capturable(self.method, self._topology)
         self._captured = True
         try:
             yield
@@ -276,6 +264,7 @@ class Sparsifier:
         """Count steps that were replayed, and make the update that is due after the last of them.
 
         An update reads the gradients that the last replay left. It never takes a step's place.
+        Stored layers that grow by gradient ask for its step to be launched, outside the graph.
 
         Args:
             steps: at least 1, and not beyond the next update.
@@ -288,14 +277,28 @@ class Sparsifier:
             FloatingPointError, RuntimeError: as for :meth:`update_`; nothing is then counted.
         """
         following = self._clock.next
-        check_replayed(steps, self.steps, following)
         progress, due = self._clock.progress(following), self.steps + steps == following
+        launched = capture.must_launch(self.method, self._topology, progress)
+        capture.check_replayed(steps, self.steps, following, launched=launched)
         if due:  # what cannot be planned is not counted
             self._topology.settle_(self._optimizer)
             self._updater.plan_by_hand_(progress)
         self._before = {}
         self._clock.count_(steps)
-        return self._update_(progress, self._pass_) if due else None
+        made = self._update_(progress, self._pass_) if due else None
+        self._expect_()
+        return made
+
+    def slim_(self, example_inputs: Any) -> Slimmed:
+        """Cut channels that do nothing out of the model, in place, and end the topology.
+
+        See :func:`regrow.engine.slim.slim_` for ``example_inputs`` and errors.
+        """
+        check_slimmable(self._topology, LIVE)
+        self._mend_()
+        slimmed = slim_(self._topology.model, self._optimizer, example_inputs)
+        self.remove()
+        return slimmed
 
     def remove(self) -> None:
         """Detach from the optimizer. Weights stay as they are and are free to move again."""
@@ -303,6 +306,7 @@ class Sparsifier:
             handle.remove()
         self._handles = []
         LIVE.discard(self._gradients)
+        self._topology.hold_(held=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a resumed run needs: masks (one bit a weight), steps, seed, history.
@@ -330,8 +334,7 @@ class Sparsifier:
             ValueError: the state is of another version or method, has other layers, or its masks do
                 not fit. Nothing is then changed.
         """
-        # The method is compared by name alone: drop fractions or periods may be changed on purpose
-        # when a run is resumed.
+        # By name alone: drop fractions or periods may be changed on purpose in a resumed run.
         saved = read_progress(state, self.method.name)
 
         def resume() -> None:
@@ -345,12 +348,7 @@ class Sparsifier:
         # this run as it was, and one that does is taken over whole.
         layers = under_names(state["layers"], [layer.name for layer in self._topology.layers])
         self._topology.load_state_dict(layers, self._before, resume)
-        if saved.total_steps != self.total_steps:
-            logger.warning(
-                "resumed with total_steps=%d, saved with %d: schedules differ from the saved run's",
-                self.total_steps,
-                saved.total_steps,
-            )
+        told.warn_of_length(self.total_steps, saved.total_steps)
 
     # ------------------------------------------------------------------ the hooks
 
@@ -374,13 +372,14 @@ class Sparsifier:
             watch_others(self._guard, self._optimizer),
         ]
         LIVE.add(self._gradients)
+        self._topology.hold_(held=True)
 
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if self._captured:
             return None
-        refuse_capture(self.method.name, self._clock.next)
+        capture.refuse_capture(self.method.name, self._clock.next)
         # A step that raised (a closure that failed, say) never came to the post-hook: what it had
         # hidden is given back first.
         self._gradients.begin()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.backends import MASKED, find_backend
+from regrow.engine.backends import MASKED, find_backend, stores
 from regrow.engine.checks import check_integer
 from regrow.engine.dimensions import keep_dimensions_
 from regrow.engine.drivers import check_optimizer, check_together, driver
 from regrow.engine.first_values import first_values
-from regrow.engine.gradients import LIVE
 from regrow.engine.history import read_progress
 from regrow.engine.layer import free_units
 from regrow.engine.layouts import turned
@@ -32,6 +30,7 @@ from regrow.engine.selection import seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.topology import Topology
+from regrow.engine.usable import check_dtypes, check_not_sparse, not_on_meta
 from regrow.engine.whole import unchanged_on_error
 from regrow.engine.wrappers import under_names, unwrap
 
@@ -81,7 +80,8 @@ def sparsify(
         execution: how sparse layers are computed. "masked": dense weights times masks, which saves
             neither time nor memory; every method and layer. "csr": on the CPU, weights, gradients
             and optimizer state for active weights only. "block": the same for blocks of weights, on
-            a GPU. "auto": each layer the way that is fastest, timed. Stored layers replace those
+            a GPU. "2:4": under masks, forward passes by a GPU's sparse tensor cores, for NM(2, 4).
+            "auto": each layer the way that is fastest, timed. Stored layers replace those
             inside the model, and their parameters those inside the optimizer; a model made on the
             meta device is then never dense.
         example_inputs: for "auto": a batch as training will see it; a tensor, or a tuple of the
@@ -117,10 +117,10 @@ def sparsify(
     keep_dimensions_(inner)
     plan = make_plan(inner, method, include, exclude)
     weights = {layer.name: inner.get_parameter(layer.name) for layer in plan.layers}
-    _check_dtypes(weights)
+    check_dtypes(weights)
     check_optimizer(optimizer, weights)
     check_together(optimizer, method)
-    _check_not_sparse(weights)
+    check_not_sparse(weights)
     held = _check_masks(available or {}, weights, "available")
     fixed = _check_masks(frozen or {}, weights, "frozen")
     if reason := method.why_no_update(total_steps):
@@ -144,14 +144,23 @@ def sparsify(
         else:
             plan = _as_saved(plan, saved_how)
     else:
-        every = tuple(replace(layer, execution=execution) for layer in plan.layers)
-        plan = replace(plan, layers=every)
+        left = backend.leaves(inner, plan) if backend is not None and backend.leaves else {}
+        for name, why in left.items():
+            logger.warning(
+                "%s stays under a mask, and takes a dense weight's memory: %s", name, why
+            )
+        plan = plan.changed(
+            lambda layer: (
+                {"why": left[layer.name]} if layer.name in left else {"execution": execution}
+            )
+        )
     # A method that grows nothing writes no state.
     policy = "keep" if method.next_update(0, total_steps) is None else method.on_grow
-    slots = [(one.name, weights[one.name], one.execution != MASKED) for one in plan.layers]
+    slots = [(one.name, weights[one.name], stores(one.execution)) for one in plan.layers]
     check_slots(optimizer, slots, policy)
     masked = [layer for layer in plan.layers if layer.execution == MASKED]
-    written = [_not_on_meta(layer.name, weights[layer.name]) for layer in masked]
+    dense = [layer.name for layer in plan.layers if not stores(layer.execution)]
+    written = [not_on_meta(name, weights[name]) for name in dense]
     # From here on the model changes, whole or not at all.
     with unchanged_on_error(inner, optimizer, written):
         layers: dict[str, SparseLayer] = {
@@ -170,9 +179,8 @@ def sparsify(
         if state is not None:
             for name, layer in layers.items():
                 layer.check_state(state["layers"][name])
-        replaced = [layer.name for layer in plan.layers if layer.execution != MASKED]
-        if backend is not None and replaced:
-            _check_replaceable(model, replaced, held | fixed)
+        if backend is not None and len(masked) < len(plan.layers):
+            _check_replaceable(model, plan, held | fixed)
             saved = state and state["layers"]
             layers |= backend.convert(model, optimizer, method, plan, seed, first, saved)
         topology = Topology(inner, [layers[layer.name] for layer in plan.layers])
@@ -209,23 +217,14 @@ def _first_units(
     return ranks.as_first(chosen)
 
 
-def _not_on_meta(name: str, weight: Tensor) -> Tensor:
-    if weight.is_meta:
+def _check_replaceable(model: nn.Module, plan: Plan, held: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless layers may be replaced by a backend's own."""
+    if any(layer.name in held for layer in plan.layers if layer.execution != MASKED):
         raise ValueError(
-            f"{name} is on the meta device, and masks need values: give the model memory and "
-            "weights first, by to_empty() and its own initialisation, or store active weights "
-            "only, by execution='csr' or 'block'"
+            "available, frozen: stored and 2:4 layers cannot hold weights; use execution='masked'"
         )
-    return weight
-
-
-def _check_replaceable(model: nn.Module, names: list[str], held: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless the layers of these weights may be replaced by a backend's own."""
-    if any(name in held for name in names):
-        raise ValueError(
-            "available, frozen: stored layers cannot hold weights; use execution='masked'"
-        )
-    if unwrap(model) is not model:
+    names = [layer.name for layer in plan.layers if stores(layer.execution)]
+    if names and unwrap(model) is not model:
         raise ValueError(
             f"{', '.join(names)} would be replaced, which the {type(model).__name__} around the "
             "model would not see: call sparsify() first, then wrap the model"
@@ -268,38 +267,16 @@ def _as_saved(plan: Plan, saved: Mapping[str, str]) -> Plan:
 def _check_run(method: Method, total_steps: int, seed: int) -> tuple[int, int]:
     """Return the length of the run and the seed as Python's own numbers."""
     if not isinstance(method, Method):
-        raise TypeError(f"method={method!r}: a method is needed, such as regrow.RigL(density=0.1)")
+        raise TypeError(
+            f"method={method!r}: a method is needed, such as regrow.RigL(density=0.1); rules that "
+            "prune by activations go to regrow.prune(model, rule, data) first"
+        )
     seed = check_integer(seed, "seed")
     if isinstance(total_steps, bool) or not isinstance(total_steps, SupportsIndex):
         raise TypeError(f"total_steps={total_steps!r}: a number of optimizer steps is needed")
     if total_steps < 1:
         raise ValueError(f"total_steps={total_steps}: must be at least 1")
     return index(total_steps), seed
-
-
-def _check_dtypes(weights: Mapping[str, Tensor]) -> None:
-    """Raise ValueError if a weight has 8 bits: torch neither multiplies nor compares those."""
-    small = {n: w.dtype for n, w in weights.items() if w.is_floating_point() and w.itemsize == 1}
-    if small:
-        listed = ", ".join(f"{name} ({dtype})" for name, dtype in small.items())
-        raise ValueError(
-            f"8-bit weights cannot be masked: {listed}. Train them in bfloat16 or float32 and "
-            "convert the model afterwards, or exclude them"
-        )
-
-
-def _check_not_sparse(weights: Mapping[str, Tensor]) -> None:
-    def taken() -> set[int]:
-        return {id(p) for gradients in LIVE for p in gradients.topology.present()}
-
-    again = [name for name, weight in weights.items() if id(weight) in taken()]
-    if again:
-        gc.collect()  # sparsifier and optimizer refer to each other
-        again = [name for name, weight in weights.items() if id(weight) in taken()]
-    if again:
-        raise ValueError(
-            f"model is sparse already ({', '.join(again)}): call remove() on its Sparsifier first"
-        )
 
 
 def _check_masks(

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
+from regrow.engine.clock import Clock
 from regrow.engine.history import Update
 from regrow.engine.scores import Score
 from regrow.engine.sparse_layer import SparseLayer
 
-__all__ = ["check_would_drop", "density_of", "metrics_of"]
+__all__ = [
+    "check_driving",
+    "check_would_drop",
+    "density_of",
+    "metrics_of",
+    "stands",
+    "warn_of_length",
+]
+
+logger = logging.getLogger("regrow")
 
 
 def density_of(layers: Sequence[SparseLayer]) -> float:
@@ -27,6 +38,41 @@ def metrics_of(layers: Sequence[SparseLayer], history: Sequence[Update]) -> dict
         active = sum(change.active for change in last)
         metrics["topology/exchanged"] = sum(change.grown for change in last) / active
     return metrics
+
+
+def warn_of_length(total_steps: int, saved: int) -> None:
+    """Warn where a run goes on with another length than its state was saved with."""
+    if saved != total_steps:
+        logger.warning(
+            "resumed with total_steps=%d, saved with %d: schedules differ from the saved run's",
+            total_steps,
+            saved,
+        )
+
+
+def check_driving(hooks: Sequence[object], call: str) -> None:
+    """Raise RuntimeError if a sparsifier was removed: it has no hooks then."""
+    if not hooks:
+        raise RuntimeError(
+            f"{call} after remove(): the weights are no longer this sparsifier's to move; call "
+            "sparsify() again"
+        )
+
+
+def stands(layers: Sequence[SparseLayer], clock: Clock, history: Sequence[Update]) -> str:
+    """Return where a run stands, as text: what computes it, steps, updates, density.
+
+    Args:
+        layers: the sparse layers.
+        clock: counts the steps.
+        history: of the updates so far.
+    """
+    kernels = sorted({layer.kernels for layer in layers if layer.kernels})
+    computed = f"sparse layers are computed by {', '.join(kernels)}\n" if kernels else ""
+    return (
+        f"{computed}step {clock.steps} of {clock.total_steps}, {len(history)} updates so far, "
+        f"next at {clock.next or 'no step'}, density now {density_of(layers):.4f}"
+    )
 
 
 def check_would_drop(score: Score, fraction: float) -> None:

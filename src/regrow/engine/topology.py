@@ -11,13 +11,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import starmap
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine.finite import check_finite
+from regrow.engine import swift
+from regrow.engine.finite import check_finite, not_finite
 from regrow.engine.first_values import put_back_
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.method import Method
@@ -70,6 +72,7 @@ class Topology:
     def __init__(self, model: nn.Module, layers: list[SparseLayer]) -> None:
         self.model = model
         self.layers = layers
+        self._found: list[tuple[SparseLayer, nn.Parameter]] = []
         self._state: Any = None  # the optimizer's at the last step; loading makes a new one
         self.collect_()
 
@@ -79,6 +82,9 @@ class Topology:
         Raises:
             RuntimeError: one is gone, hidden or of another shape.
         """
+        # An update asks for them again and again: found once, they are looked at only.
+        if self._found and not self.seen.exchanged and all(starmap(_fits, self._known)):
+            return self._found
         return [(layer, find(self.model, layer.name, layer.shape)) for layer in self.layers]
 
     def present(self) -> list[nn.Parameter]:
@@ -114,6 +120,7 @@ class Topology:
         self._forms = [_form(mask) for mask in self._masks]
         watched = self._weights + [weight for _, weight in self._special]
         self.seen = Seen(self.model, {layer.name: weight for layer, weight in pairs}, watched)
+        self._found, self._known = pairs, [(weight, layer.shape) for layer, weight in pairs]
 
     def check_loaded(self) -> None:
         """Raise RuntimeError if a loaded state wants values of a weight that are gone."""
@@ -127,7 +134,10 @@ class Topology:
         Raises:
             RuntimeError: a weight is gone, hidden or of another shape.
         """
-        counts = {layer.name: layer.strays(weight) for layer, weight in self.pairs()}
+        pairs = self.pairs()
+        if (at_once := swift.strays(pairs)) is not None:
+            return at_once
+        counts = {layer.name: layer.strays(weight) for layer, weight in pairs}
         found = {name: count for name, count in counts.items() if count is not None}
         if not found:
             return {}
@@ -223,6 +233,11 @@ class Topology:
                 )
                 layer.observe_(role, score, signals)
 
+    def hold_(self, *, held: bool) -> None:
+        """Tell layers whether this topology drives their weights, or has left them free to move."""
+        for layer in self.layers:
+            layer.hold_(held=held)
+
     def expect_(self, *, dense_gradients: bool) -> None:
         """Tell layers whether the next step's update will read gradients of inactive weights."""
         for layer in self.layers:
@@ -287,16 +302,22 @@ class Topology:
             FloatingPointError: a weight is NaN or infinite; no mask was moved.
             ValueError: the optimizer's state cannot be written (:meth:`check_slots`); likewise.
         """
-        weights = {layer.name: weight for layer, weight in self.pairs() if layer.name in moves}
-        layers = [layer for layer in self.layers if layer.name in moves]
-        # A NaN has no place in an order: it would be kept or dropped by accident.
-        check_finite(weights, "weight", "no mask was moved")
+        pairs = [pair for pair in self.pairs() if pair[0].name in moves]
+        weights = {layer.name: weight for layer, weight in pairs}
+        layers = [layer for layer, _ in pairs]
         read = method.reads(moves.values())
 
-        def signals(layer: SparseLayer, role: Role, kept: Tensor) -> Signals:
-            seen = _seen(read, weights[layer.name], optimizer, gradients.get(layer.name), progress)
-            return layer.signals(seen, role, kept)
+        def seen(name: str) -> Signals:
+            return _seen(read, weights[name], optimizer, gradients.get(name), progress)
 
+        def signals(layer: SparseLayer, role: Role, kept: Any) -> Signals:
+            return layer.signals(seen(layer.name), role, kept)
+
+        at_once = swift.propose(method, moves, pairs, optimizer, seen, generator)
+        if at_once is not None:
+            return self._take_over_(at_once, method, optimizer, moves, record)
+        # A NaN has no place in an order: it would be kept or dropped by accident.
+        check_finite(weights, "weight", "no mask was moved")
         fraction = method.fraction_at(progress)
         active = {layer.name: layer.units() for layer in layers}
         proposed = method.propose(UpdateView(layers, active, moves, fraction, signals, generator))
@@ -318,6 +339,40 @@ class Topology:
             ]
         # A mask that was full may hold zeros now, or the other way round.
         finish([*writes, self.collect_, partial(record, changes)])
+        return changes
+
+    def _take_over_(
+        self,
+        update: swift.Exchanged,
+        method: Method,
+        optimizer: Optimizer,
+        moves: Mapping[str, Moves],
+        record: Callable[[dict[str, LayerChange]], object],
+    ) -> dict[str, LayerChange]:
+        """Make an update that was computed for all layers at once; otherwise as update_."""
+        bad, back = update.asked()  # the host waits, once
+        if bad:
+            raise not_finite(bad, "weight", "no mask was moved")
+        self.check_slots(optimizer, method.on_grow, moves)
+        changes, settled, refilled = {}, [], False
+        by_name = {layer.name: layer for layer in self.layers}
+        for row, again in zip(update.layers, back, strict=True):
+            layer, move = by_name[row.name], row.move
+            active = row.active - move.shrink + move.expand
+            changes[row.name] = LayerChange(
+                dropped=move.shrink + move.exchange - again,
+                grown=move.exchange + move.expand - again,
+                active=active,
+            )
+            settled.append((layer, active))
+            refilled |= active != row.active
+
+        def settle() -> None:
+            for layer, active in settled:
+                layer.active, layer.running = active, {}
+
+        look = self.collect_ if refilled else self.seen.note_
+        finish([update.write_, settle, look, partial(record, changes)])
         return changes
 
     @torch.no_grad()
@@ -397,6 +452,11 @@ class Topology:
             for layer, weight in self.pairs()
         ]
         finish([lambda: put_back_(self.pairs(), before or {}, masks), *loads, self.collect_, then])
+
+
+def _fits(weight: Tensor, shape: tuple[int, ...] | None) -> bool:
+    """Tell whether a weight that is where it was is still as its layer knows it."""
+    return (shape is None or weight.shape == shape) and not weight.is_meta
 
 
 def _form(tensor: Tensor) -> tuple[Any, ...]:

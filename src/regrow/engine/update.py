@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from regrow.engine import each, many
 from regrow.engine.redistribution import share_out
 from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sparse_layer import Exchange, SparseLayer
@@ -189,17 +190,16 @@ def drop(method: Rules, view: UpdateView, exchanges: Exchanges) -> dict[str, int
         # Shrunk already: not again below, layer by layer.
         shrink = dict.fromkeys(shrink, 0)
     exchange = _to_exchange(method, view, exchanges)
-    gone = {}
     if method.threshold == "global" and any(exchange.values()):
         # What shrinks for good goes layer by layer; only what is replaced competes over all layers.
-        for name, one in exchanges.items():
-            one.drop(method.drop, shrink[name], view.generator(name, "drop"))
+        _drop_each(method, view, exchanges, shrink)
         gone = _drop_over_all(method, view, exchanges, sum(exchange.values()), replaced=True)
     else:
-        for name, one in exchanges.items():
-            # In one go: what shrinks and what is exchanged are both the lowest.
-            k = shrink[name] + exchange[name]
-            gone[name] = one.drop(method.drop, k, view.generator(name, "drop")) - shrink[name]
+        # In one go: what shrinks and what is exchanged are both the lowest.
+        lost = _drop_each(
+            method, view, exchanges, {name: shrink[name] + k for name, k in exchange.items()}
+        )
+        gone = {name: k - shrink[name] for name, k in lost.items()}
     return {name: count + view.moves[name].expand for name, count in gone.items()}
 
 
@@ -209,14 +209,55 @@ def grow(
     """Share among layers what is to be grown, and grow it; return who is active then."""
     if method.redistribute is not None:
         to_grow = _redistributed(method, exchanges, to_grow)
-    for name, one in exchanges.items():
-        one.grow(
+    rest = list(exchanges)
+    if _at_once(exchanges):
+        # Where groups choose by themselves, they choose layer by layer.
+        free = {n: one for n, one in exchanges.items() if one.anywhere and to_grow[n]}
+        asked = [
+            one.growing(method.grow, regrow_dropped=method.regrow_dropped) for one in free.values()
+        ]
+        ks, generators = [to_grow[name] for name in free], [view.generator(n, "grow") for n in free]
+        rooms = [one.room(regrow_dropped=method.regrow_dropped) for one in free.values()]
+        worths, among = [worth for worth, _ in asked], [there for _, there in asked]
+        chosen = each.highest(method.grow, worths, ks, among, rooms, generators) if free else []
+        for one, part, k in zip(free.values(), chosen, ks, strict=True):
+            one.add(part, k)
+        rest = [name for name in exchanges if name not in free]
+    for name in rest:
+        exchanges[name].grow(
             method.grow,
             to_grow[name],
             view.generator(name, "grow"),
             regrow_dropped=method.regrow_dropped,
         )
     return {name: one.kept for name, one in exchanges.items()}
+
+
+def _at_once(exchanges: Exchanges) -> bool:
+    """Tell whether a GPU can choose in all of these layers at once."""
+    return all(
+        type(one) is Exchange and many.available(one.kept.device) for one in exchanges.values()
+    )
+
+
+def _drop_each(
+    method: Rules, view: UpdateView, exchanges: Exchanges, ks: Mapping[str, int]
+) -> dict[str, int]:
+    """Drop in each layer its own lowest units; return how many went, if the score is inexact."""
+    if not (method.drop.exact and _at_once(exchanges)):
+        return {
+            name: one.drop(method.drop, ks[name], view.generator(name, "drop"))
+            for name, one in exchanges.items()
+        }
+    losing = {name: one for name, one in exchanges.items() if ks[name]}
+    asked = [one.worth(method.drop) for one in losing.values()]
+    lost, ns = [ks[name] for name in losing], [one.n for one in losing.values()]
+    worths, among = [worth for worth, _ in asked], [there for _, there in asked]
+    generators = [view.generator(name, "drop") for name in losing]
+    chosen = each.lowest(method.drop, worths, lost, among, ns, generators)
+    for one, part, k in zip(losing.values(), chosen, lost, strict=True):
+        one.strike(part, k)
+    return dict(ks)
 
 
 def _to_exchange(method: Rules, view: UpdateView, exchanges: Exchanges) -> dict[str, int]:
@@ -252,20 +293,23 @@ def _drop_over_all(
     No layer loses its last unit, nor, if what it loses is to be replaced, more than it has room to
     grow: only so many of its own lowest units compete.
     """
-    score, worths, among, n = method.drop, [], [], 0
-    for name, one in exchanges.items():
-        worth, there = one.worth(score)
+    score, worths, there, mosts = method.drop, [], [], []
+    for one in exchanges.values():
+        worth, kept = one.worth(score)
         # A layer that loses its last unit passes nothing on: the network would be cut, and no
         # gradient could bring a unit back.
         most = max(one.n - 1, 0)
         if replaced and not method.regrow_dropped:
             most = min(most, _room_to_replace(view, one))
         worths.append(worth)
-        # Only this many of its own lowest units enter the contest, so that no layer can lose more,
-        # whatever the scores of the others are.
-        among.append(score.lowest(worth, most, there, one.n, view.generator(name, "drop")))
-        n += most
-    generator = view.generator("all layers", "drop")
+        there.append(kept)
+        mosts.append(most)
+    generators = [view.generator(name, "drop") for name in exchanges]
+    counts = [one.n for one in exchanges.values()]
+    # Only so many of its own lowest units enter the contest, so that no layer can lose more,
+    # whatever the scores of the others are.
+    among = each.lowest(score, worths, mosts, there, counts, generators)
+    n, generator = sum(mosts), view.generator("all layers", "drop")
     chosen = score.lowest(torch.cat(worths), min(k, n), torch.cat(among), n, generator)
     parts = chosen.split([len(part) for part in among])
     # One transfer for the counts of all layers.

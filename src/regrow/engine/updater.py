@@ -67,18 +67,24 @@ class Updater:
 
     def plan_by_hand_(self, progress: float) -> None:
         """Plan an update outside a step, of the layers that have what it reads, if any has."""
-        names = self._trainable()
-        if self.reads(progress, "gradient"):
+        names = trainable = self._trainable()
+        moves = self.topology.moves(self.method, progress, trainable)
+        read = self.method.reads(moves.values())
+        if "gradient" in read:
             names = names & self.gradients.current().keys() or names
-        if self.reads(progress, "momentum"):
+        if "momentum" in read:
             pairs = self.topology.pairs()
             remembered = {layer.name for layer, w in pairs if remembers(self.optimizer, w)}
             names = names & remembered or names
-        self._plan_(progress, names)
+        self._plan_(progress, names, moves if names == trainable else None)
 
-    def _plan_(self, progress: float, among: Collection[str]) -> None:
+    def _plan_(
+        self, progress: float, among: Collection[str], moves: dict[str, Moves] | None = None
+    ) -> None:
+        if moves is None:
+            moves = self.topology.moves(self.method, progress, among)
         # Read before the step, which may unscale the gradients, or after which they may be gone.
-        self._moves, self._read = self.topology.moves(self.method, progress, among), {}
+        self._moves, self._read = moves, {}
         if "gradient" in self.method.reads(self._moves.values()):
             self._read = self.gradients.dense(self._moves)
 

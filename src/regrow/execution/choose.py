@@ -6,21 +6,31 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.method import Method
-from regrow.engine.patterns import Block
+from regrow.engine.patterns import NM, Block, Pattern
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.random_state import kept_random_state
 from regrow.engine.selection import sample, seeded_generator
 from regrow.execution.convert import stored_copy, why_not, why_not_method
+from regrow.execution.two_four.library import library, why_dense
+from regrow.execution.two_four.linear import TwoFourLinear
 from regrow.measure.timing import Timing, interleaved
 
-__all__ = ["Call", "choose", "layer_calls", "time_layer"]
+__all__ = [
+    "Call",
+    "choose",
+    "clearly_faster",
+    "dense_step",
+    "layer_calls",
+    "stored_step",
+    "time_layer",
+]
 
 _GAIN = 0.95  # stored has to be this much faster, and clearly so, or timing noise would choose
 
@@ -32,10 +42,21 @@ class Call:
     Args:
         shape: of the input.
         gradient: whether the input needs a gradient; a first layer's does not.
+        strides: how the input lies in memory (channels last, say); None: in the order of its axes.
     """
 
     shape: tuple[int, ...]
     gradient: bool
+    strides: tuple[int, ...] | None = None
+
+    def like(self, weight: Tensor) -> Tensor:
+        """Make a random input of a layer with this weight."""
+        x = torch.randn(self.shape, device=weight.device, dtype=weight.dtype)
+        if self.strides is not None:
+            x = torch.empty_strided(
+                self.shape, self.strides, device=weight.device, dtype=weight.dtype
+            ).copy_(x)
+        return x.requires_grad_(self.gradient)
 
 
 def choose(model: nn.Module, optimizer: Optimizer, method: Method, plan: Plan, inputs: Any) -> Plan:
@@ -73,20 +94,34 @@ def _faster(
     model: nn.Module, optimizer: Optimizer, method: Method, planned: PlannedLayer, calls: list[Call]
 ) -> tuple[str, str]:
     """Return the faster execution of one layer, and why it is that one."""
-    execution = "block" if isinstance(method.pattern, Block) else "csr"
+    execution = way_of(method.pattern)
     reason = why_not_method(method, execution) or why_not(model, planned, execution)
+    if execution == "2:4" and not reason:
+        weight = model.get_parameter(planned.name)
+        reason = why_dense(weight, weight.dtype, library(weight.device))
     if reason:
         return "masked", reason
     if not calls:
         return "masked", "the example inputs do not reach it"
     times = time_layer(model, optimizer, method, planned, execution, calls)
     dense, stored = times["masked"].median, times[execution].median
-    clearly = times[execution].clearly_below(times["masked"])
-    chosen = execution if clearly and stored < _GAIN * dense else "masked"
+    chosen = execution if clearly_faster(times[execution], times["masked"]) else "masked"
     why = f"a step takes {stored * 1e3:.2f} ms as {execution}, {dense * 1e3:.2f} ms masked"
     if _another(optimizer, [nn.Parameter(torch.zeros(1))]) is None:
         why += f", without that of the optimizer: another {type(optimizer).__name__} cannot be made"
     return chosen, why
+
+
+def way_of(pattern: Pattern) -> str:
+    """Return how layers of a pattern may be computed faster than under masks.
+
+    Example:
+        >>> way_of(Block(32)), way_of(NM(2, 4)), way_of(NM(1, 4))
+        ('block', '2:4', 'csr')
+    """
+    if isinstance(pattern, Block):
+        return "block"
+    return "2:4" if pattern == NM(2, 4) else "csr"
 
 
 def time_layer(
@@ -104,16 +139,54 @@ def time_layer(
     Returns:
         Timings of "masked" and of the execution.
     """
-    path = planned.name.removesuffix(".weight")
-    dense = copy.deepcopy(model.get_submodule(path))
-    positions = sample(planned.units, planned.initial, seeded_generator(0, planned.name, "time"))
-    stored = stored_copy(dense, positions, method.pattern)
-    mask = torch.ones_like(dense.weight)  # type: ignore[arg-type]
-    steps = {
-        "masked": _step_of(dense, optimizer, calls, mask),
-        execution: _step_of(stored, optimizer, calls, None),
-    }
+    if execution == "2:4":
+        other = _two_four_step(model, optimizer, method, planned, calls)
+    else:
+        other = stored_step(model, optimizer, method, planned, calls)
+    steps = {"masked": dense_step(model, optimizer, planned, calls), execution: other}
     return interleaved(steps, seconds=seconds)
+
+
+def dense_step(
+    model: nn.Module, optimizer: Optimizer, planned: PlannedLayer, calls: list[Call]
+) -> Callable[[], None]:
+    """Return a training step of one layer alone under a mask, to be timed."""
+    dense = copy.deepcopy(model.get_submodule(planned.name.removesuffix(".weight")))
+    return _step_of(dense, optimizer, calls, torch.ones_like(dense.weight))  # type: ignore[arg-type]
+
+
+def stored_step(
+    model: nn.Module,
+    optimizer: Optimizer,
+    method: Method,
+    planned: PlannedLayer,
+    calls: list[Call],
+) -> Callable[[], None]:
+    """Return a training step of one layer alone that stores active weights, to be timed."""
+    dense = copy.deepcopy(model.get_submodule(planned.name.removesuffix(".weight")))
+    positions = sample(planned.units, planned.initial, seeded_generator(0, planned.name, "time"))
+    return _step_of(stored_copy(dense, positions, method.pattern), optimizer, calls, None)
+
+
+def _two_four_step(
+    model: nn.Module,
+    optimizer: Optimizer,
+    method: Method,
+    planned: PlannedLayer,
+    calls: list[Call],
+) -> Callable[[], None]:
+    dense = copy.deepcopy(model.get_submodule(planned.name.removesuffix(".weight")))
+    grid = torch.ones(method.pattern.grid(planned.shape), dtype=torch.bool, device="cpu")
+    generator = seeded_generator(0, planned.name, "time")
+    units = method.pattern.draw(planned.initial, grid, planned.units, generator)
+    weight = cast(Tensor, dense.weight)
+    mask = method.pattern.expand(units, planned.shape).contiguous().to(weight)
+    return _step_of(TwoFourLinear.made_of_(cast(nn.Linear, dense), mask), optimizer, calls, mask)
+
+
+def clearly_faster(stored: Timing, dense: Timing) -> bool:
+    """Tell whether a stored layer is faster beyond the noise of timing, and by enough to matter."""
+    return stored.clearly_below(dense) and stored.median < _GAIN * dense.median
 
 
 def _step_of(
@@ -121,12 +194,7 @@ def _step_of(
 ) -> Callable[[], None]:
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    inputs = [
-        torch.randn(call.shape, device=weight.device, dtype=weight.dtype).requires_grad_(
-            call.gradient
-        )
-        for call in calls
-    ]
+    inputs = [call.like(weight) for call in calls]
     gradients = [torch.randn_like(layer(x)) for x in inputs]
     # The optimizer's step is part of what sparse layers save: its state has one entry a nonzero.
     own = _another(optimizer, layer.parameters())
@@ -152,6 +220,13 @@ def _another(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Optimizer | 
         return None
 
 
+def _call_with(x: Tensor) -> Call:
+    # Convolutions are faster channels last: timed otherwise, dense ones would look too slow.
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    turned = last is not None and not x.is_contiguous() and x.is_contiguous(memory_format=last)
+    return Call(tuple(x.shape), x.requires_grad, x.stride() if turned else None)
+
+
 def layer_calls(model: nn.Module, names: list[str], inputs: Any) -> dict[str, list[Call]]:
     """Run a model once and note with which inputs it calls the layers of some weights.
 
@@ -167,7 +242,7 @@ def layer_calls(model: nn.Module, names: list[str], inputs: Any) -> dict[str, li
 
         def note(_: nn.Module, args: tuple[Any, ...], name: str = name) -> None:
             if args and isinstance(args[0], Tensor):
-                calls[name].append(Call(tuple(args[0].shape), args[0].requires_grad))
+                calls[name].append(_call_with(args[0]))
 
         handles.append(module.register_forward_pre_hook(note))
     modes = {module: module.training for module in model.modules()}

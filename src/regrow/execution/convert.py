@@ -13,19 +13,22 @@ from regrow.engine.dynamic import Dynamic
 from regrow.engine.method import Method
 from regrow.engine.moments import slots
 from regrow.engine.optimizers import inside
-from regrow.engine.patterns import Block, Element, Pattern
+from regrow.engine.patterns import NM, Block, Element, Pattern
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.scores import Gradient, Random
 from regrow.engine.selection import sample, seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
+from regrow.engine.update import Moves
+from regrow.execution.empty import Unmade
 from regrow.execution.heap import give_back
 from regrow.execution.materialize import drawn_bias, drawn_values, materialize_
 from regrow.execution.modules import kind_of, stored_module
 from regrow.execution.positions import narrow
 from regrow.execution.stored import StoredLayer, positions_of
 from regrow.execution.stored_module import StoredModule
+from regrow.execution.two_four.masked import TwoFourLayer
 
-__all__ = ["convert", "stored_copy", "why_not", "why_not_method"]
+__all__ = ["convert", "left_masked", "stored_copy", "why_not", "why_not_method"]
 
 
 def convert(
@@ -39,8 +42,9 @@ def convert(
 ) -> dict[str, SparseLayer]:
     """Replace every layer planned as csr or block by one that stores its active weights, in place.
 
-    Layers on the meta device are made without ever being dense: their active values are drawn as
-    the dense layer's own initialisation draws them. Everything is checked before anything changes.
+    Those planned as 2:4 keep their weights, and learn to compute by their masks. Layers on the meta
+    device are made without ever being dense: their active values are drawn as the dense layer's own
+    initialisation draws them. Everything is checked before anything changes.
 
     Args:
         model: holds the dense layers.
@@ -57,9 +61,10 @@ def convert(
     Raises:
         ValueError: a layer, or the method, cannot run this way; the message says why, and what can.
     """
-    stored = [layer for layer in plan.layers if layer.execution != "masked"]
+    others = [layer for layer in plan.layers if layer.execution != "masked"]
     # Checked layer by layer before any is replaced: a model half converted could not be given back.
-    _refuse(model, method, stored)
+    _refuse(model, method, others)
+    stored = [layer for layer in others if layer.execution != "2:4"]
     if state is not None:
         for planned in stored:
             _positions(planned, method, seed, first, state)
@@ -70,19 +75,73 @@ def convert(
         owner = model.get_submodule(parent)
         dense = getattr(owner, name)
         module = stored_copy(dense, positions, method.pattern)
+        module.gathers = method.reads_inactive([Moves(exchange=1, expand=1)])
         _hand_over_all_(optimizer, dense, module, positions, method.pattern)
         # Under the same name, so that the rest of the model, and its state_dict, find it.
         setattr(owner, name, module)
         layers[planned.name] = StoredLayer(planned, method.pattern, module)
+    for planned in others:
+        if planned.execution == "2:4":
+            dense = cast(nn.Linear, model.get_submodule(planned.name.removesuffix(".weight")))
+            draws, units = seeded_generator(seed, planned.name, "start"), first.get(planned.name)
+            layers[planned.name] = TwoFourLayer(planned, method.pattern, dense, draws, units)
+    if not stored:
+        return layers
+    _leave_fused_(model)
     materialize_(model, optimizer)
     give_back()
     # Sparse convolutions put out images with the batch innermost; torch's batch norm would copy
     # them into its own layout and back.
-    if any(len(layer.planned.shape) > 2 for layer in layers.values()):
+    if any(len(layer.shape) > 2 for layer in stored):
         from regrow.execution.csr.norm import with_batch_last  # noqa: PLC0415 no kernels for blocks
 
         with_batch_last(model)
     return layers
+
+
+def _leave_fused_(model: nn.Module) -> None:
+    """Keep torch's encoder layers from reading the weights of layers that are stored now.
+
+    In inference they hand all their weights to one fused kernel, which takes dense ones only.
+    """
+    for module in model.modules():
+        if not any(isinstance(inner, StoredModule) for inner in module.modules()):
+            continue
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # by which they tell that they cannot be fused
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False  # which only fused ones take
+
+
+def left_masked(model: nn.Module, plan: Plan) -> dict[str, str]:
+    """Return why weights of ``nn.MultiheadAttention`` stay under a mask, by name.
+
+    It computes with its weights themselves, not by layers that could be replaced, and is part of
+    every transformer of torch's: to refuse the whole model for it would help nobody.
+
+    Args:
+        model: holds the layers.
+        plan: which layers.
+
+    Returns:
+        Nothing if no other layer is left to be stored: then that is the error.
+
+    Example:
+        >>> from regrow.engine.method import Static
+        >>> from regrow.engine.plan import make_plan
+        >>> model = nn.TransformerEncoderLayer(8, 2, 16)
+        >>> list(left_masked(model, make_plan(model, Static(density=0.5))))
+        ['self_attn.in_proj_weight', 'self_attn.out_proj.weight']
+    """
+    inside_attention = {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        if isinstance(module, nn.MultiheadAttention)
+        for name, _ in module.named_parameters()
+    }
+    left = [layer.name for layer in plan.layers if layer.name in inside_attention]
+    why = "nn.MultiheadAttention computes with the weight itself, which only a mask leaves in place"
+    return dict.fromkeys(left, why) if len(left) < len(plan.layers) else {}
 
 
 def stored_copy(dense: nn.Module, positions: Tensor, pattern: Pattern) -> StoredModule:
@@ -107,7 +166,7 @@ def why_not(model: nn.Module, planned: PlannedLayer, execution: str) -> str | No
         >>> method, model = Static(density=0.5), nn.Sequential(nn.Bilinear(2, 2, 2))
         >>> layer = make_plan(model, method, include="0.weight").layers[0]
         >>> why_not(model, layer, "csr")
-        'it is the weight of a Bilinear; Linear, Conv1d, Conv2d and Conv3d can be stored'
+        'it is the weight of a Bilinear; csr is for Linear, Conv1d, Conv2d and Conv3d'
     """
     path, _, attribute = planned.name.rpartition(".")
     module = model.get_submodule(path)
@@ -115,19 +174,22 @@ def why_not(model: nn.Module, planned: PlannedLayer, execution: str) -> str | No
     if kind_of(module) not in allowed or attribute != "weight":
         *names, last = (kind.__name__ for kind in allowed)
         listed = f"{', '.join(names)} and {last}" if names else last
-        return f"it is the {attribute} of a {type(module).__name__}; {listed} can be stored"
+        return f"it is the {attribute} of a {type(module).__name__}; {execution} is for {listed}"
+    if getattr(module, "parametrizations", None):
+        return "it is parametrized: remove the parametrization first"
+    if execution == "2:4":  # it stays the module that it is
+        return "it is sharded over ranks" if hasattr(module.weight, "full_tensor") else None
     if not path:
         return "it is the model itself, which cannot be replaced: wrap it in nn.Sequential"
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
         return "it carries hooks, which would be lost: register them afterwards"
-    if getattr(module, "parametrizations", None):
-        return "it is parametrized: remove the parametrization first"
     return _why_not_weight(model, module, execution)
 
 
 _ALLOWED: dict[str, tuple[type[nn.Module], ...]] = {
     "csr": (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
     "block": (nn.Linear,),
+    "2:4": (nn.Linear,),
 }
 
 
@@ -139,6 +201,8 @@ def _why_not_weight(model: nn.Module, module: nn.Module, execution: str) -> str 
         return "its weight is tied to another parameter, which stays dense"
     if getattr(module, "padding_mode", "zeros") != "zeros":
         return f"padding_mode={module.padding_mode!r}: only 'zeros' can be computed"
+    if isinstance(weight, Unmade) and (reason := weight.why_not()):
+        return reason
     if execution == "csr" and weight.device.type not in ("cpu", "meta"):
         return f"it is on {weight.device}: csr layers compute on the CPU"
     if execution == "csr" and weight.dtype != torch.float32:
@@ -154,7 +218,7 @@ def _refuse(model: nn.Module, method: Method, layers: Sequence[PlannedLayer]) ->
     reasons = {layer.name: why_not(model, layer, layer.execution) for layer in layers}
     if bad := [f"{name}: {reason}" for name, reason in reasons.items() if reason]:
         raise ValueError(
-            f"execution={layers[0].execution!r} cannot store {'; '.join(bad)}. Exclude these "
+            f"execution={layers[0].execution!r} cannot compute {'; '.join(bad)}. Exclude these "
             "weights, or use execution='masked' or 'auto'"
         )
 
@@ -167,6 +231,12 @@ def why_not_method(method: Method, execution: str) -> str | None:
         >>> why_not_method(SET(density=0.1), "block")
         'pattern=Element(): block stores units of Block(64) or another size; change one of them'
     """
+    if execution == "2:4":
+        if method.pattern != NM(2, 4):
+            return f"pattern={method.pattern}: 2:4 computes units of NM(2, 4); change one of them"
+        if type(method).layer is not Method.layer:
+            return "its layers keep dropped weights; use execution='masked'"
+        return None
     kind, needed = (
         (Block, "Block(64) or another size") if execution == "block" else (Element, "Element()")
     )

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regrow.engine.patterns import Element
 from regrow.engine.saved import pack, unpack
-from regrow.execution.convert import stored_copy
-from regrow.execution.modules import kind_of
+from regrow.execution.inference import inference_module
 from regrow.machine import needed
 from regrow.reading import check_size, decoding, open_file, refused
 
 __all__ = ["csr_state_dict", "dense_state_dict", "inference_module", "load_packed", "save_packed"]
 
-_STORABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_FULL = 0.9  # share of a kernel's weights, on average, from which kernels are stored whole
 _BITS_FROM = 1 / 16  # density from which one bit a weight is smaller than a gap a nonzero
 
 
@@ -160,48 +155,6 @@ def _dense(shape: tuple[int, ...], values: Tensor, places: Tensor) -> Tensor:
     dense = values.new_zeros(count)
     dense[positions] = values
     return dense.reshape(shape)
-
-
-def inference_module(model: nn.Module, *, below: float = 0.4) -> nn.Module:
-    """Return a copy for inference on the CPU that computes nonzeros only.
-
-    A convolution whose zeros are whole kernels keeps whole kernels, stray zeros in them included.
-    With 3 × 3 or 1 × 3 × 3 weights, stride 1 or 2, no dilation and no groups it is fast for any
-    number of samples; other sparse convolutions are for sixteen and more, and slower for one.
-
-    Args:
-        model: trained, on the CPU, stored or under masks; stays as it is.
-        below: layers of a lower density are stored; denser ones are faster dense.
-
-    Returns:
-        The copy, in evaluation mode, none of whose parameters requires a gradient.
-
-    Example:
-        >>> model = nn.Sequential(nn.Linear(4, 4))
-        >>> _ = model[0].weight.data.copy_(torch.eye(4))
-        >>> fast = inference_module(model)
-        >>> torch.allclose(fast(torch.ones(1, 4)), model(torch.ones(1, 4)))
-        True
-    """
-    twin = copy.deepcopy(model)
-    for name, module in list(twin.named_modules()):
-        if kind_of(module) not in _STORABLE or not name:
-            continue
-        kept = _kept(cast(Tensor, module.weight).detach()).reshape(-1)
-        if int(kept.sum()) < below * kept.numel():
-            stored = stored_copy(module, kept.nonzero().squeeze(1), Element())
-            twin.set_submodule(name, stored)
-    return twin.eval().requires_grad_(requires_grad=False)
-
-
-def _kept(weight: Tensor) -> Tensor:
-    """Return which weights inference stores: the nonzero ones, or all of kernels nearly full."""
-    nonzero = weight != 0
-    if weight.ndim < 3:
-        return nonzero
-    kernels = nonzero.flatten(2).any(2)
-    whole = kernels.reshape(kernels.shape + (1,) * (weight.ndim - 2)).expand(weight.shape)
-    return whole if int(nonzero.sum()) >= _FULL * int(whole.sum()) else nonzero
 
 
 def _is_sparse(tensor: Tensor) -> bool:

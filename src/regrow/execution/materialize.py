@@ -10,12 +10,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.patterns import Block, Pattern
+from regrow.execution.empty import Unmade, fill_, made_real
 
 __all__ = ["drawn_bias", "drawn_values", "materialize_"]
 
 
 def drawn_values(dense: nn.Module, positions: Tensor, pattern: Pattern) -> Tensor:
-    """Draw values of active units as torch initialises Linear and Conv: U(-1/√fan_in, 1/√fan_in).
+    """Draw values of active units as the layer was to be initialised.
+
+    By what is known of a weight made under :func:`~regrow.execution.empty.empty`; else as torch
+    initialises Linear and Conv: U(-1/√fan_in, 1/√fan_in).
 
     Args:
         dense: a Linear or Conv layer on the meta device.
@@ -26,13 +30,15 @@ def drawn_values(dense: nn.Module, positions: Tensor, pattern: Pattern) -> Tenso
         Tensor (n,), or (n, b, b) for blocks.
     """
     weight = cast(Tensor, dense.weight)
-    bound = _bound(weight)
+    side = (pattern.size,) * 2 if isinstance(pattern, Block) else ()
+    values = torch.empty(len(positions), *side, dtype=weight.dtype, device="cpu")
+    if isinstance(weight, Unmade) and weight.writes:
+        fill_(values, weight)
+    else:
+        values.uniform_(-_bound(weight), _bound(weight))
     if not isinstance(pattern, Block):
-        return torch.empty(len(positions), dtype=weight.dtype, device="cpu").uniform_(-bound, bound)
+        return values
     b, (rows, columns) = pattern.size, weight.shape
-    values = torch.empty(len(positions), b, b, dtype=weight.dtype, device="cpu").uniform_(
-        -bound, bound
-    )
     across = -(-columns // b)
     row = (positions // across * b)[:, None] + torch.arange(b, device="cpu")
     column = (positions % across * b)[:, None] + torch.arange(b, device="cpu")
@@ -42,9 +48,9 @@ def drawn_values(dense: nn.Module, positions: Tensor, pattern: Pattern) -> Tenso
 
 
 def drawn_bias(dense: nn.Module) -> Tensor | None:
-    """Draw a bias as torch does: U(-1/√fan_in, 1/√fan_in); None where the layer has none."""
-    if dense.bias is None:
-        return None
+    """Draw a bias on the meta device as torch does: U(-1/√fan_in, 1/√fan_in); others stay."""
+    if dense.bias is None or not dense.bias.is_meta:
+        return cast("nn.Parameter | None", dense.bias)
     bias, bound = cast(Tensor, dense.bias), _bound(cast(Tensor, dense.weight))
     return torch.empty(bias.shape, dtype=bias.dtype, device="cpu").uniform_(-bound, bound)
 
@@ -53,9 +59,17 @@ def materialize_(model: nn.Module, optimizer: Optimizer) -> None:
     """Give all that is left on the meta device memory on the CPU and its own initial values.
 
     Raises:
-        ValueError: a module has parameters on the meta device and no ``reset_parameters``.
+        ValueError: a module has parameters on the meta device and no ``reset_parameters``; or a
+            weight made under ``empty()`` cannot be filled.
     """
+    made: dict[nn.Parameter, nn.Parameter] = {}  # a tied weight stays one
     for name, module in model.named_modules():
+        for key, parameter in list(module.named_parameters(recurse=False)):
+            if isinstance(parameter, Unmade):
+                if parameter not in made:
+                    made[parameter] = _made(parameter, f"{name}.{key}")
+                    _exchange_(optimizer, parameter, made[parameter])
+                setattr(module, key, made[parameter])
         own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
         if not any(tensor.is_meta for tensor in own):
             continue
@@ -71,8 +85,19 @@ def materialize_(model: nn.Module, optimizer: Optimizer) -> None:
         module.to_empty(device="cpu", recurse=False)
         reset()
         for key, parameter in module.named_parameters(recurse=False):
-            for group in optimizer.param_groups:
-                group["params"] = [parameter if p is before[key] else p for p in group["params"]]
+            _exchange_(optimizer, before[key], parameter)
+
+
+def _made(weight: Unmade, name: str) -> nn.Parameter:
+    try:
+        return made_real(weight)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _exchange_(optimizer: Optimizer, before: nn.Parameter, after: nn.Parameter) -> None:
+    for group in optimizer.param_groups:
+        group["params"] = [after if p is before else p for p in group["params"]]
 
 
 def _bound(weight: Tensor) -> float:

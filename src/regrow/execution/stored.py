@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from regrow.engine.moments import SQUARES, OnGrow
 from regrow.engine.patterns import Block, Element, Pattern
 from regrow.engine.planned import PlannedLayer
+from regrow.engine.resize import resize_
 from regrow.engine.saved import check_running, pack, read_mask, unpack
 from regrow.engine.scores import Gradient, Role, Score, Signals
 from regrow.engine.selection import nth_allowed, sample
@@ -195,7 +196,9 @@ class StoredLayer(SparseLayer):
             raise RuntimeError(
                 f"topology update: no dense gradient of {self.name} was gathered: stored layers "
                 "gather it in the backward passes before a scheduled update only, so that "
-                "update_() between two of them cannot grow by gradient"
+                "update_() between two of them cannot grow by gradient; and in launched passes "
+                "only: where passes are replayed from a CUDA graph, launch them in the step of an "
+                "update, sparse.method.next_update(sparse.steps, sparse.total_steps)"
             )
 
         if isinstance(score, Gradient):
@@ -220,16 +223,30 @@ class StoredLayer(SparseLayer):
 
         Values and optimizer slots move along; those of grown units are zero.
         """
+        if self.module.graphed and len(units) != self.active:
+            raise RuntimeError(
+                f"{self.name} was captured in a CUDA graph, and an update would store {len(units)} "
+                f"units for {self.active}: replays would read memory that is gone. Use a method "
+                "that keeps the number of each layer, execution='masked', or no graph"
+            )
+        self.module.forget_orders()
         # Positions are looked up once and used for the weight and every slot of the optimizer.
         move = _moving(self.units(), units)
         moved = [(weight, move(weight.detach(), 0.0))]
         for name, slot in slots.items():
             survivors = on_grow == "mean" and name in SQUARES
             moved.append((slot, move(slot, None if survivors else 0.0)))
+        gradient = weight.grad
+        # Moved along and not dropped: graphs that are replayed write to where it is.
+        if gradient is not None and len(units) == len(gradient) == self.active:
+            moved.append((gradient, move(gradient, 0.0)))
+        else:
+            gradient = None
         index = self.module.index_of(units)
 
         def commit() -> None:
             self._put_(moved, index)
+            self.module.weight.grad = gradient
             self.running = {}
             self.module.release()
             mark(self._ever, units)
@@ -245,7 +262,6 @@ class StoredLayer(SparseLayer):
         """Write values that were moved, and where they are now."""
         for tensor, values in moved:
             _write_(tensor, values)
-        self.module.weight.grad = None  # it belongs to the weights as they were
         self.module.set_topology_(index)
 
     def apply_to_(self, module: nn.Module, weight: Tensor) -> None:
@@ -415,5 +431,4 @@ def _write_(tensor: Tensor, values: Tensor) -> None:
     if tensor.shape == values.shape:
         tensor.copy_(values)
     else:
-        # .data and not a new Parameter: the optimizer, a scheduler and the user hold this object.
-        tensor.data = values
+        resize_(tensor, values)

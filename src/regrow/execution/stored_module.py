@@ -26,15 +26,20 @@ class StoredModule(nn.Module):
     Attributes:
         weight: the values of the active units, in ascending order of position.
         captures: whether backward passes keep what dense weight gradients are made of.
+        gathers: whether they ever may: CUDA graphs that torch.compile makes then leave the gradient
+            of the weight out, for what is replayed keeps nothing.
         loads: how often a loaded state has put the weights elsewhere.
         came_from: the positions that optimizer state belongs to which has not followed since; None
             where it belongs to the present ones.
         stale: of a copy whose original has moved since: how often its weight was then written.
+        graphed: whether a CUDA graph has captured it, whose replays read the memory it has now.
     """
 
     weight: nn.Parameter
     bias: nn.Parameter | None
     stale: int | None = None
+    graphed: bool = False
+    gathers: bool = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +53,7 @@ class StoredModule(nn.Module):
         twin = self.__class__.__new__(self.__class__)
         memo[id(self)] = twin
         twin.__setstate__(copy.deepcopy(self.__reduce_ex__(4)[2], memo))  # type: ignore[no-untyped-call]
-        twin.stale = None
+        twin.stale, twin.graphed = None, False
         _COPIES.setdefault(self, weakref.WeakSet()).add(twin)
         return twin
 
@@ -109,6 +114,13 @@ class StoredModule(nn.Module):
         None where there is no faster way than row by row.
         """
         return None
+
+    def forget_orders(self) -> None:
+        """Give back memory that the next pass fills again: an update is about to need some."""
+
+    def keep(self, x: Tensor, gradient: Tensor) -> None:
+        """Keep the input and output gradient of one backward pass."""
+        self._captured.append((x, gradient))
 
     def release(self) -> None:
         """Forget what was captured."""

@@ -1,5 +1,6 @@
 """Feature selection by sparse networks, as scikit-learn estimators."""
 
+from regrow.features.plot import plot_importances
 from regrow.features.presets import neuro_fs, neuron_attribution, quick_selection, wast
 from regrow.features.recipe import Recipe
 from regrow.features.selector import SparseFeatureSelector
@@ -11,6 +12,7 @@ __all__ = [
     "UnsupervisedSparseFeatureSelector",
     "neuro_fs",
     "neuron_attribution",
+    "plot_importances",
     "quick_selection",
     "wast",
 ]

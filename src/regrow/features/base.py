@@ -94,9 +94,14 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def feature_importances_(self) -> Floats:
-        """The scores, under the name that ``SelectFromModel`` looks for."""
+        """The scores divided by their sum, which is then 1, as of scikit-learn's forests.
+
+        So those of several methods are on one scale; their order is that of ``scores_``.
+        ``SelectFromModel`` looks for them.
+        """
         check_is_fitted(self)
-        return self.scores_
+        total = float(self.scores_.sum())
+        return self.scores_ / total if total > 0 else np.zeros_like(self.scores_)
 
     def _get_support_mask(self) -> npt.NDArray[np.bool_]:
         check_is_fitted(self)

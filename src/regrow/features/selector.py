@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from regrow.features.base import BaseSparseSelector
+from regrow.features.columns import naming_columns
 from regrow.features.copies import alike, best_of_copies
 from regrow.features.encoding import Encoding, Task, check_count, generator_of, threads
 from regrow.features.inputs import Floats, Inputs, scaling
@@ -80,6 +81,8 @@ class SparseFeatureSelector(BaseSparseSelector):
         scores_: shape (d,), higher is better; 0 for constant columns, and for all but the best
             of columns that are exact copies. Of the ensemble: the number
             of rounds a feature outlived, plus its standing in (0, 1) among those that left with it.
+        feature_importances_: the scores divided by their sum: of any method, none is below 0 and
+            all together are 1. By it :func:`regrow.features.plot_importances` draws.
         ranking_: shape (d,), 1 is the best; among equals the lower index.
         support_: bool, shape (d,): the features that are selected.
         n_features_: how many are selected.
@@ -208,14 +211,15 @@ class SparseFeatureSelector(BaseSparseSelector):
         return Stream(keep, self.batch_size, self.clip, self.importance, self._setting(), generator)
 
     def _checked(self, X: Any, y: Any, *, reset: bool, least: int = 2) -> tuple[Any, Any]:
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            reset=reset,
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            ensure_min_samples=least,
-            multi_output=True,
-        )
+        with naming_columns(X):
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                reset=reset,
+                accept_sparse="csr",
+                dtype=[np.float64, np.float32],
+                ensure_min_samples=least,
+                multi_output=True,
+            )
         return self._summed(X), y

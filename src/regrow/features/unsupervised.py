@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
 from regrow.features.base import BaseSparseSelector
+from regrow.features.columns import naming_columns
 from regrow.features.copies import alike
 from regrow.features.encoding import check_count, generator_of, threads
 from regrow.features.inputs import Inputs, scaling
@@ -69,6 +70,7 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         scores_: shape (d,), higher is better; 0 for constant columns, and for all but the best
             of columns that are exact copies. Of the ensemble: the number
             of rounds a feature outlived, plus its standing in (0, 1) among those that left with it.
+        feature_importances_: the scores divided by their sum.
         ranking_: shape (d,), 1 is the best; among equals the lower index.
         support_: bool, shape (d,): the features that are selected.
         n_features_: how many are selected.
@@ -110,9 +112,10 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
             y: not looked at.
             sample_weight: shape (n,), at least 0.
         """
-        X = validate_data(
-            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2
-        )
+        with naming_columns(X):
+            X = validate_data(
+                self, X, accept_sparse="csr", dtype=[np.float64, np.float32], ensure_min_samples=2
+            )
         X = self._summed(X)
         weights = self._weights(sample_weight, X)
         wanted = check_count(self.n_features_to_select, X.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +20,23 @@ from regrow.lab.files import Damaged, remove, remove_parts, sync, write_json
 from regrow.lab.ranks import run_on_all
 from regrow.lab.record_files import CONFIG, RESULT, read_record_files, seal
 from regrow.lab.records import FAILED, RUNNING, TRIALS, packed_identities
-from regrow.lab.run import CHECKPOINT, PROGRESS, Run, Show, progress, told_number, told_words
+from regrow.lab.run import (
+    CHECKPOINT,
+    METRICS,
+    PROGRESS,
+    Run,
+    Show,
+    progress,
+    told_number,
+    told_words,
+)
 from regrow.lab.trial import Trial
 
 __all__ = ["Outcome", "attempt", "is_finished", "shares", "starts", "words"]
 
 Status = Literal["finished", "failed", "busy"]
 _STARTS = "starts.json"
+_ASKED = (ImportError, OSError, ValueError)  # what whoever asked can mend
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,8 @@ def attempt(
     options: Mapping[str, Any],
     threads: int = 1,
     show: Show = lambda _: None,
+    *,
+    lets_out: bool = False,
 ) -> Outcome:
     """Run a trial unless it is finished or another process is at it.
 
@@ -97,11 +110,20 @@ def attempt(
         threads: of torch while it runs: fixed, so that results do not depend on how many trials
             run side by side.
         show: is called with every line of metrics, in this process.
+        lets_out: whether errors of whoever asked leave here: those of values, files and packages
+            that the trial raises before it has told of itself. Nothing is kept of them.
 
     Returns:
-        How it ended; whatever the trial raises is a failure, and never leaves here.
+        How it ended; all else that the trial raises is a failure, and never leaves here.
+
+    Raises:
+        ValueError: the trial cannot be run as it was asked for, and ``lets_out``; so for others.
+        OSError: a file is not there.
+        ImportError: a package is missing.
     """
     started = time.monotonic()
+    folder = out / RUNNING / trial.identity
+    run = Run(folder, options, show=show)
     try:
         for name in (TRIALS, RUNNING, FAILED):
             (out / name).mkdir(parents=True, exist_ok=True)
@@ -109,16 +131,25 @@ def attempt(
             if is_finished(trial, out):
                 return Outcome(trial, "finished")
             with _torch_threads(threads):
-                _run(trial, out, options, show)
+                _run(trial, out, run)
     except Timeout:
         return Outcome(trial, "busy")
-    except Exception:
+    except Exception as error:
+        if lets_out and not run.begun and isinstance(error, _ASKED):
+            if not _was_begun(folder):
+                remove(folder)
+            raise
         return _failure(trial, out, time.monotonic() - started)
     return Outcome(trial, "finished", time.monotonic() - started)
 
 
-def _run(trial: Trial, out: Path, options: Mapping[str, Any], show: Show) -> None:
-    folder = out / RUNNING / trial.identity
+def _was_begun(folder: Path) -> bool:
+    """Whether an earlier attempt has left something to go on with."""
+    return any(os.path.lexists(folder / name) for name in (CHECKPOINT, METRICS))
+
+
+def _run(trial: Trial, out: Path, run: Run) -> None:
+    folder = run.folder
     folder.mkdir(exist_ok=True)
     remove_parts(folder)
     for name in (CONFIG, PROGRESS, _STARTS):
@@ -129,7 +160,7 @@ def _run(trial: Trial, out: Path, options: Mapping[str, Any], show: Show) -> Non
         write_json(folder / CONFIG, trial.content)
         remove(folder / RESULT)
         started = time.perf_counter()
-        result = run_on_all(trial, Run(folder, options, show=show))
+        result = run_on_all(trial, run)
         seconds = f"{time.perf_counter() - started:.3f}"
         seal(folder, result, environment() | {"seconds": seconds})
     for name in (CHECKPOINT, PROGRESS, _STARTS):

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, cycle, pairwise
 from typing import Any
 
 from regrow.lab.claims import Claim, Verdict
 from regrow.lab.effects import Effect
-from regrow.lab.figures import COLOURS, Curves, about_runs, draw_curves, draw_rows, svg
+from regrow.lab.figures import (
+    BAND,
+    COLOURS,
+    ROW,
+    Curves,
+    Look,
+    about_runs,
+    draw_curves,
+    draw_rows,
+    reach,
+)
+from regrow.lab.panels import PANEL
+from regrow.lab.panels import panels as side_by_side
 from regrow.lab.records import Record
 from regrow.lab.section import Details, Section, Table, estimate
 from regrow.lab.statistics import Interval
@@ -15,6 +28,7 @@ from regrow.lab.view import View
 
 __all__ = [
     "COSTS",
+    "LINES",
     "costs",
     "curves",
     "curves_of",
@@ -35,9 +49,13 @@ COSTS: Mapping[str, Callable[[Record], float | None]] = {
 }
 """What a trained network costs, by the heading of a table's column."""
 
-_STYLES = (":", "--", "-.")
-_COLUMNS = 3
-_SEEDS = 3
+LINES = 6
+"""At most so many lines are in a plot, black ones aside."""
+
+_MARKS = "os^Dv<"
+_MORE = (*COLOURS[2:], *COLOURS[:2], "#b0a000", "#c9b3a0", "#8b6fb3", "#000000")
+_BLACK = tuple(Look("#000000", "", dash) for dash in (":", "--", "-."))
+_CUT = "Bars that leave a plot go on beyond it."
 
 
 # ---------------------------------------------------------------------- asked of records
@@ -74,8 +92,7 @@ def rows_of(view: View, effects: Mapping[str, Effect]) -> dict[str, Interval]:
 
 def palette(names: Iterable[str], **chosen: str) -> dict[str, str]:
     """Give each name a colour that can be told from the others, the same on all figures."""
-    more = (*COLOURS[2:], *COLOURS[:2], "#b0a000", "#c9b3a0", "#8b6fb3", "#000000")
-    return dict(zip(names, more, strict=False)) | chosen
+    return dict(zip(names, _MORE, strict=False)) | chosen
 
 
 # ---------------------------------------------------------------------- figures
@@ -100,6 +117,8 @@ def curves(
 ) -> Iterator[Section]:
     """Draw curves with intervals, panels side by side under one legend.
 
+    More than `LINES` lines are parted, in their order, into plots of as many each.
+
     Args:
         title: of the section.
         text: a paragraph.
@@ -117,42 +136,39 @@ def curves(
         log_x: a logarithmic x axis.
         note: behind the caption.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
-
-    panels = {name: lines for name, lines in panels.items() if lines}
+    panels = {name: lines for name, lines in panels.items() if any(lines.values())}
     if not panels:
         return
-    columns = min(len(panels), _COLUMNS)
-    down = -(-len(panels) // columns)
-    figure = Figure(figsize=(7.2, 4.3 if columns < _COLUMNS and down == 1 else 0.9 + 2.9 * down))
-    grid = figure.subplots(down, columns, squeeze=False, sharey=same_y).ravel()
-    shown: list[Interval] = []
-    for axes, (name, lines) in zip(grid, panels.items(), strict=False):
-        shown += [interval for points in lines.values() for interval in points.values()]
-        draw_curves(axes, lines, x=x, y=y, colours=colours, even=even and not log_x)
-        places = sorted({float(place) for points in lines.values() for place in points})
-        at = {place: float(i) if even and not log_x else place for i, place in enumerate(places)}
-        shown += _draw_levels(axes, (levels or {}).get(name, {}), at, band)
-        if zero:
-            axes.axhline(0.0, color="black", linewidth=0.8)
-        if log_x:
-            _log_places(axes, lines)
-        elif not even and all(place.is_integer() for place in places):
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        if limits:
-            axes.set_ylim(*limits)
-        if len(panels) > 1 or name:
-            axes.set_title(name, fontsize=10)
-        if same_y:
-            axes.label_outer(remove_inner_ticks=False)
-            axes.set_xlabel(x)
-        elif axes not in grid[::columns]:
-            axes.set_ylabel("")
-    for axes in grid[len(panels) :]:
-        axes.remove()
-    _legend(figure, grid[: len(panels)])
-    caption = " ".join(part for part in (about_runs(shown), note) if part)
-    yield Section(title, text, svg(figure, title), caption=caption)
+    names = list(dict.fromkeys(n for ls in panels.values() for n, points in ls.items() if points))
+    chosen = dict(zip(names, _MORE, strict=False)) | dict(colours or {})
+    looks = {n: Look(chosen.get(n, COLOURS[0]), _MARKS[i % LINES]) for i, n in enumerate(names)}
+    levels = {name: own for name, own in (levels or {}).items() if name in panels}
+    black = dict.fromkeys(n for own in levels.values() for n in own)
+    looks |= dict(zip(black, cycle(_BLACK), strict=False))
+    ends = {
+        name: _ends(panels if same_y else {name: lines}, levels, zero)
+        for name, lines in panels.items()
+    }
+    parts = []
+    for group in _groups(names):
+        drawn = {}
+        for name, lines in panels.items():
+            own = {n: lines[n] for n in group if lines.get(n)}
+            if own:
+                axes = _curves_axes(own, looks, x, y, even and not log_x)
+                _draw_levels(axes, levels.get(name, {}), looks, own, even and not log_x, band)
+                _finish(axes, own, zero, log_x, even)
+                axes.set_ylim(*(limits or ends[name]))
+                drawn[name] = axes.figure
+        used = {*group, *(n for name in drawn for n in levels.get(name, {}))}
+        own_looks = {n: look for n, look in looks.items() if n in used}
+        parts.append(side_by_side(drawn, title, own_looks))
+    shown = [one for ls in panels.values() for points in ls.values() for one in points.values()]
+    shaded = [own.get(band) for own in levels.values()] if band else []
+    shown += [one for one in shaded if isinstance(one, Interval)]
+    cut = not limits and any(_cut(lines, ends[name]) for name, lines in panels.items())
+    caption = " ".join(filter(None, (about_runs(shown), _CUT if cut else "", note)))
+    yield Section(title, text, "".join(parts), caption=caption)
 
 
 def rows(
@@ -163,7 +179,6 @@ def rows(
     x: str,
     zero: float | Mapping[str, float] | None = 0.0,
     band: float | None = None,
-    cut: float | None = None,
     caption: str | None = None,
     mark: str | None = None,
     details: Sequence[Details] = (),
@@ -177,7 +192,6 @@ def rows(
         x: what is shown, with its unit.
         zero: where to draw the line of "no difference", in all panels or by panel; None: nowhere.
         band: half the width of a band of differences that do not matter.
-        cut: the x axis ends at ± this.
         caption: below the figure; else of how many runs the means are.
         mark: the row that is shaded.
         details: of the section.
@@ -187,62 +201,95 @@ def rows(
     panels = {name: estimates for name, estimates in panels.items() if estimates}
     if not panels:
         return
-    names = list(dict.fromkeys(name for estimates in panels.values() for name in estimates))
-    figure = Figure(figsize=(7.2, 0.9 + 0.26 * len(names)))
-    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axes, (name, estimates) in zip(grid, panels.items(), strict=True):
+    drawn, cut = {}, False
+    for name, estimates in panels.items():
+        height = 0.55 + 0.19 * sum(1 + (len(row) > ROW) for row in estimates)
+        drawn[name] = Figure(figsize=(PANEL[0], height))
+        axes = drawn[name].subplots()
         here = zero.get(name) if isinstance(zero, Mapping) else zero
-        draw_rows(axes, {row: estimates.get(row) for row in names}, x=x, zero=here)
+        draw_rows(axes, estimates, x=x, zero=here)
+        cut |= _cut({"": dict(enumerate(estimates.values()))}, axes.get_xlim())
         if band:
-            axes.axvspan(-band, band, color="#e8e8e8", zorder=0)
-        if cut:
-            low, high = axes.get_xlim()
-            axes.set_xlim(max(low, -cut), min(high, cut))
-        if mark in names:
-            place = names.index(mark)
-            axes.axhspan(place - 0.5, place + 0.5, color="#f1f1f1", zorder=0)
-        if name:
-            axes.set_title(name, fontsize=10)
+            axes.axvspan(-band, band, color=BAND, zorder=0)
+        if mark is not None and mark in estimates:
+            place = list(estimates).index(mark)
+            axes.axhspan(place - 0.5, place + 0.5, color=BAND, zorder=0)
     if caption is None:
-        shown = (one for estimates in panels.values() for one in estimates.values())
-        caption = about_runs(shown)
-        caption += f" What lies beyond ±{cut:g} is cut off." if cut else ""
-    yield Section(title, text, svg(figure, title), caption=caption, details=details)
+        caption = about_runs(one for own in panels.values() for one in own.values())
+    caption = f"{caption} {_CUT}" if cut else caption
+    figure = side_by_side(drawn, title)
+    yield Section(title, text, figure, caption=caption, details=details)
+
+
+def _groups(names: Sequence[str]) -> list[Sequence[str]]:
+    """Part names, in their order, into as few groups of at most `LINES` as can be, alike in size.
+
+    Example:
+        >>> [len(group) for group in _groups("abcdefgh")]
+        [4, 4]
+    """
+    count = -(-len(names) // LINES)
+    bounds = [round(i * len(names) / count) for i in range(count + 1)]
+    return [names[low:high] for low, high in pairwise(bounds)]
+
+
+def _curves_axes(lines: Curves, looks: Mapping[str, Look], x: str, y: str, even: bool) -> Any:
+    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
+
+    axes = Figure(figsize=PANEL).subplots()
+    places = sorted({place for points in lines.values() for place in points}) if even else ()
+    draw_curves(axes, lines, x=x, y=y, looks=looks, places=places)
+    return axes
 
 
 def _draw_levels(
-    axes: Any, levels: Levels, at: Mapping[float, float], band: str | None
-) -> Iterator[Interval]:
-    """Draw black lines, places at their coordinates; yield the one whose interval is shaded."""
-    for style, (label, level) in zip(_STYLES, levels.items(), strict=False):
-        line: dict[str, Any] = {"color": "black", "lw": 1, "ls": style, "label": label}
+    axes: Any,
+    levels: Levels,
+    looks: Mapping[str, Look],
+    lines: Curves,
+    even: bool,
+    band: str | None,
+) -> None:
+    """Draw black lines: horizontal ones, or through places where these are on the axis."""
+    places = sorted({float(place) for points in lines.values() for place in points})
+    at = {place: float(i) if even else place for i, place in enumerate(places)}
+    for label, level in levels.items():
+        line: dict[str, Any] = {"color": "black", "lw": 1, "ls": looks[label].dash, "label": label}
         if not isinstance(level, Interval):
-            axes.plot([at[place] for place in level], list(level.values()), **line)
+            there = {at[place]: value for place, value in level.items() if place in at}
+            axes.plot(list(there), list(there.values()), **line)
             continue
         axes.axhline(level.mean, **line)
-        if label == band:
-            axes.axhspan(level.low, level.high, color="#e8e8e8", zorder=0)
-            yield level
+        if label == band and level.n > 1:
+            axes.axhspan(level.low, level.high, color=BAND, zorder=0)
 
 
-def _legend(figure: Any, grid: Iterable[Any]) -> None:
-    """Put one legend for all panels above them."""
-    handles: dict[str, Any] = {}
-    for axes in grid:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    longest = max(map(len, handles), default=0)
-    columns = 4 if longest <= 22 else 3 if longest <= 28 else 2
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside upper left", ncols=columns, fontsize=9
-    )
+def _finish(axes: Any, lines: Curves, zero: bool, log_x: bool, even: bool) -> None:
+    places = sorted({float(place) for points in lines.values() for place in points})
+    if zero:
+        axes.axhline(0.0, color="black", linewidth=0.8)
+    if log_x:
+        axes.set_xscale("log")
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+        axes.minorticks_off()
+    elif not even and all(place.is_integer() for place in places):
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _log_places(axes: Any, lines: Curves) -> None:
-    places = sorted({place for points in lines.values() for place in points})
-    axes.set_xscale("log")
-    axes.set_xticks(places, [f"{place:g}" for place in places])
-    axes.minorticks_off()
+def _ends(
+    panels: Mapping[str, Curves], levels: Mapping[str, Levels], zero: bool
+) -> tuple[float, float]:
+    """Return where the y axis that panels share ends."""
+    shown = [one for ls in panels.values() for points in ls.values() for one in points.values()]
+    black = [level for name in panels for level in levels.get(name, {}).values()]
+    values = [[one.mean] if isinstance(one, Interval) else one.values() for one in black]
+    return reach(shown, [*chain(*values), *([0.0] if zero else [])])
+
+
+def _cut(lines: Curves, ends: tuple[float, float]) -> bool:
+    """Whether an interval goes on beyond the ends of its axis."""
+    intervals = [one for points in lines.values() for one in points.values() if one.n > 1]
+    return any(one.low < ends[0] or one.high > ends[1] for one in intervals)
 
 
 # ---------------------------------------------------------------------- tables
@@ -282,12 +329,12 @@ def costs(
 
 
 def verdicts_by_task(claims: Sequence[Claim], view: View) -> Iterator[Section]:
-    """Write what each task says of the claims by itself; nothing where there is one task or none.
+    """Write what each task says of the claims by itself; nothing of one task, or if none is judged.
 
     A mean over tasks is as uncertain as the most uncertain of them; this shows what the others say.
     """
     tasks = view.by("task")
-    if len(tasks) < 2:
+    if len(tasks) < 2 or view.gaps.held:
         return
     lines = [
         (claim.sentence, *(_outcome(claim.judge(task, view)) for task in tasks.values()))

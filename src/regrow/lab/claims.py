@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from regrow.lab.statistics import Interval
-from regrow.lab.view import NotRun, View
+from regrow.lab.view import View
 
 __all__ = [
     "UNFIT",
+    "Answer",
     "Claim",
     "Outcome",
     "Verdict",
@@ -19,6 +21,8 @@ __all__ = [
     "at_least",
     "below",
     "differs",
+    "size",
+    "span",
     "undecided",
     "within",
 ]
@@ -26,7 +30,7 @@ __all__ = [
 UNFIT = (ValueError, LookupError, ArithmeticError, TypeError)
 """What is raised where records are missing, or hold something else than is asked of them."""
 
-Outcome = Literal["supported", "not supported", "inconclusive"]
+Outcome = Literal["supported", "not supported", "inconclusive", "not judged"]
 SEEDS_NEEDED = 3
 _NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 _ORDINALS = {1: "closest", 2: "second closest", 3: "third closest"}
@@ -37,11 +41,12 @@ class Verdict:
     """What the records say of a claim.
 
     Args:
-        outcome: "supported", "not supported" (the records speak against it) or "inconclusive".
+        outcome: "supported", "not supported" (the records speak against it) or "inconclusive"; or
+            "not judged", where no verdict may rest on the records.
         effect: the size that was judged, with its interval; None if there is nothing to judge.
         unit: of the effect, such as "points of accuracy".
         why: anything a reader must know beside the rule.
-        held: why there is no verdict whatever the effect is, such as trials that are yet to run.
+        held: why it is not judged whatever the effect is, such as trials that are yet to run.
 
     Raises:
         ValueError: a decision without an effect, or from fewer than three seeds.
@@ -54,7 +59,7 @@ class Verdict:
     held: str = ""
 
     def __post_init__(self) -> None:
-        if self.outcome == "inconclusive":
+        if self.outcome in ("inconclusive", "not judged"):
             return
         if self.effect is None or self.effect.n < SEEDS_NEEDED:
             seeds = self.effect.n if self.effect else 0
@@ -67,8 +72,38 @@ class Verdict:
             >>> str(Verdict("supported", Interval(1.0, 0.5, 1.5, 3), "points"))
             '1 points (95 % interval 0.5 to 1.5, n = 3)'
         """
-        parts = (self.held, _effect(self.effect, self.unit), self.why)
-        return "; ".join(part for part in parts if part)
+        return _joined(self.held, _effect(self.effect, self.unit), self.why)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a claim's verdict says of the question that a study asks, as a part of a sentence.
+
+    Args:
+        yes: if it is supported.
+        no: if it is not supported.
+        open: if neither, or if it is not judged; else that it is open whether ``yes``.
+    """
+
+    yes: str
+    no: str
+    open: str = ""
+
+    def words(self, verdict: Verdict) -> str:
+        """Say it, with the effect that was judged.
+
+        Example:
+            >>> answer = Answer("it helps", "it does not help")
+            >>> answer.words(Verdict("supported", Interval(1.0, 0.5, 1.5, 3), "points"))
+            'it helps (1 points)'
+            >>> answer.words(Verdict("inconclusive"))
+            'whether it helps is open'
+        """
+        other = self.open or f"whether {self.yes} is open"
+        said = {"supported": self.yes, "not supported": self.no}.get(verdict.outcome, other)
+        if verdict.effect is None:
+            return said
+        return f"{said} ({size(verdict.effect.mean, verdict.unit)})"
 
 
 @dataclass(frozen=True)
@@ -81,6 +116,7 @@ class Claim:
         rule: what decides it, in words, fixed before the runs.
         decide: the rule as a function of the records, seen by their labels.
         gate: what must be supported first, see :func:`regrow.lab.rules.gated`; None: nothing.
+        answer: what its verdict says of the study's question; None: it is no part of the answer.
     """
 
     sentence: str
@@ -88,13 +124,14 @@ class Claim:
     rule: str
     decide: Callable[[View], Verdict]
     gate: Claim | None = None
+    answer: Answer | None = None
 
     def judge(self, records: View, whole: View | None = None) -> Verdict:
         """Decide it; records that are missing or unfit make it inconclusive, and are named.
 
         Args:
-            records: seen by their labels. If trials that the rule reads have not run yet, the
-                preset is too small to judge, or the gate is not supported, the effect is told but
+            records: seen by their labels. Where no verdict may rest on them, the rule reads a
+                control that did not learn, or the gate is not supported, the effect is told but
                 no verdict.
             whole: what the gate is judged by, where these records are a part; None: by these.
 
@@ -106,19 +143,21 @@ class Claim:
             'there are no records to judge by'
         """
         verdict = self._decided(records)
-        if records.gaps.too_small:
-            return _held(verdict, records.gaps.too_small)
+        if records.gaps.held:
+            return _held(verdict, records.gaps.held)
         if self.gate is not None:
             opened = self.gate.judge(records if whole is None else whole)
             if opened.outcome != "supported":
-                why = f"not judged, as it is {opened.outcome} that: {self.gate.sentence}"
+                why = f"it is {opened.outcome} that: {self.gate.sentence}"
                 return _held(verdict, why)
-        if (waiting := self._waiting(records)) == 0:
+        read = self._read(records)
+        if unlearnt := read & records.gaps.unlearnt:
+            return _held(verdict, f"{_trials(len(unlearnt))} that it reads did not learn")
+        if not read:
             return verdict
-        if not records.gaps.accepted:
-            return _held(verdict, f"unfinished: {_trials(waiting)} not run yet")
-        said = (verdict.why, f"{_trials(waiting)} that it asks for left out")
-        return replace(verdict, why="; ".join(filter(None, said)))
+        return replace(
+            verdict, why=_joined(verdict.why, f"{_trials(len(read))} that it asks for left out")
+        )
 
     def _decided(self, records: View) -> Verdict:
         try:
@@ -126,22 +165,23 @@ class Claim:
         except UNFIT as error:
             return Verdict("inconclusive", why=str(error) or type(error).__name__)
 
-    def _waiting(self, records: View) -> int:
-        """Count the trials that the rule reads and that have not run.
+    def _read(self, records: View) -> set[str]:
+        """Name the trials that the rule reads and that are not there, or did not learn.
 
-        The rule itself tells, asked once more as if they were there. Where it then cannot be
-        followed to its end, it may read any of them.
+        The rule itself tells, asked once more as if all were there. Where it then cannot be
+        followed to its end, it may read any that is not there.
         """
-        missing = {record.identity: record for _, record in records.gaps.rows}
-        if not missing:
-            return 0
-        filled = records.filled()
-        try:
-            self.decide(filled)
-        except UNFIT:
-            return len(missing)
-        read = {identity for _, r in filled.rows if isinstance(r, NotRun) for identity in r.read}
-        return len(read)
+        waiting = {record.identity for _, record in records.gaps.rows}
+        seen: set[str] = set()
+        if waiting:
+            try:
+                self.decide(records.filled(seen))
+            except UNFIT:
+                seen |= waiting
+        if records.gaps.unlearnt:
+            with contextlib.suppress(*UNFIT):
+                self.decide(View(records.rows, seen=seen))
+        return seen & (waiting | records.gaps.unlearnt)
 
 
 def above(interval: Interval, bar: float, unit: str = "") -> Verdict:
@@ -209,8 +249,7 @@ def all_of(parts: Mapping[str, Verdict]) -> Verdict:
     name = min(parts, key=lambda part: order.index(parts[part].outcome))
     one = parts[name]
     each = ", ".join(f"{part}: {verdict.outcome}" for part, verdict in parts.items())
-    why = "; ".join(part for part in (f"as for {name}", one.why, each) if part)
-    return Verdict(one.outcome, one.effect, one.unit, why)
+    return Verdict(one.outcome, one.effect, one.unit, _joined(f"as for {name}", one.why, each))
 
 
 def at_least(count: int, parts: Mapping[str, Verdict]) -> Verdict:
@@ -250,8 +289,28 @@ def undecided(interval: Interval, unit: str, why: str = "") -> Verdict | None:
     """Return the verdict on too few seeds; None if there are enough."""
     if interval.n >= SEEDS_NEEDED:
         return None
-    said = "; ".join(part for part in (f"fewer than {SEEDS_NEEDED} seeds", why) if part)
+    said = _joined(f"fewer than {SEEDS_NEEDED} seeds", why)
     return Verdict("inconclusive", interval, unit, said)
+
+
+def span(interval: Interval) -> str:
+    """Write from where to where an interval goes; nothing for a single value, which has none.
+
+    Example:
+        >>> span(Interval(1.0, -0.5, 2.5, 3))
+        '−0.5 to 2.5'
+    """
+    return "" if interval.n == 1 else f"{_number(interval.low)} to {_number(interval.high)}"
+
+
+def size(value: float, unit: str) -> str:
+    """Write the size of an effect.
+
+    Example:
+        >>> size(-0.1234, "points")
+        '−0.123 points'
+    """
+    return f"{_number(value)} {unit}".rstrip()
 
 
 def _judged(interval: Interval, unit: str, yes: bool, no: bool) -> Verdict:
@@ -263,8 +322,18 @@ def _judged(interval: Interval, unit: str, yes: bool, no: bool) -> Verdict:
 
 def _held(verdict: Verdict, reason: str) -> Verdict:
     """Keep the effect, take the verdict away, and with it words that give verdicts on parts."""
-    why = "" if "supported" in verdict.why else verdict.why
-    return Verdict("inconclusive", verdict.effect, verdict.unit, why, reason)
+    parts = any(outcome in verdict.why for outcome in ("supported", "inconclusive"))
+    why = "" if parts else verdict.why
+    return Verdict("not judged", verdict.effect, verdict.unit, why, reason)
+
+
+def _joined(*parts: str) -> str:
+    """Write parts behind one another; each may be a sentence with its full stop."""
+    return "; ".join(part.removesuffix(".") for part in parts if part)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
 
 
 def _trials(count: int) -> str:
@@ -274,10 +343,7 @@ def _trials(count: int) -> str:
 def _effect(interval: Interval | None, unit: str) -> str:
     if interval is None:
         return ""
-    mean, low, high = (
-        f"{value:.3g}".replace("-", "−") for value in (interval.mean, interval.low, interval.high)
-    )
-    said = f"{mean} {unit}".rstrip()
+    said = size(interval.mean, unit)
     if interval.n == 1:
         return f"{said} (n = 1)"
-    return f"{said} (95 % interval {low} to {high}, n = {interval.n})"
+    return f"{said} (95 % interval {span(interval)}, n = {interval.n})"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any
 
 from regrow.lab.files import write_bytes
-from regrow.lab.records import Record, Records, flat
+from regrow.lab.loggers import TensorBoard, run_name
+from regrow.lab.records import Record, Records
 from regrow.machine import needed
 
 __all__ = ["to_csv", "to_parquet", "to_tensorboard"]
@@ -59,8 +59,9 @@ def to_parquet(records: Records, path: Path) -> None:
 
 
 def to_tensorboard(records: Records, folder: Path) -> None:
-    """Write what trials logged, a run a trial, named by its identity; runs that are there stay.
+    """Write what trials logged, a run a trial, named for people; runs that are there stay.
 
+    A name ends in the beginning of the trial's identity, see :func:`regrow.lab.loggers.run_name`.
     The step is the field ``step`` of a line, else ``epoch``, else the number of the line.
 
     Args:
@@ -73,32 +74,26 @@ def to_tensorboard(records: Records, folder: Path) -> None:
     with needed("tensorboard", "tensorboard"):
         import tensorboard  # noqa: F401, PLC0415
     folder.mkdir(parents=True, exist_ok=True)
+    there = {path.name for path in folder.iterdir()}
     for record in records:
-        if (folder / record.identity).exists():
+        name = run_name(record.config, record.identity)
+        if there & {name, record.identity}:
             continue
         made = folder / f".{record.identity}.{uuid.uuid4().hex[:8]}"
         made.mkdir()
         try:
             _write_run(record, made)
-            made.rename(folder / record.identity)
+            made.rename(folder / name)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
             raise
 
 
 def _write_run(record: Record, folder: Path) -> None:
-    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (an extra)
-
-    with SummaryWriter(str(folder)) as writer:
-        writer.add_text("config", f"```\n{json.dumps(dict(record.config), indent=1)}\n```", 0)
-        for number, line in enumerate(record.metrics(), start=1):
-            step = next((line[key] for key in ("step", "epoch") if key in line), number)
-            for name, value in line.items():
-                if isinstance(value, int | float) and name not in ("step", "epoch"):
-                    writer.add_scalar(name, value, int(step))
-        for name, value in flat(record.result).items():
-            if isinstance(value, int | float):
-                writer.add_scalar(f"result/{name}", value, 0)
+    log = TensorBoard(record.config, folder)
+    for line in record.metrics():
+        log.log(line)
+    log.end(record.result)
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from importlib.resources import files
+from statistics import median
+from textwrap import fill
 from typing import TYPE_CHECKING, TypeAlias
 
 from regrow.lab.statistics import Interval
@@ -15,22 +19,63 @@ if TYPE_CHECKING:  # drawing needs the extra "report", listing studies does not
     from matplotlib.figure import Figure
 
 __all__ = [
+    "BAND",
     "COLOURS",
+    "ON_DARK",
+    "ON_LIGHT",
+    "ROW",
     "Curves",
+    "Look",
     "about_runs",
     "draw_curves",
     "draw_rows",
     "figure_style",
+    "on_page",
+    "reach",
     "svg",
 ]
 
 # Colour-blind safe (Okabe & Ito 2008), in the order of their use.
 COLOURS = ("#444444", "#999999", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
+BAND = "#e8e8e8"
+ON_DARK, ON_LIGHT = "#fefefe", "#010101"
+"""Text on a ground of its own, whatever the page's is."""
 
 Curves: TypeAlias = Mapping[str, Mapping[float, Interval]]
 """By label, then by place on the x axis."""
 
-_MARKS = "os^Dv<>P*X"
+# What a page draws in colours of its own, light or dark: names of parts.css.
+_OF_THE_PAGE = {
+    "#000000": "currentColor",
+    "#ffffff": "var(--paper,#fff)",
+    "#e6e6e6": "var(--grid,#e6e6e6)",
+    BAND: f"var(--band,{BAND})",
+    "#444444": "var(--grey,#444)",
+    "#0072b2": "var(--blue,#0072b2)",
+}
+_NEEDLESS = re.compile(
+    r"<!--.*?-->|<metadata>.*?</metadata>"
+    r'| id="(?:figure|axes|patch|line2d|text|legend|matplotlib\.axis|xtick|ytick|LineCollection|'
+    r'PathCollection|FillBetweenPolyCollection|PolyCollection|QuadMesh)_\d+"',
+    re.DOTALL,
+)
+_LINE = 44  # characters of an axis's label in a line
+ROW = 30  # characters of a row's name in a line
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a line is drawn, wherever it is.
+
+    Args:
+        colour: as matplotlib takes it, in hexadecimal digits.
+        mark: of its points, a sign of matplotlib; empty for a line without.
+        dash: a line style of matplotlib.
+    """
+
+    colour: str
+    mark: str = ""
+    dash: str = "-"
 
 
 def figure_style() -> AbstractContextManager[None]:
@@ -40,8 +85,18 @@ def figure_style() -> AbstractContextManager[None]:
     return rc_context(fname=str(files("regrow.lab").joinpath("regrow.mplstyle")))
 
 
+def on_page(colour: str) -> str:
+    """Name a colour as a page knows it, where that has one for light and one for dark.
+
+    Example:
+        >>> on_page("#000000"), on_page("#e69f00")
+        ('currentColor', '#e69f00')
+    """
+    return _OF_THE_PAGE.get(colour, colour)
+
+
 def svg(figure: Figure, title: str) -> str:
-    """Turn a figure into an SVG element that scales with the page.
+    """Turn a figure into an SVG element that scales with the page and takes its colours.
 
     Args:
         figure: a matplotlib figure.
@@ -52,9 +107,11 @@ def svg(figure: Figure, title: str) -> str:
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     drawing = out.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    head, rest = drawing.split(">", 1)
-    return f'{head} role="img" aria-label="{escape(title)}">{rest}'
+    drawing = re.sub(r"\s*\n\s*", " ", _NEEDLESS.sub("", drawing[drawing.index("<svg") :]))
+    for colour, name in _OF_THE_PAGE.items():
+        drawing = drawing.replace(f": {colour}", f": {name}")
+    head, rest = drawing.replace("> <", "><").split(">", 1)
+    return f'{head} role="img" aria-label="{escape(title)}">{rest.rstrip()}'
 
 
 def draw_curves(
@@ -63,8 +120,8 @@ def draw_curves(
     *,
     x: str,
     y: str,
-    colours: Mapping[str, str] | None = None,
-    even: bool = False,
+    looks: Mapping[str, Look],
+    places: Sequence[float] = (),
 ) -> None:
     """Draw means with their intervals as error bars, a line a label.
 
@@ -73,60 +130,123 @@ def draw_curves(
         curves: by label and place.
         x: what the x axis shows, with its unit.
         y: what the y axis shows, with its unit.
-        colours: by label; else in the order of `COLOURS`.
-        even: set the places at equal distances, as for densities 0.05, 0.1, 0.5.
+        looks: by label.
+        places: set at equal distances, as densities 0.05, 0.1, 0.5; none: where they are.
     """
-    chosen = colours or {}
-    places = sorted({place for points in curves.values() for place in points})
     for i, (label, points) in enumerate(curves.items()):
-        at = [float(places.index(place)) if even else place for place in sorted(points)]
-        if even:  # error bars side by side can be told apart
+        at = [float(places.index(place)) if places else place for place in sorted(points)]
+        if places:  # error bars side by side can be told apart
             apart = min(0.08, 0.5 / len(curves))
             at = [place + apart * (i - (len(curves) - 1) / 2) for place in at]
         intervals = [points[place] for place in sorted(points)]
+        look = looks[label]
         axes.errorbar(
             at,
             [interval.mean for interval in intervals],
             yerr=list(zip(*map(_errors, intervals), strict=True)),
-            fmt=f"{_MARKS[i % len(_MARKS)]}-",
-            markersize=4.5,
-            linewidth=1.1,
-            capsize=2.5,
-            color=chosen.get(label, COLOURS[i % len(COLOURS)]),
+            marker=look.mark,
+            linestyle=look.dash,
+            markersize=3.6,
+            linewidth=1.0,
+            elinewidth=0.8,
+            capsize=1.8,
+            capthick=0.8,
+            color=look.colour,
             label=label,
         )
-    if even:
+    if places:
         axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
-    axes.set(xlabel=x, ylabel=y)
+    axes.set(xlabel=fill(x, _LINE), ylabel=fill(y, _LINE))
 
 
 def draw_rows(
-    axes: Axes, rows: Mapping[str, Interval | None], *, x: str, zero: float | None = None
+    axes: Axes, rows: Mapping[str, Interval], *, x: str, zero: float | None = None
 ) -> None:
     """Draw estimates with their intervals one below the other, a row a label.
 
+    A mean that lies far from all others is written at the edge, with an arrow.
+
     Args:
-        axes: of matplotlib; half a centimetre a row is enough.
-        rows: by label, from top to bottom; None leaves the row empty.
+        axes: of matplotlib.
+        rows: by label, from top to bottom.
         x: what is shown, with its unit.
         zero: where to draw the line of "no difference".
     """
-    places = [i for i, interval in enumerate(rows.values()) if interval is not None]
-    shown = [interval for interval in rows.values() if interval is not None]
-    axes.errorbar(
-        [interval.mean for interval in shown],
-        places,
-        xerr=list(zip(*map(_errors, shown), strict=True)) or None,
-        fmt="o",
-        capsize=3,
-        color=COLOURS[6],
-        ms=5,
-    )
+    low, high = reach(rows.values(), () if zero is None else (zero,), outliers=True)
+    for place, interval in enumerate(rows.values()):
+        inside = low <= interval.mean <= high
+        if not inside:
+            left = interval.mean < low
+            mark, side = ("<", "left") if left else (">", "right")
+            edge = low if left else high
+            axes.plot([edge], [place], marker=mark, ms=4, color=COLOURS[6], clip_on=False)
+            words = f"  {interval.mean:.3g}  ".replace("-", "−")
+            axes.text(edge, place, words, ha=side, va="center", size="small")
+            continue
+        axes.errorbar(
+            [interval.mean],
+            [place],
+            xerr=[[error] for error in _errors(interval)],
+            fmt="o",
+            capsize=2,
+            elinewidth=1.0,
+            color=COLOURS[6],
+            ms=3.8,
+        )
     if zero is not None:
         axes.axvline(zero, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_xlim(low, high)
+    axes.set_yticks(range(len(rows)), [fill(name, ROW) for name in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(x)
+    axes.set_xlabel(fill(x, ROW))
+
+
+def reach(
+    intervals: Iterable[Interval], also: Iterable[float] = (), *, outliers: bool = False
+) -> tuple[float, float]:
+    """Return from where to where an axis goes: no single bar makes all others small.
+
+    All means are on it, and intervals as far as they reach no further beyond than the means lie
+    apart, or twice the median interval.
+
+    Args:
+        intervals: what is drawn.
+        also: values that are on the axis, too.
+        outliers: leave out the few means that lie ten times further from the middle half of all
+            means than that is wide.
+
+    Example:
+        >>> one = Interval(1.0, 0.0, 2.0, 3)
+        >>> low, high = reach([one, one, one, Interval(1.0, -99.0, 101.0, 2)])
+        >>> -3 < low < high < 4
+        True
+    """
+    shown = list(intervals)
+    half = median([one.half_width for one in shown if one.n > 1] or [0.0])
+    if outliers:
+        shown = _near(shown, half)
+    means = [*(one.mean for one in shown), *also]
+    if not means:
+        return 0.0, 1.0
+    room = max(max(means) - min(means), 2 * half) or abs(means[0]) or 1.0
+    down, up = zip(*map(_errors, shown), strict=True) if shown else ((0.0,), (0.0,))
+    lows = [one.mean - error for one, error in zip(shown, down, strict=True)]
+    highs = [one.mean + error for one, error in zip(shown, up, strict=True)]
+    low = max(min([*lows, *means]), min(means) - room)
+    high = min(max([*highs, *means]), max(means) + room)
+    margin = 0.05 * (high - low) or 0.05 * room
+    return low - margin, high + margin
+
+
+def _near(shown: list[Interval], half: float) -> list[Interval]:
+    """Leave out those whose mean is far from the middle half of all means, if these are few."""
+    means = sorted(one.mean for one in shown)
+    if len(means) < 4:
+        return shown
+    first, third = means[len(means) // 4], means[-1 - len(means) // 4]
+    far = 10 * max(third - first, half)
+    near = [one for one in shown if first - far <= one.mean <= third + far]
+    return near if far and len(shown) - len(near) <= max(len(shown) // 10, 1) else shown
 
 
 def about_runs(intervals: Iterable[Interval]) -> str:

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.lab.figures import svg
+from regrow.lab.figures import ON_DARK, ON_LIGHT
+from regrow.lab.panels import PANEL, SMALL
+from regrow.lab.panels import panels as side_by_side
 from regrow.lab.section import Section
 
 __all__ = ["Matrix", "heatmaps"]
 
 Matrix = npt.NDArray[np.floating[Any]]
 
+_COLOURS = "cividis"
 _WRITTEN = 6  # in a matrix of at most so many rows each cell says its value
 
 
@@ -37,10 +40,12 @@ def heatmaps(
             section.
         scale: what colours show, with its unit.
         low: where colours begin; else at the lowest value of all.
-        columns: how many panels stand side by side.
+        columns: how many stand side by side where there is room; one or two are drawn larger.
         caption: below the figure.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
+    from matplotlib.cm import ScalarMappable  # noqa: PLC0415 (an extra, and slow to import)
+    from matplotlib.colors import Normalize  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
 
     if not panels:
         return
@@ -48,20 +53,20 @@ def heatmaps(
         min(float(np.nanmin(one)) for one in panels.values()) if low is None else low,
         max(float(np.nanmax(one)) for one in panels.values()),
     )
-    down = -(-len(panels) // columns)
-    figure = Figure(figsize=(7.2, 0.6 + 7.9 / (columns + 0.4) * down))
-    grid = figure.subplots(down, columns, squeeze=False).ravel()
-    for axes, (name, matrix) in zip(grid, panels.items(), strict=False):
-        axes.set_title(name, fontsize=8)
-        _draw(axes, matrix, *limits)
-    for axes in grid[len(panels) :]:
-        axes.set_visible(False)  # it keeps its room, so that panels are of one size
-    figure.colorbar(grid[0].images[0], ax=list(grid), shrink=0.5, label=scale)
-    yield Section(title, text, svg(figure, title), caption=caption)
+    drawn = {}
+    for name, matrix in panels.items():
+        drawn[name] = Figure(figsize=SMALL if columns > 2 else PANEL)
+        _draw(drawn[name].subplots(), matrix, *limits)
+    bar = Figure(figsize=(PANEL[0], 0.6))
+    colours = ScalarMappable(Normalize(*limits), _COLOURS)
+    bar.colorbar(colours, cax=bar.subplots(), orientation="horizontal", label=scale)
+    figures = side_by_side(drawn, title, kind="small" if columns > 2 else "")
+    scale_of_all = side_by_side({"": bar}, scale, kind="scale")
+    yield Section(title, text, scale_of_all + figures, caption=caption)
 
 
 def _draw(axes: Any, matrix: Matrix, low: float, high: float) -> None:
-    axes.imshow(matrix, vmin=low, vmax=high, cmap="cividis")
+    axes.imshow(matrix, vmin=low, vmax=high, cmap=_COLOURS)
     few = len(matrix) <= _WRITTEN
     ticks = range(0, len(matrix), 1 if few else 3)
     axes.set_xticks(ticks, [str(i + 1) for i in ticks], fontsize=7)
@@ -69,5 +74,5 @@ def _draw(axes: Any, matrix: Matrix, low: float, high: float) -> None:
     axes.grid(visible=False)
     for (i, j), value in np.ndenumerate(matrix):
         if few and not np.isnan(value):
-            colour = "white" if value < (low + high) / 2 else "black"
+            colour = ON_DARK if value < (low + high) / 2 else ON_LIGHT
             axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=6)

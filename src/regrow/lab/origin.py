@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from regrow.lab.failures import Failure, headline
+from regrow.lab.learnt import Unlearnt
 from regrow.lab.records import Record, Records, flat
 from regrow.lab.section import Details, Section, Table
 from regrow.lab.study_file import Order, command
 
-__all__ = ["failures_section", "machines_section", "rerun_section"]
+__all__ = [
+    "failures_section",
+    "machines_section",
+    "rerun_section",
+    "rows_of_trials",
+    "unlearnt_section",
+]
 
 _FEW = 60  # characters; longer values, such as curves, are left to the records
+_FIRST = 3  # numbers that a trial found; the others are left to the records
 
 
 def failures_section(failures: Sequence[Failure]) -> Section:
@@ -30,6 +38,25 @@ def failures_section(failures: Sequence[Failure]) -> Section:
     )
 
 
+def unlearnt_section(found: Sequence[Unlearnt]) -> Section:
+    """Tell which controls did not learn."""
+    text = (
+        "A control that ends below half of the way from chance to the level that it is known to "
+        "reach has not learned: claims that read it are not judged."
+    )
+    rows = [
+        (
+            one.name,
+            f"{one.known.measure.name} {one.reached:.1f}",
+            f"{one.known.level:g}, {one.known.source}",
+            one.record.identity,
+        )
+        for one in found
+    ]
+    table = Table(("control", "reached", "known to reach", "identity"), rows)
+    return Section("Controls that did not learn", text, table=table)
+
+
 def machines_section(records: Records) -> Section:
     """Tell on which machines, and with which versions, how much was computed."""
     found: dict[tuple[tuple[str, str], ...], list[float]] = {}
@@ -39,14 +66,23 @@ def machines_section(records: Records) -> Section:
         found.setdefault(tuple(sorted(where.items())), []).append(seconds)
     kinds = [dict(where) for where in found]
     names = list(dict.fromkeys(name for kind in kinds for name in kind))
+    same = [n for n in names if len(kinds) > 1 and len({kind.get(n) for kind in kinds}) == 1]
     rows = [
-        ("trials", *(str(len(seconds)) for seconds in found.values())),
-        ("seconds, in total", *(f"{sum(seconds):,.0f}" for seconds in found.values())),
-        *((name, *(kind.get(name, "") for kind in kinds)) for name in names),
+        (
+            f"surroundings {i}",
+            str(len(seconds)),
+            f"{sum(seconds):,.0f}",
+            "; ".join(
+                f"{name} {kind[name]}" for name in names if name in kind and name not in same
+            ),
+        )
+        for i, (kind, seconds) in enumerate(zip(kinds, found.values(), strict=True), 1)
     ]
-    columns = ("", *(f"surroundings {i + 1}" for i in range(len(found))))
+    shared = "; ".join(f"{name} {kinds[0].get(name, '')}" for name in same)
     text = "Under the same versions, on the same hardware, the same seed gives the same numbers."
-    return Section("Where it ran", text, table=Table(columns, rows))
+    note = f"All: {shared}." if shared else ""
+    table = Table(("", "trials", "seconds", "versions and hardware"), rows, note)
+    return Section("Where it ran", text, table=table)
 
 
 def rerun_section(records: Records, orders: Mapping[Order, Sequence[str]]) -> Section:
@@ -58,13 +94,13 @@ def rerun_section(records: Records, orders: Mapping[Order, Sequence[str]]) -> Se
     """
     details = []
     for order, identities in orders.items():
-        table = _trials_table([r for r in records if r.identity in set(identities)])
+        table = rows_of_trials([r for r in records if r.identity in set(identities)])
         line = command(order, "IDENTITY")
         details.append(Details(f"{len(table.rows)} trials; one of them: {line}", table=table))
     known = {identity for identities in orders.values() for identity in identities}
     if strangers := [r for r in records if r.identity not in known]:
         words = f"{len(strangers)} trials that the study no longer has, or of another preset"
-        details.append(Details(words, table=_trials_table(strangers)))
+        details.append(Details(words, table=rows_of_trials(strangers)))
     text = (
         "What is finished in DIR is skipped, so name a new one to compute it again. Data that are "
         "not in the usual places are found with --data-dir."
@@ -74,30 +110,31 @@ def rerun_section(records: Records, orders: Mapping[Order, Sequence[str]]) -> Se
     )
 
 
-def _trials_table(records: Sequence[Record]) -> Table:
-    """Make a row a trial: what sets it apart, and what it found."""
+def rows_of_trials(records: Sequence[Record]) -> Table:
+    """Make a row a trial: what it is in the study, and the first numbers that it found.
+
+    Labels say what a trial is. Where it has none, settings do in which the trials differ.
+    """
     configs = [flat(record.config) for record in records]
-    names = list(dict.fromkeys(name for config in configs for name in config))
-    same = {
-        name
-        for name in names
-        if all(name in config for config in configs)
-        and len({str(config[name]) for config in configs}) == 1
-    }
-    if len(records) < 2:
-        same = set()
+    names = dict.fromkeys(name for config in configs for name in config)
+    differ = [n for n in names if len({str(config.get(n, "–")) for config in configs}) > 1]
     rows = [
         (
             record.identity,
-            _settings({name: value for name, value in config.items() if name not in same}),
-            _settings({k: v for k, v in flat(record.result).items() if len(str(v)) <= _FEW}),
+            "; ".join(_settings(labels) for labels in record.labels)
+            or _settings({name: config[name] for name in differ if name in config}),
+            str(record.config["seed"]),
+            _settings(dict(list(_numbers(record.result))[:_FIRST])),
         )
         for record, config in zip(records, configs, strict=True)
     ]
-    rows.sort(key=lambda row: row[1])
-    shared = _settings({name: configs[0][name] for name in names if name in same})
-    note = f"All of them: {shared}." if same else ""
-    return Table(("identity", "settings", "result"), rows, note)
+    rows.sort(key=lambda row: (row[1], row[2]))
+    note = "Settings and all results: regrow report DIR --csv FILE."
+    return Table(("identity", "what it is", "seed", "what it found"), rows, note)
+
+
+def _numbers(result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((name, value) for name, value in result.items() if isinstance(value, int | float))
 
 
 def _settings(content: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ def follow(
     done: int = 0,
     shares: Callable[[], Sequence[float]] = tuple,
     words: Callable[[], str] = str,
+    heard: Callable[[], float] = float,
 ) -> Iterator[Callable[[str], None]]:
     """Show how far it is, until the block ends.
 
@@ -39,11 +40,13 @@ def follow(
         done: how many of them were done before.
         shares: tells how far those under way are, each from 0 to 1; asked about once a second.
         words: tells what is under way.
+        heard: tells when, as of `time.monotonic`, something else was last said of it, which plain
+            lines do not say again.
 
     Yields:
         What to call when one more is done, with a few words on it.
     """
-    state = _State(title, total, done, shares, words)
+    state = _State(title, total, done, shares, words, heard)
     show = _bar if console.is_terminal else _lines
     with show(state, console) as look:
         stop = threading.Event()
@@ -73,6 +76,7 @@ class _State:
     done: int
     shares: Callable[[], Sequence[float]]
     words: Callable[[], str] = str
+    heard: Callable[[], float] = float
     last: str = ""
 
     def __post_init__(self) -> None:
@@ -118,18 +122,21 @@ def _bar(state: _State, console: Console) -> Iterator[Callable[[], None]]:
 @contextmanager
 def _lines(state: _State, console: Console) -> Iterator[Callable[[], None]]:
     lock = threading.Lock()
-    due = state.started
+    due, said = state.started, ""
 
     def look() -> None:
-        nonlocal due
+        nonlocal due, said
         with lock:
             now = time.monotonic()
-            if now < due and state.done < state.total:
-                return
             # In a long run a line every few seconds would bury what else is said.
-            due = now + min(60.0, max(_LINE_EVERY, (now - state.started) / 20))
-            if words := state.look()[1]:
+            pause = min(60.0, max(_LINE_EVERY, (now - state.started) / 20))
+            if now < max(due, state.heard() + pause) and state.done < state.total:
+                return
+            due = now + pause
+            words = state.look()[1]
+            if words and words != said:
                 console.print(f"{state.title}: {words}", soft_wrap=True, highlight=False)
+            said, state.last = words, ""  # what was last done is said once
 
     yield look
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from regrow.lab.claims import Claim, Verdict, above, all_of, at_least, below, differs, within
+from regrow.lab.claims import (
+    Answer,
+    Claim,
+    Verdict,
+    above,
+    all_of,
+    at_least,
+    below,
+    differs,
+    within,
+)
 from regrow.lab.effects import Average, Effect, Level, together
 from regrow.lab.statistics import Interval
 from regrow.lab.tasks import mean_over_tasks
@@ -32,6 +42,7 @@ def claim(
     over: str = "tasks",
     by: str = "seed",
     tasks: Sequence[str] = (),
+    answer: Answer | None = None,
     **bar: float,
 ) -> Claim:
     r"""Make a claim that is decided by effects.
@@ -46,6 +57,7 @@ def claim(
         over: what is averaged over, in words.
         by: what is paired, in words.
         tasks: those that must have the effects, and no others; else all that have them.
+        answer: what the verdict says of the study's question, if it is a part of the answer.
         bar: exactly one of ``above=``, ``below=``, ``within=``, ``differs=``.
 
     Example:
@@ -70,7 +82,7 @@ def claim(
         return parts[""] if "" in parts else all_of(parts)
 
     said = [f"{_asked(named, by)} over {over}.", f"{_wanted(side, place, len(named), count)}."]
-    return Claim(sentence, source, " ".join([*said, note]).rstrip(), decide)
+    return Claim(sentence, source, " ".join([*said, note]).rstrip(), decide, answer=answer)
 
 
 def gated(gate: Claim, *claims: Claim) -> tuple[Claim, ...]:
@@ -91,7 +103,7 @@ def gated(gate: Claim, *claims: Claim) -> tuple[Claim, ...]:
         >>> fails = Claim("It learns.", "", "", lambda _: Verdict("inconclusive"))
         >>> first, then = gated(fails, claim("SET helps.", "", gain("SET", "static"), above=0))
         >>> then.judge(View([])).held
-        'not judged, as it is inconclusive that: It learns.'
+        'it is inconclusive that: It learns.'
     """
     said = f" Judged only if this is supported: {gate.sentence}"
     return gate, *(replace(one, gate=gate, rule=one.rule + said) for one in claims)

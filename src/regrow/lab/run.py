@@ -71,16 +71,19 @@ class Run:
         self.folder, self.writes, self.save_every = folder, writes, save_every
         self.show = show
         self.options = dict(options or {})
+        self.begun = False  # whether the trial has told of itself: it was begun as asked for
         self._told = self._saved = time.monotonic()
 
     def log(self, **values: float | str) -> None:
         """Add a line of metrics, such as ``log(epoch=3, accuracy=0.9)``."""
+        self.begun = True
         if self.writes:
             append_line(self.folder / METRICS, values)
             self.show(values)
 
     def tell(self, done: float, words: str = "") -> None:
         """Say how far the run is: a share from 0 to 1, and a few words. At most once a second."""
+        self.begun = True
         now = time.monotonic()
         if not self.writes or now - self._told < _TELL_EVERY:
             return

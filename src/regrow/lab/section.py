@@ -9,6 +9,9 @@ from regrow.lab.statistics import Interval
 
 __all__ = ["Details", "Section", "Table", "estimate"]
 
+_PHONE = 38  # characters of a table's line on a phone
+_HEADING = 14  # characters that a row's heading gets at least
+
 
 @dataclass(frozen=True)
 class Table:
@@ -23,6 +26,20 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is too wide for a phone, so that its rows are set below one another there.
+
+        Example:
+            >>> Table(("", "a", "b"), [("row", "1.00", "2.00")]).wide
+            False
+        """
+        columns = zip(self.columns, *self.rows, strict=True)
+        widths = [max(max(map(len, words.split()), default=0) for words in own) for own in columns]
+        cells = [max((len(row[i]) for row in self.rows), default=0) for i in range(1, len(widths))]
+        needed = sum(map(max, widths[1:], cells)) + min(max(widths[:1], default=0), _HEADING)
+        return needed + 2 * len(widths) > _PHONE
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from regrow.lab.claims import UNFIT, Claim
 from regrow.lab.design import Labelled
+from regrow.lab.learnt import Known
 from regrow.lab.section import Section
 from regrow.lab.trial import Trial
 from regrow.lab.view import View
@@ -32,11 +33,13 @@ class Preset:
         cost: what it takes, in words, such as "20 minutes on two CPU cores".
         designs: makes the labelled trials of each data set, by its name.
         default: the data set that is run if none is named; None: all of them.
+        judges: whether verdicts may rest on it; not on one that only tries whether all runs.
     """
 
     cost: str
     designs: Mapping[str, Callable[[], Iterable[Labelled]]]
     default: str | None = None
+    judges: bool = True
 
     def trials(self, data: str | None = None) -> list[Labelled]:
         """Make the trials of a data set, or of the preset's own choice.
@@ -63,6 +66,7 @@ class Study:
         presets: by name: "smoke", "quick", "paper".
         claims: what is decided.
         page: makes the figures and tables, part by part.
+        known: what controls are known to reach; one far below it has not learned.
         together: trains many trials at once, where that is much faster; each is then run with the
             options that it yields, which hold its results. Those left out are run by themselves.
     """
@@ -74,6 +78,7 @@ class Study:
     presets: Mapping[str, Preset]
     claims: Sequence[Claim]
     page: Sequence[Part]
+    known: Sequence[Known] = ()
     together: Together | None = None
 
     def trials(self, preset: str, data: str | None = None) -> list[Labelled]:

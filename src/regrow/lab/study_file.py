@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from regrow.lab.files import Damaged, make_folder, read_json, write_json
 
-__all__ = ["Order", "add_order", "command", "leave_out", "left_out", "read_orders"]
+__all__ = ["Order", "add_order", "command", "is_study", "leave_out", "left_out", "read_orders"]
 
 _FILE = "study.json"
 
@@ -48,6 +48,16 @@ def command(order: Order, only: str | None = None) -> str:
     for option, value in (("--data", order.data), ("--only", only), ("--out", "DIR")):
         said += [option, value] if value else []
     return shlex.join(said)
+
+
+def is_study(out: Path) -> bool:
+    """Whether a folder says which study it holds; runs by themselves belong to none.
+
+    Example:
+        >>> is_study(Path("not there"))
+        False
+    """
+    return os.path.lexists(out / _FILE)
 
 
 def add_order(order: Order, out: Path) -> None:

@@ -14,7 +14,13 @@ from regrow.lab.design import Labels, labels_by_identity
 from regrow.lab.failures import Failure, read_failures
 from regrow.lab.figures import figure_style
 from regrow.lab.files import Damaged
-from regrow.lab.origin import failures_section, machines_section, rerun_section
+from regrow.lab.learnt import Unlearnt, unlearnt
+from regrow.lab.origin import (
+    failures_section,
+    machines_section,
+    rerun_section,
+    unlearnt_section,
+)
 from regrow.lab.records import Records
 from regrow.lab.report import page
 from regrow.lab.section import Section
@@ -25,7 +31,7 @@ from regrow.lab.view import Gaps, NotRun, View
 
 __all__ = ["Found", "find", "study_page"]
 
-SMOKE = "smoke"
+_NAMED = 3  # trials that did not learn, at the top of the page; the others are below
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Found:
         damaged: what is wrong with files that cannot be read.
         orders: what was asked for, and the identities of its trials.
         waiting: trials that were asked for and have neither finished nor failed.
-        left_out: why those will not run; empty if nobody has said that they will not.
+        left_out: why what is not there, or failed, is done without; empty if nobody has said so.
     """
 
     study: Study
@@ -52,35 +58,79 @@ class Found:
 
     @functools.cached_property
     def view(self) -> View:
-        """The records by their labels, and what is not there.
-
-        Trials of the smoke preset are for tests: beside those of another preset they are left out,
-        by themselves they decide nothing.
-        """
-        real = {one for order, ones in self.orders.items() if order.preset != SMOKE for one in ones}
-        smoke = {one for ones in self.orders.values() for one in ones} - real if real else set()
-        gaps = Gaps(
-            [(labels, r) for r in self.waiting for labels in r.labels if r.identity not in smoke],
-            accepted=bool(self.left_out),
-            too_small="" if real or not self.orders else "smoke preset: too small to judge",
-        )
-        return View(View.of(one for one in self.records if one.identity not in smoke).rows, gaps)
+        """The records by their labels, and what is not there or did not learn."""
+        rows = View.of(one for one in self.records if one.identity not in self._aside).rows
+        waiting = [(labels, one) for one in self.missing for labels in one.labels]
+        lost = frozenset(one.record.identity for one in self.unlearnt)
+        return View(rows, Gaps(waiting, self.held, lost))
 
     @functools.cached_property
     def verdicts(self) -> list[tuple[Claim, Verdict]]:
         """The study's claims, judged."""
         return [(claim, claim.judge(self.view)) for claim in self.study.claims]
 
+    @functools.cached_property
+    def unlearnt(self) -> list[Unlearnt]:
+        """Controls that did not learn."""
+        rows = View.of(one for one in self.records if one.identity not in self._aside)
+        return list(unlearnt(rows, self.study.known))
+
+    @property
+    def missing(self) -> list[NotRun]:
+        """Trials that were asked for, to judge by, and have neither finished nor failed."""
+        return [one for one in self.waiting if one.identity in self._asked]
+
+    @property
+    def failed(self) -> list[Failure]:
+        """Trials that were asked for, to judge by, and failed."""
+        return [one for one in self.failures if one.identity in self._asked]
+
+    @property
+    def held(self) -> str:
+        """Why no verdict may rest on what is there; empty if one may."""
+        presets = {order.preset for order in self.orders}
+        if presets and not any(self.study.presets[name].judges for name in presets):
+            return f"the {' and '.join(sorted(presets))} preset is too small to judge by"
+        counts = {"not run yet": len(self.missing), "failed": len(self.failed)}
+        if self.left_out or not any(counts.values()):
+            return ""
+        said = " and ".join(f"{n} {what}" for what, n in counts.items() if n)
+        return f"unfinished, of {len(self._asked)} trials {said}"
+
+    @property
+    def answer(self) -> str:
+        """One sentence: what the verdicts say of the study's question, or why there are none."""
+        if self.held:
+            return f"No verdict: {self.held}."
+        said = [one.answer.words(verdict) for one, verdict in self.verdicts if one.answer]
+        if not said:
+            counts = Counter(verdict.outcome for _, verdict in self.verdicts)
+            each = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
+            said = [f"of {sum(counts.values())} claims: {each}" if counts else "no claims"]
+        words = "; ".join(said)
+        return f"{words[0].upper()}{words[1:]}."
+
+    @functools.cached_property
+    def _aside(self) -> set[str]:
+        """Trials of presets that judge nothing: left out where there are others."""
+        judging = {order for order in self.orders if self.study.presets[order.preset].judges}
+        counted = {one for order in judging for one in self.orders[order]}
+        return self._all - counted if judging else set()
+
+    @functools.cached_property
+    def _asked(self) -> set[str]:
+        """Trials that were asked for, to judge by."""
+        return self._all - self._aside
+
+    @property
+    def _all(self) -> set[str]:
+        return {one for ones in self.orders.values() for one in ones}
+
     def sections(self) -> list[Section]:
         """Make the study's own figures and tables, figures first."""
         with figure_style():
             made = self.study.sections(self.view)
         return sorted(made, key=lambda section: section.figure is None)
-
-    @property
-    def missing(self) -> int:
-        """How many trials that were asked for have neither finished nor failed."""
-        return len(self.waiting)
 
 
 def find(folders: Sequence[Path], load: Callable[[str], Study]) -> Found:
@@ -163,32 +213,37 @@ def study_page(found: Found) -> str:
         HTML.
     """
     study = found.study
-    sections = found.sections()
     appendix = [rerun_section(found.records, found.orders)]
     if len(found.records):
         appendix.insert(0, machines_section(found.records))
     if found.failures:
         appendix.insert(0, failures_section(found.failures))
-    verdicts = found.verdicts
-    footer = "Made by regrow. Intervals are 95 % intervals over seeds."
-    source = f"{study.about} Source: {study.source}."
-    return page(study.title, source, _lead(found, verdicts), sections, footer, verdicts, appendix)
+    if found.unlearnt:
+        appendix.insert(0, unlearnt_section(found.unlearnt))
+    return page(
+        study.title,
+        f"{study.about} Source: {study.source}.",
+        [found.answer, *_lead(found)],
+        found.sections(),
+        "Made by regrow. Intervals are 95 % intervals over seeds.",
+        found.verdicts,
+        appendix,
+        judged=not found.held,
+    )
 
 
-def _lead(found: Found, verdicts: Sequence[tuple[Claim, Verdict]]) -> list[str]:
-    """Say in sentences what was decided and what is not there."""
-    said = []
-    if verdicts:
-        counts = Counter(verdict.outcome for _, verdict in verdicts)
-        words = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items(), reverse=True))
-        said.append(f"Claims: {words}.")
-    trials = [f"{len(found.records)} finished"]
-    if found.failures:
-        trials.append(f"{len(found.failures)} failed")
-    if found.missing:
-        trials.append(f"{found.missing} {'left out' if found.left_out else 'not run yet'}")
-    said.append(f"Trials: {', '.join(trials)}.")
-    if found.missing and found.left_out:
+def _lead(found: Found) -> list[str]:
+    """Say in sentences what is there, what is not, and what did not learn."""
+    counts = {
+        "finished": len(found.records),
+        "failed": len(found.failures),
+        "left out" if found.left_out else "not run yet": len(found.missing),
+    }
+    said = [f"Trials: {', '.join(f'{n} {what}' for what, n in counts.items() if n)}."]
+    if found.left_out and (found.missing or found.failed):
         said.append(f"Why trials are left out: {found.left_out}")
-    said += [f"Left out: {words}." for words in found.damaged]
-    return said
+    if found.unlearnt:
+        first = "; ".join(map(str, found.unlearnt[:_NAMED]))
+        more = len(found.unlearnt) - _NAMED
+        said.append(f"Did not learn: {first}{f'; and {more} more, below' if more > 0 else ''}.")
+    return said + [f"Left out: {words}." for words in found.damaged]

@@ -79,9 +79,12 @@ def run_study(
 
 
 def say_found(found: Found, console: Console) -> None:
-    """Print the verdicts, a line each, and what could not be read."""
+    """Print the answer, the verdicts, a line each, and what did not learn or cannot be read."""
+    _say(console, found.answer)
     for claim, verdict in found.verdicts:
         _say(console, f"{verdict.outcome + ':':14} {claim.sentence} {verdict}")
+    for one in found.unlearnt:
+        _say(console, f"did not learn: {one} ({one.record.identity})")
     for words in found.damaged:
         _say(console, f"left out: {words}")
 

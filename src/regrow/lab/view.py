@@ -15,28 +15,22 @@ __all__ = ["Gaps", "NotRun", "View"]
 
 @dataclass(frozen=True)
 class NotRun(Record):
-    """A trial that was asked for and has not run; it stands in while a rule is looked through.
-
-    Args:
-        read: gathers the identity of the trial once a rule asks for its numbers.
-    """
-
-    read: set[str] = field(default_factory=set, compare=False)
+    """A trial that was asked for and has not run; it stands in while a rule is looked through."""
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """Why records may be too few to be judged by.
+    """Why records may not be fit to be judged by.
 
     Args:
-        rows: labels of each trial that was asked for and has neither finished nor failed.
-        accepted: whether it was decided, and said, that these are left out.
-        too_small: why no verdict at all may rest on these records; empty if one may.
+        rows: labels of each trial that was asked for and is not there.
+        held: why no verdict at all may rest on these records; empty if one may.
+        unlearnt: identities of controls that did not learn: what reads them is not judged.
     """
 
     rows: Sequence[tuple[Labels, NotRun]] = ()
-    accepted: bool = False
-    too_small: str = ""
+    held: str = ""
+    unlearnt: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -45,11 +39,13 @@ class View:
 
     Args:
         rows: labels and records.
-        gaps: what is not there; figures and tables do without, claims are held back by it.
+        gaps: what is not there or did not learn; claims are held back by it, figures are not.
+        seen: gathers the identities of the records whose numbers are asked for; None: nobody does.
     """
 
     rows: Sequence[tuple[Labels, Record]]
     gaps: Gaps = Gaps()
+    seen: set[str] | None = field(default=None, repr=False, compare=False)
     # A page asks the same of the same records hundreds of times.
     _narrowed: dict[Any, View] = field(default_factory=dict, init=False, repr=False, compare=False)
     _axes: dict[str, list[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -59,11 +55,13 @@ class View:
         """See records by the labels they were kept with; those without labels are left out."""
         return cls([(labels, record) for record in records for labels in record.labels])
 
-    def filled(self) -> View:
-        """See what was not run as if it were there, so that a rule can be asked what it reads."""
-        read: set[str] = set()
-        waiting = {r.identity: replace(r, read=read) for _, r in self.gaps.rows}
-        return View([*self.rows, *((labels, waiting[r.identity]) for labels, r in self.gaps.rows)])
+    def filled(self, seen: set[str]) -> View:
+        """See what was not run as if it were there, so that a rule can be asked what it reads.
+
+        Args:
+            seen: gathers the identities of what it reads.
+        """
+        return View([*self.rows, *self.gaps.rows], seen=seen)
 
     def __bool__(self) -> bool:
         """Whether there are any records."""
@@ -72,7 +70,7 @@ class View:
     @property
     def records(self) -> list[Record]:
         """The records, each once, in the order of their identities."""
-        _note(self.rows)
+        self._note()
         return sorted({r.identity: r for _, r in self.rows}.values(), key=lambda r: r.identity)
 
     @property
@@ -94,7 +92,8 @@ class View:
                 return all(row[0].get(axis) in values for axis, values in allowed.items())
 
             gaps = replace(self.gaps, rows=[row for row in self.gaps.rows if fits(row)])
-            self._narrowed[key] = View([row for row in self.rows if fits(row)], gaps)
+            rows = [row for row in self.rows if fits(row)]
+            self._narrowed[key] = View(rows, gaps, self.seen)
         return self._narrowed[key]
 
     def at(self, **place: Any) -> View:
@@ -125,7 +124,7 @@ class View:
         """
         if len({"split" in labels for labels, _ in self.rows}) > 1:
             raise ValueError(f"only some are of a split: say which {self._differing()}")
-        _note(self.rows)
+        self._note()
         values: dict[int, dict[int, float]] = {}
         for labels, record in {
             id(record): (labels, record) for labels, record in self.rows
@@ -151,8 +150,6 @@ class View:
         differ = [a for a in axes if len({labels.get(a) for labels, _ in self.rows}) > 1]
         return ", ".join(differ) or "records (two have the same labels)"
 
-
-def _note(rows: Iterable[tuple[Labels, Record]]) -> None:
-    for _, record in rows:
-        if isinstance(record, NotRun):
-            record.read.add(record.identity)
+    def _note(self) -> None:
+        if self.seen is not None:
+            self.seen.update(record.identity for _, record in self.rows)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-__all__ = ["Timing", "interleaved"]
+__all__ = ["Timing", "interleaved", "now"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def interleaved(
     warmup: int = 2,
     least: int = 5,
     most: int = 200,
+    again: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time several calls in turns.
@@ -62,6 +63,8 @@ def interleaved(
         warmup: rounds that do not count.
         least: rounds that are made whatever they take.
         most: rounds that are made at most.
+        again: whether each call is made once more right before it is timed, so that caches hold
+            what is its own, as in a loop.
         clock: gives seconds; ``time.thread_time`` where one thread computes and others disturb it.
 
     Returns:
@@ -87,6 +90,8 @@ def interleaved(
             break
         # In turns, so that heat, other processes and clock speeds hit all alike.
         for name, call in calls.items():
+            if again:
+                call()
             seconds_of[name].append(_timed(call, clock))
     return {name: Timing(tuple(times)) for name, times in seconds_of.items()}
 
@@ -98,6 +103,17 @@ def _timed(call: Callable[[], object], clock: Callable[[], float]) -> float:
     call()
     _wait()
     return clock() - started
+
+
+def now() -> float:
+    """Return the seconds of the steadiest clock; a GPU is waited for.
+
+    Where one thread computes, those that it has computed, which other processes disturb little;
+    else those of the wall clock.
+    """
+    _wait()
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    return time.thread_time() if alone else time.perf_counter()
 
 
 def _wait() -> None:

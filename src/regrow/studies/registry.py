@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from regrow.lab.study import Study
+if TYPE_CHECKING:  # torch is slow to import, and names are asked for without it
+    from regrow.lab.study import Study
 
 __all__ = ["STUDIES", "load_study"]
 

@@ -127,7 +127,7 @@ YES, NO = "supported", "not supported"
         ("narrow", [arm("narrow", -0.2)], NO),
         ("small", [arm("LiDAR", 0.2)], NO),
         # What has not learnt from tracks and map judges nothing else.
-        ("ade", [arm("LiDAR", -0.2), ("map", lambda _: 3.0)], "inconclusive"),
+        ("ade", [arm("LiDAR", -0.2), ("map", lambda _: 3.0)], "not judged"),
     ],
 )
 def test_rules(name, gains, outcome):

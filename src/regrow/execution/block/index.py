@@ -85,6 +85,14 @@ class BlockIndex:
             index._part(i).copy_(part)
         return index
 
+    def check(self) -> None:
+        """Raise ValueError unless the layout is one of as many blocks."""
+        if len(self.layout) != _sizes(self.n_blocks, *self.grid)[1][-1]:
+            raise ValueError(
+                f"weight holds {self.n_blocks} blocks, the topology another number: write "
+                "weight.data together with set_topology_"
+            )
+
     @property
     def grid(self) -> tuple[int, int]:
         """(R, C): block rows and block columns."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrow.engine.resize import resize_
+from regrow.execution.block.collect import known_, wanted_by_
 from regrow.execution.block.dense import scatter_blocks
 from regrow.execution.block.index import BlockIndex
 from regrow.execution.block.operations import block_linear
@@ -26,8 +28,8 @@ class BlockLinear(StoredModule):
 
     The gradient of the whole dense weight, which growing by gradient needs, is formed on demand:
     with ``captures`` True a backward pass keeps the layer's inputs and output gradients, until
-    ``release()``. Inside torch.compile such a pass breaks the graph, others do not. ONNX, which has
-    no products of blocks, gets a dense one.
+    ``release()``. torch.compile sees operators, the same in such a pass as in any other. ONNX,
+    which has no products of blocks, gets a dense one.
 
     Args:
         in_features: size of the last dimension of the input.
@@ -73,6 +75,17 @@ class BlockLinear(StoredModule):
         index = BlockIndex.build(positions, (out_features, in_features), self.block)
         self.n_blocks = index.n_blocks
         self.register_buffer("layout", index.layout.to(values.device))
+        known_(self)
+
+    @property
+    def captures(self) -> bool:
+        """Whether backward passes keep what dense gradients are made of."""
+        return self._captures
+
+    @captures.setter
+    def captures(self, wanted: bool) -> None:
+        self._captures = wanted
+        wanted_by_(self, wanted)
 
     @property
     def index(self) -> BlockIndex:
@@ -98,7 +111,8 @@ class BlockLinear(StoredModule):
             )
         weight: Tensor = self.weight
         bias: Tensor | None = self.bias
-        if weight.shape[0] != self.n_blocks:
+        # A compiled graph would be compiled anew for every number that it is compared with.
+        if not torch.compiler.is_compiling() and weight.shape[0] != self.n_blocks:
             raise ValueError(
                 f"weight holds {weight.shape[0]} blocks, the topology {self.n_blocks}: write "
                 "weight.data together with set_topology_"
@@ -115,9 +129,7 @@ class BlockLinear(StoredModule):
                 x, scatter_blocks(weight, self.positions, self.index.shape), bias
             )
         flat = x.reshape(-1, self.in_features)
-        y: Tensor = block_linear(flat, weight, bias, self.layout, self.out_features)
-        if self.captures and y.requires_grad:
-            _capture(self._captured, flat, y)
+        y: Tensor = block_linear(flat, weight, bias, self.layout, self.out_features, self.gathers)
         return y.view(*x.shape[:-1], self.out_features)
 
     def dense_weight(self) -> Tensor:
@@ -187,7 +199,7 @@ class BlockLinear(StoredModule):
         before = self.positions
         if weight is not None and layout is not None and len(weight) != self.n_blocks:
             self.n_blocks = len(weight)
-            self.weight.data = self.weight.new_empty(len(weight), self.block, self.block)
+            resize_(self.weight, self.weight.new_empty(len(weight), self.block, self.block))
             self.layout = torch.empty_like(layout, device=self.layout.device)
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if not torch.equal(before, self.positions.to(before.device)):
@@ -195,6 +207,11 @@ class BlockLinear(StoredModule):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_captured": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.captures = state.get("_captures", False)
+        known_(self)
 
     def extra_repr(self) -> str:
         """Return sizes, the block's side, and how many are active."""
@@ -215,12 +232,3 @@ def _for_onnx() -> bool:
     # The cheapest questions first: this is asked at every call.
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return (torch.compiler.is_exporting() or tracing) and torch.onnx.is_in_onnx_export()
-
-
-def _append_at_backward(captured: list[tuple[Tensor, Tensor]], x: Tensor, y: Tensor) -> None:
-    inputs = x.detach()
-    y.register_hook(lambda gradient: captured.append((inputs, gradient.detach())))
-
-
-# Appending to a list is a side effect that a compiled graph could not make.
-_capture = torch.compiler.disable(_append_at_backward)

@@ -1,6 +1,6 @@
 """Block-sparse products, differentiable; torch.compile sees them as operators.
 
-Three operators, ``regrow::block_linear`` and its two gradients; each runs the Triton kernels on a
+Operators are ``regrow::block_linear`` and its two gradients; each runs the Triton kernels on a
 GPU and the plain torch reference elsewhere (and for float64).
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from regrow.execution.block import reference
+from regrow.execution.block.collect import collect, note_capture_
 from regrow.execution.block.index import BlockIndex
 
 __all__ = ["block_linear"]
@@ -29,12 +30,31 @@ def _backend(x: Tensor) -> ModuleType:
 
 
 def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    layout: Tensor,
+    out_features: int,
+    kept: bool = False,
 ) -> Tensor:
     """Compute :func:`block_linear`."""
     index = BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1])
+    note_capture_(layout)
     y: Tensor = _backend(x).forward(x.contiguous(), weight.contiguous(), bias, index)
     return y.contiguous()
+
+
+def _checked_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    layout: Tensor,
+    out_features: int,
+    kept: bool = False,
+) -> Tensor:
+    """Compute :func:`block_linear` in a graph, which has not looked whether the weight fits."""
+    BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1]).check()
+    return _forward(x, weight, bias, layout, out_features, kept)
 
 
 def _input_gradient(gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int) -> Tensor:
@@ -54,8 +74,27 @@ def _weight_gradient(
     return dw
 
 
+def _kept_weight_gradient(
+    gradient: Tensor, x: Tensor, layout: Tensor, n_blocks: int, block: int
+) -> Tensor:
+    """Compute :func:`_weight_gradient`, and keep copies of x and dY if an update will ask."""
+    collect(layout, x, gradient, lent=True)
+    return _weight_gradient(gradient, x, layout, n_blocks, block)
+
+
+def _owned_weight_gradient(gradient: Tensor, x: Tensor, layout: Tensor, *sizes: int) -> Tensor:
+    """Do the same without copies, where nobody else writes into x and dY."""
+    collect(layout, x, gradient, lent=False)
+    return _weight_gradient(gradient, x, layout, *sizes)
+
+
 def block_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    layout: Tensor,
+    out_features: int,
+    kept: bool = False,
 ) -> Tensor:
     """Compute Y = X·Wᵀ + bias with a block-sparse W; differentiable once.
 
@@ -65,28 +104,47 @@ def block_linear(
         bias: (out,) or None.
         layout: the block index, see :class:`BlockIndex`.
         out_features: out.
+        kept: whether updates may want to keep x and dY. CUDA graphs that torch.compile makes then
+            leave the gradient of the weight out: what is replayed could keep nothing.
+
+    Raises:
+        ValueError: the weight holds another number of blocks than the layout.
     """
     # The registered operator costs a few hundred microseconds of the host's time in every pass.
     y: Tensor = (
-        block_operator(x, weight, bias, layout, out_features)
+        block_operator(x, weight, bias, layout, out_features, kept)
         if torch.compiler.is_compiling()
-        else _BlockLinear.apply(x, weight, bias, layout, out_features)  # type: ignore[no-untyped-call]
+        else _BlockLinear.apply(x, weight, bias, layout, out_features, kept)  # type: ignore[no-untyped-call]
     )
     return y
 
 
 # The same as operators, which torch.compile can see.
-block_operator = torch.library.custom_op("regrow::block_linear", _forward, mutates_args=())
+block_operator = torch.library.custom_op("regrow::block_linear", _checked_forward, mutates_args=())
 block_input_gradient = torch.library.custom_op(
     "regrow::block_input_gradient", _input_gradient, mutates_args=()
 )
 block_weight_gradient = torch.library.custom_op(
     "regrow::block_weight_gradient", _weight_gradient, mutates_args=()
 )
+# Known to torch from 2.9 on; before, inductor has no graphs that leave operators out.
+_UNSAFE: Any = (
+    {"tags": [torch.Tag.cudagraph_unsafe]} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+)
+block_kept_weight_gradient = torch.library.custom_op(
+    "regrow::block_kept_weight_gradient", _kept_weight_gradient, mutates_args=(), **_UNSAFE
+)
 
 
 @block_operator.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int) -> Tensor:
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    layout: Tensor,
+    out_features: int,
+    kept: bool = False,
+) -> Tensor:
     return x.new_empty(x.shape[0], out_features)
 
 
@@ -96,14 +154,15 @@ def _(gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int) -> Ten
 
 
 @block_weight_gradient.register_fake
+@block_kept_weight_gradient.register_fake
 def _(gradient: Tensor, x: Tensor, layout: Tensor, n_blocks: int, block: int) -> Tensor:
     return x.new_empty(n_blocks, block, block)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias, layout, _ = inputs
+    x, weight, bias, layout, _, kept = inputs
     ctx.save_for_backward(x, weight, layout)
-    ctx.has_bias = bias is not None
+    ctx.has_bias, ctx.kept = bias is not None, kept
 
 
 def _gradients(
@@ -117,11 +176,13 @@ def _gradients(
         gradient.sum(0) if ctx.has_bias and needs_bias else None,
         None,
         None,
+        None,
     )
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    return _gradients(ctx, gradient, block_input_gradient, block_weight_gradient)
+    for_weight = block_kept_weight_gradient if ctx.kept else block_weight_gradient
+    return _gradients(ctx, gradient, block_input_gradient, for_weight)
 
 
 block_operator.register_autograd(_backward, setup_context=_keep)
@@ -137,4 +198,5 @@ class _BlockLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _gradients(ctx, gradient, _input_gradient, _weight_gradient)
+        for_weight = _owned_weight_gradient if ctx.kept else _weight_gradient
+        return _gradients(ctx, gradient, _input_gradient, for_weight)

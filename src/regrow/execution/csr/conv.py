@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from regrow.execution.csr import dispatch
-from regrow.execution.csr.convolution import Convolution, ThroughDense
+from regrow.execution.csr import dispatch, memory
+from regrow.execution.csr.convolution import (
+    Convolution,
+    ThroughDense,
+    before_activation,
+    forward,
+)
 from regrow.execution.csr.dense import DenseConvolution
 from regrow.execution.csr.geometry import Axis, OffsetPlan
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.layer import CsrLayer, checked
-from regrow.execution.stored_module import DENSE_WAY
+from regrow.execution.csr.operators import as_operator
 
 if TYPE_CHECKING:  # it binds the C library when imported
     from regrow.execution.csr.kernelwise import KernelWise
@@ -125,6 +130,11 @@ class CsrConv(CsrLayer):
         super().set_topology_(positions)
         self._ways: dict[Any, KernelWise | Shifted | ThroughDense] = {}
 
+    def forget_orders(self) -> None:
+        """Give back offsets and orders, which a new topology makes anew in any case."""
+        super().forget_orders()
+        self._ways = {}
+
     def index_tensors(self) -> list[Tensor]:
         """Return the tensors that say where the nonzeros are, for all sizes of images met."""
         ways = [tensor for way in self._ways.values() for tensor in way.index_tensors()]
@@ -134,7 +144,6 @@ class CsrConv(CsrLayer):
         # Offsets are found again from the index; they hold C structures, which cannot be pickled.
         return self.__dict__ | {"_ways": {}}
 
-    @torch.compiler.disable(reason=f"it computes in C: to export, {DENSE_WAY}")  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer for x [batch, in_channels, ...] or [in_channels, ...], float32, CPU.
 
@@ -149,11 +158,54 @@ class CsrConv(CsrLayer):
                 f"input has shape {tuple(x.shape)}; it must be [batch, {self.in_channels}, "
                 f"{self.dimensions} spatial sizes]"
             )
-        weight, bias = self.checked_values()
         x = x if batched else x.unsqueeze(0)
-        way = self.way(x)
-        y: Tensor = Convolution.apply(x, weight, bias, self, way)  # type: ignore[no-untyped-call]
+        if torch.compiler.is_compiling():
+            out = (axis.out for axis in self._axes(x)[3 - self.dimensions :])
+            y = as_operator(self, x, (len(x), self.dense_shape[0], *out))
+        else:
+            y = Convolution.apply(x, *self.checked_values(), self, self.way(x))  # type: ignore[no-untyped-call]
         return y if batched else y.squeeze(0)
+
+    def compute(
+        self, x: Tensor, values: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the output of images; and images and values as the gradients read them."""
+        return forward(self.way(x), x, values, bias, relu=self.activation == "relu")
+
+    def ready(self, x: Tensor) -> Tensor:
+        """Return images as the gradients read them."""
+        return self.way(x).ready(x)
+
+    def gradients(
+        self,
+        grad: Tensor,
+        kept: tuple[Any, ...],
+        needs: tuple[bool, ...],
+        *,
+        batch_major: bool,
+        lent: bool = False,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Compute those gradients of input, nonzeros and bias that are needed.
+
+        Args:
+            grad: of the output.
+            kept: the way of the forward pass; input and nonzeros as :meth:`compute` returned them;
+                and the output of a layer with an activation.
+            needs: which of the three.
+            batch_major: False: images have the batch innermost.
+            lent: others may write into grad and the input afterwards.
+        """
+        way, x, values, *output = kept
+        needs_x, needs_values, needs_bias = needs
+        sums = memory.empty(grad.shape[1]) if needs_bias else None
+        grad = before_activation(grad, output, sums)
+        if self.captures:
+            self.capture(x, grad, lent=lent)
+        return (
+            way.input_gradient(x, grad, values) if needs_x else None,
+            way.weight_gradient(x, grad) if needs_values else None,
+            sums,
+        )
 
     def way(self, x: Tensor) -> KernelWise | Shifted | ThroughDense:
         """Return how images like x are computed; the offsets it holds are made once."""

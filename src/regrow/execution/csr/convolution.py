@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # it binds the C library when imported
     from regrow.execution.csr.kernelwise import KernelWise
     from regrow.execution.csr.shifted import Shifted
 
-__all__ = ["Convolution", "ThroughDense"]
+__all__ = ["Convolution", "ThroughDense", "before_activation", "forward"]
 
 
 class Convolution(torch.autograd.Function):
@@ -35,11 +35,8 @@ class Convolution(torch.autograd.Function):
         way: KernelWise | Shifted | ThroughDense,
     ) -> Tensor:
         """Compute the output the way that was chosen."""
-        relu = layer.activation == "relu"
-        x, values = way.ready(x), memory.plain(values)
-        bias = None if bias is None else memory.plain(bias)
-        y = way.forward(x, values, bias, relu)
-        ctx.save_for_backward(x, values, *([y] if relu else []))
+        y, x, values = forward(way, x, values, bias, relu=layer.activation == "relu")
+        ctx.save_for_backward(x, values, *([y] if layer.activation else []))
         ctx.layer, ctx.way = layer, way
         return y
 
@@ -48,28 +45,43 @@ class Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients of input, nonzeros and bias that are needed."""
         x, values, *output = ctx.saved_tensors
-        needs_x, needs_values, needs_bias, *_ = ctx.needs_input_grad
-        grad = layout.batch_last(grad)
-        sums = memory.empty(grad.shape[1]) if needs_bias else None
-        if output or needs_bias:
-            # Slices, and what was channels last, have the batch innermost, but not channel after
-            # channel.
-            if not _is_dense(grad):
-                grad = layout.empty_images(*_sizes(grad)).copy_(grad)
-            masked = torch.empty_like(grad) if output else None
-            output = [layout.batch_last(t) for t in output]
-            flat = [_by_channel(t) for t in (grad, *output, masked) if t is not None]
-            kernels().epilogue_backward(flat[0], *(flat[1:] if output else (None, None)), sums)
-            grad = grad if masked is None else masked
-        if ctx.layer.captures:
-            ctx.layer.capture(x, grad)
-        return (
-            ctx.way.input_gradient(x, grad, values) if needs_x else None,
-            ctx.way.weight_gradient(x, grad) if needs_values else None,
-            sums,
-            None,
-            None,
-        )
+        kept, needs = (ctx.way, x, values, *output), ctx.needs_input_grad[:3]
+        return *ctx.layer.gradients(grad, kept, needs, batch_major=False), None, None
+
+
+def forward(
+    way: KernelWise | Shifted | ThroughDense,
+    x: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
+    *,
+    relu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the output one way; and input and values as the gradients read them."""
+    x, values = way.ready(x), memory.plain(values)
+    bias = None if bias is None else memory.plain(bias)
+    return way.forward(x, values, bias, relu), x, values
+
+
+def before_activation(grad: Tensor, output: list[Tensor], sums: Tensor | None) -> Tensor:
+    """Return the gradient before a ReLU with this output, if there is one; sum it by channel.
+
+    Args:
+        grad: of the output.
+        output: of the ReLU; empty where there is none.
+        sums: is written; None: not wanted.
+    """
+    grad = layout.batch_last(grad)
+    if not output and sums is None:
+        return grad
+    # Slices, and what was channels last, have the batch innermost, but not channel after channel.
+    if not _is_dense(grad):
+        grad = layout.empty_images(*_sizes(grad)).copy_(grad)
+    masked = torch.empty_like(grad) if output else None
+    output = [layout.batch_last(t) for t in output]
+    flat = [_by_channel(t) for t in (grad, *output, masked) if t is not None]
+    kernels().epilogue_backward(flat[0], *(flat[1:] if output else (None, None)), sums)
+    return grad if masked is None else masked
 
 
 def _sizes(x: Tensor) -> tuple[int, int, tuple[int, ...]]:

@@ -83,6 +83,11 @@ class Index:
         made = [one for one in vars(self).values() if isinstance(one, Compressed)]
         return [self.pointers, self.columns, *(tensor for one in made for tensor in one.tensors())]
 
+    def forget_orders(self) -> None:
+        """Give back what is made of the index when it is used, until it is used again."""
+        for name in ("forward", "transposed"):
+            self.__dict__.pop(name, None)
+
     # Made when first used: a first layer needs no transposed order, inference neither.
 
     @cached_property

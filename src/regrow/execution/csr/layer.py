@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from regrow.engine.resize import resize_
 from regrow.execution.csr import dispatch
+from regrow.execution.csr.handles import handle_of
 from regrow.execution.csr.index import Index
 from regrow.execution.stored_module import DENSE_WAY, StoredModule
 
-__all__ = ["CsrLayer", "checked"]
+__all__ = ["CsrLayer", "checked", "needs_graph"]
 
 logger = logging.getLogger("regrow")
 
@@ -53,6 +56,20 @@ def checked(x: Tensor, layer: nn.Module) -> Tensor:
     )
 
 
+def needs_graph(*inputs: Tensor | None) -> bool:
+    """Tell whether autograd has to see what is computed of these.
+
+    Example:
+        >>> with torch.no_grad():
+        ...     needs_graph(torch.ones(1, requires_grad=True))
+        False
+    """
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+        return True
+    # Forward-mode gradients: the function says that it has none, where a product would drop them.
+    return torch.autograd.forward_ad._current_level >= 0
+
+
 def _readable(value: Tensor, size: int) -> bool:
     # Cheapest first, since it is asked at every call; strides are the kernels' callers' to mend.
     return value.dtype is torch.float32 and value.is_cpu and value.shape == (size,)
@@ -71,6 +88,7 @@ class CsrLayer(StoredModule):
     Attributes:
         weight: Parameter (nonzeros,), in the order of ascending flat position.
         index: where the nonzeros are.
+        handle: int64, by which operators find the layer; another with every index.
 
     Raises:
         ValueError: values or index do not fit, or the activation is unknown.
@@ -137,6 +155,11 @@ class CsrLayer(StoredModule):
         if index.shape != shape:
             raise ValueError(f"positions are of a matrix {index.shape}; this layer needs {shape}")
         self.index = index
+        self.handle = handle_of(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.handle = handle_of(self)  # a copy answers to its own
 
     @property
     def _matrix(self) -> tuple[int, int]:
@@ -192,8 +215,7 @@ class CsrLayer(StoredModule):
                 error_msgs.append(f"{prefix}weight has shape {tuple(values.shape)}: {n} positions")
                 return
             if n != len(self.weight):
-                # .data and not a new Parameter: the optimizer holds this object.
-                self.weight.data = self.weight.new_empty(n)
+                resize_(self.weight, self.weight.new_empty(n))
         elif values is not None:
             logger.warning(
                 "%sweight: the state does not say where its values are (it is of an older "
@@ -224,9 +246,39 @@ class CsrLayer(StoredModule):
         dense = self.weight.new_zeros(math.prod(self.dense_shape))
         return dense.index_put_((self.index.positions,), self.weight).view(self.dense_shape)
 
-    def capture(self, x: Tensor, grad: Tensor) -> None:
-        """Keep the input and output gradient of one backward pass."""
-        self._captured.append((x.detach(), grad.detach()))
+    def forget_orders(self) -> None:
+        """Give back the orders of the index, which a new topology makes anew in any case."""
+        self.index.forget_orders()
+
+    @abstractmethod
+    def compute(
+        self, x: Tensor, values: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the output; and input and values as :meth:`gradients` reads them."""
+
+    @abstractmethod
+    def gradients(
+        self,
+        grad: Tensor,
+        kept: tuple[Any, ...],
+        needs: tuple[bool, ...],
+        *,
+        batch_major: bool,
+        lent: bool = False,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Compute those gradients of input, nonzeros and bias that are needed."""
+
+    def ready(self, x: Tensor) -> Tensor:
+        """Return an input as :meth:`gradients` reads it."""
+        return x
+
+    def way(self, x: Tensor) -> Any:
+        """Return what :meth:`gradients` is to know of the forward pass of such an x."""
+        return self.index
+
+    def capture(self, x: Tensor, grad: Tensor, *, lent: bool) -> None:
+        """Keep the input and output gradient of one backward pass; copies of what is lent."""
+        self.keep(*((t.detach().clone() if lent else t.detach()) for t in (x, grad)))
 
     def computed_by(self) -> str:
         """Name the kernels in use: the C library's instruction set, or torch."""

@@ -13,8 +13,8 @@ from regrow.execution.csr import layout, memory
 from regrow.execution.csr.dispatch import kernels
 from regrow.execution.csr.index import Index
 from regrow.execution.csr.largest import highest_of_product
-from regrow.execution.csr.layer import CsrLayer, checked
-from regrow.execution.stored_module import DENSE_WAY
+from regrow.execution.csr.layer import CsrLayer, checked, needs_graph
+from regrow.execution.csr.operators import as_operator
 
 __all__ = ["CsrLinear"]
 
@@ -26,42 +26,19 @@ class _Linear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, layer: CsrLinear
     ) -> Tensor:
-        index, relu = layer.index, layer.activation == "relu"
-        x, values = layout.one_stride(x.resolve_neg()), memory.plain(values)
-        bias = None if bias is None else memory.plain(bias)
-        ctx.batch_major = x.stride(0) != 1
-        packed = layout.room_to_pack(x, len(index) / max(1, index.shape[1]))
-        y = layout.empty(len(x), index.shape[0])
-        kernels().linear(index.forward, values, x, packed, y, bias, relu)
-        # The packed copy is what the backward pass reads: the original need not be kept alive.
-        ctx.save_for_backward(x if packed is None else packed, values, *([y] if relu else []))
-        ctx.layer, ctx.index = layer, index
+        ctx.batch_major = layout.one_stride(x).stride(0) != 1
+        y, x, values = layer.compute(x, values, bias)
+        ctx.save_for_backward(x, values, *([y] if layer.activation else []))
+        ctx.layer, ctx.index = layer, layer.index
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, values, *output = ctx.saved_tensors
-        index: Index = ctx.index
-        needs_x, needs_values, needs_bias, _ = ctx.needs_input_grad
-        grad = layout.one_stride(grad.resolve_neg())
-        if output:
-            masked = layout.empty(*grad.shape)
-            kernels().epilogue_backward(layout.feature_major(grad), output[0], masked, None)
-            grad = masked
-        packed = layout.room_to_pack(grad, len(index) / max(1, index.shape[0]))
-        sums = memory.empty(index.shape[0]) if needs_bias else None
-        grad_values = memory.empty(len(index)) if needs_values else None
-        grad_x = None
-        if needs_x:  # in the layout of x: autograd would otherwise copy it into that, slowly
-            grad_x = memory.empty(*x.shape) if ctx.batch_major else layout.empty(*x.shape)
-        transposed = index.transposed if needs_x else None
-        kernels().linear_backward(
-            index.forward, transposed, values, x, grad, packed, grad_values, grad_x, sums
-        )
-        if ctx.layer.captures:
-            ctx.layer.capture(x, grad if packed is None else packed)
-        return grad_x, grad_values, sums, None
+        needs = ctx.needs_input_grad[:3]
+        kept = (ctx.index, x, values, *output)
+        return *ctx.layer.gradients(grad, kept, needs, batch_major=ctx.batch_major), None
 
 
 class CsrLinear(CsrLayer):
@@ -104,7 +81,6 @@ class CsrLinear(CsrLayer):
         super().__init__((out_features, in_features), index, values, bias, activation)
         self.in_features, self.out_features = in_features, out_features
 
-    @torch.compiler.disable(reason=f"it computes in C: to export, {DENSE_WAY}")  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer for x [..., in_features], float32 on the CPU.
 
@@ -116,10 +92,75 @@ class CsrLinear(CsrLayer):
         features = self.index.shape[1]  # not `in_features`, which can be set: C would follow it
         if x.dim() == 0 or x.shape[-1] != features:
             raise ValueError(f"input has shape {tuple(x.shape)}; its last size must be {features}")
-        weight, bias = self.checked_values()
         flat = x if x.dim() == 2 else x.reshape(x.shape[:-1].numel(), features)
-        y: Tensor = _Linear.apply(flat, weight, bias, self)  # type: ignore[no-untyped-call]
+        if torch.compiler.is_compiling():
+            y = as_operator(self, flat, (len(flat), self.index.shape[0]))
+            return y if x.dim() == 2 else y.view(*x.shape[:-1], self.index.shape[0])
+        weight, bias = self.checked_values()
+        # Inference needs no graph, which for one sample takes as long as a small layer.
+        if needs_graph(flat, weight, bias):
+            y = _Linear.apply(flat, weight, bias, self)  # type: ignore[no-untyped-call]
+        else:
+            y, *_ = self.compute(flat, weight, bias)
         return y if x.dim() == 2 else y.view(*x.shape[:-1], self.index.shape[0])
+
+    def compute(
+        self, x: Tensor, values: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the output of x [batch, in_features]; and x and values as the gradients read."""
+        index, relu = self.index, self.activation == "relu"
+        x, values = layout.one_stride(x.resolve_neg()), memory.plain(values)
+        bias = None if bias is None else memory.plain(bias)
+        packed = layout.room_to_pack(x, len(index) / max(1, index.shape[1]))
+        y = layout.empty(len(x), index.shape[0])
+        kernels().linear(index.forward, values, x, packed, y, bias, relu)
+        # The packed copy is what the backward pass reads: the original need not be kept alive.
+        return y, x if packed is None else packed, values
+
+    def ready(self, x: Tensor) -> Tensor:
+        """Return an input as the gradients read it: feature by feature."""
+        return layout.feature_major(x.resolve_neg(), len(self.index) / max(1, self.index.shape[1]))
+
+    def gradients(
+        self,
+        grad: Tensor,
+        kept: tuple[Any, ...],
+        needs: tuple[bool, ...],
+        *,
+        batch_major: bool,
+        lent: bool = False,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Compute those gradients of input, nonzeros and bias that are needed.
+
+        Args:
+            grad: of the output.
+            kept: the index at the forward pass; input and nonzeros as :meth:`compute` returned
+                them; and the output of a layer with an activation.
+            needs: which of the three.
+            batch_major: how the gradient of the input is to lie in memory.
+            lent: others may write into grad and the input afterwards.
+        """
+        index, x, values, *output = kept
+        needs_x, needs_values, needs_bias = needs
+        grad = layout.one_stride(grad.resolve_neg())
+        if output:
+            masked = layout.empty(*grad.shape)
+            major = [layout.feature_major(t) for t in (grad, *output)]
+            kernels().epilogue_backward(*major, masked, None)
+            grad = masked
+        packed = layout.room_to_pack(grad, len(index) / max(1, index.shape[0]))
+        sums = memory.empty(index.shape[0]) if needs_bias else None
+        grad_values = memory.empty(len(index)) if needs_values else None
+        grad_x = None
+        if needs_x:  # in the layout of x: autograd would otherwise copy it into that, slowly
+            grad_x = memory.empty(*x.shape) if batch_major else layout.empty(*x.shape)
+        transposed = index.transposed if needs_x else None
+        kernels().linear_backward(
+            index.forward, transposed, values, x, grad, packed, grad_values, grad_x, sums
+        )
+        if self.captures:
+            self.capture(x, grad if packed is None else packed, lent=lent)
+        return grad_x, grad_values, sums
 
     def gradient_rows(self, row: int, end: int) -> Tensor:
         """Sum the dense gradient of rows [row, end) over all captured passes."""

@@ -141,6 +141,7 @@ class Matrix(ctypes.Structure):
 
     _fields_ = (
         ("rows", _LONG),
+        ("columns", _LONG),
         ("blocks", _LONG),
         ("step", _LONG),
         ("pointers", ctypes.c_void_p),

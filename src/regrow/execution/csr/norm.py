@@ -66,8 +66,9 @@ class _Normalize(torch.autograd.Function):
 class _BatchLast(nn.modules.batchnorm._BatchNorm):
     """Batch norm over contiguous channels; anything else is left to `torch.nn`."""
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # which makes a pass of its own of it
+            return super().forward(x)
         rows = None if in_use() == "torch" or not self._plain() else _channels(x)
         # Also another number of channels, which torch.nn refuses: C would read beyond the ends.
         if rows is None or len(rows) != self.num_features or torch.is_autocast_enabled("cpu"):

@@ -169,6 +169,7 @@ def _by_reference(matrix: Compressed) -> Any:
             borders = matrix.pointers
         made = Matrix(
             matrix.rows,
+            matrix.columns,
             blocks,
             matrix.rows if blocks > 1 else 1,
             matrix.pointers.data_ptr(),

@@ -24,6 +24,7 @@ from regrow.studies.continual_dst.learners import (
     Subnetworks,
 )
 from regrow.studies.continual_dst.trial import LearnStream
+from regrow.studies.names import in_words
 
 __all__ = ["ARMS", "PRESETS", "trials"]
 
@@ -68,7 +69,7 @@ def trials(
         base,
         ARMS,
         seeds=seeds,
-        labels={"task": f"{base.stream}, {base.model}"},
+        labels={"task": in_words(f"{base.stream}, {base.model}")},
         given={"updates": updates, "buffer": buffer},
         allocation=tuple(ALLOCATIONS),
         growth=tuple(GROWTH),
@@ -129,6 +130,7 @@ PRESETS = {
     "smoke": Preset(
         "under a minute on two CPU cores (digits)",
         {"digits": partial(trials, _DIGITS, 3, (0.05, 0.2), updates=10, buffer=50)},
+        judges=False,
     ),
     "quick": Preset(
         "with --data fashion-mnist an hour on two CPU cores; with --data cifar10 some minutes on a "

@@ -13,6 +13,7 @@ from regrow.engine.scores import Gradient, Magnitude, Random
 from regrow.lab.design import Arm, Labelled, grid
 from regrow.lab.study import Preset
 from regrow.studies.corruption_robustness.trial import Robust
+from regrow.studies.names import in_words
 from regrow.vision.corruptions import CORRUPTIONS, EXTRA
 
 __all__ = ["ARMS", "CONTROLS", "MOVING", "PRESETS", "RADII", "Task"]
@@ -107,11 +108,12 @@ class Task:
             part: "main", or "others" for methods that are not run at all densities of the task.
         """
         steps = self.base.epochs * (self.train // self.base.batch)
+        task = in_words(f"{self.base.model} on {self.base.data}{self.more}")
         return grid(
             self.base,
             {name: ARMS[name] for name in arms},
             seeds=seeds,
-            labels={"task": f"{self.base.model} on {self.base.data}{self.more}", "part": part},
+            labels={"task": task, "part": part},
             given={"every": max(steps // UPDATES, 1)},
             density=densities,
         )
@@ -194,7 +196,7 @@ def _paper(data: str) -> Iterator[Labelled]:
 
 
 PRESETS = {
-    "smoke": Preset("a minute on two CPU cores (digits)", {"digits": _smoke}),
+    "smoke": Preset("a minute on two CPU cores (digits)", {"digits": _smoke}, judges=False),
     "quick": Preset(
         "with --data fashion-mnist (its choice) or moving-fashion some minutes on a GPU, with "
         "--data cifar10 an hour",

@@ -8,6 +8,7 @@ from typing import Any
 
 from regrow.control.pixels.masker import Masker, multiply_adds
 from regrow.lab import charts
+from regrow.lab.claims import Answer
 from regrow.lab.design import Arm, Labelled, grid
 from regrow.lab.effects import Effect, Measure, gain, level
 from regrow.lab.figures import svg
@@ -121,7 +122,9 @@ def _quick(arms: Mapping[str, Arm], name: str) -> Any:
 
 
 PRESETS = {
-    "smoke": Preset("a minute", {"dot": partial(_trials, FEW, ("dot",), 3, **_SMOKE)}),
+    "smoke": Preset(
+        "a minute", {"dot": partial(_trials, FEW, ("dot",), 3, **_SMOKE)}, judges=False
+    ),
     "quick": Preset(
         "on a GPU: a run of 25,000 steps some minutes, an estimate; 18 runs of a task, or with "
         "-all 36",
@@ -162,7 +165,9 @@ CLAIMS = gated(
           each((CLEAN, HARD), lambda mode: level(MADI, covered(mode))), above=COVERED),
     claim("The masker has 0.2 % of the parameters.", _PAPER, level(MADI, SHARE), below=PARAMETERS),
     claim("Masks are needed: MaDi beats masks of ones, which is SVEA.", _CONTROL,
-          hard(MADI, "SVEA"), above=0),
+          hard(MADI, "SVEA"), above=0,
+          answer=Answer("masks learnt from reward alone help on hard videos",
+                        "masks learnt from reward alone do not help on hard videos")),
     claim("What is masked matters: MaDi beats random masks.", _CONTROL,
           hard(MADI, RANDOM), above=0),
     claim("MaDi is as good as the true foreground.", _CONTROL, hard(MADI, TRUE), above=-MARGIN),

@@ -12,6 +12,8 @@ import torch
 from regrow.execution.csr.dispatch import in_use
 from regrow.lab.environment import environment
 from regrow.measure.timing import Timing
+from regrow.studies.execution.foretold import compare_advice
+from regrow.studies.execution.inference import BATCHES, DEPTH, WIDTH, compare_inference
 from regrow.studies.execution.layers import WIDTHS, compare_layers
 from regrow.studies.execution.memory import peak_memory, perceptron
 from regrow.studies.execution.steps import StepSetting, compare
@@ -20,7 +22,8 @@ from regrow.vision.models import resnet
 __all__ = ["DENSITIES", "PARTS", "SETTINGS", "measure", "surroundings", "table", "title"]
 
 DENSITIES = (0.1, 0.05, 0.01)
-PARTS = ("wide", "narrow", "resnet", "layers", "memory")
+PARTS = ("wide", "narrow", "resnet", "layers", "inference", "memory", "advice")
+ADVISED = ("wide", "narrow")
 MEMORY = (3072, 8000, 8000, 8000, 10)
 
 Rows = list[tuple[str, ...]]
@@ -61,6 +64,10 @@ def title(name: str) -> str:
         return f"A training step, RigL's updates every 100 steps included: {SETTINGS[name].name}"
     if name == "layers":
         return "One linear layer, forward and both gradients, batch 128"
+    if name == "inference":
+        return f"Outputs of {DEPTH} linear layers {WIDTH}×{WIDTH} for some samples at once"
+    if name == "advice":
+        return "How much faster a step is than dense: told by regrow.advise, and then measured"
     sizes = "-".join(map(str, MEMORY))
     return f"Peak memory above that of import torch, perceptron {sizes}, batch 128, Adam"
 
@@ -77,10 +84,13 @@ def measure(name: str, turns: int) -> dict[str, Any]:
     """
     ways: list[dict[str, Any]]
     if name == "memory":
-        peaks = {density: peak_memory(MEMORY, density) for density in (1.0, *DENSITIES)}
+        peaks = {("dense", 1.0): peak_memory(MEMORY, 1.0)}
+        peaks |= {("csr", density): peak_memory(MEMORY, density) for density in DENSITIES}
+        for density in DENSITIES:
+            peaks["csr, built plainly", density] = peak_memory(MEMORY, density, plainly=True)
         ways = [
-            {"way": "dense" if density == 1 else "csr", "density": density, "bytes": peak}
-            for density, peak in peaks.items()
+            {"way": way, "density": density, "bytes": peak}
+            for (way, density), peak in peaks.items()
         ]
     elif name == "layers":
         ways = [
@@ -89,6 +99,20 @@ def measure(name: str, turns: int) -> dict[str, Any]:
             for (way, density), timing in compare_layers(
                 width, DENSITIES, seconds=4.0 * turns
             ).items()
+        ]
+    elif name == "inference":
+        ways = [
+            {"way": way, "batch": batch, "density": density, "seconds": _rounded(timing)}
+            for batch in BATCHES
+            for (way, density), timing in compare_inference(
+                WIDTH, DENSITIES[:2], batch, seconds=1.0 * turns
+            ).items()
+        ]
+    elif name == "advice":
+        ways = [
+            {"network": network, **way}
+            for network in ADVISED
+            for way in compare_advice(SETTINGS[network], DENSITIES, turns)
         ]
     else:
         densities = (0.05,) if name == "resnet" else DENSITIES
@@ -101,7 +125,7 @@ def measure(name: str, turns: int) -> dict[str, Any]:
             }
             for one in compare(SETTINGS[name], densities, turns)
         ]
-    return {"part": name, "title": title(name), "ways": ways}
+    return {"part": name, "title": title(name), "ways": ways, "environment": surroundings()}
 
 
 def surroundings() -> dict[str, str]:
@@ -129,19 +153,41 @@ def table(record: Mapping[str, Any]) -> Rows:
             smaller = ways[0]["bytes"] / way["bytes"]
             rows.append((*_names(way), f"{way['bytes'] / 2**20:.0f}", f"{smaller:.2f}"))
         return rows
-    by_width = "width" in ways[0]
+    if record["part"] == "advice":
+        return _advice_table(ways)
+    by = next((key for key in ("width", "batch") if key in ways[0]), None)
     header = ("", "density", "ms", "middle half", "× faster")
-    rows = [(*header, "width") if by_width else (*header, "in updates")]
-    dense = ways[0]
+    rows = [(*header, by or "in updates")]
     for way in ways:
-        dense = way if way["way"].startswith("dense") and way["way"] != "dense bfloat16" else dense
-        timing, baseline = Timing(tuple(way["seconds"])), Timing(tuple(dense["seconds"]))
+        timing, baseline = Timing(tuple(way["seconds"])), _baseline(ways, way, by)
         low, high = (1e3 * seconds for seconds in timing.quartiles)
         faster = f"{baseline.median / timing.median:.2f}"
         row = (*_names(way), f"{1e3 * timing.median:.2f}", f"{low:.2f}-{high:.2f}", faster)
         share = way.get("update_share")
-        last = str(way["width"]) if by_width else share and f"{Timing(tuple(share)).median:.1%}"
+        last = str(way[by]) if by else share and f"{Timing(tuple(share)).median:.1%}"
         rows.append((*row, last or ""))
+    return rows
+
+
+def _baseline(ways: list[dict[str, Any]], way: dict[str, Any], by: str | None) -> Timing:
+    """Return the fastest way that is dense in float32, of the same width or batch."""
+    dense = [
+        Timing(tuple(one["seconds"]))
+        for one in ways
+        if one["way"].startswith("dense")
+        and "bfloat16" not in one["way"]
+        and (by is None or one[by] == way[by])
+    ]
+    return min(dense, key=lambda timing: timing.median)
+
+
+def _advice_table(ways: list[dict[str, Any]]) -> Rows:
+    rows: Rows = [("network", "density", "told ×", "measured ×", "off by", "seconds it took")]
+    for way in ways:
+        told, measured, took = (Timing(tuple(way[k])) for k in ("told", "measured", "took"))
+        off = Timing(tuple(a / b - 1 for a, b in zip(way["told"], way["measured"], strict=True)))
+        numbers = (f"{told.median:.2f}", f"{measured.median:.2f}", f"{off.median:+.0%}")
+        rows.append((way["network"], f"{way['density']:g}", *numbers, f"{took.median:.1f}"))
     return rows
 
 

@@ -5,6 +5,7 @@ Each network is trained in a process of its own: the peak of a process never fal
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import resource
 import sys
@@ -19,11 +20,19 @@ from torch.nn import functional
 
 from regrow.engine.methods import RigL
 from regrow.engine.sparsify import sparsify
+from regrow.execution.empty import empty
 
 __all__ = ["peak_memory", "perceptron"]
 
 
-def peak_memory(sizes: tuple[int, ...], density: float, batch: int = 128, steps: int = 12) -> int:
+def peak_memory(
+    sizes: tuple[int, ...],
+    density: float,
+    batch: int = 128,
+    steps: int = 12,
+    *,
+    plainly: bool = False,
+) -> int:
     """Return the bytes by which training raises a process's peak above that of ``import torch``.
 
     Args:
@@ -31,10 +40,11 @@ def peak_memory(sizes: tuple[int, ...], density: float, batch: int = 128, steps:
         density: of all layers but the last; 1 trains the dense network.
         batch: images in a batch.
         steps: of Adam, an update every five.
+        plainly: build a sparse network as a dense one is built; else under ``regrow.empty()``.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_train, args=(there, sizes, density, batch, steps))
+    process = context.Process(target=_train, args=(there, sizes, density, batch, steps, plainly))
     process.start()
     there.close()
     try:
@@ -49,11 +59,16 @@ def peak_memory(sizes: tuple[int, ...], density: float, batch: int = 128, steps:
 
 
 def _train(
-    connection: Connection, sizes: tuple[int, ...], density: float, batch: int, steps: int
+    connection: Connection,
+    sizes: tuple[int, ...],
+    density: float,
+    batch: int,
+    steps: int,
+    plainly: bool,
 ) -> None:
     torch.set_num_threads(2)
     before = _peak()
-    with torch.device("meta" if density < 1 else "cpu"):
+    with contextlib.nullcontext() if plainly or density == 1 else empty():
         model = perceptron(sizes)
     optimizer = torch.optim.Adam(model.parameters())
     if density < 1:

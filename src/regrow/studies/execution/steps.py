@@ -6,7 +6,6 @@ topology, one update included; what it takes is divided by the number of steps.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from torch.optim import Optimizer
 from regrow.engine.methods import RigL
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.sparsify import sparsify
-from regrow.measure.timing import Timing
+from regrow.measure.timing import Timing, now
 
 __all__ = ["Comparison", "StepSetting", "compare"]
 
@@ -54,7 +53,7 @@ class Comparison:
     """What was found for one way of training.
 
     Args:
-        way: "dense float32", "dense bfloat16", or "csr" with its density.
+        way: "dense float32" or "dense bfloat16", of images also with ", channels last"; or "csr".
         density: of sparse weights; 1 for dense.
         step: seconds a step, updates included; one number a turn.
         update_share: of the time spent in updates; None for dense networks.
@@ -69,11 +68,18 @@ class Comparison:
 class _Run:
     """One network being trained."""
 
-    def __init__(self, setting: StepSetting, density: float, *, bfloat16: bool = False) -> None:
+    def __init__(
+        self,
+        setting: StepSetting,
+        density: float,
+        *,
+        bfloat16: bool = False,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
         torch.manual_seed(0)
-        self.model = setting.build()
+        self.model = setting.build().to(memory_format=layout)  # type: ignore[call-overload]
         self.optimizer = setting.optimizer(self.model.parameters())
-        self.images = torch.randn(setting.inputs)
+        self.images = torch.randn(setting.inputs).contiguous(memory_format=layout)
         self.labels = torch.randint(setting.classes, (setting.inputs[0],))
         self.bfloat16 = bfloat16
         self.sparse: Sparsifier | None = None
@@ -93,11 +99,11 @@ class _Run:
             return functional.cross_entropy(self.model(self.images).float(), self.labels)
 
     def step(self) -> float:
-        started = time.perf_counter()
+        started = now()
         self.optimizer.zero_grad()
         self.loss().backward()
         self.optimizer.step()
-        return time.perf_counter() - started
+        return now() - started
 
     def turn(self) -> tuple[float, float]:
         """Make a turn of steps; return seconds a step, and the share of the update."""
@@ -111,6 +117,17 @@ class _Run:
         return sum(times) / len(times), max(update - ordinary, 0.0) / sum(times)
 
 
+def _channels_last(setting: StepSetting) -> dict[tuple[str, float], _Run]:
+    """Dense networks of images in the layout in which torch convolves them fastest."""
+    if len(setting.inputs) != 4:
+        return {}
+    layout = torch.channels_last
+    return {
+        (f"dense {kind}, channels last", 1.0): _Run(setting, 1.0, bfloat16=half, layout=layout)
+        for kind, half in (("float32", False), ("bfloat16", True))
+    }
+
+
 def compare(setting: StepSetting, densities: tuple[float, ...], turns: int = 5) -> list[Comparison]:
     """Train dense and stored networks in turns, and time their steps.
 
@@ -120,11 +137,12 @@ def compare(setting: StepSetting, densities: tuple[float, ...], turns: int = 5) 
         turns: of each; the medians and the spread are over them.
 
     Returns:
-        The dense network first.
+        The dense networks first.
     """
     runs = {
         ("dense float32", 1.0): _Run(setting, 1.0),
         ("dense bfloat16", 1.0): _Run(setting, 1.0, bfloat16=True),
+        **_channels_last(setting),
         **{("csr", density): _Run(setting, density) for density in densities},
     }
     for run in runs.values():

@@ -9,7 +9,8 @@ from itertools import combinations
 import numpy as np
 
 from regrow.lab.effects import BySeed, Measure
-from regrow.lab.figures import COLOURS, svg
+from regrow.lab.figures import COLOURS
+from regrow.lab.panels import panels
 from regrow.lab.records import Record
 from regrow.lab.section import Section, Table
 from regrow.lab.view import View
@@ -85,13 +86,13 @@ def _scatter(places: Mapping[str, Place], title: str) -> str:
     from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: PLC0415
 
-    figure = Figure(figsize=(7.2, 4.4))
+    figure = Figure(figsize=(4.6, 3.6))
     axes = figure.subplots()
     for name, place in places.items():
-        axes.plot(*place, "o", color=COLOURS[7] if name == OURS else COLOURS[6])
+        axes.plot(*place, "o", ms=4, color=COLOURS[7] if name == OURS else COLOURS[6])
         left = any(_in_the_way(place, other) for other in places.values())
-        where, side = ((-5, 4), "right") if left else ((5, 4), "left")
-        axes.annotate(name, place, where, textcoords="offset points", fontsize=8.5, ha=side)
+        where, side = ((-3, 3), "right") if left else ((3, 3), "left")
+        axes.annotate(name, place, where, textcoords="offset points", fontsize=6.5, ha=side)
     seconds = [place[0] for place in places.values()]
     marks = (1, 2, 5) if max(seconds) < 100 * min(seconds) else (1,)
     axes.set(xscale="log", xlabel="CPU seconds of a fit, one thread", ylabel="accuracy, %")
@@ -99,7 +100,7 @@ def _scatter(places: Mapping[str, Place], title: str) -> str:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.18)
-    return svg(figure, title)
+    return panels({"": figure}, title)
 
 
 def _in_the_way(place: Place, other: Place) -> bool:

@@ -113,6 +113,7 @@ PRESETS = {
     "smoke": Preset(
         "a minute on two CPU cores (digits and generated Madelon)",
         {data: partial(_smoke, data) for data in ("digits", "small-madelon")},
+        judges=False,
     ),
     "quick": Preset(
         "about ten hours on two CPU cores, half of them for LassoNet, Boruta and STG: the eleven "

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from regrow.lab.figures import svg
+from regrow.lab.panels import PANEL, panels
 from regrow.lab.records import Record
 from regrow.lab.section import Section
 from regrow.lab.view import View
 from regrow.studies.feature_selection.design import FASHION
 from regrow.studies.feature_selection.selectors import OURS
+from regrow.studies.names import in_words
 
 __all__ = ["gallery"]
 
@@ -21,7 +22,6 @@ _SELECTORS = (
     *(OURS, "LightGBM", "ExtraTrees", "ExtraTrees, discounted", "L1", "fastcan", "f_classif"),
     *("mutual information", "SET-Attr", "SET-QS", "QuickSelection", "WAST", "NeuroFS", "random"),
 )
-_ACROSS = 5
 
 
 def gallery(view: View) -> Iterator[Section]:
@@ -39,21 +39,19 @@ def gallery(view: View) -> Iterator[Section]:
 def _pixels(data: str, by_name: dict[str, list[Record]]) -> Section:
     from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
 
-    down = -(-len(by_name) // _ACROSS)
-    figure = Figure(figsize=(7.2, 1.72 * down))
-    places = figure.subplots(down, _ACROSS, squeeze=False).reshape(-1)
-    for axes in places:
-        axes.axis("off")
-    for axes, (name, found) in zip(places, by_name.items(), strict=False):
+    drawn = {}
+    for name, found in by_name.items():
+        drawn[name] = Figure(figsize=(1.8, 1.8))
+        axes = drawn[name].subplots()
         axes.imshow(_share(found), cmap="magma", vmin=0, vmax=1)
-        axes.set_title(name, fontsize=9)
+        axes.axis("off")
     k = max(record.config["k"] for found in by_name.values() for record in found)
-    title = f"Which pixels are chosen: {data}"
+    title = f"Which pixels are chosen: {in_words(data)}"
     return Section(
         title,
         f"{k} pixels each. The brighter, the more of the splits and seeds chose it; what is spread "
         "out sees all of the image, what clusters sees the same thing many times.",
-        svg(figure, title),
+        panels(drawn, title, kind="small"),
     )
 
 
@@ -73,11 +71,10 @@ def _rounds(data: str, found: Sequence[Record]) -> Section:
     shape = found[0].result["shape"]
     scores = np.mean([record.result["scores"] for record in found], axis=0).reshape(shape)
     points = found[0].result["history"]
-    figure = Figure(figsize=(7.2, 3.0))
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.5))
-    drawn = left.imshow(scores, cmap="magma")
+    pixels, live = Figure(figsize=PANEL), Figure(figsize=PANEL)
+    left, right = pixels.subplots(), live.subplots()
+    pixels.colorbar(left.imshow(scores, cmap="magma"), ax=left, label="rounds outlived")
     left.axis("off")
-    figure.colorbar(drawn, ax=left, shrink=0.85, label="rounds outlived")
     total = found[0].result["n_features"]
     steps = [0, *(point["step"] for point in points)]
     right.step(steps, [total, *(point["n_features"] for point in points)], where="post")
@@ -85,10 +82,10 @@ def _rounds(data: str, found: Sequence[Record]) -> Section:
     right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     right.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     right.yaxis.set_minor_formatter(NullFormatter())
-    title = f"Importance over training: {data}"
+    title = f"Importance over training: {in_words(data)}"
     return Section(
         title,
-        "Left, how many rounds of elimination a pixel outlived, mean over splits and seeds. "
-        "Constant pixels have 0. Right, how many features are live.",
-        svg(figure, title),
+        "How many rounds of elimination a pixel outlived, mean over splits and seeds; constant "
+        "pixels have 0. And how many features are live.",
+        panels({"rounds outlived": pixels, "features that are live": live}, title),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from regrow.lab.charts import curves, curves_of, rows
-from regrow.lab.claims import Claim, Outcome, Verdict, undecided
+from regrow.lab.claims import Answer, Claim, Outcome, Verdict, undecided
 from regrow.lab.effects import BySeed, Effect, Measure, gain, level
 from regrow.lab.rules import claim, each
 from regrow.lab.section import Details, Section, Table
@@ -18,6 +18,7 @@ from regrow.lab.study import Study
 from regrow.lab.view import View
 from regrow.studies.feature_selection.cells import (
     JUDGES,
+    KNOWN,
     LOGISTIC,
     OVER_SPLITS,
     SVM,
@@ -122,7 +123,9 @@ def _of(
 # ---------------------------------------------------------------------- claims
 
 
-def better(sentence: str, effect: Callable[[str], Effect], note: str) -> Claim:
+def better(
+    sentence: str, effect: Callable[[str], Effect], note: str, answer: Answer | None = None
+) -> Claim:
     """Claim that ours is above every baseline on the mean of the eleven sets."""
     return claim(
         sentence,
@@ -134,6 +137,7 @@ def better(sentence: str, effect: Callable[[str], Effect], note: str) -> Claim:
         by="split",
         tasks=SETS,
         note=note,
+        answer=answer,
     )
 
 
@@ -154,7 +158,13 @@ def reaches(sentence: str, bar: float, sets: Sequence[str], what: str) -> Claim:
     return Claim(sentence, "a target of ours", rule, decide)
 
 
-def as_published(sentence: str, source: str, arms: tuple[str, str], bar: float = 0.0) -> Claim:
+def as_published(
+    sentence: str,
+    source: str,
+    arms: tuple[str, str],
+    bar: float = 0.0,
+    answer: Answer | None = None,
+) -> Claim:
     """Claim a gain at the paper's protocol; the published one is told beside it."""
     effect = gain(*arms, SVM)
 
@@ -165,7 +175,7 @@ def as_published(sentence: str, source: str, arms: tuple[str, str], bar: float =
         printed = f"the paper's tables say {one - over:+.2f} on the same {len(sets)} sets"
         return f"{printed}; more on {wins}"
 
-    made = claim(sentence, source, effect, above=bar, over=_PRINTED, note=_PAPER)
+    made = claim(sentence, source, effect, above=bar, over=_PRINTED, note=_PAPER, answer=answer)
     return _of(_as_printed, made, beside)
 
 
@@ -211,6 +221,10 @@ CLAIMS = (
         "Our selector, with one setting, is better than every single baseline.",
         lambda name: gain(OURS, name, SVM, **FAIR),
         f"Random choice is among them. {_SPLITS}",
+        answer=Answer(
+            "our selector is better than every single baseline",
+            "our selector is not better than every baseline",
+        ),
     ),
     better(
         "It is so in mean rank.",
@@ -241,6 +255,10 @@ CLAIMS = (
         f"{_SOURCE}, section 5",
         ("SET-Attr", "Dense-Attr"),
         bar=-0.5,
+        answer=Answer(
+            "sparse networks choose features at least as well as dense ones",
+            "sparse networks choose features worse than dense ones",
+        ),
     ),
     as_published(
         "SET chooses better features than RigL.",
@@ -462,5 +480,6 @@ STUDY = Study(
     "Boruta grows 20 forests of 200 trees.",
     presets=PRESETS,
     claims=CLAIMS,
+    known=KNOWN,
     page=(accuracies, comparisons, costs, stability, papers_protocol, gallery),
 )

@@ -15,6 +15,7 @@ from regrow.lab.study import Preset
 from regrow.studies.hard_samples.attacks import Attack
 from regrow.studies.hard_samples.ranking import Ranking, Score
 from regrow.studies.hard_samples.trial import HardSamples
+from regrow.studies.names import in_words
 from regrow.vision.hardness import Pick
 
 __all__ = [
@@ -176,6 +177,7 @@ class Task:
         arms: Sequence[str] = CORE,
     ) -> Iterator[Labelled]:
         """Run every arm at every density under every condition, with all seeds."""
+        task = in_words(self.name or f"{self.base.model} on {self.base.data}")
         for condition in conditions:
             base = self.under(condition)
             steps = base.epochs * (max(round(base.share * self.train), 1) // base.batch)
@@ -183,7 +185,7 @@ class Task:
                 base,
                 {name: ARMS[name] for name in arms},
                 seeds=seeds,
-                labels={"task": self.name or f"{base.model} on {base.data}", **condition.labels},
+                labels={"task": task, **condition.labels},
                 given={"every": max(steps // UPDATES, 1)},
                 density=densities,
             )
@@ -266,7 +268,7 @@ def _paper(data: str) -> Iterator[Labelled]:
 
 
 PRESETS = {
-    "smoke": Preset("a minute on two CPU cores (digits)", {"digits": _smoke}),
+    "smoke": Preset("a minute on two CPU cores (digits)", {"digits": _smoke}, judges=False),
     "quick": Preset(
         "with --data fashion-mnist two hours on two CPU cores (14 seconds a run, 50 if attacked); "
         "with --data cifar10 two hours on an H100, --jobs 7",

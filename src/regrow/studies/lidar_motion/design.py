@@ -134,6 +134,7 @@ PRESETS = {
     "smoke": Preset(
         "a minute on two CPU cores",
         {"simulator": partial(_trials, _some("MTR", "LiDAR", "shuffled"), 2, False, **_SMOKE)},
+        judges=False,
     ),
     "quick": Preset(
         "an hour on an H200 with --jobs 8 (an estimate)",

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from regrow.lab import charts
+from regrow.lab.claims import Answer
 from regrow.lab.effects import EVERY, HIGHEST, LOWEST, Effect, Measure, gain, level
 from regrow.lab.records import Record
 from regrow.lab.rules import claim, each, gated
@@ -85,7 +86,16 @@ LEARNT = on_simulator(
     below=2.0,
 )
 GAINS = (
-    on_simulator("LiDAR improves minADE.", f"{_LIMTR}: by 6.20 %", over_mtr(), below=0),
+    on_simulator(
+        "LiDAR improves minADE.",
+        f"{_LIMTR}: by 6.20 %",
+        over_mtr(),
+        below=0,
+        answer=Answer(
+            "LiDAR on road users helps to predict where they go",
+            "LiDAR on road users does not help to predict where they go",
+        ),
+    ),
     on_simulator("LiDAR improves mAP.", f"{_LIMTR}: by 1.58 %", over_mtr(measure=MAP), above=0),
     on_simulator(
         "It improves the likeliest future.",

@@ -11,6 +11,7 @@ import regrow
 from regrow.engine.schedules import Cosine
 from regrow.lab.design import Arm, Labelled, grid
 from regrow.lab.study import Preset
+from regrow.studies.names import in_words
 from regrow.studies.pruning_criteria.criteria import CRITERIA, GROWTH, PAPER
 from regrow.studies.pruning_criteria.overlaps import Overlaps
 from regrow.studies.vision.classify import Classify
@@ -71,7 +72,7 @@ class Task:
     def trials(self, part: str, arms: Sequence[str], seeds: int, **axes: Any) -> list[Labelled]:
         """Run arms for one part of the study; criteria have the task's period if none is named."""
         moving = {} if CRITERIA.keys().isdisjoint(arms) else {"period": (self.period,)}
-        name = f"{self.base.model} on {self.base.data}{self.more}"
+        name = in_words(f"{self.base.model} on {self.base.data}{self.more}")
         return grid(
             self.base,
             {arm: ARMS[arm] for arm in arms},
@@ -232,7 +233,7 @@ def _paper(data: str) -> Iterator[Labelled]:
 
 
 PRESETS = {
-    "smoke": Preset("under a minute on two CPU cores (digits)", {"digits": _smoke}),
+    "smoke": Preset("under a minute on two CPU cores (digits)", {"digits": _smoke}, judges=False),
     "quick": Preset(
         "with --data fashion-mnist half an hour on two CPU cores for the perceptron and two for "
         "LeNet-5; with --data cifar10 half an hour on two GPUs",

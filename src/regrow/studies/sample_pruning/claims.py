@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from regrow.lab.claims import Answer
 from regrow.lab.effects import EVERY, LOWEST, Effect, gain
 from regrow.lab.rules import claim, each
 from regrow.studies.sample_pruning.design import BY_HEART
@@ -31,6 +32,10 @@ CLAIMS = (
         "ours: a prototype on Fashion-MNIST at 14×14",
         {c: over_cyclic("ours", c) for c in ("clean", "copies", "imbalanced")},
         above=0,
+        answer=Answer(
+            "visits by the square root of the loss beat choice at random at equal steps",
+            "visits by the square root of the loss do not beat choice at random at equal steps",
+        ),
     ),
     claim(
         "With wrong labels they lose nothing.",
@@ -43,6 +48,10 @@ CLAIMS = (
         "ours: a prototype on digits (60 epochs)",
         over_cyclic("ours", BY_HEART),
         above=0,
+        answer=Answer(
+            "they do where wrong labels are learnt by heart",
+            "nor where wrong labels are learnt by heart",
+        ),
     ),
     claim(
         "It is the guard: without it they lose there.",
@@ -81,6 +90,10 @@ CLAIMS = (
         "a control of ours",
         over_cyclic("InfoBatch"),
         above=0,
+        answer=Answer(
+            "InfoBatch beats choice at random",
+            "InfoBatch does not beat choice at random",
+        ),
     ),
     claim(
         "SeTa is better than choice at random, at equal steps.",

@@ -26,6 +26,7 @@ from regrow.samples import (
     SeTa,
     Stratified,
 )
+from regrow.studies.names import in_words
 from regrow.studies.sample_pruning.trial import PruneSamples
 
 __all__ = ["ARMS", "BY_HEART", "CONDITIONS", "CORE", "KEEPS", "PRESETS", "SPARED", "Task"]
@@ -85,7 +86,7 @@ class Task:
         """Run every arm at every share under every condition, with all seeds."""
         for condition in conditions:
             base = self.under(condition)
-            labels = {"task": f"{base.model} on {base.data}", "condition": condition}
+            labels = {"task": in_words(f"{base.model} on {base.data}"), "condition": condition}
             here = {name: ARMS[name] for name in arms}
             if condition not in ("clean", "imbalanced"):
                 here |= SPARED
@@ -155,7 +156,7 @@ def _paper() -> Iterator[Labelled]:
 
 
 PRESETS = {
-    "smoke": Preset("a minute on two CPU cores (digits)", {"digits": _smoke}),
+    "smoke": Preset("a minute on two CPU cores (digits)", {"digits": _smoke}, judges=False),
     "quick": Preset(
         "two million steps of a perceptron: on an H200 with --jobs 16 about eight minutes (not "
         "measured); with --data digits an hour on two busy CPU cores; with --data cifar10 half a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regrow.lab.learnt import Known
 from regrow.lab.study import Study
 from regrow.studies.sample_pruning.claims import CLAIMS
 from regrow.studies.sample_pruning.design import PRESETS
@@ -21,5 +22,8 @@ STUDY = Study(
     "as many steps.",
     presets=PRESETS,
     claims=CLAIMS,
+    known=(
+        Known({"arm": "full", "condition": "clean"}, 96.8, "results/sample-pruning", chance=10.0),
+    ),
     page=PAGE,
 )

@@ -14,8 +14,10 @@ import regrow
 from regrow.engine.allocation import Uniform
 from regrow.engine.patterns import Kernel
 from regrow.lab import charts
+from regrow.lab.claims import Answer
 from regrow.lab.design import Arm, Label, Labelled, grid
 from regrow.lab.effects import EVERY, Effect, Measure, gain, level, percent
+from regrow.lab.learnt import Known
 from regrow.lab.rules import claim, each, gated
 from regrow.lab.section import Section, Table, estimate
 from regrow.lab.study import Preset, Study
@@ -130,7 +132,11 @@ _QUICK = {"width": WIDTH // 2, **_BATCHES, **_RECIPE, "warmup": 2.0}
 _WHOLE = {**_QUICK, "width": WIDTH, "epochs": 1000, "batches": 250}
 _FEW = {name: ARMS[name] for name in ("E2ENet", "dense lattice", "nnU-Net")}
 PRESETS = {
-    "smoke": Preset("a minute", {"hippocampus": partial(_trials, _FEW, 1, 2, **_SMALL, **_DATA)}),
+    "smoke": Preset(
+        "a minute",
+        {"hippocampus": partial(_trials, _FEW, 1, 2, **_SMALL, **_DATA)},
+        judges=False,
+    ),
     "quick": Preset(
         "40 minutes on an H200 with --jobs 10 (of 16 cores), at half the paper's width",
         {"hippocampus": partial(_trials, ARMS, 5, 3, **_QUICK, **_DATA)},
@@ -158,7 +164,16 @@ RECIPE = claim(
     above=88,
 )
 DICES = (
-    claim("Its Dice is comparable to nnU-Net's.", _PAPER, over("nnU-Net"), within=MARGIN),
+    claim(
+        "Its Dice is comparable to nnU-Net's.",
+        _PAPER,
+        over("nnU-Net"),
+        within=MARGIN,
+        answer=Answer(
+            "E2ENet segments as well as nnU-Net",
+            "E2ENet does not segment as well as nnU-Net",
+        ),
+    ),
     claim("Moving masks beat static ones.", _PAPER, over("static"), above=0),
     claim(
         "Sparse fusion loses nothing against dense.", _PAPER, over("dense lattice"), above=-MARGIN
@@ -190,6 +205,10 @@ COSTS = (
         f"{_PAPER}, abstract; 70 % counted anew for its six levels, here there are four",
         over("nnU-Net", PARAMETERS),
         below=0.32,
+        answer=Answer(
+            "it has less than a third of its parameters",
+            "it has more than a third of its parameters",
+        ),
     ),
     claim(
         "It needs 29 % fewer operations than nnU-Net.",
@@ -249,5 +268,6 @@ STUDY = Study(
     "dense lattice of as many operations, no shift, and 3×3×3 kernels in its place.",
     presets=PRESETS,
     claims=CLAIMS,
+    known=(Known({"arm": "nnU-Net"}, 88.9, "results/segmentation", measure=DICE),),
     page=(partial(charts.verdicts_by_task, CLAIMS), trade_off, mechanisms),
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from regrow.lab import charts
+from regrow.lab.claims import Answer
 from regrow.lab.effects import EVERY, Effect, Measure, gain, level
 from regrow.lab.records import Record
 from regrow.lab.rules import claim, each, gated
@@ -63,6 +64,10 @@ QUALITY = (
         _PAPER,
         over("easy to hard", "full"),
         below=MARGIN,
+        answer=Answer(
+            "from easy to hard, 70 % of the utterances are enough",
+            "from easy to hard, 70 % of the utterances are not enough",
+        ),
     ),
     claim(
         "All data, stopped after as many steps, do not.",
@@ -75,6 +80,10 @@ QUALITY = (
         _CONTROL,
         over("easy to hard", "full short", keep=EVERY),
         below=0,
+        answer=Answer(
+            "they are better than all data at equal steps",
+            "they are no better than all data at equal steps",
+        ),
     ),
     claim(
         "Ours beats all data at equal steps.",

@@ -195,6 +195,7 @@ PRESETS = {
                 **_spoken(0.05),
             )
         },
+        judges=False,
     ),
     "quick": Preset(
         f"{_COST} for each of --data sentences and defects, 10 for digit-strings, 30 for each of "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from regrow.training.run import RunLike, device_of
 from regrow.training.setting import Setting
 from regrow.training.train import start, train
 from regrow.training.trainer import Trainer
+from regrow.vision.data import Own
 from regrow.vision.models import build_model, narrowed
 
 __all__ = ["Classifier", "Classify", "accuracy", "open_for"]
@@ -36,9 +37,11 @@ class Classify(Setting, Problem[LabelledSource], Trial):
 
     Args:
         data: a data set: digits, fashion-mnist, cifar10, cifar100, tiny-imagenet, higgs; clips of
-            moving-fashion; imagenet, a folder of images by class in train and val; or ucf101.
-        model: a model: mlp-300-100 with any widths, small-conv, lenet5, resnet20 (32, 44, 56),
-            resnet18 (34, 50), vgg16, efficientnet-b0, deit-tiny (small, base); for clips
+            moving-fashion; imagenet, a folder of images by class in train and val; ucf101; or a
+            path of your own: a folder of images by class, a CSV or Parquet file, a folder of those,
+            a data set of Hugging Face.
+        model: a model: mlp-300-100 with any widths, conv-net, small-conv, lenet5, resnet20 (32, 44,
+            56), resnet18 (34, 50), vgg16, efficientnet-b0, deit-tiny (small, base); for clips
             small-conv3d, resnet3d-50, i3d.
         label_smoothing: from 0 to 1.
         dropout: of a perceptron's hidden units.
@@ -47,6 +50,12 @@ class Classify(Setting, Problem[LabelledSource], Trial):
         augment: change training images at random, as is usual for the data set.
         samples: train on so many samples only, the same share of each class; None is all.
         validation: the share of them kept for validation.
+        target: of tables of your own: the column with the classes; empty: the one that is called
+            class, label, target or y.
+        leave_out: of tables of your own: columns that are not looked at.
+        pixels: of images of your own: side of the squares that they become; None: they stay as they
+            are, all of one size.
+        digest: of data of your own, which a run finds by its option ``path``.
 
     Raises:
         ValueError: a choice is unknown or a number out of its range; the message says which.
@@ -60,6 +69,10 @@ class Classify(Setting, Problem[LabelledSource], Trial):
     augment: bool = True
     samples: int | None = None
     validation: float = 0.0
+    target: str = field(default="", metadata={"later": True})
+    leave_out: tuple[str, ...] = field(default=(), metadata={"later": True})
+    pixels: int | None = field(default=None, metadata={"later": True})
+    digest: str = field(default="", metadata={"later": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,11 +83,17 @@ class Classify(Setting, Problem[LabelledSource], Trial):
             raise ValueError(f"samples={self.samples}: must be at least 1, or None for all")
         if self.narrow < 1 and not isinstance(self.method, regrow.Dense):
             raise ValueError(f"narrow={self.narrow} is a dense control: give method=Dense()")
+        for name in ("target", "leave_out", "pixels"):
+            if (value := getattr(self, name)) and not self.digest:
+                raise ValueError(
+                    f"{name}={value!r} is of data of your own, and {self.data!r} is not"
+                )
 
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and test.
 
-        Options of the run: ``data_dir``, ``device``, ``execution``, ``keep_weights``, ``graphs``.
+        Options of the run: ``data_dir``, ``path`` of data of one's own, ``device``, ``execution``,
+        ``keep_weights``, ``graphs``.
         """
         return train(self, self.start(run), run)
 
@@ -118,7 +137,8 @@ class Classify(Setting, Problem[LabelledSource], Trial):
     def describe(self, source: LabelledSource) -> str:
         """Name model, shape of inputs and number of classes."""
         shape = "×".join(map(str, source.shape))
-        return f"{self.model} for inputs of {shape} and {source.classes} classes"
+        about = f" ({source.about})" if source.about else ""
+        return f"{self.model} for inputs of {shape} and {source.classes} classes{about}"
 
 
 def accuracy(trainer: Classifier, pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
@@ -148,6 +168,17 @@ def open_for(
         keep: as of :func:`~regrow.studies.vision.source.open_source`.
     """
     rank, ranks = rank_and_ranks()
+    own = None
+    if classify.digest:
+        if "path" not in run.options:
+            raise ValueError(f"data={classify.data!r} is somebody's own: say where, option path")
+        own = Own(
+            str(run.options["path"]),
+            classify.target,
+            classify.leave_out,
+            classify.pixels,
+            classify.digest,
+        )
     return open_source(
         classify.data,
         data_dir=run.options.get("data_dir"),
@@ -161,4 +192,5 @@ def open_for(
         ranks=ranks,
         change=change,
         keep=keep,
+        own=own,
     )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regrow.spelling import did_you_mean
 from regrow.training.batch import Source
 from regrow.vision.data import (
     UCF101,
@@ -19,8 +20,12 @@ from regrow.vision.data import (
     DataSet,
     FolderBatches,
     ImageFolder,
+    Own,
+    OwnImages,
     load_data,
+    load_own,
     names,
+    open_own_files,
     split_off,
     standard,
 )
@@ -31,6 +36,7 @@ __all__ = [
     "LabelledSource",
     "Pairs",
     "check_data",
+    "known_data",
     "open_source",
 ]
 
@@ -60,14 +66,28 @@ _FOLDERS: dict[str, Callable[[str | None, int], tuple[Any, Any]]] = {
 }
 
 
+def known_data() -> list[str]:
+    """Return the names of all data sets that a trial can open.
+
+    Example:
+        >>> known_data()[:3]
+        ['cifar10', 'cifar100', 'digits']
+    """
+    return sorted({*names(), *_FOLDERS})
+
+
 def check_data(name: str) -> None:
     """Refuse a data set that no trial can open.
 
     Raises:
         ValueError: there is none of this name.
     """
-    if name not in (known := sorted({*names(), *_FOLDERS})):
-        raise ValueError(f"data={name!r}: must be one of {', '.join(known)}")
+    if name not in (known := known_data()):
+        meant = did_you_mean(name, known)
+        raise ValueError(
+            f"data={name!r}: must be one of {', '.join(known)}, or the path of a folder or file of "
+            f"your own{meant}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +100,7 @@ class LabelledSource(Source):
         validation: yields what was split off for validation, batch by batch.
         test: yields the test part, batch by batch.
         moments: mean and deviation by which inputs were standardized; None: ``ready`` does it.
+        about: how data of one's own were read, for people.
     """
 
     shape: tuple[int, ...]
@@ -87,6 +108,7 @@ class LabelledSource(Source):
     validation: Callable[[], Pairs]
     test: Callable[[], Pairs]
     moments: tuple[Tensor, Tensor] | None = None
+    about: str = ""
 
 
 def open_source(
@@ -103,6 +125,7 @@ def open_source(
     ranks: int = 1,
     change: Change | None = None,
     keep: Keep | None = None,
+    own: Own | None = None,
 ) -> LabelledSource:
     """Open a data set for training.
 
@@ -120,20 +143,26 @@ def open_source(
         ranks: how many train together.
         change: what is done to the data set first.
         keep: which samples are trained on, of those that ``samples`` and ``validation`` leave.
+        own: data of one's own, which the name then only calls.
 
     Raises:
         ValueError: an argument is out of range.
         FileNotFoundError: the data are not there; the message says how to get them.
     """
     common: dict[str, Any] = {"seed": seed, "rank": rank, "ranks": ranks}
-    if name in _FOLDERS:
+    if own is not None:
+        files = open_own_files(own, augment=augment, seed=seed)
+    else:
+        files = _FOLDERS[name](data_dir, seed) if name in _FOLDERS else None
+    if files is not None:
         if samples is not None or validation:
             raise ValueError(f"data={name!r} is read as it is: leave samples and validation out")
         if change or keep:
             raise ValueError(f"data={name!r} is read as it is: use a data set that fits in memory")
-        train_part, test_part = _FOLDERS[name](data_dir, seed)
-        return _open_folder(train_part, test_part, device, batch, common)
-    train, labels, test, test_labels, classes, moments = _arrays(name, data_dir, device, change)
+        return _open_folder(*files, device, batch, common)
+    train, labels, test, test_labels, classes, moments, about = _arrays(
+        name, data_dir, device, change, own
+    )
     kept = torch.arange(len(labels), device=device)
     if samples is not None and samples != len(labels):
         if not 0 < samples < len(labels):
@@ -148,7 +177,7 @@ def open_source(
     # As many need not be the same ones: ``keep`` may take some twice.
     whole = len(kept) == len(labels) and bool((kept.diff() > 0).all())
     inputs, targets = (train, labels) if whole else (train[kept], labels[kept])
-    augmented = standard(name) if augment else None
+    augmented = standard(name) if augment and own is None else None
     return LabelledSource(
         shape=tuple(train.shape[1:]),
         classes=classes,
@@ -157,6 +186,7 @@ def open_source(
         test=lambda: zip(test.split(_many(test)), test_labels.split(_many(test)), strict=True),
         example=lambda n: torch.zeros(n, *train.shape[1:]),
         moments=moments,
+        about=about,
     )
 
 
@@ -172,22 +202,27 @@ def _many(inputs: Tensor) -> int:
 
 @functools.lru_cache(maxsize=1)
 def _arrays(
-    name: str, data_dir: str | None, device: torch.device, change: Change | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, int, tuple[Tensor, Tensor]]:
+    name: str,
+    data_dir: str | None,
+    device: torch.device,
+    change: Change | None = None,
+    own: Own | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int, tuple[Tensor, Tensor], str]:
     """Load and standardize once for all trials of this process."""
-    data = load_data(name, data_dir)
+    data = load_data(name, data_dir) if own is None else load_own(own)
     if change is not None:
         data = change(data, device)
     train, test = data.standardized()
     labels = (data.train_labels.to(device), data.test_labels.to(device))
     mean, deviation = (moment.to(device) for moment in data.moments())
     train, test = train.to(device), test.to(device)
-    return train, labels[0], test, labels[1], data.classes, (mean, deviation)
+    about = "" if own is None else data.source
+    return train, labels[0], test, labels[1], data.classes, (mean, deviation), about
 
 
 def _open_folder(
-    train: ImageFolder | UCF101,
-    test: ImageFolder | UCF101,
+    train: ImageFolder | OwnImages | UCF101,
+    test: ImageFolder | OwnImages | UCF101,
     device: torch.device,
     batch: int,
     common: dict[str, Any],
@@ -212,4 +247,5 @@ def _open_folder(
         test=lambda: ((batch.inputs, batch.targets) for batch in tests.epoch(0)),
         example=lambda n: torch.zeros(n, *shape),
         ready=lambda pixels: (pixels.to(device, non_blocking=True).float() - mean) / deviation,
+        about=train.about if isinstance(train, OwnImages) else "",
     )

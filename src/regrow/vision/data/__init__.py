@@ -10,6 +10,8 @@ from regrow.vision.data.catalogue import load_data, names
 from regrow.vision.data.dataset import DataSet
 from regrow.vision.data.folder_batches import FolderBatches, Samples
 from regrow.vision.data.image_folder import ImageFolder
+from regrow.vision.data.own import Own, digest_of, load_own, open_own_files
+from regrow.vision.data.own_images import OwnImages
 from regrow.vision.data.ucf101 import UCF101
 
 __all__ = [
@@ -20,9 +22,14 @@ __all__ = [
     "FolderBatches",
     "ImageFolder",
     "Order",
+    "Own",
+    "OwnImages",
     "Samples",
+    "digest_of",
     "load_data",
+    "load_own",
     "names",
+    "open_own_files",
     "read_idx",
     "split_off",
     "standard",

@@ -21,7 +21,7 @@ from regrow.vision.data.boxes import random_boxes
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ImageFolder", "class_files", "class_folders"]
+__all__ = ["ImageFolder", "class_files", "class_folders", "middle_of", "random_part"]
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
@@ -124,11 +124,11 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         picture = open_rgb(path, str(path))
         if self.split == "train":
             generator = seeded_generator(self.seed, "image", epoch, index)
-            pixels = np.asarray(_random_part(picture, self.size, generator))
+            pixels = np.asarray(random_part(picture, self.size, generator))
             if torch.rand((), generator=generator) < 0.5:
                 pixels = pixels[:, ::-1]
         else:
-            pixels = np.asarray(_middle(picture, self.size, self.resize, path))
+            pixels = np.asarray(middle_of(picture, self.size, self.resize, path))
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), int(self.labels[index])
 
 
@@ -161,7 +161,8 @@ def class_files(where: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.nda
     return np.array(files, np.bytes_), np.array(labels, np.int64)
 
 
-def _random_part(picture: Image.Image, size: int, generator: torch.Generator) -> Image.Image:
+def random_part(picture: Image.Image, size: int, generator: torch.Generator) -> Image.Image:
+    """Cut a random box out of an image and resize it to a square of so many pixels a side."""
     from PIL import Image  # noqa: PLC0415
 
     (top, left, tall, wide), *_ = random_boxes(1, picture.height, picture.width, generator).tolist()
@@ -169,7 +170,15 @@ def _random_part(picture: Image.Image, size: int, generator: torch.Generator) ->
     return picture.crop(box).resize((size, size), Image.Resampling.BILINEAR)
 
 
-def _middle(picture: Image.Image, size: int, resize: int, of: Path) -> Image.Image:
+def middle_of(picture: Image.Image, size: int, resize: int, of: object) -> Image.Image:
+    """Resize an image to so many pixels on its shorter side, and cut its middle out.
+
+    Args:
+        picture: any image.
+        size: side of the square that is cut out, in pixels.
+        resize: shorter side before that.
+        of: what to call it in a message.
+    """
     resized = shorter_side(picture, resize, of)
     left, top = (round((side - size) / 2) for side in resized.size)
     return resized.crop((left, top, left + size, top + size))

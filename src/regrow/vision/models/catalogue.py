@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from regrow.spelling import did_you_mean
 from regrow.vision.models.convolutional import conv_net, lenet5, small_conv, small_conv3d, vgg
 from regrow.vision.models.efficient import efficientnet_b0
 from regrow.vision.models.inception3d import i3d
@@ -103,7 +104,8 @@ def check_model(name: str) -> None:
     """
     if name not in MODELS and not re.fullmatch(_PERCEPTRON, name):
         known = ", ".join([*MODELS, "mlp-300-100 with any widths"])
-        raise ValueError(f"model={name!r}: must be one of {known}")
+        meant = did_you_mean(name, MODELS)
+        raise ValueError(f"model={name!r}: must be one of {known}{meant}")
 
 
 def build_model(

@@ -3,7 +3,7 @@
 /* The structure of a sparse matrix. Block b of row r holds the nonzeros split[b * step + r] up to
  * split[(b + 1) * step + r]; with split = pointers and step = 1 the row is one block. */
 struct sparse {
-  int64_t rows, blocks, step;
+  int64_t rows, columns, blocks, step;
   const int32_t *pointers, *split, *index, *order;
 };
 
@@ -28,11 +28,11 @@ static int64_t first_row(const struct sparse *m, int64_t part, int64_t parts) {
   return low;
 }
 
-/* The widest power of two of columns, vectors or parts of one, that fits. */
+/* The most columns that one tile takes: a power of two of vectors, or what is left of one. */
 static int64_t piece_width(int64_t left) {
   int64_t width = (int64_t)in_use->lanes * in_use->largest;
-  while (width > left) width /= 2;
-  return width;
+  while (width > left && width > in_use->lanes) width /= 2;
+  return width < left ? width : left;
 }
 
 static int64_t piece_count(int64_t batch) {
@@ -76,9 +76,39 @@ static void multiply_rows(struct tile t, const struct sparse *m, int64_t row, in
      * over y. */
     t.first = block == 0;
     t.relu = relu && block == m->blocks - 1;
-    if (width >= set->lanes) set->multiply(&t, row, end, (int)(width / set->lanes));
-    else set->multiply_narrow(&t, row, end, (int)width);
+    if (width > set->lanes) set->multiply(&t, row, end, (int)(width / set->lanes));
+    else set->multiply_few(&t, row, end, (int)width);
   }
+}
+
+enum { NEAR = 1 << 17 }; /* floats that stay in the second-level cache */
+
+/* The matrix as one block, if what few columns hold of x stays in a cache without blocks. */
+static struct sparse without_blocks(const struct sparse *m, int64_t width) {
+  struct sparse whole = *m;
+  if (width > 2 * in_use->lanes || m->columns * width > NEAR) return whole;
+  whole.blocks = whole.step = 1;
+  whole.split = m->pointers;
+  return whole;
+}
+
+/* The last samples, fewer than a vector has lanes, with zeros up to a power of two; NULL if there are
+ * none, or x is so already. */
+static float *padded(const struct sparse *m, const float *x, int64_t ldx, int64_t batch,
+                     int64_t *width, int *failed) {
+  const int64_t left = batch % in_use->lanes;
+  *width = 1;
+  while (*width < left) *width *= 2;
+  if (!left || (*width == left && ldx == left)) return 0;
+  float *made = malloc((size_t)(m->columns * *width) * sizeof *made);
+  if (!made) {
+    *failed = m->columns > 0;
+    return 0;
+  }
+  x += batch - left;
+  for (int64_t c = 0; c < m->columns; c++)
+    for (int64_t b = 0; b < *width; b++) made[c * *width + b] = b < left ? x[c * ldx + b] : 0;
+  return made;
 }
 
 /* y = m x + bias, with a ReLU on request; batch columns, x feature-major. The stride of y between two
@@ -90,18 +120,23 @@ EXPORT int regrow_multiply(const struct sparse *m, const float *values, const fl
   const int64_t pieces = piece_count(batch);
   const int64_t parts = larger(4 * threads / larger(pieces, 1), (m->rows + 255) / 256);
   int failed = 0;
+  int64_t ld_tail;
+  float *tail = padded(m, x, ldx, batch, &ld_tail, &failed);
+  if (failed) return 1;
   PARALLEL(omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1))
   for (int64_t task = 0; task < pieces * parts; task++) {
     const int64_t start = piece_start(batch, task / parts), part = task % parts;
     const int64_t width = piece_width(batch - start);
     const int64_t row = first_row(m, part, parts), end = first_row(m, part + 1, parts);
+    const struct sparse cut = without_blocks(m, width);
     struct tile t = tile_of(m, values, x + start, ldx, y + start, ldy);
+    if (tail && width < in_use->lanes) t.x = tail, t.ldx = ld_tail;
     t.bias = bias;
     if (!turned) {
-      multiply_rows(t, m, row, end, width, relu);
+      multiply_rows(t, &cut, row, end, width, relu);
       continue;
     }
-    const int64_t some = m->blocks > 1 ? end - row : TURNED_ROWS; /* rows share blocks of x */
+    const int64_t some = cut.blocks > 1 ? end - row : TURNED_ROWS; /* rows share blocks of x */
     float *scratch = malloc((size_t)(some * width) * sizeof *scratch);
     if (!scratch && row < end) {
       PARALLEL(omp atomic write)
@@ -113,11 +148,12 @@ EXPORT int regrow_multiply(const struct sparse *m, const float *values, const fl
       const int64_t last = r + some < end ? r + some : end;
       /* Kernels address y by the number of the row, which does not begin at 0 here. */
       t.y = scratch - r * width;
-      multiply_rows(t, m, r, last, width, relu);
+      multiply_rows(t, &cut, r, last, width, relu);
       pack_features(last - r, 0, width, scratch, width, 1, y + start * ldy + r, ldy);
     }
     free(scratch);
   }
+  free(tail);
   return failed;
 }
 

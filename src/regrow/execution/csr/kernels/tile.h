@@ -62,7 +62,7 @@ struct tiles {
   int tallest; /* rows of the tallest tile of planes */
   void (*turn)(const float *x, int64_t ldx, float *y, int64_t ldy);
   void (*multiply)(const struct tile *, int64_t row, int64_t end, int vectors);
-  void (*multiply_narrow)(const struct tile *, int64_t row, int64_t end, int columns);
+  void (*multiply_few)(const struct tile *, int64_t row, int64_t end, int columns);
   void (*dot)(const struct tile *, int64_t row, int64_t end, int vectors);
   void (*dot_narrow)(const struct tile *, int64_t row, int64_t end, int columns);
   void (*planes)(const struct plane_tile *, int32_t begin, int32_t end, int rows, int vectors);

@@ -1,0 +1,136 @@
+"""Which files of a folder are tables to train on, and which to test on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from regrow.reading import decoding, read_file, refused
+
+__all__ = ["TEST_NAMES", "WHOLE", "find_parts", "is_table", "part_of", "test_part"]
+
+WHOLE = "all"
+"""The name of the part of a data set that is not split."""
+
+# Names of parts as people and Hugging Face's data sets spell them; what is tested on is the first.
+_SPELT = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "eval", "evaluation"),
+    "validation": ("validation", "valid", "val", "dev"),
+}
+TEST_NAMES = ("test", "validation")
+_PART = {spelt: part for part, names in _SPELT.items() for spelt in names}
+_TABLES = (".parquet", ".pq", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".arrow")
+_DICT, _STATE = "dataset_dict.json", "state.json"
+
+
+def is_table(path: Path) -> bool:
+    """Tell whether a file's name is that of a table that can be read, and not of a hidden file.
+
+    Example:
+        >>> is_table(Path("a/tea.CSV.gz")), is_table(Path("a/.tea.csv")), is_table(Path("a/b.txt"))
+        (True, False, False)
+    """
+    return path.name.lower().endswith(_TABLES) and not path.name.startswith(".")
+
+
+def part_of(name: str) -> str | None:
+    """Return which part a name is of: "train", "test", "validation"; None if it does not say.
+
+    Example:
+        >>> part_of("train-00000-of-00002.parquet"), part_of("my_dev.csv"), part_of("trains.csv")
+        ('train', 'validation', None)
+    """
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((_PART[word] for word in words if word in _PART), None)
+
+
+def test_part(parts: Iterable[str]) -> str | None:
+    """Return which of the parts is tested on: "test", else "validation"; None if there is neither.
+
+    Example:
+        >>> test_part(["train", "validation"])
+        'validation'
+    """
+    return next((name for name in TEST_NAMES if name in {*parts}), None)
+
+
+test_part.__test__ = False  # type: ignore[attr-defined]  # pytest takes it for one of its own
+
+
+def find_parts(path: Path) -> Mapping[str, list[Path]]:
+    """Return the tables of a data set by part; a data set that is not split has the part "all".
+
+    Args:
+        path: a table; a folder of tables whose names, or folders, say what they are for
+            (``train.csv``, ``data/test-00000-of-00001.parquet``); or what Hugging Face's
+            ``save_to_disk`` writes.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: there is no table, or there are those of several data sets.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("train.csv", "test.csv"):
+        ...         _ = (Path(folder) / name).write_text("")
+        ...     {part: [file.name for file in files] for part, files in find_parts(folder).items()}
+        {'test': ['test.csv'], 'train': ['train.csv']}
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if path.is_file():
+        return {WHOLE: [path]}
+    if (path / _DICT).is_file():
+        names = _json(path / _DICT).get("splits", [])
+        return {part_of(str(name)) or str(name): _saved(path / str(name)) for name in names}
+    if (path / _STATE).is_file():
+        return {WHOLE: _saved(path)}
+    return _named(path, sorted(file for file in path.rglob("*") if is_table(file)))
+
+
+def _named(path: Path, files: list[Path]) -> dict[str, list[Path]]:
+    parts: dict[str, list[Path]] = {}
+    for file in files:
+        within = file.relative_to(path)
+        names = [part_of(file.name), *(part_of(folder) for folder in within.parts[-2:-1])]
+        parts.setdefault(next((name for name in names if name), WHOLE), []).append(file)
+    if not files:
+        raise refused(
+            path,
+            "holds no images in folders of classes and no tables",
+            "put images into train/CLASS/ and test/CLASS/, or give a CSV or Parquet file",
+        )
+    if len(parts) > 1:
+        parts.pop(WHOLE, None)  # beside tables that say what they are for: labels' names and such
+    _check_one(path, [file for part in parts.values() for file in part])
+    return parts
+
+
+def _check_one(path: Path, files: Iterable[Path]) -> None:
+    """Refuse tables of several data sets, which Hugging Face calls configurations."""
+    within = [file.relative_to(path).parent.parts for file in files]
+    kinds = {tuple(n for n in names if n != "data" and not part_of(n)) for names in within}
+    if len(kinds) > 1:
+        shown = ", ".join(sorted("/".join(kind) or "." for kind in kinds))
+        raise refused(path, f"holds several data sets ({shown})", "give the folder of one of them")
+
+
+def _saved(folder: Path) -> list[Path]:
+    listed = _json(folder / _STATE).get("_data_files", [])
+    with decoding(folder / _STATE):
+        names = [str(one["filename"]) for one in listed]
+    if not names or any(Path(name).name != name for name in names):
+        raise refused(folder / _STATE, "names no files of its folder", "save the data set again")
+    return [folder / name for name in names]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with decoding(path):
+        found: dict[str, Any] = dict(json.loads(read_file(path)))
+        return found

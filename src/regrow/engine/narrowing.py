@@ -1,0 +1,388 @@
+"""GPU kernels that find the k lowest of many tensors at once, exactly, in Triton.
+
+What is compared is a *place*: the bits of a number in an order of whole numbers, followed by the
+flat index. No two places are equal, so that ties go to the lower index by themselves. For every
+tensor (*row* of the table) the k-th lowest place is closed in on:
+
+1. ``bound``: a sample gives an interval that holds it, most likely.
+2. ``count``: how many places fall below the interval, and into each of its 256 parts;
+   ``narrow``: the part that holds it becomes the interval. If the sample misled, the interval goes
+   where the place is, and nothing is lost but a pass.
+   Repeated; rows whose interval holds few enough (``FEW``) have done, and read nothing more.
+3. ``mark``: what lies below the interval is chosen, what lies in it is put on a list;
+   ``finish``: of each list as many as are missing are chosen.
+
+The memory is read twice where the sample is right. All is decided on the device.
+
+Source: the sampled bracket is that of Floyd & Rivest 1975 ("Expected time bounds for selection"),
+the parts are digits of a radix selection (Alabi et al. 2012, "Fast k-selection algorithms for
+graphics processing units").
+"""
+
+# mypy: ignore-errors
+# The language of the kernels has no types; the functions of many.py, which call them, do.
+
+from __future__ import annotations
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # the module can be read without it
+    triton = None
+
+__all__ = ["available", "bound", "count", "finish", "mark", "narrow"]
+
+available = triton is not None
+
+# One row of the table: addresses of the numbers and of who is allowed (0: all), how many numbers,
+# how many are to be chosen, how many are allowed (-1: not known), bits of an index, where the row
+# begins in what is written, and whether it is of the positive numbers alone (1) or of all others
+# (0), where signs have shares.
+
+
+def jit(kernel):
+    """Compile with Triton, where it is installed."""
+    return triton.jit(kernel) if triton else kernel
+
+
+@jit
+def _places(
+    table, row, i, inside, also,
+    WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
+    OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
+):  # fmt: skip
+    """Return the places of some numbers, and which of them may be chosen."""
+    there = inside
+    if ALLOWED is not None:
+        mask = tl.load(table + row * 8 + 1).to(tl.pointer_type(ALLOWED))
+        held = tl.load(mask + i, mask=inside, other=0)
+        allowed = held == 0 if OUTSIDE else held != 0
+        if ALSO:
+            offset = tl.load(table + row * 8 + 6)
+            allowed = allowed | (tl.load(also + offset + i, mask=inside, other=0) != 0)
+        there = there & allowed
+    numbers = tl.load(table + row * 8).to(tl.pointer_type(WORTH))
+    x = tl.load(numbers + i, mask=there, other=0.0).to(tl.float32)
+    if SIGNED:
+        there = there & ((x > 0).to(tl.int64) == tl.load(table + row * 8 + 7))
+    bits = x.to(tl.int32, bitcast=True)
+    if MAGNITUDE:
+        key = (bits & 0x7FFFFFFF).to(tl.int64)
+    else:
+        # Numbers below zero count downwards; both zeros are one.
+        key = tl.where(bits < 0, -(bits & 0x7FFFFFFF), bits).to(tl.int64)
+    key += 0x80000000
+    if HIGHEST:
+        key = 0x100000000 - key
+    # The bits that a number of 16 bits never has are left out; NaN comes last in either order.
+    key = tl.where((bits & 0x7FFFFFFF) > 0x7F800000, 0xFFFFFFFF, key) >> SPARE
+    return (key << tl.load(table + row * 8 + 5)) | i, there
+
+
+@jit
+def _histogram(digit, within, SIZE: tl.constexpr):
+    """Count digits of 0 to 255."""
+    counts = tl.histogram(tl.where(within, digit, 0).to(tl.int32), 256)
+    left_out = SIZE - tl.sum(within.to(tl.int32), 0)
+    return counts - tl.where(tl.arange(0, 256) == 0, left_out, 0)
+
+
+@jit
+def _width(size):
+    """Return how far an interval is to be shifted so that it has at most 256 parts."""
+    shift = size * 0
+    while (size - 1) >> shift >= 256:
+        shift += 1
+    return shift
+
+
+@jit
+def _kth(places, there, k, shift, SIZE: tl.constexpr):
+    """Return the interval, of which all below its end are k; as its start and its width's bits."""
+    start = k * 0
+    left = k
+    going = (k * 0 + 1) * (shift > 0)
+    while going > 0:
+        shift = tl.maximum(shift - 8, 0)
+        digit = (places - start) >> shift
+        within = there & (places >= start) & (digit < 256)
+        counts = _histogram(digit, within, SIZE)
+        part = tl.sum((tl.cumsum(counts, 0) < left).to(tl.int64), 0)
+        bins = tl.arange(0, 256)
+        left -= tl.sum(tl.where(bins < part, counts, 0).to(tl.int64), 0)
+        here = tl.sum(tl.where(bins == part, counts, 0).to(tl.int64), 0)
+        start += part << shift
+        going = going * (shift > 0) * (here != left)
+    return start, shift
+
+
+@jit
+def bound(
+    table, state, also,
+    WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
+    OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
+    SAMPLE: tl.constexpr,
+):  # fmt: skip
+    """Write the interval that a sample suggests; grid (rows,)."""
+    row = tl.program_id(0)
+    n = tl.load(table + row * 8 + 2)
+    k = tl.load(table + row * 8 + 3)
+    among = tl.load(table + row * 8 + 4)
+    top = 32 - SPARE + tl.load(table + row * 8 + 5)
+    # One number of each stride, at a place of its own: weights have periods, which a regular sample
+    # could fall in with.
+    j = tl.arange(0, SAMPLE).to(tl.int64)
+    stride = tl.maximum(n // SAMPLE, 1)
+    i = j * stride + (j * 2654435761 >> 7) % stride
+    places, there = _places(
+        table, row, i, i < n, also,
+        WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE,
+    )  # fmt: skip
+    seen = tl.sum(there.to(tl.int64), 0)
+    if among < 0:
+        rank = k.to(tl.float32) / stride.to(tl.float32)
+    else:
+        rank = seen.to(tl.float32) * k.to(tl.float32) / tl.maximum(among, 1).to(tl.float32)
+    spread = 3 * tl.sqrt(rank) + 4
+    if (n <= SAMPLE) & (among >= 0):
+        spread = spread * 0
+    first = tl.floor(rank - spread).to(tl.int64)
+    last = tl.ceil(rank + spread).to(tl.int64)
+    start = n * 0
+    end = (start + 1) << top
+    if first > 0:
+        low, _ = _kth(places, there, first, top, SAMPLE)
+        start = low
+    if last <= seen:
+        high, width = _kth(places, there, tl.maximum(last, 1), top, SAMPLE)
+        end = high + ((width * 0 + 1) << width)
+        if (first <= 0) & (seen > 0):
+            # Where the lowest seen and the end are one number, many are equal: it begins there.
+            bits = tl.load(table + row * 8 + 5)
+            lowest = tl.min(tl.where(there, places, end), 0) >> bits
+            if lowest == (end - 1) >> bits:
+                start = lowest << bits
+    shift = _width(end - start)
+    done = n * 0
+    if not SIGNED:  # noqa: SIM102  SIGNED is known when it is compiled
+        if (among >= 0) & (k >= among):  # all
+            start = (start * 0 + 1) << top
+            shift = shift * 0
+            done = done + 1
+    if k <= 0:
+        start = start * 0
+        shift = shift * 0
+        done = done + 1
+    tl.store(state + row * 4, start)
+    tl.store(state + row * 4 + 1, shift)
+    tl.store(state + row * 4 + 2, n * 0)
+    tl.store(state + row * 4 + 3, done)
+
+
+@jit
+def _counted(
+    table, row, first, n, start, shift, also,
+    WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
+    OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
+    STEP: tl.constexpr,
+):  # fmt: skip
+    """Count one step's places: in each part of an interval, below it, and all."""
+    i = first + tl.arange(0, STEP).to(tl.int64)
+    places, there = _places(
+        table, row, i, i < n, also,
+        WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE,
+    )  # fmt: skip
+    digit = (places - start) >> shift
+    below = there & (places < start)
+    within = there & (places >= start) & (digit < 256)
+    return (
+        _histogram(digit, within, STEP),
+        tl.sum(below.to(tl.int32), 0),
+        tl.sum(there.to(tl.int32), 0),
+    )
+
+
+@jit
+def count(
+    table, tiles, state, counts, sums, also,
+    WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
+    OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
+    STEP: tl.constexpr, STEPS: tl.constexpr,
+):  # fmt: skip
+    """Add up the counts of a tile, unless its row has done; grid (tiles,)."""
+    row = tl.load(tiles + tl.program_id(0) * 2)
+    first = tl.load(tiles + tl.program_id(0) * 2 + 1)
+    if tl.load(state + row * 4 + 3) == 0:
+        n = tl.load(table + row * 8 + 2)
+        start = tl.load(state + row * 4)
+        shift = tl.load(state + row * 4 + 1)
+        parts = tl.zeros((256,), tl.int32)
+        below = 0
+        all_of_them = 0
+        for step in range(STEPS):
+            p, b, a = _counted(
+                table, row, first + step * STEP, n, start, shift, also,
+                WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE, STEP,
+            )  # fmt: skip
+            parts += p
+            below += b
+            all_of_them += a
+        tl.atomic_add(counts + row * 256 + tl.arange(0, 256), parts, mask=parts > 0, sem="relaxed")
+        tl.atomic_add(sums + row * 2, below, sem="relaxed")
+        tl.atomic_add(sums + row * 2 + 1, all_of_them, sem="relaxed")
+
+
+@jit
+def _asked(table, row, total, SIGNED: tl.constexpr):
+    """Return how many are to be chosen of a row; by sign, only now it is known of how many."""
+    k = tl.load(table + row * 8 + 3)
+    if SIGNED:
+        n = tl.maximum(tl.load(table + row * 8 + 4), 1)
+        # ⌊k·n₊/n + ½⌋ of the positive ones; the others make up the number.
+        if tl.load(table + row * 8 + 7) == 1:
+            k = (2 * k * total + n) // (2 * n)
+        else:
+            k = k - (2 * k * (n - total) + n) // (2 * n)
+    return k
+
+
+@jit
+def _narrowed(start, shift, parts, below, total, k, top, FEW: tl.constexpr):
+    """Return the part of an interval that holds the k-th, what is missing there, and if done."""
+    left = k - below
+    bins = tl.arange(0, 256)
+    within = tl.sum(parts.to(tl.int64), 0)
+    part = tl.sum((tl.cumsum(parts, 0) < left).to(tl.int64), 0)
+    before = tl.sum(tl.where(bins < part, parts, 0).to(tl.int64), 0)
+    here = tl.sum(tl.where(bins == part, parts, 0).to(tl.int64), 0)
+    missing = left - before
+    done = (here <= FEW).to(tl.int64)
+    one = start * 0 + 1
+    if (left > 0) & (left <= within):
+        start = start + (part << shift)
+        if here > FEW:
+            shift = tl.maximum(shift - 8, 0)
+    elif k <= 0:
+        start = start * 0
+        shift = shift * 0
+        missing = missing * 0
+        done = one
+    elif k >= total:
+        start = one << top
+        shift = shift * 0
+        missing = missing * 0
+        done = one
+    elif left <= 0:  # the sample misled: what was below the interval is the interval now
+        shift = _width(start)
+        start = start * 0
+        done = one * 0
+    else:
+        start = start + ((one * 256) << shift)
+        shift = _width((one << top) - start)
+        done = one * 0
+    return start, shift, missing, done
+
+
+@jit
+def narrow(
+    table, state, counts, sums, also,
+    WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
+    OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
+    STEP: tl.constexpr, FEW: tl.constexpr, LAST: tl.constexpr,
+):  # fmt: skip
+    """Narrow a row's interval down to the part that holds the k-th; grid (rows,).
+
+    LAST: to the end, by this program alone: slow, and hardly ever needed.
+    """
+    row = tl.program_id(0)
+    if tl.load(state + row * 4 + 3) == 0:
+        start = tl.load(state + row * 4)
+        shift = tl.load(state + row * 4 + 1)
+        n = tl.load(table + row * 8 + 2)
+        top = 32 - SPARE + tl.load(table + row * 8 + 5)
+        parts = tl.load(counts + row * 256 + tl.arange(0, 256))
+        below = tl.load(sums + row * 2).to(tl.int64)
+        total = tl.load(sums + row * 2 + 1).to(tl.int64)
+        k = _asked(table, row, total, SIGNED)
+        start, shift, missing, done = _narrowed(start, shift, parts, below, total, k, top, FEW)
+        if LAST:
+            while done == 0:
+                parts = parts * 0
+                below = below * 0
+                first = n * 0
+                while first < n:
+                    p, b, _ = _counted(
+                        table, row, first, n, start, shift, also,
+                        WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE, STEP,
+                    )  # fmt: skip
+                    parts += p
+                    below += b
+                    first += STEP
+                start, shift, missing, done = _narrowed(
+                    start, shift, parts, below, total, k, top, FEW
+                )
+        tl.store(state + row * 4, start)
+        tl.store(state + row * 4 + 1, shift)
+        tl.store(state + row * 4 + 2, missing)
+        tl.store(state + row * 4 + 3, done)
+
+
+@jit
+def mark(
+    table, tiles, state, out, lists, listed, also, shared,
+    WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
+    OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
+    STEP: tl.constexpr, STEPS: tl.constexpr, FEW: tl.constexpr,
+):  # fmt: skip
+    """Choose what lies below the interval, and list what lies in it; grid (tiles,)."""
+    row = tl.load(tiles + tl.program_id(0) * 2)
+    begin = tl.load(tiles + tl.program_id(0) * 2 + 1)
+    n = tl.load(table + row * 8 + 2)
+    offset = tl.load(table + row * 8 + 6)
+    start = tl.load(state + row * 4)
+    shift = tl.load(state + row * 4 + 1)
+    common = 0
+    for step in range(STEPS):
+        i = begin + step * STEP + tl.arange(0, STEP).to(tl.int64)
+        places, there = _places(
+            table, row, i, i < n, also,
+            WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE,
+        )  # fmt: skip
+        chosen = there & (places < start)
+        tl.store(out + offset + i, chosen.to(tl.int8), mask=chosen)
+        if ALSO:
+            both = tl.load(also + offset + i, mask=chosen, other=0) != 0
+            common += tl.sum((chosen & both).to(tl.int32), 0)
+        near = there & (places >= start) & (((places - start) >> shift) == 0)
+        found = tl.sum(near.to(tl.int32), 0)
+        if found > 0:
+            at = tl.atomic_add(listed + row, found, sem="relaxed")
+            at += tl.cumsum(near.to(tl.int32), 0) - 1
+            tl.store(lists + row * FEW + at, places, mask=near & (at < FEW))
+    if ALSO:
+        tl.atomic_add(shared + row, common, sem="relaxed")
+
+
+@jit
+def finish(
+    table, state, out, lists, listed, also, shared,
+    ALSO: tl.constexpr, FEW: tl.constexpr,
+):  # fmt: skip
+    """Choose as many of a row's list as are missing, the lowest; grid (rows,)."""
+    row = tl.program_id(0)
+    missing = tl.load(state + row * 4 + 2)
+    if missing > 0:
+        start = tl.load(state + row * 4)
+        shift = tl.load(state + row * 4 + 1)
+        offset = tl.load(table + row * 8 + 6)
+        j = tl.arange(0, FEW)
+        there = j < tl.load(listed + row)
+        places = tl.load(lists + row * FEW + j, mask=there, other=0)
+        low, width = _kth(places - start, there, missing, shift, FEW)
+        end = start + low + ((width * 0 + 1) << width)
+        chosen = there & (places < end)
+        i = places & (((start * 0 + 1) << tl.load(table + row * 8 + 5)) - 1)
+        tl.store(out + offset + i, chosen.to(tl.int8), mask=chosen)
+        if ALSO:
+            both = tl.load(also + offset + i, mask=chosen, other=0) != 0
+            tl.atomic_add(shared + row, tl.sum((chosen & both).to(tl.int32), 0), sem="relaxed")
