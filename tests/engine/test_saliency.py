@@ -171,6 +171,25 @@ class TestScopes:
                 make(density=0.5, pattern=pattern)
             assert make(density=0.5, pattern=pattern, scope="layer").start.scope == "layer"
 
+    @pytest.mark.parametrize("pattern", [FanIn(), NM(2, 4)])
+    def test_layer_by_layer_groups_keep_their_best(self, pattern):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
+        weights = {name: model.get_parameter(name).detach().clone() for name in NAMES}
+        options = {"density": 0.5, "scope": "layer", "pattern": pattern, "allocation": Uniform()}
+        sparse = begin(model, regrow.OMP(**options))
+        for name, mask in sparse.masks.items():
+            size = pattern.group(tuple(mask.shape))
+            rows, kept = weights[name].abs().reshape(-1, size), mask.reshape(-1, size)
+            for row, own in zip(rows, kept, strict=True):
+                assert row[own].min() > row[~own].max()
+                assert int(own.sum()) == size // 2
+        sparse.remove()
+        flow = regrow.SynFlow(inputs=torch.zeros(1, 8), rounds=3, **options)
+        sparse = begin(model, flow)
+        assert all(pattern.allows(mask) for mask in sparse.masks.values())
+        assert counts(sparse) == [32, 16]
+
 
 class TestSynFlow:
     @pytest.fixture

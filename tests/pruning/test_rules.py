@@ -68,8 +68,9 @@ def one_by_one(weight, h, gone):
 
 
 class TestSparseGPT:
+    @pytest.mark.parametrize("at_once", [1, 3, 128])
     @pytest.mark.parametrize("columns", [1, 3, 4, 100])
-    def test_follows_the_papers_equation_however_columns_are_worked_off(self, columns):
+    def test_follows_the_papers_equation_however_columns_are_worked_off(self, columns, at_once):
         weight, x = draw(4, 10), correlated(30, 10)
         gone = torch.rand(4, 10, generator=torch.Generator().manual_seed(3)) < 0.5
         h = x.T @ x
@@ -80,7 +81,7 @@ class TestSparseGPT:
             start = next(at)
             return ~gone[:, start : start + cost.shape[1]]
 
-        new, kept = prune_columns(weight[None], h[None], choose, columns, 0.01, 128)
+        new, kept = prune_columns(weight[None], h[None], choose, columns, 0.01, at_once)
         assert kept[0].equal(~gone)
         torch.testing.assert_close(new[0], one_by_one(weight, damped, gone))
 

@@ -108,16 +108,15 @@ def sums(
 
     def see(use: Use, key: str, part: int, x: Tensor) -> None:
         name, parts = use.names[key], parts_of(use.module, key)
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.to(torch.promote_types(x.dtype, torch.float32))
-            if name not in found:
-                sizes = (parts, *x.shape[2:], *x.shape[2:]) if products else (parts, *x.shape[2:])
-                found[name] = torch.zeros(sizes, dtype=x.dtype, device=x.device)
-            own = found[name][part : part + len(x)]
-            if products:
-                own.baddbmm_(x.transpose(1, 2), x)
-            else:
-                own += x.square().sum(1)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        if name not in found:
+            sizes = (parts, *x.shape[2:], *x.shape[2:]) if products else (parts, *x.shape[2:])
+            found[name] = torch.zeros(sizes, dtype=x.dtype, device=x.device)
+        own = found[name][part : part + len(x)]
+        if products:
+            own.baddbmm_(x.transpose(1, 2), x)  # in place, which autocast leaves in float32
+        else:
+            own += x.square().sum(1)
 
     _run(model, uses, batches, forward, see)
     _check_finite({name: one.isfinite().all() for name, one in found.items()})
