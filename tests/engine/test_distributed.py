@@ -179,7 +179,7 @@ def under_ddp(name, style, place):
 
 
 def shard(model, device, each=True):
-    """Shard a model, its layers apart or, which is faster, in one; parts of weights are the same."""
+    """Shard a model, its layers apart or, faster, together; parts of weights are the same."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 

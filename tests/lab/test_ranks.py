@@ -11,6 +11,8 @@ from regrow.lab.failures import headline, read_failures
 from regrow.lab.files import read_lines
 from regrow.lab.records import Records
 from regrow.lab.run import METRICS
+from tests.ranks import on_ranks
+from tests.training.rank_failing import failing
 
 LIMIT = 120  # seconds; a rank that waits for another would wait for ten minutes
 
@@ -51,3 +53,14 @@ def test_a_trial_that_fails_on_any_rank_is_recorded_with_that_rank_s_reason(ran)
     assert headline(first) == "ZeroDivisionError: rank 0 has had enough"
     assert headline(second) == "ZeroDivisionError: rank 1 has had enough"
     assert "on rank 1:" in second
+
+
+@pytest.mark.slow
+def test_a_rank_that_waits_for_nobody_learns_that_another_failed(tmp_path):
+    """What it has found by then counts for nothing, and the next trial runs on both."""
+    first, second = on_ranks(failing, tmp_path, "cpu", 1, 2.0)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    said = (tmp_path / "said").read_text()
+    assert said.startswith("RuntimeError: another rank failed")
+    assert "on rank 1:" in said and "ZeroDivisionError: this rank has had enough" in said
+    assert (tmp_path / "next").read_text() == "4.0"

@@ -81,7 +81,7 @@ def test_parts_print_as_they_are_done_and_the_record_holds_all(
 
 
 def test_a_models_advice_is_printed(capsys):
-    bench("model", width=8, batch=4, densities=(0.5,), threads=1)
+    bench("model", model="mlp-8-8-8", batch=4, densities=(0.5,), threads=1)
     assert "A whole training step" in capsys.readouterr().out
 
 

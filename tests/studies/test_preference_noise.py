@@ -240,7 +240,7 @@ def test_populations_are_halved_until_each_device_has_one():
             made.append([next(rest) for _ in range(size)])
         found = parted(made, number)
         assert [len(part) for part in found] == sizes
-        assert sum(found, []) == sum(made, [])
+        assert [t for part in found for t in part] == [t for part in made for t in part]
 
 
 def test_what_may_not_share_a_population_is_left_out():

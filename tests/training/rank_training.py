@@ -211,7 +211,8 @@ RUNS = {name: (trial, {}) for name, trial in SYSTEMS.items()} | {
 
 def train(folder, device, *names):
     """Run these on all ranks there are, in folders of these names."""
-    with all_ranks() as first:
+    exact = torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False)
+    with exact, all_ranks() as first:
         if not first:
             return
         for name in names:

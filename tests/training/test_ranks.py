@@ -1,17 +1,18 @@
 """Training on two ranks of gloo is training on one with the same batches, in every system."""
 
+import functools
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from regrow.lab.failures import read_failures
-from regrow.lab.files import read_lines
 from regrow.lab.records import Records
-from regrow.lab.run import CHECKPOINT, METRICS, Run
+from regrow.lab.run import CHECKPOINT, METRICS, PROGRESS
 from tests.ranks import command, on_ranks, once
 from tests.training.rank_training import ALIKE, FIRST, SYSTEMS, train
 
@@ -41,8 +42,14 @@ def fill(folder, device, on_two):
     said = on_two(folder, device, *SYSTEMS, "stopped", "from one")
     assert not said, said
     (folder / "stopped").rename(folder / "from two")
-    shutil.copytree(folder / "from two", folder / "second dies")
+    shutil.copytree(folder / "from two", folder / "begun")
     train(folder, device, "from two")
+
+
+def by_torchrun(folder, device, *names):
+    """Run trainings on two ranks as users do; return what was said if they failed."""
+    done = torchrun(folder, device, *names, module="tests.training.rank_training", limit=200)
+    return done.stderr if done.returncode else ""
 
 
 def forked(folder, device, *names):
@@ -96,30 +103,40 @@ def check_one(folder, name, other, ranks):
         assert mask.count_nonzero() == two["masks"][weight].count_nonzero()
 
 
-def check_dead(folder, name, before):
-    """Nothing that was written by a run of which a rank died is half there.
+def check_killed(told, folder, name, kill, go_on):
+    """A rank that is killed leaves nothing half there; what goes on is as if it never was stopped.
 
     Args:
-        folder: where it was told.
-        name: of the run.
-        before: the bytes of its checkpoint before.
+        told: where all others told what they hold.
+        folder: an empty one.
+        name: of the run of which a rank dies in mid-update.
+        kill: does it.
+        go_on: trains by name in the folder; returns what was said if that failed.
     """
-    run = folder / name
-    assert not list(folder.glob(f"{name}-*.pt"))  # nobody came to the end
+    run = shutil.copytree(told / "begun", folder / name)
+    before = (run / CHECKPOINT).read_bytes()
+    kill()
+    assert not list(folder.glob("*.pt"))  # nobody came to the end
     assert (run / CHECKPOINT).read_bytes() == before
-    assert not [p for p in run.iterdir() if p.name not in (CHECKPOINT, METRICS, "progress.json")]
-    state = Run(run, writes=False).load()
-    assert state["training"]["epoch"] == 1
-    assert len(read_lines(run / METRICS)) >= 1
-
-
-def check_resumed(folder, name):
-    """A run that went on is bit for bit the one that was never stopped, on as many ranks."""
-    for resumed, whole in zip(read(folder, name, 2), read(folder, WHOLE, 2), strict=True):
+    assert {p.name for p in run.iterdir()} <= {CHECKPOINT, METRICS, PROGRESS}
+    run.rename(folder / "resumed")
+    assert not (said := go_on("resumed")), said
+    for resumed, whole in zip(read(folder, "resumed", 2), read(told, WHOLE, 2), strict=True):
         assert resumed["loss"] == whole["loss"]
         for key in ("weights", "masks"):
             for weight, values in whole[key].items():
                 assert values.equal(resumed[key][weight]), weight
+
+
+def check_torchrun_ends_the_others(told, folder, device, name):
+    """Where a rank is killed, torchrun ends what would wait for it."""
+
+    def kill():
+        began = time.monotonic()
+        assert "Signal 9 (SIGKILL)" in by_torchrun(folder, device, name)
+        assert time.monotonic() - began < 100
+
+    check_killed(told, folder, name, kill, lambda name: by_torchrun(folder, device, name))
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -139,15 +156,20 @@ def test_a_checkpoint_of_one_number_of_ranks_goes_on_on_another(told, resumed, r
     assert list(found["trail"]) == list(read(told, WHOLE, 1)[0]["trail"])[FIRST:]
 
 
-def test_a_rank_killed_in_an_update_leaves_what_goes_on(told):
-    before = (told / "second dies" / CHECKPOINT).read_bytes()
-    first, second = on_ranks(train, told, "cpu", "second dies", limit=60)
-    assert second.returncode == -9
-    assert first.returncode == 1 and " by peer" in first.stderr.splitlines()[-1]
-    check_dead(told, "second dies", before)
-    (told / "second dies").rename(told / "resumed")
-    assert not forked(told, "cpu", "resumed")
-    check_resumed(told, "resumed")
+def test_a_rank_killed_in_an_update_leaves_what_goes_on(told, tmp_path):
+    def kill():
+        first, second = on_ranks(train, tmp_path, "cpu", "second dies", limit=60)
+        assert second.returncode == -9
+        assert first.returncode == 1 and " by peer" in first.stderr.splitlines()[-1]
+
+    go_on = functools.partial(forked, tmp_path, "cpu")
+    check_killed(told, tmp_path, "second dies", kill, go_on)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["first dies", "second dies"])
+def test_torchrun_ends_the_ranks_that_are_left(told, tmp_path, name):
+    check_torchrun_ends_the_others(told, tmp_path, "cpu", name)
 
 
 def test_the_command_trains_on_two_ranks_as_on_one(tmp_path):

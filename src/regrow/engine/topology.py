@@ -359,11 +359,8 @@ class Topology:
         for row, again in zip(update.layers, back, strict=True):
             layer, move = by_name[row.name], row.move
             active = row.active - move.shrink + move.expand
-            changes[row.name] = LayerChange(
-                dropped=move.shrink + move.exchange - again,
-                grown=move.exchange + move.expand - again,
-                active=active,
-            )
+            dropped, grown = (n + move.exchange - again for n in (move.shrink, move.expand))
+            changes[row.name] = LayerChange(dropped=dropped, grown=grown, active=active)
             settled.append((layer, active))
             refilled |= active != row.active
 

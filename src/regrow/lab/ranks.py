@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import pickle
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -28,6 +29,8 @@ __all__ = ["all_ranks", "ranks_at_hand", "run_on_all"]
 
 _TIMEOUT = timedelta(minutes=10)  # a rank that failed alone must not hold the others for ever
 _ANY_TIME = timedelta(days=365)
+_LOOK_EVERY = 0.5  # seconds, at whether another rank failed
+_ERROR = "error"  # the key in the store of what went wrong first
 
 
 def ranks_at_hand() -> int:
@@ -122,16 +125,54 @@ class _Team:
             backend, store=store, rank=self.rank, world_size=self.ranks, timeout=_TIMEOUT
         )
         try:
-            yield
+            with _left_if_another_failed(store):
+                yield
         except Exception as error:
             # Said before this rank leaves: those that wait for it fail only then, and find it.
             own = f"on rank {self.rank}:\n{traceback.format_exc()}"
-            first = store.compare_set("error", "", own).decode()
+            first = store.compare_set(_ERROR, "", own).decode()
             if first != own:
                 error.add_note(first)
+            _abort()
             raise
         finally:
             distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _left_if_another_failed(store: Any) -> Iterator[None]:
+    """Leave the group as soon as another rank says that it failed.
+
+    Ranks of gloo notice that one is gone. On GPUs they would wait until the time is out, and then
+    be ended with everything that was still to be tried.
+
+    Raises:
+        RuntimeError: another failed; what was computed since may be wrong.
+    """
+    over, failed = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK_EVERY):
+            if store.check([_ERROR]):
+                failed.set()
+                _abort()
+                return
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    if failed.is_set():
+        raise RuntimeError("another rank failed")
+
+
+def _abort() -> None:
+    """End what ranks are at together, without waiting for the others."""
+    if distributed.is_initialized():
+        distributed.group.WORLD.abort()  # type: ignore[union-attr]
 
 
 _team: ContextVar[_Team | None] = ContextVar("_team", default=None)

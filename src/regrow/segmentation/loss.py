@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn import functional as across
 from torch.nn import functional
 
 from regrow.engine.ranks import rank_and_ranks
@@ -82,8 +82,26 @@ def soft_dice(
     shared = (chances * truth).sum(axes)
     both = chances.sum(axes) + truth.sum(axes)
     if batch_dice and rank_and_ranks()[1] > 1:
-        shared, both = across.all_reduce(torch.stack([shared, both]), distributed.ReduceOp.SUM)
+        shared, both = _OverRanks.apply(torch.stack([shared, both]))  # type: ignore[no-untyped-call]
     return ((2 * shared + smooth) / (both + smooth).clamp_min(1e-8)).mean()
+
+
+class _OverRanks(torch.autograd.Function):
+    """The sum over all ranks, which a loss of every rank hangs on, as its gradient says."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return _summed(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _summed(gradient)
+
+
+def _summed(values: Tensor) -> Tensor:
+    total = values.clone(memory_format=torch.contiguous_format)
+    distributed.all_reduce(total)
+    return total
 
 
 def hard_dice(scores: Tensor, targets: Tensor) -> Tensor:

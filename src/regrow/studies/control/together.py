@@ -190,9 +190,9 @@ def side_by_side(
                 process.start()
                 there.close()  # so that the end of the process is the end of what it says
                 running[here] = task, device, process
-            for end in connection.wait(list(running)):
-                task, device, process = running.pop(end)
-                yield task, _said_by(end, process)
+            for ended in connection.wait(list(running)):
+                task, device, process = running.pop(ended)
+                yield task, _said_by(ended, process)
                 free.append(device)
     finally:
         for _, _, process in running.values():
