@@ -44,11 +44,11 @@ def prune(
     """Set weights of a trained model to zero, in place and for good; no optimizer is needed.
 
     Rules that look at activations (:class:`~regrow.pruning.rules.Wanda`,
-    :class:`~regrow.pruning.rules.SparseGPT`) go through the model in the order in
-    which it computes. A block that the model repeats, or a layer outside of such, is pruned by what it sees on the calibration data with all that comes before it pruned
-    already; then the next. Beside the model there are the sums of one block at a time, and one bit
-    a weight for the masks. The data are gone through once more than there are such blocks and
-    layers.
+    :class:`~regrow.pruning.rules.SparseGPT`) go through the model in the order in which it
+    computes. A block that the model repeats, or a layer outside of such, is pruned by what it sees
+    on the calibration data with all that comes before it pruned already; then the next. Beside the
+    model there are the sums of one block at a time, and one bit a weight for the masks. The data
+    are gone through once more than there are such blocks and layers.
 
     Methods whose first topology is chosen by a score (``OMP``, ``SNIP``, ``GraSP``, ``SynFlow``, or
     any with a ``start``) choose it as in :func:`regrow.sparsify`.
