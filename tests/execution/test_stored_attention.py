@@ -1,4 +1,4 @@
-"""Attention, which computes with its weights themselves, in models whose other layers are stored."""
+"""Attention, which computes with its weights themselves, beside layers that are stored."""
 
 import torch
 from torch import nn
