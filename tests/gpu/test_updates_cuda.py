@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import regrow
-from regrow.engine import many, swift
+from regrow.engine import many, narrowing, swift
 from regrow.engine.criteria import MagnitudePlusGradient, Running, Taylor, WeightTimesGradient
 from regrow.engine.draws import seed_from, uniform
 from regrow.engine.patterns import NM, Block, Channel, FanIn, InputChannel, Kernel
@@ -26,9 +26,17 @@ from regrow.engine.selection import bottom_k, random_k, seeded_generator, top_k
 from regrow.engine.update import Moves
 
 pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available() or not many.available(torch.device("cuda")),
+    not torch.cuda.is_available() or not narrowing.available,
     reason="needs a CUDA GPU and triton",
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _asked_for():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGROW_GPU_UPDATES", "kernels")
+        yield
+
 
 INF = float("inf")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

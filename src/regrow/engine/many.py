@@ -7,6 +7,7 @@ lower flat index comes first, so that every device chooses the same.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -71,13 +72,17 @@ class Chosen:
 
 
 def available(device: torch.device) -> bool:
-    """Tell whether many tensors can be looked at at once on a device.
+    """Tell whether many tensors are looked at at once on a device: on a GPU, where asked for.
+
+    The kernels have run under Triton's interpreter and on no GPU yet, so that they have to be asked
+    for, by ``REGROW_GPU_UPDATES=kernels`` in the environment.
 
     Example:
         >>> available(torch.device("cpu"))
         False
     """
-    return narrowing.available and device.type == "cuda"
+    asked = os.environ.get("REGROW_GPU_UPDATES") == "kernels"
+    return asked and narrowing.available and device.type == "cuda"
 
 
 def fits(worths: Sequence[Tensor], masks: Sequence[Tensor] = ()) -> bool:
