@@ -98,7 +98,9 @@ def test_without_the_extra_the_version_is_told_and_the_rest_says_what_to_install
 
 
 def test_what_is_kept_of_methods_and_studies_is_what_they_say():
-    assert kept_list() == made_list(), "write it again: python -m regrow.cli.listed"
+    made = made_list()
+    made.studies.pop("toy", None)  # a fuzzer's, for the rest of its process
+    assert kept_list() == made, "write it again: python -m regrow.cli.listed"
 
 
 def test_every_command_is_there_and_names_its_options(monkeypatch, capsys):

@@ -53,7 +53,6 @@ NAMES = [one.value for one in OptimizerNames]
 # One of each kind in the suite; the others are run apart.
 USUAL = {
     "adamw_torch",
-    "adamw_torch_8bit",
     "adafactor",
     "sgd",
     "adamw_bnb_8bit",

@@ -195,10 +195,11 @@ def test_planning_changes_nothing(assert_same):
     assert_same(dict(model.state_dict()), before)
 
 
-def test_the_table_names_every_parameter():
+def test_the_table_names_every_weight_and_counts_the_others():
     model = net()
     table = str(make_plan(model, HALF))
-    assert all(name in table for name, _ in model.named_parameters())
+    assert all(name in table for name, p in model.named_parameters() if p.ndim > 1)
+    assert f"{sum(p.ndim < 2 for p in model.parameters())} parameters (fewer than two" in table
     assert "8×3×3×3" in table
 
 

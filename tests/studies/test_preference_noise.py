@@ -144,12 +144,12 @@ def test_the_study_ends_with_a_page(tmp_path, monkeypatch):
     assert not found.failed and not found.skipped
     sections = list(short.sections(View.of(Records.read(tmp_path))))
     tables = {section.title: section.table for section in sections if section.table}
-    rows = tables["All returns: point-mass, white noise"].rows
+    rows = tables["All returns: point mass, white noise"].rows
     assert {row[0] for row in rows} == {*arms, *NOISE_FREE}
     titles = {section.title for section in sections}
     assert {"Learning among the most noise", "What critics attend to"} <= titles
     assert not [title for title in titles if title.startswith("Not shown")]
-    assert all(row[4] for row in rows) and "All returns: point-mass, slow noise" in tables
+    assert all(row[4] for row in rows) and "All returns: point mass, slow noise" in tables
 
 
 def test_tenths_and_looks_are_read_where_they_are():

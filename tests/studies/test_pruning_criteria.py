@@ -273,6 +273,7 @@ def test_overlaps_compare_one_state(tmp_path):
     assert steps == sorted(set(steps)) and len(steps) > 2
 
 
+@pytest.mark.long
 def test_ray_finds_what_this_process_finds(tmp_path):
     pytest.importorskip("ray")
     arms = TASK.trials("grid", ["dense", "SNIP"], 1, density=[0.1], growth=["gradient"])

@@ -13,6 +13,7 @@ import torch
 import regrow
 from regrow.lab.records import Record, Records
 from regrow.lab.run import Run
+from regrow.lab.study import Preset
 from regrow.lab.study_run import run_study
 from regrow.lab.view import View
 from regrow.samples import Cyclic, Hard, InfoBatch, RootLoss
@@ -298,10 +299,14 @@ def test_every_claim_is_named_here():
     assert len(NAMES) == len(CLAIMS)
 
 
-@pytest.mark.slow
-def test_the_smoke_preset_ends_with_a_page(tmp_path):
-    ended = run_study(STUDY, "smoke", tmp_path, options=OPTIONS, jobs=2)
-    assert len(ended.finished) == len(STUDY.trials("smoke")) and not ended.failed
+@pytest.mark.parametrize("epochs", [2, pytest.param(None, marks=pytest.mark.long)])
+def test_the_smoke_preset_ends_with_a_page(tmp_path, epochs):
+    made = STUDY.trials("smoke")
+    if epochs:
+        made = [one._replace(trial=replace(one.trial, epochs=epochs)) for one in made]
+    short = replace(STUDY, presets={"smoke": Preset("seconds", {"digits": lambda: made})})
+    ended = run_study(short, "smoke", tmp_path, options=OPTIONS, jobs=1)
+    assert len(ended.finished) == len(made) and not ended.failed
     view = View.of(Records.read(tmp_path))
     sections = STUDY.sections(view)
     assert not [one for one in sections if one.title.startswith("Not shown")]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from regrow.lab.records import Record, Records
+from regrow.lab.study import Preset
 from regrow.lab.study_run import run_study
 from regrow.lab.view import View
 from regrow.studies.update_schedule import CLAIMS, STUDY, USUAL
@@ -81,11 +83,13 @@ def test_rules(name, gain, outcome):
     assert judged(name, gain) == outcome
 
 
-@pytest.mark.slow
-def test_the_smoke_preset_ends_with_a_page(tmp_path):
+@pytest.mark.parametrize("epochs", [2, pytest.param(20, marks=pytest.mark.long)])
+def test_the_smoke_preset_ends_with_a_page(tmp_path, epochs):
     options = {"data_dir": None, "device": "cpu"}
-    ended = run_study(STUDY, "smoke", tmp_path, options=options, jobs=2)
-    assert len(ended.finished) == len(STUDY.trials("smoke")) and not ended.failed
+    few = [one._replace(trial=replace(one.trial, epochs=epochs)) for one in STUDY.trials("smoke")]
+    short = replace(STUDY, presets={"smoke": Preset("seconds", {"digits": lambda: few})})
+    ended = run_study(short, "smoke", tmp_path, options=options, jobs=1)
+    assert len(ended.finished) == len(few) and not ended.failed
     sections = STUDY.sections(View.of(Records.read(tmp_path)))
     assert not [one for one in sections if one.title.startswith("Not shown")]
     assert sum(one.figure is not None for one in sections) == 3

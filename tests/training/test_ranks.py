@@ -172,6 +172,7 @@ def test_torchrun_ends_the_ranks_that_are_left(told, tmp_path, name):
     check_torchrun_ends_the_others(told, tmp_path, "cpu", name)
 
 
+@pytest.mark.long
 def test_the_command_trains_on_two_ranks_as_on_one(tmp_path):
     done = torchrun(*TRAIN, "--batch", "64", "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
@@ -203,5 +204,7 @@ def test_a_run_that_fails_on_two_ranks_is_a_line_and_a_record(tmp_path, argument
     said = "".join(rank.stderr for rank in done).splitlines()
     lines = [line for line in said if line.startswith("regrow: ")]
     assert len(lines) == 1 and reason in lines[0]
-    [failure] = read_failures(tmp_path, damaged=pytest.fail)
-    assert reason in failure.error
+    # What is refused before a first step has tried nothing, and leaves nothing.
+    tried = [reason] if reason.startswith("FloatingPointError") else []
+    failures = read_failures(tmp_path, damaged=pytest.fail)
+    assert [reason in failure.error for failure in failures] == [True for _ in tried]

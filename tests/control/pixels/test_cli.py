@@ -40,7 +40,7 @@ def test_a_run_leaves_a_record_films_and_a_page_and_is_not_done_twice(tmp_path, 
             width = film.size[0]
             assert width % 3 == 0 if method == "MaDi" else width == 19
     page = (record / "page.html").read_text()
-    assert page.count("data:image/gif;base64,") == 2 and "<h2>Returns" in page
+    assert page.count("data:image/gif;base64,") == 2 and ">Returns" in page
     assert ("Masks against the true foreground" in page) == (method == "MaDi")
     assert (record / "agent.pt").is_file() and not (record / "frames").exists()
     control_train_pixels(**QUICK, method=method, device="cpu", out=tmp_path)

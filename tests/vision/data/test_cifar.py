@@ -145,6 +145,7 @@ def test_what_is_missing_altogether_is_named_with_where_and_how(tmp_path):
         assert said in str(error.value)
 
 
+@pytest.mark.long
 def test_the_real_files_are_read(real_data):
     data = load_data("cifar10", real_data)
     assert (len(data.train_labels), len(data.test_labels)) == (50_000, 10_000)

@@ -150,16 +150,13 @@ def open_source(
         FileNotFoundError: the data are not there; the message says how to get them.
     """
     common: dict[str, Any] = {"seed": seed, "rank": rank, "ranks": ranks}
-    if own is not None:
-        files = open_own_files(own, augment=augment, seed=seed)
-    else:
-        files = _FOLDERS[name](data_dir, seed) if name in _FOLDERS else None
-    if files is not None:
+    files = None if own is None else open_own_files(own, augment=augment, seed=seed)
+    if files is not None or (own is None and name in _FOLDERS):
         if samples is not None or validation:
             raise ValueError(f"data={name!r} is read as it is: leave samples and validation out")
         if change or keep:
             raise ValueError(f"data={name!r} is read as it is: use a data set that fits in memory")
-        return _open_folder(*files, device, batch, common)
+        return _open_folder(*(files or _FOLDERS[name](data_dir, seed)), device, batch, common)
     train, labels, test, test_labels, classes, moments, about = _arrays(
         name, data_dir, device, change, own
     )
