@@ -156,7 +156,8 @@ def open_source(
             raise ValueError(f"data={name!r} is read as it is: leave samples and validation out")
         if change or keep:
             raise ValueError(f"data={name!r} is read as it is: use a data set that fits in memory")
-        return _open_folder(*(files or _FOLDERS[name](data_dir, seed)), device, batch, common)
+        train_part, test_part = files or _FOLDERS[name](data_dir, seed)
+        return _open_folder(train_part, test_part, device, batch, common)
     train, labels, test, test_labels, classes, moments, about = _arrays(
         name, data_dir, device, change, own
     )
