@@ -92,6 +92,7 @@ torch.save(trained.state_dict(), sys.argv[2])
 """
 
 
+@pytest.mark.long
 def test_a_training_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path, equal_states):
     """SIGKILL at any moment, also while a checkpoint is written."""
     folder, end = tmp_path / "run", tmp_path / "end.pt"

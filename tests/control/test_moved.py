@@ -115,6 +115,7 @@ def test_runs_read_what_actions_move_and_their_networks_nothing_else(early):
     assert before.elimination.live.all()
 
 
+@pytest.mark.long
 def test_alone_in_company_and_resumed_a_run_is_the_same(early):
     together = population(["elimination-fixed", "moved", "pebble"], [5, 0, 1])
     alone = population(["moved"], [0])

@@ -13,7 +13,7 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 FLAGS = ["-std=gnu11", "-O0", "-g1", *SANITIZERS, "-Wall", "-Wextra", "-Werror"]
 
 
-@pytest.mark.parametrize("openmp", [True, False])
+@pytest.mark.parametrize("openmp", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_no_access_out_of_bounds_and_no_undefined_behaviour(tmp_path, openmp):
     compiler = shutil.which("gcc")
     if compiler is None:

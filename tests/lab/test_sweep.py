@@ -100,7 +100,7 @@ def test_a_process_that_dies_drags_nobody_along(tmp_path):
     assert_whole(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_process_that_has_grown_and_is_replaced_holds_nobody_up(tmp_path):
     """joblib stops processes that grew, and warned of it in a thread: as an error, that hung."""
     trials = [Walk(seed=seed, steps=1, ends="keeps", pause=0.6) for seed in range(10)]
@@ -219,7 +219,7 @@ def study(out, executor):
     command(*words, "--executor", executor, "--jobs", "2", "--out", out)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_half(tmp_path):
     """The same command, killed at random moments, ends with the records of one run."""
     whole, out = tmp_path / "whole", tmp_path / "killed"

@@ -228,8 +228,10 @@ def test_the_command_trains_and_finds_what_was_finished(data, tmp_path, capsys):
     assert "real time factor" in out or "was finished" in out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("choose", [[], ["--choose", "Hard", "--keep", "0.5"]])
+@pytest.mark.parametrize(
+    "choose",
+    [pytest.param([], marks=pytest.mark.long), ["--choose", "Hard", "--keep", "0.5"]],
+)
 def test_two_ranks_learn_what_one_learns_and_share_the_test(choose, data, tmp_path):
     train = ["speech", "train", str(data / "learnt"), "--test", str(data / "heard")]
     train += ["--device", "cpu", "--size", "tiny", "--units", "words", "--epochs", "2", "--dropout"]
