@@ -10,7 +10,7 @@ from typing import Any
 
 from regrow.reading import decoding, read_file, refused
 
-__all__ = ["TEST_NAMES", "WHOLE", "find_parts", "is_table", "part_of", "test_part"]
+__all__ = ["TEST_NAMES", "WHOLE", "by_part", "find_parts", "is_table", "part_of", "test_part"]
 
 WHOLE = "all"
 """The name of the part of a data set that is not split."""
@@ -46,6 +46,33 @@ def part_of(name: str) -> str | None:
     """
     words = re.split(r"[^a-z]+", name.lower())
     return next((_PART[word] for word in words if word in _PART), None)
+
+
+def by_part(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return names by the part they are of; one that does not say is a part of its own.
+
+    Args:
+        path: where they are, for the message.
+        names: of folders.
+
+    Raises:
+        ValueError: two are of one part, and which is meant is not said.
+
+    Example:
+        >>> by_part(Path("tea"), ["training", "dev", "extra"])
+        {'train': 'training', 'validation': 'dev', 'extra': 'extra'}
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        part = part_of(name) or name
+        if part in found:
+            raise refused(
+                path,
+                f"has two parts called {part!r}: {found[part]!r} and {name!r}",
+                "give a folder with one of them",
+            )
+        found[part] = name
+    return found
 
 
 def test_part(parts: Iterable[str]) -> str | None:
@@ -87,8 +114,8 @@ def find_parts(path: Path) -> Mapping[str, list[Path]]:
     if path.is_file():
         return {WHOLE: [path]}
     if (path / _DICT).is_file():
-        names = _json(path / _DICT).get("splits", [])
-        return {part_of(str(name)) or str(name): _saved(path / str(name)) for name in names}
+        names = by_part(path, map(str, _json(path / _DICT).get("splits", [])))
+        return {part: _saved(path / name) for part, name in names.items()}
     if (path / _STATE).is_file():
         return {WHOLE: _saved(path)}
     return _named(path, sorted(file for file in path.rglob("*") if is_table(file)))

@@ -143,7 +143,9 @@ def test_a_table_is_numbers_and_text_becomes_columns_of_0_and_1(tmp_path):
     both = torch.cat([found.train_inputs, found.test_inputs])
     both = both[both[:, 0].argsort()]
     assert both[:, 0].tolist() == [*range(20)]
-    assert both[3, 1].item() == pytest.approx(np.mean([r[1] for r in rows if r[1] != ""]))
+    # Of the rows that are learnt: what is held out is not looked at.
+    learnt = [r[1] for r in rows if r[0] in found.train_inputs[:, 0].tolist() and r[1] != ""]
+    assert both[3, 1].item() == pytest.approx(np.mean(learnt))
     assert [row.argmax().item() for row in both[:, 2:]] == [
         "xyz".index(kind) for _, _, kind, _ in rows
     ]
@@ -243,3 +245,51 @@ def test_one_class_of_images_and_classes_that_are_not_learnt_are_refused(tmp_pat
     (tmp_path / "own" / "val" / "dark").rename(tmp_path / "own" / "val" / "grey")
     with pytest.raises(ValueError, match="grey is none of the 2 classes"):
         load_own(Own(str(tmp_path / "own")))
+
+
+def test_parts_that_are_spelt_alike_are_not_mixed_up(tmp_path, pixels):
+    """The last of them was taken, and nothing said of the other."""
+    images, labels = pixels
+    write_folder(tmp_path / "own" / "train", images[:10], labels[:10])
+    write_folder(tmp_path / "own" / "train_extra", images[10:], labels[10:])
+    with pytest.raises(ValueError, match=r"two parts called 'train': 'train' and 'train_extra'"):
+        load_own(Own(str(tmp_path / "own")))
+    write_saved(tmp_path / "saved", images, labels)
+    splits = {"splits": ["train", "validation_matched", "validation_mismatched"]}
+    (tmp_path / "saved" / "dataset_dict.json").write_text(json.dumps(splits))
+    with pytest.raises(ValueError, match=r"two parts called 'validation'"):
+        load_own(Own(str(tmp_path / "saved")))
+
+
+@pytest.mark.parametrize(
+    ("tested", "said"),
+    [
+        ([["a", "b", "class"], [0, 1, "no"]], r"tested on other columns than it learns: kind"),
+        (
+            [["a", "b", "kind", "class"], [0, "many", "x", "no"]],
+            r"'b' holds numbers .* test on text",
+        ),
+    ],
+    ids=["a column less", "text for numbers"],
+)
+def test_what_is_tested_on_is_read_as_what_is_learnt(tmp_path, tested, said):
+    """A column became text in both parts, in which 5 and 5.0 are two texts, or an odd KeyError."""
+    write_csv(tmp_path / "train.csv", ROWS)
+    write_csv(tmp_path / "test.csv", tested[1:], tested[0])
+    with pytest.raises(ValueError, match=said):
+        load_own(Own(str(tmp_path)))
+
+
+def test_classes_are_written_alike_in_all_files_of_a_part(tmp_path):
+    write_csv(tmp_path / "train-0.csv", [[i, i % 2] for i in range(8)], ("a", "class"))
+    write_csv(tmp_path / "train-1.csv", [[i, ("1", "x")[i % 2]] for i in range(8)], ("a", "class"))
+    with pytest.raises(ValueError, match="write all of them alike"):
+        load_own(Own(str(tmp_path)))
+
+
+def test_a_part_that_is_missing_is_named(tmp_path):
+    write_csv(tmp_path / "train.csv", ROWS)
+    write_csv(tmp_path / "test.csv", ROWS)
+    (tmp_path / "train.csv").unlink()
+    with pytest.raises(ValueError, match="has the parts test: add one to train"):
+        load_own(Own(str(tmp_path)))

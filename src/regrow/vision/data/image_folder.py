@@ -21,7 +21,14 @@ from regrow.vision.data.boxes import random_boxes
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ImageFolder", "class_files", "class_folders", "middle_of", "random_part"]
+__all__ = [
+    "ImageFolder",
+    "as_bytes",
+    "class_files",
+    "class_folders",
+    "middle_of",
+    "random_square",
+]
 
 
 class ImageFolder(Dataset[tuple[Tensor, int]]):
@@ -121,15 +128,34 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
             ValueError: the image is damaged; its file is named.
         """
         path = self.path(index)
-        picture = open_rgb(path, str(path))
         if self.split == "train":
-            generator = seeded_generator(self.seed, "image", epoch, index)
-            pixels = np.asarray(random_part(picture, self.size, generator))
-            if torch.rand((), generator=generator) < 0.5:
-                pixels = pixels[:, ::-1]
+            image = random_square(path, self.size, self.seed, epoch, index)
         else:
-            pixels = np.asarray(middle_of(picture, self.size, self.resize, path))
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), int(self.labels[index])
+            image = as_bytes(middle_of(open_rgb(path, str(path)), self.size, self.resize, path))
+        return image, int(self.labels[index])
+
+
+def random_square(path: Path, size: int, seed: int, epoch: int, index: int) -> Tensor:
+    """Return a random box of an image as a square, mirrored or not: uint8, (3, size, size).
+
+    Args:
+        path: the image's file.
+        size: side of the square.
+        seed: fixes, with epoch and index, what is drawn.
+        epoch: its number.
+        index: of the image.
+
+    Raises:
+        ValueError: the image is damaged; its file is named.
+    """
+    generator = seeded_generator(seed, "image", epoch, index)
+    square = as_bytes(random_part(open_rgb(path, str(path)), size, generator))
+    return square.flip(2) if torch.rand((), generator=generator) < 0.5 else square
+
+
+def as_bytes(picture: Image.Image) -> Tensor:
+    """Return a picture of Pillow's as uint8, shape (3, height, width)."""
+    return torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy())
 
 
 def class_folders(where: Path) -> list[str]:

@@ -73,10 +73,10 @@ def digest_of(path: Path) -> str:
         sizes = [file.stat().st_size for file in files]
     if not files:
         find_parts(root)  # says what is missing
-    digest = hashlib.sha256()
+    digest, whole = hashlib.sha256(), sum(sizes) <= _HASHED
     for file, size in zip(files, sizes, strict=True):
         digest.update(f"{file.relative_to(root) if file != root else ''} {size}\n".encode())
-        if sum(sizes) <= _HASHED:
+        if whole:
             digest.update(read_file(file))
     return digest.hexdigest()[:16]
 
@@ -135,7 +135,8 @@ def load_own(own: Own) -> DataSet:
     tested = test_part(parts)
     if tested is None or "train" not in parts:
         if {*parts} - {WHOLE, "train"}:
-            raise refused(own.path, f"has the parts {', '.join(sorted(parts))}", "add one to train")
+            fix = "add one to train" if tested else "add one called test or validation"
+            raise refused(own.path, f"has the parts {', '.join(sorted(parts))}", fix)
         parts, tested = {"train": files}, None
     image = image_column(files[0])
     if image is None:
@@ -151,13 +152,17 @@ def load_own(own: Own) -> DataSet:
     about = f"{path.name}, " + (f"tested on its part {tested!r}" if tested else _FIFTH)
     if unread := sorted({*parts} - {"train", tested}):
         about += f"; not read: {', '.join(unread)}"
+    if tested is None:  # before anything is learnt of columns: what is held out is not looked at
+        whole, coded = inputs[0], labels[0]
+        halves = [half.numpy() for half in split_off(torch.from_numpy(coded), _HELD_OUT, seed=0)]
+        inputs = [
+            {name: column[half] for name, column in whole.items()} if image is None else whole[half]
+            for half in halves
+        ]
+        labels = [coded[half] for half in halves]
     if image is None:
         inputs, told = table_set(inputs, own.path)
         about += told
-    if tested is None:
-        halves = split_off(torch.from_numpy(labels[0]), _HELD_OUT, seed=0)
-        inputs = [inputs[0][half.numpy()] for half in halves]
-        labels = [labels[0][half.numpy()] for half in halves]
     return _data_set(path.name, inputs if image is None else _grey(inputs), labels, classes, about)
 
 

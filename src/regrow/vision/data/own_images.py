@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regrow.data.parts import part_of, test_part
+from regrow.data.parts import by_part, part_of, test_part
 from regrow.data.pictures import Bytes, decode, is_image, open_rgb
 from regrow.data.table_files import open_table
-from regrow.engine.selection import seeded_generator
 from regrow.reading import check_size, damaged, decoding, read_file, refused
-from regrow.vision.data.image_folder import class_files, class_folders, middle_of, random_part
+from regrow.vision.data.image_folder import (
+    as_bytes,
+    class_files,
+    class_folders,
+    middle_of,
+    random_square,
+)
 from regrow.vision.data.own_tables import Labels, label_column, labels_of
 
 if TYPE_CHECKING:
@@ -72,10 +76,8 @@ def find_images(path: Path) -> Mapping[str, Any]:
     """
     if not path.is_dir():
         return {}
-    folders = class_folders(path)
-    parts = {
-        part: name for name in folders if (part := part_of(name)) and _has_classes(path / name)
-    }
+    named = [name for name in class_folders(path) if part_of(name) and _has_classes(path / name)]
+    parts = by_part(path, named)
     if "train" in parts:
         train = _files(path / parts["train"], None)
         tested = test_part(parts)
@@ -141,15 +143,11 @@ class OwnImages(Dataset[tuple[Tensor, int]]):
             ValueError: the image is damaged; its file is named.
         """
         path = self.files.path(index)
-        picture = open_rgb(path, str(path))
         if self.crops:
-            generator = seeded_generator(self.seed, "image", epoch, index)
-            pixels = np.asarray(random_part(picture, self.pixels, generator))
-            if torch.rand((), generator=generator) < 0.5:
-                pixels = pixels[:, ::-1]
+            image = random_square(path, self.pixels, self.seed, epoch, index)
         else:
-            pixels = np.asarray(_square(picture, self.pixels, path))
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), int(self.labels[index])
+            image = as_bytes(_square(open_rgb(path, str(path)), self.pixels, path))
+        return image, int(self.labels[index])
 
 
 def read_images(files: Files) -> Bytes:

@@ -112,6 +112,10 @@ def read_tables(
             odd = sorted({*table} ^ {*tables[0]})[:_SHOWN]
             raise refused(path, f"differs from {paths[0].name} in columns {', '.join(odd)}", "mend")
     labels = [_checked(t[label], label, p) for t, p in zip(tables, paths, strict=True)]
+    for path, one in zip(paths, labels, strict=True):
+        if one.dtype != labels[0].dtype:
+            why = f"column {label!r} is of numbers here or in {paths[0].name}, of text in the other"
+            raise refused(path, why, "write all of them alike")
     columns = {
         name: np.concatenate([table[name] for table in tables])
         for name in tables[0]
@@ -200,9 +204,14 @@ def table_set(parts: Sequence[Columns], of: object) -> tuple[list[npt.NDArray[np
     """
     made: list[list[npt.NDArray[Any]]] = [[] for _ in parts]
     texts, missing, odd = [], [], []
+    for other in parts[1:]:
+        if differ := sorted({*other} ^ {*parts[0]})[:_SHOWN]:
+            raise refused(
+                of, f"is tested on other columns than it learns: {', '.join(differ)}", "mend"
+            )
     for name, column in parts[0].items():
         columns = [part[name] for part in parts]
-        if any(one.dtype.kind not in "fiub" for one in columns):
+        if column.dtype.kind not in "fiub":
             known = sorted({str(value) for value in column if value not in (None, "")})
             if not 1 <= len(known) <= _MOST:
                 odd.append(f"{name!r} ({len(known)} different texts)")
@@ -212,7 +221,14 @@ def table_set(parts: Sequence[Columns], of: object) -> tuple[list[npt.NDArray[np
                 written = np.array(["" if v is None else str(v) for v in one], object)
                 part += [(written == text).astype(np.float32) for text in known]
             continue
-        numbers = [as_numbers(one).astype(np.float64) for one in columns]
+        try:
+            numbers = [as_numbers(one).astype(np.float64) for one in columns]
+        except ValueError as error:
+            raise refused(
+                of,
+                f"column {name!r} holds numbers to learn from, and to test on text ({error})",
+                f"mend it, or leave it out, --leave-out {name}",
+            ) from None
         there = numbers[0][np.isfinite(numbers[0])]
         if not len(there):
             odd.append(f"{name!r} (no number)")
