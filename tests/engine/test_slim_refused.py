@@ -9,27 +9,7 @@ from torch.nn import functional
 
 import regrow
 from regrow.engine.slim import slim_
-
-
-def cut(model, inputs):
-    """Slim a model; outputs must stay, and are compared here, too."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-    before = model(*inputs)
-    slimmed = slim_(model, optimizer, inputs)
-    torch.testing.assert_close(model(*inputs), before, rtol=1e-9, atol=1e-9)
-    return slimmed
-
-
-def zero_rows(layer, rows, *, bias=False):
-    with torch.no_grad():
-        layer.weight[rows] = 0
-        if bias:
-            layer.bias[rows] = 0
-
-
-def double(*shape):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+from tests.engine.test_slim import cut, double, zero_rows
 
 
 class Named(nn.Module):
@@ -210,3 +190,31 @@ def test_stored_layers_and_other_topologies_are_refused():
     stored = regrow.sparsify(model, optimizer, regrow.SET(density=0.5), execution="csr", **ask)
     with pytest.raises(ValueError, match=r"0\.weight, 2\.weight is stored"):
         stored.slim_(torch.randn(3, 6))
+
+
+def test_attention_that_is_put_back_can_be_slimmed_later():
+    """Attributes that it had not were left as None, and read at the next attempt."""
+
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.scale = nn.MultiheadAttention(8, 4, batch_first=True), True
+            self.out = nn.Linear(8, 3)
+
+        def forward(self, x):
+            y = self.out(self.attention(x, x, x, need_weights=False)[0])
+            return y * self.attention.num_heads if self.scale else y
+
+    torch.manual_seed(0)
+    model = Counts().double().eval()
+    with torch.no_grad():
+        model.attention.out_proj.weight[:, 2:4] = 0
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before, attributes = snapshot(model, optimizer), dict(vars(model.attention))
+    with pytest.raises(RuntimeError, match="nothing was changed"):
+        slim_(model, optimizer, double(2, 5, 8))
+    unchanged(before, model, optimizer)
+    assert vars(model.attention).keys() == attributes.keys()
+    model.scale = False
+    cut(model, double(2, 5, 8))
+    assert model.attention.num_heads == 3

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-__all__ = ["follows"]
+__all__ = ["follows", "is_activation", "is_layer", "uses_of"]
 
 # Between two layers these leave every unit where it is: what comes out of a unit depends on that
 # unit, or on how all are distributed.
@@ -39,7 +39,7 @@ def follows(model: nn.Module) -> dict[str, str]:
         >>> follows(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4, 2)))
         {}
     """
-    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    uses = uses_of(model)
     chains = [module for module in model.modules() if _is_chain(module)]
     inside = {id(child) for chain in chains for child in chain.children()}
     preceding: dict[str, str] = {}
@@ -53,7 +53,7 @@ def _in_chain(name: str, chain: nn.Module, uses: Counter[int]) -> dict[str, str]
     preceding, before = {}, None
     for path, module in _flat(name, chain):
         # A tied weight is used in more than one place.
-        if _is_layer(module) and uses[id(module._parameters.get("weight"))] == 1:
+        if is_layer(module) and uses[id(module._parameters.get("weight"))] == 1:
             weight = f"{path}.weight"
             if before is not None:
                 preceding[weight] = before
@@ -78,12 +78,24 @@ def _is_chain(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
-def _is_layer(module: nn.Module) -> bool:
-    """Tell whether a module computes as a plain layer; FSDP puts subclasses in its place."""
+def is_layer(module: nn.Module) -> bool:
+    """Tell whether a module computes as a plain linear layer or convolution.
+
+    FSDP puts subclasses in the place of layers.
+    """
     return any(isinstance(module, k) and type(module).forward is k.forward for k in _LAYERS)
 
 
-def _is_unit_by_unit(module: nn.Module) -> bool:
+def is_activation(module: nn.Module) -> bool:
+    """Tell whether a module is an activation of torch's that leaves every unit where it is."""
     kinds = (kind.__module__ for kind in type(module).__mro__)
-    is_activation = nn.modules.activation.__name__ in kinds and not isinstance(module, _MIXING)
-    return is_activation or isinstance(module, _UNIT_BY_UNIT)
+    return nn.modules.activation.__name__ in kinds and not isinstance(module, _MIXING)
+
+
+def uses_of(model: nn.Module) -> Counter[int]:
+    """Count how often a model holds each parameter, by identity: tied ones more than once."""
+    return Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+
+
+def _is_unit_by_unit(module: nn.Module) -> bool:
+    return is_activation(module) or isinstance(module, _UNIT_BY_UNIT)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regrow.engine.chains import is_layer
 from regrow.engine.slim.groups import Group
-from regrow.engine.slim.layers import holds_constants, is_layer, matrix
+from regrow.engine.slim.layers import holds_constants, matrix
 
 __all__ = ["Cut", "choose"]
 

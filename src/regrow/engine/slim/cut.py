@@ -16,7 +16,7 @@ from regrow.engine.slim.choose import Cut
 from regrow.engine.slim.groups import Group
 from regrow.engine.slim.layers import is_depthwise
 
-__all__ = ["Plan", "plan_cuts", "plan_state", "taken"]
+__all__ = ["Plan", "plan_cuts"]
 
 Writes = list[Callable[[], object]]
 
@@ -43,14 +43,39 @@ class Plan:
 
     def attribute_(self, module: nn.Module, name: str, after: object) -> None:
         """Plan another value of an attribute."""
+        own = vars(module)
         self.writes.append(partial(setattr, module, name, after))
-        before = getattr(module, name, None)
-        self.undo.append(partial(setattr, module, name, before))
+        undo = partial(setattr, module, name, own[name]) if name in own else None
+        self.undo.append(undo or partial(own.pop, name, None))
 
     def gradient_(self, parameter: nn.Parameter) -> None:
         """Plan that a gradient goes: it is of the weight as it was."""
         self.writes.append(partial(setattr, parameter, "grad", None))
         self.undo.append(partial(setattr, parameter, "grad", parameter.grad))
+
+    def cut_(
+        self,
+        parameter: nn.Parameter,
+        source: Tensor,
+        index: dict[int, Tensor],
+        optimizer: Optimizer,
+    ) -> None:
+        """Plan that of a parameter, and of what optimizers keep of it, some entries stay.
+
+        Args:
+            parameter: to be cut.
+            source: its value, or what it is to have instead.
+            index: which entries of each dimension stay.
+            optimizer: may hold state of it.
+
+        Raises:
+            ValueError: the optimizer keeps state of it that is not of its shape.
+        """
+        after = taken(source, index)
+        self.value_(parameter, after)
+        self.gradient_(parameter)
+        self.shapes[id(parameter)] = tuple(parameter.shape), tuple(after.shape)
+        _plan_state(self, optimizer, parameter, index)
 
 
 @torch.no_grad()
@@ -100,10 +125,7 @@ def plan_cuts(cuts: list[tuple[Group, Cut]], optimizer: Optimizer) -> Plan:
             parameter = before[0]
         index = kept.get(key, {})
         source = parameter.detach() if before is None else before[1]
-        plan.value_(parameter, taken(source, index))
-        plan.gradient_(parameter)
-        plan.shapes[key] = tuple(parameter.shape), tuple(taken(source, index).shape)
-        plan_state(plan, optimizer, parameter, index)
+        plan.cut_(parameter, source, index, optimizer)
     return plan
 
 
@@ -131,7 +153,7 @@ def _merged(cuts: list[tuple[Group, Cut]]) -> dict[int, tuple[nn.Parameter, Tens
     return values
 
 
-def plan_state(
+def _plan_state(
     plan: Plan, optimizer: Optimizer, parameter: nn.Parameter, index: dict[int, Tensor]
 ) -> None:
     """Plan the same cut of all that optimizers keep of a parameter."""

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from regrow.engine.chains import is_activation, is_layer, uses_of
 from regrow.engine.slim.groups import Channels, Groups, Read, side
-from regrow.engine.slim.layers import computes, is_depthwise, is_layer, why_whole
+from regrow.engine.slim.layers import computes, is_depthwise, why_whole
 
 __all__ = ["follow"]
 
@@ -79,7 +80,6 @@ _BINARY = frozenset(
 _POOLS = ("MaxPool", "AvgPool", "AdaptiveMaxPool", "AdaptiveAvgPool", "LPPool", "Upsample")
 _POOLING = ("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool", "interpolate")
 _TRANSFORMERS = (nn.TransformerEncoderLayer.forward, nn.TransformerDecoderLayer.forward)
-_MIXING = (nn.MultiheadAttention, nn.GLU, nn.Softmax, nn.Softmin, nn.Softmax2d, nn.LogSoftmax)
 
 
 def follow(model: nn.Module, graph: fx.Graph, shapes: Shapes) -> Groups:
@@ -104,9 +104,7 @@ class _Flow:
         self.model, self.shapes, self.groups = model, shapes, Groups()
         self.channels: dict[fx.Node, Channels] = {}
         self.private: set[int] = set()  # layers that nobody calls but the layer around them
-        self.uses: dict[int, int] = {}
-        for _, p in model.named_parameters(remove_duplicate=False):
-            self.uses[id(p)] = self.uses.get(id(p), 0) + 1
+        self.uses = uses_of(model)
 
     # ------------------------------------------------------------------ nodes
 
@@ -160,7 +158,7 @@ class _Flow:
             made = self._pooled(held, module, len(self.shapes[node]))
         elif isinstance(module, nn.PReLU):
             made = self._each(module, held, module.num_parameters, math.nan)
-        elif _is_activation(module) and plain:
+        elif is_activation(module) and plain:
             made = self._applied(held, module)
         elif isinstance(module, nn.Flatten):
             made = self._reshaped(node, held, literal=None)
@@ -182,7 +180,8 @@ class _Flow:
         weight: Any = module.weight
         axes = weight.ndim - 2
         into, out = side(module, "in"), side(module, "out")
-        if reason := why_whole(module, self.uses):
+        reason = why_whole(module, self.uses)
+        if reason:
             self.groups.pin(into, reason)
             self.groups.pin(out, reason)
         sizes: Any = module
@@ -205,7 +204,7 @@ class _Flow:
         )
         self.groups.of(out).makes[id(module)] = module
         made = torch.full((len(weight),), math.nan, dtype=torch.float64)
-        if not why_whole(module, self.uses):
+        if not reason:
             made = computes(module, constant, span)
         return Channels(out, -(axes + 1), 1, made)
 
@@ -429,8 +428,3 @@ class _Flow:
             return None
         at = [d % ndim for d in order].index(held.dim % ndim)
         return Channels(held.key, at - ndim, held.span, held.constant)
-
-
-def _is_activation(module: nn.Module) -> bool:
-    kinds = {kind.__module__ for kind in type(module).__mro__}
-    return nn.modules.activation.__name__ in kinds and not isinstance(module, _MIXING)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from regrow.engine.slim.cut import Plan, plan_state, taken
+from regrow.engine.chains import uses_of
+from regrow.engine.slim.cut import Plan
 
 __all__ = ["FewerHeads", "plan_heads"]
 
@@ -102,9 +103,7 @@ def plan_heads(plan: Plan, model: nn.Module, optimizer: Optimizer) -> dict[str, 
     Returns:
         By name, why heads that do nothing stay.
     """
-    uses: dict[int, int] = {}
-    for _, p in model.named_parameters(remove_duplicate=False):
-        uses[id(p)] = uses.get(id(p), 0) + 1
+    uses = uses_of(model)
     reasons: dict[str, str] = {}
     for name, module in model.named_modules():
         if not isinstance(module, nn.MultiheadAttention):
@@ -166,13 +165,7 @@ def _plan_module(plan: Plan, module: Any, optimizer: Optimizer) -> None:
     ):
         if parameter is None:
             continue
-        plan.value_(parameter, taken(parameter.detach(), index))
-        plan.gradient_(parameter)
-        plan.shapes[id(parameter)] = (
-            tuple(parameter.shape),
-            tuple(taken(parameter, index).shape),
-        )
-        plan_state(plan, optimizer, parameter, index)
+        plan.cut_(parameter, parameter.detach(), index, optimizer)
     before = getattr(module, "heads", list(range(n)))
     for name, value in (
         ("heads", [before[i] for i in kept.tolist()]),

@@ -8,15 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["computes", "holds_constants", "is_depthwise", "is_layer", "matrix", "why_whole"]
+__all__ = ["computes", "holds_constants", "is_depthwise", "matrix", "why_whole"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-def is_layer(module: nn.Module) -> bool:
-    """Tell whether a module computes as a plain linear layer or convolution."""
-    kinds = (nn.Linear, *CONVOLUTIONS)
-    return any(isinstance(module, k) and type(module).forward is k.forward for k in kinds)
 
 
 def is_depthwise(module: nn.Module) -> bool:
