@@ -87,6 +87,15 @@ def test_positions_must_be_a_vector_of_whole_numbers(positions):
         BlockIndex.build(positions, (4, 4), 2)
 
 
+def test_a_layout_of_another_number_of_blocks_is_refused_on_the_cpu():
+    """Layouts of 5 and of 7 blocks are of one length."""
+    five, seven = (BlockIndex.build(torch.arange(n), (12, 12), 4) for n in (5, 7))
+    assert len(five.layout) == len(seven.layout)
+    five.check()
+    with pytest.raises(ValueError, match="weight holds 5 blocks, the topology another number"):
+        BlockIndex(seven.layout, 5, (12, 12), 4).check()
+
+
 @given(topologies())
 def test_blocks_and_the_dense_weight_are_two_views_of_one_thing(topology):
     out, into, b, positions = topology

@@ -11,6 +11,7 @@ from torch._dynamo.utils import counters
 
 import regrow
 from regrow.engine.patterns import Block
+from regrow.execution.csr import handles
 from regrow.execution.csr.linear import CsrLinear
 
 pytestmark = [
@@ -225,3 +226,14 @@ def test_a_copy_of_a_layer_computes_as_itself():
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     x = torch.randn(3, 5)
     torch.testing.assert_close(compiled(x), model(x))
+
+
+def test_handles_of_topologies_that_are_gone_are_not_kept():
+    layer = CsrLinear(3, 4, torch.tensor([1, 3, 7]), torch.ones(3))
+    kept = len(handles._LAYERS)
+    for _ in range(5):
+        before = layer.handle
+        layer.set_topology_(torch.tensor([1, 3, 8]))
+    assert len(handles._LAYERS) == kept and handles.layer_of(layer.handle) is layer
+    with pytest.raises(RuntimeError, match="between a forward pass and its backward pass"):
+        handles.layer_of(before)

@@ -109,7 +109,9 @@ def advise(
         ours = [layer for layer in layers if layer.at == density]
         stored = [layer.name for layer in ours if layer.reason is None]
         # Masks cost the same at every density.
-        masked = next(iter(ways.values()), None) or run("masked", density, plan_names(plan))
+        masked = next(iter(ways.values()), None) or run(
+            "masked", density, [layer.name for layer in plan.layers]
+        )
         ways["masked", density] = masked
         if not stored:
             continue
@@ -128,11 +130,6 @@ def advise(
     steps = [dense.advice(1.0, "dense", update_every)]
     steps += [one.advice(density, way, update_every) for (way, density), one in ways.items()]
     return Advice(tuple(layers), tuple(steps), update_every)
-
-
-def plan_names(plan: Plan) -> list[str]:
-    """Return the weights of a plan."""
-    return [layer.name for layer in plan.layers]
 
 
 def _execution(model: nn.Module, block: int | None) -> str:
@@ -165,7 +162,7 @@ def _time_layers(
     for name, calls_of in calls.items():
         steps: dict[str, Callable[[], None]] = {}
         planned = {d: one for d, plan in plans.items() for one in plan.layers if one.name == name}
-        reason = next(iter(why_not(model, one, execution) for one in planned.values()))
+        reason = why_not(model, next(iter(planned.values())), execution)
         reason = reason or (None if calls_of else "is not reached")
         for density, one in planned.items():
             if reason is None:

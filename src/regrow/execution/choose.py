@@ -151,7 +151,7 @@ def dense_step(
     model: nn.Module, optimizer: Optimizer, planned: PlannedLayer, calls: list[Call]
 ) -> Callable[[], None]:
     """Return a training step of one layer alone under a mask, to be timed."""
-    dense = copy.deepcopy(model.get_submodule(planned.name.removesuffix(".weight")))
+    dense = _copy_of(model, planned)
     return _step_of(dense, optimizer, calls, torch.ones_like(dense.weight))  # type: ignore[arg-type]
 
 
@@ -163,9 +163,9 @@ def stored_step(
     calls: list[Call],
 ) -> Callable[[], None]:
     """Return a training step of one layer alone that stores active weights, to be timed."""
-    dense = copy.deepcopy(model.get_submodule(planned.name.removesuffix(".weight")))
     positions = sample(planned.units, planned.initial, seeded_generator(0, planned.name, "time"))
-    return _step_of(stored_copy(dense, positions, method.pattern), optimizer, calls, None)
+    stored = stored_copy(_copy_of(model, planned), positions, method.pattern)
+    return _step_of(stored, optimizer, calls, None)
 
 
 def _two_four_step(
@@ -175,13 +175,17 @@ def _two_four_step(
     planned: PlannedLayer,
     calls: list[Call],
 ) -> Callable[[], None]:
-    dense = copy.deepcopy(model.get_submodule(planned.name.removesuffix(".weight")))
+    dense = _copy_of(model, planned)
     grid = torch.ones(method.pattern.grid(planned.shape), dtype=torch.bool, device="cpu")
     generator = seeded_generator(0, planned.name, "time")
     units = method.pattern.draw(planned.initial, grid, planned.units, generator)
     weight = cast(Tensor, dense.weight)
     mask = method.pattern.expand(units, planned.shape).contiguous().to(weight)
     return _step_of(TwoFourLinear.made_of_(cast(nn.Linear, dense), mask), optimizer, calls, mask)
+
+
+def _copy_of(model: nn.Module, planned: PlannedLayer) -> nn.Module:
+    return copy.deepcopy(model.get_submodule(planned.name.removesuffix(".weight")))
 
 
 def clearly_faster(stored: Timing, dense: Timing) -> bool:

@@ -21,7 +21,7 @@ from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.update import Moves
 from regrow.execution.empty import Unmade
 from regrow.execution.heap import give_back
-from regrow.execution.materialize import drawn_bias, drawn_values, materialize_
+from regrow.execution.materialize import drawn_bias, drawn_values, exchange_, materialize_
 from regrow.execution.modules import kind_of, stored_module
 from regrow.execution.positions import narrow
 from regrow.execution.stored import StoredLayer, positions_of
@@ -69,13 +69,14 @@ def convert(
         for planned in stored:
             _positions(planned, method, seed, first, state)
     layers: dict[str, SparseLayer] = {}
+    gathers = method.reads_inactive([Moves(exchange=1, expand=1)])
     for planned in stored:
         positions = _positions(planned, method, seed, first, state)
         parent, _, name = planned.name.removesuffix(".weight").rpartition(".")
         owner = model.get_submodule(parent)
         dense = getattr(owner, name)
         module = stored_copy(dense, positions, method.pattern)
-        module.gathers = method.reads_inactive([Moves(exchange=1, expand=1)])
+        module.gathers = gathers
         _hand_over_all_(optimizer, dense, module, positions, method.pattern)
         # Under the same name, so that the rest of the model, and its state_dict, find it.
         setattr(owner, name, module)
@@ -105,11 +106,13 @@ def _leave_fused_(model: nn.Module) -> None:
     In inference they hand all their weights to one fused kernel, which takes dense ones only.
     """
     for module in model.modules():
+        if not isinstance(module, nn.TransformerEncoderLayer | nn.TransformerEncoder):
+            continue
         if not any(isinstance(inner, StoredModule) for inner in module.modules()):
             continue
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0  # by which they tell that they cannot be fused
-        elif isinstance(module, nn.TransformerEncoder):
+        else:
             module.use_nested_tensor = False  # which only fused ones take
 
 
@@ -312,9 +315,7 @@ def hand_over_(
 ) -> None:
     """Put one parameter in the place of another, with the optimizer's state of it."""
     dense_slots = slots(optimizer, old)
-    # In place, within their groups: a scheduler holds these very dicts.
-    for group in optimizer.param_groups:
-        group["params"] = [new if p is old else p for p in group["params"]]
+    exchange_(optimizer, old, new)
     for one in inside(optimizer):
         if old in one.state:
             kept = one.state.pop(old)

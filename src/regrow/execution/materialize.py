@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from regrow.engine.patterns import Block, Pattern
 from regrow.execution.empty import Unmade, fill_, made_real
 
-__all__ = ["drawn_bias", "drawn_values", "materialize_"]
+__all__ = ["drawn_bias", "drawn_values", "exchange_", "materialize_"]
 
 
 def drawn_values(dense: nn.Module, positions: Tensor, pattern: Pattern) -> Tensor:
@@ -68,7 +68,7 @@ def materialize_(model: nn.Module, optimizer: Optimizer) -> None:
             if isinstance(parameter, Unmade):
                 if parameter not in made:
                     made[parameter] = _made(parameter, f"{name}.{key}")
-                    _exchange_(optimizer, parameter, made[parameter])
+                    exchange_(optimizer, parameter, made[parameter])
                 setattr(module, key, made[parameter])
         own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
         if not any(tensor.is_meta for tensor in own):
@@ -85,7 +85,7 @@ def materialize_(model: nn.Module, optimizer: Optimizer) -> None:
         module.to_empty(device="cpu", recurse=False)
         reset()
         for key, parameter in module.named_parameters(recurse=False):
-            _exchange_(optimizer, before[key], parameter)
+            exchange_(optimizer, before[key], parameter)
 
 
 def _made(weight: Unmade, name: str) -> nn.Parameter:
@@ -95,7 +95,8 @@ def _made(weight: Unmade, name: str) -> nn.Parameter:
         raise ValueError(f"{name}: {error}") from None
 
 
-def _exchange_(optimizer: Optimizer, before: nn.Parameter, after: nn.Parameter) -> None:
+def exchange_(optimizer: Optimizer, before: nn.Parameter, after: nn.Parameter) -> None:
+    """Put one parameter in the place of another, in its group: a scheduler holds these dicts."""
     for group in optimizer.param_groups:
         group["params"] = [after if p is before else p for p in group["params"]]
 

@@ -30,12 +30,7 @@ def _backend(x: Tensor) -> ModuleType:
 
 
 def _forward(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    layout: Tensor,
-    out_features: int,
-    kept: bool = False,
+    x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
 ) -> Tensor:
     """Compute :func:`block_linear`."""
     index = BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1])
@@ -54,7 +49,7 @@ def _checked_forward(
 ) -> Tensor:
     """Compute :func:`block_linear` in a graph, which has not looked whether the weight fits."""
     BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1]).check()
-    return _forward(x, weight, bias, layout, out_features, kept)
+    return _forward(x, weight, bias, layout, out_features)
 
 
 def _input_gradient(gradient: Tensor, weight: Tensor, layout: Tensor, in_features: int) -> Tensor:
@@ -191,7 +186,7 @@ block_operator.register_autograd(_backward, setup_context=_keep)
 class _BlockLinear(torch.autograd.Function):
     @staticmethod
     def forward(*inputs: Any) -> Tensor:
-        return _forward(*inputs)
+        return _forward(*inputs[:-1])  # the last is for the backward pass alone
 
     setup_context = staticmethod(_keep)
 

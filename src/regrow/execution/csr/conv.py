@@ -185,16 +185,7 @@ class CsrConv(CsrLayer):
         batch_major: bool,
         lent: bool = False,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Compute those gradients of input, nonzeros and bias that are needed.
-
-        Args:
-            grad: of the output.
-            kept: the way of the forward pass; input and nonzeros as :meth:`compute` returned them;
-                and the output of a layer with an activation.
-            needs: which of the three.
-            batch_major: False: images have the batch innermost.
-            lent: others may write into grad and the input afterwards.
-        """
+        """Compute those gradients of input, nonzeros and bias that are needed."""
         way, x, values, *output = kept
         needs_x, needs_values, needs_bias = needs
         sums = memory.empty(grad.shape[1]) if needs_bias else None

@@ -22,7 +22,7 @@ _chosen: str | None = None
 
 
 def in_use() -> str:
-    """Return what computes now: "avx512", "avx2", "neon", "portable" or "torch"."""
+    """Return what computes now: "avx512bf16", "avx512", "avx2", "neon", "portable" or "torch"."""
     return _chosen or available()[0]
 
 

@@ -155,7 +155,7 @@ class CsrLayer(StoredModule):
         if index.shape != shape:
             raise ValueError(f"positions are of a matrix {index.shape}; this layer needs {shape}")
         self.index = index
-        self.handle = handle_of(self)
+        self.handle = handle_of(self, getattr(self, "handle", None))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -266,7 +266,17 @@ class CsrLayer(StoredModule):
         batch_major: bool,
         lent: bool = False,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Compute those gradients of input, nonzeros and bias that are needed."""
+        """Compute those gradients of input, nonzeros and bias that are needed.
+
+        Args:
+            grad: of the output.
+            kept: what :meth:`way` said at the forward pass; input and nonzeros as :meth:`compute`
+                returned them; and the output of a layer with an activation.
+            needs: which of the three.
+            batch_major: how the gradient of the input lies in memory: False has the batch
+                innermost.
+            lent: others may write into grad and the input afterwards.
+        """
 
     def ready(self, x: Tensor) -> Tensor:
         """Return an input as :meth:`gradients` reads it."""

@@ -130,16 +130,7 @@ class CsrLinear(CsrLayer):
         batch_major: bool,
         lent: bool = False,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Compute those gradients of input, nonzeros and bias that are needed.
-
-        Args:
-            grad: of the output.
-            kept: the index at the forward pass; input and nonzeros as :meth:`compute` returned
-                them; and the output of a layer with an activation.
-            needs: which of the three.
-            batch_major: how the gradient of the input is to lie in memory.
-            lent: others may write into grad and the input afterwards.
-        """
+        """Compute those gradients of input, nonzeros and bias that are needed."""
         index, x, values, *output = kept
         needs_x, needs_values, needs_bias = needs
         grad = layout.one_stride(grad.resolve_neg())

@@ -49,24 +49,19 @@ def _(x: Tensor, weight: Tensor, mask: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
-def _gradients(
-    gradient: Tensor, saved: tuple[Tensor, ...], needs: tuple[bool, ...]
-) -> tuple[Tensor | None, ...]:
-    x, weight, mask = saved
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, mask = ctx.saved_tensors
+    needs = ctx.needs_input_grad
     return (
         gradient @ (weight * mask) if needs[0] else None,
         gradient.mT @ x if needs[1] else None,
         None,
         gradient.sum(0) if needs[3] else None,
     )
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
-
-
-def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    return _gradients(gradient, ctx.saved_tensors, ctx.needs_input_grad)
 
 
 two_four_operator.register_autograd(_backward, setup_context=_keep)
@@ -81,4 +76,4 @@ class _TwoFour(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _gradients(gradient, ctx.saved_tensors, ctx.needs_input_grad)
+        return _backward(ctx, gradient)
