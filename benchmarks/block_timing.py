@@ -29,10 +29,15 @@ def captured(call: Call) -> torch.cuda.CUDAGraph:
 
 
 def replayed(graph: torch.cuda.CUDAGraph, times: int) -> float:
+    return elapsed(graph.replay, times)
+
+
+def elapsed(call: Call, times: int) -> float:
+    """Return milliseconds of a call on the GPU, the mean of some times in a row."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
     for _ in range(times):
-        graph.replay()
+        call()
     end.record()
     end.synchronize()
     return float(begin.elapsed_time(end)) / times

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from block_timing import environment, must_agree, ratio, timed
+from block_timing import elapsed, environment, must_agree, ratio, timed
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -45,13 +45,7 @@ def launched(calls: Calls, rounds: int, times: int = 8) -> dict[str, list[float]
         call()
     for _ in range(rounds):
         for name, call in calls.items():
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            begin.record()
-            for _ in range(times):
-                call()
-            end.record()
-            end.synchronize()
-            found[name].append(begin.elapsed_time(end) / times)
+            found[name].append(elapsed(call, times))
     return found
 
 

@@ -1,7 +1,5 @@
 """Updates of all layers at once on a GPU: the CPU's masks, no wait, whole or not at all."""
 
-import dataclasses
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -24,6 +22,11 @@ from regrow.engine.scores import (
 )
 from regrow.engine.selection import bottom_k, random_k, seeded_generator, top_k
 from regrow.engine.update import Moves
+from tests.engine.test_many import DTYPES, INF
+from tests.engine.test_many import VALUES as COMMON
+from tests.gpu.test_cuda import SIZES as SMALL
+from tests.gpu.test_cuda import build as of_name
+from tests.gpu.test_cuda import on_grid
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available() or not narrowing.available,
@@ -38,25 +41,9 @@ def _asked_for():
         yield
 
 
-INF = float("inf")
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-GRID = 2.0**-8  # numbers on a grid of powers of two: arithmetic is exact on every device
 SIZES = [(48, 32), (64, 48, 3, 3), (16, 32), (1030, 516)]
-SMALL = [(48, 32), (32, 48), (16, 32)]
 
-VALUES = {
-    "distinct": lambda n, g: torch.randn(n, generator=g),
-    "many ties": lambda n, g: torch.randn(n, generator=g).round(),
-    "all equal": lambda n, g: torch.full((n,), 0.5),
-    "zeros of both signs": lambda n, g: torch.randn(n, generator=g).sign() * 0.0,
-    "mostly zeros": lambda n, g: torch.randn(n, generator=g).sub(1.5).relu(),
-    "infinities": lambda n, g: torch.where(
-        torch.rand(n, generator=g) < 0.3, INF, torch.randn(n, generator=g)
-    ).mul(torch.randn(n, generator=g).sign()),
-    "tiny and huge": lambda n, g: (
-        torch.randn(n, generator=g) * 10.0 ** torch.randint(-44, 38, (n,), generator=g)
-    ),
-    "ascending": lambda n, g: torch.arange(n) / n,
+VALUES = COMMON | {
     "what a regular sample never sees": lambda n, g: torch.where(
         torch.arange(n) % 64 == 0, 9.0, torch.randn(n, generator=g)
     ),
@@ -136,27 +123,6 @@ def test_uniform_numbers_are_those_of_the_cpu():
 
 
 # ---------------------------------------------------------------------- updates
-
-
-def on_grid(*shape, seed):
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return (values / GRID).round() * GRID
-
-
-def of_name(name, **options):
-    kind = regrow.METHODS[name]
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
-    if "inputs" in fields:
-        pytest.skip("needs a model that maps inputs to outputs")
-    if isinstance(fields["pattern"].default, Block):
-        options.setdefault("pattern", Block(8))
-    offered = {
-        "density": 0.25,
-        "update_every": 2,
-        "trained": {str(i): on_grid(*s, seed=50 + i) for i, s in enumerate(SMALL)},
-        "loss": lambda model: sum(p.square().sum() for p in model.parameters()),
-    } | options
-    return kind(**{name: value for name, value in offered.items() if name in fields})
 
 
 def dynamic(**options):

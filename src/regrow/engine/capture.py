@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -72,24 +73,31 @@ def must_launch(method: Method, topology: Topology, progress: float) -> bool:
     return stored and method.reads_inactive(topology.moves(method, progress).values())
 
 
-def check_replayed(steps: int, done: int, following: int | None, *, launched: bool = False) -> None:
+def check_replayed(
+    steps: int, done: int, following: int | None, *, launched: Callable[[], bool] = lambda: False
+) -> None:
     """Raise ValueError unless so many steps can be counted without passing an update over.
 
     Args:
         steps: that were replayed.
         done: steps before them.
         following: the step of the next update; None: there is none.
-        launched: whether the step of that update has to be launched, not replayed.
+        launched: tells whether the step of that update has to be launched, not replayed; is asked
+            where the steps reach it.
 
     Example:
         >>> check_replayed(5, 2, 6)
         Traceback (most recent call last):
         ValueError: steps=5: must be at least 1 and at most 4, up to the next update
     """
-    room = (sys.maxsize if following is None else following - launched) - done
+    room = (sys.maxsize if following is None else following) - done
+    if 1 <= steps < room:
+        return
+    apart = following is not None and launched()
+    room -= apart
     if 1 <= steps <= room:
         return
-    if launched and steps == room + 1:
+    if apart and steps == room + 1:
         raise ValueError(
             f"steps={steps}: step {following} is an update that grows stored weights by their "
             f"gradients, which replays gather nothing for: after {room} replays launch the passes "

@@ -27,14 +27,12 @@ def check_finite(
     """
     parts = {name: local(tensor.detach()) for name, tensor in tensors.items()}
     sharded = any(hasattr(tensor, "device_mesh") for tensor in tensors.values())
-    told = None if sharded else _at_once(parts)
-    if told is not None:
-        bad = told
-    else:
+    bad = None if sharded else _bad_at_once(parts)
+    if bad is None:
         # A sum is the cheapest question; only if one is not finite, every value is looked at.
         bad = agree_on(tensors, {name: _sum(part).isfinite() for name, part in parts.items()})
-    if bad and told is None:
-        bad = agree_on(tensors, {name: part.isfinite().all() for name, part in parts.items()})
+        if bad:
+            bad = agree_on(tensors, {name: part.isfinite().all() for name, part in parts.items()})
     if bad:
         raise not_finite(bad, what, outcome)
 
@@ -49,7 +47,7 @@ def not_finite(
     )
 
 
-def _at_once(parts: Mapping[str, Tensor]) -> list[str] | None:
+def _bad_at_once(parts: Mapping[str, Tensor]) -> list[str] | None:
     """Return the names of tensors that are not finite, by a few launches for all; None: not asked.
 
     On the CPU, where a launch costs nothing, sums are faster; ranks have to agree.

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.engine import drawing, draws, narrowing
+from regrow.engine import draws
 
 __all__ = [
     "LARGEST",
@@ -81,8 +81,11 @@ def available(device: torch.device) -> bool:
         >>> available(torch.device("cpu"))
         False
     """
-    asked = os.environ.get("REGROW_GPU_UPDATES") == "kernels"
-    return asked and narrowing.available and device.type == "cuda"
+    if device.type != "cuda" or os.environ.get("REGROW_GPU_UPDATES") != "kernels":
+        return False
+    from regrow.engine import narrowing  # noqa: PLC0415 (imports Triton)
+
+    return bool(narrowing.available)
 
 
 def fits(worths: Sequence[Tensor], masks: Sequence[Tensor] = ()) -> bool:
@@ -139,6 +142,8 @@ def choose(
     Returns:
         Bool tensors with exactly k True each.
     """
+    from regrow.engine import narrowing  # noqa: PLC0415 (imports Triton)
+
     sizes = tuple(w.numel() for w in worths)
     device = worths[0].device
     offsets = _offsets(sizes)
@@ -146,7 +151,7 @@ def choose(
     masks = [0] * len(sizes) if allowed is None else [m.data_ptr() for m in allowed]
     rows = tuple(
         (w.data_ptr(), m, n, k, a, max(n - 1, 1).bit_length(), offset, sign)
-        for w, m, n, k, a, offset in zip(worths, masks, sizes, ks, among, offsets, strict=False)
+        for w, m, n, k, a, offset in zip(worths, masks, sizes, ks, among, offsets[:-1], strict=True)
         for sign in signs
     )
     table = on_device(rows, device)
@@ -233,6 +238,8 @@ def draw(
         outside: see there.
         also: see there.
     """
+    from regrow.engine import drawing  # noqa: PLC0415 (imports Triton)
+
     sizes = tuple(sizes)
     offsets = _offsets(sizes)
     masks = [0] * len(sizes) if allowed is None else [m.data_ptr() for m in allowed]
@@ -241,7 +248,7 @@ def draw(
     rows = tuple(
         (m, n, k, a, max(a - 1, 1).bit_length(), offset, seed & _WORD, seed >> 32 & _WORD, first)
         for m, n, k, a, seed, offset, first in zip(
-            masks, sizes, ks, among, seeds, offsets, firsts, strict=False
+            masks, sizes, ks, among, seeds, offsets[:-1], firsts[:-1], strict=True
         )
     )
     table = on_device(rows, device)

@@ -260,18 +260,14 @@ class _Grouped(Pattern):
 
     def draw(self, k: int, free: Tensor, n_free: int, generator: torch.Generator) -> Tensor:
         """Draw the same number of units in every group; all units must be free."""
-        group = self.group(tuple(free.shape))
-        assert group is not None
         if n_free < free.numel():
             raise ValueError(
                 f"pattern={self}: weights cannot be held where groups keep equally many"
             )
         # Random keys and the highest of each group: a draw in all groups at once, and on the CPU,
         # so that every device and rank gets the same.
-        keys = torch.rand(free.numel() // group, group, generator=generator, device="cpu")
-        counts = torch.full((len(keys),), k // len(keys), device="cpu")
-        chosen = top_per_group(keys, counts, torch.ones_like(keys, dtype=torch.bool))
-        return chosen.reshape(free.shape).to(free.device)
+        keys = torch.rand(free.shape, generator=generator, device="cpu")
+        return self.best(k, keys).to(free.device)
 
     def best(self, k: int, worth: Tensor) -> Tensor:
         """Choose the same number of the best units in every group; all units must be free."""

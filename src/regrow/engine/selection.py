@@ -114,7 +114,7 @@ def random_k(
     n = int(np.count_nonzero(flat.cpu().numpy())) if n_allowed is None else n_allowed
     # Ranks and not positions are drawn: they depend on how many are allowed, not on where a device
     # finds them.
-    if _at_once(flat) and 0 <= k <= n and flat.numel():
+    if many.available(flat.device) and 0 <= k <= n and 0 < flat.numel() < many.LARGEST:
         seed = seed_from(generator)
         drawn = many.draw([flat.numel()], [k], [n], [seed], flat.device, [flat.contiguous()])
         return drawn.flat.reshape(allowed.shape)
@@ -263,19 +263,12 @@ def _select(scores: Tensor, k: int, allowed: Tensor | None, *, highest: bool) ->
     inside = None if allowed is None else allowed.reshape(-1)
     if scores.device.type == "cpu":
         selected = _select_on_host(flat, k, inside, highest)
-    elif _at_once(flat):
-        flat = flat.contiguous()
+    elif many.available(flat.device) and many.fits([flat := flat.contiguous()]):
         allowing = None if inside is None else [inside.contiguous()]
         selected = many.choose([flat], [k], [-1], allowing, highest=highest).flat
     else:
         selected = _select_on_device(flat if highest else -flat, k, inside)
     return selected.reshape(scores.shape)
-
-
-def _at_once(flat: Tensor) -> bool:
-    """Tell whether the kernels for many tensors can be asked about this one."""
-    on_device = many.available(flat.device)
-    return on_device and (flat.dtype is torch.bool or many.fits([flat.contiguous()]))
 
 
 def _select_on_host(flat: Tensor, k: int, inside: Tensor | None, highest: bool) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -278,7 +279,7 @@ class Sparsifier:
         """
         following = self._clock.next
         progress, due = self._clock.progress(following), self.steps + steps == following
-        launched = capture.must_launch(self.method, self._topology, progress)
+        launched = partial(capture.must_launch, self.method, self._topology, progress)
         capture.check_replayed(steps, self.steps, following, launched=launched)
         if due:  # what cannot be planned is not counted
             self._topology.settle_(self._optimizer)

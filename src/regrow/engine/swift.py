@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regrow.engine import exchanging, many
+from regrow.engine import many
 from regrow.engine.draws import seed_from
 from regrow.engine.dynamic import Dynamic
 from regrow.engine.layer import MaskedLayer
@@ -97,6 +97,8 @@ class Exchanged:
 
     def write_(self) -> None:
         """Make the update; made twice, it is the same."""
+        from regrow.engine import exchanging  # noqa: PLC0415 (imports Triton)
+
         if self.dropped is None and self.grown is None:
             return
         sizes = tuple(layer.weight.numel() for layer in self.layers)
@@ -241,6 +243,8 @@ def strays(pairs: Sequence[tuple[SparseLayer, Tensor]]) -> dict[str, int] | None
     weights = [weight for _, weight in masked]
     if not many.fits(weights, masks) or masks[0].dtype is not weights[0].dtype:
         return None
+    from regrow.engine import exchanging  # noqa: PLC0415 (imports Triton)
+
     sizes, device = tuple(weight.numel() for weight in weights), weights[0].device
     rows = tuple(
         (n, 0, w.data_ptr(), m.data_ptr()) for n, w, m in zip(sizes, weights, masks, strict=True)

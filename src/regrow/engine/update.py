@@ -243,7 +243,7 @@ def _at_once(exchanges: Exchanges) -> bool:
 def _drop_each(
     method: Rules, view: UpdateView, exchanges: Exchanges, ks: Mapping[str, int]
 ) -> dict[str, int]:
-    """Drop in each layer its own lowest units; return how many went, if the score is inexact."""
+    """Drop in each layer its own lowest units; return how many went, by layer."""
     if not (method.drop.exact and _at_once(exchanges)):
         return {
             name: one.drop(method.drop, ks[name], view.generator(name, "drop"))
