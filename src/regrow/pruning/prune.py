@@ -83,7 +83,8 @@ def prune(
         FloatingPointError: weights, scores or activations are NaN or infinite.
 
         The model is then as it was, but for an error after calibration has begun to prune (in the
-        middle of a model: Ctrl-C, no memory, activations that overflow only now): a note of the
+        middle of a model: Ctrl-C, no memory, activations that overflow only now, products that
+        cannot be inverted): a note of the
         error names the weights that are pruned already, and they have to be loaded again.
 
     Example:
@@ -222,7 +223,7 @@ def _calibrated(
         # All data once through the dense model: what can be refused is refused before any change.
         order = called_in_order(model, readers, batches, forward)
         for names in stages(model, order):
-            here = [use for use in readers if set(use.names.values()) & set(names)]
+            here = [use for use in (one.only(names) for one in readers) if use.names]
             seen = sums(model, here, batches, forward, products=rule.products)
             for name in names:
                 if name not in seen:

@@ -6,8 +6,8 @@ it; a weight outside of such blocks is a stage of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -30,6 +30,10 @@ class Use:
     path: str
     module: nn.Module
     names: Mapping[str, str]
+
+    def only(self, names: Collection[str]) -> Use:
+        """Return the same of some of its weights, by their names in the model."""
+        return replace(self, names={key: n for key, n in self.names.items() if n in names})
 
 
 def uses(model: nn.Module, names: Sequence[str], rule: str) -> list[Use]:
