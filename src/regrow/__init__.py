@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from regrow.engine.backends import Backend, register
@@ -47,26 +48,19 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__getattr__("__all__")})
 
 
-def _convert(*layers: Any) -> Any:
-    from regrow.execution.convert import convert  # noqa: PLC0415
+def _later(where: str) -> Any:
+    """Return a function that is imported when it is called."""
 
-    return convert(*layers)
+    def call(*layers: Any) -> Any:
+        return resolve_name(where)(*layers)
 
-
-def _choose(*layers: Any) -> Any:
-    from regrow.execution.choose import choose  # noqa: PLC0415
-
-    return choose(*layers)
+    return call
 
 
-def _leaves(*layers: Any) -> Any:
-    from regrow.execution.convert import left_masked  # noqa: PLC0415
-
-    return left_masked(*layers)
-
-
+_convert = _later("regrow.execution.convert:convert")
+_leaves = _later("regrow.execution.convert:left_masked")
 # The engine cannot import what stands above it.
 register("csr", Backend(_convert, leaves=_leaves))
 register("block", Backend(_convert, leaves=_leaves))
 register("2:4", Backend(_convert, stores=False, leaves=_leaves))
-register("auto", Backend(_convert, _choose, stores=False))
+register("auto", Backend(_convert, _later("regrow.execution.choose:choose"), stores=False))

@@ -10,7 +10,7 @@ import textwrap
 from regrow.engine.dynamic import Dynamic
 from regrow.engine.method import Method
 from regrow.engine.methods import METHODS
-from regrow.spelling import begun_by, did_you_mean
+from regrow.spelling import the_one
 
 __all__ = ["brief", "defaults", "describe", "find_method", "listing", "signature", "source"]
 
@@ -149,8 +149,4 @@ def find_method(name: str) -> type[Method]:
         >>> find_method("rigl").__name__, find_method("syn").__name__
         ('RigL', 'SynFlow')
     """
-    begun = begun_by(name, METHODS)
-    if len(begun) != 1:
-        meant = "" if begun else did_you_mean(name, METHODS)
-        raise ValueError(f"method {name!r}: must be one of {', '.join(begun or METHODS)}{meant}")
-    return METHODS[begun[0]]
+    return METHODS[the_one("method", name, METHODS)]

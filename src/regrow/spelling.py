@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["begun_by", "did_you_mean"]
+__all__ = ["begun_by", "did_you_mean", "the_one"]
 
 
 def begun_by(name: str, known: Iterable[str]) -> list[str]:
@@ -37,3 +37,26 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     lower = {one.lower(): one for one in known}
     found = get_close_matches(name.lower(), lower, n=1)
     return f"; did you mean {lower[found[0]]}?" if found else ""
+
+
+def the_one(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the one known name that a name is, or begins.
+
+    Args:
+        kind: what is named, for the message.
+        name: in letters of either case.
+        known: all names.
+
+    Raises:
+        ValueError: there is none, or there are several.
+
+    Example:
+        >>> the_one("method", "syn", ["RigL", "SynFlow"])
+        'SynFlow'
+    """
+    names = list(known)
+    begun = begun_by(name, names)
+    if len(begun) != 1:
+        meant = "" if begun else did_you_mean(name, names)
+        raise ValueError(f"{kind} {name!r}: must be one of {', '.join(begun or names)}{meant}")
+    return begun[0]

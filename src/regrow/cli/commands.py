@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from itertools import takewhile
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from regrow.cli.fields import whole
@@ -96,8 +96,7 @@ def load(command: str, words: Sequence[str] = ()) -> Callable[..., Any]:
         if (path := given_config(words)) and not any(w.startswith("--method") for w in words):
             said += ["--method", str(read_settings(path).get("method", ""))]
         where = _PIXELS if is_of_pixels(said) else where
-    module, _, name = where.partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), name)
+    found: Callable[..., Any] = resolve_name(where)
     return found
 
 

@@ -8,8 +8,8 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 from regrow.cli.settings import CONFIG, configured, given_config
@@ -114,8 +114,7 @@ def whole(command: Callable[..., Any], words: Sequence[str] = (), of: str = "") 
 
 
 def _take(command: Callable[..., Any], taken: _Taken) -> None:
-    module, _, name = taken.where.partition(":")
-    kind = getattr(import_module(module), name)
+    kind = resolve_name(taken.where)
     fields = [f for f in dataclasses.fields(kind) if f.init and f.name not in taken.leave_out]
     own = list(vars(kind)["__annotations__"])
     fields.sort(key=lambda f: own.index(f.name) if f.name in own else len(own))  # bases last

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regrow.cli.listed import kept_list
-from regrow.spelling import begun_by, did_you_mean
+from regrow.spelling import the_one
 
 __all__ = ["methods"]
 
@@ -18,10 +18,4 @@ def methods(name: str | None = None, /) -> None:
     if name is None:
         print(known.methods)
         return
-    begun = begun_by(name, known.method)
-    if len(begun) != 1:
-        meant = "" if begun else did_you_mean(name, known.method)
-        raise ValueError(
-            f"method {name!r}: must be one of {', '.join(begun or known.method)}{meant}"
-        )
-    print(known.method[begun[0]])
+    print(known.method[the_one("method", name, known.method)])

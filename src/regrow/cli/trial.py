@@ -120,7 +120,7 @@ def _record(trial: Trial, out: Path) -> Record:
 
 
 def keep_settings(typed: Mapping[str, Any], folder: Path) -> None:
-    """Write the options of a run into its folder, unless they are there already.
+    """Write the options of a run into its folder.
 
     Args:
         typed: by name.

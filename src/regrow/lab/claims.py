@@ -79,6 +79,8 @@ class Verdict:
 class Answer:
     """What a claim's verdict says of the question that a study asks, as a part of a sentence.
 
+    Each must be true whatever stands before it: the other parts may say yes or no.
+
     Args:
         yes: if it is supported.
         no: if it is not supported.

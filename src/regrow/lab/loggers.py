@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from regrow.lab.records import flat
 from regrow.lab.trial import Trial
@@ -18,7 +18,6 @@ from regrow.machine import needed
 __all__ = [
     "LOGGERS",
     "Logger",
-    "LoggerName",
     "MLflow",
     "TensorBoard",
     "Told",
@@ -28,9 +27,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-LoggerName = Literal["tensorboard", "wandb", "mlflow"]
-"""The trackers that are known."""
 
 _FOLDER = "tensorboard"  # in the folder of the records
 _PROJECT = "regrow"  # where the environment names none

@@ -24,7 +24,6 @@ __all__ = ["Runs", "find_runs", "runs_page"]
 _MEASURES = ("accuracy", "dice", "return", "wer", "cer", "min_ade", "min_fde")
 _LOWEST = ("wer", "cer", "min_ade", "min_fde")
 _PERCENT = ("accuracy",)
-_DRAWN = 6  # settings in a figure: more cannot be told apart
 _PLACES = 40  # on the x axis
 _LONG = 70  # characters of a setting
 
@@ -204,7 +203,7 @@ def _mean(values: Sequence[float | None]) -> str:
 
 def _curves(ranked: Ranked, kind: str) -> list[Section]:
     """Draw what was logged on the way, of the best settings."""
-    shown = dict([*ranked.items()][:_DRAWN])
+    shown = dict([*ranked.items()][: charts.LINES])
     logged = {
         name: [record.metrics() for record in records] for name, (records, _) in shown.items()
     }
@@ -221,7 +220,8 @@ def _curves(ranked: Ranked, kind: str) -> list[Section]:
             label: _along(runs, [r.config["seed"] for r in shown[label][0]], axis, name)
             for label, runs in logged.items()
         }
-        some = f", the best {_DRAWN} of {len(ranked)} settings" if len(ranked) > _DRAWN else ""
+        whole = len(shown) == len(ranked)
+        some = "" if whole else f", the best {len(shown)} of {len(ranked)} settings"
         title = f"{name.replace('_', ' ').capitalize()} on the way{some}"
         title = f"{kind}: {title}" if kind else title
         with figure_style():

@@ -59,10 +59,14 @@ class Found:
     @functools.cached_property
     def view(self) -> View:
         """The records by their labels, and what is not there or did not learn."""
-        rows = View.of(one for one in self.records if one.identity not in self._aside).rows
         waiting = [(labels, one) for one in self.missing for labels in one.labels]
         lost = frozenset(one.record.identity for one in self.unlearnt)
-        return View(rows, Gaps(waiting, self.held, lost))
+        return View(self._judged.rows, Gaps(waiting, self.held, lost))
+
+    @functools.cached_property
+    def _judged(self) -> View:
+        """The records to judge by, by their labels."""
+        return View.of(one for one in self.records if one.identity not in self._aside)
 
     @functools.cached_property
     def verdicts(self) -> list[tuple[Claim, Verdict]]:
@@ -72,8 +76,7 @@ class Found:
     @functools.cached_property
     def unlearnt(self) -> list[Unlearnt]:
         """Controls that did not learn."""
-        rows = View.of(one for one in self.records if one.identity not in self._aside)
-        return list(unlearnt(rows, self.study.known))
+        return list(unlearnt(self._judged, self.study.known))
 
     @property
     def missing(self) -> list[NotRun]:

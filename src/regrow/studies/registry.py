@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # torch is slow to import, and names are asked for without it
@@ -40,6 +40,5 @@ def load_study(name: str) -> Study:
     if name not in STUDIES:
         known = ", ".join(sorted(STUDIES)) or "none yet"
         raise ValueError(f"study {name!r}: there is none; known are: {known}")
-    module, _, attribute = STUDIES[name].partition(":")
-    study: Study = getattr(import_module(module), attribute)
+    study: Study = resolve_name(STUDIES[name])
     return study

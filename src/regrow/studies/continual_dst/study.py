@@ -151,9 +151,8 @@ CLAIMS = (
         gain("DST", "independent, same size"),
         **_BAR,
         answer=Answer(
-            "and than independent networks of the same total size",
+            "they are better than independent networks of the same total size",
             "they are no better than independent networks of the same total size",
-            "whether they are better than independent networks of the same total size is open",
         ),
         note="T narrower dense networks, one a task, together have no more weights than the one "
         f"store. {_EVERY}",

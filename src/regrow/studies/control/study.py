@@ -204,7 +204,7 @@ CLAIMS = gated(
           at_most("static", "PEBBLE"), above=0,
           answer=Answer("static sparsity alone helps", "static sparsity alone does not help")),
     claim("Moving connections helps: R2N over static.", _PAPER, at_most("R2N", "static"), above=0,
-          answer=Answer("moving connections help, too", "moving connections do not help")),
+          answer=Answer("moving connections help", "moving connections do not help")),
     claim("Both parts count: the reward model's sparsity, and that of actor and critic.", _CONTROL,
           each(("R2N, reward model only", "R2N, actor and critic only"), partial(at_most, "R2N")),
           above=0),

@@ -49,8 +49,8 @@ CLAIMS = (
         over_cyclic("ours", BY_HEART),
         above=0,
         answer=Answer(
-            "they do where wrong labels are learnt by heart",
-            "nor where wrong labels are learnt by heart",
+            "where wrong labels are learnt by heart they beat it",
+            "where wrong labels are learnt by heart they do not beat it",
         ),
     ),
     claim(
