@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import defaultdict
 from statistics import fmean
 
@@ -19,8 +17,10 @@ from torch import nn
 
 import regrow
 from regrow.features import SparseFeatureSelector
+from regrow.lab.study_page import find
 from regrow.motion.scene import KINDS
 from regrow.motion.simulator.stored import Simulated
+from regrow.studies.registry import load_study
 
 
 def _grid(axes: Axes, values: torch.Tensor, title: str) -> None:
@@ -79,16 +79,12 @@ def chosen() -> Figure:
 def criteria() -> Figure:
     """Draw accuracy by density of what drops weights, from the records of that study."""
     found: dict[tuple[str, float], list[float]] = defaultdict(list)
-    with gzip.open(RESULTS / "pruning-criteria/records.jsonl.gz", "rt") as lines:
-        for record in map(json.loads, lines):
-            for told in record["labels"]:
-                if told["task"] == "resnet20 on cifar10" and "density" in told:
-                    wanted = told["arm"] in ("static", "small dense") or (
-                        told.get("part") == "grid" and told.get("growth") == "gradient"
-                    )
-                    if wanted:
-                        at = (told["arm"], told["density"])
-                        found[at].append(100 * record["result"]["accuracy"])
+    for told, record in find((RESULTS / "pruning-criteria",), load_study).view.rows:
+        control = told["arm"] in ("static", "small dense")
+        usual = told.get("part") == "grid" and told.get("growth") == "gradient"
+        if told["task"] == "ResNet-20 on CIFAR-10" and "density" in told and (control or usual):
+            at = (str(told["arm"]), float(told["density"]))
+            found[at].append(100 * record.result["accuracy"])
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()
     arms = ("magnitude", "SNIP", "random", "static", "small dense")
