@@ -156,21 +156,19 @@ class Elimination:
             input outlived, plus its standing among those that left with it, in (0, 1). And the
             number of steps made.
         """
-        scores = InputScores(self._importance)
+        scores, last = InputScores(self._importance), max(self._due)
         for step in range(1, self._steps + 1):
             rows = next(self._batches)
-            x = self._inputs.batch(rows)
-            if step % _SCORED_EVERY == 1 or step in self._due:
-                scores.add_(self.ensemble.importance(x))
+            error = partial(self._targets.error, rows=rows)
             rate = self.ensemble.setting.learning_rate * min(1.0, 1.5 - step / self._steps)
-            self.ensemble.step_(
-                x, partial(self._targets.error, rows=rows), self._weights[:, rows], rate
-            )
+            self.ensemble.step_(self._inputs.batch(rows), error, self._weights[:, rows], rate)
+            if step in self._due or (step > last and step % _SCORED_EVERY == 0):
+                scores.add_(self.ensemble.importance())
             if step in self._due:
                 self._leave_(scores.mean(), self._due[step])
                 self._report(self._record(step))
                 scores = InputScores(self._importance)
-            if step > max(self._due) and self._learned(step):
+            if step > last and self._learned(step):
                 break
         self._note_(self._places, scores.mean() if scores else torch.zeros(len(self._places)))
         return self._scores.numpy(), step
@@ -184,7 +182,7 @@ class Elimination:
 
     def _loss(self) -> dict[str, float]:
         return held_out_loss(
-            lambda x: self.ensemble.outputs(x).mean(0), self._inputs, self._targets, self._held_out
+            lambda x: self.ensemble.outputs(x).mean(0).T, self._inputs, self._targets, self._held_out
         )
 
     def _leave_(self, scores: Tensor, keep: int) -> None:

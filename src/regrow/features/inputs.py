@@ -126,7 +126,7 @@ class Inputs:
     def batch(self, rows: Tensor) -> Tensor:
         """Return some rows as float32, shape (len(rows), live)."""
         if self._prepared is not None:
-            return self._prepared[rows]
+            return self._prepared.index_select(0, rows)
         return self._scaled(self._table[rows.numpy()])
 
     def keep_(self, places: Tensor) -> None:
@@ -135,7 +135,7 @@ class Inputs:
         if self._prepared is None:
             self._prepare_()
         else:
-            self._prepared = self._prepared[:, places]
+            self._prepared = self._prepared.index_select(1, places)
 
     def _prepare_(self) -> None:
         if len(self) * len(self.live) > _PREPARED:

@@ -103,10 +103,10 @@ class Stream:
         shares = drawn.exponential_(generator=self._generator) * shares
         for _ in range(max(len(rows) // self._batch, 1)):
             chosen: Tensor = next(stream)
-            x = inputs.batch(chosen)
-            self._scores.add_(ensemble.importance(x))
             error = partial(targets.error, rows=chosen)
-            ensemble.step_(x, error, shares[:, chosen], self._setting.learning_rate)
+            rate = self._setting.learning_rate
+            ensemble.step_(inputs.batch(chosen), error, shares[:, chosen], rate)
+            self._scores.add_(ensemble.importance())
             self.steps += 1
         scores: npt.NDArray[np.float64] = self._scores.mean().exp().double().numpy()
         return np.where(self._scaling.constant, 0.0, scores)
