@@ -15,11 +15,19 @@ from regrow.features.ensemble import Ensemble, EnsembleSetting
 from regrow.features.inputs import Floats, Inputs
 from regrow.features.targets import Targets
 
-__all__ = ["Elimination", "InputScores", "batches", "held_out_loss", "live_counts"]
+__all__ = [
+    "Elimination",
+    "InputScores",
+    "batches",
+    "bootstrapped",
+    "held_out_loss",
+    "live_counts",
+]
 
 Report = Callable[[dict[str, Any]], None]
 
-_SCORED_EVERY = 5
+_ROUNDS_FALL = (0.2, 0.85)  # the first and the last, as shares of the steps
+_SCORED_EVERY = 5  # steps, once K inputs are live
 _MEASURED_EVERY = 10
 _EVALUATED = 1024  # rows at once
 # The weights of log attribution and log strength.
@@ -49,6 +57,29 @@ def batches(rows: Tensor, size: int, generator: torch.Generator) -> Iterator[Ten
     while True:
         order = rows[torch.randperm(len(rows), generator=generator)]
         yield from order[: len(order) // size * size].split(size)
+
+
+def bootstrapped(weights: Tensor, members: int, generator: torch.Generator) -> Tensor:
+    """Draw weights of the rows for each network, shape (e, n): a balanced Bayesian bootstrap.
+
+    Networks see the same batches with weights of their own, Exp(1) times the rows' weights, divided
+    by their mean over networks: all networks together weigh rows as they were given.
+
+    Args:
+        weights: of the rows, shape (n,).
+        members: networks, e.
+        generator: draws them.
+
+    Source: Rubin 1981 (The Annals of Statistics 9); balanced as in Davison, Hinkley & Schechtman
+    1986 (Biometrika 73), for less to depend on the draw.
+
+    Example:
+        >>> drawn = bootstrapped(torch.tensor([1.0, 2.0]), 10, torch.Generator().manual_seed(0))
+        >>> drawn.std(0).min() > 0.5, [round(float(mean), 4) for mean in drawn.mean(0)]
+        (tensor(True), [1.0, 2.0])
+    """
+    drawn = torch.empty(members, len(weights), device="cpu").exponential_(generator=generator)
+    return drawn.div_(drawn.mean(0)).mul_(weights)
 
 
 class InputScores:
@@ -136,11 +167,10 @@ class Elimination:
         )
         self._inputs, self._targets, self._held_out = inputs, targets, held_out
         self._steps, self._importance, self._report = steps, importance, report
-        due = sorted({max(round(steps * at), 1) for at in np.linspace(0.2, 0.85, rounds)})
+        due = sorted({max(round(steps * at), 1) for at in np.linspace(*_ROUNDS_FALL, rounds)})
         self._due = dict(zip(due, live_counts(d, keep, len(due)), strict=True))
         weights = weights.index_fill(0, held_out, 0.0)
-        # The Bayesian bootstrap: each network sees rows of its own weights in shared batches.
-        self._weights = torch.empty(e, len(weights)).exponential_(generator=generator) * weights
+        self._weights = bootstrapped(weights, e, generator)
         self._batches = batches(weights.nonzero().squeeze(1), batch, generator)
         self._places = torch.arange(d)
         self._scores = torch.zeros(d, dtype=torch.float64)
@@ -170,7 +200,9 @@ class Elimination:
                 scores = InputScores(self._importance)
             if step > last and self._learned(step):
                 break
-        self._note_(self._places, scores.mean() if scores else torch.zeros(len(self._places)))
+        if not scores:
+            scores.add_(self.ensemble.importance())
+        self._note_(self._places, scores.mean())
         return self._scores.numpy(), step
 
     def _learned(self, step: int) -> bool:

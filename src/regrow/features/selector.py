@@ -52,7 +52,8 @@ class SparseFeatureSelector(BaseSparseSelector):
         importance: what scores an input: "mixed" (attribution and strength), "attribution",
             "strength"; of one perceptron also "sampled" (attribution by random signs, one backward
             pass for all classes) and "wast" (sensitivity of the loss and strength).
-        density: of the first layer of each network in the ensemble, or of a method given by name.
+        density: of the first layer of each network in the ensemble, or of a method given by name;
+            None: 1 in the ensemble, whose inputs leave anyway, and 0.2 of a method.
         recipe: how one perceptron is trained; None: as Neuron Attribution does. What follows up to
             ``dropout`` is of the ensemble.
         n_members: networks in the ensemble.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regrow.features.copies import Groups, alike, joined
-from regrow.features.elimination import InputScores, batches
+from regrow.features.elimination import InputScores, batches, bootstrapped
 from regrow.features.ensemble import Ensemble, EnsembleSetting
 from regrow.features.inputs import ROUNDED, Floats, Inputs, Scaling, scaling, unit_of, units
 from regrow.features.targets import Targets
@@ -99,8 +99,7 @@ class Stream:
         shares = torch.from_numpy((weights * unit_of(weights)).astype(np.float32))
         rows = shares.nonzero().squeeze(1)
         stream = batches(rows, self._batch, self._generator)
-        drawn = torch.empty(self._setting.members, len(shares))
-        shares = drawn.exponential_(generator=self._generator) * shares
+        shares = bootstrapped(shares, self._setting.members, self._generator)
         for _ in range(max(len(rows) // self._batch, 1)):
             chosen: Tensor = next(stream)
             error = partial(targets.error, rows=chosen)

@@ -43,7 +43,8 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         importance: what scores an input: "mixed" (attribution and strength), "attribution",
             "strength"; of one autoencoder also "sampled" (attribution by random signs; without it
             there is one product for each column) and "wast" (error and strength).
-        density: of the first layer of each network in the ensemble, or of a method given by name.
+        density: of the first layer of each network in the ensemble, or of a method given by name;
+            None: 1 in the ensemble, whose inputs leave anyway, and 0.2 of a method.
         recipe: how one autoencoder is trained; None: one hidden layer of 200 units, else as Neuron
             Attribution does. What follows up to ``dropout`` is of the ensemble.
         n_outputs: the most columns a network puts out; of wider tables it is a sketch.
