@@ -1,7 +1,7 @@
 """What the default feature selector of one version is worth beside another's, and what it costs.
 
     git worktree add /tmp/before VERSION
-    python benchmarks/feature_selector.py --before /tmp/before/src --json results/features/default.json
+    python benchmarks/feature_selector.py --before /tmp/before/src --json FILE
 
 Both versions select from the same tables with the same seeds, in turns, each in a process of its
 own. The tables of the field are the training parts of the study's first split (the others are drawn
@@ -26,16 +26,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"
-
 import numpy as np
 
 FIELD = ("lymphoma", "Yale", "Prostate-GE", "arcene", "ORL", "madelon", "Isolet", "COIL20")
 TEXTS = ("RELATHE", "PCMAC", "BASEHOCK")
 MORE = ("digits", "cancer", *(f"made {i}" for i in range(3)), *(f"wide {i}" for i in range(6)))
 JUDGES = ("support vector machine", "extra trees")
-SEEDS = 5
+LARGE = (*TEXTS, "COIL20", "Isolet")  # they take longest and vary least: every third split
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 Row = dict[str, Any]
 
 
@@ -113,7 +111,7 @@ class Version:
     def __init__(self, source: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--select"],
-            env={**os.environ, "PYTHONPATH": source, "CUDA_VISIBLE_DEVICES": ""},
+            env={**os.environ, "PYTHONPATH": source, "CUDA_VISIBLE_DEVICES": ""} | ONE_THREAD,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -146,8 +144,9 @@ def cell(job: tuple[str, Any, int, int, dict[str, tuple[str, Row]], float]) -> l
     order = [*arms][turn:] + [*arms][:turn]
     for arm in order:
         source, settings = arms[arm]
-        version = _VERSIONS.setdefault(source, Version(source))
-        found = version.asked(name, data, split, seed, settings)
+        if source not in _VERSIONS:
+            _VERSIONS[source] = Version(source)
+        found = _VERSIONS[source].asked(name, data, split, seed, settings)
         columns = found["chosen"]
         with threadpool_limits(1):
             accuracy = [
@@ -221,8 +220,9 @@ def jobs(given: argparse.Namespace, arms: dict[str, tuple[str, Row]]) -> Iterato
     """List cells: splits outside, so that all tables have as many when time is up."""
     until = time.time() + given.seconds
     for split in range(given.first_split, given.first_split + given.splits):
-        for name in (*reversed(TEXTS), *FIELD, *MORE):
-            for seed in range(SEEDS):
+        names = (*TEXTS, *FIELD, *MORE)
+        for name in (one for one in names if one not in LARGE or split % 3 == 0):
+            for seed in range(given.seeds):
                 yield name, given.data, split, 100 * split + seed, arms, until
 
 
@@ -234,12 +234,14 @@ def main() -> None:
     parser.add_argument("--after", default=str(Path(__file__).parents[1] / "src"))
     parser.add_argument("--also", type=json.loads, default={}, help="more arms: name → settings")
     parser.add_argument("--data", default=os.environ.get("REGROW_DATA"))
-    parser.add_argument("--splits", type=int, default=3)
-    parser.add_argument("--first-split", type=int, default=2000)
+    parser.add_argument("--splits", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-split", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1e9, help="after which no cell begins")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rows", type=Path, help="where all cells are written")
+    parser.add_argument("--read", type=Path, nargs="*", default=[], help="cells of earlier runs")
     given = parser.parse_args()
     if given.select:
         select()
@@ -250,12 +252,12 @@ def main() -> None:
 
     arms: dict[str, tuple[str, Row]] = {"before": (given.before, {}), "after": (given.after, {})}
     arms |= {name: (given.after, settings) for name, settings in given.also.items()}
-    rows: list[Row] = []
+    rows: list[Row] = [row for path in given.read for row in json.loads(path.read_text("utf-8"))]
     with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
         for found in pool.imap_unordered(cell, jobs(given, arms)):
             rows += found
-    if given.rows:
-        given.rows.write_text(json.dumps(rows), "utf-8")
+            if given.rows:
+                given.rows.write_text(json.dumps(rows), "utf-8")
     record: Row = {"environment": environment()}
     for arm in [*arms][1:]:
         record[arm] = compared(rows, "before", arm)

@@ -122,9 +122,10 @@ class InputScores:
 class Elimination:
     """Train an ensemble, eliminate inputs until K are live, and rank all by when they left.
 
-    Rounds fall at equal distances between 20 % and 85 % of the run. In each, the inputs of the
-    lowest scores leave all networks: their columns are removed, and so are their weights. Every
-    network then drops its smallest links and regrows them at random among the inputs that are left.
+    Rounds fall at equal distances between 20 % and 85 % of the run. In each, inputs are scored by
+    the step just made, and those of the lowest scores leave all networks: their columns are
+    removed, and so are their weights. Networks that are sparse then drop their smallest links and
+    regrow them at random among the inputs that are left.
 
     Args:
         inputs: the table; what leaves is dropped from it.
@@ -213,9 +214,10 @@ class Elimination:
         return len(self._losses) - 1 - int(np.argmin(self._losses)) >= self._patience
 
     def _loss(self) -> dict[str, float]:
-        return held_out_loss(
-            lambda x: self.ensemble.outputs(x).mean(0).T, self._inputs, self._targets, self._held_out
-        )
+        def predict(x: Tensor) -> Tensor:
+            return self.ensemble.outputs(x).mean(0).T
+
+        return held_out_loss(predict, self._inputs, self._targets, self._held_out)
 
     def _leave_(self, scores: Tensor, keep: int) -> None:
         stays = top_k(scores, keep)

@@ -1,4 +1,4 @@
-"""Many small sparse networks trained as one, by one product a layer."""
+"""Many small networks trained as one, by one product a layer; links may be sparse."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EnsembleSetting:
             seeds agree less.
         learning_rate: constant in the first half of the run, then falling to half of it.
         weight_decay: the share of each weight lost at a step of learning rate 0.01.
-        noise: standard deviation of the noise added to inputs.
+        noise: standard deviation of the noise added to inputs, which is uniform.
         dropout: the share of inputs left out at each step, for each row anew.
         drop_fraction: the share of links that a network exchanges when inputs are dropped.
     """
@@ -154,7 +154,7 @@ class Ensemble:
         return _relative(attribution), _relative(torch.linalg.vector_norm(first, dim=2))
 
     def keep_(self, places: Tensor) -> None:
-        """Remove all inputs but these, and let every network regrow its links among them.
+        """Remove all inputs but these; networks that are sparse regrow their links among them.
 
         Args:
             places: ascending indices of inputs.

@@ -15,8 +15,8 @@ __all__ = ["ROUNDED", "Inputs", "Scaling", "pieces", "scaling", "unit_of", "unit
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-# How many numbers (float64) are worked on at once: a megabyte, which stays in the cache. And from how
-# many on (float32) a table is read where it lies instead of being kept prepared.
+# How many numbers (float64) are worked on at once: a megabyte, which stays in the cache. And from
+# how many on (float32) a table is read where it lies instead of being kept prepared.
 _CHUNK = 1 << 17
 _PREPARED = 1 << 25
 # Magnitudes whose squares, sums and quotients are far from where float64 ends.

@@ -55,7 +55,7 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         batch_size: rows in a step.
         learning_rate: of the first half of the run; it then falls to half.
         weight_decay: the share of each weight that a step of learning rate 0.01 takes away.
-        noise: standard deviation of the noise added to inputs.
+        noise: standard deviation of the (uniform) noise added to inputs.
         dropout: the share of inputs left out at each step.
         clip: largest magnitude of an input, in standard deviations; None does not clip.
         early_stopping: hold rows out, and stop when the loss on those rows has not fallen for long
