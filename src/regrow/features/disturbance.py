@@ -54,4 +54,5 @@ def disturbed_(x: Tensor, noise: float, dropout: float, generator: torch.Generat
     centred = drawn - centre
     if levels > 1:
         x.add_(centred, alpha=noise / math.sqrt((levels**2 - 1) / 12))
-    return above(x, centred, lowest - 0.5 - centre)
+    kept: Tensor = above(x, centred, lowest - 0.5 - centre)
+    return kept

@@ -44,7 +44,7 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
             "strength"; of one autoencoder also "sampled" (attribution by random signs; without it
             there is one product for each column) and "wast" (error and strength).
         density: of the first layer of each network in the ensemble, or of a method given by name;
-            None: 1 in the ensemble, whose inputs leave anyway, and 0.2 of a method.
+            None: 1 in the ensemble and 0.2 of a method.
         recipe: how one autoencoder is trained; None: one hidden layer of 200 units, else as Neuron
             Attribution does. What follows up to ``dropout`` is of the ensemble.
         n_outputs: the most columns a network puts out; of wider tables it is a sketch.
@@ -103,6 +103,8 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
     }
 
     n_outputs: int = 512
+    density: float | None = 0.2  # it was for labels that fewer steps of full layers were measured
+    max_iter: int = 600
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
