@@ -220,12 +220,18 @@ def beside_monai() -> list[float]:
 
 
 def selector_default() -> list[float]:
-    """How many tables; points gained over the former default, agreement of both, ratio of seconds."""
+    """Tables; points gained over the former default, agreement now and then, ratios of seconds."""
     found = record("features/default")["after"]
     return [
-        *(len(found["tables"]), *found["gain"], *found["agreement"]),
-        *(found["cpu_ratio"], *found["cpu_ratio_ends"]),
+        *(len(found["tables"]), *found["gain"], *reversed(found["agreement"])),
+        *(*found["agreement_gain"][1:], found["cpu_ratio"], *found["cpu_ratio_ends"]),
     ]
+
+
+def selector_density() -> list[float]:
+    """Points gained by density 0.2 over full layers, agreement gained, ratios of seconds."""
+    found = record("features/density")["density 0.2"]
+    return [*found["gain"], *found["agreement_gain"], *found["cpu_ratio_ends"]]
 
 
 def selector_tables() -> list[float]:
@@ -278,6 +284,7 @@ FACTS: dict[str, Callable[[], list[float]]] = {
     "samples-epoch": samples_epoch,
     "beside-monai": beside_monai,
     "selector-default": selector_default,
+    "selector-density": selector_density,
     "selector-tables": selector_tables,
     "selector-tables-cost": lambda: record("features/tables")["cpu_ratio_ends"],
     "control-updates": control_updates,

@@ -25,8 +25,7 @@ class EnsembleSetting:
         width: hidden units (ReLU) of each, h.
         density: of each network's first layer; it holds max(density · d, min(d, K)) · h links for d
             inputs of which K are wanted, and is full once there are no more places. Below 1 links
-            are drawn, and exchanged whenever inputs leave: it takes a fifth of the time more, and
-            seeds agree less.
+            are drawn, and exchanged whenever inputs leave, which takes time.
         learning_rate: constant in the first half of the run, then falling to half of it.
         weight_decay: the share of each weight lost at a step of learning rate 0.01.
         noise: standard deviation of the noise added to inputs, which is uniform.
