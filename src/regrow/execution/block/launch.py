@@ -1,43 +1,46 @@
-"""Launches the Triton kernels: chooses tiles, number of programs and tensor descriptors."""
+"""Launches the Triton kernels: chooses tiles, the number of programs and how tiles are fetched."""
 
 from __future__ import annotations
 
 import functools
-import importlib
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from regrow.execution.block import kernels
 from regrow.execution.block.index import BlockIndex
+from regrow.execution.block.start import Launch, Tile
 from regrow.execution.block.tiles import KERNEL_BLOCKS, TILES, Tiles, parts, precision
 
 __all__ = ["forward", "input_gradient", "weight_gradient"]
 
+# What was chosen is kept: a step of training asks the same again. Where the number of tokens never
+# repeats, so many are.
+_KEPT = 4096
+
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, index: BlockIndex) -> Tensor:
     """Compute Y = X·Wᵀ + bias: (tokens, in) → (tokens, out), all contiguous."""
-    y = x.new_empty(len(x), index.shape[0])
+    y = x.new_empty(x.shape[0], index.shape[0])
     # A grid of zero programs cannot be launched.
-    if not len(weight):
+    if not index.n_blocks:
         return y.copy_(bias) if bias is not None else y.zero_()
-    _products("forward", x, weight, bias, y, index)
+    _product_into(y, "forward", x, weight, bias, index)
     return y
 
 
 def input_gradient(gradient: Tensor, weight: Tensor, index: BlockIndex) -> Tensor:
     """Compute dX = dY·W: (tokens, out) → (tokens, in), all contiguous."""
-    dx = gradient.new_empty(len(gradient), index.shape[1])
-    if not len(weight):
+    dx = gradient.new_empty(gradient.shape[0], index.shape[1])
+    if not index.n_blocks:
         return dx.zero_()
-    _products("input", gradient, weight, None, dx, index)
+    _product_into(dx, "input", gradient, weight, None, index)
     return dx
 
 
 def weight_gradient(gradient: Tensor, x: Tensor, index: BlockIndex) -> Tensor:
     """Compute dW = dYᵀ·X at the active blocks: (tokens, out), (tokens, in) → (n, b, b)."""
-    n, b, n_tokens = index.n_blocks, index.block, len(x)
+    n, b, n_tokens = index.n_blocks, index.block, x.shape[0]
     dw = x.new_empty(n, b, b)
     if not n or not n_tokens:
         return dw.zero_()
@@ -45,55 +48,114 @@ def weight_gradient(gradient: Tensor, x: Tensor, index: BlockIndex) -> Tensor:
     # Few blocks would leave most of the GPU idle: the tokens of one block are then shared among
     # programs.
     n_parts = parts(n, n_tokens, _processors(x.device))
-    share = -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
     # Parts are added in a fixed order afterwards: atomic adds would come in another order in every
     # run.
     out = dw if n_parts == 1 else x.new_empty(n_parts, n, b, b, dtype=torch.float32)
-    tma = arithmetic != "ieee" and _tma(gradient, x)
-    left, right = gradient, x
-    if tma:
-        left, right = (_descriptor(t, tiles.tokens, b) for t in (gradient, x))
-    with torch.cuda.device_of(x):
-        kernels.outer[n, n_parts](
-            left, right, out, index.rows, index.columns, n_tokens, *index.shape, share,
-            BLOCK=b, TOKENS=tiles.tokens, EVEN=_even(n_tokens, tiles.tokens, index), TMA=tma,
-            PRECISION=_dot(arithmetic), num_warps=tiles.warps, num_stages=tiles.stages,
-        )  # fmt: skip
-        if n_parts > 1:
-            kernels.sum_parts[(dw.numel() // 1024,)](out, dw, dw.numel(), n_parts, WIDTH=1024)
+    tma = _tma(arithmetic, gradient, x)
+    launch = _outer(
+        index.shape, n, b, n_tokens, n_parts, gradient.dtype, x.dtype, x.device, arithmetic, tiles, tma
+    )
+    launch.start((gradient, x, out), index.layout)
+    if n_parts > 1:
+        _sum(n_parts, dw.numel(), dw.dtype, dw.device).start((out, dw), index.layout)
     return dw
 
 
-def _products(
-    name: str, x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, index: BlockIndex
+@functools.lru_cache(_KEPT)
+def _outer(
+    shape: tuple[int, int],
+    n: int,
+    b: int,
+    n_tokens: int,
+    n_parts: int,
+    left: torch.dtype,
+    right: torch.dtype,
+    device: torch.device,
+    arithmetic: str,
+    tiles: Tiles,
+    tma: bool,
+) -> Launch:
+    fetched = (
+        Tile(left, (n_tokens, shape[0]), (tiles.tokens, b)) if tma else None,
+        Tile(right, (n_tokens, shape[1]), (tiles.tokens, b)) if tma else None,
+        None,
+    )
+    places = BlockIndex.places(n, shape, b)
+    share = -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
+    even = _even(n_tokens, tiles.tokens, shape, b)
+    return Launch(
+        kernels.outer,
+        (n, n_parts, 1),
+        fetched,
+        (places[1], places[2]),
+        (n_tokens, *shape, share),
+        (b, tiles.tokens, even, tma, _dot(arithmetic)),
+        tiles.warps,
+        tiles.stages,
+    )
+
+
+@functools.lru_cache(_KEPT)
+def _sum(n_parts: int, size: int, dtype: torch.dtype, device: torch.device) -> Launch:
+    grid, by_address = (size // 1024, 1, 1), (None, None)
+    return Launch(kernels.sum_parts, grid, by_address, (), (size, n_parts), (1024,), 4, 3)
+
+
+def _product_into(
+    y: Tensor, name: str, x: Tensor, weight: Tensor, bias: Tensor | None, index: BlockIndex
 ) -> None:
-    n_tokens, b, ahead = len(x), index.block, name == "forward"
-    if not n_tokens:
+    if not x.shape[0]:
         return
-    arithmetic, tiles = _tiles(name, x, b)
-    if ahead:
-        pointers, inner, order = index.row_pointers, index.columns, index.columns
-    else:
-        pointers, inner, order = index.column_pointers, index.rows_by_column, index.by_column
-    n_outer = len(pointers) - 1
-    tma = arithmetic != "ieee" and _tma(x, weight, y)
-    given: tuple[Any, ...] = (x, weight, y)
-    if tma:
-        values = (b, tiles.chunk) if ahead else (tiles.chunk, b)
-        given = (
-            _descriptor(x, tiles.tokens, tiles.chunk),
-            _descriptor(weight.view(-1, b), *values),
-            _descriptor(y, tiles.tokens, b),
-        )
-    with torch.cuda.device_of(x):
-        kernels.product[(n_outer * -(-n_tokens // tiles.tokens),)](
-            # Triton wants a pointer even for a bias that is not read.
-            given[0], given[1], pointers if bias is None else bias, given[2],
-            pointers, inner, order, n_outer, n_tokens, x.shape[1], y.shape[1],
-            BLOCK=b, TOKENS=tiles.tokens, CHUNK=tiles.chunk, FORWARD=ahead, BIAS=bias is not None,
-            EVEN=_even(n_tokens, tiles.tokens, index), TMA=tma, PRECISION=_dot(arithmetic),
-            num_warps=tiles.warps, num_stages=tiles.stages,
-        )  # fmt: skip
+    arithmetic, tiles = _tiles(name, x, index.block)
+    launch = _product(
+        name, index.shape, index.n_blocks, index.block, x.shape[0], x.dtype, weight.dtype,
+        None if bias is None else bias.dtype, x.device, arithmetic, tiles,
+        _tma(arithmetic, x, weight, y),
+    )  # fmt: skip
+    # Triton wants a pointer even for a bias that is not read.
+    launch.start((x, weight, index.layout if bias is None else bias, y), index.layout)
+
+
+@functools.lru_cache(_KEPT)
+def _product(
+    name: str,
+    shape: tuple[int, int],
+    n: int,
+    b: int,
+    n_tokens: int,
+    dtype: torch.dtype,
+    weight: torch.dtype,
+    bias: torch.dtype | None,
+    device: torch.device,
+    arithmetic: str,
+    tiles: Tiles,
+    tma: bool,
+) -> Launch:
+    ahead = name == "forward"
+    out, into = shape if ahead else shape[::-1]
+    chunk = (b, tiles.chunk) if ahead else (tiles.chunk, b)
+    fetched = (
+        Tile(dtype, (n_tokens, into), (tiles.tokens, tiles.chunk)) if tma else None,
+        Tile(weight, (n * b, b), chunk) if tma else None,
+        None,
+        Tile(dtype, (n_tokens, out), (tiles.tokens, b)) if tma else None,
+    )
+    # Pointers, what lies along a row (or column), and the numbers of those blocks.
+    places = BlockIndex.places(n, shape, b)
+    n_outer = -(-out // b)
+    return Launch(
+        kernels.product,
+        (n_outer * -(-n_tokens // tiles.tokens), 1, 1),
+        fetched,
+        tuple([places[i] for i in ((0, 2, 2) if ahead else (3, 4, 5))]),
+        (n_outer, n_tokens, into, out),
+        (
+            b, tiles.tokens, tiles.chunk, ahead, bias is not None,
+            _even(n_tokens, tiles.tokens, shape, b), tma, _dot(arithmetic),
+        ),
+        tiles.warps,
+        tiles.stages,
+    )  # fmt: skip
 
 
 def _tiles(name: str, x: Tensor, block: int) -> tuple[str, Tiles]:
@@ -108,9 +170,9 @@ def _tiles(name: str, x: Tensor, block: int) -> tuple[str, Tiles]:
     return arithmetic, TILES[name, arithmetic, block]
 
 
-def _even(n_tokens: int, tokens: int, index: BlockIndex) -> bool:
+def _even(n_tokens: int, tokens: int, shape: tuple[int, int], block: int) -> bool:
     """Say whether no tile reaches beyond the activations, so that masks can be left out."""
-    return not (n_tokens % tokens or any(size % index.block for size in index.shape))
+    return not (n_tokens % tokens or shape[0] % block or shape[1] % block)
 
 
 def _dot(arithmetic: str) -> str:
@@ -129,13 +191,11 @@ def _has_tma(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
-def _tma(*matrices: Tensor) -> bool:
+def _tma(arithmetic: str, *matrices: Tensor) -> bool:
     """Say whether the GPU's copy engine can fetch tiles: rows and start must lie on 16 bytes."""
-    return _has_tma(matrices[0].device) and all(
-        t.data_ptr() % 16 == 0 and t.shape[-1] * t.element_size() % 16 == 0 for t in matrices
-    )
-
-
-def _descriptor(matrix: Tensor, rows: int, columns: int) -> Any:
-    tools = importlib.import_module("triton.tools.tensor_descriptor")
-    return tools.TensorDescriptor.from_tensor(matrix, [rows, columns])
+    if arithmetic == "ieee" or not _has_tma(matrices[0].device):
+        return False
+    for matrix in matrices:
+        if matrix.data_ptr() % 16 or matrix.shape[-1] * matrix.itemsize % 16:
+            return False
+    return True
