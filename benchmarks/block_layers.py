@@ -1,13 +1,15 @@
-"""Time of block-sparse layers on a GPU beside dense ones (cuBLAS), in bfloat16.
+"""Time of block-sparse layers on a GPU beside dense ones (cuBLAS), in bfloat16 or TF32.
 
     python benchmarks/block_layers.py --json block.json              layers and a transformer block
     python benchmarks/block_layers.py --only layers --blocks 128
+    python benchmarks/block_layers.py --only layers --blocks 128 --float32 --densities .2
+    python benchmarks/block_layers.py --only layers --shapes 4096,4096,2048 --densities .1
     python benchmarks/block_layers.py --only tune --blocks 128       tries other tiles
 
-Dense and sparse run in turn from CUDA graphs; printed are medians, and the quartiles of the ratio
-taken round by round. Before a layer is timed its output and gradients are compared with dense
-products of the same weight. Active blocks are drawn uniformly at random, as a method draws them;
---cover puts at least one into every block row and block column."""
+Dense and sparse run in turn, from CUDA graphs and as they are launched; printed are medians, and
+the quartiles of the ratio taken round by round. Before a layer is timed its output and gradients
+are compared with dense products of the same weight. Active blocks are drawn uniformly at random, as
+a method draws them; --cover puts at least one into every block row and block column."""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ import statistics
 from pathlib import Path
 
 import torch
-from block_timing import environment, must_agree, ratio, timed
+from block_timing import Call, environment, launched, must_agree, on_host, ratio, timed
 from block_transformer import transformer_rows
 from block_tuning import tune
 from torch import Tensor
@@ -68,20 +70,25 @@ def check(layer: BlockLinear, x: Tensor, g: Tensor) -> None:
 
 
 def layer_row(
-    shape: tuple[int, int], n_tokens: int, b: int, density: float, cover: bool, rounds: int
+    shape: tuple[int, int], n_tokens: int, b: int, density: float, args: argparse.Namespace
 ) -> Row:
-    kind = {"device": "cuda", "dtype": torch.bfloat16}
+    dtype, rounds = torch.float32 if args.float32 else torch.bfloat16, args.rounds
+    kind = {"device": "cuda", "dtype": dtype}
     x = torch.randn(n_tokens, shape[1], **kind, requires_grad=True)
     g = torch.randn(n_tokens, shape[0], **kind)
     weight = torch.randn(shape, **kind, requires_grad=True)
-    layer = sparse_layer(shape, b, density, cover, torch.bfloat16)
+    layer = sparse_layer(shape, b, density, args.cover, dtype)
     check(layer, x, g)
     values, layout, n = layer.weight.detach(), layer.layout, layer.n_blocks
     flat, plain = x.detach(), weight.detach()
+    whole: dict[str, Call] = {
+        "dense": lambda: torch.autograd.grad(functional.linear(x, weight), (x, weight), g),
+        "block": lambda: torch.autograd.grad(layer(x), (x, layer.weight), g),
+    }
+    eager = launched(whole, rounds)
     found = timed(
         {
-            "dense": lambda: torch.autograd.grad(functional.linear(x, weight), (x, weight), g),
-            "block": lambda: torch.autograd.grad(layer(x), (x, layer.weight), g),
+            **whole,
             "dense forward": lambda: functional.linear(flat, plain),
             "block forward": lambda: block_linear(flat, values, None, layout, shape[0]),
             "dense dX": lambda: g @ plain,
@@ -104,6 +111,12 @@ def layer_row(
         "empty_columns": int((index.column_pointers.diff() == 0).sum()),
         "ms": {name: statistics.median(values) for name, values in found.items()},
         "total": ratio(found["dense"], found["block"]),
+        "dtype": str(dtype).removeprefix("torch."),
+        "launched": {
+            "ms": {name: statistics.median(values) for name, values in eager.items()},
+            "total": ratio(eager["dense"], eager["block"]),
+            "host_us": on_host(whole, rounds),
+        },
     }
     for part in ("forward", "dX", "dW"):
         row[part] = ratio(found[f"dense {part}"], found[f"block {part}"])
@@ -112,8 +125,10 @@ def layer_row(
 
 def show_layer(row: Row) -> None:
     total, ms = row["total"], row["ms"]
+    eager = row["launched"]
     assert isinstance(total, dict)
     assert isinstance(ms, dict)
+    assert isinstance(eager, dict)
     parts = " ".join(f"{row[part]['ratio']:6.2f}" for part in ("forward", "dX", "dW"))
     target = TARGETS.get(("layer", row["in"], row["block"], row["density"]))
     verdict = "" if target is None else f"  target {target}: "
@@ -122,20 +137,30 @@ def show_layer(row: Row) -> None:
     print(
         f"{row['in']:>5}→{row['out']:<5} {row['tokens']:>6} {row['block']:>4} "
         f"{row['density']:>5} {ms['dense']:8.3f} {ms['block']:8.3f}  {parts}  "
-        f"{total['ratio']:6.2f} [{total['low']:.2f}, {total['high']:.2f}]{verdict}",
+        f"{total['ratio']:6.2f} [{total['low']:.2f}, {total['high']:.2f}]  "
+        f"{eager['total']['ratio']:6.2f} {eager['host_us']['dense']:5.0f} "
+        f"{eager['host_us']['block']:5.0f}{verdict}",
         flush=True,
     )
 
 
 def layer_rows(shapes: list[tuple[int, int, int]], args: argparse.Namespace) -> list[Row]:
-    names = ("dense ms", "block ms", "fwd", "dX", "dW", "total [quartiles]")
-    print("   in→out   tokens    b  dens {:>8} {:>8} {:>7} {:>6} {:>6} {:>8}".format(*names))
+    names = (
+        "dense ms",
+        "block ms",
+        "fwd",
+        "dX",
+        "dW",
+        "total [quartiles]",
+        "launched; host µs: dense, block",
+    )
+    print("   in→out   tokens    b  dens {:>8} {:>8} {:>7} {:>6} {:>6} {:>8} {:>8}".format(*names))
     rows = []
     for out, into, n_tokens in shapes:
         for b in args.blocks:
-            for density in DENSITIES:
+            for density in args.densities:
                 shape = (out, into)
-                rows.append(layer_row(shape, n_tokens, b, density, args.cover, args.rounds))
+                rows.append(layer_row(shape, n_tokens, b, density, args))
                 show_layer(rows[-1])
                 torch.cuda.empty_cache()
     return rows
@@ -150,15 +175,21 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, nargs="+", default=[128, 64, 32])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cover", action="store_true")
+    parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)
+    parser.add_argument("--shapes", nargs="+", default=["4096,4096,16384"], help="out,in,tokens")
+    parser.add_argument("--float32", action="store_true", help="layers in TF32, not in bfloat16")
     parser.add_argument("--compile", action="store_true", help="torch.compile for both models")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.manual_seed(0)
+    if args.float32:
+        torch.set_float32_matmul_precision("high")
     where = environment()
     print(where, flush=True)
     rows: list[Row] = []
     if args.only in (None, "layers"):
-        rows += layer_rows([(4096, 4096, 16384)], args)
+        shapes = [tuple(map(int, shape.split(","))) for shape in args.shapes]
+        rows += layer_rows(shapes, args)
     if args.only in (None, "transformer"):
 
         def layer(shape: tuple[int, int], dtype: torch.dtype) -> BlockLinear:

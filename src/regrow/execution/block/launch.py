@@ -53,7 +53,17 @@ def weight_gradient(gradient: Tensor, x: Tensor, index: BlockIndex) -> Tensor:
     out = dw if n_parts == 1 else x.new_empty(n_parts, n, b, b, dtype=torch.float32)
     tma = _tma(arithmetic, gradient, x)
     launch = _outer(
-        index.shape, n, b, n_tokens, n_parts, gradient.dtype, x.dtype, x.device, arithmetic, tiles, tma
+        index.shape,
+        n,
+        b,
+        n_tokens,
+        n_parts,
+        gradient.dtype,
+        x.dtype,
+        x.device,
+        arithmetic,
+        tiles,
+        tma,
     )
     launch.start((gradient, x, out), index.layout)
     if n_parts > 1:

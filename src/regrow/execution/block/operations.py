@@ -115,8 +115,8 @@ def block_linear(
         flat = x.reshape(-1, x.shape[-1])
         y: Tensor = block_operator(flat, weight, bias, layout, out_features, kept)
         return y.view(*x.shape[:-1], out_features)
-    y = _BlockLinear.apply(x, weight, bias, layout, out_features, kept)
-    return y
+    whole: Tensor = _BlockLinear.apply(x, weight, bias, layout, out_features, kept)
+    return whole
 
 
 # The same as operators, which torch.compile can see.
