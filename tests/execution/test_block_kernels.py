@@ -33,12 +33,12 @@ def _whole_numbers():
 
 @st.composite
 def layers(draw):
-    """Sizes that blocks need not divide; no, some or all blocks; no tokens, few, more than a tile."""
+    """Sizes that blocks need not divide; no, some or all blocks; tokens from none to many tiles."""
     b = draw(st.sampled_from([32, 64]))
     out, into = (draw(st.sampled_from([b, 2 * b, 2 * b + 8, 3 * b - 5])) for _ in range(2))
     cells = -(-out // b) * -(-into // b)
     positions = torch.tensor(sorted(draw(st.sets(st.integers(0, cells - 1)))), dtype=torch.int64)
-    return BlockIndex.build(positions, (out, into), b), draw(st.sampled_from([0, 1, 37, 128, 300]))
+    return BlockIndex.build(positions, (out, into), b), draw(st.sampled_from([0, 1, 37, 128, 1100]))
 
 
 @pytest.mark.parametrize("fetched", ["in tiles", "by address"])

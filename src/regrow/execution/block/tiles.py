@@ -5,6 +5,7 @@ The choices are fixed, not searched for at run time: start-up is short and resul
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -86,6 +87,7 @@ def precision(dtype: torch.dtype) -> str:
     return "tf32" if chosen == "tf32" else "ieee"
 
 
+@functools.lru_cache(maxsize=4096)
 def parts(n_blocks: int, n_tokens: int, processors: int) -> int:
     """Say over how many programs a block's weight gradient is split, each taking some tokens.
 
