@@ -184,6 +184,39 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(call, (x, layer.weight, layer.bias))
 
 
+def test_it_is_differentiated_once():
+    layer = example()
+    x = torch.randn(2, 13, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_torch_func_differentiates_it():
+    layer = example()
+    weights = {name: p.detach() for name, p in layer.named_parameters()}
+    x = torch.randn(2, 3, 13, dtype=torch.float64)
+
+    def loss(weights):
+        return torch.func.functional_call(layer, weights, (x,)).square().sum()
+
+    layer(x).square().sum().backward()
+    for name, gradient in torch.func.grad(loss)(weights).items():
+        torch.testing.assert_close(gradient, layer.get_parameter(name).grad)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
+def test_what_follows_may_write_into_the_output(leading, bias):
+    layer = example(bias=bias)
+    x = torch.randn(*leading, 13, dtype=torch.float64)
+    torch.relu(layer(x)).sum().backward()
+    expected = layer.weight.grad
+    layer.weight.grad = None
+    layer(x).relu_().sum().backward()
+    assert torch.equal(layer.weight.grad, expected)
+
+
 def test_halves_are_summed_in_float32():
     layer = example().to(torch.bfloat16)
     x = torch.randn(7, 13).to(torch.bfloat16)

@@ -198,7 +198,9 @@ def _processors(device: torch.device) -> int:
 
 @functools.cache
 def _has_tma(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    if device.type != "cuda" or torch.version.hip:
+        return False
+    return torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def _tma(arithmetic: str, *matrices: Tensor) -> bool:
