@@ -1,4 +1,4 @@
-"""How kernels are started: by Triton the first time, directly after; with a kernel that notes it."""
+"""How kernels are started: by Triton the first time, directly after; with one that notes it."""
 
 import torch
 
