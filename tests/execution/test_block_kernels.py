@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrow.execution.block import BlockIndex, kernels, reference
+from regrow.execution.block.tiles import TILES
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") != "1" or not kernels.available,
@@ -42,9 +43,9 @@ def layers(draw):
 
 
 @pytest.mark.parametrize("fetched", ["in tiles", "by address"])
-@settings(max_examples=12, deadline=None)
-@given(layers(), st.booleans())
-def test_the_kernels_compute_what_plain_torch_computes(fetched, layer, biased):
+@settings(max_examples=20, deadline=None)
+@given(layers(), st.booleans(), st.sampled_from([1, 2, 4]))
+def test_the_kernels_compute_what_plain_torch_computes(fetched, layer, biased, group):
     from regrow.execution.block import launch
 
     index, n_tokens = layer
@@ -55,6 +56,8 @@ def test_the_kernels_compute_what_plain_torch_computes(fetched, layer, biased):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "_has_tma", lambda device: fetched == "in tiles")
         patch.setattr(launch, "precision", lambda dtype: "tf32")
+        tiles = TILES["weight", "tf32", index.block]._replace(group=group)
+        patch.setitem(TILES, ("weight", "tf32", index.block), tiles)
         found = (
             launch.forward(x, weight, bias, index),
             launch.input_gradient(g, weight, index),

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from regrow.engine.patterns import Block
 from regrow.execution.block import BlockIndex, BlockLinear, gather_blocks, scatter_blocks
-from regrow.execution.block.tiles import parts
+from regrow.execution.block.tiles import groups, parts
 
 
 @st.composite
@@ -408,3 +408,10 @@ def test_a_weight_gradient_is_split_only_where_parts_stay_long(n_blocks, n_token
     assert k == 1 or n_tokens // k >= 512
     if n_blocks % processors == 0:
         assert k == 1  # nobody is idle
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 9))
+def test_there_are_programs_for_every_group_of_every_row(counts, most):
+    needed = sum(-(-count // most) for count in counts)
+    found = groups(sum(counts), len(counts), most)
+    assert needed <= found <= min(sum(counts), needed + len(counts))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from regrow.execution.block import kernels
-from regrow.execution.block.index import BlockIndex
+from regrow.execution.block.index import BlockIndex, grid
 from regrow.execution.block.start import Launch, Tile
-from regrow.execution.block.tiles import KERNEL_BLOCKS, TILES, Tiles, parts, precision
+from regrow.execution.block.tiles import KERNEL_BLOCKS, TILES, Tiles, groups, parts, precision
 
 __all__ = ["forward", "input_gradient", "weight_gradient"]
 
@@ -45,26 +45,18 @@ def weight_gradient(gradient: Tensor, x: Tensor, index: BlockIndex) -> Tensor:
     if not n or not n_tokens:
         return dw.zero_()
     arithmetic, tiles = _tiles("weight", x, b)
+    n_programs = groups(n, index.grid[0], tiles.group)
     # Few blocks would leave most of the GPU idle: the tokens of one block are then shared among
     # programs.
-    n_parts = parts(n, n_tokens, _processors(x.device))
+    n_parts = parts(n_programs, n_tokens, _processors(x.device))
     # Parts are added in a fixed order afterwards: atomic adds would come in another order in every
     # run.
     out = dw if n_parts == 1 else x.new_empty(n_parts, n, b, b, dtype=torch.float32)
-    tma = _tma(arithmetic, gradient, x)
+    tma = tiles.group == 1 and _tma(arithmetic, gradient, x)
     launch = _outer(
-        index.shape,
-        n,
-        b,
-        n_tokens,
-        n_parts,
-        gradient.dtype,
-        x.dtype,
-        x.device,
-        arithmetic,
-        tiles,
-        tma,
-    )
+        index.shape, n, b, n_tokens, n_programs, n_parts, gradient.dtype, x.dtype, x.device,
+        arithmetic, tiles, tma,
+    )  # fmt: skip
     launch.start((gradient, x, out), index.layout)
     if n_parts > 1:
         _sum(n_parts, dw.numel(), dw.dtype, dw.device).start((out, dw), index.layout)
@@ -77,6 +69,7 @@ def _outer(
     n: int,
     b: int,
     n_tokens: int,
+    n_programs: int,
     n_parts: int,
     left: torch.dtype,
     right: torch.dtype,
@@ -85,21 +78,29 @@ def _outer(
     tiles: Tiles,
     tma: bool,
 ) -> Launch:
+    pointers, rows, columns = BlockIndex.places(n, shape, b)[:3]
+    share = -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
+    sizes = (n_tokens, *shape, share)
+    even = _even(n_tokens, tiles.tokens, shape, b)
     fetched = (
         Tile(left, (n_tokens, shape[0]), (tiles.tokens, b)) if tma else None,
         Tile(right, (n_tokens, shape[1]), (tiles.tokens, b)) if tma else None,
         None,
     )
-    places = BlockIndex.places(n, shape, b)
-    share = -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
-    even = _even(n_tokens, tiles.tokens, shape, b)
+    if tiles.group == 1:
+        kernel, places, known = kernels.outer, (rows, columns), (tma,)
+    else:
+        n_rows = grid(shape, b)[0]
+        kernel, places = kernels.outer_row, (pointers, columns)
+        sizes = (n_rows, n, *sizes)
+        known = (tiles.group, 1 << (n_rows - 1).bit_length())
     return Launch(
-        kernels.outer,
-        (n, n_parts, 1),
+        kernel,
+        (n_programs, n_parts, 1),
         fetched,
-        (places[1], places[2]),
-        (n_tokens, *shape, share),
-        (b, tiles.tokens, even, tma, _dot(arithmetic)),
+        places,
+        sizes,
+        (b, tiles.tokens, even, _dot(arithmetic), *known),
         tiles.warps,
         tiles.stages,
     )
@@ -107,8 +108,8 @@ def _outer(
 
 @functools.lru_cache(_KEPT)
 def _sum(n_parts: int, size: int, dtype: torch.dtype, device: torch.device) -> Launch:
-    grid, by_address = (size // 1024, 1, 1), (None, None)
-    return Launch(kernels.sum_parts, grid, by_address, (), (size, n_parts), (1024,), 4, 3)
+    programs, by_address = (size // 1024, 1, 1), (None, None)
+    return Launch(kernels.sum_parts, programs, by_address, (), (size, n_parts), (1024,), 4, 3)
 
 
 def _product_into(

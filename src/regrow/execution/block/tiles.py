@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["TILES", "Tiles", "parts", "precision"]
+__all__ = ["TILES", "Tiles", "groups", "parts", "precision"]
 
 KERNEL_BLOCKS = (32, 64, 128)
 
@@ -23,6 +23,7 @@ class Tiles(NamedTuple):
         chunk: how far the sum over a block's side goes at a time, at most b (products only).
         warps: warps of a program.
         stages: loads in flight, each with its own piece of shared memory.
+        group: blocks of a row held at a time, at most (weight gradient only).
 
     Example:
         >>> TILES["forward", "half", 128].tokens
@@ -33,6 +34,7 @@ class Tiles(NamedTuple):
     chunk: int
     warps: int
     stages: int
+    group: int = 1
 
 
 # (pass, arithmetic, b). "half" is bfloat16 and float16; "ieee" runs on the general cores, with
@@ -85,6 +87,23 @@ def precision(dtype: torch.dtype) -> str:
     if chosen is None:  # torch before 2.9
         chosen = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
     return "tf32" if chosen == "tf32" else "ieee"
+
+
+def groups(n_blocks: int, n_rows: int, most: int) -> int:
+    """Count the groups of neighbouring blocks of a row, as many as there can be.
+
+    How many blocks each row has is known to the GPU only, which is not waited for.
+
+    Args:
+        n_blocks: n, the active blocks.
+        n_rows: block rows.
+        most: how many blocks a group has, at most.
+
+    Example:
+        >>> groups(100, 10, 4), groups(3, 10, 4), groups(7, 10, 1)
+        (32, 3, 7)
+    """
+    return min(n_blocks, (n_blocks + n_rows * (most - 1)) // most)
 
 
 @functools.lru_cache(maxsize=4096)
