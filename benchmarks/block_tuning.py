@@ -23,9 +23,11 @@ MEMORY = 227 * 1024  # shared memory of a multiprocessor of compute capability 9
 
 def candidates(name: str, b: int) -> Iterator[Tiles]:
     if name == "weight":
-        for tokens, warps, stages in itertools.product((32, 64, 128), (4, 8), (2, 3, 4, 5)):
-            if 4 * tokens * b * stages <= MEMORY and b * b <= 32 * warps * 128:
-                yield Tiles(tokens, b, warps, stages)
+        ways = itertools.product((32, 64, 128), (4, 8), (2, 3, 4, 5), (1, 2, 4, 8))
+        for tokens, warps, stages, group in ways:
+            fits = 2 * tokens * b * (1 + group) * stages <= MEMORY
+            if fits and group * b * b <= 32 * warps * 128:
+                yield Tiles(tokens, b, warps, stages, group)
         return
     for tokens, chunk, warps in itertools.product((64, 128, 256), (32, 64), (4, 8)):
         if chunk > b or tokens * b > 32 * warps * 128 or tokens * b < 32 * warps * 32:

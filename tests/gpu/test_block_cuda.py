@@ -159,6 +159,32 @@ def test_two_runs_agree_bit_for_bit(b):
         assert torch.equal(one, other)
 
 
+def test_launches_that_were_made_before_follow_their_arguments():
+    """Other memory, topologies, numbers of tokens and blocks; what lies off 16 bytes between."""
+    layer = build(256, 384, 64, dtype=torch.bfloat16)
+    for round_ in range(3):
+        for n_tokens in (64, 100, 64):
+            check(layer, n_tokens, 1e-2)
+            shifted = torch.randn(n_tokens * 384 + 1, device="cuda", dtype=torch.bfloat16)[1:]
+            with torch.no_grad():
+                x = shifted.view(n_tokens, 384)
+                assert error(layer(x), layer(x.clone())) < 1e-2
+        layer.set_topology_((torch.arange(layer.n_blocks) * 2 + round_).cuda())
+    positions = torch.arange(0, 24, 3, device="cuda")
+    layer.set_topology_(positions)
+    layer.weight.data = layer.weight.data[: len(positions)].clone()
+    check(layer, 64, 1e-2)
+
+
+def test_what_follows_may_write_into_the_output():
+    layer = build(128, 192, 64)
+    x = torch.randn(2, 35, 192, device="cuda")
+    layer(x).relu_().sum().backward()
+    found, layer.weight.grad = layer.weight.grad, None
+    torch.relu(layer(x)).sum().backward()
+    assert torch.equal(found, layer.weight.grad)
+
+
 def test_a_block_size_without_kernels_is_refused():
     with pytest.raises(ValueError, match="block=16"):
         build(64, 64, 16)(torch.randn(2, 64, device="cuda"))

@@ -80,7 +80,8 @@ def _outer(
 ) -> Launch:
     pointers, rows, columns = BlockIndex.places(n, shape, b)[:3]
     share = -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
-    sizes = (n_tokens, *shape, share)
+    sizes: tuple[int, ...] = (n_tokens, *shape, share)
+    known: tuple[int, ...] = (tma,)
     even = _even(n_tokens, tiles.tokens, shape, b)
     fetched = (
         Tile(left, (n_tokens, shape[0]), (tiles.tokens, b)) if tma else None,
@@ -88,7 +89,7 @@ def _outer(
         None,
     )
     if tiles.group == 1:
-        kernel, places, known = kernels.outer, (rows, columns), (tma,)
+        kernel, places = kernels.outer, (rows, columns)
     else:
         n_rows = grid(shape, b)[0]
         kernel, places = kernels.outer_row, (pointers, columns)
