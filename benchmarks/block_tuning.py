@@ -23,7 +23,12 @@ MEMORY = 227 * 1024  # shared memory of a multiprocessor of compute capability 9
 
 def candidates(name: str, b: int) -> Iterator[Tiles]:
     if name == "weight":
-        ways = itertools.product((32, 64, 128), (4, 8), (2, 3, 4, 5), (1, 2, 4, 8))
+        for tokens, warps, stages in itertools.product((32, 64, 128), (4, 8), (2, 3, 4, 5)):
+            if 4 * tokens * b * stages <= MEMORY and b * b <= 32 * warps * 128:
+                yield Tiles(tokens, b, warps, stages)
+        return
+    if name == "neighbours":
+        ways = itertools.product((32, 64, 128), (4, 8), (2, 3, 4), (2, 4, 8, 16))
         for tokens, warps, stages, group in ways:
             fits = 2 * tokens * b * (1 + group) * stages <= MEMORY
             if fits and group * b * b <= 32 * warps * 128:
@@ -46,6 +51,7 @@ def call(name: str, layer: BlockLinear) -> Call:
         "forward": lambda: block_linear(x, weight, None, layout, layer.out_features),
         "input": lambda: block_input_gradient(g, weight, layout, layer.in_features),
         "weight": lambda: block_weight_gradient(g, x, layout, n, layer.block),
+        "neighbours": lambda: block_weight_gradient(g, x, layout, n, layer.block),
     }[name]
 
 
@@ -67,7 +73,9 @@ def tune(layers: list[BlockLinear]) -> list[dict[str, object]]:
     """Try all candidates on layers of several densities; the best stays set."""
     b = layers[0].block
     rows: list[dict[str, object]] = []
-    for name in ("forward", "input", "weight"):
+    # Where neighbours are taken together, blocks alone are not what is run.
+    last = "neighbours" if ("neighbours", "half", b) in TILES else "weight"
+    for name in ("forward", "input", last):
         calls, before = [call(name, layer) for layer in layers], TILES[name, "half", b]
         found: dict[Tiles, list[float]] = {}
         for choice in dict.fromkeys((before, *candidates(name, b))):

@@ -44,8 +44,10 @@ def layers(draw):
 
 @pytest.mark.parametrize("fetched", ["in tiles", "by address"])
 @settings(max_examples=20, deadline=None)
-@given(layers(), st.booleans(), st.sampled_from([1, 2, 4]))
-def test_the_kernels_compute_what_plain_torch_computes(fetched, layer, biased, group):
+@given(
+    layers(), st.booleans(), st.sampled_from(["half", "tf32", "ieee"]), st.sampled_from([1, 2, 4])
+)
+def test_the_kernels_compute_what_plain_torch_computes(fetched, layer, biased, arithmetic, group):
     from regrow.execution.block import launch
 
     index, n_tokens = layer
@@ -55,9 +57,10 @@ def test_the_kernels_compute_what_plain_torch_computes(fetched, layer, biased, g
     bias = torch.randn(out) if biased else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "_has_tma", lambda device: fetched == "in tiles")
-        patch.setattr(launch, "precision", lambda dtype: "tf32")
-        tiles = TILES["weight", "tf32", index.block]._replace(group=group)
-        patch.setitem(TILES, ("weight", "tf32", index.block), tiles)
+        patch.setattr(launch, "precision", lambda dtype: arithmetic)
+        patch.setattr(launch, "_COPIED", 1 << 16)  # so that some layers take several pieces
+        tiles = TILES["weight", arithmetic, index.block]._replace(group=group)
+        patch.setattr(launch, "weight_tiles", lambda *_: tiles)
         found = (
             launch.forward(x, weight, bias, index),
             launch.input_gradient(g, weight, index),

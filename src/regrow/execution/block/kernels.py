@@ -17,7 +17,7 @@ try:
 except ImportError:  # the module can be read without it
     triton = None
 
-__all__ = ["available", "outer", "outer_row", "product", "sum_parts"]
+__all__ = ["available", "outer", "outer_row", "product", "sum_parts", "turn"]
 
 available = triton is not None
 
@@ -189,10 +189,14 @@ def outer_row(
     TOKENS: tl.constexpr,
     EVEN: tl.constexpr,
     PRECISION: tl.constexpr,
+    TURNED: tl.constexpr,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Compute dW = dYᵀ·X of some neighbouring blocks of a row, over one share of the tokens."""
+    """Compute dW = dYᵀ·X of some neighbouring blocks of a row, over one share of the tokens.
+
+    TURNED: dY and X are (features, tokens), filled up with zeros so that no tile reaches beyond.
+    """
     # Small blocks are held up by what they read, not by what they compute: dY is read once for all.
     part = tl.program_id(1)
     row, first, last = _some_of_a_row(tl.program_id(0), pointers, n_rows, GROUP, ROWS)
@@ -206,12 +210,18 @@ def outer_row(
         column = tl.max_contiguous(tl.multiple_of(column, BLOCK), BLOCK)
         t = tl.arange(0, TOKENS)
         begin = tl.cast(part * share, tl.int64)
-        at_left = gradient + begin * out_features + t[:, None] * out_features + i[None, :]
-        at_right = x + begin * in_features + t[:, None] * in_features + column[None, :]
-        # The blocks side by side are the longer side, which the tensor cores want to be the rows.
-        total = tl.zeros((GROUP * BLOCK, BLOCK), tl.float32)
-        end = tl.minimum(part * share + share, n_tokens)
-        for token in range(part * share, end, TOKENS):
+        if TURNED:
+            at_left = gradient + begin + t[:, None] + i.to(tl.int64)[None, :] * n_tokens
+            at_right = x + begin + t[:, None] + column.to(tl.int64)[None, :] * n_tokens
+        else:
+            at_left = gradient + begin * out_features + t[:, None] * out_features + i[None, :]
+            at_right = x + begin * in_features + t[:, None] * in_features + column[None, :]
+        # The tensor cores want 64 rows at least, and the more columns the better.
+        if BLOCK >= 64:
+            total = tl.zeros((BLOCK, GROUP * BLOCK), tl.float32)
+        else:
+            total = tl.zeros((GROUP * BLOCK, BLOCK), tl.float32)
+        for token in range(part * share, tl.minimum(part * share + share, n_tokens), TOKENS):
             if EVEN:
                 left = tl.load(at_left)
                 right = tl.load(at_right, mask=there[None, :], other=0.0)
@@ -220,14 +230,33 @@ def outer_row(
                 left = tl.load(at_left, mask=inside & (i < out_features)[None, :], other=0.0)
                 whole = there & (column < in_features)
                 right = tl.load(at_right, mask=inside & whole[None, :], other=0.0)
-            total = tl.dot(right.T, left, total, input_precision=PRECISION)
-            at_left += TOKENS * out_features
-            at_right += TOKENS * in_features
+            if BLOCK >= 64:
+                total = tl.dot(left.T, right, total, input_precision=PRECISION)
+            else:
+                total = tl.dot(right.T, left, total, input_precision=PRECISION)
+            at_left += TOKENS if TURNED else TOKENS * out_features
+            at_right += TOKENS if TURNED else TOKENS * in_features
         # 64 bits: parts times blocks times b² can exceed 2^31.
         number = tl.cast(part * n_blocks + entry, tl.int64) * (BLOCK * BLOCK) + j % BLOCK
         number = tl.max_contiguous(tl.multiple_of(number, BLOCK), BLOCK)
-        at = out + number[:, None] + tl.arange(0, BLOCK)[None, :] * BLOCK
-        tl.store(at, total.to(out.dtype.element_ty), mask=there[:, None])
+        within = tl.arange(0, BLOCK) * BLOCK
+        if BLOCK >= 64:
+            at, kept = out + number[None, :] + within[:, None], there[None, :]
+        else:
+            at, kept = out + number[:, None] + within[None, :], there[:, None]
+        tl.store(at, total.to(out.dtype.element_ty), mask=kept)
+
+
+@jit
+def turn(source, out, n_tokens, features, stride, SIDE: tl.constexpr):
+    """Write (tokens, features) as (features, tokens), with zeros beyond the edges."""
+    token = tl.program_id(0) * SIDE + tl.arange(0, SIDE)
+    feature = tl.program_id(1) * SIDE + tl.arange(0, SIDE)
+    inside = (token < n_tokens)[:, None] & (feature < features)[None, :]
+    at = source + token.to(tl.int64)[:, None] * features + feature[None, :]
+    tile = tl.load(at, mask=inside, other=0.0)
+    # A tile is turned where it is, so that both sides are read and written in whole lines.
+    tl.store(out + feature.to(tl.int64)[:, None] * stride + token[None, :], tile.T)
 
 
 @jit

@@ -10,13 +10,25 @@ from torch import Tensor
 from regrow.execution.block import kernels
 from regrow.execution.block.index import BlockIndex, grid
 from regrow.execution.block.start import Launch, Tile
-from regrow.execution.block.tiles import KERNEL_BLOCKS, TILES, Tiles, groups, parts, precision
+from regrow.execution.block.tiles import (
+    KERNEL_BLOCKS,
+    TILES,
+    Tiles,
+    groups,
+    parts,
+    precision,
+    weight_tiles,
+)
 
 __all__ = ["forward", "input_gradient", "weight_gradient"]
 
 # What was chosen is kept: a step of training asks the same again. Where the number of tokens never
 # repeats, so many are.
 _KEPT = 4096
+
+# Copies for TF32: their sizes are multiples of the widest block and the longest tile; and so many
+# numbers may they have, half a gibibyte.
+_TILE, _COPIED = 128, 1 << 27
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, index: BlockIndex) -> Tensor:
@@ -44,22 +56,36 @@ def weight_gradient(gradient: Tensor, x: Tensor, index: BlockIndex) -> Tensor:
     dw = x.new_empty(n, b, b)
     if not n or not n_tokens:
         return dw.zero_()
-    arithmetic, tiles = _tiles("weight", x, b)
-    n_programs = groups(n, index.grid[0], tiles.group)
+    n_rows, arithmetic = index.grid[0], _arithmetic(x, b)
+    tiles = weight_tiles(arithmetic, b, n, n_rows)
+    turned = arithmetic == "tf32"
+    # So many tokens at a time, that copies of them stay small.
+    piece = min(n_tokens, max(_TILE, _COPIED // sum(index.shape))) if turned else n_tokens
+    pieces = -(-n_tokens // piece)
+    n_programs = groups(n, n_rows, tiles.group)
     # Few blocks would leave most of the GPU idle: the tokens of one block are then shared among
     # programs.
-    n_parts = parts(n_programs, n_tokens, _processors(x.device))
+    n_parts = parts(n_programs, piece, _processors(x.device))
     # Parts are added in a fixed order afterwards: atomic adds would come in another order in every
     # run.
-    out = dw if n_parts == 1 else x.new_empty(n_parts, n, b, b, dtype=torch.float32)
-    tma = tiles.group == 1 and _tma(arithmetic, gradient, x)
-    launch = _outer(
-        index.shape, n, b, n_tokens, n_programs, n_parts, gradient.dtype, x.dtype, x.device,
-        arithmetic, tiles, tma,
-    )  # fmt: skip
-    launch.start((gradient, x, out), index.layout)
-    if n_parts > 1:
-        _sum(n_parts, dw.numel(), dw.dtype, dw.device).start((out, dw), index.layout)
+    alone = pieces * n_parts == 1
+    out = dw if alone else x.new_empty(pieces, n_parts, n, b, b, dtype=torch.float32)
+    tma = tiles.group == 1 and not turned and _tma(arithmetic, gradient, x)
+    for i in range(pieces):
+        left, right, into = gradient, x, out
+        if pieces > 1:
+            here = slice(i * piece, (i + 1) * piece)
+            left, right, into = gradient[here], x[here], out[i]
+        if turned:
+            left, right = _turned(left), _turned(right)
+        launch = _outer(
+            index.shape, n, b, left.shape[turned], n_programs, n_parts, left.dtype, right.dtype,
+            x.device, arithmetic, tiles, tma,
+        )  # fmt: skip
+        launch.start((left, right, into), index.layout)
+    if not alone:
+        sum_up = _sum(pieces * n_parts, dw.numel(), dw.dtype, dw.device)
+        sum_up.start((out, dw), index.layout)
     return dw
 
 
@@ -78,33 +104,54 @@ def _outer(
     tiles: Tiles,
     tma: bool,
 ) -> Launch:
+    turned = arithmetic == "tf32"
     pointers, rows, columns = BlockIndex.places(n, shape, b)[:3]
     share = -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
+    even = turned or _even(n_tokens, tiles.tokens, shape, b)
     sizes: tuple[int, ...] = (n_tokens, *shape, share)
-    known: tuple[int, ...] = (tma,)
-    even = _even(n_tokens, tiles.tokens, shape, b)
-    fetched = (
-        Tile(left, (n_tokens, shape[0]), (tiles.tokens, b)) if tma else None,
-        Tile(right, (n_tokens, shape[1]), (tiles.tokens, b)) if tma else None,
-        None,
-    )
-    if tiles.group == 1:
-        kernel, places = kernels.outer, (rows, columns)
+    constants: tuple[object, ...] = (b, tiles.tokens, even, _dot(arithmetic))
+    by_address, fetched = (None, None, None), (tiles.tokens, b)
+    if tiles.group == 1 and not turned:
+        kernel, places, constants = kernels.outer, (rows, columns), (*constants, tma)
     else:
         n_rows = grid(shape, b)[0]
-        kernel, places = kernels.outer_row, (pointers, columns)
-        sizes = (n_rows, n, *sizes)
-        known = (tiles.group, 1 << (n_rows - 1).bit_length())
+        kernel, places, sizes = kernels.outer_row, (pointers, columns), (n_rows, n, *sizes)
+        constants = (*constants, turned, tiles.group, 1 << (n_rows - 1).bit_length())
+    in_tiles = (
+        Tile(left, (n_tokens, shape[0]), fetched),
+        Tile(right, (n_tokens, shape[1]), fetched),
+        None,
+    )
     return Launch(
         kernel,
         (n_programs, n_parts, 1),
-        fetched,
+        in_tiles if tma else by_address,
         places,
         sizes,
-        (b, tiles.tokens, even, _dot(arithmetic), *known),
+        constants,
         tiles.warps,
         tiles.stages,
     )
+
+
+def _turned(matrix: Tensor) -> Tensor:
+    """Copy (tokens, features) as (features, tokens), filled up with zeros to whole tiles.
+
+    The tensor cores take TF32 only where what is summed over lies side by side; turning it piece
+    by piece inside a product costs several times as much.
+    """
+    n_tokens, features = matrix.shape
+    copy = matrix.new_empty(*(-(-size // _TILE) * _TILE for size in (features, n_tokens)))
+    _turn(n_tokens, features, matrix.dtype, matrix.device).start((matrix, copy), copy)
+    return copy
+
+
+@functools.lru_cache(_KEPT)
+def _turn(n_tokens: int, features: int, dtype: torch.dtype, device: torch.device) -> Launch:
+    long, wide = (-(-size // _TILE) for size in (n_tokens, features))
+    side = _TILE // 2
+    sizes = (n_tokens, features, long * _TILE)
+    return Launch(kernels.turn, (2 * long, 2 * wide, 1), (None, None), (), sizes, (side,), 4, 1)
 
 
 @functools.lru_cache(_KEPT)
@@ -118,11 +165,11 @@ def _product_into(
 ) -> None:
     if not x.shape[0]:
         return
-    arithmetic, tiles = _tiles(name, x, index.block)
+    arithmetic = _arithmetic(x, index.block)
     launch = _product(
         name, index.shape, index.n_blocks, index.block, x.shape[0], x.dtype, weight.dtype,
-        None if bias is None else bias.dtype, x.device, arithmetic, tiles,
-        _tma(arithmetic, x, weight, y),
+        None if bias is None else bias.dtype, x.device, arithmetic,
+        TILES[name, arithmetic, index.block], _tma(arithmetic, x, weight, y),
     )  # fmt: skip
     # Triton wants a pointer even for a bias that is not read.
     launch.start((x, weight, index.layout if bias is None else bias, y), index.layout)
@@ -170,7 +217,7 @@ def _product(
     )  # fmt: skip
 
 
-def _tiles(name: str, x: Tensor, block: int) -> tuple[str, Tiles]:
+def _arithmetic(x: Tensor, block: int) -> str:
     if not kernels.available:
         raise ImportError(
             "block-sparse layers on a GPU need Triton, which torch's CUDA builds for Linux bring "
@@ -178,8 +225,7 @@ def _tiles(name: str, x: Tensor, block: int) -> tuple[str, Tiles]:
         )
     if block not in KERNEL_BLOCKS:
         raise ValueError(f"block={block}: on a GPU it must be one of {KERNEL_BLOCKS}")
-    arithmetic = precision(x.dtype)
-    return arithmetic, TILES[name, arithmetic, block]
+    return precision(x.dtype)
 
 
 def _even(n_tokens: int, tokens: int, shape: tuple[int, int], block: int) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["TILES", "Tiles", "groups", "parts", "precision"]
+__all__ = ["TILES", "Tiles", "groups", "parts", "precision", "weight_tiles"]
 
 KERNEL_BLOCKS = (32, 64, 128)
 
@@ -23,7 +23,7 @@ class Tiles(NamedTuple):
         chunk: how far the sum over a block's side goes at a time, at most b (products only).
         warps: warps of a program.
         stages: loads in flight, each with its own piece of shared memory.
-        group: blocks of a row held at a time, at most (weight gradient only).
+        group: blocks of a row held at a time, at most (weight gradient of neighbours only).
 
     Example:
         >>> TILES["forward", "half", 128].tokens
@@ -49,6 +49,8 @@ TILES: dict[tuple[str, str, int], Tiles] = {
     ("weight", "half", 128): Tiles(64, 128, 4, 3),
     ("weight", "half", 64): Tiles(64, 64, 4, 4),
     ("weight", "half", 32): Tiles(128, 32, 4, 3),
+    ("neighbours", "half", 64): Tiles(64, 64, 8, 3, 4),
+    ("neighbours", "half", 32): Tiles(32, 32, 4, 4, 8),
     ("forward", "tf32", 128): Tiles(128, 32, 4, 3),
     ("forward", "tf32", 64): Tiles(128, 32, 4, 3),
     ("forward", "tf32", 32): Tiles(128, 32, 4, 3),
@@ -57,7 +59,9 @@ TILES: dict[tuple[str, str, int], Tiles] = {
     ("input", "tf32", 32): Tiles(128, 32, 4, 3),
     ("weight", "tf32", 128): Tiles(32, 128, 8, 3),
     ("weight", "tf32", 64): Tiles(32, 64, 4, 3),
-    ("weight", "tf32", 32): Tiles(64, 32, 4, 3),
+    ("weight", "tf32", 32): Tiles(32, 32, 4, 3),
+    ("neighbours", "tf32", 64): Tiles(32, 64, 8, 3, 4),
+    ("neighbours", "tf32", 32): Tiles(32, 32, 8, 3, 8),
     ("forward", "ieee", 128): Tiles(64, 16, 8, 2),
     ("forward", "ieee", 64): Tiles(64, 16, 4, 2),
     ("forward", "ieee", 32): Tiles(64, 16, 4, 2),
@@ -87,6 +91,26 @@ def precision(dtype: torch.dtype) -> str:
     if chosen is None:  # torch before 2.9
         chosen = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
     return "tf32" if chosen == "tf32" else "ieee"
+
+
+def weight_tiles(arithmetic: str, block: int, n_blocks: int, n_rows: int) -> Tiles:
+    """Return the tiles of a weight gradient: of neighbours together where rows have some.
+
+    Args:
+        arithmetic: half, tf32 or ieee.
+        block: the side b of a block.
+        n_blocks: n, the active blocks.
+        n_rows: block rows.
+
+    Example:
+        >>> [weight_tiles("half", 32, n, 128).group for n in (100, 300, 1600)]
+        [1, 2, 8]
+    """
+    tiles = TILES.get(("neighbours", arithmetic, block))
+    if tiles is None or n_blocks < 2 * n_rows:
+        return TILES["weight", arithmetic, block]
+    group = 1 << (n_blocks // n_rows).bit_length() - 1  # a power of two, for Triton
+    return tiles if tiles.group <= group else tiles._replace(group=group)
 
 
 def groups(n_blocks: int, n_rows: int, most: int) -> int:
