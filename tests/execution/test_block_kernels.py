@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrow.execution.block import BlockIndex, kernels, reference
-from regrow.execution.block.tiles import TILES
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") != "1" or not kernels.available,
@@ -59,8 +58,7 @@ def test_the_kernels_compute_what_plain_torch_computes(fetched, layer, biased, a
         patch.setattr(launch, "_has_tma", lambda device: fetched == "in tiles")
         patch.setattr(launch, "precision", lambda dtype: arithmetic)
         patch.setattr(launch, "_COPIED", 1 << 16)  # so that some layers take several pieces
-        tiles = TILES["weight", arithmetic, index.block]._replace(group=group)
-        patch.setattr(launch, "weight_tiles", lambda *_: tiles)
+        patch.setattr(launch, "together", lambda *_: group if arithmetic == "half" else 1)
         found = (
             launch.forward(x, weight, bias, index),
             launch.input_gradient(g, weight, index),

@@ -134,8 +134,12 @@ def outer(
     EVEN: tl.constexpr,
     PRECISION: tl.constexpr,
     TMA: tl.constexpr,
+    TURNED: tl.constexpr,
 ):
-    """Compute dW = dYᵀ·X of one active block, over one share of the tokens."""
+    """Compute dW = dYᵀ·X of one active block, over one share of the tokens.
+
+    TURNED: dY and X are (features, tokens), filled up with zeros so that no tile reaches beyond.
+    """
     entry = tl.program_id(0)
     part = tl.program_id(1)
     row = tl.load(rows + entry) * BLOCK
@@ -143,9 +147,13 @@ def outer(
     total = tl.zeros((BLOCK, BLOCK), tl.float32)
     first = part * share
     for token in range(first, tl.minimum(first + share, n_tokens), TOKENS):
-        left = _load(gradient, token, row, n_tokens, out_features, TOKENS, BLOCK, EVEN, TMA)
-        right = _load(x, token, column, n_tokens, in_features, TOKENS, BLOCK, EVEN, TMA)
-        total = tl.dot(left.T, right, total, input_precision=PRECISION)
+        if TURNED:
+            left = _load(gradient, row, token, 0, n_tokens, BLOCK, TOKENS, True, TMA)
+            right = _load(x, column, token, 0, n_tokens, BLOCK, TOKENS, True, TMA).T
+        else:
+            left = _load(gradient, token, row, n_tokens, out_features, TOKENS, BLOCK, EVEN, TMA).T
+            right = _load(x, token, column, n_tokens, in_features, TOKENS, BLOCK, EVEN, TMA)
+        total = tl.dot(left, right, total, input_precision=PRECISION)
     i = tl.arange(0, BLOCK)
     # 64 bits: parts times blocks times b² can exceed 2^31.
     number = tl.cast(part * tl.num_programs(0) + entry, tl.int64)
@@ -189,14 +197,10 @@ def outer_row(
     TOKENS: tl.constexpr,
     EVEN: tl.constexpr,
     PRECISION: tl.constexpr,
-    TURNED: tl.constexpr,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Compute dW = dYᵀ·X of some neighbouring blocks of a row, over one share of the tokens.
-
-    TURNED: dY and X are (features, tokens), filled up with zeros so that no tile reaches beyond.
-    """
+    """Compute dW = dYᵀ·X of some neighbouring blocks of a row, over one share of the tokens."""
     # Small blocks are held up by what they read, not by what they compute: dY is read once for all.
     part = tl.program_id(1)
     row, first, last = _some_of_a_row(tl.program_id(0), pointers, n_rows, GROUP, ROWS)
@@ -210,12 +214,8 @@ def outer_row(
         column = tl.max_contiguous(tl.multiple_of(column, BLOCK), BLOCK)
         t = tl.arange(0, TOKENS)
         begin = tl.cast(part * share, tl.int64)
-        if TURNED:
-            at_left = gradient + begin + t[:, None] + i.to(tl.int64)[None, :] * n_tokens
-            at_right = x + begin + t[:, None] + column.to(tl.int64)[None, :] * n_tokens
-        else:
-            at_left = gradient + begin * out_features + t[:, None] * out_features + i[None, :]
-            at_right = x + begin * in_features + t[:, None] * in_features + column[None, :]
+        at_left = gradient + begin * out_features + t[:, None] * out_features + i[None, :]
+        at_right = x + begin * in_features + t[:, None] * in_features + column[None, :]
         # The tensor cores want 64 rows at least, and the more columns the better.
         if BLOCK >= 64:
             total = tl.zeros((BLOCK, GROUP * BLOCK), tl.float32)
@@ -234,8 +234,8 @@ def outer_row(
                 total = tl.dot(left.T, right, total, input_precision=PRECISION)
             else:
                 total = tl.dot(right.T, left, total, input_precision=PRECISION)
-            at_left += TOKENS if TURNED else TOKENS * out_features
-            at_right += TOKENS if TURNED else TOKENS * in_features
+            at_left += TOKENS * out_features
+            at_right += TOKENS * in_features
         # 64 bits: parts times blocks times b² can exceed 2^31.
         number = tl.cast(part * n_blocks + entry, tl.int64) * (BLOCK * BLOCK) + j % BLOCK
         number = tl.max_contiguous(tl.multiple_of(number, BLOCK), BLOCK)

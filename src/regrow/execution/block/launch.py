@@ -16,8 +16,9 @@ from regrow.execution.block.tiles import (
     Tiles,
     groups,
     parts,
+    parts_of_groups,
     precision,
-    weight_tiles,
+    together,
 )
 
 __all__ = ["forward", "input_gradient", "weight_gradient"]
@@ -56,21 +57,30 @@ def weight_gradient(gradient: Tensor, x: Tensor, index: BlockIndex) -> Tensor:
     dw = x.new_empty(n, b, b)
     if not n or not n_tokens:
         return dw.zero_()
-    n_rows, arithmetic = index.grid[0], _arithmetic(x, b)
-    tiles = weight_tiles(arithmetic, b, n, n_rows)
-    turned = arithmetic == "tf32"
+    arithmetic, n_rows = _arithmetic(x, b), index.grid[0]
+    # Measured from compute capability 9.0 on; before, one block at a time as it lies.
+    new = _has_tma(x.device)
+    group = together(arithmetic, b, n, n_rows) if new else 1
+    turned = new and arithmetic == "tf32"
+    name = "neighbours" if group > 1 else "turned" if turned else "weight"
+    tiles = TILES[name, arithmetic, b]
     # So many tokens at a time, that copies of them stay small.
     piece = min(n_tokens, max(_TILE, _COPIED // sum(index.shape))) if turned else n_tokens
     pieces = -(-n_tokens // piece)
-    n_programs = groups(n, n_rows, tiles.group)
+    n_programs = groups(n, n_rows, group)
     # Few blocks would leave most of the GPU idle: the tokens of one block are then shared among
     # programs.
-    n_parts = parts(n_programs, piece, _processors(x.device))
+    processors = _processors(x.device)
+    if group == 1:
+        n_parts = parts(n, piece, processors)
+    else:  # how many groups there are lies between n / group and all that there can be
+        n_groups = (n_programs + n // group + 1) // 2
+        n_parts = parts_of_groups(tiles, b, n_groups, piece, processors)
     # Parts are added in a fixed order afterwards: atomic adds would come in another order in every
     # run.
     alone = pieces * n_parts == 1
     out = dw if alone else x.new_empty(pieces, n_parts, n, b, b, dtype=torch.float32)
-    tma = tiles.group == 1 and not turned and _tma(arithmetic, gradient, x)
+    tma = turned or (group == 1 and _tma(arithmetic, gradient, x))
     for i in range(pieces):
         left, right, into = gradient, x, out
         if pieces > 1:
@@ -79,8 +89,8 @@ def weight_gradient(gradient: Tensor, x: Tensor, index: BlockIndex) -> Tensor:
         if turned:
             left, right = _turned(left), _turned(right)
         launch = _outer(
-            index.shape, n, b, left.shape[turned], n_programs, n_parts, left.dtype, right.dtype,
-            x.device, arithmetic, tiles, tma,
+            index.shape, n, b, left.shape[turned], group, n_programs, n_parts, left.dtype,
+            right.dtype, x.device, arithmetic, tiles, tma, turned,
         )  # fmt: skip
         launch.start((left, right, into), index.layout)
     if not alone:
@@ -95,6 +105,7 @@ def _outer(
     n: int,
     b: int,
     n_tokens: int,
+    group: int,
     n_programs: int,
     n_parts: int,
     left: torch.dtype,
@@ -103,29 +114,31 @@ def _outer(
     arithmetic: str,
     tiles: Tiles,
     tma: bool,
+    turned: bool,
 ) -> Launch:
-    turned = arithmetic == "tf32"
     pointers, rows, columns = BlockIndex.places(n, shape, b)[:3]
+    n_rows = grid(shape, b)[0]
     share = -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
-    even = turned or _even(n_tokens, tiles.tokens, shape, b)
     sizes: tuple[int, ...] = (n_tokens, *shape, share)
+    even = _even(n_tokens, tiles.tokens, shape, b)
     constants: tuple[object, ...] = (b, tiles.tokens, even, _dot(arithmetic))
-    by_address, fetched = (None, None, None), (tiles.tokens, b)
-    if tiles.group == 1 and not turned:
-        kernel, places, constants = kernels.outer, (rows, columns), (*constants, tma)
+    if group == 1:
+        kernel, places, constants = kernels.outer, (rows, columns), (*constants, tma, turned)
     else:
-        n_rows = grid(shape, b)[0]
         kernel, places, sizes = kernels.outer_row, (pointers, columns), (n_rows, n, *sizes)
-        constants = (*constants, turned, tiles.group, 1 << (n_rows - 1).bit_length())
-    in_tiles = (
-        Tile(left, (n_tokens, shape[0]), fetched),
-        Tile(right, (n_tokens, shape[1]), fetched),
-        None,
-    )
+        constants = (*constants, group, 1 << (n_rows - 1).bit_length())
+    in_tiles = [
+        Tile(
+            dtype,
+            (_filled(features), n_tokens) if turned else (n_tokens, features),
+            (b, tiles.tokens) if turned else (tiles.tokens, b),
+        )
+        for dtype, features in zip((left, right), shape, strict=True)
+    ]
     return Launch(
         kernel,
         (n_programs, n_parts, 1),
-        in_tiles if tma else by_address,
+        (*in_tiles, None) if tma else (None, None, None),
         places,
         sizes,
         constants,
@@ -141,17 +154,20 @@ def _turned(matrix: Tensor) -> Tensor:
     by piece inside a product costs several times as much.
     """
     n_tokens, features = matrix.shape
-    copy = matrix.new_empty(*(-(-size // _TILE) * _TILE for size in (features, n_tokens)))
+    copy = matrix.new_empty(_filled(features), _filled(n_tokens))
     _turn(n_tokens, features, matrix.dtype, matrix.device).start((matrix, copy), copy)
     return copy
 
 
 @functools.lru_cache(_KEPT)
 def _turn(n_tokens: int, features: int, dtype: torch.dtype, device: torch.device) -> Launch:
-    long, wide = (-(-size // _TILE) for size in (n_tokens, features))
-    side = _TILE // 2
-    sizes = (n_tokens, features, long * _TILE)
-    return Launch(kernels.turn, (2 * long, 2 * wide, 1), (None, None), (), sizes, (side,), 4, 1)
+    side, long, wide = _TILE // 2, _filled(n_tokens), _filled(features)
+    programs, sizes = (long // side, wide // side, 1), (n_tokens, features, long)
+    return Launch(kernels.turn, programs, (None, None), (), sizes, (side,), 4, 1)
+
+
+def _filled(size: int) -> int:
+    return -(-size // _TILE) * _TILE
 
 
 @functools.lru_cache(_KEPT)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["TILES", "Tiles", "groups", "parts", "precision", "weight_tiles"]
+__all__ = ["TILES", "Tiles", "groups", "parts", "parts_of_groups", "precision", "together"]
 
 KERNEL_BLOCKS = (32, 64, 128)
 
@@ -59,9 +59,10 @@ TILES: dict[tuple[str, str, int], Tiles] = {
     ("input", "tf32", 32): Tiles(128, 32, 4, 3),
     ("weight", "tf32", 128): Tiles(32, 128, 8, 3),
     ("weight", "tf32", 64): Tiles(32, 64, 4, 3),
-    ("weight", "tf32", 32): Tiles(32, 32, 4, 3),
-    ("neighbours", "tf32", 64): Tiles(32, 64, 8, 3, 4),
-    ("neighbours", "tf32", 32): Tiles(32, 32, 8, 3, 8),
+    ("weight", "tf32", 32): Tiles(64, 32, 4, 3),
+    ("turned", "tf32", 128): Tiles(32, 128, 8, 3),
+    ("turned", "tf32", 64): Tiles(64, 64, 4, 3),
+    ("turned", "tf32", 32): Tiles(64, 32, 4, 4),
     ("forward", "ieee", 128): Tiles(64, 16, 8, 2),
     ("forward", "ieee", 64): Tiles(64, 16, 4, 2),
     ("forward", "ieee", 32): Tiles(64, 16, 4, 2),
@@ -72,6 +73,8 @@ TILES: dict[tuple[str, str, int], Tiles] = {
     ("weight", "ieee", 64): Tiles(16, 64, 4, 2),
     ("weight", "ieee", 32): Tiles(32, 32, 4, 2),
 }
+
+SHARED = 227 * 1024  # bytes of shared memory of a multiprocessor of compute capability 9.0
 
 # What one more part costs, in units of one block's gradient over 1024 tokens: estimated from its
 # b² floats, written and read again, against 2·1024·b² operations.
@@ -93,8 +96,8 @@ def precision(dtype: torch.dtype) -> str:
     return "tf32" if chosen == "tf32" else "ieee"
 
 
-def weight_tiles(arithmetic: str, block: int, n_blocks: int, n_rows: int) -> Tiles:
-    """Return the tiles of a weight gradient: of neighbours together where rows have some.
+def together(arithmetic: str, block: int, n_blocks: int, n_rows: int) -> int:
+    """Say how many neighbouring blocks of a row a program of the weight gradient holds, at most.
 
     Args:
         arithmetic: half, tf32 or ieee.
@@ -103,14 +106,11 @@ def weight_tiles(arithmetic: str, block: int, n_blocks: int, n_rows: int) -> Til
         n_rows: block rows.
 
     Example:
-        >>> [weight_tiles("half", 32, n, 128).group for n in (100, 300, 1600)]
-        [1, 2, 8]
+        >>> [together("half", 32, n, 128) for n in (100, 1000, 1600)]
+        [1, 1, 8]
     """
     tiles = TILES.get(("neighbours", arithmetic, block))
-    if tiles is None or n_blocks < 2 * n_rows:
-        return TILES["weight", arithmetic, block]
-    group = 1 << (n_blocks // n_rows).bit_length() - 1  # a power of two, for Triton
-    return tiles if tiles.group <= group else tiles._replace(group=group)
+    return 1 if tiles is None or n_blocks < tiles.group * n_rows else tiles.group
 
 
 def groups(n_blocks: int, n_rows: int, most: int) -> int:
@@ -154,3 +154,25 @@ def parts(n_blocks: int, n_tokens: int, processors: int) -> int:
 
     most = max(1, min(8, n_tokens // 512))
     return min(range(1, most + 1), key=cost)
+
+
+def parts_of_groups(tiles: Tiles, block: int, n_groups: int, n_tokens: int, processors: int) -> int:
+    """Say over how many programs a group's weight gradient is split, each taking some tokens.
+
+    Groups are of unequal size: two rounds of programs on every processor even that out.
+
+    Args:
+        tiles: of a group.
+        block: the side b of a block.
+        n_groups: the groups, about.
+        n_tokens: rows of the activations.
+        processors: the GPU's multiprocessors.
+
+    Example:
+        >>> tiles = TILES["neighbours", "half", 32]
+        >>> [parts_of_groups(tiles, 32, n, 16384, 132) for n in (261, 1080)]
+        [3, 1]
+    """
+    held = 2 * tiles.tokens * block * (1 + tiles.group) * tiles.stages  # bytes, of halves
+    programs = 2 * processors * max(1, SHARED // held)
+    return max(1, min(8, n_tokens // 512, round(programs / n_groups)))
