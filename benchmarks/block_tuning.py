@@ -80,6 +80,7 @@ def tune(layers: list[BlockLinear]) -> list[dict[str, object]]:
         found: dict[Tiles, list[float]] = {}
         for choice in dict.fromkeys((before, *candidates(name, b))):
             TILES[name, "half", b] = choice
+            launch.forget()
             try:
                 found[choice] = milliseconds(calls)
             except Exception as reason:
@@ -93,6 +94,7 @@ def tune(layers: list[BlockLinear]) -> list[dict[str, object]]:
             print(f"{name:8} b={b:<4} {tuple(choice)!s:18} {times} ms +{loss[choice]:.1%}{mark}")
             rows.append({"pass": name, "block": b, "tiles": choice, "ms": found[choice]})
         TILES[name, "half", b] = ranked[0]
+        launch.forget()
         print(flush=True)
     rows += split(layers)
     return rows
@@ -105,9 +107,11 @@ def split(layers: list[BlockLinear]) -> list[dict[str, object]]:
     for layer in layers:
         times = {}
         for k in range(1, 9):
-            launch.parts = lambda *_, k=k: k
+            launch.parts = launch.parts_of_groups = lambda *_, k=k: k
+            launch.forget()
             times[k] = milliseconds([call("weight", layer)])[0]
-        launch.parts = tiles.parts
+        launch.parts, launch.parts_of_groups = tiles.parts, tiles.parts_of_groups
+        launch.forget()
         chosen = tiles.parts(layer.n_blocks, N_TOKENS, processors)
         listed = " ".join(f"{k}:{t:.4f}" for k, t in times.items())
         print(f"parts    b={layer.block:<4} n={layer.n_blocks}: {listed} ms; chosen {chosen}")

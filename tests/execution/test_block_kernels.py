@@ -54,6 +54,7 @@ def test_the_kernels_compute_what_plain_torch_computes(fetched, layer, biased, a
     x, g = torch.randn(n_tokens, into), torch.randn(n_tokens, out)
     weight = torch.randn(index.n_blocks, index.block, index.block)
     bias = torch.randn(out) if biased else None
+    launch.forget()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "_has_tma", lambda device: fetched == "in tiles")
         patch.setattr(launch, "precision", lambda dtype: arithmetic)

@@ -82,6 +82,7 @@ def test_without_the_copy_engine_the_same_comes_out(dtype, b, monkeypatch):
     from regrow.execution.block import launch
 
     monkeypatch.setattr(launch, "_has_tma", lambda device: False)
+    launch.forget()
     for size in SIZES[:2]:
         for n_tokens in (256, 1003):
             check(build(*size, b, dtype=dtype), n_tokens, TOLERANCE[dtype])
@@ -97,6 +98,36 @@ def test_tf32_is_used_where_torch_allows_it(b):
         for found, expected in zip(run(layer, x, g)[:3], exact(layer, x, g), strict=False)
     ]
     assert all(1e-5 < e < 2e-3 for e in errors)
+
+
+@pytest.mark.parametrize("b", [32, 64, 128])
+def test_copies_for_tf32_may_be_turned_piece_by_piece(b, monkeypatch):
+    from regrow.execution.block import launch
+
+    torch.set_float32_matmul_precision("high")
+    layer = build(392, 264, b)
+    x, g = torch.randn(1003, 264, device="cuda"), torch.randn(1003, 392, device="cuda")
+    whole = run(layer, x, g)[2].clone()
+    monkeypatch.setattr(launch, "_COPIED", 1 << 17)
+    launch.forget()
+    assert error(run(layer, x, g)[2], whole) < 1e-5
+    launch.forget()
+
+
+@pytest.mark.parametrize("b", [32, 64])
+@pytest.mark.parametrize("n_tokens", [64, 1003, 4096])
+def test_neighbouring_blocks_share_what_they_read(b, n_tokens):
+    """Rows of more blocks than a group has, of fewer, and of none."""
+    layer = build(520, 1032, b, density=0.5, dtype=torch.bfloat16)
+    check(layer, n_tokens, 1e-2)
+    n_columns = -(-1032 // b)
+    sizes = [0, 1, n_columns, 3, n_columns, n_columns, 2, n_columns, n_columns]
+    positions = [r * n_columns + c for r, size in enumerate(sizes) for c in range(size)]
+    layer.set_topology_(torch.tensor(positions))
+    layer.weight.data = torch.randn(len(positions), b, b, device="cuda", dtype=torch.bfloat16)
+    inside = gather_blocks(torch.ones(520, 1032), torch.tensor(positions), b).cuda()
+    layer.weight.data *= inside.to(torch.bfloat16)
+    check(layer, n_tokens, 1e-2)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

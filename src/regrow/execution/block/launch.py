@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,15 +22,21 @@ from regrow.execution.block.tiles import (
     together,
 )
 
-__all__ = ["forward", "input_gradient", "weight_gradient"]
+__all__ = ["forget", "forward", "input_gradient", "weight_gradient"]
 
-# What was chosen is kept: a step of training asks the same again. Where the number of tokens never
-# repeats, so many are.
+# What was chosen is kept, as a step of training asks the same again: so many choices, where the
+# number of tokens never repeats.
 _KEPT = 4096
 
 # Copies for TF32: their sizes are multiples of the widest block and the longest tile; and so many
 # numbers may they have, half a gibibyte.
 _TILE, _COPIED = 128, 1 << 27
+
+
+def forget() -> None:
+    """Choose anew from now on: tiles have been changed."""
+    _product.cache_clear()
+    _way.cache_clear()
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, index: BlockIndex) -> Tensor:
@@ -57,94 +64,144 @@ def weight_gradient(gradient: Tensor, x: Tensor, index: BlockIndex) -> Tensor:
     dw = x.new_empty(n, b, b)
     if not n or not n_tokens:
         return dw.zero_()
-    arithmetic, n_rows = _arithmetic(x, b), index.grid[0]
-    # Measured from compute capability 9.0 on; before, one block at a time as it lies.
-    new = _has_tma(x.device)
-    group = together(arithmetic, b, n, n_rows) if new else 1
-    turned = new and arithmetic == "tf32"
-    name = "neighbours" if group > 1 else "turned" if turned else "weight"
-    tiles = TILES[name, arithmetic, b]
-    # So many tokens at a time, that copies of them stay small.
-    piece = min(n_tokens, max(_TILE, _COPIED // sum(index.shape))) if turned else n_tokens
-    pieces = -(-n_tokens // piece)
-    n_programs = groups(n, n_rows, group)
-    # Few blocks would leave most of the GPU idle: the tokens of one block are then shared among
-    # programs.
-    processors = _processors(x.device)
-    if group == 1:
-        n_parts = parts(n, piece, processors)
-    else:  # how many groups there are lies between n / group and all that there can be
-        n_groups = (n_programs + n // group + 1) // 2
-        n_parts = parts_of_groups(tiles, b, n_groups, piece, processors)
+    arithmetic = _arithmetic(x, b)
+    way = _way(
+        index.shape, n, b, n_tokens, gradient.dtype, x.dtype, x.device, arithmetic,
+        _tma(arithmetic, gradient, x),
+    )  # fmt: skip
     # Parts are added in a fixed order afterwards: atomic adds would come in another order in every
     # run.
-    alone = pieces * n_parts == 1
-    out = dw if alone else x.new_empty(pieces, n_parts, n, b, b, dtype=torch.float32)
-    tma = turned or (group == 1 and _tma(arithmetic, gradient, x))
-    for i in range(pieces):
-        left, right, into = gradient, x, out
-        if pieces > 1:
-            here = slice(i * piece, (i + 1) * piece)
-            left, right, into = gradient[here], x[here], out[i]
-        if turned:
-            left, right = _turned(left), _turned(right)
-        launch = _outer(
-            index.shape, n, b, left.shape[turned], group, n_programs, n_parts, left.dtype,
-            right.dtype, x.device, arithmetic, tiles, tma, turned,
-        )  # fmt: skip
-        launch.start((left, right, into), index.layout)
+    alone = way.n_parts == 1
+    out = dw if alone else x.new_empty(way.n_parts, n, b, b, dtype=torch.float32)
+    if way.piece is None:
+        way.launches[0].start((gradient, x, out), index.layout)
+    else:
+        each = way.n_parts // len(way.launches)
+        for i, launch in enumerate(way.launches):
+            here = slice(i * way.piece, (i + 1) * way.piece)
+            turned = _turned(gradient[here]), _turned(x[here])
+            launch.start((*turned, out if alone else out[i * each : (i + 1) * each]), index.layout)
     if not alone:
-        sum_up = _sum(pieces * n_parts, dw.numel(), dw.dtype, dw.device)
-        sum_up.start((out, dw), index.layout)
+        _sum(way.n_parts, dw.numel(), dw.dtype, dw.device).start((out, dw), index.layout)
     return dw
 
 
+class _Way(NamedTuple):
+    """How a weight gradient is computed: in how many parts, by which launches.
+
+    Args:
+        n_parts: sums over some tokens each, of all launches together.
+        piece: of how many tokens copies are turned for a launch each; None: read as they are.
+        launches: one for each piece.
+    """
+
+    n_parts: int
+    piece: int | None
+    launches: tuple[Launch, ...]
+
+
 @functools.lru_cache(_KEPT)
+def _way(
+    shape: tuple[int, int],
+    n: int,
+    b: int,
+    n_tokens: int,
+    left: torch.dtype,
+    right: torch.dtype,
+    device: torch.device,
+    arithmetic: str,
+    tma: bool,
+) -> _Way:
+    # Few blocks would leave most of the GPU idle: the tokens of one block are then shared among
+    # programs.
+    processors, n_rows = _processors(device), grid(shape, b)[0]
+    # What is newer was measured from compute capability 9.0 on.
+    new = _has_tma(device)
+    if new and arithmetic == "tf32":
+        tiles = TILES["turned", arithmetic, b]
+        # So many tokens at a time, that copies of them stay small.
+        piece = min(n_tokens, max(_TILE, _COPIED // sum(shape)))
+        sizes = [min(piece, n_tokens - begin) for begin in range(0, n_tokens, piece)]
+        k = parts(n, piece, processors)
+        launches = [
+            _outer(shape, n, b, _filled(size), k, left, right, arithmetic, tiles, True, True)
+            for size in sizes
+        ]
+        return _Way(k * len(sizes), piece, tuple(launches))
+    group = together(arithmetic, b, n, n_rows) if new else 1
+    if group == 1:
+        tiles, k = TILES["weight", arithmetic, b], parts(n, n_tokens, processors)
+        one = _outer(shape, n, b, n_tokens, k, left, right, arithmetic, tiles, tma, False)
+        return _Way(k, None, (one,))
+    tiles, most = TILES["neighbours", arithmetic, b], groups(n, n_rows, group)
+    # How many groups there are lies between n / group and all that there can be.
+    k = parts_of_groups(tiles, b, (most + n // group + 1) // 2, n_tokens, processors)
+    return _Way(k, None, (_outer_row(shape, n, b, n_tokens, k, arithmetic, tiles, group, most),))
+
+
 def _outer(
     shape: tuple[int, int],
     n: int,
     b: int,
     n_tokens: int,
-    group: int,
-    n_programs: int,
     n_parts: int,
     left: torch.dtype,
     right: torch.dtype,
-    device: torch.device,
     arithmetic: str,
     tiles: Tiles,
     tma: bool,
     turned: bool,
 ) -> Launch:
-    pointers, rows, columns = BlockIndex.places(n, shape, b)[:3]
-    n_rows = grid(shape, b)[0]
-    share = -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
-    sizes: tuple[int, ...] = (n_tokens, *shape, share)
-    even = _even(n_tokens, tiles.tokens, shape, b)
-    constants: tuple[object, ...] = (b, tiles.tokens, even, _dot(arithmetic))
-    if group == 1:
-        kernel, places, constants = kernels.outer, (rows, columns), (*constants, tma, turned)
-    else:
-        kernel, places, sizes = kernels.outer_row, (pointers, columns), (n_rows, n, *sizes)
-        constants = (*constants, group, 1 << (n_rows - 1).bit_length())
-    in_tiles = [
-        Tile(
-            dtype,
-            (_filled(features), n_tokens) if turned else (n_tokens, features),
-            (b, tiles.tokens) if turned else (tiles.tokens, b),
+    _, rows, columns = BlockIndex.places(n, shape, b)[:3]
+    fetched: tuple[Tile | None, ...] = (None, None, None)
+    if tma:
+        tile = (b, tiles.tokens) if turned else (tiles.tokens, b)
+        out, into = (
+            Tile(dtype, (_filled(size), n_tokens) if turned else (n_tokens, size), tile)
+            for dtype, size in zip((left, right), shape, strict=True)
         )
-        for dtype, features in zip((left, right), shape, strict=True)
-    ]
+        fetched = (out, into, None)
+    even = _even(n_tokens, tiles.tokens, shape, b)
     return Launch(
-        kernel,
-        (n_programs, n_parts, 1),
-        (*in_tiles, None) if tma else (None, None, None),
-        places,
-        sizes,
-        constants,
+        kernels.outer,
+        (n, n_parts, 1),
+        fetched,
+        (rows, columns),
+        (n_tokens, *shape, _share(n_tokens, n_parts, tiles)),
+        (b, tiles.tokens, even, _dot(arithmetic), tma, turned),
         tiles.warps,
         tiles.stages,
     )
+
+
+def _outer_row(
+    shape: tuple[int, int],
+    n: int,
+    b: int,
+    n_tokens: int,
+    n_parts: int,
+    arithmetic: str,
+    tiles: Tiles,
+    group: int,
+    most: int,
+) -> Launch:
+    pointers, _, columns = BlockIndex.places(n, shape, b)[:3]
+    n_rows, even = grid(shape, b)[0], _even(n_tokens, tiles.tokens, shape, b)
+    return Launch(
+        kernels.outer_row,
+        (most, n_parts, 1),
+        (None, None, None),
+        (pointers, columns),
+        (n_rows, n, n_tokens, *shape, _share(n_tokens, n_parts, tiles)),
+        (b, tiles.tokens, even, _dot(arithmetic), group, 1 << (n_rows - 1).bit_length()),
+        tiles.warps,
+        tiles.stages,
+    )
+
+
+def _share(n_tokens: int, n_parts: int, tiles: Tiles) -> int:
+    """Say how many tokens a part has, whole tiles of them."""
+    return -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
 
 
 def _turned(matrix: Tensor) -> Tensor:
@@ -185,7 +242,7 @@ def _product_into(
     launch = _product(
         name, index.shape, index.n_blocks, index.block, x.shape[0], x.dtype, weight.dtype,
         None if bias is None else bias.dtype, x.device, arithmetic,
-        TILES[name, arithmetic, index.block], _tma(arithmetic, x, weight, y),
+        _tma(arithmetic, x, weight, y),
     )  # fmt: skip
     # Triton wants a pointer even for a bias that is not read.
     launch.start((x, weight, index.layout if bias is None else bias, y), index.layout)
@@ -203,10 +260,9 @@ def _product(
     bias: torch.dtype | None,
     device: torch.device,
     arithmetic: str,
-    tiles: Tiles,
     tma: bool,
 ) -> Launch:
-    ahead = name == "forward"
+    ahead, tiles = name == "forward", TILES[name, arithmetic, b]
     out, into = shape if ahead else shape[::-1]
     chunk = (b, tiles.chunk) if ahead else (tiles.chunk, b)
     fetched = (

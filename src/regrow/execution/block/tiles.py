@@ -5,7 +5,6 @@ The choices are fixed, not searched for at run time: start-up is short and resul
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import torch
@@ -130,7 +129,6 @@ def groups(n_blocks: int, n_rows: int, most: int) -> int:
     return min(n_blocks, (n_blocks + n_rows * (most - 1)) // most)
 
 
-@functools.lru_cache(maxsize=4096)
 def parts(n_blocks: int, n_tokens: int, processors: int) -> int:
     """Say over how many programs a block's weight gradient is split, each taking some tokens.
 
