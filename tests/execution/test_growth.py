@@ -129,7 +129,7 @@ def test_a_gradient_of_zeros_is_left_to_the_rows(kernels):
 
 
 @pytest.mark.parametrize("side", [1, 32, 64])
-@pytest.mark.parametrize(("out", "into"), [(2048, 2048), (8192, 512), (256, 16_384)])
+@pytest.mark.parametrize(("out", "into"), [(1024, 2048), (4096, 512)])
 def test_a_tile_of_a_dense_gradient_has_2_to_the_20_numbers_whatever_a_unit_is(side, out, into):
     seen = []
     rows, columns = out // side, into // side
