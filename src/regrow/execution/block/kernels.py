@@ -149,11 +149,12 @@ def outer(
     for token in range(first, tl.minimum(first + share, n_tokens), TOKENS):
         if TURNED:
             left = _load(gradient, row, token, 0, n_tokens, BLOCK, TOKENS, True, TMA)
-            right = _load(x, column, token, 0, n_tokens, BLOCK, TOKENS, True, TMA).T
+            right = _load(x, column, token, 0, n_tokens, BLOCK, TOKENS, True, TMA)
+            total = tl.dot(left, right.T, total, input_precision=PRECISION)
         else:
-            left = _load(gradient, token, row, n_tokens, out_features, TOKENS, BLOCK, EVEN, TMA).T
+            left = _load(gradient, token, row, n_tokens, out_features, TOKENS, BLOCK, EVEN, TMA)
             right = _load(x, token, column, n_tokens, in_features, TOKENS, BLOCK, EVEN, TMA)
-        total = tl.dot(left, right, total, input_precision=PRECISION)
+            total = tl.dot(left.T, right, total, input_precision=PRECISION)
     i = tl.arange(0, BLOCK)
     # 64 bits: parts times blocks times b² can exceed 2^31.
     number = tl.cast(part * tl.num_programs(0) + entry, tl.int64)
