@@ -68,8 +68,8 @@ def block_layers() -> tuple[Rows, str]:
 def block_launched() -> tuple[Rows, str]:
     """Tell how fast block-sparse layers are as training launches them."""
     record = load("execution/block-launched.json")
-    header = ("width", "tokens", "arithmetic", "dense ms", "block ms", "× faster", "in CUDA graphs")
-    rows: Rows = [(*header, "host µs, dense", "host µs, block")]
+    header = ("width", "tokens", "arithmetic", "density", "dense ms", "block ms", "× faster")
+    rows: Rows = [(*header, "in CUDA graphs", "host µs, dense", "host µs, block")]
     for row in record["rows"]:
         launched, tf32 = row["launched"], row.get("dtype") == "float32"
         what = (f"{row['in']}", f"{row['tokens']:,}", "TF32" if tf32 else "bfloat16")
