@@ -76,11 +76,9 @@ def block_launched() -> tuple[Rows, str]:
         times = (f"{launched['ms'][way]:.2f}" for way in ("dense", "block"))
         ratios = (f"{found['total']['ratio']:.2f}" for found in (launched, row))
         host = (f"{launched['host_us'][way]:.0f}" for way in ("dense", "block"))
-        rows.append((*what, *times, *ratios, *host))
-    what = (
-        "Forward and both gradients of square layers as they are launched, density 0.1, blocks of"
-    )
-    return rows, f"{what} 128, and what the host takes to launch them. {_gpu(record)}."
+        rows.append((*what, f"{row['density']:g}", *times, *ratios, *host))
+    layer = "Forward and both gradients of square layers as they are launched, blocks of 128"
+    return rows, f"{layer}; and what the host takes to launch them. {_gpu(record)}."
 
 
 def transformer() -> tuple[Rows, str]:
