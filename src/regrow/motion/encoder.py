@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from regrow.motion.attention import EncoderLayer, nearest
 from regrow.motion.layers import PointNet, centred, picked, position_embedding
@@ -150,7 +149,8 @@ class ContextEncoder(nn.Module):
 
     def _one_hot(self, lines: Tensor) -> Tensor:
         kinds = self.line_kinds[(lines[..., _KIND].long() + 1).clamp(0, len(self.line_kinds) - 1)]
-        hot = functional.one_hot(kinds, len(LINES)).to(lines.dtype)
+        # Not one_hot: it makes 8 bytes a number, and most of this encoder is memory that is moved.
+        hot = (kinds[..., None] == torch.arange(len(LINES), device=kinds.device)).to(lines.dtype)
         return torch.cat([lines[..., :_KIND], lines[..., _KIND + 1 :], hot], -1)
 
     def mixed(self, parts: list[Tokens]) -> list[Tokens]:
