@@ -35,7 +35,7 @@ _DEFAULTS: dict[str, Any] = {
     "lidar": "temporal",
     "lidar_frames": 4,
     "lidar_points": 64,
-    "polylines": 192,
+    "polylines": 96,
     "scenes_learnt": 500,
     "scenes_tested": 100,
     "warmup": 0.2,

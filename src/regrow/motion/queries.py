@@ -145,7 +145,8 @@ def spread(rows: Tensor, kinds: Tensor | None) -> Tensor:
         return rows
     # A product: backward of an index adds up row by row, on a GPU in no order.
     with torch.autocast(rows.device.type, enabled=False):
-        return (kinds.to(rows.dtype) @ rows.flatten(1)).unflatten(1, rows.shape[1:])
+        found: Tensor = kinds.to(rows.dtype) @ rows.flatten(1)
+    return found.view(-1, *rows.shape[1:])
 
 
 def _square(width: int) -> nn.Linear:
