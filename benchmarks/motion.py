@@ -1,6 +1,7 @@
 """A training step of the motion transformer, beside MTR's own way: milliseconds, peak memory.
 
     python benchmarks/motion.py --json OUT.json             full MTR, 10 scenes, GPU
+    python benchmarks/motion.py --simulator --json OUT.json         the simulator, one core
     python benchmarks/motion.py --rate --threads 2 --json OUT.json   regrow motion train, CPU
 
 MTR's own way gathers keys and values by index and picks out what is valid; both compute the same,
@@ -33,6 +34,7 @@ from regrow.motion import SIZES, Featurer, MotionTransformer, Scene
 from regrow.motion.batches import collate
 from regrow.motion.loss import motion_losses
 from regrow.motion.scene import LINES
+from regrow.motion.simulator import simulate
 from regrow.studies.lidar_motion.predict import Predict
 from regrow.training.train import start
 
@@ -217,11 +219,24 @@ def rate(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def simulator(options: argparse.Namespace) -> dict[str, Any]:
+    """Return how many scenes the simulator makes in an hour of one core."""
+    simulate(0)
+    before = process_time()
+    for seed in range(1, options.scenes + 1):
+        simulate(seed)
+    seconds = (process_time() - before) / options.scenes
+    found = {"scenes an hour of one core": 3600 / seconds, "seconds a scene": seconds}
+    print(found, flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--rate", action="store_true", help="scenes a second of regrow motion train"
     )
+    parser.add_argument("--simulator", action="store_true", help="scenes an hour of one core")
     parser.add_argument("--size")
     parser.add_argument("--scenes", type=int)
     parser.add_argument("--agents", type=int)
@@ -237,16 +252,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     usual = {"size": "mtr", "scenes": 10, "agents": 130, "targets": 4.5, "lines": 400}
-    if options.rate:
+    if options.rate or options.simulator:
         usual, options.device = {"scenes": 64}, "cpu"
     for name, value in usual.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     if options.threads:
         torch.set_num_threads(options.threads)
-    found = rate(options) if options.rate else compare(options)
+    if options.simulator:
+        found = simulator(options)
+    else:
+        found = rate(options) if options.rate else compare(options)
     name = torch.cuda.get_device_name() if options.device.startswith("cuda") else platform.machine()
-    told = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    told = {k: v for k, v in vars(options).items() if k != "json" and v is not None}
     record = {"device": name, "torch": torch.__version__, "options": told, **found}
     if options.json:
         options.json.write_text(json.dumps(record, indent=1) + "\n")
