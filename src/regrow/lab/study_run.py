@@ -60,7 +60,10 @@ def run_study(
     trials = _chosen([one.trial for one in labelled], only)
     labels = labels_by_identity(labelled)
     add_order(Order(study.name, preset, data), out)
-    done = sum(is_finished(trial, out) for trial in trials)
+    left = [trial for trial in trials if not is_finished(trial, out)]
+    if study.prepare and left:
+        study.prepare(left, options or {}, functools.partial(_say, console))
+    done = len(trials) - len(left)
     look = functools.partial(shares, trials, out, time.time())
     title = f"{study.name}, {preset}"
     with follow(title, len(trials), console, done=done, shares=look) as advance:
