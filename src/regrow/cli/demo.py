@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # slow to import
 
 __all__ = ["demo"]
 
-_IN_TERMINAL = ("", "weights", "accuracy %", "CPU seconds", "peak MiB", "faster", "smaller")
+_IN_TERMINAL = ("", "weights", "accuracy %", "CPU s", "MiB", "faster", "smaller")  # 80 columns
 
 
 def demo(out: Path = Path("demo-results"), seeds: int = 5, first_seed: int = 0) -> None:
