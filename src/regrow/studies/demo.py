@@ -54,7 +54,7 @@ ARMS: dict[str, Arm] = {
     },
     "small dense": lambda: {
         **_DENSE,
-        "narrow": 0.0061,
+        "model": "mlp-18-7",
         "learning_rate": 0.01,
         "weight_decay": 5e-3,
     },
@@ -161,8 +161,8 @@ def demo_study(seeds: int = 5, first_seed: int = 0, **other: Any) -> Study:
         "and with 0.5 % of them in layers that store and compute nothing else. Controls: "
         "connections left where they were drawn, connections moved at random, and a narrow dense "
         "network with as many weights. Each training is a process of its own on one core, two at a "
-        "time. Digits as they are, where every pixel may tell something, ask for less: a narrow "
-        "dense network does well there.",
+        "time. The task was made so that there is much to leave out; what sparsity is worth where "
+        "every input may tell something, other studies ask.",
         presets={"quick": Preset("two minutes on two CPU cores (digits)", {"digits": design})},
         claims=CLAIMS,
         page=PAGE,

@@ -26,7 +26,7 @@ from regrow.vision.data import DataSet
 __all__ = ["HiddenDigits", "Hide", "hide"]
 
 _WARM_UP = "mlp-16-16"  # a small network, so that libraries and kernels are there when it counts
-_IMPORTED = ("regrow.studies.demo_trial", "sklearn.datasets")
+_IMPORTED = ("regrow.studies.demo_trial", "sklearn.datasets", "torch._dynamo")
 
 
 def hide(images: Tensor, tiles: int, home: int, generator: torch.Generator) -> Tensor:
