@@ -249,6 +249,15 @@ def demo(*columns: int) -> list[float]:
     return [number for number, _ in shown(" ".join(row[i] for row in rows for i in chosen))]
 
 
+def demo_answer() -> list[float]:
+    """The effects in the sentence that the demo's page opens with."""
+    from regrow.lab.study_page import find  # noqa: PLC0415
+    from regrow.studies.demo import STUDY  # noqa: PLC0415
+
+    said = find((RESULTS / "demo",), lambda name: STUDY).answer
+    return [number for number, _ in shown(" ".join(re.findall(r"\(([^)]*)\)", said)))]
+
+
 FACTS: dict[str, Callable[[], list[float]]] = {
     "faster-wide": lambda: faster("wide"),
     "faster-narrow": lambda: faster("narrow"),
@@ -264,4 +273,5 @@ FACTS: dict[str, Callable[[], list[float]]] = {
     "control-updates": control_updates,
     "demo": demo,
     "demo-accuracy": lambda: demo(2),
+    "demo-answer": demo_answer,
 }

@@ -78,8 +78,7 @@ class Trainer(Generic[SourceT]):
                 "torchrun out, or give 'masked'"
             )
         self.steps = source.steps or setting.epochs * len(source.batches)
-        # Weights made under regrow.empty() are nowhere yet, and torch would refuse to move them.
-        self.model = model if device.type == "cpu" else model.to(device)
+        self.model = model.to(device)
         for dimensions in {x.ndim for x in tree_leaves(source.example(1)) if isinstance(x, Tensor)}:
             if (layout := self._layout(dimensions)) != torch.contiguous_format:
                 self.model.to(memory_format=layout)  # type: ignore[call-overload]
