@@ -62,8 +62,8 @@ class Unmade(nn.Parameter):
         if (device is None or device.type in ("cpu", "meta")) and dtype in (None, self.dtype):
             return self
         raise NotImplementedError(
-            f"a weight made under regrow.empty() has no values yet that could be moved or converted "
-            f"(device={device}, dtype={dtype}): call regrow.sparsify() first"
+            "a weight made under regrow.empty() has no values yet to be moved or converted, "
+            f"as asked (device={device}, dtype={dtype}): call regrow.sparsify() first"
         )
 
     def why_not(self) -> str | None:
