@@ -62,8 +62,8 @@ def ratio(dense: list[float], sparse: list[float]) -> dict[str, float]:
 
 
 def error(found: Tensor, expected: Tensor) -> float:
-    distance = (found.float() - expected.float()).norm() / expected.float().norm()
-    return float(distance)
+    found, expected = found.detach().float(), expected.detach().float()
+    return float((found - expected).norm() / expected.norm())
 
 
 def must_agree(what: str, found: Tensor, expected: Tensor, tolerance: float) -> None:

@@ -61,6 +61,21 @@ def test_layers_are_timed_in_the_memory_format_that_the_model_gives_them(layout)
         assert made.requires_grad == call.gradient
 
 
+def test_what_a_model_counts_in_evaluation_is_put_back():
+    class Counting(nn.Linear):
+        def __init__(self):
+            super().__init__(8, 8)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x)
+
+    model = nn.Sequential(Counting())
+    layer_calls(model, names(model), torch.randn(5, 8))
+    assert model[0].calls == 0
+
+
 def test_a_model_that_fails_keeps_no_hooks():
     model = Branching()
     with pytest.raises(TypeError):

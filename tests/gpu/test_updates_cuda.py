@@ -198,7 +198,8 @@ def test_an_update_at_once_is_the_update_layer_by_layer(name, dtype, kind, monke
         )
         kinds = {
             "sgd": lambda w: torch.optim.SGD(w, lr=0.05, momentum=0.9),
-            "adam": lambda w: torch.optim.AdamW(w, lr=0.01, amsgrad=True),
+            # In float16 the usual eps is 0, and so may be what it is added to.
+            "adam": lambda w: torch.optim.AdamW(w, lr=0.01, eps=1e-4, amsgrad=True),
         }
         optimizer = kinds[kind](model.parameters())
         method = of_name(name, update_every=1, stop_at=1.0)

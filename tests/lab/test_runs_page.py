@@ -58,6 +58,13 @@ def test_settings_that_differ_in_more_than_the_seed_are_not_averaged(tmp_path):
     assert "2 runs of 2 settings. Highest accuracy in %: 90.00 (1)" in html
 
 
+def test_results_on_other_data_are_not_ranked_together(out):
+    keep(out, {"accuracy": 0.99}, data="tea", method="SET")
+    html = runs_page(find_runs([out]))
+    assert "Classify on digits: 6 runs of 2 settings. Highest accuracy in %: 71.00" in html
+    assert "Classify on tea: 1 run of 1 setting. Highest accuracy in %: 99.00" in html
+
+
 def test_runs_of_several_kinds_failures_and_damage_are_all_there(out):
     keep(out, {"dice": 0.8}, trial="Segment")
     [broken, *_] = sorted((out / "trials").iterdir())

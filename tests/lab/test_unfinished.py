@@ -13,7 +13,7 @@ from regrow.cli.study import report
 from regrow.lab.claims import SEEDS_NEEDED, Claim, Verdict
 from regrow.lab.design import labels_by_identity
 from regrow.lab.effects import gain
-from regrow.lab.failures import Failure
+from regrow.lab.failures import Failure, keep_failure
 from regrow.lab.learnt import Known
 from regrow.lab.records import TRIALS, Records
 from regrow.lab.rules import claim
@@ -89,6 +89,13 @@ def test_what_is_left_out_on_purpose_is_said_with_its_reason(whole, lacking, tmp
     assert judged(tmp_path / "packed")[0] == verdict
     add_order(Order("toy", "smoke"), lacking)  # asks for something new
     assert left_out(lacking) == ""
+
+
+def test_what_failed_and_is_left_out_is_said_like_what_was_not_run(lacking):
+    keep_failure(Fit(seed=4, method="RigL", density=0.05), lacking, "OSError: no room")
+    leave_out("The disk was full.", lacking)
+    assert str(judged(lacking)[0]).endswith("1 trial that it asks for left out")
+    assert "Trials: 44 finished, 1 failed." in study_page(find([lacking], load_study))
 
 
 def test_a_reason_is_needed(lacking):

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
+from regrow.engine.undisturbed import evaluating
 from regrow.pruning.inputs import parts_of, readable, vectors
-from regrow.pruning.undisturbed import evaluating
 
 
 def draw(*shape):

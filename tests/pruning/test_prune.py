@@ -15,8 +15,8 @@ from torch.nn import functional
 import regrow
 from regrow.engine.patterns import NM, Block, Element, FanIn, Kernel
 from regrow.engine.saliency import LargestWeights
+from regrow.engine.undisturbed import evaluating
 from regrow.pruning.rules import Rule
-from regrow.pruning.undisturbed import evaluating
 
 
 class Attention(nn.Module):

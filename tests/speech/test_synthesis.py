@@ -1,6 +1,7 @@
 """Read speech: voices that are held out, defects that are known, the same whoever makes it."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -57,6 +58,9 @@ def test_voices_differ_and_repeat():
     again = speak(Voice("espeak", "en-us+m3"), "good day")
     assert np.abs(low).max() > 0.05 and len(low) > 4000
     assert np.array_equal(low, again) and not np.array_equal(low, high)
+    breath = speak(Voice("espeak", "en-us+whisperf"), "good day")
+    time.sleep(1.1)  # its noise began with the clock's second
+    assert np.array_equal(breath, speak(Voice("espeak", "en-us+whisperf"), "good day"))
     slow = speak(Voice("espeak", "en-us+m3", speed=90), "good day")
     assert len(slow) > 1.3 * len(low)
     for wrong in ("en-us+nobody", "xx+f1"):

@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from regrow.engine.method import Method
 from regrow.engine.patterns import NM, Block, Pattern
 from regrow.engine.planned import Plan, PlannedLayer
-from regrow.engine.random_state import kept_random_state
 from regrow.engine.selection import sample, seeded_generator
+from regrow.engine.undisturbed import evaluating, kept_random_state
 from regrow.execution.convert import stored_copy, why_not, why_not_method
 from regrow.execution.two_four.library import library, why_dense
 from regrow.execution.two_four.linear import TwoFourLinear
@@ -235,7 +235,7 @@ def layer_calls(model: nn.Module, names: list[str], inputs: Any) -> dict[str, li
     """Run a model once and note with which inputs it calls the layers of some weights.
 
     Args:
-        model: is run in evaluation mode; its mode and random state are restored.
+        model: is run in evaluation mode; its modes, buffers and random state are restored.
         names: parameter names such as "0.weight".
         inputs: a tensor, or a tuple of arguments.
     """
@@ -249,17 +249,12 @@ def layer_calls(model: nn.Module, names: list[str], inputs: Any) -> dict[str, li
                 calls[name].append(_call_with(args[0]))
 
         handles.append(module.register_forward_pre_hook(note))
-    modes = {module: module.training for module in model.modules()}
     try:
-        # Dropout draws numbers even in a trial run; the user's random state is to stay as it was.
-        with kept_random_state(model), torch.enable_grad():
-            # In evaluation mode, so that batch norms do not learn from a batch that is no training
-            # data.
-            model.eval()
+        # In evaluation mode, so that batch norms do not learn from a batch that is no training
+        # data; even then dropout draws numbers.
+        with kept_random_state(model), evaluating(model), torch.enable_grad():
             model(*inputs) if isinstance(inputs, tuple) else model(inputs)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return {name: calls[name] for name in names}

@@ -69,19 +69,20 @@ def runs_page(runs: Runs) -> str:
     Returns:
         HTML.
     """
-    by_trial: dict[str, list[Record]] = {}
+    by_task: dict[str, list[Record]] = {}
     for record in runs.records:
-        by_trial.setdefault(str(record.config.get("trial", "run")), []).append(record)
+        by_task.setdefault(_task(record), []).append(record)
     findings, sections = [], []
-    for kind, records in by_trial.items():
+    for task, records in by_task.items():
         settings = _settings(records)
         measure = _measure(records)
         if measure is None:
             continue
         ranked = _ranked(settings, measure)
-        findings.append(_finding(ranked, measure, len(records)))
-        sections.append(_table(ranked, measure, kind))
-        sections += _curves(ranked, kind if len(by_trial) > 1 else "")
+        where = task if len(by_task) > 1 else ""
+        findings.append(_finding(ranked, measure, len(records), where))
+        sections.append(_table(ranked, measure, task))
+        sections += _curves(ranked, where)
     if runs.failures:
         findings.append(f"{len(runs.failures)} runs failed.")
         sections.append(failures_section(runs.failures))
@@ -93,6 +94,13 @@ def runs_page(runs: Runs) -> str:
     findings += [f"Left out: {words}." for words in runs.damaged]
     footer = "Made by regrow. Intervals are 95 % intervals over seeds."
     return page("Runs", "", findings, sections, footer)
+
+
+def _task(record: Record) -> str:
+    """Name what was learnt: results on other data are not compared."""
+    kind, data = record.config.get("trial", "run"), record.config.get("data")
+    names = [data] if isinstance(data, str) else data or []
+    return f"{kind} on {', '.join(map(str, names))}" if names else str(kind)
 
 
 Ranked = Mapping[str, tuple[list[Record], Interval]]
@@ -162,11 +170,12 @@ def _ranked(settings: Mapping[str, list[Record]], measure: str) -> Ranked:
     return dict(sorted(found.items(), key=lambda one: sign * one[1][1].mean))
 
 
-def _finding(ranked: Ranked, measure: str, runs: int) -> str:
+def _finding(ranked: Ranked, measure: str, runs: int, task: str) -> str:
     name, (_, best) = next(iter(ranked.items()))
     which = "Lowest" if measure in _LOWEST else "Highest"
     many = f"{runs} run{'s' * (runs > 1)} of {len(ranked)} setting{'s' * (len(ranked) > 1)}"
-    return f"{many}. {which} {_words(measure)}: {estimate(best)}, {name}."
+    of = f"{task}: " if task else ""
+    return f"{of}{many}. {which} {_words(measure)}: {estimate(best)}, {name}."
 
 
 def _words(measure: str) -> str:

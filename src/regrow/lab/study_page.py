@@ -44,7 +44,7 @@ class Found:
         failures: trials that failed.
         damaged: what is wrong with files that cannot be read.
         orders: what was asked for, and the identities of its trials.
-        waiting: trials that were asked for and have neither finished nor failed.
+        waiting: trials that were asked for and have not finished: those that failed are among them.
         left_out: why what is not there, or failed, is done without; empty if nobody has said so.
     """
 
@@ -59,7 +59,7 @@ class Found:
     @functools.cached_property
     def view(self) -> View:
         """The records by their labels, and what is not there or did not learn."""
-        waiting = [(labels, one) for one in self.missing for labels in one.labels]
+        waiting = [(labels, one) for one in self._unfinished for labels in one.labels]
         lost = frozenset(one.record.identity for one in self.unlearnt)
         return View(self._judged.rows, Gaps(waiting, self.held, lost))
 
@@ -81,12 +81,17 @@ class Found:
     @property
     def missing(self) -> list[NotRun]:
         """Trials that were asked for, to judge by, and have neither finished nor failed."""
-        return [one for one in self.waiting if one.identity in self._asked]
+        failed = {one.identity for one in self.failed}
+        return [one for one in self._unfinished if one.identity not in failed]
 
     @property
     def failed(self) -> list[Failure]:
         """Trials that were asked for, to judge by, and failed."""
         return [one for one in self.failures if one.identity in self._asked]
+
+    @property
+    def _unfinished(self) -> list[NotRun]:
+        return [one for one in self.waiting if one.identity in self._asked]
 
     @property
     def held(self) -> str:
@@ -177,7 +182,7 @@ def find(folders: Sequence[Path], load: Callable[[str], Study]) -> Found:
             known += [one for one in more if one not in known]
     if not orders:
         raise ValueError(damaged[-1])
-    there = {one.identity for one in (*records, *failures)}
+    there = {one.identity for one in records}
     waiting = [
         NotRun(identity, trial.content, {}, {}, Path(), labels=labels[identity])
         for identity, trial in trials.items()

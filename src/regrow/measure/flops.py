@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from regrow.engine.random_state import kept_random_state
 from regrow.engine.sparsifier import Sparsifier
+from regrow.engine.undisturbed import kept_random_state
 from regrow.engine.wrappers import unwrap
 from regrow.measure.movement import density_history
 

@@ -17,6 +17,7 @@ from regrow.engine.method import Method
 from regrow.engine.patterns import Pattern
 from regrow.engine.plan import Globs, make_plan
 from regrow.engine.planned import Plan, PlannedLayer
+from regrow.engine.undisturbed import evaluating, kept_random_state
 from regrow.engine.usable import check_dtypes, check_not_sparse, not_on_meta
 from regrow.engine.whole import finish
 from regrow.engine.wrappers import peel, unwrap
@@ -24,7 +25,6 @@ from regrow.pruning.calibration import Forward, batches_of, called_in_order, sum
 from regrow.pruning.pruned import Masks, Pruned
 from regrow.pruning.rules import Rule
 from regrow.pruning.stages import stages, uses
-from regrow.pruning.undisturbed import evaluating, random_states_kept
 
 __all__ = ["prune"]
 
@@ -193,7 +193,7 @@ def _chosen(
                 pattern = turned(method.pattern, layer.layout)
                 yield layer.name, pattern.expand(units[layer.name], layer.shape)
 
-    with random_states_kept(model):
+    with kept_random_state(model):
         masks = Masks(chosen())
     with torch.no_grad():
         finish(partial(_zero_, weights[name], masks, name) for name in masks)
@@ -237,7 +237,7 @@ def _calibrated(
                 yield name, outputs_first(mask, layers[name].layout)
 
     try:
-        with random_states_kept(model), evaluating(model):
+        with kept_random_state(model), evaluating(model):
             masks = Masks(pruned())
     except BaseException as error:
         if done:

@@ -82,7 +82,7 @@ class Trainer(Generic[SourceT]):
         for dimensions in {x.ndim for x in tree_leaves(source.example(1)) if isinstance(x, Tensor)}:
             if (layout := self._layout(dimensions)) != torch.contiguous_format:
                 self.model.to(memory_format=layout)  # type: ignore[call-overload]
-        self.optimizer = _optimizer(setting, self.model, fused=device.type == "cuda")
+        self.optimizer = _optimizer(setting, self.model, device)
         example = self.example(setting.batch)
         self.sparse = regrow.sparsify(
             self.model,
@@ -261,7 +261,10 @@ class Trainer(Generic[SourceT]):
 _STATEFUL = ("model", "optimizer", "schedule", "scaler", "sparse")
 
 
-def _optimizer(setting: Setting, model: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
+def _optimizer(setting: Setting, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    # A step that GradScaler skips leaves the momentum of torch's fused SGD spoilt; if it is the
+    # first, as is usual, with whatever was in memory.
+    skips = setting.precision == "float16" and setting.optimizer == "sgd"
     return make_optimizer(
         setting.optimizer,
         model.parameters(),
@@ -269,5 +272,5 @@ def _optimizer(setting: Setting, model: nn.Module, *, fused: bool) -> torch.opti
         weight_decay=setting.weight_decay,
         momentum=setting.momentum,
         nesterov=setting.nesterov,
-        fused=fused,
+        fused=device.type == "cuda" and not skips,
     )

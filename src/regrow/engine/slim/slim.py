@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from regrow.engine.random_state import kept_random_state
 from regrow.engine.slim.choose import Cut, choose
 from regrow.engine.slim.cut import plan_cuts
 from regrow.engine.slim.flow import follow
@@ -21,6 +19,7 @@ from regrow.engine.slim.heads import plan_heads
 from regrow.engine.slim.trace import trace
 from regrow.engine.tables import draw
 from regrow.engine.topology import Topology
+from regrow.engine.undisturbed import evaluating, kept_random_state
 from regrow.engine.whole import finish
 
 __all__ = ["Slimmed", "check_slimmable", "slim_"]
@@ -92,10 +91,11 @@ def slim_(model: nn.Module, optimizer: Optimizer, example_inputs: Any) -> Slimme
         RuntimeError: outputs would have changed. Model and optimizer are then as they were.
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    with _evaluated(model):
+    with kept_random_state(model), evaluating(model):
         expected = _outputs(model, inputs)
         graph, shapes = trace(model, inputs)
         groups = follow(model, graph, shapes).all()
+    with torch.no_grad():
         chosen = [(group, choose(group)) for group in groups]
         cuts = [(group, cut) for group, cut in chosen if isinstance(cut, Cut)]
         before = sum(p.numel() for p in model.parameters())
@@ -103,7 +103,8 @@ def slim_(model: nn.Module, optimizer: Optimizer, example_inputs: Any) -> Slimme
         whole = plan_heads(plan, model, optimizer)
         try:
             finish(plan.writes)
-            _check_equal(expected, model, inputs)
+            with kept_random_state(model), evaluating(model):
+                _check_equal(expected, model, inputs)
         except BaseException:
             finish(plan.undo)
             raise
@@ -114,19 +115,6 @@ def slim_(model: nn.Module, optimizer: Optimizer, example_inputs: Any) -> Slimme
         before,
         sum(p.numel() for p in model.parameters()),
     )
-
-
-@contextlib.contextmanager
-def _evaluated(model: nn.Module) -> Iterator[None]:
-    """Evaluate a model, whose modes and the user's random state stay."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with kept_random_state(model), torch.no_grad():
-            model.eval()
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _outputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:

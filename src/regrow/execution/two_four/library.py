@@ -7,7 +7,6 @@ by dense activations. Triton has no product for sparse tensor cores.
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any
 
 import torch
@@ -22,9 +21,6 @@ _HALVES = (torch.bfloat16, torch.float16)
 # The sizes of a weight must be multiples of these; rows of activations of eight.
 _MULTIPLES = {"cuSPARSELt": (16, 16), "CUTLASS": (32, 64)}
 _TOKENS = 8
-_SEARCHES = 64  # sizes of activations for which the fastest algorithm is searched
-
-_algorithms: dict[tuple[object, ...], int] = {}
 
 
 @functools.cache
@@ -105,10 +101,7 @@ def product(x: Tensor, packed: Packed, bias: Tensor | None, out_features: int) -
     if not tokens:
         return x.new_empty(0, out_features)
     x = torch.nn.functional.pad(x, (0, 0, 0, -tokens % _TOKENS)).contiguous()
-    if len(packed) == 1:
-        y = _by_cusparselt(x, packed[0], bias, out_features)
-    else:
-        y = _by_cutlass(x, packed, bias)
+    y = _by_cusparselt(x, packed[0], bias) if len(packed) == 1 else _by_cutlass(x, packed, bias)
     return y[:tokens].contiguous()
 
 
@@ -122,33 +115,14 @@ def _by_cutlass(x: Tensor, packed: Packed, bias: Tensor | None) -> Tensor:
     return found.t()
 
 
-def _by_cusparselt(x: Tensor, packed: Tensor, bias: Tensor | None, out_features: int) -> Tensor:
-    # Transposed on its way out, so that what follows finds ordinary activations.
+def _by_cusparselt(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    # Transposed on its way out, so that what follows finds ordinary activations. The fastest
+    # algorithm is not searched: of torch 2.11, on an H200, the search ends in an illegal
+    # instruction, after which the process can compute nothing more.
     found: Tensor = torch._cslt_sparse_mm(
         packed,
         x.t(),
         bias=bias,
         transpose_result=True,
-        alg_id=_algorithm(x, packed, bias, out_features),
     )
     return found
-
-
-def _algorithm(x: Tensor, packed: Tensor, bias: Tensor | None, out_features: int) -> int:
-    """Return the number of the fastest algorithm, searched once for a size; 0 is the default."""
-    key = (*x.shape, out_features, x.dtype, x.device, bias is not None)
-    if key in _algorithms:
-        return _algorithms[key]
-    # A search is timed, so that what it finds may round otherwise in another run.
-    if (
-        torch.are_deterministic_algorithms_enabled()
-        or len(_algorithms) >= _SEARCHES
-        or torch.cuda.is_current_stream_capturing()
-    ):
-        return 0
-    with warnings.catch_warnings():  # it will move to another name
-        warnings.simplefilter("ignore")
-        _algorithms[key] = int(
-            torch._cslt_sparse_mm_search(packed, x.t(), bias=bias, transpose_result=True)
-        )
-    return _algorithms[key]

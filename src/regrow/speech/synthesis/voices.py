@@ -134,6 +134,8 @@ def _espeak(voice: Voice, text: str) -> tuple[Samples, int]:
         rate = int(library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0))
         if rate <= 0:
             raise ValueError("eSpeak NG cannot be started: install espeakng-loader again")
+        # The noise of breath and whisper begins with the clock else.
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         library.espeak_SetSynthCallback(callback)
         if library.espeak_SetVoiceByName(voice.name.encode()) != 0:
             raise ValueError(f"voice {voice.name!r}: eSpeak NG has none of this name")

@@ -10,25 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regrow.engine.random_state import kept_random_state
-
-__all__ = ["evaluating", "random_states_kept"]
+__all__ = ["evaluating", "kept_random_state"]
 
 
 @contextmanager
-def random_states_kept(model: nn.Module) -> Iterator[None]:
-    """Put the random states of torch, NumPy and Python back at the end.
+def kept_random_state(model: nn.Module) -> Iterator[None]:
+    """Put the random states of Python, NumPy, the CPU and a model's GPUs back at the end.
+
+    Args:
+        model: what is run inside; other GPUs are left alone, as asking for their state would
+            start each of them.
 
     Example:
         >>> model, before = nn.Dropout(), torch.get_rng_state()
-        >>> with random_states_kept(model):
+        >>> with kept_random_state(model):
         ...     _ = torch.rand(3)
         >>> torch.equal(torch.get_rng_state(), before)
         True
     """
+    tensors = [*model.parameters(), *model.buffers()]
+    gpus = sorted({tensor.device.index for tensor in tensors if tensor.is_cuda})
     own, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 not ours: the user's
     try:
-        with kept_random_state(model):
+        with torch.random.fork_rng(devices=gpus):
             yield
     finally:
         random.setstate(own)
