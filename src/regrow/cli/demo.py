@@ -101,7 +101,7 @@ def print_results(found: Found, console: Console) -> None:
     from regrow.studies.demo_page import demo_table  # noqa: PLC0415
 
     made = demo_table(found.view)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, heading in enumerate(_IN_TERMINAL):
         table.add_column(heading, justify="right" if i else "left", no_wrap=True)
     for row in made.rows:
