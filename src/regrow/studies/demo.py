@@ -83,7 +83,7 @@ def _trials(seeds: Iterable[int], **other: Any) -> Iterator[Labelled]:
 _OURS = "the demo's question"
 CLAIMS = (
     claim(
-        "A sparse network classifies as well as the dense one it was cut from, or better.",
+        "The sparse network classifies as well as the dense one, or better.",
         _OURS,
         gain("RigL", "dense"),
         above=-1,

@@ -127,8 +127,12 @@ def where_the_network_looks(view: View) -> Iterator[Section]:
     high = max(float(one.max()) for one in counts.values())
     drawn = {"an image": _picture(image, own, float(image.max()), "Greys")}
     drawn |= {name: _picture(one, own, high, "cividis") for name, one in counts.items()}
-    share = level(_MARKED, measure=SHARE).maybe(view)
-    said = "" if share is None else f" They hold {share.mean:.1f} % of all connections then."
+    first, last = (level(arm, measure=SHARE).maybe(view) for arm in ("static", _MARKED))
+    said = (
+        f" They had {first.mean:.1f} % of them and have {last.mean:.1f} %."
+        if first and last
+        else ""
+    )
     title = "What was kept"
     text = (
         "The square is where the digit is; nothing tells the network. Pixel by pixel all squares "
