@@ -82,10 +82,10 @@ def prune(
             a layer sees cannot be read, or the model is sparse already.
         FloatingPointError: weights, scores or activations are NaN or infinite.
 
-        The model is then as it was, but for an error after calibration has begun to prune (in the
-        middle of a model: Ctrl-C, no memory, activations that overflow only now, products that
-        cannot be inverted): a note of the
-        error names the weights that are pruned already, and they have to be loaded again.
+    After an error the model is as it was, unless calibration had begun to prune, for errors come in
+    the middle of a model, too (Ctrl-C, no memory, activations that overflow only now, products that
+    cannot be inverted). A note of the error names the weights that are pruned already, and they
+    have to be loaded again.
 
     Example:
         >>> import regrow
