@@ -17,8 +17,8 @@ __all__ = ["RootLoss", "capped", "otsu", "spread"]
 
 # What the guards ask of the samples above the threshold: the share of the variance that it
 # explains, the least share of samples above it, and their least mean loss, of the untrained
-# model's. Those of "sure" were chosen on 20 sets that are none of the study's; see docs/samples.md.
-_GUARDS = {"sure": (0.68, 0.05, 1.1), True: (0.72, 0.03, 0.0)}
+# model's. Those of "sure" were chosen on 20 sets that are none of the study's; docs/samples.md.
+_GUARDS = {"sure": (0.72, 0.05, 1.1), True: (0.72, 0.03, 0.0)}
 _MOST = 0.45
 _BINS = 1024
 
@@ -33,21 +33,22 @@ class RootLoss(Criterion):
     With the guard, samples whose losses stand apart at the upper end are taken for wrongly
     labelled and have u = 0.1; the mean is then that of the others. Otsu's threshold splits the
     losses, cut at three times that of the untrained model, ℓ₀. It counts if it explains more than
-    68 % of their variance, leaves 5 to 45 % above it, and these have a mean of at least 1.1 ℓ₀:
+    72 % of their variance, leaves 5 to 45 % above it, and these have a mean of at least 1.1 ℓ₀:
     of C classes, a model that knows that a share ε of the labels is wrong gives a wrong one the
     loss ln((C - 1) / ε), more than the ln C of one that knows nothing. A sample that is only hard,
-    between two classes, has less.
+    between two classes of many, has less. Of a class of which more than half would be suspected,
+    none is: it is rare, not wrong. ``Samples(strata={"class": ...})`` tells it the classes.
 
     Args:
         guard: look for wrong labels. "sure": as above. True: as the first records of the study
-            did, which takes hard samples of clean data for wrong: more than 72 % of the variance,
-            3 to 45 % above, whatever their mean. False: do not.
+            did, which takes hard samples of clean data, and rare classes, for wrong: 3 to 45 %
+            above, whatever their mean and class. False: do not.
         weighted: weigh the kept by 1 / π, so that gradients are those of all data; scaled to a mean
             of 1. Costs about half of the gain.
 
-    The guard does not see labels that are mixed up between two classes, and less than a twentieth
-    of wrong ones. It may take a rare class for wrong while that is not learnt, two classes above
-    all; and it is not validated for sequence losses (CTC) and regression.
+    The guard does not see labels that are mixed up between two classes of many, and fewer than a
+    twentieth of wrong ones. Where it is not told classes, it may take a rare one for wrong, of two
+    classes above all. It is not validated for sequence losses (CTC) and regression.
 
     Raises:
         ValueError: the guard is unknown; or, when choosing, a loss is negative, so that it has no
@@ -106,8 +107,20 @@ class RootLoss(Criterion):
         losses = of(known.loss, known.allowed).clamp(max=3 * known.start)
         threshold, above, apart, mean = otsu(losses)
         if apart > least_apart and fewest < above < _MOST and mean >= least_mean * known.start:
-            return known.allowed & (known.loss > threshold)
+            suspect = known.allowed & (known.loss > threshold)
+            classes = known.strata.get("class")
+            if self.guard == "sure" and classes is not None:
+                suspect &= ~_mostly(suspect, known.allowed, classes)
+            return suspect
         return None
+
+
+def _mostly(some: Tensor, allowed: Tensor, classes: Tensor) -> Tensor:
+    """Return the samples of those classes of which more than half are among some: bool."""
+    n = int(classes.max()) + 1
+    found = np.bincount(of(classes, some).numpy(), minlength=n)
+    most = 2 * found > np.bincount(of(classes, allowed).numpy(), minlength=n)
+    return torch.from_numpy(most[classes.numpy()])
 
 
 def capped(worth: Tensor, k: int) -> Tensor:
