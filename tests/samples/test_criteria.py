@@ -252,8 +252,8 @@ def by_hand(losses, k, start, sure=True):
         between = low / n * (1 - low / n) * (ordered[:low].mean() - ordered[low:].mean()) ** 2
         if between > best:
             best, threshold, above = between, ordered[low - 1], 1 - low / n
-    fewest = 0.05 if sure else 0.03
-    bad = (loss > threshold) & (best / cut.var() > 0.72) & (fewest < above < 0.45)
+    least, fewest = (0.68, 0.05) if sure else (0.72, 0.03)
+    bad = (loss > threshold) & (best / cut.var() > least) & (fewest < above < 0.45)
     if sure and cut[loss > threshold].mean() < 1.1 * start:
         bad[:] = False
     u = np.sqrt(np.clip(loss / loss[~bad].mean(), 0.06, 4))
