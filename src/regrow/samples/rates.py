@@ -41,8 +41,8 @@ class RootLoss(Criterion):
 
     Args:
         guard: look for wrong labels. "sure": as above. True: as the first records of the study
-            did, which takes hard samples of clean data, and rare classes, for wrong: 72 %, 3 to 45 %
-            above, whatever their mean and class. False: do not.
+            did, which takes hard samples of clean data and rare classes for wrong, too: 72 %, 3 to
+            45 % above, whatever their mean and class. False: do not.
         weighted: weigh the kept by 1 / π, so that gradients are those of all data; scaled to a mean
             of 1. Costs about half of the gain.
 
