@@ -61,9 +61,10 @@ sanitize: venv
 	  tests/execution/test_csr_linear.py \
 	  tests/execution/test_csr_memory.py tests/execution/test_growth.py
 
-# The kernels that update topologies on a GPU, on the CPU by Triton's interpreter; needs triton.
+# The kernels of updates and of block layers on a GPU, on the CPU by Triton's interpreter; needs triton.
 interpret: venv
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/engine/test_many.py
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/engine/test_many.py \
+	  tests/execution/test_block_kernels.py
 
 check: venv
 	$(BIN)/ruff check

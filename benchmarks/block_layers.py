@@ -1,13 +1,14 @@
-"""Time of block-sparse layers on a GPU beside dense ones (cuBLAS), in bfloat16.
+"""Time of block-sparse layers on a GPU beside dense ones (cuBLAS), in bfloat16 or TF32.
 
     python benchmarks/block_layers.py --json block.json              layers and a transformer block
-    python benchmarks/block_layers.py --only layers --blocks 128
+    python benchmarks/block_layers.py --only layers --blocks 128 --densities .1
+    python benchmarks/block_layers.py --only launched tf32       as launched, 2,048 tokens too; TF32
     python benchmarks/block_layers.py --only tune --blocks 128       tries other tiles
 
-Dense and sparse run in turn from CUDA graphs; printed are medians, and the quartiles of the ratio
-taken round by round. Before a layer is timed its output and gradients are compared with dense
-products of the same weight. Active blocks are drawn uniformly at random, as a method draws them;
---cover puts at least one into every block row and block column."""
+Dense and sparse run in turn, from CUDA graphs and as they are launched; printed are medians, and
+the quartiles of the ratio taken round by round. Before a layer is timed its output and gradients
+are compared with dense products of the same weight. Active blocks are drawn uniformly at random, as
+a method draws them; --cover puts at least one into every block row and block column."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import statistics
 from pathlib import Path
 
 import torch
-from block_timing import environment, must_agree, ratio, timed
+from block_timing import Call, environment, launched, must_agree, on_host, ratio, timed
 from block_transformer import transformer_rows
 from block_tuning import tune
 from torch import Tensor
@@ -31,8 +32,15 @@ from regrow.execution.block.operations import (
 )
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
-TARGETS = {("layer", 4096, 128, 0.2): 3.3, ("layer", 4096, 128, 0.1): 5.8}
-TARGETS |= {("layer", 4096, 128, 0.05): 8.5}
+# By dtype, width, tokens, block and density: times faster than dense, captured and launched.
+TARGETS: dict[tuple[object, ...], tuple[float, float]] = {
+    ("bfloat16", 4096, 16384, 128, 0.2): (3.3, 0.0),
+    ("bfloat16", 4096, 16384, 128, 0.1): (5.8, 4.0),
+    ("bfloat16", 4096, 16384, 128, 0.05): (8.5, 0.0),
+    ("bfloat16", 4096, 16384, 32, 0.1): (3.5, 0.0),
+    ("bfloat16", 4096, 2048, 128, 0.1): (0.0, 1.3),
+    ("float32", 4096, 16384, 128, 0.2): (2.0, 0.0),
+}
 Row = dict[str, object]
 
 
@@ -68,20 +76,30 @@ def check(layer: BlockLinear, x: Tensor, g: Tensor) -> None:
 
 
 def layer_row(
-    shape: tuple[int, int], n_tokens: int, b: int, density: float, cover: bool, rounds: int
+    shape: tuple[int, int],
+    n_tokens: int,
+    b: int,
+    density: float,
+    args: argparse.Namespace,
+    dtype: torch.dtype,
 ) -> Row:
-    kind = {"device": "cuda", "dtype": torch.bfloat16}
+    rounds = args.rounds
+    kind = {"device": "cuda", "dtype": dtype}
     x = torch.randn(n_tokens, shape[1], **kind, requires_grad=True)
     g = torch.randn(n_tokens, shape[0], **kind)
     weight = torch.randn(shape, **kind, requires_grad=True)
-    layer = sparse_layer(shape, b, density, cover, torch.bfloat16)
+    layer = sparse_layer(shape, b, density, args.cover, dtype)
     check(layer, x, g)
     values, layout, n = layer.weight.detach(), layer.layout, layer.n_blocks
     flat, plain = x.detach(), weight.detach()
+    whole: dict[str, Call] = {
+        "dense": lambda: torch.autograd.grad(functional.linear(x, weight), (x, weight), g),
+        "block": lambda: torch.autograd.grad(layer(x), (x, layer.weight), g),
+    }
+    eager = launched(whole, rounds)
     found = timed(
         {
-            "dense": lambda: torch.autograd.grad(functional.linear(x, weight), (x, weight), g),
-            "block": lambda: torch.autograd.grad(layer(x), (x, layer.weight), g),
+            **whole,
             "dense forward": lambda: functional.linear(flat, plain),
             "block forward": lambda: block_linear(flat, values, None, layout, shape[0]),
             "dense dX": lambda: g @ plain,
@@ -104,6 +122,12 @@ def layer_row(
         "empty_columns": int((index.column_pointers.diff() == 0).sum()),
         "ms": {name: statistics.median(values) for name, values in found.items()},
         "total": ratio(found["dense"], found["block"]),
+        "dtype": str(dtype).removeprefix("torch."),
+        "launched": {
+            "ms": {name: statistics.median(values) for name, values in eager.items()},
+            "total": ratio(eager["dense"], eager["block"]),
+            "host_us": on_host(whole, rounds),
+        },
     }
     for part in ("forward", "dX", "dW"):
         row[part] = ratio(found[f"dense {part}"], found[f"block {part}"])
@@ -112,44 +136,73 @@ def layer_row(
 
 def show_layer(row: Row) -> None:
     total, ms = row["total"], row["ms"]
+    eager = row["launched"]
     assert isinstance(total, dict)
     assert isinstance(ms, dict)
+    assert isinstance(eager, dict)
     parts = " ".join(f"{row[part]['ratio']:6.2f}" for part in ("forward", "dX", "dW"))
-    target = TARGETS.get(("layer", row["in"], row["block"], row["density"]))
-    verdict = "" if target is None else f"  target {target}: "
+    names = ("dtype", "in", "tokens", "block", "density")
+    target = TARGETS.get(tuple([row[name] for name in names]))
+    verdict = ""
     if target is not None:
-        verdict += "met" if total["ratio"] >= target else "MISSED"
+        met = total["ratio"] >= target[0] and eager["total"]["ratio"] >= target[1]
+        verdict = f"  target {target}: " + ("met" if met else "MISSED")
     print(
         f"{row['in']:>5}→{row['out']:<5} {row['tokens']:>6} {row['block']:>4} "
         f"{row['density']:>5} {ms['dense']:8.3f} {ms['block']:8.3f}  {parts}  "
-        f"{total['ratio']:6.2f} [{total['low']:.2f}, {total['high']:.2f}]{verdict}",
+        f"{total['ratio']:6.2f} [{total['low']:.2f}, {total['high']:.2f}]  "
+        f"{eager['total']['ratio']:6.2f} {eager['host_us']['dense']:5.0f} "
+        f"{eager['host_us']['block']:5.0f}{verdict}",
         flush=True,
     )
 
 
-def layer_rows(shapes: list[tuple[int, int, int]], args: argparse.Namespace) -> list[Row]:
-    names = ("dense ms", "block ms", "fwd", "dX", "dW", "total [quartiles]")
-    print("   in→out   tokens    b  dens {:>8} {:>8} {:>7} {:>6} {:>6} {:>8}".format(*names))
+def layer_rows(
+    shapes: list[tuple[int, int, int]],
+    args: argparse.Namespace,
+    dtype: torch.dtype = torch.bfloat16,
+    blocks: list[int] | None = None,
+    densities: tuple[float, ...] = (),
+) -> list[Row]:
+    names = (
+        "dense ms",
+        "block ms",
+        "fwd",
+        "dX",
+        "dW",
+        "total [quartiles]",
+        "launched; host µs each",
+    )
+    print(f"{dtype}, graphs; launched beside")
+    print("   in→out   tokens    b  dens {:>8} {:>8} {:>7} {:>6} {:>6} {:>8} {:>8}".format(*names))
     rows = []
     for out, into, n_tokens in shapes:
-        for b in args.blocks:
-            for density in DENSITIES:
-                shape = (out, into)
-                rows.append(layer_row(shape, n_tokens, b, density, args.cover, args.rounds))
+        for b in blocks or args.blocks:
+            for density in densities or args.densities:
+                rows.append(layer_row((out, into), n_tokens, b, density, args, dtype))
                 show_layer(rows[-1])
                 torch.cuda.empty_cache()
     return rows
 
 
-SECTIONS = ("layers", "transformer", "narrow", "tune")
+def tf32_rows(args: argparse.Namespace) -> list[Row]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    rows = layer_rows([(4096, 4096, 16384)], args, torch.float32, densities=(0.2, 0.1, 0.05))
+    torch.set_float32_matmul_precision(before)
+    return rows
+
+
+SECTIONS = ("layers", "launched", "tf32", "transformer", "narrow", "tune")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", choices=SECTIONS)
+    parser.add_argument("--only", choices=SECTIONS, nargs="+", default=SECTIONS[:-1])
     parser.add_argument("--blocks", type=int, nargs="+", default=[128, 64, 32])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--cover", action="store_true")
+    parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)
     parser.add_argument("--compile", action="store_true", help="torch.compile for both models")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -157,17 +210,22 @@ def main() -> None:
     where = environment()
     print(where, flush=True)
     rows: list[Row] = []
-    if args.only in (None, "layers"):
+    if "layers" in args.only:
         rows += layer_rows([(4096, 4096, 16384)], args)
-    if args.only in (None, "transformer"):
+    if "launched" in args.only:
+        shapes = [(4096, 4096, 16384), *((w, w, 2048) for w in (1024, 2048, 4096, 8192))]
+        rows += layer_rows(shapes, args, blocks=[128], densities=(0.1,))
+    if "tf32" in args.only:
+        rows += tf32_rows(args)
+    if "transformer" in args.only:
 
         def layer(shape: tuple[int, int], dtype: torch.dtype) -> BlockLinear:
             return sparse_layer(shape, 128, 0.1, args.cover, dtype)
 
         rows += transformer_rows(4096, (4, 2048), layer, args.compile, args.rounds)
-    if args.only in (None, "narrow"):
+    if "narrow" in args.only:
         rows += layer_rows([(768, 768, 16384), (3072, 768, 16384), (1024, 1024, 16384)], args)
-    if args.only == "tune":
+    if "tune" in args.only:
         for b in args.blocks:
             rows += tune(
                 [

@@ -1,9 +1,10 @@
-"""Timing on a GPU: what is compared runs in turn, and from CUDA graphs: no host time is seen."""
+"""Timing on a GPU: what is compared runs in turn, from CUDA graphs or launched as training does."""
 
 from __future__ import annotations
 
 import platform
 import statistics
+import time
 from collections.abc import Callable
 
 import torch
@@ -52,6 +53,34 @@ def timed(calls: dict[str, Call], rounds: int = 15, window: float = 8.0) -> dict
         for name, graph in graphs.items():
             found[name].append(replayed(graph, times[name]))
     return found
+
+
+def launched(
+    calls: dict[str, Call], rounds: int = 15, window: float = 8.0
+) -> dict[str, list[float]]:
+    """Return milliseconds of every call as it is launched: host and GPU, whichever is slower."""
+    for call in calls.values():
+        elapsed(call, 3)  # what compiles does
+    times = {name: max(4, round(window / elapsed(call, 3))) for name, call in calls.items()}
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            found[name].append(elapsed(call, times[name]))
+    return found
+
+
+def on_host(calls: dict[str, Call], rounds: int = 15, times: int = 20) -> dict[str, float]:
+    """Return the median microseconds that the host takes to launch each call, without waiting."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            torch.cuda.synchronize()
+            begin = time.perf_counter()
+            for _ in range(times):
+                call()
+            found[name].append((time.perf_counter() - begin) / times * 1e6)
+    torch.cuda.synchronize()
+    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def ratio(dense: list[float], sparse: list[float]) -> dict[str, float]:

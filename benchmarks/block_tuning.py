@@ -27,6 +27,13 @@ def candidates(name: str, b: int) -> Iterator[Tiles]:
             if 4 * tokens * b * stages <= MEMORY and b * b <= 32 * warps * 128:
                 yield Tiles(tokens, b, warps, stages)
         return
+    if name == "neighbours":
+        ways = itertools.product((32, 64, 128), (4, 8), (2, 3, 4), (2, 4, 8, 16))
+        for tokens, warps, stages, group in ways:
+            fits = 2 * tokens * b * (1 + group) * stages <= MEMORY
+            if fits and group * b * b <= 32 * warps * 128:
+                yield Tiles(tokens, b, warps, stages, group)
+        return
     for tokens, chunk, warps in itertools.product((64, 128, 256), (32, 64), (4, 8)):
         if chunk > b or tokens * b > 32 * warps * 128 or tokens * b < 32 * warps * 32:
             continue
@@ -44,6 +51,7 @@ def call(name: str, layer: BlockLinear) -> Call:
         "forward": lambda: block_linear(x, weight, None, layout, layer.out_features),
         "input": lambda: block_input_gradient(g, weight, layout, layer.in_features),
         "weight": lambda: block_weight_gradient(g, x, layout, n, layer.block),
+        "neighbours": lambda: block_weight_gradient(g, x, layout, n, layer.block),
     }[name]
 
 
@@ -65,11 +73,14 @@ def tune(layers: list[BlockLinear]) -> list[dict[str, object]]:
     """Try all candidates on layers of several densities; the best stays set."""
     b = layers[0].block
     rows: list[dict[str, object]] = []
-    for name in ("forward", "input", "weight"):
+    # Where neighbours are taken together, blocks alone are not what is run.
+    last = "neighbours" if ("neighbours", "half", b) in TILES else "weight"
+    for name in ("forward", "input", last):
         calls, before = [call(name, layer) for layer in layers], TILES[name, "half", b]
         found: dict[Tiles, list[float]] = {}
         for choice in dict.fromkeys((before, *candidates(name, b))):
             TILES[name, "half", b] = choice
+            launch.forget()
             try:
                 found[choice] = milliseconds(calls)
             except Exception as reason:
@@ -83,6 +94,7 @@ def tune(layers: list[BlockLinear]) -> list[dict[str, object]]:
             print(f"{name:8} b={b:<4} {tuple(choice)!s:18} {times} ms +{loss[choice]:.1%}{mark}")
             rows.append({"pass": name, "block": b, "tiles": choice, "ms": found[choice]})
         TILES[name, "half", b] = ranked[0]
+        launch.forget()
         print(flush=True)
     rows += split(layers)
     return rows
@@ -95,9 +107,11 @@ def split(layers: list[BlockLinear]) -> list[dict[str, object]]:
     for layer in layers:
         times = {}
         for k in range(1, 9):
-            launch.parts = lambda *_, k=k: k
+            launch.parts = launch.parts_of_groups = lambda *_, k=k: k
+            launch.forget()
             times[k] = milliseconds([call("weight", layer)])[0]
-        launch.parts = tiles.parts
+        launch.parts, launch.parts_of_groups = tiles.parts, tiles.parts_of_groups
+        launch.forget()
         chosen = tiles.parts(layer.n_blocks, N_TOKENS, processors)
         listed = " ".join(f"{k}:{t:.4f}" for k, t in times.items())
         print(f"parts    b={layer.block:<4} n={layer.n_blocks}: {listed} ms; chosen {chosen}")

@@ -219,6 +219,27 @@ def beside_monai() -> list[float]:
     return found
 
 
+def selector_default() -> list[float]:
+    """Tables; points gained over the former default, agreement now and then, ratios of seconds."""
+    found = record("features/default")["after"]
+    return [
+        *(len(found["tables"]), *found["gain"], *reversed(found["agreement"])),
+        *(*found["agreement_gain"][1:], found["cpu_ratio"], *found["cpu_ratio_ends"]),
+    ]
+
+
+def selector_density() -> list[float]:
+    """Points gained by density 0.2 over full layers, agreement gained, ratios of seconds."""
+    found = record("features/density")["density 0.2"]
+    return [*found["gain"], *found["agreement_gain"], *found["cpu_ratio_ends"]]
+
+
+def selector_tables() -> list[float]:
+    """Points over LightGBM, extra trees, L1 and f_classif on narrow tables."""
+    gains = record("features/tables")["gain_of_ours"]
+    return [x for name in ("LightGBM", "ExtraTrees", "L1", "f_classif") for x in gains[name]]
+
+
 def control_updates() -> list[float]:
     """Updates a second on a GPU, of one run and of 32, and without graphs."""
     one, many = (
@@ -262,6 +283,10 @@ FACTS: dict[str, Callable[[], list[float]]] = {
     "samples-step": samples_step,
     "samples-epoch": samples_epoch,
     "beside-monai": beside_monai,
+    "selector-default": selector_default,
+    "selector-density": selector_density,
+    "selector-tables": selector_tables,
+    "selector-tables-cost": lambda: record("features/tables")["cpu_ratio_ends"],
     "control-updates": control_updates,
     "demo": demo,
     "demo-RigL": lambda: demo("RigL 0.1", "RigL 0.05"),

@@ -65,6 +65,22 @@ def block_layers() -> tuple[Rows, str]:
     return rows, f"{layer}. {_gpu(record)}."
 
 
+def block_launched() -> tuple[Rows, str]:
+    """Tell how fast block-sparse layers are as training launches them."""
+    record = load("execution/block-launched.json")
+    header = ("width", "tokens", "arithmetic", "density", "dense ms", "block ms", "× faster")
+    rows: Rows = [(*header, "in CUDA graphs", "host µs, dense", "host µs, block")]
+    for row in record["rows"]:
+        launched, tf32 = row["launched"], row.get("dtype") == "float32"
+        what = (f"{row['in']}", f"{row['tokens']:,}", "TF32" if tf32 else "bfloat16")
+        times = (f"{launched['ms'][way]:.2f}" for way in ("dense", "block"))
+        ratios = (f"{found['total']['ratio']:.2f}" for found in (launched, row))
+        host = (f"{launched['host_us'][way]:.0f}" for way in ("dense", "block"))
+        rows.append((*what, f"{row['density']:g}", *times, *ratios, *host))
+    layer = "Forward and both gradients of square layers as they are launched, blocks of 128"
+    return rows, f"{layer}; and what the host takes to launch them. {_gpu(record)}."
+
+
 def transformer() -> tuple[Rows, str]:
     """Tell how fast a transformer block is."""
     record = load("execution/transformer-block.json")
@@ -209,6 +225,7 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "demo": demo,
     **{f"cpu-{part}": (lambda part=part: cpu(part)) for part in bench.PARTS},
     "block-layers": block_layers,
+    "block-launched": block_launched,
     "transformer-block": transformer,
     "kernel-layers": kernel_layers,
     "kernel-networks": kernel_networks,

@@ -40,7 +40,7 @@ def test_a_run_leaves_a_record_and_is_not_done_twice(tmp_path, capsys):
     html = (folder / "page.html").read_text()
     for title in ("The agent", "Returns", "What is attended to", "The learned reward", "Runs"):
         assert f">{title}</h2>" in html
-    assert html.count("<svg") == 3 and "&quot;frames&quot;:[[[0" in html
+    assert html.count("<svg") == 1 + 4 + 3 and "&quot;frames&quot;:[[[0" in html
     control_train(**QUICK, method="r2n", out=tmp_path)
     assert "it was finished before" in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from regrow.engine.patterns import Block
 from regrow.execution.block import BlockIndex, BlockLinear, gather_blocks, scatter_blocks
-from regrow.execution.block.tiles import parts
+from regrow.execution.block.tiles import groups, parts
 
 
 @st.composite
@@ -182,6 +182,39 @@ def test_gradcheck():
 
     x = torch.randn(2, 13, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(call, (x, layer.weight, layer.bias))
+
+
+def test_it_is_differentiated_once():
+    layer = example()
+    x = torch.randn(2, 13, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_torch_func_differentiates_it():
+    layer = example()
+    weights = {name: p.detach() for name, p in layer.named_parameters()}
+    x = torch.randn(2, 3, 13, dtype=torch.float64)
+
+    def loss(weights):
+        return torch.func.functional_call(layer, weights, (x,)).square().sum()
+
+    layer(x).square().sum().backward()
+    for name, gradient in torch.func.grad(loss)(weights).items():
+        torch.testing.assert_close(gradient, layer.get_parameter(name).grad)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
+def test_what_follows_may_write_into_the_output(leading, bias):
+    layer = example(bias=bias)
+    x = torch.randn(*leading, 13, dtype=torch.float64)
+    torch.relu(layer(x)).sum().backward()
+    expected = layer.weight.grad
+    layer.weight.grad = None
+    layer(x).relu_().sum().backward()
+    assert torch.equal(layer.weight.grad, expected)
 
 
 def test_halves_are_summed_in_float32():
@@ -375,3 +408,10 @@ def test_a_weight_gradient_is_split_only_where_parts_stay_long(n_blocks, n_token
     assert k == 1 or n_tokens // k >= 512
     if n_blocks % processors == 0:
         assert k == 1  # nobody is idle
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 9))
+def test_there_are_programs_for_every_group_of_every_row(counts, most):
+    needed = sum(-(-count // most) for count in counts)
+    found = groups(sum(counts), len(counts), most)
+    assert needed <= found <= min(sum(counts), needed + len(counts))

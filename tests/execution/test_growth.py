@@ -126,3 +126,23 @@ def test_a_gradient_of_zeros_is_left_to_the_rows(kernels):
     assert highest_of_product(y, x, 5, torch.empty(0, dtype=torch.int32)) is None
     assert by_rows(y, x, 3, np.array([1])).tolist() == [0, 2, 3]
     assert largest._SAMPLED > 40
+
+
+@pytest.mark.parametrize("side", [1, 32, 64])
+@pytest.mark.parametrize(("out", "into"), [(1024, 2048), (4096, 512)])
+def test_a_tile_of_a_dense_gradient_has_2_to_the_20_numbers_whatever_a_unit_is(side, out, into):
+    seen = []
+    rows, columns = out // side, into // side
+    values = torch.rand(rows, columns, generator=torch.Generator().manual_seed(side)).numpy()
+
+    def worth(first, end):
+        seen.append((end - first) * side * into)
+        return values[first:end].copy()
+
+    taken = np.arange(0, rows * columns, 3)
+    found = highest(worth, (rows, columns), 40, taken, side * side)
+    left = values.flatten()
+    left[taken] = -1
+    assert found.tolist() == np.sort(np.argsort(-left, kind="stable")[:40]).tolist()
+    assert max(seen) <= max(1 << 20, side * into)
+    assert sum(seen) >= out * into

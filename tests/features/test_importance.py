@@ -77,7 +77,7 @@ def test_the_gram_form_is_the_root_of_mean_squares(centred):
     found, expected = [], []
     for model in models:
         weights, active = inside(model, x)
-        found.append((weights[0], active[0], weights[1].T))
+        found.append((weights[0].T, active[0], weights[1]))
         slopes = traced(model, x)
         if centred:
             slopes = slopes - slopes.mean(1, keepdim=True)

@@ -37,7 +37,7 @@ def test_the_features_that_decide_are_found():
     assert sorted(selector.ranking_) == [*range(1, 41)]
     assert selector.ranking_[3] == 40
     assert selector.scores_[3] == 0
-    assert selector.n_iter_ == 600
+    assert selector.n_iter_ == 300
 
 
 def test_features_that_decide_a_number_are_found():

@@ -82,6 +82,7 @@ def test_without_the_copy_engine_the_same_comes_out(dtype, b, monkeypatch):
     from regrow.execution.block import launch
 
     monkeypatch.setattr(launch, "_has_tma", lambda device: False)
+    launch.forget()
     for size in SIZES[:2]:
         for n_tokens in (256, 1003):
             check(build(*size, b, dtype=dtype), n_tokens, TOLERANCE[dtype])
@@ -97,6 +98,36 @@ def test_tf32_is_used_where_torch_allows_it(b):
         for found, expected in zip(run(layer, x, g)[:3], exact(layer, x, g), strict=False)
     ]
     assert all(1e-5 < e < 2e-3 for e in errors)
+
+
+@pytest.mark.parametrize("b", [32, 64, 128])
+def test_copies_for_tf32_may_be_turned_piece_by_piece(b, monkeypatch):
+    from regrow.execution.block import launch
+
+    torch.set_float32_matmul_precision("high")
+    layer = build(392, 264, b)
+    x, g = torch.randn(1003, 264, device="cuda"), torch.randn(1003, 392, device="cuda")
+    whole = run(layer, x, g)[2].clone()
+    monkeypatch.setattr(launch, "_COPIED", 1 << 17)
+    launch.forget()
+    assert error(run(layer, x, g)[2], whole) < 1e-5
+    launch.forget()
+
+
+@pytest.mark.parametrize("b", [32, 64])
+@pytest.mark.parametrize("n_tokens", [64, 1003, 4096])
+def test_neighbouring_blocks_share_what_they_read(b, n_tokens):
+    """Rows of more blocks than a group has, of fewer, and of none."""
+    layer = build(520, 1032, b, density=0.5, dtype=torch.bfloat16)
+    check(layer, n_tokens, 1e-2)
+    n_columns = -(-1032 // b)
+    sizes = [0, 1, n_columns, 3, n_columns, n_columns, 2, n_columns, n_columns]
+    positions = [r * n_columns + c for r, size in enumerate(sizes) for c in range(size)]
+    layer.set_topology_(torch.tensor(positions))
+    layer.weight.data = torch.randn(len(positions), b, b, device="cuda", dtype=torch.bfloat16)
+    inside = gather_blocks(torch.ones(520, 1032), torch.tensor(positions), b).cuda()
+    layer.weight.data *= inside.to(torch.bfloat16)
+    check(layer, n_tokens, 1e-2)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -157,6 +188,32 @@ def test_two_runs_agree_bit_for_bit(b):
     g = torch.randn_like(x)
     for one, other in zip(run(layer, x, g), run(layer, x, g), strict=True):
         assert torch.equal(one, other)
+
+
+def test_launches_that_were_made_before_follow_their_arguments():
+    """Other memory, topologies, numbers of tokens and blocks; what lies off 16 bytes between."""
+    layer = build(256, 384, 64, dtype=torch.bfloat16)
+    for round_ in range(3):
+        for n_tokens in (64, 100, 64):
+            check(layer, n_tokens, 1e-2)
+            shifted = torch.randn(n_tokens * 384 + 1, device="cuda", dtype=torch.bfloat16)[1:]
+            with torch.no_grad():
+                x = shifted.view(n_tokens, 384)
+                assert error(layer(x), layer(x.clone())) < 1e-2
+        layer.set_topology_((torch.arange(layer.n_blocks) * 2 + round_).cuda())
+    positions = torch.arange(0, 24, 3, device="cuda")
+    layer.set_topology_(positions)
+    layer.weight.data = layer.weight.data[: len(positions)].clone()
+    check(layer, 64, 1e-2)
+
+
+def test_what_follows_may_write_into_the_output():
+    layer = build(128, 192, 64)
+    x = torch.randn(2, 35, 192, device="cuda")
+    layer(x).relu_().sum().backward()
+    found, layer.weight.grad = layer.weight.grad, None
+    torch.relu(layer(x)).sum().backward()
+    assert torch.equal(found, layer.weight.grad)
 
 
 def test_a_block_size_without_kernels_is_refused():

@@ -74,7 +74,7 @@ class Chosen:
 def available(device: torch.device) -> bool:
     """Tell whether many tensors are looked at at once on a device: on a GPU, where asked for.
 
-    The kernels have run under Triton's interpreter and on no GPU yet, so that they have to be asked
+    Their own tests pass on an H200; all others were run without them, so that they have to be asked
     for, by ``REGROW_GPU_UPDATES=kernels`` in the environment.
 
     Example:

@@ -20,14 +20,18 @@ from regrow.engine.selection import top_k
 __all__ = ["highest", "require_finite"]
 
 _TILE = 1 << 20  # numbers in a tile
-_SLICES, _SLICE = 8, 8  # how many slices of how many rows are looked at first
+_SLICES, _SLICE = 8, 8  # how many slices of how many rows, at most, are looked at first
 
 Values = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.integer[Any]]
 
 
 def highest(
-    worth: Callable[[int, int], Values], shape: tuple[int, int], k: int, taken: Positions
+    worth: Callable[[int, int], Values],
+    shape: tuple[int, int],
+    k: int,
+    taken: Positions,
+    each: int = 1,
 ) -> Tensor:
     """Return the k highest of all values but those taken, ascending; ties to the lower position.
 
@@ -36,6 +40,7 @@ def highest(
         shape: rows and columns.
         k: how many, at most those not taken.
         taken: ascending flat positions that cannot be chosen.
+        each: how many numbers of the gradient one value is made of.
 
     Returns:
         Int64 tensor of flat positions, ascending.
@@ -59,16 +64,16 @@ def highest(
         values[taken[low:high] - first * columns] = -1.0
         return values
 
-    bound = -0.5
-    if rows >= 4 * _SLICES * _SLICE:
-        starts = np.linspace(0, rows - _SLICE, _SLICES).astype(int).tolist()
-        sample = np.concatenate([without_taken(first, first + _SLICE) for first in starts])
+    step = max(1, _TILE // (columns * each))
+    bound, few = -0.5, min(_SLICE, step)
+    if rows >= 4 * _SLICES * few:
+        starts = np.linspace(0, rows - few, _SLICES).astype(int).tolist()
+        sample = np.concatenate([without_taken(first, first + few) for first in starts])
         # A fifth more than the share of k, and a few for small samples: a bound slightly too low
         # costs memory, one too high a second pass.
         rank = int(1.2 * k * sample.size / (rows * columns)) + 32
         if rank < sample.size:
             bound = max(bound, float(np.partition(sample, -rank)[-rank]))
-    step = max(1, _TILE // columns)
     # The second time without the sampled bound, should too few values have passed it.
     for lowest in (bound, -0.5):
         best = _Best(k, lowest)

@@ -214,7 +214,7 @@ class StoredLayer(SparseLayer):
             units = self.pattern.reduce(values) if side > 1 else values
             return units.float().cpu().numpy()
 
-        return highest(worth, (self.planned.units // columns, columns), k, taken)
+        return highest(worth, (self.planned.units // columns, columns), k, taken, side * side)
 
     def committing(
         self, units: Tensor, weight: Tensor, slots: dict[str, Tensor], on_grow: OnGrow

@@ -32,6 +32,7 @@ __all__ = ["BaseSparseSelector", "smallest_good"]
 Given = tuple[Inputs, Targets, Tensor, Tensor]
 """The table, its targets, the weights of rows, and those held out."""
 
+_OF_METHODS = 0.2  # density of a method given by name
 _AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 
 
@@ -43,7 +44,7 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         "n_features_to_select": [None, _AT_LEAST_ONE, Interval(RealNotInt, 0, 1, closed="right")],
         "method": [StrOptions({"ensemble", *METHODS}), Method],
         "importance": [StrOptions({"mixed", "attribution", "strength", "sampled", "wast"})],
-        "density": [Interval(Real, 0, 1, closed="right")],
+        "density": [None, Interval(Real, 0, 1, closed="right")],
         "recipe": [None, Recipe],
         "n_members": [_AT_LEAST_ONE],
         "width": [_AT_LEAST_ONE],
@@ -66,11 +67,11 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
     n_features_to_select: int | float | None = field(default=None, kw_only=False)
     method: str | Method = "ensemble"
     importance: Importance = "mixed"
-    density: float = 0.2
+    density: float | None = None
     recipe: Recipe | None = None
     n_members: int = 10
     width: int = 32
-    max_iter: int = 600
+    max_iter: int = 300
     n_rounds: int = 31
     batch_size: int = 128
     learning_rate: float = 1e-2
@@ -187,7 +188,7 @@ class BaseSparseSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         return EnsembleSetting(
             members=self.n_members,
             width=self.width,
-            density=self.density,
+            density=1.0 if self.density is None else self.density,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             noise=self.noise,
@@ -253,10 +254,10 @@ def smallest_good(history: list[dict[str, Any]]) -> int:
     return min(int(record["n_features"]) for record in measured if record["loss"] <= limit)
 
 
-def _method(method: str | Method, density: float) -> Method:
-    """Return a method by its name, at a density; an object brings its own."""
+def _method(method: str | Method, density: float | None) -> Method:
+    """Return a method by its name, at a density (0.2 if none is said); an object brings its own."""
     if isinstance(method, Method):
         return method
     if method == "Dense":
         return Dense()
-    return METHODS[method](density=density)
+    return METHODS[method](density=_OF_METHODS if density is None else density)

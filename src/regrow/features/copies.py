@@ -14,6 +14,7 @@ __all__ = ["alike", "best_of_copies", "joined"]
 
 Groups = npt.NDArray[np.int64]
 _LOOKED_AT = 64  # rows that tell most columns apart
+_READ = 1 << 22  # numbers at once: each part is a call for each column
 
 
 def alike(table: Any) -> Groups:
@@ -38,7 +39,7 @@ def alike(table: Any) -> Groups:
     groups = _numbered([column.tobytes() for column in some])
     doubtful = np.flatnonzero(np.bincount(groups)[groups] > 1)
     hashes = {int(column): blake2b(digest_size=16) for column in doubtful}
-    for part in pieces(*table.shape) if len(doubtful) else ():
+    for part in pieces(len(table), table.shape[1], _READ) if len(doubtful) else ():
         for column, values in zip(doubtful, np.asarray(table[part][:, doubtful]).T, strict=True):
             hashes[int(column)].update(np.ascontiguousarray(values + 0.0).tobytes())
     digests = [hashes[i].digest() if i in hashes else b"" for i in range(len(groups))]

@@ -15,11 +15,19 @@ from regrow.features.ensemble import Ensemble, EnsembleSetting
 from regrow.features.inputs import Floats, Inputs
 from regrow.features.targets import Targets
 
-__all__ = ["Elimination", "InputScores", "batches", "held_out_loss", "live_counts"]
+__all__ = [
+    "Elimination",
+    "InputScores",
+    "batches",
+    "bootstrapped",
+    "held_out_loss",
+    "live_counts",
+]
 
 Report = Callable[[dict[str, Any]], None]
 
-_SCORED_EVERY = 5
+_ROUNDS_FALL = (0.2, 0.85)  # the first and the last, as shares of the steps
+_SCORED_EVERY = 5  # steps, once K inputs are live
 _MEASURED_EVERY = 10
 _EVALUATED = 1024  # rows at once
 # The weights of log attribution and log strength.
@@ -49,6 +57,29 @@ def batches(rows: Tensor, size: int, generator: torch.Generator) -> Iterator[Ten
     while True:
         order = rows[torch.randperm(len(rows), generator=generator)]
         yield from order[: len(order) // size * size].split(size)
+
+
+def bootstrapped(weights: Tensor, members: int, generator: torch.Generator) -> Tensor:
+    """Draw weights of the rows for each network, shape (e, n): a balanced Bayesian bootstrap.
+
+    Networks see the same batches with weights of their own, Exp(1) times the rows' weights, divided
+    by their mean over networks: all networks together weigh rows as they were given.
+
+    Args:
+        weights: of the rows, shape (n,).
+        members: networks, e.
+        generator: draws them.
+
+    Source: Rubin 1981 (The Annals of Statistics 9); balanced as in Davison, Hinkley & Schechtman
+    1986 (Biometrika 73), for less to depend on the draw.
+
+    Example:
+        >>> drawn = bootstrapped(torch.tensor([1.0, 2.0]), 10, torch.Generator().manual_seed(0))
+        >>> drawn.std(0).min() > 0.5, [round(float(mean), 4) for mean in drawn.mean(0)]
+        (tensor(True), [1.0, 2.0])
+    """
+    drawn = torch.empty(members, len(weights), device="cpu").exponential_(generator=generator)
+    return drawn.div_(drawn.mean(0)).mul_(weights)
 
 
 class InputScores:
@@ -91,9 +122,10 @@ class InputScores:
 class Elimination:
     """Train an ensemble, eliminate inputs until K are live, and rank all by when they left.
 
-    Rounds fall at equal distances between 20 % and 85 % of the run. In each, the inputs of the
-    lowest scores leave all networks: their columns are removed, and so are their weights. Every
-    network then drops its smallest links and regrows them at random among the inputs that are left.
+    Rounds fall at equal distances between 20 % and 85 % of the run. In each, inputs are scored by
+    the step just made, and those of the lowest scores leave all networks: their columns are
+    removed, and so are their weights. Networks that are sparse then drop their smallest links and
+    regrow them at random among the inputs that are left.
 
     Args:
         inputs: the table; what leaves is dropped from it.
@@ -136,11 +168,10 @@ class Elimination:
         )
         self._inputs, self._targets, self._held_out = inputs, targets, held_out
         self._steps, self._importance, self._report = steps, importance, report
-        due = sorted({max(round(steps * at), 1) for at in np.linspace(0.2, 0.85, rounds)})
+        due = sorted({max(round(steps * at), 1) for at in np.linspace(*_ROUNDS_FALL, rounds)})
         self._due = dict(zip(due, live_counts(d, keep, len(due)), strict=True))
         weights = weights.index_fill(0, held_out, 0.0)
-        # The Bayesian bootstrap: each network sees rows of its own weights in shared batches.
-        self._weights = torch.empty(e, len(weights)).exponential_(generator=generator) * weights
+        self._weights = bootstrapped(weights, e, generator)
         self._batches = batches(weights.nonzero().squeeze(1), batch, generator)
         self._places = torch.arange(d)
         self._scores = torch.zeros(d, dtype=torch.float64)
@@ -156,23 +187,23 @@ class Elimination:
             input outlived, plus its standing among those that left with it, in (0, 1). And the
             number of steps made.
         """
-        scores = InputScores(self._importance)
+        scores, last = InputScores(self._importance), max(self._due)
         for step in range(1, self._steps + 1):
             rows = next(self._batches)
-            x = self._inputs.batch(rows)
-            if step % _SCORED_EVERY == 1 or step in self._due:
-                scores.add_(self.ensemble.importance(x))
+            error = partial(self._targets.error, rows=rows)
             rate = self.ensemble.setting.learning_rate * min(1.0, 1.5 - step / self._steps)
-            self.ensemble.step_(
-                x, partial(self._targets.error, rows=rows), self._weights[:, rows], rate
-            )
+            self.ensemble.step_(self._inputs.batch(rows), error, self._weights[:, rows], rate)
+            if step in self._due or (step > last and step % _SCORED_EVERY == 0):
+                scores.add_(self.ensemble.importance())
             if step in self._due:
                 self._leave_(scores.mean(), self._due[step])
                 self._report(self._record(step))
                 scores = InputScores(self._importance)
-            if step > max(self._due) and self._learned(step):
+            if step > last and self._learned(step):
                 break
-        self._note_(self._places, scores.mean() if scores else torch.zeros(len(self._places)))
+        if not scores:
+            scores.add_(self.ensemble.importance())
+        self._note_(self._places, scores.mean())
         return self._scores.numpy(), step
 
     def _learned(self, step: int) -> bool:
@@ -183,9 +214,10 @@ class Elimination:
         return len(self._losses) - 1 - int(np.argmin(self._losses)) >= self._patience
 
     def _loss(self) -> dict[str, float]:
-        return held_out_loss(
-            lambda x: self.ensemble.outputs(x).mean(0), self._inputs, self._targets, self._held_out
-        )
+        def predict(x: Tensor) -> Tensor:
+            return self.ensemble.outputs(x).mean(0).T
+
+        return held_out_loss(predict, self._inputs, self._targets, self._held_out)
 
     def _leave_(self, scores: Tensor, keep: int) -> None:
         stays = top_k(scores, keep)

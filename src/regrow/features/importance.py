@@ -109,24 +109,24 @@ def gram_attribution(
     does not see. It costs d·h² whatever B and C are.
 
     Args:
-        first: first layers of e networks, shape (e, h, d).
+        first: first layers of e networks, shape (e, d, h).
         active: shape (e, B, h): 1 where a unit is active, else 0.
-        second: second layers, shape (e, h, C).
+        second: second layers, shape (e, C, h).
         centred: whether the mean over classes is taken out.
 
     Returns:
         Shape (e, d).
 
     Example:
-        >>> first = torch.tensor([[[1.0, 3.0]]])
-        >>> gram_attribution(first, torch.ones(1, 4, 1), torch.tensor([[[1.0, -1.0]]])).tolist()
+        >>> first, second = torch.tensor([[[1.0], [3.0]]]), torch.tensor([[[1.0], [-1.0]]])
+        >>> gram_attribution(first, torch.ones(1, 4, 1), second).tolist()
         [[1.4142135381698608, 4.242640495300293]]
     """
     if centred:
-        second = second - second.mean(2, keepdim=True)
+        second = second - second.mean(1, keepdim=True)
     gram = torch.bmm(active.transpose(1, 2), active).div_(active.shape[1])
-    gram.mul_(torch.bmm(second, second.transpose(1, 2)))
-    return torch.bmm(gram, first).mul_(first).sum(1).clamp_(min=0).sqrt_()
+    gram.mul_(torch.bmm(second.transpose(1, 2), second))
+    return torch.bmm(first, gram).mul_(first).sum(2).clamp_(min=0).sqrt_()
 
 
 def _pushed_down(slopes: Tensor, hidden: Sequence[Tensor], active: Sequence[Tensor]) -> Tensor:

@@ -15,9 +15,9 @@ __all__ = ["ROUNDED", "Inputs", "Scaling", "pieces", "scaling", "unit_of", "unit
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-# How many numbers are in memory at once while statistics are taken (float64), and from how many on
-# (float32) a table is read where it lies instead of being kept prepared.
-_CHUNK = 1 << 22
+# How many numbers (float64) are worked on at once: a megabyte, which stays in the cache. And from
+# how many on (float32) a table is read where it lies instead of being kept prepared.
+_CHUNK = 1 << 17
 _PREPARED = 1 << 25
 # Magnitudes whose squares, sums and quotients are far from where float64 ends.
 _ORDINARY = (1e-100, 1e100)
@@ -126,7 +126,7 @@ class Inputs:
     def batch(self, rows: Tensor) -> Tensor:
         """Return some rows as float32, shape (len(rows), live)."""
         if self._prepared is not None:
-            return self._prepared[rows]
+            return self._prepared.index_select(0, rows)
         return self._scaled(self._table[rows.numpy()])
 
     def keep_(self, places: Tensor) -> None:
@@ -135,7 +135,7 @@ class Inputs:
         if self._prepared is None:
             self._prepare_()
         else:
-            self._prepared = self._prepared[:, places]
+            self._prepared = self._prepared.index_select(1, places)
 
     def _prepare_(self) -> None:
         if len(self) * len(self.live) > _PREPARED:
@@ -154,9 +154,14 @@ class Inputs:
         return torch.from_numpy(values.astype(np.float32))
 
 
-def pieces(n: int, d: int) -> Iterator[slice]:
-    """Return the parts in which n rows of d columns are read."""
-    size = max(_CHUNK // max(d, 1), 1)
+def pieces(n: int, d: int, numbers: int | None = None) -> Iterator[slice]:
+    """Return the parts in which n rows of d columns are read: of so many numbers, or one row.
+
+    Example:
+        >>> list(pieces(5, 10, 30))
+        [slice(0, 3, None), slice(3, 6, None)]
+    """
+    size = max((numbers or _CHUNK) // max(d, 1), 1)
     return (slice(start, start + size) for start in range(0, n, size))
 
 

@@ -29,14 +29,13 @@ def _is_ensemble(selector: Any) -> bool:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SparseFeatureSelector(BaseSparseSelector):
-    """Select features by an ensemble of small sparse networks that inputs leave one after another.
+    """Select features by an ensemble of small networks that inputs leave one after another.
 
     Ten networks with one hidden layer of 32 units learn the same batches with weights of their own
-    (the Bayesian bootstrap). An input's score is the mean logarithm of two numbers: its attribution
-    √(mean Σ_c (∂f_c/∂x_j)²) and its strength ‖w_j‖₂. In 31 rounds the inputs of the lowest scores
-    leave all networks, until K are live; every network then regrows its links among those that are
-    left. Inputs are standardised inside, clipped at three standard deviations, and disturbed by
-    noise and dropout.
+    (a balanced Bayesian bootstrap). An input's score is the mean logarithm of two numbers: its
+    attribution √(mean Σ_c (∂f_c/∂x_j)²) and its strength ‖w_j‖₂. In 31 rounds the inputs of the
+    lowest scores leave all networks, until K are live. Inputs are standardised inside, clipped at
+    three standard deviations, and disturbed by noise and dropout.
 
     With ``method`` a method of dynamic sparse training instead, one perceptron is trained by a
     ``recipe`` and its inputs are ranked once, as the papers do: see :mod:`regrow.features.presets`.
@@ -52,7 +51,8 @@ class SparseFeatureSelector(BaseSparseSelector):
         importance: what scores an input: "mixed" (attribution and strength), "attribution",
             "strength"; of one perceptron also "sampled" (attribution by random signs, one backward
             pass for all classes) and "wast" (sensitivity of the loss and strength).
-        density: of the first layer of each network in the ensemble, or of a method given by name.
+        density: of the first layer of each network in the ensemble, or of a method given by name;
+            None: 1 in the ensemble, whose inputs leave anyway, and 0.2 of a method.
         recipe: how one perceptron is trained; None: as Neuron Attribution does. What follows up to
             ``dropout`` is of the ensemble.
         n_members: networks in the ensemble.
@@ -65,7 +65,7 @@ class SparseFeatureSelector(BaseSparseSelector):
         label_smoothing: the share of each label spread over all classes, in [0, 1); "auto" is
             0.3·m/(m + 10) with m rows a class: the fewer there are, the less a class can be told
             from the next, and the more is lost by blurring them.
-        noise: standard deviation of the noise added to inputs.
+        noise: standard deviation of the (uniform) noise added to inputs.
         dropout: the share of inputs left out at each step.
         clip: largest magnitude of an input, in standard deviations; None does not clip.
         early_stopping: hold rows out, and stop when the loss on those rows has not fallen for long

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regrow.features.copies import Groups, alike, joined
-from regrow.features.elimination import InputScores, batches
+from regrow.features.elimination import InputScores, batches, bootstrapped
 from regrow.features.ensemble import Ensemble, EnsembleSetting
 from regrow.features.inputs import ROUNDED, Floats, Inputs, Scaling, scaling, unit_of, units
 from regrow.features.targets import Targets
@@ -99,14 +99,13 @@ class Stream:
         shares = torch.from_numpy((weights * unit_of(weights)).astype(np.float32))
         rows = shares.nonzero().squeeze(1)
         stream = batches(rows, self._batch, self._generator)
-        drawn = torch.empty(self._setting.members, len(shares))
-        shares = drawn.exponential_(generator=self._generator) * shares
+        shares = bootstrapped(shares, self._setting.members, self._generator)
         for _ in range(max(len(rows) // self._batch, 1)):
             chosen: Tensor = next(stream)
-            x = inputs.batch(chosen)
-            self._scores.add_(ensemble.importance(x))
             error = partial(targets.error, rows=chosen)
-            ensemble.step_(x, error, shares[:, chosen], self._setting.learning_rate)
+            rate = self._setting.learning_rate
+            ensemble.step_(inputs.batch(chosen), error, shares[:, chosen], rate)
+            self._scores.add_(ensemble.importance())
             self.steps += 1
         scores: npt.NDArray[np.float64] = self._scores.mean().exp().double().numpy()
         return np.where(self._scaling.constant, 0.0, scores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -27,7 +28,7 @@ class Targets(Protocol):
         """Whether these are classes, for which outputs count only relative to each other."""
 
     def error(self, outputs: Tensor, rows: Tensor) -> Tensor:
-        """Return the gradient of each row's loss, for outputs of shape (…, B, C)."""
+        """Return the gradient of each row's loss, for outputs of shape (…, C, B)."""
 
     def loss(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """Return each row's loss, shape (B,), for outputs of shape (B, C)."""
@@ -60,13 +61,18 @@ class Values:
         """Whether classes are predicted."""
         return not self.values.is_floating_point()
 
+    @cached_property
+    def _wanted(self) -> Tensor:
+        """What is learned of each class, one a column."""
+        smooth = torch.eye(self.outputs, device="cpu") * (1 - self.smoothing)
+        return smooth + self.smoothing / self.outputs
+
     def error(self, outputs: Tensor, rows: Tensor) -> Tensor:
-        """Return the gradient of each row's loss, for outputs of shape (…, B, C)."""
+        """Return the gradient of each row's loss, for outputs of shape (…, C, B)."""
         wanted = self.values[rows]
-        if self.classes:
-            smooth = F.one_hot(wanted, self.outputs) * (1 - self.smoothing)
-            return outputs.softmax(-1).sub_(smooth + self.smoothing / self.outputs)
-        return outputs - wanted
+        if self.classes:  # classes first: a softmax along the last, short axis is many times slower
+            return outputs.softmax(-2).sub_(self._wanted[:, wanted])
+        return outputs - wanted.T
 
     def loss(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """Return each row's loss, shape (B,), for outputs of shape (B, C)."""
@@ -117,8 +123,8 @@ class Reconstruction:
         self._scale = 1 / self.outputs if mean else 1.0
 
     def error(self, outputs: Tensor, rows: Tensor) -> Tensor:
-        """Return the gradient of each row's loss, for outputs of shape (…, B, C)."""
-        return (outputs - self._wanted(rows)).mul_(self._scale)
+        """Return the gradient of each row's loss, for outputs of shape (…, C, B)."""
+        return (outputs - self._wanted(rows).T).mul_(self._scale)
 
     def loss(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """Return each row's loss, shape (B,), for outputs of shape (B, C)."""

@@ -43,7 +43,8 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         importance: what scores an input: "mixed" (attribution and strength), "attribution",
             "strength"; of one autoencoder also "sampled" (attribution by random signs; without it
             there is one product for each column) and "wast" (error and strength).
-        density: of the first layer of each network in the ensemble, or of a method given by name.
+        density: of the first layer of each network in the ensemble, or of a method given by name;
+            None: 1 in the ensemble and 0.2 of a method.
         recipe: how one autoencoder is trained; None: one hidden layer of 200 units, else as Neuron
             Attribution does. What follows up to ``dropout`` is of the ensemble.
         n_outputs: the most columns a network puts out; of wider tables it is a sketch.
@@ -54,7 +55,7 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
         batch_size: rows in a step.
         learning_rate: of the first half of the run; it then falls to half.
         weight_decay: the share of each weight that a step of learning rate 0.01 takes away.
-        noise: standard deviation of the noise added to inputs.
+        noise: standard deviation of the (uniform) noise added to inputs.
         dropout: the share of inputs left out at each step.
         clip: largest magnitude of an input, in standard deviations; None does not clip.
         early_stopping: hold rows out, and stop when the loss on those rows has not fallen for long
@@ -102,6 +103,8 @@ class UnsupervisedSparseFeatureSelector(BaseSparseSelector):
     }
 
     n_outputs: int = 512
+    density: float | None = 0.2  # it was for labels that fewer steps of full layers were measured
+    max_iter: int = 600
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:

@@ -91,8 +91,8 @@ def rows_of(view: View, effects: Mapping[str, Effect]) -> dict[str, Interval]:
 
 
 def palette(names: Iterable[str], **chosen: str) -> dict[str, str]:
-    """Give each name a colour that can be told from the others, the same on all figures."""
-    return dict(zip(names, _MORE, strict=False)) | chosen
+    """Give each name a colour, the same on all figures; twelve in a row can be told apart."""
+    return dict(zip(names, cycle(_MORE), strict=False)) | chosen
 
 
 # ---------------------------------------------------------------------- figures

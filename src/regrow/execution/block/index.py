@@ -140,9 +140,14 @@ class BlockIndex:
         """Flat positions of the blocks on the grid, ascending, int64."""
         return self.rows.long() * self.grid[1] + self.columns
 
+    @staticmethod
+    def places(n: int, shape: tuple[int, int], block: int) -> list[tuple[int, int]]:
+        """Say where each part begins in a layout, and how long it is."""
+        sizes, starts = _sizes(n, *grid(shape, block))
+        return list(zip(starts, sizes, strict=False))
+
     def _part(self, i: int) -> Tensor:
-        sizes, starts = _sizes(self.n_blocks, *self.grid)
-        return self.layout.narrow(0, starts[i], sizes[i])
+        return self.layout.narrow(0, *self.places(self.n_blocks, self.shape, self.block)[i])
 
 
 def grid(shape: tuple[int, int], block: int) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """The GPU kernels of a block-sparse linear layer, in Triton: Y = X·Wᵀ + bias and both gradients.
 
 A program of the products holds some tokens × one block row (or column) of the result, and walks the
-blocks of that row; a program of the weight gradient holds one active block, and walks the tokens.
+blocks of that row; a program of the weight gradient holds one active block, or a few of one row,
+and walks the tokens.
 All sums are float32, in an order that does not change from run to run.
 """
 
@@ -16,7 +17,7 @@ try:
 except ImportError:  # the module can be read without it
     triton = None
 
-__all__ = ["available", "outer", "product", "sum_parts"]
+__all__ = ["available", "outer", "outer_row", "product", "sum_parts", "turn"]
 
 available = triton is not None
 
@@ -131,10 +132,14 @@ def outer(
     BLOCK: tl.constexpr,
     TOKENS: tl.constexpr,
     EVEN: tl.constexpr,
-    TMA: tl.constexpr,
     PRECISION: tl.constexpr,
+    TMA: tl.constexpr,
+    TURNED: tl.constexpr,
 ):
-    """Compute dW = dYᵀ·X of one active block, over one share of the tokens."""
+    """Compute dW = dYᵀ·X of one active block, over one share of the tokens.
+
+    TURNED: dY and X are (features, tokens), filled up with zeros so that no tile reaches beyond.
+    """
     entry = tl.program_id(0)
     part = tl.program_id(1)
     row = tl.load(rows + entry) * BLOCK
@@ -142,14 +147,117 @@ def outer(
     total = tl.zeros((BLOCK, BLOCK), tl.float32)
     first = part * share
     for token in range(first, tl.minimum(first + share, n_tokens), TOKENS):
-        left = _load(gradient, token, row, n_tokens, out_features, TOKENS, BLOCK, EVEN, TMA)
-        right = _load(x, token, column, n_tokens, in_features, TOKENS, BLOCK, EVEN, TMA)
-        total = tl.dot(left.T, right, total, input_precision=PRECISION)
+        if TURNED:
+            left = _load(gradient, row, token, 0, n_tokens, BLOCK, TOKENS, True, TMA)
+            right = _load(x, column, token, 0, n_tokens, BLOCK, TOKENS, True, TMA)
+            total = tl.dot(left, right.T, total, input_precision=PRECISION)
+        else:
+            left = _load(gradient, token, row, n_tokens, out_features, TOKENS, BLOCK, EVEN, TMA)
+            right = _load(x, token, column, n_tokens, in_features, TOKENS, BLOCK, EVEN, TMA)
+            total = tl.dot(left.T, right, total, input_precision=PRECISION)
     i = tl.arange(0, BLOCK)
     # 64 bits: parts times blocks times b² can exceed 2^31.
     number = tl.cast(part * tl.num_programs(0) + entry, tl.int64)
     at = out + number * BLOCK * BLOCK + i[:, None] * BLOCK + i[None, :]
     tl.store(at, total.to(out.dtype.element_ty))
+
+
+@jit
+def _some_of_a_row(number, pointers, n_rows, GROUP: tl.constexpr, ROWS: tl.constexpr):
+    """Return the block row of the number-th group, its first block, and where the row ends.
+
+    A group is up to GROUP neighbouring blocks of a row. After the last group the row is n_rows.
+    """
+    # How many groups each row has is found here, by every program: nothing has to be kept for it.
+    i = tl.arange(0, ROWS)
+    begin = tl.load(pointers + i, mask=i < n_rows, other=0)
+    end = tl.load(pointers + i + 1, mask=i < n_rows, other=0)
+    groups = (end - begin + GROUP - 1) // GROUP
+    up_to = tl.cumsum(groups, 0)
+    row = tl.sum((up_to <= number).to(tl.int32))
+    row = tl.minimum(row, n_rows)  # ROWS is a power of two, and may be more
+    here = i == row
+    first = tl.sum(tl.where(here, begin + (number - up_to + groups) * GROUP, 0))
+    return row, first, tl.sum(tl.where(here, end, 0))
+
+
+@jit
+def outer_row(
+    gradient,
+    x,
+    out,
+    pointers,
+    columns,
+    n_rows,
+    n_blocks,
+    n_tokens,
+    out_features,
+    in_features,
+    share,
+    BLOCK: tl.constexpr,
+    TOKENS: tl.constexpr,
+    EVEN: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """Compute dW = dYᵀ·X of some neighbouring blocks of a row, over one share of the tokens."""
+    # Small blocks are held up by what they read, not by what they compute: dY is read once for all.
+    part = tl.program_id(1)
+    row, first, last = _some_of_a_row(tl.program_id(0), pointers, n_rows, GROUP, ROWS)
+    if row < n_rows:
+        i = row * BLOCK + tl.arange(0, BLOCK)
+        j = tl.arange(0, GROUP * BLOCK)
+        entry = first + j // BLOCK
+        there = entry < last
+        column = tl.load(columns + entry, mask=there, other=0) * BLOCK + j % BLOCK
+        # Or Triton would load number by number.
+        column = tl.max_contiguous(tl.multiple_of(column, BLOCK), BLOCK)
+        t = tl.arange(0, TOKENS)
+        begin = tl.cast(part * share, tl.int64)
+        at_left = gradient + begin * out_features + t[:, None] * out_features + i[None, :]
+        at_right = x + begin * in_features + t[:, None] * in_features + column[None, :]
+        # The tensor cores want 64 rows at least, and the more columns the better.
+        if BLOCK >= 64:
+            total = tl.zeros((BLOCK, GROUP * BLOCK), tl.float32)
+        else:
+            total = tl.zeros((GROUP * BLOCK, BLOCK), tl.float32)
+        for token in range(part * share, tl.minimum(part * share + share, n_tokens), TOKENS):
+            if EVEN:
+                left = tl.load(at_left)
+                right = tl.load(at_right, mask=there[None, :], other=0.0)
+            else:
+                inside = (token + t < n_tokens)[:, None]
+                left = tl.load(at_left, mask=inside & (i < out_features)[None, :], other=0.0)
+                whole = there & (column < in_features)
+                right = tl.load(at_right, mask=inside & whole[None, :], other=0.0)
+            if BLOCK >= 64:
+                total = tl.dot(left.T, right, total, input_precision=PRECISION)
+            else:
+                total = tl.dot(right.T, left, total, input_precision=PRECISION)
+            at_left += TOKENS * out_features
+            at_right += TOKENS * in_features
+        # 64 bits: parts times blocks times b² can exceed 2^31.
+        number = tl.cast(part * n_blocks + entry, tl.int64) * (BLOCK * BLOCK) + j % BLOCK
+        number = tl.max_contiguous(tl.multiple_of(number, BLOCK), BLOCK)
+        within = tl.arange(0, BLOCK) * BLOCK
+        if BLOCK >= 64:
+            at, kept = out + number[None, :] + within[:, None], there[None, :]
+        else:
+            at, kept = out + number[:, None] + within[None, :], there[:, None]
+        tl.store(at, total.to(out.dtype.element_ty), mask=kept)
+
+
+@jit
+def turn(source, out, n_tokens, features, stride, SIDE: tl.constexpr):
+    """Write (tokens, features) as (features, tokens), with zeros beyond the edges."""
+    token = tl.program_id(0) * SIDE + tl.arange(0, SIDE)
+    feature = tl.program_id(1) * SIDE + tl.arange(0, SIDE)
+    inside = (token < n_tokens)[:, None] & (feature < features)[None, :]
+    at = source + token.to(tl.int64)[:, None] * features + feature[None, :]
+    tile = tl.load(at, mask=inside, other=0.0)
+    # A tile is turned where it is, so that both sides are read and written in whole lines.
+    tl.store(out + feature.to(tl.int64)[:, None] * stride + token[None, :], tile.T)
 
 
 @jit

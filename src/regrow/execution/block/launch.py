@@ -1,102 +1,295 @@
-"""Launches the Triton kernels: chooses tiles, number of programs and tensor descriptors."""
+"""Launches the Triton kernels: chooses tiles, the number of programs and how tiles are fetched."""
 
 from __future__ import annotations
 
 import functools
-import importlib
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from regrow.execution.block import kernels
-from regrow.execution.block.index import BlockIndex
-from regrow.execution.block.tiles import KERNEL_BLOCKS, TILES, Tiles, parts, precision
+from regrow.execution.block.index import BlockIndex, grid
+from regrow.execution.block.start import Launch, Tile
+from regrow.execution.block.tiles import (
+    KERNEL_BLOCKS,
+    TILES,
+    Tiles,
+    groups,
+    parts,
+    parts_of_groups,
+    precision,
+    together,
+)
 
-__all__ = ["forward", "input_gradient", "weight_gradient"]
+__all__ = ["forget", "forward", "input_gradient", "weight_gradient"]
+
+# What was chosen is kept, as a step of training asks the same again: so many choices, where the
+# number of tokens never repeats.
+_KEPT = 4096
+
+# Copies for TF32: their sizes are multiples of the widest block and the longest tile; and so many
+# numbers may they have, half a gibibyte.
+_TILE, _COPIED = 128, 1 << 27
+
+
+def forget() -> None:
+    """Choose anew from now on: tiles have been changed."""
+    _product.cache_clear()
+    _way.cache_clear()
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, index: BlockIndex) -> Tensor:
     """Compute Y = X·Wᵀ + bias: (tokens, in) → (tokens, out), all contiguous."""
-    y = x.new_empty(len(x), index.shape[0])
+    y = x.new_empty(x.shape[0], index.shape[0])
     # A grid of zero programs cannot be launched.
-    if not len(weight):
+    if not index.n_blocks:
         return y.copy_(bias) if bias is not None else y.zero_()
-    _products("forward", x, weight, bias, y, index)
+    _product_into(y, "forward", x, weight, bias, index)
     return y
 
 
 def input_gradient(gradient: Tensor, weight: Tensor, index: BlockIndex) -> Tensor:
     """Compute dX = dY·W: (tokens, out) → (tokens, in), all contiguous."""
-    dx = gradient.new_empty(len(gradient), index.shape[1])
-    if not len(weight):
+    dx = gradient.new_empty(gradient.shape[0], index.shape[1])
+    if not index.n_blocks:
         return dx.zero_()
-    _products("input", gradient, weight, None, dx, index)
+    _product_into(dx, "input", gradient, weight, None, index)
     return dx
 
 
 def weight_gradient(gradient: Tensor, x: Tensor, index: BlockIndex) -> Tensor:
     """Compute dW = dYᵀ·X at the active blocks: (tokens, out), (tokens, in) → (n, b, b)."""
-    n, b, n_tokens = index.n_blocks, index.block, len(x)
+    n, b, n_tokens = index.n_blocks, index.block, x.shape[0]
     dw = x.new_empty(n, b, b)
     if not n or not n_tokens:
         return dw.zero_()
-    arithmetic, tiles = _tiles("weight", x, b)
-    # Few blocks would leave most of the GPU idle: the tokens of one block are then shared among
-    # programs.
-    n_parts = parts(n, n_tokens, _processors(x.device))
-    share = -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
+    arithmetic = _arithmetic(x, b)
+    way = _way(
+        index.shape, n, b, n_tokens, gradient.dtype, x.dtype, x.device, arithmetic,
+        _tma(arithmetic, gradient, x),
+    )  # fmt: skip
     # Parts are added in a fixed order afterwards: atomic adds would come in another order in every
     # run.
-    out = dw if n_parts == 1 else x.new_empty(n_parts, n, b, b, dtype=torch.float32)
-    tma = arithmetic != "ieee" and _tma(gradient, x)
-    left, right = gradient, x
-    if tma:
-        left, right = (_descriptor(t, tiles.tokens, b) for t in (gradient, x))
-    with torch.cuda.device_of(x):
-        kernels.outer[n, n_parts](
-            left, right, out, index.rows, index.columns, n_tokens, *index.shape, share,
-            BLOCK=b, TOKENS=tiles.tokens, EVEN=_even(n_tokens, tiles.tokens, index), TMA=tma,
-            PRECISION=_dot(arithmetic), num_warps=tiles.warps, num_stages=tiles.stages,
-        )  # fmt: skip
-        if n_parts > 1:
-            kernels.sum_parts[(dw.numel() // 1024,)](out, dw, dw.numel(), n_parts, WIDTH=1024)
+    alone = way.n_parts == 1
+    out = dw if alone else x.new_empty(way.n_parts, n, b, b, dtype=torch.float32)
+    if way.piece is None:
+        way.launches[0].start((gradient, x, out), index.layout)
+    else:
+        each = way.n_parts // len(way.launches)
+        for i, launch in enumerate(way.launches):
+            here = slice(i * way.piece, (i + 1) * way.piece)
+            turned = _turned(gradient[here]), _turned(x[here])
+            launch.start((*turned, out if alone else out[i * each : (i + 1) * each]), index.layout)
+    if not alone:
+        _sum(way.n_parts, dw.numel(), dw.dtype, dw.device).start((out, dw), index.layout)
     return dw
 
 
-def _products(
-    name: str, x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, index: BlockIndex
-) -> None:
-    n_tokens, b, ahead = len(x), index.block, name == "forward"
-    if not n_tokens:
-        return
-    arithmetic, tiles = _tiles(name, x, b)
-    if ahead:
-        pointers, inner, order = index.row_pointers, index.columns, index.columns
-    else:
-        pointers, inner, order = index.column_pointers, index.rows_by_column, index.by_column
-    n_outer = len(pointers) - 1
-    tma = arithmetic != "ieee" and _tma(x, weight, y)
-    given: tuple[Any, ...] = (x, weight, y)
+class _Way(NamedTuple):
+    """How a weight gradient is computed: in how many parts, by which launches.
+
+    Args:
+        n_parts: sums over some tokens each, of all launches together.
+        piece: of how many tokens copies are turned for a launch each; None: read as they are.
+        launches: one for each piece.
+    """
+
+    n_parts: int
+    piece: int | None
+    launches: tuple[Launch, ...]
+
+
+@functools.lru_cache(_KEPT)
+def _way(
+    shape: tuple[int, int],
+    n: int,
+    b: int,
+    n_tokens: int,
+    left: torch.dtype,
+    right: torch.dtype,
+    device: torch.device,
+    arithmetic: str,
+    tma: bool,
+) -> _Way:
+    # Few blocks would leave most of the GPU idle: the tokens of one block are then shared among
+    # programs.
+    processors, n_rows = _processors(device), grid(shape, b)[0]
+    # What is newer was measured from compute capability 9.0 on.
+    new = _has_tma(device)
+    if new and arithmetic == "tf32":
+        tiles = TILES["turned", arithmetic, b]
+        # So many tokens at a time, that copies of them stay small.
+        piece = min(n_tokens, max(_TILE, _COPIED // sum(shape)))
+        sizes = [min(piece, n_tokens - begin) for begin in range(0, n_tokens, piece)]
+        k = parts(n, piece, processors)
+        launches = [
+            _outer(shape, n, b, _filled(size), k, left, right, arithmetic, tiles, True, True)
+            for size in sizes
+        ]
+        return _Way(k * len(sizes), piece, tuple(launches))
+    group = together(arithmetic, b, n, n_rows) if new else 1
+    if group == 1:
+        tiles, k = TILES["weight", arithmetic, b], parts(n, n_tokens, processors)
+        one = _outer(shape, n, b, n_tokens, k, left, right, arithmetic, tiles, tma, False)
+        return _Way(k, None, (one,))
+    tiles, most = TILES["neighbours", arithmetic, b], groups(n, n_rows, group)
+    # How many groups there are lies between n / group and all that there can be.
+    k = parts_of_groups(tiles, b, (most + n // group + 1) // 2, n_tokens, processors)
+    return _Way(k, None, (_outer_row(shape, n, b, n_tokens, k, arithmetic, tiles, group, most),))
+
+
+def _outer(
+    shape: tuple[int, int],
+    n: int,
+    b: int,
+    n_tokens: int,
+    n_parts: int,
+    left: torch.dtype,
+    right: torch.dtype,
+    arithmetic: str,
+    tiles: Tiles,
+    tma: bool,
+    turned: bool,
+) -> Launch:
+    _, rows, columns = BlockIndex.places(n, shape, b)[:3]
+    fetched: tuple[Tile | None, ...] = (None, None, None)
     if tma:
-        values = (b, tiles.chunk) if ahead else (tiles.chunk, b)
-        given = (
-            _descriptor(x, tiles.tokens, tiles.chunk),
-            _descriptor(weight.view(-1, b), *values),
-            _descriptor(y, tiles.tokens, b),
+        tile = (b, tiles.tokens) if turned else (tiles.tokens, b)
+        out, into = (
+            Tile(dtype, (_filled(size), n_tokens) if turned else (n_tokens, size), tile)
+            for dtype, size in zip((left, right), shape, strict=True)
         )
-    with torch.cuda.device_of(x):
-        kernels.product[(n_outer * -(-n_tokens // tiles.tokens),)](
-            # Triton wants a pointer even for a bias that is not read.
-            given[0], given[1], pointers if bias is None else bias, given[2],
-            pointers, inner, order, n_outer, n_tokens, x.shape[1], y.shape[1],
-            BLOCK=b, TOKENS=tiles.tokens, CHUNK=tiles.chunk, FORWARD=ahead, BIAS=bias is not None,
-            EVEN=_even(n_tokens, tiles.tokens, index), TMA=tma, PRECISION=_dot(arithmetic),
-            num_warps=tiles.warps, num_stages=tiles.stages,
-        )  # fmt: skip
+        fetched = (out, into, None)
+    even = _even(n_tokens, tiles.tokens, shape, b)
+    return Launch(
+        kernels.outer,
+        (n, n_parts, 1),
+        fetched,
+        (rows, columns),
+        (n_tokens, *shape, _share(n_tokens, n_parts, tiles)),
+        (b, tiles.tokens, even, _dot(arithmetic), tma, turned),
+        tiles.warps,
+        tiles.stages,
+    )
 
 
-def _tiles(name: str, x: Tensor, block: int) -> tuple[str, Tiles]:
+def _outer_row(
+    shape: tuple[int, int],
+    n: int,
+    b: int,
+    n_tokens: int,
+    n_parts: int,
+    arithmetic: str,
+    tiles: Tiles,
+    group: int,
+    most: int,
+) -> Launch:
+    pointers, _, columns = BlockIndex.places(n, shape, b)[:3]
+    n_rows, even = grid(shape, b)[0], _even(n_tokens, tiles.tokens, shape, b)
+    return Launch(
+        kernels.outer_row,
+        (most, n_parts, 1),
+        (None, None, None),
+        (pointers, columns),
+        (n_rows, n, n_tokens, *shape, _share(n_tokens, n_parts, tiles)),
+        (b, tiles.tokens, even, _dot(arithmetic), group, 1 << (n_rows - 1).bit_length()),
+        tiles.warps,
+        tiles.stages,
+    )
+
+
+def _share(n_tokens: int, n_parts: int, tiles: Tiles) -> int:
+    """Say how many tokens a part has, whole tiles of them."""
+    return -(-n_tokens // (n_parts * tiles.tokens)) * tiles.tokens
+
+
+def _turned(matrix: Tensor) -> Tensor:
+    """Copy (tokens, features) as (features, tokens), filled up with zeros to whole tiles.
+
+    The tensor cores take TF32 only where what is summed over lies side by side; turning it piece
+    by piece inside a product costs several times as much.
+    """
+    n_tokens, features = matrix.shape
+    copy = matrix.new_empty(_filled(features), _filled(n_tokens))
+    _turn(n_tokens, features, matrix.dtype, matrix.device).start((matrix, copy), copy)
+    return copy
+
+
+@functools.lru_cache(_KEPT)
+def _turn(n_tokens: int, features: int, dtype: torch.dtype, device: torch.device) -> Launch:
+    side, long, wide = _TILE // 2, _filled(n_tokens), _filled(features)
+    programs, sizes = (long // side, wide // side, 1), (n_tokens, features, long)
+    return Launch(kernels.turn, programs, (None, None), (), sizes, (side,), 4, 1)
+
+
+def _filled(size: int) -> int:
+    return -(-size // _TILE) * _TILE
+
+
+@functools.lru_cache(_KEPT)
+def _sum(n_parts: int, size: int, dtype: torch.dtype, device: torch.device) -> Launch:
+    programs, by_address = (size // 1024, 1, 1), (None, None)
+    return Launch(kernels.sum_parts, programs, by_address, (), (size, n_parts), (1024,), 4, 3)
+
+
+def _product_into(
+    y: Tensor, name: str, x: Tensor, weight: Tensor, bias: Tensor | None, index: BlockIndex
+) -> None:
+    if not x.shape[0]:
+        return
+    arithmetic = _arithmetic(x, index.block)
+    launch = _product(
+        name, index.shape, index.n_blocks, index.block, x.shape[0], x.dtype, weight.dtype,
+        None if bias is None else bias.dtype, x.device, arithmetic,
+        _tma(arithmetic, x, weight, y),
+    )  # fmt: skip
+    # Triton wants a pointer even for a bias that is not read.
+    launch.start((x, weight, index.layout if bias is None else bias, y), index.layout)
+
+
+@functools.lru_cache(_KEPT)
+def _product(
+    name: str,
+    shape: tuple[int, int],
+    n: int,
+    b: int,
+    n_tokens: int,
+    dtype: torch.dtype,
+    weight: torch.dtype,
+    bias: torch.dtype | None,
+    device: torch.device,
+    arithmetic: str,
+    tma: bool,
+) -> Launch:
+    ahead, tiles = name == "forward", TILES[name, arithmetic, b]
+    out, into = shape if ahead else shape[::-1]
+    chunk = (b, tiles.chunk) if ahead else (tiles.chunk, b)
+    fetched = (
+        Tile(dtype, (n_tokens, into), (tiles.tokens, tiles.chunk)) if tma else None,
+        Tile(weight, (n * b, b), chunk) if tma else None,
+        None,
+        Tile(dtype, (n_tokens, out), (tiles.tokens, b)) if tma else None,
+    )
+    # Pointers, what lies along a row (or column), and the numbers of those blocks.
+    places = BlockIndex.places(n, shape, b)
+    n_outer = -(-out // b)
+    return Launch(
+        kernels.product,
+        (n_outer * -(-n_tokens // tiles.tokens), 1, 1),
+        fetched,
+        tuple([places[i] for i in ((0, 2, 2) if ahead else (3, 4, 5))]),
+        (n_outer, n_tokens, into, out),
+        (
+            b, tiles.tokens, tiles.chunk, ahead, bias is not None,
+            _even(n_tokens, tiles.tokens, shape, b), tma, _dot(arithmetic),
+        ),
+        tiles.warps,
+        tiles.stages,
+    )  # fmt: skip
+
+
+def _arithmetic(x: Tensor, block: int) -> str:
     if not kernels.available:
         raise ImportError(
             "block-sparse layers on a GPU need Triton, which torch's CUDA builds for Linux bring "
@@ -104,13 +297,12 @@ def _tiles(name: str, x: Tensor, block: int) -> tuple[str, Tiles]:
         )
     if block not in KERNEL_BLOCKS:
         raise ValueError(f"block={block}: on a GPU it must be one of {KERNEL_BLOCKS}")
-    arithmetic = precision(x.dtype)
-    return arithmetic, TILES[name, arithmetic, block]
+    return precision(x.dtype)
 
 
-def _even(n_tokens: int, tokens: int, index: BlockIndex) -> bool:
+def _even(n_tokens: int, tokens: int, shape: tuple[int, int], block: int) -> bool:
     """Say whether no tile reaches beyond the activations, so that masks can be left out."""
-    return not (n_tokens % tokens or any(size % index.block for size in index.shape))
+    return not (n_tokens % tokens or shape[0] % block or shape[1] % block)
 
 
 def _dot(arithmetic: str) -> str:
@@ -126,16 +318,16 @@ def _processors(device: torch.device) -> int:
 
 @functools.cache
 def _has_tma(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    if device.type != "cuda" or torch.version.hip:
+        return False
+    return torch.cuda.get_device_capability(device) >= (9, 0)
 
 
-def _tma(*matrices: Tensor) -> bool:
+def _tma(arithmetic: str, *matrices: Tensor) -> bool:
     """Say whether the GPU's copy engine can fetch tiles: rows and start must lie on 16 bytes."""
-    return _has_tma(matrices[0].device) and all(
-        t.data_ptr() % 16 == 0 and t.shape[-1] * t.element_size() % 16 == 0 for t in matrices
-    )
-
-
-def _descriptor(matrix: Tensor, rows: int, columns: int) -> Any:
-    tools = importlib.import_module("triton.tools.tensor_descriptor")
-    return tools.TensorDescriptor.from_tensor(matrix, [rows, columns])
+    if arithmetic == "ieee" or not _has_tma(matrices[0].device):
+        return False
+    for matrix in matrices:
+        if matrix.data_ptr() % 16 or matrix.shape[-1] * matrix.itemsize % 16:
+            return False
+    return True

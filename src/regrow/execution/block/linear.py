@@ -128,9 +128,7 @@ class BlockLinear(StoredModule):
             return functional.linear(
                 x, scatter_blocks(weight, self.positions, self.index.shape), bias
             )
-        flat = x.reshape(-1, self.in_features)
-        y: Tensor = block_linear(flat, weight, bias, self.layout, self.out_features, self.gathers)
-        return y.view(*x.shape[:-1], self.out_features)
+        return block_linear(x, weight, bias, self.layout, self.out_features, self.gathers)
 
     def dense_weight(self) -> Tensor:
         """Write the blocks into a dense weight (out, in); gradients flow back."""

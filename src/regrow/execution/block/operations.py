@@ -6,6 +6,7 @@ GPU and the plain torch reference elsewhere (and for float64).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -22,8 +23,11 @@ __all__ = ["block_linear"]
 
 
 def _backend(x: Tensor) -> ModuleType:
-    if x.device.type != "cuda" or x.dtype == torch.float64:
-        return reference
+    return _launch() if x.is_cuda and x.dtype != torch.float64 else reference
+
+
+@functools.cache
+def _launch() -> ModuleType:
     from regrow.execution.block import launch  # noqa: PLC0415 (imports Triton)
 
     return launch
@@ -32,8 +36,9 @@ def _backend(x: Tensor) -> ModuleType:
 def _forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, layout: Tensor, out_features: int
 ) -> Tensor:
-    """Compute :func:`block_linear`."""
-    index = BlockIndex(layout, len(weight), (out_features, x.shape[1]), weight.shape[1])
+    """Compute :func:`block_linear` of a matrix."""
+    n_blocks, block, _ = weight.shape
+    index = BlockIndex(layout, n_blocks, (out_features, x.shape[1]), block)
     note_capture_(layout)
     y: Tensor = _backend(x).forward(x.contiguous(), weight.contiguous(), bias, index)
     return y.contiguous()
@@ -91,10 +96,10 @@ def block_linear(
     out_features: int,
     kept: bool = False,
 ) -> Tensor:
-    """Compute Y = X·Wᵀ + bias with a block-sparse W; differentiable once.
+    """Compute Y = X·Wᵀ + bias with a block-sparse W: (..., in) → (..., out); differentiable once.
 
     Args:
-        x: (tokens, in).
+        x: (..., in).
         weight: (n, b, b), the active blocks in the order of the index.
         bias: (out,) or None.
         layout: the block index, see :class:`BlockIndex`.
@@ -106,12 +111,12 @@ def block_linear(
         ValueError: the weight holds another number of blocks than the layout.
     """
     # The registered operator costs a few hundred microseconds of the host's time in every pass.
-    y: Tensor = (
-        block_operator(x, weight, bias, layout, out_features, kept)
-        if torch.compiler.is_compiling()
-        else _BlockLinear.apply(x, weight, bias, layout, out_features, kept)  # type: ignore[no-untyped-call]
-    )
-    return y
+    if torch.compiler.is_compiling():
+        flat = x.reshape(-1, x.shape[-1])
+        y: Tensor = block_operator(flat, weight, bias, layout, out_features, kept)
+        return y.view(*x.shape[:-1], out_features)
+    whole: Tensor = _BlockLinear.apply(x, weight, bias, layout, out_features, kept)
+    return whole
 
 
 # The same as operators, which torch.compile can see.
@@ -164,9 +169,13 @@ def _gradients(
     ctx: Any, gradient: Tensor, for_x: Callable[..., Tensor], for_weight: Callable[..., Tensor]
 ) -> tuple[Tensor | None, ...]:
     x, weight, layout = ctx.saved_tensors
+    shape = x.shape
+    if len(shape) != 2:
+        x, gradient = x.reshape(-1, shape[-1]), gradient.reshape(-1, gradient.shape[-1])
     needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+    dx = for_x(gradient, weight, layout, x.shape[1]) if needs_x else None
     return (
-        for_x(gradient, weight, layout, x.shape[1]) if needs_x else None,
+        dx if dx is None or len(shape) == 2 else dx.view(shape),
         for_weight(gradient, x, layout, weight.shape[0], weight.shape[1]) if needs_weight else None,
         gradient.sum(0) if ctx.has_bias and needs_bias else None,
         None,
@@ -183,15 +192,43 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 block_operator.register_autograd(_backward, setup_context=_keep)
 
 
+def _eager_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    for_weight = _owned_weight_gradient if ctx.kept else _weight_gradient
+    return _gradients(ctx, gradient, _input_gradient, for_weight)
+
+
 class _BlockLinear(torch.autograd.Function):
+    @classmethod
+    def apply(cls, *inputs: Any) -> Any:
+        # torch's own takes forward's signature apart at every call, for arguments left out.
+        if torch._C._are_functorch_transforms_active():
+            return super().apply(*inputs)  # type: ignore[no-untyped-call]
+        return super(torch.autograd.Function, cls).apply(*inputs)  # type: ignore[misc]
+
     @staticmethod
-    def forward(*inputs: Any) -> Tensor:
-        return _forward(*inputs[:-1])  # the last is for the backward pass alone
+    def forward(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        layout: Tensor,
+        out_features: int,
+        kept: bool,
+    ) -> Tensor:
+        # Here, where no graph is made of them, views cost less.
+        matrix = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+        y = _forward(matrix, weight, bias, layout, out_features)
+        if matrix is x and not y._is_view():
+            return y
+        # No view to autograd, which refuses to let others write into views that come from here.
+        whole: Tensor = torch.ops.aten._unsafe_view.default(y, (*x.shape[:-1], out_features))
+        return whole
 
     setup_context = staticmethod(_keep)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        for_weight = _owned_weight_gradient if ctx.kept else _weight_gradient
-        return _gradients(ctx, gradient, _input_gradient, for_weight)
+        # What refuses a second derivative costs time, and matters only where one may follow.
+        return (_once if torch.is_grad_enabled() else _eager_backward)(ctx, gradient)
+
+
+_once = once_differentiable(_eager_backward)

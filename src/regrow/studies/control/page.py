@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regrow.lab.figures import COLOURS, figure_style, svg
+from regrow.lab.figures import COLOURS, figure_style
 from regrow.lab.files import read_json, read_whole, write_bytes
+from regrow.lab.panels import PANEL, panels
 from regrow.lab.report import page
 from regrow.lab.section import Section, Table
 from regrow.studies.control.trial import FILM, REWARDS
@@ -102,7 +103,7 @@ def _returns(returns: Sequence[Sequence[float]]) -> Iterator[Section]:
 
     if not any(returns):
         return
-    figure = Figure(figsize=(7.2, 2.8))
+    figure = Figure(figsize=PANEL)
     axes = figure.subplots()
     for one in returns:
         axes.plot(range(1, len(one) + 1), one, _mark(one), color=SHARED, alpha=0.25, lw=0.8)
@@ -111,9 +112,10 @@ def _returns(returns: Sequence[Sequence[float]]) -> Iterator[Section]:
         means = np.array([one[:length] for one in returns]).mean(0)
         axes.plot(range(1, length + 1), _smooth(means), color=REAL, lw=2)
     axes.set(xlabel="episode of training", ylabel="return", ylim=(0, None))
+    axes.locator_params(axis="x", integer=True)
     text = "True returns of training, with exploration."
     caption = "Thin: a run. Thick: the mean of all, over five episodes."
-    yield Section("Returns", text, svg(figure, "Returns of training"), caption=caption)
+    yield Section("Returns", text, panels({"": figure}, "Returns of training"), caption=caption)
 
 
 def _smooth(values: Any, width: int = 5) -> Any:
@@ -132,23 +134,24 @@ def _attended(looks: Mapping[str, Lines], config: Mapping[str, Any]) -> Iterator
     steps = [one[0] for one in looks["step"]]
     parts = [("critic", "critics")]
     parts += [("reward_model", "reward models")] if config["reward"] != "true" else []
-    figure = Figure(figsize=(7.2, 2.5 * len(parts)))
-    grid = figure.subplots(len(parts), 2, squeeze=False)
-    for (name, words), (left, right) in zip(parts, grid, strict=True):
+    figures: dict[str, Figure] = {}
+    for name, words in parts:
+        left, right = (
+            figures.setdefault(f"{what}, {words}", Figure(figsize=PANEL)).subplots()
+            for what in ("Connections", "Attention")
+        )
         for kind, colour in (("real", REAL), ("noise", NOISE)):
             _line(left, steps, looks[f"{name}_{kind}_connections"], colour, f"a {kind} feature")
-        left.set(ylabel=f"connections, {words}", ylim=(0, None))
+        left.set(xlabel="step", ylabel="connections", ylim=(0, None))
+        left.legend(loc="best", fontsize=8)
         _line(right, steps, looks[f"{name}_attention"], REAL, "")
         right.axhline(1 - config["noise"], color=COLOURS[1], ls=":")
-        right.set(ylabel=f"attention, {words}", ylim=(0, 1))
-    grid[0][0].legend(loc="best", fontsize=8)
-    for axes in grid[-1]:
-        axes.set_xlabel("step")
+        right.set(xlabel="step", ylabel="share of real features", ylim=(0, 1))
     yield Section(
         "What is attended to",
-        "Left: connections of the first layer by feature. Right: the share of real features in "
-        "what moves the networks' outputs, as mean squared slope times variance.",
-        svg(figure, "Connections and attention over time"),
+        "Connections of the first layer by feature; attention: the share of real features in what "
+        "moves the networks' outputs, as mean squared slope times variance.",
+        panels(figures, "Connections and attention over time"),
         caption="Means over runs. Dotted: the share of features that are real.",
     )
 
@@ -173,9 +176,9 @@ def _reward(result: Mapping[str, Any], config: Mapping[str, Any], file: Path) ->
         return
     rewards = read_json(file)
     true, learned = np.array(rewards["true"]), np.array(rewards["learned"])
-    figure = Figure(figsize=(7.2, 4.8))
-    parts = figure.subplot_mosaic([["trace", "trace"], ["left", "right"]])
-    trace, left, right = parts["trace"], parts["left"], parts["right"]
+    names = ("The latest steps", "Step by step", "Over training")
+    figures = {name: Figure(figsize=PANEL) for name in names}
+    trace, left, right = (figure.subplots() for figure in figures.values())
     for values, colour, label in ((true, SHARED, "true"), (learned, REAL, "learned")):
         shown = (values - values.mean()) / max(float(values.std()), 1e-9)
         trace.plot(shown[-_TRACED:], color=colour, label=label, lw=1.2)
@@ -190,8 +193,8 @@ def _reward(result: Mapping[str, Any], config: Mapping[str, Any], file: Path) ->
     yield Section(
         "The learned reward",
         "Rewards are learnt up to a scale: both are shown in their own standard deviations.",
-        svg(figure, "Learned against true reward"),
-        caption=f"Above and left: the latest {len(true)} steps of run 1. Right: mean of all runs.",
+        panels(figures, "Learned against true reward"),
+        caption=f"The latest {len(true)} steps of run 1; over training, the mean of all runs.",
     )
 
 

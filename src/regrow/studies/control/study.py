@@ -218,7 +218,9 @@ CLAIMS = gated(
           each((WHITE, SLOW), partial(at_most, "moved features", "elimination")), above=0),
     claim("Reading what actions move closes 75 % of the gap between PEBBLE and no noise, at 95 % "
           "noise, among slow noise, too.", _MOVED,
-          each((WHITE, SLOW), partial(_gap, arm="moved features")), above=0),
+          each((WHITE, SLOW), partial(_gap, arm="moved features")), above=0,
+          answer=Answer("reading what actions move closes 75 % of the gap to no noise",
+                        "reading what actions move does not close 75 % of the gap to no noise")),
     claim("Reading what actions move at 95 % noise is within 5 % of no noise.", _MOVED,
           _short_of("moved features", "no noise", 0.05), above=0),
     claim("Under the true reward elimination at 95 % noise is within 5 % of no noise.", _OURS,
@@ -249,8 +251,9 @@ def returns(view: View) -> Iterator[Section]:
         name: charts.rows_of(here, {arm: level(arm, RETURN) for arm in NOISE_FREE})
         for name, here in parts.items()
     }
+    more = (arm for arm in (*RIVALS, *SPARSE) if arm not in _FEW)
     for names, title in (
-        ((*RIVALS, *SPARSE, "oracle"), "Late return, learned reward"),
+        ((*_FEW, *more), "Late return, learned reward"),
         (tuple(TRUE), "Late return, true reward"),
     ):
         panels = {
@@ -270,7 +273,7 @@ def returns(view: View) -> Iterator[Section]:
         )
 
 
-_SHOWN = ("PEBBLE", "static", "R2N", "RigL", "elimination", "elimination, fixed keep", "oracle")
+_SHOWN = ("PEBBLE", "static", "R2N", "elimination", "moved features", "oracle")
 
 
 def _over_time(measure: Callable[[int], Measure]) -> Callable[[Any, Any], Effect]:

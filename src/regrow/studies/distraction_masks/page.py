@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regrow.lab.figures import COLOURS, figure_style, svg
+from regrow.lab.figures import COLOURS, figure_style
 from regrow.lab.files import read_lines, write_bytes
+from regrow.lab.panels import PANEL, panels
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
 from regrow.lab.section import Section, Table
@@ -132,7 +133,7 @@ def _lines(
     lines = {label: points for label, points in lines.items() if points}
     if not lines:
         return
-    figure = Figure(figsize=(7.2, 2.8))
+    figure = Figure(figsize=PANEL)
     axes = figure.subplots()
     for number, (label, points) in enumerate(lines.items()):
         steps, values = zip(*points, strict=True)
@@ -141,7 +142,7 @@ def _lines(
     scaled(axes)
     axes.set(xlabel="steps of the agent", ylabel=y)
     axes.legend(loc="best", fontsize=8)
-    yield Section(title, text, svg(figure, title))
+    yield Section(title, text, panels({"": figure}, title))
 
 
 def _table(tests: Mapping[str, Any]) -> Section:

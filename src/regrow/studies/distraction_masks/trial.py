@@ -131,7 +131,8 @@ class LearnFromPixels(PixelSetting, Trial):
         if run.writes:
             for name, found in training.last.items():
                 write_film(run.folder / film_name(name), film_of(found))
-            write_page(run.folder, str(self), result)
+            title = f"{self.method} on {self.task}, {self.steps:,} steps, seed {self.seed}"
+            write_page(run.folder, title, result)
         return result
 
     def _videos(self, run: Run) -> Path | None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from regrow.lab.figures import COLOURS, figure_style, svg
 from regrow.lab.files import read_json, read_lines, write_bytes
+from regrow.lab.panels import PANEL, panels
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
 from regrow.lab.section import Details, Section, Table
@@ -62,7 +63,7 @@ def write_page(record: Path, found: Found, scenes: Sequence[Scene]) -> Path:
     findings = [_finding(result)]
     findings.append(
         f"Network of size {config['size']}, {lidar}; {result['nonzeros']:,} of "
-        f"{result['parameters']:,} parameters active; {config['epochs']} epochs in "
+        f"{result['parameters']:,} parameters active; epochs: {config['epochs']}, in "
         f"{result['train_seconds'] / 60:.1f} minutes."
     )
     sections = [*_sections(found, scenes, result), *_curves(read_lines(record / METRICS))]
@@ -185,8 +186,8 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
     if not lines:
         return
     with figure_style():
-        figure = Figure(figsize=(7.2, 2.8))
-        left, right = figure.subplots(1, 2)
+        figures = {name: Figure(figsize=PANEL) for name in ("Loss", "minADE")}
+        left, right = (figure.subplots() for figure in figures.values())
         epochs = [line["epoch"] for line in lines]
         mark = "o" if len(lines) == 1 else ""
         left.plot(epochs, [line["loss"] for line in lines], mark, color=COLOURS[6])
@@ -194,8 +195,8 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
         right.plot(epochs, [line["train_min_ade"] for line in lines], mark, color=COLOURS[6])
         right.set(xlabel="epoch", ylabel="minADE in training, m", ylim=(0, None))
         for axes in (left, right):
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        yield Section("Learning", "", svg(figure, "Learning curves"))
+            axes.locator_params(axis="x", integer=True)
+        yield Section("Learning", "", panels(figures, "Learning curves"))
 
 
 def _written(value: float | None) -> str:

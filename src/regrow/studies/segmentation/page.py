@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regrow.lab.figures import COLOURS, figure_style, svg
+from regrow.lab.figures import COLOURS, figure_style
 from regrow.lab.files import read_json, read_lines, write_bytes
+from regrow.lab.panels import PANEL, panels
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
 from regrow.lab.section import Details, Section, Table
@@ -175,8 +176,8 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
 
     if not lines:
         return
-    figure = Figure(figsize=(7.2, 2.8))
-    left, right = figure.subplots(1, 2)
+    figures = {name: Figure(figsize=PANEL) for name in ("Loss", "Dice")}
+    left, right = (figure.subplots() for figure in figures.values())
     epochs = [line["epoch"] for line in lines]
     mark = "o" if len(lines) == 1 else ""  # a line of one point is nothing
     left.plot(epochs, [line["loss"] for line in lines], mark, color=COLOURS[6])
@@ -190,10 +191,10 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
     right.set(xlabel="epoch", ylabel="Dice", ylim=(0, 1))
     right.legend(loc="best", fontsize=8)
     for axes in (left, right):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     yield Section(
         "Learning",
         "Patches are augmented, so that held-out cases may be segmented better.",
-        svg(figure, "Learning curves"),
+        panels(figures, "Learning curves"),
         caption="Nothing was chosen by the held-out cases.",
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from regrow.lab.figures import COLOURS, figure_style, svg
 from regrow.lab.files import read_json, read_lines, write_bytes
+from regrow.lab.panels import PANEL, panels
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
 from regrow.lab.section import Details, Section, Table
@@ -104,8 +105,8 @@ def _curves(lines: Rows) -> Iterator[Section]:
 
     if not lines:
         return
-    figure = Figure(figsize=(7.2, 2.8))
-    left, right = figure.subplots(1, 2)
+    figures = {name: Figure(figsize=PANEL) for name in ("Loss", "Errors")}
+    left, right = (figure.subplots() for figure in figures.values())
     hours: list[float] = []
     for line in lines:
         hours.append((hours[-1] if hours else 0.0) + line.get("hours_kept", 0.0))
@@ -123,7 +124,7 @@ def _curves(lines: Rows) -> Iterator[Section]:
     yield Section(
         "Learning",
         "Errors are those of utterances set apart from what is learnt from.",
-        svg(figure, "Learning curves"),
+        panels(figures, "Learning curves"),
         caption="Nothing was chosen by them.",
     )
 
@@ -164,8 +165,8 @@ def _losses(trained: Rows) -> Iterator[Section]:
     known = [row for row in trained if row["loss"] is not None]
     if not known:
         return
-    figure = Figure(figsize=(7.2, 2.8))
-    left, right = figure.subplots(1, 2)
+    figures = {name: Figure(figsize=PANEL) for name in ("By length", "By speaker")}
+    left, right = (figure.subplots() for figure in figures.values())
     seconds, losses = [row["seconds"] for row in known], [row["loss"] for row in known]
     left.plot(seconds, losses, ".", ms=2, alpha=0.4, color=COLOURS[6], rasterized=True)
     left.set(xlabel="length, s", ylabel="last loss by label", ylim=(0, None))
@@ -189,7 +190,7 @@ def _losses(trained: Rows) -> Iterator[Section]:
         "Loss by length and speaker",
         f"{len(known):,} utterances, {len(speakers):,} speakers; losses of the last time that each "
         "was learnt, on what was left of it then.",
-        svg(figure, "Losses by length and by speaker"),
+        panels(figures, "Losses"),
         details=details,
     )
 

@@ -15,7 +15,8 @@ def ensemble_flops(selector: Any, rows: int, classes: int) -> float:
     """Count a fit of the default selector, from its history.
 
     Σ_steps E [6 B (a_t + H C)] + Σ_scored E [2 H² (B + d_t)]; a_t = min(a, d_t H) active links, d_t
-    live inputs at step t. Masks are simulated, so while links are sparse more is computed.
+    live inputs at step t. They are scored once a round, and every 5th step after the last. Masks
+    are simulated, so while links are sparse more is computed.
 
     Args:
         selector: fitted.
@@ -25,14 +26,16 @@ def ensemble_flops(selector: Any, rows: int, classes: int) -> float:
     rounds = [r for r in selector.history_ if "step" in r and "n_features" in r]
     d, k = selector.n_features_in_, selector.n_features_
     h, e, b = selector.width, selector.n_members, min(selector.batch_size, rows)
-    links = max(round(selector.density * d), min(d, k)) * h
+    density = 1.0 if selector.density is None else selector.density
+    links = max(round(density * d), min(d, k)) * h
     starts = [0, *(r["step"] for r in rounds), selector.n_iter_]
     live = [d, *(r["n_features"] for r in rounds)]
     total = 0.0
     for (start, end), inputs in zip(pairwise(starts), live, strict=True):
         steps = end - start
+        scored = steps // _SCORED_EVERY if end == starts[-1] else 1
         total += steps * e * _TRAIN * b * (min(links, inputs * h) + h * classes)
-        total += steps / _SCORED_EVERY * e * 2 * h * h * (b + inputs)
+        total += scored * e * 2 * h * h * (b + inputs)
     return total
 
 
