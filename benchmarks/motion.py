@@ -1,7 +1,8 @@
 """A training step of the motion transformer, beside MTR's own way: milliseconds, peak memory.
 
     python benchmarks/motion.py --json OUT.json             full MTR, 10 scenes, GPU
-    python benchmarks/motion.py --rate --threads 2 --json OUT.json   the small preset, CPU
+    python benchmarks/motion.py --simulator --json OUT.json         the simulator, one core
+    python benchmarks/motion.py --rate --threads 2 --json OUT.json   regrow motion train, CPU
 
 MTR's own way gathers keys and values by index and picks out what is valid; both compute the same,
 which is checked first. All forms share one model and its optimizer, and are timed in turns. A step
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,11 +26,17 @@ import torch
 from motion_gathered import gathered
 from torch import Tensor
 
+import regrow
+from regrow.cli.forecasts import _DEFAULTS
+from regrow.lab.run import Run
 from regrow.measure.timing import interleaved
 from regrow.motion import SIZES, Featurer, MotionTransformer, Scene
-from regrow.motion.batches import SceneBatches, collate
+from regrow.motion.batches import collate
 from regrow.motion.loss import motion_losses
 from regrow.motion.scene import LINES
+from regrow.motion.simulator import simulate
+from regrow.studies.lidar_motion.predict import Predict
+from regrow.training.train import start
 
 
 def made_scene(
@@ -178,54 +186,63 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def rate(options: argparse.Namespace) -> dict[str, Any]:
-    """Return scenes a second in training on a CPU: with making arrays of scenes, and without."""
-    model = network(options).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    batches = SceneBatches(scenes_of(options), Featurer(), batch=options.batch, seed=0)
-    waits, steps, whole, used = [], [], [], 0.0
-    for number in range(options.epochs + 1):
-        began, before = perf_counter(), process_time()
-        for batch in batches.epoch(number):
-            there = perf_counter()
-            predicted = model(batch.inputs)
-            motion_losses(predicted, batch.targets)["total"].mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            done = perf_counter()
-            if number:  # the first epoch warms up
-                waits.append(there - began)
-                steps.append(done - there)
-                whole.append(done - began)
-            began = done
-        used += (process_time() - before) * (number > 0)
-    median = {
-        n: float(np.median(x)) for n, x in (("array", waits), ("step", steps), ("all", whole))
-    }
-    spread = [float(options.batch / q) for q in np.percentile(whole, [75, 25])]
+    """Return scenes a second of ``regrow motion train`` with its defaults, on a CPU.
+
+    The scenes are made up by the simulator, with LiDAR; all of a step counts: arrays of scenes,
+    passes, clipping, optimizer.
+    """
+    fields = {**_DEFAULTS, "scenes_learnt": options.scenes, "scenes_tested": 2}
+    trial = Predict(**fields, method=regrow.Dense())
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = start(
+            trial, trial, Run(Path(folder), {"device": "cpu", "data_dir": folder}, writes=False)
+        )
+        walls, cores = [], []
+        for number in range(options.epochs + 1):
+            began, before = perf_counter(), process_time()
+            for _ in trainer.epoch_steps():
+                done, used = perf_counter(), process_time()
+                if number:  # the first epoch warms up
+                    walls.append(done - began)
+                    cores.append(used - before)
+                began, before = done, used
+    quartiles = [float(trial.batch / q) for q in np.percentile(walls, [75, 25])]
     found = {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "batches": len(whole),
-        "targets a scene": options.targets,
-        "scenes a second": options.batch / median["all"],
-        "quartiles": spread,
-        "scenes a second, step alone": options.batch / median["step"],
-        "scenes a second of one core": options.batch * len(whole) / used,
-        "seconds": median,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "fields": {name: fields[name] for name in sorted(fields)},
+        "batches": len(walls),
+        "scenes a second": trial.batch / float(np.median(walls)),
+        "quartiles": quartiles,
+        "scenes a second of one core": trial.batch / float(np.median(cores)),
     }
+    print(found, flush=True)
+    return found
+
+
+def simulator(options: argparse.Namespace) -> dict[str, Any]:
+    """Return how many scenes the simulator makes in an hour of one core."""
+    simulate(0)
+    before = process_time()
+    for seed in range(1, options.scenes + 1):
+        simulate(seed)
+    seconds = (process_time() - before) / options.scenes
+    found = {"scenes an hour of one core": 3600 / seconds, "seconds a scene": seconds}
     print(found, flush=True)
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", action="store_true", help="scenes a second of a preset")
+    parser.add_argument(
+        "--rate", action="store_true", help="scenes a second of regrow motion train"
+    )
+    parser.add_argument("--simulator", action="store_true", help="scenes an hour of one core")
     parser.add_argument("--size")
     parser.add_argument("--scenes", type=int)
     parser.add_argument("--agents", type=int)
     parser.add_argument("--targets", type=float)
     parser.add_argument("--lines", type=int)
     parser.add_argument("--points", type=int, default=35, help="of a line")
-    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--least", type=int, default=10)
@@ -235,17 +252,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     usual = {"size": "mtr", "scenes": 10, "agents": 130, "targets": 4.5, "lines": 400}
-    if options.rate:
-        usual = {"size": "small", "scenes": 64, "agents": 16, "targets": 4.0, "lines": 24}
-        options.device = "cpu"
+    if options.rate or options.simulator:
+        usual, options.device = {"scenes": 64}, "cpu"
     for name, value in usual.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     if options.threads:
         torch.set_num_threads(options.threads)
-    found = rate(options) if options.rate else compare(options)
+    if options.simulator:
+        found = simulator(options)
+    else:
+        found = rate(options) if options.rate else compare(options)
     name = torch.cuda.get_device_name() if options.device.startswith("cuda") else platform.machine()
-    told = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    told = {k: v for k, v in vars(options).items() if k != "json" and v is not None}
     record = {"device": name, "torch": torch.__version__, "options": told, **found}
     if options.json:
         options.json.write_text(json.dumps(record, indent=1) + "\n")

@@ -16,15 +16,21 @@ from torch.nn import functional
 
 from regrow.motion import MotionTransformer, decoder
 from regrow.motion.attention import EncoderLayer
+from regrow.motion.decoder import MotionDecoder
 from regrow.motion.encoder import ContextEncoder, Tokens
 from regrow.motion.layers import MLP, position_embedding
 from regrow.motion.queries import DecoderLayer
 
 
 class _MLP(MLP):
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, valid: Tensor | None = None, beside: Tensor | None = None
+    ) -> Tensor:
+        if beside is not None:
+            x = torch.cat([x, beside[..., None, :].expand(*x.shape[:-1], -1)], -1)
         if valid is None:
             return self._rows(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+        valid = valid != 0  # a row that counts is there once, as each target has a kind of its own
         rows = self._rows(x[valid])
         whole = rows.new_zeros(*valid.shape, rows.shape[-1])
         whole[valid] = rows
@@ -34,7 +40,10 @@ class _MLP(MLP):
         for i, linear in enumerate(self.linears):
             if i + 1 == len(self.linears) and self.plain_last:
                 return self._plain(linear, x)
-            x = linear(x)
+            if i == 0 and self.shared is not None:
+                x = functional.linear(x, torch.cat([linear.weight, self.shared.weight], 1))
+            else:
+                x = linear(x)
             if len(self.norms):
                 x = nn.BatchNorm1d.forward(self.norms[i], x)
             x = functional.relu(x)
@@ -84,19 +93,22 @@ class _Encoder(ContextEncoder):
         return number[rows, found.indices].masked_fill(found.values.isinf(), -1)[valid]
 
 
+class _Decoder(MotionDecoder):
+    def refined(
+        self, centre: Tensor, agents: Tokens, lines: Tokens, intentions: Tensor, kind: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Compute all for each target, as if it were the only one of its kind."""
+        alone = torch.arange(len(kind), device=kind.device)
+        return super().refined(centre, agents, lines, intentions[kind], alone)
+
+
 class _MapLayer(DecoderLayer):
     def across(
-        self,
-        content: Tensor,
-        embedding: Tensor,
-        looking: Tensor,
-        keys: Tensor,
-        places: Tensor,
-        allowed: Tensor,
+        self, query: Tensor, place: Tensor, keys: Tensor, places: Tensor, allowed: Tensor
     ) -> Tensor:
-        query, key, place = self.query(content), self.key(keys), self.key_place(places)
+        key, own = self.key(keys), self.key_place(places)
         if self.first:
-            query, key = query + self.query_position(embedding), key + place
+            key = key + own
 
         def pair(x: Tensor, y: Tensor) -> Tensor:
             parts = [z.unflatten(-1, (self.heads, -1)) for z in (x, y)]
@@ -105,8 +117,8 @@ class _MapLayer(DecoderLayer):
         value = self.value(keys).unflatten(-1, (self.heads, -1)).flatten(0, 1)
         first = torch.arange(len(keys), device=keys.device)[:, None, None] * keys.shape[1]
         index = torch.where(allowed < 0, -1, allowed + first).flatten(0, 1)
-        query = pair(query, self.query_place(looking))
-        return _weighed(query, pair(key, place), value, index, self._rate).view(content.shape)
+        out = _weighed(pair(query, place), pair(key, own), value, index, self._rate)
+        return out.view(query.shape)
 
 
 @torch.no_grad()
@@ -143,6 +155,7 @@ def gathered(model: MotionTransformer) -> Iterator[MotionTransformer]:
         elif isinstance(module, EncoderLayer):
             become(module, _EncoderLayer)
     become(model.encoder, _Encoder)
+    become(model.decoder, _Decoder)
     for layer in model.decoder.map_layers:
         become(layer, _MapLayer)
     decoder.collected = lambda points, valid, _, paths, number: collected_places(

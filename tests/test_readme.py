@@ -40,6 +40,17 @@ def test_the_five_lines_run(tmp_path):
     sparse.load_state_dict(saved["sparse"])
 
 
+def test_the_pipeline_keeps_columns_that_tell_something():
+    datasets = pytest.importorskip("sklearn.datasets", reason="needs the extra regrow[features]")
+    code = re.search(r"## In a scikit-learn pipeline\n\n```python\n(.*?)```", TEXT, re.DOTALL)[1]
+    made = {"n_informative": 8, "n_redundant": 0, "shuffle": False, "random_state": 0}
+    X, y = datasets.make_classification(300, 40, **made)
+    names = {"X": X, "y": y}
+    exec(code, names)
+    kept = names["pipeline"][1].get_support(indices=True)
+    assert len(kept) == 8 and (kept < 8).sum() >= 5
+
+
 def excluded():
     model = nn.Sequential(OrderedDict(conv1=nn.Conv2d(3, 8, 3), body=nn.Linear(8, 8), fc=TWO))
     optimizer = torch.optim.AdamW(model.parameters())

@@ -196,3 +196,15 @@ def test_other_threads_build_as_always():
 
 def is_empty(layer):
     return layer.weight.device.type == "meta" and layer.bias.device.type == "cpu"
+
+
+def test_a_model_may_be_sent_to_where_it_is_and_nowhere_else():
+    with regrow.empty():
+        model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 4))
+    assert model.to("cpu").float()[0].weight.device.type == "meta"
+    for wrong in (lambda: model.to(torch.float64), lambda: model.to("cuda")):
+        with pytest.raises((NotImplementedError, RuntimeError, AssertionError), match="regrow"):
+            wrong()
+    optimizer = torch.optim.Adam(model.parameters())
+    regrow.sparsify(model, optimizer, regrow.SET(density=0.1), total_steps=10, execution="csr")
+    assert model(torch.ones(1, 64)).shape == (1, 4)

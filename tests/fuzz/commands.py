@@ -65,8 +65,7 @@ OPTIONS: dict[str, dict[str, list[str]]] = {
         "--device": ["cpu", "x"], "--only": ["", "zz", "0", "a"],
     },
     "demo": {
-        "--seeds": ["0", "1", "-1", "x", "1000000000", "nan"], "--data": ["digits", "x", ""],
-        "--first-seed": _SEED, "--jobs": _COUNT, "--out": _PLACE, "--data-dir": _PLACE,
+        "--seeds": ["0", "-1", "x", "1000000000", "nan"], "--first-seed": _SEED, "--out": _PLACE,
     },
     "report": {
         "--page": _PLACE, "--csv": _PLACE, "--parquet": _PLACE, "--tensorboard": _PLACE,

@@ -54,7 +54,7 @@ REFUSED = [
     ("demo --seeds 0", "seeds=0: must be at least 1"),
     ("demo --seeds 1000000000", "seeds=1000000000: must be at least 1 and at most 10000"),
     ("demo --first-seed -1", "first_seed=-1: must be at least 0"),
-    ("demo --jobs 0", "jobs=0"),
+    ("demo --out file/in", "out=file/in: Not a directory"),
     ("report new --page .", "page=.: is no file"),
     ("report new --page nowhere/x.html", "there is no folder nowhere"),
     ("report new --csv pipe", "csv=pipe: is no file"),

@@ -1,5 +1,6 @@
 """Studies from the command line: run, judged, shown, and run again."""
 
+import dataclasses
 import io
 import shutil
 import sys
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from toy_study import STUDY, Fit
 
 from regrow.cli import main
@@ -16,6 +18,7 @@ from regrow.lab.origin import rows_of_trials
 from regrow.lab.records import PACKED, TRIALS, Record, Records
 from regrow.lab.study_file import Order, add_order, command, leave_out, read_orders
 from regrow.lab.study_page import find, study_page
+from regrow.lab.study_run import run_study
 from regrow.lab.sweep import sweep
 from regrow.studies.registry import STUDIES, load_study
 
@@ -378,3 +381,28 @@ def test_a_finished_trial_that_was_not_moved_is_not_run_again(tmp_path):
     folder.rename(tmp_path / "running" / trial.identity)
     assert sweep([trial], tmp_path, executor="inline", options=options).finished
     assert (folder / "environment.json").read_bytes() == before
+
+
+def test_what_trials_share_is_made_before_the_first_of_them(tmp_path):
+    """It is asked for what is left, with the run's options, and not again when all is done."""
+    asked = []
+
+    def prepare(trials, options, tell):
+        tell("making it")
+        done = list((tmp_path / TRIALS).glob("*")) if (tmp_path / TRIALS).is_dir() else []
+        asked.append((len(trials), options["device"], len(done)))
+
+    study = dataclasses.replace(STUDY, prepare=prepare)
+    words = io.StringIO()
+
+    def go(only=None):
+        console = Console(file=words)
+        how = {"options": {"device": "cpu"}, "executor": "inline", "console": console}
+        return run_study(study, "smoke", tmp_path, only=only, **how)
+
+    first = STUDY.trials("smoke")[0].trial.identity
+    go(first)
+    go()
+    go()
+    assert asked == [(1, "cpu", 0), (17, "cpu", 1)]
+    assert words.getvalue().count("making it") == 2

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
 from regrow.motion.attention import EncoderLayer, attend, nearest
 from regrow.motion.queries import DecoderLayer, collected, nearest_to_any
@@ -148,11 +149,11 @@ def test_decoder_layer_is_its_formula():
     """Logits are content by content plus place by place, over the root of both widths."""
     torch.manual_seed(0)
     layer = DecoderLayer(WIDTH, HEADS, 0.0, first=False).double()
-    content, embedding, looking = torch.randn(3, N, 7, WIDTH, dtype=torch.float64)
+    content, looking = torch.randn(2, N, 7, WIDTH, dtype=torch.float64)
     keys, places = torch.randn(2, N, 9, WIDTH, dtype=torch.float64)
     allowed = torch.rand(N, 7, 9) < 0.6
     allowed[..., 0] = True
-    found = layer.across(content, embedding, looking, keys, places, allowed)
+    found = layer.across(layer.query(content), layer.query_place(looking), keys, places, allowed)
     d = WIDTH // HEADS
     wanted = torch.zeros_like(found)
     for head in range(HEADS):
@@ -164,3 +165,32 @@ def test_decoder_layer_is_its_formula():
         weights = (products / (2 * d) ** 0.5).masked_fill(~allowed, -torch.inf).softmax(-1)
         wanted[..., part] = weights @ layer.value(keys)[..., part]
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("early", [True, False])
+def test_what_hangs_on_kinds_alone_is_computed_once_a_kind(first, early):
+    """The same outputs and gradients as if each target had rows of its own."""
+    torch.manual_seed(0)
+    layer = DecoderLayer(WIDTH, HEADS, 0.0, first=first).double()
+    kind = torch.tensor([2, 0, 2, 2, 0])
+    kinds = functional.one_hot(kind, 4)
+    embedding, content, looking = torch.randn(3, 4, 7, WIDTH, dtype=torch.float64)
+    keys, places = torch.randn(2, 5, 9, WIDTH, dtype=torch.float64)
+    rest = keys, places, torch.ones(5, 1, 9, dtype=torch.bool)
+    grown = torch.randn(5, 7, WIDTH, dtype=torch.float64)
+    found = []
+    for shared in (True, False):
+        leaves = [x.clone().requires_grad_() for x in (content, embedding, looking)]
+        rows = [x[kind] for x in leaves]
+        if shared:
+            own = leaves if early else [rows[0], leaves[1], rows[2]]
+            out = layer(*own, *rest, kinds=kinds, early=early)
+        else:
+            out = layer(*rows, *rest)
+        layer.zero_grad()
+        out.backward(grown)
+        weights = [p.grad for p in layer.parameters() if p.grad is not None]
+        found.append([out, *(x.grad for x in leaves), *weights])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two)

@@ -90,7 +90,12 @@ def test_pointnet_is_the_gathered_form():
     def layers(mlp):
         parts = []
         for i, linear in enumerate(mlp.linears):
-            parts.append(linear)
+            if i == 0 and mlp.shared is not None:
+                parts.append(nn.Linear(2 * linear.in_features, linear.out_features, bias=False))
+                whole = torch.cat([linear.weight, mlp.shared.weight], 1)
+                parts[0].weight = nn.Parameter(whole)
+            else:
+                parts.append(linear)
             if i < len(mlp.norms):
                 norm = nn.BatchNorm1d(linear.out_features)
                 norm.load_state_dict(mlp.norms[i].state_dict())
@@ -111,6 +116,39 @@ def test_pointnet_is_the_gathered_form():
     wanted = torch.zeros(3, 5, 6)
     wanted[some] = layers(net.out)(x[some])
     torch.testing.assert_close(net(points, valid), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_beside_all_rows_is_as_if_copied_to_each():
+    """In its first numbers, too: both parts begin as those of one layer of all inputs."""
+    torch.manual_seed(0)
+    mlp = MLP([5, 16, 4], plain_last=True, beside=11)
+    x, beside = torch.randn(3, 7, 5), torch.randn(3, 11)
+    first = torch.cat([mlp.linears[0].weight, mlp.shared.weight], 1)
+    assert 0.9 * 16**-0.5 < first.abs().max() <= 16**-0.5
+    assert mlp.linears[0].weight.abs().max() > 0.8 * 16**-0.5
+    copied = torch.cat([x, beside[:, None].expand(-1, 7, -1)], -1)
+    wanted = mlp.linears[1](mlp.norms[0](copied @ first.T, None, relu=True))
+    torch.testing.assert_close(mlp(x, None, beside), wanted)
+
+
+def test_rows_that_stand_for_several_count_so_often():
+    """Moments, running ones too, and gradients are those of all rows written out."""
+    once, all_of_them = both(4)
+    x = torch.randn(3, 4, dtype=DOUBLE)
+    often = torch.tensor([2, 0, 5])
+    one = x.clone().requires_grad_()
+    many = x.repeat_interleave(often, 0).requires_grad_()
+    norms = once.double(), all_of_them.double()
+    found, wanted = norms[0](one, often, relu=True), norms[1](many).relu()
+    torch.testing.assert_close(found.repeat_interleave(often, 0), wanted)
+    assert not found[1].any()
+    grown = torch.randn(7, 4, dtype=DOUBLE)
+    wanted.backward(grown)
+    found.backward(torch.stack([part.sum(0) for part in grown.split(often.tolist())]))
+    summed = torch.stack([part.sum(0) for part in many.grad.split(often.tolist())])
+    torch.testing.assert_close(one.grad, summed)
+    for name in ("running_mean", "running_var"):
+        torch.testing.assert_close(getattr(norms[0], name), getattr(norms[1], name))
 
 
 def test_position_embedding_of_mtr_by_its_formula():

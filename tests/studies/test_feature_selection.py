@@ -25,7 +25,6 @@ from regrow.lab.run import Run
 from regrow.lab.study_run import run_study
 from regrow.lab.view import View
 from regrow.studies.feature_selection.cells import SVM, complete, ranks
-from regrow.studies.feature_selection.cost import measured
 from regrow.studies.feature_selection.design import COUNTS, SETS, trials
 from regrow.studies.feature_selection.protocol import parts
 from regrow.studies.feature_selection.published import PUBLISHED, published_mean
@@ -43,6 +42,7 @@ from regrow.studies.feature_selection.selectors.filters import L1, Chance, Every
 from regrow.studies.feature_selection.selectors.trees import Forest, discounted
 from regrow.studies.feature_selection.study import CLAIMS, STUDY
 from regrow.studies.feature_selection.trial import Select
+from regrow.studies.measured import measured
 
 SELECTORS = all_selectors(short=True)
 PACKAGES = {name: one.package for name, one in BASELINES.items() if one.package}

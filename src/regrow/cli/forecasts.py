@@ -35,7 +35,7 @@ _DEFAULTS: dict[str, Any] = {
     "lidar": "temporal",
     "lidar_frames": 4,
     "lidar_points": 64,
-    "polylines": 192,
+    "polylines": 96,
     "scenes_learnt": 500,
     "scenes_tested": 100,
     "warmup": 0.2,
@@ -187,7 +187,7 @@ def motion_draw(
 
     Args:
         folder: A cache that "regrow motion prepare" wrote; else a scene is made up.
-        out: The file: .png, .svg, .pdf; .gif is a film.
+        out: The file: .png, .svg, .pdf; .gif and .mp4 are films.
         run: The folder of a run of "regrow motion train": its six futures are drawn, too.
         scene: Its name in the cache, or its number; of a made-up scene the seed.
         target: Which of the scene's targets, from 0 on.
@@ -196,6 +196,7 @@ def motion_draw(
     """
     from regrow.studies.lidar_motion.looks import DARK, LIGHT  # noqa: PLC0415
     from regrow.studies.lidar_motion.pictures import (  # noqa: PLC0415
+        FILMS,
         draw_scene,
         write_film,
         write_picture,
@@ -209,7 +210,7 @@ def motion_draw(
     forecast = None
     if run is not None:
         forecast = forecast_of(load_trained(run, device).predict([shown]), target)
-    if out.suffix == ".gif":
+    if out.suffix in FILMS:
         print(write_film(shown, target, out, forecast, look=look))
     else:
         print(write_picture(draw_scene(shown, target, forecast, look=look), out))

@@ -53,6 +53,19 @@ class Unmade(nn.Parameter):
         """Whether it is past filling: ``nn.init`` leaves tensors on the meta device as they are."""
         return self.seen is not None
 
+    def to(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the weight itself where nothing is to change; else say what it waits for.
+
+        ``model.to("cpu")`` of a model that is made on the CPU is part of many a script.
+        """
+        device, dtype, *_ = torch._C._nn._parse_to(*args, **kwargs)
+        if (device is None or device.type in ("cpu", "meta")) and dtype in (None, self.dtype):
+            return self
+        raise NotImplementedError(
+            "a weight made under regrow.empty() has no values yet to be moved or converted, "
+            f"as asked (device={device}, dtype={dtype}): call regrow.sparsify() first"
+        )
+
     def why_not(self) -> str | None:
         """Return why its values cannot be drawn one by one, or None if they can."""
         if self.whole is not None:

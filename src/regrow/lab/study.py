@@ -14,7 +14,7 @@ from regrow.lab.section import Section
 from regrow.lab.trial import Trial
 from regrow.lab.view import View
 
-__all__ = ["Part", "Preset", "Study", "Together"]
+__all__ = ["Part", "Prepare", "Preset", "Study", "Together"]
 
 Part = Callable[[View], Iterable[Section]]
 """Makes figures or tables of labelled records; a ValueError says that they do not give them."""
@@ -23,6 +23,10 @@ Together = Callable[
     [Sequence[Trial], Path, Mapping[str, Any]], Iterable[tuple[list[Trial], dict[str, Any]]]
 ]
 """Returns parts of trials, with more options for each; takes trials, a folder and options."""
+
+
+Prepare = Callable[[Sequence[Trial], Mapping[str, Any], Callable[[str], object]], None]
+"""Makes what trials share; takes trials, options, and what is told of it as it goes on."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Study:
         known: what controls are known to reach; one far below it has not learned.
         together: trains many trials at once, where that is much faster; each is then run with the
             options that it yields, which hold its results. Those left out are run by themselves.
+        prepare: makes the data that trials share, on all cores, before the first of them runs.
     """
 
     name: str
@@ -80,6 +85,7 @@ class Study:
     page: Sequence[Part]
     known: Sequence[Known] = ()
     together: Together | None = None
+    prepare: Prepare | None = None
 
     def trials(self, preset: str, data: str | None = None) -> list[Labelled]:
         """Make the labelled trials of a preset.

@@ -38,6 +38,7 @@ def run_study(
     executor: Executor = "local",
     jobs: int = -1,
     console: Console | None = None,
+    tell: Callable[[Outcome], None] | None = None,
 ) -> SweepResult:
     """Run the trials of a preset that are not finished, and tell how it goes.
 
@@ -51,6 +52,7 @@ def run_study(
         executor: where they run, see :func:`regrow.lab.executors.run_side_by_side`.
         jobs: how many at a time; -1 is one for each core.
         console: where to tell it.
+        tell: says of each trial that has ended what it found, instead of what the trial was.
 
     Raises:
         ValueError: no such preset, data or trial, or the folder holds another study.
@@ -60,21 +62,24 @@ def run_study(
     trials = _chosen([one.trial for one in labelled], only)
     labels = labels_by_identity(labelled)
     add_order(Order(study.name, preset, data), out)
-    done = sum(is_finished(trial, out) for trial in trials)
+    left = [trial for trial in trials if not is_finished(trial, out)]
+    if study.prepare and left:
+        study.prepare(left, options or {}, functools.partial(_say, console))
+    done = len(trials) - len(left)
     look = functools.partial(shares, trials, out, time.time())
     title = f"{study.name}, {preset}"
     with follow(title, len(trials), console, done=done, shares=look) as advance:
-        tell = functools.partial(_tell, out, console, advance, varying(trials))
-        ahead = _ahead(study, trials, out, options or {}, tell)
-        found = sweep(trials, out, options=options, executor=executor, jobs=jobs, tell=tell)
+        ended = functools.partial(_tell, out, console, advance, tell or varying(trials))
+        ahead = _ahead(study, trials, out, options or {}, ended)
+        found = sweep(trials, out, options=options, executor=executor, jobs=jobs, tell=ended)
     before = {outcome.trial.identity for outcome in ahead}
     found.finished[:0] = ahead
     found.skipped = [trial for trial in found.skipped if trial.identity not in before]
     for trial in trials:
         if (folder := out / TRIALS / trial.identity).is_dir():
             write_labels(folder, labels[trial.identity])
-    ended = f"{len(found.finished)} trials finished, {len(found.failed)} failed"
-    _say(console, f"{ended}, {len(found.skipped)} were finished before")
+    counts = f"{len(found.finished)} trials finished, {len(found.failed)} failed"
+    _say(console, f"{counts}, {len(found.skipped)} were finished before")
     return found
 
 
@@ -123,16 +128,28 @@ def _tell(
     out: Path,
     console: Console,
     advance: Callable[[str], None],
-    differ: Collection[str],
+    how: Collection[str] | Callable[[Outcome], None],
     outcome: Outcome,
 ) -> None:
-    """Say at once what failed; what finished is told by the progress, less what all share."""
+    """Say at once what failed; what finished is told by the progress, less what all share.
+
+    Args:
+        out: the study's folder.
+        console: where to tell it.
+        advance: moves the progress on.
+        how: the fields that are told of a trial; or what tells of it instead.
+        outcome: of the trial.
+    """
     trial = outcome.trial
     if outcome.status == "failed":
         kept = failure_file(trial, out)
         where = f"traceback in {kept}" if kept.exists() else "its traceback could not be kept"
         _say(console, f"failed: {trial} ({trial.identity}): {headline(outcome.error)}; {where}")
-    words = brief(trial, differ)
+    if callable(how):
+        how(outcome)
+        advance("")
+        return
+    words = brief(trial, how)
     words = words if len(words) <= _LONG else f"{words[: _LONG - 1]}…"
     advance(f"{words}: {outcome.status}")
 

@@ -14,9 +14,10 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
     They are sums of squared differences: a product of matrices would lose decimetres at 200 m.
     """
-    total = torch.zeros((), device=a.device)
-    for i in range(a.shape[-1]):
-        total = total + (a[..., :, None, i] - b[..., None, :, i]).square()
+    apart = (a[..., :, None, i] - b[..., None, :, i] for i in range(a.shape[-1]))
+    total = next(apart).square_()
+    for one in apart:
+        total.addcmul_(one, one)
     return total
 
 

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from regrow.motion.encoder import Context, Tokens
 from regrow.motion.layers import MLP, position_embedding
-from regrow.motion.queries import DecoderLayer, collected, nearest_to_any
+from regrow.motion.queries import DecoderLayer, collected, nearest_to_any, spread
 from regrow.motion.scene import KINDS
 
 __all__ = ["AHEAD", "VALUES", "DenseFuture", "MotionDecoder", "Predicted"]
@@ -122,7 +123,7 @@ class MotionDecoder(nn.Module):
         super().__init__()
         self.width, self.map_width, self.steps = width, map_width, steps
         self.base, self.near, self.every = base, near, every
-        self.mtr_compat = mtr_compat
+        self.dropout, self.mtr_compat = dropout, mtr_compat
         self.centre = MLP([encoded + beside, width, width], norm=False, plain_last=True)
         self.agents = MLP([encoded, width, width], norm=False, plain_last=True)
         self.lines = MLP([encoded, map_width, map_width], norm=False, plain_last=True)
@@ -138,7 +139,8 @@ class MotionDecoder(nn.Module):
             for w in (width, map_width)
         )
         self.fusion = nn.ModuleList(
-            MLP([2 * width + map_width, width, width], plain_last=True) for _ in range(layers)
+            MLP([width + map_width, width, width], plain_last=True, beside=width)
+            for _ in range(layers)
         )
         self.regression, self.classification = (
             nn.ModuleList(
@@ -164,29 +166,39 @@ class MotionDecoder(nn.Module):
         features, dense = self.dense(agents)
         agents = agents._replace(features=features)
         lines = context.lines._replace(features=self.lines(context.lines.features))
-        intentions = self.intentions[kind]
-        scores, trajectories = self.refined(self.centre(context.centre), agents, lines, intentions)
+        scores, trajectories = self.refined(
+            self.centre(context.centre), agents, lines, self.intentions, kind
+        )
         dense = dense[:, : context.agents.features.shape[1]]
-        return Predicted(scores, trajectories, dense, intentions)
+        return Predicted(scores, trajectories, dense, self.intentions[kind])
 
     def refined(
-        self, centre: Tensor, agents: Tokens, lines: Tokens, intentions: Tensor
+        self, centre: Tensor, agents: Tokens, lines: Tokens, intentions: Tensor, kind: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return scores and trajectories of all layers.
+
+        What hangs on the kind of a target alone is computed once a kind: embeddings of intention
+        points, and all that the first layer does before it looks at the scene.
 
         Args:
             centre: the target's feature, shape (n, width).
             agents: what queries attend to, of this width.
             lines: the same, of the map's width.
-            intentions: shape (n, queries, 2).
+            intentions: shape (kinds, queries, 2).
+            kind: int64, shape (n,).
         """
-        embedding = self.embed(self._embedded(intentions, self.width))
+        kinds = functional.one_hot(kind, len(intentions))
+        often = kinds.sum(0)[:, None].expand(intentions.shape[:2])
+        embedding = self.embed(self._embedded(intentions, self.width), often)
         map_embedding = self.map_embed(embedding)
         agent_places = self._embedded(agents.positions[..., :2], self.width)
         map_places = self._embedded(lines.positions[..., :2], self.map_width)
-        centre = centre[:, None].expand(-1, intentions.shape[1], -1)
         points, base = lines.positions[..., :2], self._base(lines)
-        content, looking, paths = torch.zeros_like(embedding), intentions, intentions[:, :, None]
+        paths = intentions[kind][:, :, None]
+        content, looking = torch.zeros_like(embedding), intentions
+        early = not (self.training and self.dropout)  # what is dropped is each target's own
+        if not early:
+            content, looking = spread(content, kinds), paths.squeeze(2)
         scores, trajectories = [], []
         for i, fusion in enumerate(self.fusion):
             seen = self.agent_layers[i](
@@ -196,6 +208,8 @@ class MotionDecoder(nn.Module):
                 agents.features,
                 agent_places,
                 agents.valid[:, None],
+                kinds=kinds,
+                early=early and i == 0,
             )
             near, some = collected(points, lines.valid, base, paths, self.near)
             map_seen = self.map_layers[i](
@@ -206,8 +220,10 @@ class MotionDecoder(nn.Module):
                 map_places,
                 near,
                 some,
+                kinds=kinds,
+                early=early and i == 0,
             )
-            content = fusion(torch.cat([centre, seen, map_seen], -1))
+            content = fusion(torch.cat([seen, map_seen], -1), None, centre)
             found = self.regression[i](content).unflatten(-1, (self.steps, VALUES))
             scores.append(self.classification[i](content).squeeze(-1))
             trajectories.append(found)

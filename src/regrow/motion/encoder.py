@@ -103,8 +103,8 @@ class ContextEncoder(nn.Module):
         super().__init__()
         self.neighbours, self.mtr_compat = neighbours, mtr_compat
         self.agents = PointNet(agent_channels + 1, [agent_hidden], [agent_hidden] * 2, width)
-        map_channels = 9 if mtr_compat else 8 + len(LINES)
-        self.lines = PointNet(map_channels, [map_hidden] * 3, [map_hidden] * 2, width)
+        own, kinds = (9, 0) if mtr_compat else (8, len(LINES))
+        self.lines = PointNet(own, [map_hidden] * 3, [map_hidden] * 2, width, beside=kinds)
         self.layers = nn.ModuleList(EncoderLayer(width, heads, dropout) for _ in range(layers))
         self.register_buffer("line_kinds", _places_of_kinds(), persistent=False)
 
@@ -145,13 +145,19 @@ class ContextEncoder(nn.Module):
     def line_tokens(self, lines: Tensor, valid: Tensor) -> Tokens:
         """Return a token a polyline, at the mean of its points."""
         centre = centred(lines[..., :3], valid)
-        points = lines if self.mtr_compat else self._one_hot(lines)
-        return Tokens(self.lines(points, valid), centre, valid.any(-1))
+        if self.mtr_compat:
+            features = self.lines(lines, valid)
+        else:
+            points = torch.cat([lines[..., :_KIND], lines[..., _KIND + 1 :]], -1)
+            features = self.lines(points, valid, self._kinds(lines, valid))
+        return Tokens(features, centre, valid.any(-1))
 
-    def _one_hot(self, lines: Tensor) -> Tensor:
-        kinds = self.line_kinds[(lines[..., _KIND].long() + 1).clamp(0, len(self.line_kinds) - 1)]
-        hot = functional.one_hot(kinds, len(LINES)).to(lines.dtype)
-        return torch.cat([lines[..., :_KIND], lines[..., _KIND + 1 :], hot], -1)
+    def _kinds(self, lines: Tensor, valid: Tensor) -> Tensor:
+        """Return the kind of each polyline, that of its first valid point, one-hot."""
+        first = valid.to(torch.uint8).argmax(-1, keepdim=True)
+        numbers = lines[..., _KIND].gather(-1, first).squeeze(-1).long()
+        kinds = self.line_kinds[(numbers + 1).clamp(0, len(self.line_kinds) - 1)]
+        return functional.one_hot(kinds, len(LINES)).to(lines.dtype)
 
     def mixed(self, parts: list[Tokens]) -> list[Tokens]:
         """Let all tokens attend to their nearest ones, and return them as they came."""

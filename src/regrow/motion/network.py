@@ -96,7 +96,9 @@ class Shape:
 SIZES: Mapping[str, Shape] = {
     "mtr": Shape(),
     "small": Shape(
+        queries=32,
         width=96,
+        heads=4,
         layers=2,
         agent_hidden=64,
         map_hidden=32,

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from regrow.motion.attention import attend, heads_of, squared_distances
 
-__all__ = ["DecoderLayer", "collected", "nearest_to_any"]
+__all__ = ["DecoderLayer", "collected", "nearest_to_any", "spread"]
 
 _CHUNK = 8  # waypoints whose distances are held at a time
 
@@ -58,6 +58,9 @@ class DecoderLayer(nn.Module):
         places: Tensor,
         allowed: Tensor,
         some: Tensor | None = None,
+        *,
+        kinds: Tensor | None = None,
+        early: bool = False,
     ) -> Tensor:
         """Return the queries' content, shape (n, queries, width).
 
@@ -70,9 +73,20 @@ class DecoderLayer(nn.Module):
             allowed: bool, shape (n, queries or 1, keys): which a query attends to, one at least.
             some: bool, shape (n,): False where a query attends to nothing at all, whatever is
                 allowed; None: nowhere.
+            kinds: one-hot, shape (n, kinds): of which kind each target is; ``embedding`` then has a
+                row a kind and not one a target. None: it has one a target.
+            early: ``content`` and ``looking`` have a row a kind, too: what is the same for all
+                targets of a kind is computed once.
         """
-        x = self.norm_self(content + self.dropout(self.among(content, embedding)))
-        seen = self.across(x, embedding, looking, keys, places, allowed)
+        among = self.among(content, embedding, None if early else kinds)
+        x = self.norm_self(content + self.dropout(among))
+        query, place = self.query(x), self.query_place(looking)
+        if self.first:
+            own = self.query_position(embedding)
+            query = query + (own if early else spread(own, kinds))
+        if early:
+            x, query, place = (spread(part, kinds) for part in (x, query, place))
+        seen = self.across(query, place, keys, places, allowed)
         if some is not None:
             seen = seen * some[:, None, None]
         x = self.norm_cross(x + self.dropout(self.out(seen)))
@@ -83,30 +97,56 @@ class DecoderLayer(nn.Module):
     def _rate(self) -> float:
         return self.rate if self.training else 0.0
 
-    def among(self, content: Tensor, embedding: Tensor) -> Tensor:
+    def among(self, content: Tensor, embedding: Tensor, kinds: Tensor | None = None) -> Tensor:
         """Return what queries attend to among themselves."""
-        query = self.self_query(content) + self.self_query_position(embedding)
-        key = self.self_key(content) + self.self_key_position(embedding)
+        query, key = (
+            part(content) + spread(position(embedding), kinds)
+            for part, position in (
+                (self.self_query, self.self_query_position),
+                (self.self_key, self.self_key_position),
+            )
+        )
         parts = (heads_of(x, self.heads) for x in (query, key, self.self_value(content)))
         query, key, value = parts
         return self.self_out(attend(query, key, value, None, self._rate))  # type: ignore[no-any-return]
 
     def across(
-        self,
-        content: Tensor,
-        embedding: Tensor,
-        looking: Tensor,
-        keys: Tensor,
-        places: Tensor,
-        allowed: Tensor,
+        self, query: Tensor, place: Tensor, keys: Tensor, places: Tensor, allowed: Tensor
     ) -> Tensor:
-        """Return what queries attend to among the keys, before the output's projection."""
-        query, key, place = self.query(content), self.key(keys), self.key_place(places)
+        """Return what queries attend to among the keys, before the output's projection.
+
+        Args:
+            query: projected contents, shape (n, queries, width).
+            place: projected embeddings of where queries look, of the same shape.
+            keys: shape (n, keys, width).
+            places: embeddings of the keys' positions, of the same shape.
+            allowed: bool, shape (n, queries or 1, keys).
+        """
+        key, own = self.key(keys), self.key_place(places)
         if self.first:
-            query, key = query + self.query_position(embedding), key + place
-        query = torch.cat([heads_of(x, self.heads) for x in (query, self.query_place(looking))], -1)
-        key = torch.cat([heads_of(x, self.heads) for x in (key, place)], -1)
+            key = key + own
+        query = torch.cat([heads_of(x, self.heads) for x in (query, place)], -1)
+        key = torch.cat([heads_of(x, self.heads) for x in (key, own)], -1)
         return attend(query, key, heads_of(self.value(keys), self.heads), allowed, self._rate)
+
+
+def spread(rows: Tensor, kinds: Tensor | None) -> Tensor:
+    """Return for each target the row of its kind; of None, the rows as they are.
+
+    Args:
+        rows: shape (kinds, ...).
+        kinds: one-hot, shape (n, kinds).
+
+    Example:
+        >>> spread(torch.tensor([[1.0], [2.0]]), torch.tensor([[0, 1], [1, 0], [0, 1]])).tolist()
+        [[2.0], [1.0], [2.0]]
+    """
+    if kinds is None:
+        return rows
+    # A product: backward of an index adds up row by row, on a GPU in no order.
+    with torch.autocast(rows.device.type, enabled=False):
+        found: Tensor = kinds.to(rows.dtype) @ rows.flatten(1)
+    return found.view(-1, *rows.shape[1:])
 
 
 def _square(width: int) -> nn.Linear:

@@ -1,249 +1,194 @@
-"""The demo's numbers in a table, in sentences, and as the figures of its page."""
+"""The demo's numbers in a table and as the figures of its page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from functools import wraps
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from regrow.lab.charts import curves, curves_of, palette, rows, rows_of
-from regrow.lab.claims import SEEDS_NEEDED
-from regrow.lab.effects import Effect, Measure, gain, level
-from regrow.lab.heatmaps import heatmaps
+from regrow.lab.effects import Measure, gain, level, percent
+from regrow.lab.figures import COLOURS, about_runs
+from regrow.lab.panels import PANEL, panels
 from regrow.lab.section import Section, Table
 from regrow.lab.statistics import Interval
-from regrow.lab.study import Part
 from regrow.lab.view import View
+from regrow.studies.systems import SYSTEMS
 
-__all__ = ["DENSITIES", "MOVING", "NETWORKS", "PAGE", "demo_table", "findings", "judge"]
+__all__ = ["BYTES", "NETWORKS", "PAGE", "SECONDS", "SHARE", "demo_table"]
 
-DENSITIES = (0.1, 0.05)
-MOVING = ("SET", "RigL")
-SPARSE = ("static", *MOVING)
-SMALL = ("small dense", *SPARSE)
-NETWORKS: dict[str, Mapping[str, Any]] = {
-    "dense": {"arm": "dense"},
-    **{f"{arm} {d:g}": {"arm": arm, "density": d} for d in DENSITIES for arm in SMALL},
+SECONDS = Measure(
+    "CPU seconds of training", lambda r: r.result["cpu_seconds"], "times as long", True
+)
+BYTES = Measure("peak memory of training", lambda r: r.result["peak_bytes"], "times as much", True)
+SHARE = percent("digit_share", "connections at the digit's pixels", "points")
+
+NETWORKS = {
+    "dense": "all weights",
+    "RigL": "1 in 200, and the least are exchanged for those whose gradients are largest",
+    "static": "1 in 200, which stay where they were drawn",
+    "random": "1 in 200, exchanged at random as often",
+    "small dense": "all weights of a network so narrow that it has as many",
 }
-"""Their labels by name, in the order of a table."""
+"""Arms in the order of a table, and which weights they train."""
 
-CONTROLS = {
-    "static": "a static random topology",
-    "small dense": "a dense network with as many parameters",
-    "dense": "the full dense network",
+_LEVELS: Mapping[str, Measure] = {
+    "test accuracy, %": percent("accuracy", "test accuracy"),
+    "CPU seconds": Measure("", lambda record: record.result["cpu_seconds"]),
+    "peak memory, MiB": Measure("", lambda record: record.result["peak_bytes"] / 2**20),
 }
-COUNTED = {
-    name: Measure(name, lambda record, field=field: record.result[field], ratio=True)  # type: ignore[misc]
-    for name, field in {
-        "FLOPs, inference": "inference_flops",
-        "FLOPs, training": "training_flops",
-        "bytes of nonzeros": "bytes_needed",
-        "bytes held here": "bytes_allocated",
-    }.items()
-}
-_COLOURS = palette(SMALL)
-
-
-def findings(view: View) -> Iterator[str]:
-    """Say what the numbers show, in sentences, whichever way they turned out."""
-    for name, own in NETWORKS.items():
-        if own["arm"] in MOVING and (accuracy := level(**own).maybe(view)):
-            asked = rows_of(view, {words: _over(own, arm) for arm, words in CONTROLS.items()})
-            judged = [f"{judge(found)} {words}" for words, found in asked.items()]
-            yield f"{name}: {accuracy.mean:.1f} %. {'; '.join(judged)}."
-
-
-def judge(difference: Interval) -> str:
-    """Say a difference in points of accuracy, and what it is worth."""
-    if difference.n < SEEDS_NEEDED:
-        return f"{_written(difference, '+')} points (too few seeds to judge) against"
-    verdict = "no clear difference to"
-    if difference.excludes(0):
-        verdict = "better than" if difference.mean > 0 else "worse than"
-    return f"{_written(difference, '+')}, {verdict}"
+_MARKED = "RigL"
 
 
 def demo_table(view: View) -> Table:
-    """Write the results of one task, a row a network."""
+    """Write the results, a row a network."""
     lines = []
-    for name, own in NETWORKS.items():
-        if (record := view.where(**own).first) is None:
+    for arm in NETWORKS:
+        if (record := view.where(arm=arm).first) is None:
             continue
-        compared = own["arm"] not in ("dense", "static")
-        over = _over(own, "static").maybe(view) if compared else None
-        shares = [gain(own, "dense", measure=m).maybe(view) for m in COUNTED.values()]
-        lines.append(
-            (
-                name,
-                f"{record.result['active_parameters']:,}",
-                _written(level(**own).maybe(view)),
-                _written(over, "+"),
-                *("–" if share is None else f"{share.mean:.3f}" for share in shares),
-            )
-        )
+        levels = [level(arm, measure=one).maybe(view) for one in _LEVELS.values()]
+        times = [
+            gain("dense", arm, measure=one).maybe(view) if arm != "dense" else None
+            for one in (SECONDS, BYTES)
+        ]
+        cells = [
+            f"{record.result['weights']:,}",
+            *(_written(one, places) for one, places in zip(levels, (1, 2, 0), strict=True)),
+            *("" if one is None else f"{one.mean:.1f}×" for one in times),
+        ]
+        lines.append((arm, *cells))
     note = (
-        "Mean and 95 % interval (Student's t) over seeds; the difference to the static topology of "
-        "the same density is paired by seed. FLOPs and bytes are counted, as a fraction of the "
-        "dense network's. Bytes are those of weights, gradients and optimizer state: in a format "
-        "that stores active weights only, and as held in this run, where every weight is stored "
-        "densely with a mask beside it."
+        "Means with 95 % intervals (Student's t) over seeds; the last two columns are ratios to "
+        "the dense network, paired by seed. Seconds are those that the one thread computed, of "
+        "building and training, every update of the topology included. Memory is the highest that "
+        "the training's own process held, above what it held with all libraries and data in it."
     )
-    columns = ("network", "parameters", "test accuracy, %", "over static, points", *COUNTED)
-    return Table(columns, lines, note)
+    return Table(("", "weights", *_LEVELS, "faster", "smaller"), lines, note)
 
 
-def _over(own: Mapping[str, Any], control: str) -> Effect:
-    return gain(own["arm"], control, density=own["density"])
-
-
-def _written(interval: Interval | None, sign: str = "") -> str:
+def _written(interval: Interval | None, places: int) -> str:
     if interval is None:
-        return ""
-    mean = f"{interval.mean:{sign}.2f}".replace("-", "−")
-    return mean if interval.n == 1 else f"{mean} ± {interval.half_width:.2f}"
+        return "–"
+    mean = f"{interval.mean:.{places}f}"
+    return mean if interval.n == 1 else f"{mean} ± {interval.half_width:.{places}f}"
 
 
-# ---------------------------------------------------------------------- figures
-
-
-def accuracy_against_density(view: View) -> Iterator[Section]:
-    """Draw accuracies at each density, and the dense network's."""
-    yield from curves(
-        "Accuracy against density",
-        "The black line is the dense network's, with its interval.",
-        {"": curves_of(view, lambda arm, d: level(arm, density=d), SMALL, DENSITIES)},
-        x="density (fraction of weights kept)",
-        y="test accuracy, %",
-        colours=_COLOURS,
-        levels={"": rows_of(view, {"dense": level("dense")})},
-        band="dense",
-    )
-
-
-def all_numbers(view: View) -> Iterator[Section]:
-    """Write what each network reached, what it would cost, and what that shows."""
-    said = [(sentence,) for sentence in findings(view)]
-    heading = "Differences in points of test accuracy, paired by seed, with 95 % intervals"
-    yield Section("What was found", "", table=Table((heading,), said))
-    yield Section("All numbers", "", table=demo_table(view))
-
-
-def how_the_topology_moved(view: View) -> Iterator[Section]:
-    """Draw how much of the first topology is still there, epoch by epoch."""
-    last = max(record.get("epochs") for record in view.where(arm=SPARSE).records)
-    shown = [*range(0, last, max(last // 12, 1)), last]
-
-    def share(arm: str, density: float, epoch: float) -> Any:
-        at = Measure("", lambda r: r.metrics()[int(epoch) - 1]["still_active"] if epoch else 1.0)
-        return level(arm, density=density, measure=at)
-
-    panels = {
-        f"density {d:g}": curves_of(view, lambda arm, e, d=d: share(arm, d, e), SPARSE, shown)  # type: ignore[misc]
-        for d in DENSITIES
+def accuracy_time_and_memory(view: View) -> Iterator[Section]:
+    """Draw what was measured as bars, a panel a measure."""
+    found = {
+        name: {arm: one for arm in NETWORKS if (one := level(arm, measure=m).maybe(view))}
+        for name, m in _LEVELS.items()
     }
-    text = (
-        "Share of connections that the first topology had. Updates stop at 75 % of the run for "
-        "RigL and go on to the end for SET."
-    )
-    how: dict[str, Any] = {"colours": _COLOURS, "even": False, "limits": (0, 1.05)}
-    y = "share from the first topology"
-    yield from curves("How the topology moved", text, panels, x="epoch", y=y, **how)
+    found = {name: bars for name, bars in found.items() if bars}
+    if not found:
+        return
+    title = "Accuracy, time and memory"
+    drawn = {name: _bars(bars) for name, bars in found.items()}
+    each = "; ".join(f"{arm}: {what}" for arm, what in NETWORKS.items())
+    text = f"What is trained of a perceptron 4096-2400-1000-10. {each[0].upper()}{each[1:]}."
+    caption = about_runs(one for bars in found.values() for one in bars.values())
+    yield Section(title, text, panels(drawn, title), caption=caption)
+
+
+def _bars(found: Mapping[str, Interval]) -> Any:
+    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
+
+    figure = Figure(figsize=(PANEL[0], 0.45 + 0.32 * len(found)))
+    axes = figure.subplots()
+    means = [one.mean for one in found.values()]
+    errors = [one.half_width if one.n > 1 else 0.0 for one in found.values()]
+    colours = [COLOURS[6] if arm == _MARKED else COLOURS[1] for arm in found]
+    axes.barh(range(len(found)), means, xerr=errors, color=colours, ecolor="black", height=0.62)
+    top = max(mean + error for mean, error in zip(means, errors, strict=True))
+    for place, (mean, error) in enumerate(zip(means, errors, strict=True)):
+        said = f"{mean:.3g}" if mean < 100 else f"{mean:.0f}"
+        axes.text(mean + error + 0.02 * top, place, said, va="center", fontsize=8)
+    axes.set(xlim=(0, 1.2 * top), ylim=(len(found) - 0.5, -0.5))
+    axes.set_yticks(range(len(found)), list(found))
+    axes.grid(visible=False, axis="y")
+    return figure
 
 
 def where_the_network_looks(view: View) -> Iterator[Section]:
-    """Draw the connections of each pixel, before and after."""
-    looked = view.where(arm="RigL", density=min(DENSITIES)).records
-    if not looked or (inputs := looked[0].get("inputs")) is None:
-        return
-    side = int(len(inputs["before"]) ** 0.5)
-    means = {w: np.mean([record.result["inputs"][w] for record in looked], 0) for w in inputs}
-    text = (
-        f"Connections of each pixel to the first layer under RigL {min(DENSITIES):g}: drawn at "
-        "random at the start, they gather where the images carry information."
-    )
-    panels = {f"{when} training": mean.reshape(side, side) for when, mean in means.items()}
-    title = "Where the network looks"
-    yield from heatmaps(title, text, panels, scale="connections", low=0.0, columns=2)
-
-
-def density_of_each_layer(view: View) -> Iterator[Section]:
-    """Draw how dense each layer was and is."""
-
-    def density(own: Mapping[str, Any], field: str, layer: str) -> Any:
-        return level(**own, measure=Measure("density", lambda record: record.result[field][layer]))
-
-    when = {"before": "first_densities", "after": "densities"}
-    panels = {}
-    for name, own in NETWORKS.items():
-        if own["arm"] in MOVING and (first := view.where(**own).first):
-            asked = {
-                f"{layer}, {words}": density(own, field, layer)
-                for layer in first.result["densities"]
-                for words, field in when.items()
-            }
-            panels[name] = rows_of(view, asked)
-    text = (
-        "These methods move connections inside a layer and never between layers, so each layer "
-        "ends as dense as it began; the small layers are given more (ERK)."
-    )
-    yield from rows("Density of each layer, before and after", text, panels, x="density")
-
-
-def operations_and_bytes(view: View) -> Iterator[Section]:
-    """Draw what networks take, as a fraction of what the dense one takes."""
-    panels = {
-        kind: rows_of(view, {n: gain(o, "dense", measure=m) for n, o in list(NETWORKS.items())[1:]})
-        for kind, m in list(COUNTED.items())[:3]
+    """Draw one image, and the connections of each pixel before and after training."""
+    start, end = (view.where(arm=arm).records for arm in ("static", _MARKED))
+    looked = {
+        "connections as drawn": start,
+        "connections after training": end,
     }
-    text = (
-        "As a fraction of the dense network's. This is what arithmetic on active weights alone "
-        "takes; masked execution does not collect it."
-    )
-    yield from rows("Operations and bytes, counted", text, panels, x="fraction")
-
-
-def time_of_a_step(view: View) -> Iterator[Section]:
-    """Draw measured seconds a step, as a multiple of the dense network's."""
-    if (record := view.where(arm="times").first) is None:
+    if not all(looked.values()):
         return
-    seconds = {name: np.array(own) for name, own in record.result["step_seconds"].items()}
-    panel = {}
-    for name, own in seconds.items():
-        low, middle, high = np.percentile(own / seconds["dense"], (25, 50, 75))
-        panel[f"{name}: {middle:.2f}×"] = Interval(middle, low, high, len(own))
+    config = end[0].config
+    image, own = _image(config)
+    counts = {
+        name: np.mean([record.result["pixels"] for record in records], 0).reshape(image.shape)
+        for name, records in looked.items()
+    }
+    high = max(float(one.max()) for one in counts.values())
+    drawn = {"an image": _picture(image, own, float(image.max()), "Greys")}
+    drawn |= {name: _picture(one, own, high, "cividis") for name, one in counts.items()}
+    first, last = (level(arm, measure=SHARE).maybe(view) for arm in ("static", _MARKED))
+    said = (
+        f" They had {first.mean:.1f} % of them and have {last.mean:.1f} %."
+        if first and last
+        else ""
+    )
+    title = "What was kept"
     text = (
-        "Masked execution multiplies dense matrices that contain zeros: it saves no time and no "
-        "memory, and costs a little for the masks. Only the small dense network is faster. Steps "
-        f"of all networks, at density {max(DENSITIES):g}, were timed in turn."
+        "The square is where the digit is; nothing tells the network. Pixel by pixel all squares "
+        "look alike. Connections of the first layer are drawn at random and gather at the pixels "
+        f"that tell digits apart, {own[2] ** 2} of {image.size}.{said}"
     )
-    caption = f"Medians over {len(seconds['dense'])} rounds, with the middle half of them."
-    x = "seconds a step, as a multiple of the dense network's"
-    yield from rows("Time of a step, measured", text, {"": panel}, x=x, zero=1.0, caption=caption)
-
-
-def _each_task(part: Part) -> Part:
-    @wraps(part)
-    def made(view: View) -> Iterator[Section]:
-        for task, here in view.by("task").items():
-            yield from (replace(one, title=f"{one.title}: {task}") for one in part(here))
-
-    return made
-
-
-PAGE = tuple(
-    map(
-        _each_task,
-        (
-            accuracy_against_density,
-            all_numbers,
-            how_the_topology_moved,
-            where_the_network_looks,
-            density_of_each_layer,
-            operations_and_bytes,
-            time_of_a_step,
-        ),
+    caption = (
+        f"Connections: means over n = {len(end)} seeds; the brighter, the more, to {high:.0f}."
     )
-)
+    yield Section(title, text, panels(drawn, title), caption=caption)
+
+
+def _image(config: Mapping[str, Any]) -> tuple[Any, tuple[int, int, int]]:
+    """Hide one image again; return it with the row, column and side of the square that it is in."""
+    from regrow.engine.selection import seeded_generator  # noqa: PLC0415
+    from regrow.studies.demo_trial import hide  # noqa: PLC0415
+    from regrow.vision.data import load_data  # noqa: PLC0415
+
+    images = load_data(config["data"], download=False).train_inputs
+    tiles, home = config["tiles"], config["home"]
+    field = hide(images, tiles, home, seeded_generator("hide", "train", config["seed"]))
+    side = images.shape[-1]
+    row, column = divmod(home, tiles)
+    return field[0, 0].numpy(), (row * side, column * side, side)
+
+
+def _picture(values: Any, own: Sequence[int], high: float, colours: str) -> Any:
+    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
+    from matplotlib.patches import Rectangle  # noqa: PLC0415
+
+    figure = Figure(figsize=(PANEL[0], PANEL[0]))
+    axes = figure.subplots()
+    axes.imshow(values, vmin=0, vmax=high, cmap=colours)
+    row, column, side = own
+    place = (column - 0.5, row - 0.5)
+    axes.add_patch(Rectangle(place, side, side, fill=False, edgecolor=COLOURS[7], linewidth=1.6))
+    axes.set_axis_off()
+    return figure
+
+
+def all_numbers(view: View) -> Iterator[Section]:
+    """Write what each network reached and what it took."""
+    if (table := demo_table(view)).rows:
+        yield Section("All numbers", "", table=table)
+
+
+def ten_systems(_: View) -> Iterator[Section]:
+    """Name what else there is, and how to try it."""
+    text = (
+        "Each is a published system, and each line below runs it small, in about a minute and "
+        "without a download: to see that it works, too small to judge by. "
+        "“regrow study list” tells the larger sizes and what they take."
+    )
+    wide = max(len(system.command) for system in SYSTEMS)
+    lines = [f"{system.command:{wide}}  # {system.does}" for system in SYSTEMS]
+    yield Section("From here: ten systems", text, code="\n".join(lines))
+
+
+PAGE = (accuracy_time_and_memory, where_the_network_looks, all_numbers, ten_systems)

@@ -1,5 +1,6 @@
 """Scenes made when asked for and scenes kept in a folder are the same scenes."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from regrow.motion.datasets import CachedScenes
 from regrow.motion.packing import pack, unpack
 from regrow.motion.shards import write_shard
 from regrow.motion.simulator import Sensor, World, stored
-from regrow.motion.simulator.stored import Simulated, make_scenes, truths_of
+from regrow.motion.simulator.stored import Lot, Simulated, make_lots, make_scenes, truths_of
 
 QUICK = World(sensor=Sensor(beams=8, columns=200))
 
@@ -92,3 +93,16 @@ def test_arguments_out_of_range_are_refused(tmp_path):
     with pytest.raises(ValueError, match="first=-1"):
         Simulated(1, first=-1)
     assert not folder.exists()
+
+
+def test_several_lots_are_made_by_one_pool_of_processes_of_one_thread(tmp_path):
+    lots = [Lot(tmp_path / name, 4, QUICK, first) for name, first in (("a", 0), ("b", 50))]
+    before, told = dict(os.environ), []
+    make_lots(lots, jobs=2, told=told.append)
+    assert dict(os.environ) == before
+    assert len(told) == 4
+    for lot in lots:
+        kept, made = CachedScenes(lot.folder), Simulated(4, QUICK, first=lot.first)
+        assert all(_same(kept[i], _packed(made[i])) for i in range(4))
+    with pytest.raises(ValueError, match="count=0"):
+        Lot(tmp_path, 0)

@@ -1,12 +1,24 @@
 """The commands on made-up scenes and on a cache: a run, its page, forecasts, pictures."""
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import regrow
 from regrow.cli.forecasts import motion_draw, motion_evaluate, motion_predict, motion_train
+from regrow.motion import MotionTransformer
+from regrow.motion.datasets import CachedScenes
+from regrow.motion.intentions import intention_points
+from regrow.motion.prepare import Settings, prepare
 from regrow.motion.simulator.stored import make_scenes
+from regrow.studies.lidar_motion.pictures import draw_scene, write_picture
+from regrow.studies.lidar_motion.predict import Predict
+from regrow.studies.lidar_motion.trained import Trained, forecast_of
 
 SMALL = {
     "size": "tiny",
@@ -101,3 +113,42 @@ def test_what_is_wrong_is_told_before_anything_is_written(made, tmp_path):
     with pytest.raises(ValueError, match="target=77"):
         motion_draw(out=tmp_path / "a.png", target=77)
     assert not list(tmp_path.iterdir())
+
+
+def _real(*parts):
+    path = Path(os.environ.get("REGROW_DATA", "nowhere")).joinpath("av2", *parts)
+    if not path.exists():
+        pytest.skip(f"needs Argoverse 2's {'/'.join(parts)} in $REGROW_DATA/av2")
+    pytest.importorskip("pyarrow", reason="needs the extra regrow[motion]")
+    return path
+
+
+@pytest.mark.parametrize("lidar", [False, True], ids=["scenario", "log with LiDAR"])
+def test_a_real_scene_is_predicted_and_drawn(lidar, tmp_path):
+    """From the files of Argoverse 2 to six futures of each target, in metres, and a picture."""
+    cache = tmp_path / "cache"
+    if lidar:
+        log = _real("sensor", "adcf7d18-0510-35b0-a2fa-b4cea13a6d76")
+        shutil.copytree(log, tmp_path / "logs" / log.name)
+        settings = Settings("argoverse-sensor", past=0, future=40, every=50)
+        prepare(tmp_path / "logs", cache, settings)
+    else:
+        prepare(_real("motion-forecasting"), cache, Settings("argoverse-forecasting"))
+    scene = CachedScenes(cache)[0]
+    trial = Predict(
+        seed=0, method=regrow.Dense(), epochs=1, size="tiny", past=11, future=40, lidar_frames=2,
+        lidar="temporal" if lidar else "none", polylines=64,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = MotionTransformer(trial.shape()).eval()
+    model.decoder.intentions.copy_(intention_points([scene], 16, future=40))
+    trained = Trained(model, trial.featurer(), torch.device("cpu"))
+    found = trained.predict([scene])
+    assert len(found["paths"]) == len(scene.targets)
+    assert np.isfinite(found["paths"]).all()
+    assert (found["points"] > 0).any() == lidar
+    shown = forecast_of(found, 0)
+    place = scene.states[scene.targets[0], scene.now, :2]
+    assert np.linalg.norm(shown.paths[:, 0] - place, axis=1).max() < 100
+    figure = draw_scene(scene, 0, shown)
+    assert write_picture(figure, tmp_path / "scene.png").stat().st_size > 5000

@@ -1,5 +1,6 @@
 """Pictures show what is there, to scale, and name nothing else; films run at the speed of life."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -119,6 +120,13 @@ def test_a_film_shows_all_seconds_and_rests_at_now(tmp_path):
     assert sum(lasts) == 200 * 8 + 1200 + 1600  # ten pictures, every second step
     assert lasts[5] == 1200
     assert lasts[-1] == 1600
+    av = pytest.importorskip("av")
+    with av.open(str(write_film(short, 0, tmp_path / "a.mp4", _forecast(SCENE)))) as film:
+        stream = film.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(stream)]
+        assert (stream.average_rate, len(frames)) == (5, sum(lasts) // 200)
+    apart = [float(abs(a.astype(int) - b).mean()) for a, b in itertools.pairwise(frames)]
+    assert max(apart[6:10]) < 0.5 < max(apart)  # it rests at now
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
@@ -126,8 +134,8 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
         draw_scene(SCENE, 9)
     with pytest.raises(ValueError, match=r"must end in .png"):
         write_picture(draw_scene(SCENE, 0), tmp_path / "a.jpg")
-    with pytest.raises(ValueError, match=r"must be called .gif"):
-        write_film(SCENE, 0, tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match=r"must be called .gif or .mp4"):
+        write_film(SCENE, 0, tmp_path / "a.webm")
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="paths: shape"):
         Forecast(np.zeros((6, 80, 3)), np.zeros(6))

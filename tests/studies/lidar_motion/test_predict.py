@@ -9,7 +9,10 @@ import pytest
 
 import regrow
 from regrow.lab.run import Run
-from regrow.studies.lidar_motion.predict import Predict
+from regrow.motion.datasets import CachedScenes
+from regrow.motion.simulator import stored
+from regrow.motion.simulator.stored import truths_of
+from regrow.studies.lidar_motion.predict import Predict, keep_all
 from regrow.studies.lidar_motion.scenes import CROWDS
 
 TRIAL = Predict(
@@ -112,3 +115,21 @@ def test_crowds_are_learnt_from_with_bodies_that_follow_them(tmp_path):
     assert result["min_ade"] < 20
     assert "waymo_map" not in result  # which asks for eight seconds at 10 Hz
     assert result["by_points"]["some"]["targets"] > 0
+
+
+def test_scenes_of_all_trials_are_made_before_the_first(tmp_path, monkeypatch):
+    """Each lot once, whatever trials share it; then no trial makes any."""
+    options, said = {"data_dir": str(tmp_path), "device": "cpu"}, []
+    other = dataclasses.replace(TRIAL, reliability=0.0)
+    trials = [TRIAL, dataclasses.replace(TRIAL, seed=1), other]
+    keep_all(trials, options, said.append)
+    assert said == ["20 scenes are made, as far as they lack"]
+    lots = {lot for trial in trials for lot in trial.lots(str(tmp_path))}
+    assert len(lots) == 4
+    monkeypatch.setattr(stored, "_make", None)  # nothing can be made any more
+    for trial in trials:
+        found = trial.scenes(Run(tmp_path, options, writes=False))
+        assert (len(found.training), len(found.test)) == (6, 4)
+    cue = [[t.cue for truths in truths_of(CachedScenes(one.lots(str(tmp_path))[0].folder))
+            for t in truths] for one in (TRIAL, other)]  # fmt: skip
+    assert cue[0] != cue[1]

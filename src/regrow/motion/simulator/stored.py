@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,11 @@ from regrow.motion.shards import SUFFIX, remove_leftovers, whole, write_shard
 from regrow.motion.simulator.simulate import simulate
 from regrow.motion.simulator.world import Truth, World
 
-__all__ = ["Simulated", "make_scenes", "story_of", "truths_of"]
+__all__ = ["Lot", "Simulated", "make_lots", "make_scenes", "story_of", "truths_of"]
 
 _FORM = 1  # raised when the scene of a seed changes
 _SHARD = 100  # scenes in a file
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Simulated(LazyScenes):
@@ -53,6 +57,31 @@ class Simulated(LazyScenes):
         return simulate(self.first + range(self._count)[index], self.world)[1]
 
 
+@dataclass(frozen=True)
+class Lot:
+    """Scenes that are kept in one folder.
+
+    Args:
+        folder: for the scenes; made if it is not there.
+        count: how many.
+        world: what they are made of.
+        first: the seed of the first; the next has the next seed.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    folder: Path
+    count: int
+    world: World = World()  # noqa: RUF009 (it is frozen)
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("count", 1), ("first", 0)):
+            if check_integer(value := getattr(self, name), name) < least:
+                raise ValueError(f"{name}={value}: must be {least} or more")
+
+
 def make_scenes(
     folder: Path,
     count: int,
@@ -80,21 +109,52 @@ def make_scenes(
     Raises:
         ValueError: other scenes are in the folder, or an argument is out of range.
     """
-    for name, value, least in (("count", count, 1), ("first", first, 0), ("jobs", jobs, 1)):
-        if check_integer(value, name) < least:
-            raise ValueError(f"{name}={value}: must be {least} or more")
-    tasks = list(_tasks(folder, count, first, world or World()))
-    _check_alone(folder, {path for path, _, _ in tasks})
-    missing = [task for task in tasks if not _is_there(*task)]
-    remove_leftovers(folder)
+    make_lots([Lot(folder, count, world or World(), first)], jobs=jobs, told=told)
+    return CachedScenes(folder)
+
+
+def make_lots(lots: Sequence[Lot], *, jobs: int = 1, told: Callable[[str], object] = str) -> None:
+    """Make several lots of scenes, in processes that are started once for all of them.
+
+    Args:
+        lots: what is wanted; files that are there stay.
+        jobs: processes.
+        told: called with the name of each file, as soon as it is there.
+
+    Raises:
+        ValueError: other scenes are in a folder, or jobs is below 1.
+    """
+    if check_integer(jobs, "jobs") < 1:
+        raise ValueError(f"jobs={jobs}: must be 1 or more")
+    missing = []
+    for lot in lots:
+        tasks = list(_tasks(lot))
+        _check_alone(lot.folder, {path for path, _, _ in tasks})
+        missing += [task for task in tasks if not _is_there(*task)]
+        remove_leftovers(lot.folder)
     if jobs == 1 or len(missing) <= 1:
         for task in missing:
             told(_make(*task))
-    else:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            for name in pool.map(_make, *zip(*missing, strict=True)):
-                told(name)
-    return CachedScenes(folder)
+        return
+    workers = min(jobs, len(missing))
+    with _one_thread(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for name in pool.map(_make, *zip(*missing, strict=True)):
+            told(name)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let processes that are started compute with one thread each: there is one for each core."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def truths_of(scenes: CachedScenes) -> list[tuple[Truth, ...]]:
@@ -133,10 +193,10 @@ def story_of(truth: Truth) -> str:
 Task = tuple[Path, range, World]
 
 
-def _tasks(folder: Path, count: int, first: int, world: World) -> Iterator[Task]:
-    for start in range(0, count, _SHARD):
-        seeds = range(first + start, first + min(start + _SHARD, count))
-        yield folder / f"simulated-{start // _SHARD:05}{SUFFIX}", seeds, world
+def _tasks(lot: Lot) -> Iterator[Task]:
+    for start in range(0, lot.count, _SHARD):
+        seeds = range(lot.first + start, lot.first + min(start + _SHARD, lot.count))
+        yield lot.folder / f"simulated-{start // _SHARD:05}{SUFFIX}", seeds, lot.world
 
 
 def _about(seeds: range, world: World) -> dict[str, Any]:

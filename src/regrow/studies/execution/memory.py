@@ -1,18 +1,14 @@
 """Peak memory of a training process, construction and a topology update included.
 
-Each network is trained in a process of its own: the peak of a process never falls again.
+Each network is trained in a process of its own: what one has held and freed would help the next.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import resource
-import sys
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
-from multiprocessing.connection import Connection
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,6 +17,7 @@ from torch.nn import functional
 from regrow.engine.methods import RigL
 from regrow.engine.sparsify import sparsify
 from regrow.execution.empty import empty
+from regrow.studies.measured import alone, measured
 
 __all__ = ["peak_memory", "perceptron"]
 
@@ -41,33 +38,23 @@ def peak_memory(
         batch: images in a batch.
         steps: of Adam, an update every five.
         plainly: build a sparse network as a dense one is built; else under ``regrow.empty()``.
+
+    Raises:
+        MemoryError: the process died.
+        OSError: the system does not tell the peak of a process.
     """
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_train, args=(there, sizes, density, batch, steps, plainly))
-    process.start()
-    there.close()
-    try:
-        peak: int = here.recv()
-    except EOFError:
-        raise MemoryError(
-            f"training {sizes} at density {density} died: too little memory"
-        ) from None
-    finally:
-        process.join()
-    return peak
+    peak = alone(_peak, sizes, density, batch, steps, plainly)
+    if peak is None:
+        raise OSError("this system does not tell the peak memory of a process")
+    return int(peak)
 
 
-def _train(
-    connection: Connection,
-    sizes: tuple[int, ...],
-    density: float,
-    batch: int,
-    steps: int,
-    plainly: bool,
-) -> None:
+def _peak(*setting: object) -> float | None:
     torch.set_num_threads(2)
-    before = _peak()
+    return measured(partial(_train, *setting), fresh=True)[1]["peak_bytes"]  # type: ignore[arg-type]
+
+
+def _train(sizes: tuple[int, ...], density: float, batch: int, steps: int, plainly: bool) -> None:
     with contextlib.nullcontext() if plainly or density == 1 else empty():
         model = perceptron(sizes)
     optimizer = torch.optim.Adam(model.parameters())
@@ -85,7 +72,6 @@ def _train(
         optimizer.zero_grad()
         functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
-    connection.send(_peak() - before)
 
 
 def perceptron(sizes: Sequence[int]) -> nn.Sequential:
@@ -94,16 +80,3 @@ def perceptron(sizes: Sequence[int]) -> nn.Sequential:
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-def _peak() -> int:
-    """Return the largest resident memory of this program.
-
-    Linux's getrusage would count the parent's, too, from before this program took its place.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

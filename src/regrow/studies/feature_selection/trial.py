@@ -11,9 +11,9 @@ import numpy as np
 
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
-from regrow.studies.feature_selection.cost import measured
 from regrow.studies.feature_selection.protocol import Parts, Protocol, parts
 from regrow.studies.feature_selection.selectors.selector import Selector
+from regrow.studies.measured import measured
 
 if TYPE_CHECKING:  # scikit-learn is not needed to list the studies
     from regrow.features.data import FeatureSet

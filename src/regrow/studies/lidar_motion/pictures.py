@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from regrow.studies.lidar_motion.looks import LIGHT, Palette
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_scene", "write_film", "write_picture"]
+__all__ = ["FILMS", "draw_scene", "write_film", "write_picture"]
 
 _SIZE = (7.6, 5.2)  # inches
 _EVERY = 2  # steps between the pictures of a film
@@ -102,7 +103,7 @@ def write_picture(figure: Figure, path: Path) -> Path:
         ValueError: the ending is another.
     """
     if path.suffix not in _DATES:
-        raise ValueError(f"out={path}: must end in .png, .svg or .pdf; a film in .gif")
+        raise ValueError(f"out={path}: must end in .png, .svg or .pdf; a film in .gif or .mp4")
     out = io.BytesIO()
     with figure_style():
         figure.savefig(out, format=path.suffix[1:], metadata=_DATES[path.suffix])
@@ -119,22 +120,23 @@ def write_film(
     look: Palette = LIGHT,
     title: str = "",
 ) -> Path:
-    """Write a film of a scene, past and future, as a GIF at the speed of life.
+    """Write a film of a scene, past and future, at the speed of life, with a rest at now.
 
     Args:
         scene: what is drawn.
         target: the row of ``scene.targets`` that it is about.
-        path: the file, .gif.
+        path: the file, .gif or .mp4.
         forecast: where the target may go, drawn whole from now on; None: not told.
         look: colours.
         title: above it.
 
     Raises:
         ValueError: the ending is another, or there is no such target.
-        ImportError: matplotlib or Pillow is missing; the message says how to install it.
+        ImportError: matplotlib is missing, Pillow for .gif, or PyAV for .mp4; the message says how
+            to install it.
     """
-    if path.suffix != ".gif":
-        raise ValueError(f"out={path}: a film is written, which must be called .gif")
+    if path.suffix not in FILMS:
+        raise ValueError(f"out={path}: a film is written, which must be called .gif or .mp4")
     if not 0 <= target < len(scene.targets):
         raise ValueError(
             f"target={target}: scene {scene.name} has {len(scene.targets)} targets, from 0 on"
@@ -150,7 +152,7 @@ def write_film(
     seconds = float(scene.times[1] - scene.times[0]) * _EVERY if len(scene.times) > 1 else 0.2
     lasts = [round(1000 * seconds)] * len(pictures)
     lasts[steps.index(scene.now)], lasts[-1] = 1200, 1600  # a rest to look at it
-    write_bytes(path, _gif(pictures, lasts))
+    write_bytes(path, FILMS[path.suffix](pictures, lasts))
     return path
 
 
@@ -176,3 +178,24 @@ def _gif(pictures: Sequence[Any], lasts: Sequence[int]) -> bytes:
         out, "GIF", save_all=True, append_images=images[1:], duration=list(lasts), loop=0
     )
     return out.getvalue()
+
+
+def _mp4(pictures: Sequence[Any], lasts: Sequence[int]) -> bytes:
+    """Return a film of one frame rate, in which a picture that rests is there several times."""
+    with needed("av", "video"):
+        import av  # noqa: PLC0415 (an extra)
+    shortest, out = min(lasts), io.BytesIO()
+    with av.open(out, "w", format="mp4") as film:
+        stream = film.add_stream("h264", rate=Fraction(1000, shortest), options={"crf": "18"})
+        height, width = (side - side % 2 for side in pictures[0].shape[:2])
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"  # for browsers
+        for picture, last in zip(pictures, lasts, strict=True):
+            even = np.ascontiguousarray(picture[:height, :width])
+            for _ in range(round(last / shortest)):
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        film.mux(stream.encode())
+    return out.getvalue()
+
+
+FILMS: Mapping[str, Callable[[Sequence[Any], Sequence[int]], bytes]] = {".gif": _gif, ".mp4": _mp4}
+"""What makes a film, by how its file's name ends."""

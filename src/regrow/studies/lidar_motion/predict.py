@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,25 +12,27 @@ import numpy as np
 
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
+from regrow.motion.datasets import CachedScenes
 from regrow.motion.network import Shape
 from regrow.motion.problem import MotionSource, PredictMotion, Scenes
 from regrow.motion.scene import Scene
 from regrow.motion.simulator import World
-from regrow.motion.simulator.stored import story_of, truths_of
+from regrow.motion.simulator.stored import Lot, story_of, truths_of
 from regrow.studies.lidar_motion.results import results
 from regrow.studies.lidar_motion.scenes import (
     Changed,
     Control,
     cached_scenes,
     crowd_scenes,
-    kept_scenes,
+    keep,
+    lot_of,
 )
 from regrow.training.run import RunLike
 from regrow.training.setting import Setting
 from regrow.training.train import start, train
 from regrow.training.trainer import Trainer
 
-__all__ = ["FORECASTS", "Predict"]
+__all__ = ["FORECASTS", "Predict", "keep_all"]
 
 FORECASTS = "forecasts.npz"
 """Futures of all test targets, in a run's folder."""
@@ -121,18 +123,23 @@ class Predict(Setting, PredictMotion, Trial):
                 for part, most in (("training", self.scenes_learnt), ("test", self.scenes_tested))
             }
             return Scenes(**parts, told={"data": self.data})
-        made = {
-            part: Changed(
-                kept_scenes(count, self.world(), first, data_dir, lambda said: run.tell(0.0, said)),
-                count,
-                self.control,
-            )
-            for part, count, first in (
-                ("training", self.scenes_learnt, 0),
-                ("test", self.scenes_tested, _TEST_SEEDS),
-            )
-        }
-        return Scenes(**made, told={"data": self.data})
+        lots = self.lots(data_dir)
+        keep(lots, lambda said: run.tell(0.0, said))
+        learnt, tested = (
+            Changed(CachedScenes(lot.folder), lot.count, self.control) for lot in lots
+        )
+        return Scenes(learnt, tested, told={"data": self.data})
+
+    def lots(self, data_dir: str | None) -> tuple[Lot, Lot]:
+        """Return what is made up to learn from, and to test on.
+
+        Args:
+            data_dir: the folder in which scenes are kept; None: the user's cache.
+        """
+        return (
+            lot_of(self.scenes_learnt, self.world(), 0, data_dir),
+            lot_of(self.scenes_tested, self.world(), _TEST_SEEDS, data_dir),
+        )
 
     def test(self, trainer: Trainer[MotionSource], run: RunLike) -> Mapping[str, Any]:
         """Predict the test scenes, write ``forecasts.npz``, and say what forecasts are worth.
@@ -163,3 +170,19 @@ def _stories(scenes: Sequence[Scene]) -> list[str] | None:
         return None
     truths, count = truths_of(scenes.scenes), len(scenes)
     return [story_of(truth) for i in range(count) for truth in truths[i * len(truths) // count]]
+
+
+def keep_all(
+    trials: Sequence[Trial], options: Mapping[str, Any], tell: Callable[[str], object]
+) -> None:
+    """Make the scenes of all trials, before the first one is trained.
+
+    Args:
+        trials: of this study.
+        options: of the run.
+        tell: called with what is going on.
+    """
+    own = [one for one in trials if isinstance(one, Predict) and one.data == "simulator"]
+    if lots := {lot for one in own for lot in one.lots(options.get("data_dir"))}:
+        tell(f"{sum(lot.count for lot in lots):,} scenes are made, as far as they lack")
+        keep(lots, lambda _: None)

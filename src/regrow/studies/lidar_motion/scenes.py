@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -17,7 +18,7 @@ from regrow.motion.scene import Scene
 from regrow.motion.simulator import World
 from regrow.motion.simulator.controls import with_points_of, without_points
 from regrow.motion.simulator.embody import embody
-from regrow.motion.simulator.stored import make_scenes
+from regrow.motion.simulator.stored import Lot, make_lots
 
 __all__ = [
     "CROWDS",
@@ -26,7 +27,8 @@ __all__ = [
     "cached_scenes",
     "crowd_scenes",
     "digest_of",
-    "kept_scenes",
+    "keep",
+    "lot_of",
 ]
 
 Control = Literal["none", "zeroed", "shuffled"]
@@ -90,16 +92,25 @@ class _Embodied(LazyScenes):
         return seen
 
 
-def kept_scenes(
-    count: int, world: World, first: int, data_dir: str | None, tell: Callable[[str], object]
-) -> CachedScenes:
-    """Return made-up scenes from a folder of their own, in which they are made where they lack.
+def lot_of(count: int, world: World, first: int, data_dir: str | None) -> Lot:
+    """Return made-up scenes as they are kept: in a folder of their own.
 
     Args:
         count: how many.
         world: what they are made of.
         first: the seed of the first.
         data_dir: the folder that the folder is in; None: the user's cache.
+    """
+    digest = hashlib.sha256(repr((world, count, first)).encode()).hexdigest()[:12]
+    root = expanded(data_dir) if data_dir else cache_folder()
+    return Lot(root / "simulated-motion" / digest, count, world, first)
+
+
+def keep(lots: Iterable[Lot], tell: Callable[[str], object]) -> None:
+    """Make the scenes that lack of some lots, in a process a core; others wait meanwhile.
+
+    Args:
+        lots: which.
         tell: called with what is going on.
 
     Raises:
@@ -113,15 +124,15 @@ def kept_scenes(
         )
     with needed("filelock", "lab"):
         from filelock import FileLock  # noqa: PLC0415 (an extra)
-    digest = hashlib.sha256(repr((world, count, first)).encode()).hexdigest()[:12]
-    root = expanded(data_dir) if data_dir else cache_folder()
-    folder = root / "simulated-motion" / digest
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    jobs = 1 if count < _FEW else len(os.sched_getaffinity(0))
-    with FileLock(folder.with_suffix(".lock")):
-        return make_scenes(
-            folder, count, world, first=first, jobs=jobs, told=lambda name: tell(f"made {name}")
-        )
+    # In one order, whoever asks: two that wait for each other's would wait for ever.
+    chosen = sorted(set(lots), key=lambda lot: lot.folder)
+    few = sum(lot.count for lot in chosen) < _FEW
+    with contextlib.ExitStack() as locks:
+        for lot in chosen:
+            lot.folder.parent.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(FileLock(lot.folder.with_suffix(".lock")))
+        jobs = 1 if few else len(os.sched_getaffinity(0))
+        make_lots(chosen, jobs=jobs, told=lambda name: tell(f"made {name}"))
 
 
 def cached_scenes(folder: Path, most: int, control: Control) -> Changed:

@@ -15,6 +15,7 @@ from regrow.lab.section import Section, Table, estimate
 from regrow.lab.study import Study
 from regrow.lab.view import View
 from regrow.studies.lidar_motion.design import ARMS, DENSITY, PRESETS
+from regrow.studies.lidar_motion.predict import keep_all
 
 __all__ = ["STUDY"]
 
@@ -278,4 +279,5 @@ STUDY = Study(
     presets=PRESETS,
     claims=CLAIMS,
     page=(partial(charts.verdicts_by_task, CLAIMS), worth, for_whom, sweeps, all_arms),
+    prepare=keep_all,
 )
