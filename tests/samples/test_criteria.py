@@ -241,7 +241,7 @@ def test_visits_follow_rates_within_about_one(worth, data):
 # ---------------------------------------------------------------------- ours
 
 
-def by_hand(losses, k, start):
+def by_hand(losses, k, start, sure=True):
     """The rates of the guarded rule, as its page writes them, by sorting."""
     loss = np.asarray(losses, dtype=np.float64)
     cut = np.minimum(loss, 3 * start)
@@ -252,8 +252,10 @@ def by_hand(losses, k, start):
         between = low / n * (1 - low / n) * (ordered[:low].mean() - ordered[low:].mean()) ** 2
         if between > best:
             best, threshold, above = between, ordered[low - 1], 1 - low / n
-    apart = best / cut.var()
-    bad = (loss > threshold) & (apart > 0.72) & (0.03 < above < 0.45)
+    least, fewest = (0.68, 0.05) if sure else (0.72, 0.03)
+    bad = (loss > threshold) & (best / cut.var() > least) & (fewest < above < 0.45)
+    if sure and cut[loss > threshold].mean() < 1.1 * start:
+        bad[:] = False
     u = np.sqrt(np.clip(loss / loss[~bad].mean(), 0.06, 4))
     u[bad] = 0.1
     pi = np.minimum(u * k / u.sum(), 1)
@@ -264,30 +266,100 @@ def by_hand(losses, k, start):
     return pi, bad
 
 
-@pytest.mark.parametrize("wrong", [0, 0.2, 0.4])
+def told(losses, start, classes=None, allowed=None):
+    """What a criterion is told of losses alone, and of classes."""
+    strata = {} if classes is None else {"class": torch.as_tensor(classes)}
+    return Known(**{**vars(known(losses, start=start, allowed=allowed)), "strata": strata})
+
+
+def suspected(losses, start, guard="sure", **more):
+    """Return which samples the guard suspects, as numbers."""
+    found = RootLoss(guard=guard).suspect(told(losses, start, **more))
+    return set() if found is None else set(found.nonzero().flatten().tolist())
+
+
+@pytest.mark.parametrize("guard", ["sure", True])
+@pytest.mark.parametrize("wrong", [0, 0.04, 0.2, 0.4])
 @pytest.mark.parametrize("keep", [0.3, 0.5, 0.7])
-def test_ours_follows_its_formula(keep, wrong):
+def test_ours_follows_its_formula(keep, wrong, guard):
     rng = np.random.default_rng(int(10 * keep + wrong))
     losses = rng.gamma(1.0, 0.2, 1000)
     noisy = rng.random(1000) < wrong
     losses[noisy] = rng.normal(4.0, 0.4, noisy.sum())
-    told = known(losses, start=2.3)
-    told = Known(**{**vars(told), "strata": {}})
-    pi, bad = by_hand(losses.astype(np.float32), int(keep * 1000), 2.3)
-    found = RootLoss().suspect(told)
+    criterion, here = RootLoss(guard=guard), told(losses, start=2.3)
+    pi, bad = by_hand(losses.astype(np.float32), int(keep * 1000), 2.3, sure=guard == "sure")
+    found = criterion.suspect(here)
     assert (np.zeros(1000, bool) if found is None else found.numpy()).tolist() == bad.tolist()
-    assert bad.any() == (wrong > 0)
-    rates = RootLoss().rates(told, int(keep * 1000))
+    assert bad.any() == (wrong > (0.05 if guard == "sure" else 0))
+    rates = criterion.rates(here, int(keep * 1000))
     assert np.abs(rates.numpy() - pi).max() < 1e-4
 
 
-def test_the_guard_leaves_even_losses_alone():
-    losses = torch.rand(1000, generator=torch.Generator().manual_seed(0)).exponential_(
-        generator=torch.Generator().manual_seed(1)
-    )
-    told = Known(**{**vars(known(losses, start=2.3)), "strata": {}})
-    assert RootLoss().suspect(told) is None
-    assert RootLoss(guard=False).suspect(told) is None
+def group(n, loss, seed):
+    return np.random.default_rng(seed).gamma(200, loss / 200, n)
+
+
+EASY = group(900, 0.1, 0)
+# What stands apart from 900 samples that are learnt, the untrained model's loss being 2.3: the
+# losses of 100 more, and whether each guard is to suspect them.
+KINDS_OF_LOSSES = {
+    "learnt, too": (group(100, 0.1, 1), set()),
+    "hard: between two classes": (group(100, np.log(2), 1), {True}),
+    "hard: among five": (group(100, np.log(5), 1), {True}),
+    "wrong, any of nine others, a tenth": (group(100, np.log(9 / 0.1), 1), {"sure", True}),
+    "wrong, but few; a rare class": (group(40, 4.0, 1), {True}),
+    "a tail without a gap": (np.random.default_rng(1).exponential(0.5, 3000), set()),
+}
+
+
+@pytest.mark.parametrize("guard", ["sure", True, False])
+@pytest.mark.parametrize("kind", KINDS_OF_LOSSES)
+def test_the_guard_suspects_what_the_model_is_sure_of_and_no_hard_samples(kind, guard):
+    upper, by = KINDS_OF_LOSSES[kind]
+    found = suspected(np.concatenate([EASY, upper]), 2.3, guard)
+    assert found == (set(range(900, 900 + len(upper))) if guard in by else set())
+
+
+@given(st.integers(2, 100), st.floats(0.06, 0.4), st.floats(0.1, 10), st.integers(0, 2**16))
+def test_wrong_labels_known_by_their_rate_are_suspected_if_they_go_to_all_classes(
+    classes, rate, scale, seed
+):
+    """A model that knows the rate gives a wrong label ln((C - 1) / ε), whatever losses' unit is."""
+    wrong = np.random.default_rng(seed).random(2000) < rate
+    losses = np.where(wrong, np.log((classes - 1) / rate), -np.log(1 - rate))
+    clear = wrong.mean() > 0.051 and np.log((classes - 1) / rate) > 1.12 * np.log(classes)
+    found = suspected(scale * losses, scale * np.log(classes))
+    if clear and wrong.mean() < 0.44:
+        assert found == set(np.flatnonzero(wrong).tolist())
+    mixed_up = np.where(wrong, -np.log(rate), -np.log(1 - rate))  # all with one other class
+    if -np.log(rate) < 1.09 * np.log(classes):
+        assert suspected(mixed_up, np.log(classes)) == set()
+
+
+def test_a_class_that_is_mostly_suspected_is_rare_and_not_wrong():
+    """Of three classes one has all of its 80 samples far above, another 100 of its 400."""
+    losses = np.concatenate([EASY, group(80, 4.0, 1), group(100, 4.0, 2)])
+    classes = np.concatenate([np.arange(900) % 3 // 2, np.full(80, 2), np.ones(100)]).astype(int)
+    rare, wrong = set(range(900, 980)), set(range(980, 1080))
+    assert suspected(losses, 2.3) == rare | wrong
+    assert suspected(losses, 2.3, classes=classes) == wrong
+    assert suspected(losses, 2.3, True, classes=classes) == rare | wrong
+    # Just half of a class is suspected; one more is too many, and those not allowed do not count.
+    half = np.where(np.arange(1080) < 820, 0, 1)
+    half[980:] = 0
+    assert suspected(losses, 2.3, classes=half) == rare | wrong
+    half[899] = 0
+    assert suspected(losses, 2.3, classes=half) == wrong
+    half[899], allowed = 1, np.arange(1080) != 899
+    assert suspected(losses, 2.3, classes=half, allowed=allowed) == wrong
+    # However classes are numbered, and whether or not one has no sample left.
+    assert suspected(losses, 2.3, classes=7 - 2 * classes) == wrong
+
+
+@pytest.mark.parametrize("guard", ["none", "", None, 1, 0.0])
+def test_an_unknown_guard_is_refused(guard):
+    with pytest.raises(ValueError, match=r"guard=.*'sure'"):
+        RootLoss(guard=guard)
 
 
 def test_ours_refuses_negative_losses():
@@ -309,7 +381,7 @@ def test_equal_losses_are_visited_equally():
 @given(st.lists(st.floats(0, 10, width=32), min_size=2, max_size=200))
 def test_otsu_is_the_best_of_all_thresholds(values):
     v = torch.tensor(values)
-    threshold, above, apart = otsu(v)
+    threshold, above, apart, mean = otsu(v)
     x = np.sort(v.double().numpy())
     n = len(x)
     total = x.var()
@@ -319,6 +391,7 @@ def test_otsu_is_the_best_of_all_thresholds(values):
     assert apart == pytest.approx(best / total, abs=0.02)
     assert 0 <= above < 1
     assert x[0] <= threshold <= x[-1] + 1e-6
+    assert mean == pytest.approx(x[n - round(above * n) :].mean(), abs=(x[-1] - x[0]) / 1000 + 1e-4)
 
 
 # ---------------------------------------------------------------------- strata and InfoBatch

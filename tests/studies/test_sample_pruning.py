@@ -23,6 +23,7 @@ from regrow.studies.sample_pruning.design import (
     BY_HEART,
     CONDITIONS,
     CORE,
+    FIRST,
     KEEPS,
     SPARED,
 )
@@ -188,8 +189,18 @@ def test_what_does_not_fit_is_refused(fields, words):
 def test_the_criterion_is_part_of_what_a_trial_is():
     one, other = digits(criterion=RootLoss()), digits(criterion=RootLoss(guard=False))
     assert one.identity != other.identity
-    assert one.content["criterion"] == {"kind": "RootLoss", "guard": True, "weighted": False}
+    assert one.content["criterion"] == {"kind": "RootLoss", "guard": "sure", "weighted": False}
     assert replace(one, keep=0.7).identity != one.identity
+
+
+def test_records_of_the_first_guard_are_told_from_those_of_today():
+    """Trials that were run when the guard was a flag keep what they are, under a name of theirs."""
+    first, today = digits(criterion=RootLoss(guard=True)), digits(criterion=RootLoss())
+    assert first.content["criterion"] == {"kind": "RootLoss", "guard": True, "weighted": False}
+    arms = {name: digits(**arm(keep=0.5)).identity for name, arm in ARMS.items() if name != "full"}
+    assert arms["ours"] == today.identity
+    assert arms[FIRST] == first.identity
+    assert len(set(arms.values())) == len(arms)
 
 
 # ---------------------------------------------------------------------- rules
@@ -234,7 +245,7 @@ YES, NO, OPEN = "supported", "not supported", "inconclusive"
         ("guard", when("ours, no guard", 0.01, BY_HEART), NO),
         ("nested", when("ours", 0.01), YES),
         ("nested", lambda at: -0.01 * (at["arm"] != "cyclic"), OPEN),
-        ("weights", when("ours", 0.01), YES),
+        ("weights", when(FIRST, 0.01), YES),
         ("weights", when("ours, weighted", 0.01), NO),
         ("InfoBatch lossless", when("full", 0.001), YES),
         ("InfoBatch lossless", when("full", 0.01), NO),

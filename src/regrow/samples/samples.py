@@ -47,7 +47,8 @@ class Samples:
         lengths: of each sample, such as seconds or frames.
         share_of: what ``keep`` is a share of: "samples", or their total "length" (hours).
         strata: by name a label for each sample, such as its class or speaker: for
-            ``Stratified``, and for reports. Lengths make strata "length".
+            ``Stratified``, and for reports. Lengths make strata "length"; ``RootLoss`` looks for
+            classes as "class".
         newest: the weight of the newest loss in the running average, in (0, 1].
         seed: of everything random.
 

@@ -7,7 +7,7 @@ from typing import Any
 from regrow.lab.claims import Answer
 from regrow.lab.effects import EVERY, LOWEST, Effect, gain
 from regrow.lab.rules import claim, each
-from regrow.studies.sample_pruning.design import BY_HEART
+from regrow.studies.sample_pruning.design import BY_HEART, FIRST
 from regrow.studies.sample_pruning.nested import NESTED
 
 __all__ = ["CLAIMS", "MARGIN", "over_cyclic", "over_full"]
@@ -63,7 +63,7 @@ CLAIMS = (
     claim(
         "Weights for unbiased gradients take a part of the gain away.",
         "ours: a prototype",
-        gain("ours", "ours, weighted", condition="clean", keep=EVERY),
+        gain(FIRST, "ours, weighted", condition="clean", keep=EVERY),
         above=0,
     ),
     claim(

@@ -29,13 +29,14 @@ from regrow.samples import (
 from regrow.studies.names import in_words
 from regrow.studies.sample_pruning.trial import PruneSamples
 
-__all__ = ["ARMS", "BY_HEART", "CONDITIONS", "CORE", "KEEPS", "PRESETS", "SPARED", "Task"]
+__all__ = ["ARMS", "BY_HEART", "CONDITIONS", "CORE", "FIRST", "KEEPS", "PRESETS", "SPARED", "Task"]
 
 
 def _arm(criterion: Criterion, **more: Any) -> Arm:
     return lambda keep: {"criterion": criterion, "keep": keep, **more}
 
 
+FIRST = "ours, first guard"
 ARMS: dict[str, Arm] = {
     "full": lambda: {"criterion": Cyclic(), "keep": 1.0},
     "cyclic": _arm(Cyclic()),
@@ -54,10 +55,12 @@ ARMS: dict[str, Arm] = {
     "forgetting": _arm(Forgetting()),
     "easy": _arm(Easy()),
     "ours, no guard": _arm(RootLoss(guard=False)),
-    "ours, weighted": _arm(RootLoss(weighted=True)),
+    # The rule of the first records, and its weights: what these were run with.
+    FIRST: _arm(RootLoss(guard=True)),
+    "ours, weighted": _arm(RootLoss(guard=True, weighted=True)),
 }
 SPARED: dict[str, Arm] = {"spared": _arm(Cyclic(), spared=True)}
-CORE = (*tuple(ARMS)[:12], "ours, no guard")
+CORE = (*tuple(ARMS)[:12], "ours, no guard", FIRST)
 KEEPS = (0.3, 0.5, 0.7)
 CONDITIONS = ("clean", "copies", "imbalanced", "wrong")
 BY_HEART = "wrong, by heart"

@@ -21,7 +21,9 @@ STUDY = Study(
     "their losses, on clean data, with copies, with rare classes, with a fifth of the labels "
     "wrong, and with wrong labels that are learnt by heart. All arms but full data take as many "
     "steps. The base is random choice without replacement across epochs: full data, stopped after "
-    "as many steps.",
+    "as many steps. Ours is visits by the square root of the loss, with a guard against wrong "
+    "labels: that of today, that of the first records, which took hard samples and rare classes "
+    "for wrong, and none.",
     presets=PRESETS,
     claims=CLAIMS,
     known=[

@@ -70,7 +70,7 @@ ARMS: dict[str, Arm] = {
     "InfoBatch": _infobatch,
     "COWERAGE": _choosing(samples.Coverage(), every=None),
     "SeTa": _choosing(samples.SeTa()),
-    "ours": _choosing(samples.RootLoss()),
+    "ours": _choosing(samples.RootLoss(guard=True)),  # the first rule: its records are of it
     "ours, no guard": _choosing(samples.RootLoss(guard=False)),
     "points": _time(1),
     "chunks": _time(_CHUNK),
