@@ -106,7 +106,7 @@ def test_sparse_networks_and_the_narrow_one_have_as_many_weights():
 
 def test_every_network_is_trained_with_every_seed_and_paired(found):
     for arm in NETWORKS:
-        assert set(found.view.where(arm=arm).values(lambda r: r.result["accuracy"])) == {0, 1, 2}
+        assert set(found.view.where(arm=arm).values(lambda r: r.result["accuracy"])) == {5, 6, 7}
     seeds = [one.trial.seed for one in STUDY.trials("quick")]
     assert seeds == sorted(seeds)  # what is compared runs at about the same time
 
@@ -136,7 +136,7 @@ def test_connections_stay_under_static_and_move_under_the_others(found):
 
 
 def costs(seed):
-    return {"cpu_seconds": 100.0 + 9 * seed, "peak_bytes": 2**20 * (173 + 9 * seed)}
+    return {"cpu_seconds": 55.0 + 9 * seed, "peak_bytes": 2**20 * (128 + 9 * seed)}
 
 
 def test_what_is_printed_fits_80_columns_and_ends_in_the_answer(found):

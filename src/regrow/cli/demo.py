@@ -20,7 +20,7 @@ __all__ = ["demo"]
 _IN_TERMINAL = ("", "weights", "accuracy %", "CPU s", "MiB", "faster", "smaller")  # 80 columns
 
 
-def demo(out: Path = Path("demo-results"), seeds: int = 5, first_seed: int = 0) -> None:
+def demo(out: Path = Path("demo-results"), seeds: int = 5, first_seed: int = 5) -> None:
     """Train one wide network dense and sparse, and write a report.
 
     Digits hidden among pixels of others, which are made on this machine; the dense network, the
@@ -30,7 +30,8 @@ def demo(out: Path = Path("demo-results"), seeds: int = 5, first_seed: int = 0) 
     Args:
         out: Folder for report.html and the records.
         seeds: Repetitions of everything; verdicts need at least three.
-        first_seed: The first seed. The same seeds give the same networks.
+        first_seed: The first seed. The same seeds give the same networks; 0 to 4 were looked at
+            while the demo was made.
     """
     from functools import partial  # noqa: PLC0415
 
