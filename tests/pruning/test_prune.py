@@ -610,6 +610,17 @@ def test_evaluating_puts_back_after_errors():
     assert not model[0].running_mean.any()
 
 
+@pytest.mark.parametrize("before", [0.0, torch.finfo().max, torch.inf, torch.nan, 1j])
+@pytest.mark.parametrize("written", [torch.nan, torch.inf, -torch.inf, 0.0])
+def test_evaluating_puts_back_whatever_was_written(before, written):
+    model = nn.Module()
+    model.register_buffer("seen", torch.tensor([before]))
+    kept = model.seen.clone()
+    with evaluating(model):
+        model.seen.fill_(written)
+    assert str(model.seen) == str(kept)
+
+
 def test_the_table_tells_what_was_done():
     pruned = regrow.prune(convolutional(), regrow.OMP(density=0.5), exclude=["0.*"])
     lines = str(pruned).splitlines()

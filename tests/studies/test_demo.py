@@ -3,8 +3,11 @@
 import io
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,6 +224,23 @@ def test_a_process_of_its_own_raises_what_it_raised_and_its_death_is_told(import
             alone(wrong, imported=imported)
         with pytest.raises(MemoryError, match="killed: its process died"):
             alone(killed, imported=imported)
+
+
+_FRESH = """
+from regrow.studies import measured
+measured._reset = bool
+call = lambda: len(b"x" * 2**26)
+print(measured.measured(call, fresh=True)[1]["peak_bytes"])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux's peaks are asked")
+def test_a_peak_that_cannot_be_set_back_is_not_that_of_the_parent():
+    """Linux's getrusage begins with the parent's, which hid what the process itself took."""
+    command = [sys.executable, "-c", _FRESH]
+    held = b"x" * 2**29  # more than the process will have
+    said = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert 2**25 < int(said.stdout) < 2**27 < len(held)
 
 
 def test_a_dense_trial_is_told_of_no_layer_but_the_last():

@@ -28,7 +28,6 @@ def heatmaps(
     *,
     scale: str,
     low: float | None = None,
-    columns: int = 4,
     caption: str = "Means over seeds.",
 ) -> Iterator[Section]:
     """Draw square matrices whose rows and columns are numbered from 1.
@@ -40,7 +39,6 @@ def heatmaps(
             section.
         scale: what colours show, with its unit.
         low: where colours begin; else at the lowest value of all.
-        columns: how many stand side by side where there is room; one or two are drawn larger.
         caption: below the figure.
     """
     from matplotlib.cm import ScalarMappable  # noqa: PLC0415 (an extra, and slow to import)
@@ -55,12 +53,12 @@ def heatmaps(
     )
     drawn = {}
     for name, matrix in panels.items():
-        drawn[name] = Figure(figsize=SMALL if columns > 2 else PANEL)
+        drawn[name] = Figure(figsize=SMALL)
         _draw(drawn[name].subplots(), matrix, *limits)
     bar = Figure(figsize=(PANEL[0], 0.6))
     colours = ScalarMappable(Normalize(*limits), _COLOURS)
     bar.colorbar(colours, cax=bar.subplots(), orientation="horizontal", label=scale)
-    figures = side_by_side(drawn, title, kind="small" if columns > 2 else "")
+    figures = side_by_side(drawn, title, kind="small")
     scale_of_all = side_by_side({"": bar}, scale, kind="scale")
     yield Section(title, text, scale_of_all + figures, caption=caption)
 

@@ -148,16 +148,17 @@ def where_the_network_looks(view: View) -> Iterator[Section]:
 
 def _image(config: Mapping[str, Any]) -> tuple[Any, tuple[int, int, int]]:
     """Hide one image again; return it with the row, column and side of the square that it is in."""
-    from regrow.engine.selection import seeded_generator  # noqa: PLC0415
-    from regrow.studies.demo_trial import hide  # noqa: PLC0415
+    import torch  # noqa: PLC0415 (slow to import)
+
+    from regrow.studies.demo_trial import Hide  # noqa: PLC0415
     from regrow.vision.data import load_data  # noqa: PLC0415
 
-    images = load_data(config["data"], download=False).train_inputs
+    data = load_data(config["data"], download=False)
     tiles, home = config["tiles"], config["home"]
-    field = hide(images, tiles, home, seeded_generator("hide", "train", config["seed"]))
-    side = images.shape[-1]
+    field = Hide(tiles, home, config["seed"])(data, torch.device("cpu")).train_inputs[0, 0]
+    side = len(field) // tiles
     row, column = divmod(home, tiles)
-    return field[0, 0].numpy(), (row * side, column * side, side)
+    return field.numpy(), (row * side, column * side, side)
 
 
 def _picture(values: Any, own: Sequence[int], high: float, colours: str) -> Any:

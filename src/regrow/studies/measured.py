@@ -46,12 +46,11 @@ def measured(call: Callable[[], T], *, fresh: bool = False) -> tuple[T, dict[str
     """
     gc.collect()
     give_back()
-    reset = _reset()
-    before = _kilobytes("VmRSS") if reset else _highest() if fresh else None
+    before = _kilobytes("VmRSS") if _reset() else _highest() if fresh else None
     wall, cpu = time.perf_counter(), time.process_time()
     result = call()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    after = None if before is None else _kilobytes("VmHWM") if reset else _highest()
+    after = None if before is None else _highest()
     peak = None if before is None or after is None else 1024 * max(after - before, 0)
     return result, {"seconds": wall, "cpu_seconds": cpu, "peak_bytes": peak}
 
@@ -112,7 +111,12 @@ def _kilobytes(field: str) -> int | None:
 
 
 def _highest() -> int | None:
-    """Return the largest resident memory of this process so far, in kilobytes."""
+    """Return the largest resident memory of this process, in kilobytes, since it was set back.
+
+    Linux's getrusage would count the parent's, too, from before this program took its place.
+    """
+    if _STATUS.exists():
+        return _kilobytes("VmHWM")
     try:
         import resource  # noqa: PLC0415 (not on every system)
     except ImportError:

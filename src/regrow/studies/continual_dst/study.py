@@ -316,7 +316,6 @@ def overlaps(view: View) -> Iterator[Section]:
             means,
             scale="Jaccard index, %",
             low=0.0,
-            columns=3,
         )
 
 
