@@ -70,7 +70,7 @@ def run_study(
     title = f"{study.name}, {preset}"
     with follow(title, len(trials), console, done=done, shares=look) as advance:
         ended = functools.partial(_tell, out, console, advance, tell or varying(trials))
-        ahead = _ahead(study, trials, out, options or {}, ended)
+        ahead = _ahead(study, left, out, options or {}, ended)
         found = sweep(trials, out, options=options, executor=executor, jobs=jobs, tell=ended)
     before = {outcome.trial.identity for outcome in ahead}
     found.finished[:0] = ahead
@@ -96,13 +96,12 @@ def say_found(found: Found, console: Console) -> None:
 
 def _ahead(
     study: Study,
-    trials: Sequence[Trial],
+    left: Sequence[Trial],
     out: Path,
     options: Mapping[str, Any],
     tell: Callable[[Outcome], None],
 ) -> list[Outcome]:
     """Finish the trials that the study trains together; what fails here is tried again alone."""
-    left = [trial for trial in trials if not is_finished(trial, out)]
     parts = study.together(left, out, options) if study.together and left else ()
     finished = []
     for part, more in parts:
