@@ -87,7 +87,7 @@ def _gif(path: Path, frames: Frames, fps: int) -> None:
 
 
 def _mp4(path: Path, frames: Frames, fps: int) -> None:
-    path.write_bytes(encoded(frames, Fraction(fps), extra="pixels"))
+    path.write_bytes(encoded(list(frames), Fraction(fps), extra="pixels"))
 
 
 def _check_frames(frames: Frames) -> None:
