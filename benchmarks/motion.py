@@ -231,43 +231,61 @@ def simulator(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+# What each way takes, and its usual values; the device of the last two is the CPU.
+TAKEN: dict[Callable[[argparse.Namespace], dict[str, Any]], dict[str, Any]] = {
+    compare: {
+        "size": "mtr",
+        "scenes": 10,
+        "agents": 130,
+        "targets": 4.5,
+        "lines": 400,
+        "points": 35,
+        "seconds": 5.0,
+        "least": 10,
+        "eager": False,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+    },
+    rate: {"scenes": 64, "epochs": 3},
+    simulator: {"scenes": 64},
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--rate", action="store_true", help="scenes a second of regrow motion train"
-    )
-    parser.add_argument("--simulator", action="store_true", help="scenes an hour of one core")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--rate", action="store_true", help="scenes a second of regrow motion train")
+    ways.add_argument("--simulator", action="store_true", help="scenes an hour of one core")
     parser.add_argument("--size")
     parser.add_argument("--scenes", type=int)
     parser.add_argument("--agents", type=int)
     parser.add_argument("--targets", type=float)
     parser.add_argument("--lines", type=int)
-    parser.add_argument("--points", type=int, default=35, help="of a line")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--least", type=int, default=10)
+    parser.add_argument("--points", type=int, help="of a line")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--least", type=int)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--eager", action="store_true")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--eager", action="store_true", default=None)
+    parser.add_argument("--device")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    usual = {"size": "mtr", "scenes": 10, "agents": 130, "targets": 4.5, "lines": 400}
-    if options.rate or options.simulator:
-        usual, options.device = {"scenes": 64}, "cpu"
-    for name, value in usual.items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
+    run = simulator if options.simulator else rate if options.rate else compare
+    usual = {**TAKEN[run], "threads": None}
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    # A record tells what was used: what would be ignored is refused.
+    others = given.keys() - usual.keys() - {"rate", "simulator", "json"}
+    if others:
+        parser.error(f"{run.__name__} takes no {', '.join(sorted(others))}")
+    told = {name: given.get(name, value) for name, value in usual.items()}
     if options.threads:
         torch.set_num_threads(options.threads)
-    if options.simulator:
-        found = simulator(options)
-    else:
-        found = rate(options) if options.rate else compare(options)
-    name = torch.cuda.get_device_name() if options.device.startswith("cuda") else platform.machine()
-    told = {k: v for k, v in vars(options).items() if k != "json" and v is not None}
-    record = {"device": name, "torch": torch.__version__, "options": told, **found}
+    found = run(argparse.Namespace(**told))
+    on_gpu = str(told.get("device", "cpu")).startswith("cuda")
+    name = torch.cuda.get_device_name() if on_gpu else platform.machine()
+    told = {k: v for k, v in told.items() if v is not None}
+    way = {"device": name, "torch": torch.__version__, "what": run.__name__, "options": told}
     if options.json:
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+        options.json.write_text(json.dumps({**way, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

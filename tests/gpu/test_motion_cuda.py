@@ -1,4 +1,4 @@
-"""Motion on a GPU: what the CPU computes, one graph, half precision, resumed bit for bit."""
+"""Motion on a GPU: what the CPU computes, one graph, half precision, resumed."""
 
 from dataclasses import replace
 
@@ -6,10 +6,9 @@ import pytest
 import torch
 
 import regrow
-from regrow.lab.run import Run
 from regrow.motion import SIZES, LidarShape, MotionTransformer
 from regrow.motion.loss import motion_losses
-from tests.motion.learning import learn, run
+from tests.motion.learning import Kill, Killed, learn, run
 from tests.motion.made import inputs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -101,23 +100,14 @@ def test_compiled_is_one_graph_for_scenes_of_all_sizes(half):
     torch.compiler.reset()
 
 
-class _Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_killed_run_goes_on(tmp_path, precision):
     """Sums of gradients over equal indices are in no order on a GPU: near, not bit for bit."""
 
-    class Kill(Run):
-        def save(self, state):
-            super().save(state)
-            raise _Killed
-
     problem, how = learn(precision=precision), {"device": "cuda", "graphs": False}
     whole, one = run(problem, tmp_path / "whole", **how)
     for _ in range(2):
-        with pytest.raises(_Killed):
+        with pytest.raises(Killed):
             run(problem, tmp_path / "cut", Kill, **how)
     cut, two = run(problem, tmp_path / "cut", **how)
     assert (one.epoch, one.schedule.last_epoch) == (two.epoch, two.schedule.last_epoch)

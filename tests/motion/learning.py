@@ -32,6 +32,18 @@ class Learn(Setting, PredictMotion):
         return Scenes(training=made[:12], validation=made[12:15], test=made[15:])
 
 
+class Killed(Exception):
+    """What ends a run of :class:`Kill`."""
+
+
+class Kill(Run):
+    """A run that ends as soon as its state is saved."""
+
+    def save(self, state):
+        super().save(state)
+        raise Killed
+
+
 def learn(**changes):
     """Return the problem, with its setting."""
     usual = {

@@ -1,6 +1,13 @@
-"""Scenes made up for tests: agents on curves, lanes around them, points on the targets."""
+"""Scenes made up for tests: agents on curves, lanes around them, points on the targets.
+
+And real ones, where they are at hand.
+"""
+
+import os
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from regrow.motion.batches import collate
@@ -8,6 +15,15 @@ from regrow.motion.features import Featurer
 from regrow.motion.scene import LINES, Points, Scene
 
 NOW, STEPS = 10, 91
+
+
+def argoverse(*parts):
+    """Return the path of real files of Argoverse 2; a test is skipped where it cannot read them."""
+    path = Path(os.environ.get("REGROW_DATA", "nowhere")).joinpath("av2", *parts)
+    if not path.exists():
+        pytest.skip(f"needs Argoverse 2's {'/'.join(parts)} in $REGROW_DATA/av2")
+    pytest.importorskip("pyarrow", reason="needs the extra regrow[motion]")
+    return path
 
 
 def scene(

@@ -129,6 +129,14 @@ def test_what_is_beside_all_rows_is_as_if_copied_to_each():
     copied = torch.cat([x, beside[:, None].expand(-1, 7, -1)], -1)
     wanted = mlp.linears[1](mlp.norms[0](copied @ first.T, None, relu=True))
     torch.testing.assert_close(mlp(x, None, beside), wanted)
+    for one, given in ((mlp, None), (MLP([5, 4]), beside)):
+        with pytest.raises(ValueError, match="beside: of shape"):
+            one(x, None, given)
+    plain = MLP([5, 4], plain_last=True, beside=11)
+    both = torch.cat([plain.linears[0].weight, plain.shared.weight], 1)
+    torch.testing.assert_close(
+        plain(x, None, beside), nn.functional.linear(copied, both, plain.linears[0].bias)
+    )
 
 
 def test_rows_that_stand_for_several_count_so_often():

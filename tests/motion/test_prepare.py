@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from regrow.motion.prepare import Settings, find_kind, prepare
 from regrow.motion.shards import Shard
 from tests.motion.curves import scene_of
 from tests.motion.lasers import calibration, frame, laser, lidar_record, pose_of
+from tests.motion.made import argoverse
 
 SMALL = {"kinds": (1, 2), "targets": 1}
 
@@ -194,16 +194,8 @@ def test_tracks_of_pedestrians_are_cut_into_scenes(tmp_path):
     assert len(CachedScenes(tmp_path / "cache")[0].times) == 8
 
 
-def real(*parts):
-    path = Path(os.environ.get("REGROW_DATA", "nowhere")).joinpath("av2", *parts)
-    if not path.exists():
-        pytest.skip(f"needs Argoverse 2's {'/'.join(parts)} in $REGROW_DATA/av2")
-    pytest.importorskip("pyarrow", reason="needs the extra regrow[motion]")
-    return path
-
-
 def test_a_real_log_and_a_real_scenario(tmp_path):
-    log = real("sensor", "adcf7d18-0510-35b0-a2fa-b4cea13a6d76")
+    log = argoverse("sensor", "adcf7d18-0510-35b0-a2fa-b4cea13a6d76")
     assert find_kind(log.parent) == "argoverse-sensor"
     shutil.copytree(log, tmp_path / "logs" / log.name)
     settings = Settings("argoverse-sensor", past=2, future=40, every=50)
@@ -212,7 +204,7 @@ def test_a_real_log_and_a_real_scenario(tmp_path):
     early = Settings("argoverse-sensor", past=0, future=40, every=50)
     found = prepare(tmp_path / "logs", tmp_path / "log-cache", early)
     assert (found.scenes, found.lidar, found.absent) == (3, 1, 0)
-    scenario = real("motion-forecasting")
+    scenario = argoverse("motion-forecasting")
     assert find_kind(scenario) == "argoverse-forecasting"
     found = prepare(scenario, tmp_path / "cache", Settings("argoverse-forecasting"))
     assert (found.scenes, found.errors) == (1, [])

@@ -11,7 +11,7 @@ from regrow.motion.batches import SceneBatches
 from regrow.motion.features import Featurer
 from regrow.motion.forecast import displacements
 from regrow.motion.intentions import ends, intention_points
-from tests.motion.learning import learn, on_rank, run
+from tests.motion.learning import Kill, Killed, learn, on_rank, run
 from tests.motion.made import scene
 from tests.ranks import on_ranks
 
@@ -41,19 +41,10 @@ def test_it_learns_and_tells_what_it_found(tmp_path):
     assert both == pytest.approx(result["min_ade"], rel=1e-5)
 
 
-class _Killed(Exception):
-    pass
-
-
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
-    class Kill(Run):
-        def save(self, state):
-            super().save(state)
-            raise _Killed
-
     whole, one = run(learn(), tmp_path / "whole")
     for _ in range(2):
-        with pytest.raises(_Killed):
+        with pytest.raises(Killed):
             run(learn(), tmp_path / "cut", Kill)
     cut, two = run(learn(), tmp_path / "cut")
     for name, value in one.model.state_dict().items():

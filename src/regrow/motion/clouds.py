@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regrow.motion.frames import rotated
-from regrow.motion.scene import KINDS, STATE, Scene
+from regrow.motion.scene import KINDS, STATE, Points, Scene
 
 __all__ = ["LidarFeatures", "clouds"]
 
@@ -103,7 +103,7 @@ def clouds(
     valid[:, late:] = np.arange(shape[2]) < counts[..., None]
     # All points at once: a call for each of the many clouds takes longer than what it computes.
     each = counts.ravel()
-    points = scene.points.values[_kept(scene.points.counts, steps, each, rng)]
+    points = scene.points.values[_kept(scene.points, steps, each, rng)]
     turn = np.repeat(_turns(scene, how, origin, steps).ravel(), each)
     target = np.repeat(np.arange(len(counts)), counts.sum(1))
     columns = [3 + _MEASURED.index(m) for m in how.measured]
@@ -117,10 +117,9 @@ def clouds(
     return {"lidar": found, "lidar_valid": valid}
 
 
-def _kept(counts: Array, steps: Array, most: Array, rng: np.random.Generator | None) -> Array:
+def _kept(points: Points, steps: Array, most: Array, rng: np.random.Generator | None) -> Array:
     """Return the places of the points that are left, cloud after cloud: at most so many of each."""
-    starts = (np.cumsum(counts) - counts.ravel()).reshape(counts.shape)[:, steps].ravel()
-    there = counts[:, steps].ravel()
+    starts, there = points.starts()[:, steps].ravel(), points.counts[:, steps].ravel()
     return np.concatenate(
         [np.zeros(0, np.int64), *map(partial(_thinned, rng), starts, there, most)]
     )

@@ -168,16 +168,23 @@ class MLP(nn.Module):
             x: shape (..., rows, channels[0]).
             valid: shape (..., rows): rows that batch norms see, see :class:`MaskedBatchNorm`; None:
                 all.
-            beside: shape (..., beside): what is beside all rows of a set.
+            beside: shape (..., beside): what is beside all rows of a set; None: nothing.
+
+        Raises:
+            ValueError: something is beside them and was not announced, or the other way round.
         """
+        if (beside is None) != (self.shared is None):
+            channels = 0 if self.shared is None else self.shared.in_features
+            given = None if beside is None else tuple(beside.shape)
+            raise ValueError(f"beside: of shape {given}; {channels} channels were announced")
         for i, linear in enumerate(self.linears):
-            if i + 1 == len(self.linears) and self.plain_last:
-                return self._plain(linear, x)
-            x = linear(x)
-            if i == 0 and self.shared is not None and beside is not None:
+            last = self.plain_last and i + 1 == len(self.linears)
+            x = self._plain(linear, x) if last else linear(x)
+            if i == 0 and self.shared is not None:
                 # What all rows share is multiplied once, and never copied beside each of them.
                 x += self.shared(beside)[..., None, :]
-            x = self.norms[i](x, valid, relu=True) if len(self.norms) else functional.relu(x)
+            if not last:
+                x = self.norms[i](x, valid, relu=True) if len(self.norms) else functional.relu(x)
         return x
 
     def _plain(self, linear: nn.Module, x: Tensor) -> Tensor:

@@ -90,8 +90,12 @@ class Points:
 
     def of(self, target: int, frame: int) -> Array:
         """Return the points of one target in one frame, (points, 6)."""
-        before = int(self.counts.ravel()[: target * self.counts.shape[1] + frame].sum())
-        return self.values[before : before + int(self.counts[target, frame])]
+        start = int(self.starts()[target, frame])
+        return self.values[start : start + int(self.counts[target, frame])]
+
+    def starts(self) -> Array:
+        """Return where the points of each target and frame begin, shape (targets, frames)."""
+        return self.counts.cumsum().reshape(self.counts.shape) - self.counts
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,5 @@
 """Argoverse 2: files made up for tests, and real ones where they are at hand."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -15,6 +12,7 @@ from regrow.motion.scene import KINDS, LINES
 from regrow.reading import UnreadableError
 from tests.malformed import malform
 from tests.motion.lasers import turn_of
+from tests.motion.made import argoverse
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra regrow[motion]")
 feather = pytest.importorskip("pyarrow.feather")
@@ -28,13 +26,6 @@ from tests.motion.formats.argoverse_files import (  # noqa: E402  (needs pyarrow
     write_log,
     write_map,
 )
-
-
-def real(*names):
-    path = Path(os.environ.get("REGROW_DATA", "nowhere")).joinpath("av2", *names)
-    if not path.exists():
-        pytest.skip(f"needs Argoverse 2's {'/'.join(names)} in $REGROW_DATA/av2")
-    return path
 
 
 def test_lines_of_a_map(tmp_path):
@@ -179,7 +170,7 @@ def test_damaged_files_are_errors_or_scenes(log, forecasting, name):
 
 
 def test_a_real_forecasting_scenario():
-    folder = next(real("motion-forecasting").iterdir())
+    folder = next(argoverse("motion-forecasting").iterdir())
     scene = read_forecasting(folder)
     assert len(scene.ids) == 58
     assert (scene.kinds == KINDS.index("pedestrian")).sum() == 12
@@ -195,7 +186,7 @@ def test_a_real_forecasting_scenario():
 
 
 def test_points_in_real_boxes_are_as_many_as_the_annotations_say():
-    folder = real("sensor", "adcf7d18-0510-35b0-a2fa-b4cea13a6d76")
+    folder = argoverse("sensor", "adcf7d18-0510-35b0-a2fa-b4cea13a6d76")
     log = read_log(folder)
     scene = log.scene(0, past=0, future=0, reach=200.0)
     boxes = read_columns(
@@ -215,7 +206,7 @@ def test_points_in_real_boxes_are_as_many_as_the_annotations_say():
 
 def test_points_on_real_pedestrians_fall_with_range():
     """By hand: 103 at 15 m, 82 at 17 m, 30 and 77 at 18 m, 5 to 15 beyond 60 m."""
-    folder = real("sensor", "adcf7d18-0510-35b0-a2fa-b4cea13a6d76")
+    folder = argoverse("sensor", "adcf7d18-0510-35b0-a2fa-b4cea13a6d76")
     scene = read_log(folder).scene(0, past=0, future=0, reach=70.0)
     place = scene.states[scene.targets, 0, :2] - scene.states[scene.ego, 0, :2]
     people = scene.kinds[scene.targets] == KINDS.index("pedestrian")
@@ -228,7 +219,7 @@ def test_points_on_real_pedestrians_fall_with_range():
 
 @pytest.mark.parametrize("name", ["3b3570b4-7b0b-3268-a571-b0889dbf40b6"])
 def test_a_real_log_without_lidar(name):
-    log = read_log(real("sensor", name))
+    log = read_log(argoverse("sensor", name))
     scenes = [log.scene(now) for now in log.presents(every=30)]
     assert len(scenes) == 3
     for scene in scenes:

@@ -1,9 +1,7 @@
 """The commands on made-up scenes and on a cache: a run, its page, forecasts, pictures."""
 
 import json
-import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from regrow.motion.simulator.stored import make_scenes
 from regrow.studies.lidar_motion.pictures import draw_scene, write_picture
 from regrow.studies.lidar_motion.predict import Predict
 from regrow.studies.lidar_motion.trained import Trained, forecast_of
+from tests.motion.made import argoverse
 
 SMALL = {
     "size": "tiny",
@@ -115,25 +114,17 @@ def test_what_is_wrong_is_told_before_anything_is_written(made, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def _real(*parts):
-    path = Path(os.environ.get("REGROW_DATA", "nowhere")).joinpath("av2", *parts)
-    if not path.exists():
-        pytest.skip(f"needs Argoverse 2's {'/'.join(parts)} in $REGROW_DATA/av2")
-    pytest.importorskip("pyarrow", reason="needs the extra regrow[motion]")
-    return path
-
-
 @pytest.mark.parametrize("lidar", [False, True], ids=["scenario", "log with LiDAR"])
 def test_a_real_scene_is_predicted_and_drawn(lidar, tmp_path):
     """From the files of Argoverse 2 to six futures of each target, in metres, and a picture."""
     cache = tmp_path / "cache"
     if lidar:
-        log = _real("sensor", "adcf7d18-0510-35b0-a2fa-b4cea13a6d76")
+        log = argoverse("sensor", "adcf7d18-0510-35b0-a2fa-b4cea13a6d76")
         shutil.copytree(log, tmp_path / "logs" / log.name)
         settings = Settings("argoverse-sensor", past=0, future=40, every=50)
         prepare(tmp_path / "logs", cache, settings)
     else:
-        prepare(_real("motion-forecasting"), cache, Settings("argoverse-forecasting"))
+        prepare(argoverse("motion-forecasting"), cache, Settings("argoverse-forecasting"))
     scene = CachedScenes(cache)[0]
     trial = Predict(
         seed=0, method=regrow.Dense(), epochs=1, size="tiny", past=11, future=40, lidar_frames=2,

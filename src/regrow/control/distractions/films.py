@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regrow.control.distractions.videos import Frames
+from regrow.data.video import encoded
 from regrow.machine import needed
 
 __all__ = ["side_by_side", "write_film"]
@@ -86,18 +87,7 @@ def _gif(path: Path, frames: Frames, fps: int) -> None:
 
 
 def _mp4(path: Path, frames: Frames, fps: int) -> None:
-    with needed("av", "pixels"):
-        import av  # noqa: PLC0415
-    odd = [(0, side % 2) for side in frames.shape[1:3]]
-    even = np.pad(frames, ((0, 0), *odd, (0, 0)), mode="edge")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("h264", rate=Fraction(fps), options={"crf": "17"})
-        stream.height, stream.width = even.shape[1:3]
-        stream.pix_fmt = "yuv420p"  # what browsers show
-        for picture in even:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    path.write_bytes(encoded(list(frames), Fraction(fps), extra="pixels"))
 
 
 def _check_frames(frames: Frames) -> None:

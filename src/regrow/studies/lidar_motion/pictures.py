@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regrow.data.video import encoded
 from regrow.lab.figures import figure_style
 from regrow.lab.files import write_bytes
 from regrow.machine import needed
@@ -182,19 +183,13 @@ def _gif(pictures: Sequence[Any], lasts: Sequence[int]) -> bytes:
 
 def _mp4(pictures: Sequence[Any], lasts: Sequence[int]) -> bytes:
     """Return a film of one frame rate, in which a picture that rests is there several times."""
-    with needed("av", "video"):
-        import av  # noqa: PLC0415 (an extra)
-    shortest, out = min(lasts), io.BytesIO()
-    with av.open(out, "w", format="mp4") as film:
-        stream = film.add_stream("h264", rate=Fraction(1000, shortest), options={"crf": "18"})
-        height, width = (side - side % 2 for side in pictures[0].shape[:2])
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"  # for browsers
-        for picture, last in zip(pictures, lasts, strict=True):
-            even = np.ascontiguousarray(picture[:height, :width])
-            for _ in range(round(last / shortest)):
-                film.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
-        film.mux(stream.encode())
-    return out.getvalue()
+    shortest = min(lasts)
+    shown = [
+        picture
+        for picture, last in zip(pictures, lasts, strict=True)
+        for _ in range(round(last / shortest))
+    ]
+    return encoded(shown, Fraction(1000, shortest), extra="video")
 
 
 FILMS: Mapping[str, Callable[[Sequence[Any], Sequence[int]], bytes]] = {".gif": _gif, ".mp4": _mp4}
