@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from block_timing import Call, timed
 
-from regrow.execution.block import BlockLinear, launch, tiles
+from regrow.execution.block import BlockLinear, launch, outer, tiles
 from regrow.execution.block.operations import (
     block_input_gradient,
     block_linear,
@@ -107,10 +107,10 @@ def split(layers: list[BlockLinear]) -> list[dict[str, object]]:
     for layer in layers:
         times = {}
         for k in range(1, 9):
-            launch.parts = launch.parts_of_groups = lambda *_, k=k: k
+            outer.parts = outer.parts_of_groups = lambda *_, k=k: k
             launch.forget()
             times[k] = milliseconds([call("weight", layer)])[0]
-        launch.parts, launch.parts_of_groups = tiles.parts, tiles.parts_of_groups
+        outer.parts, outer.parts_of_groups = tiles.parts, tiles.parts_of_groups
         launch.forget()
         chosen = tiles.parts(layer.n_blocks, N_TOKENS, processors)
         listed = " ".join(f"{k}:{t:.4f}" for k, t in times.items())
