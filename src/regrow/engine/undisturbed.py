@@ -41,7 +41,9 @@ def kept_random_state(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run a model in evaluation mode without gradients; modes and buffers are put back at the end.
+    """Run a model in evaluation mode without gradients, and leave no trace.
+
+    Modes, buffers and random states are put back at the end.
 
     Modes are set module by module: a module's own ``eval()`` may do more than that. The fast paths
     of torch's attention, which call no hooks, are off meanwhile.
@@ -63,7 +65,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         for module in modules:
             module.training = False
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.no_grad():
+        with kept_random_state(model), torch.no_grad():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

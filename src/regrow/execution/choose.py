@@ -16,7 +16,7 @@ from regrow.engine.method import Method
 from regrow.engine.patterns import NM, Block, Pattern
 from regrow.engine.planned import Plan, PlannedLayer
 from regrow.engine.selection import sample, seeded_generator
-from regrow.engine.undisturbed import evaluating, kept_random_state
+from regrow.engine.undisturbed import evaluating
 from regrow.execution.convert import stored_copy, why_not, why_not_method
 from regrow.execution.two_four.library import library, why_dense
 from regrow.execution.two_four.linear import TwoFourLinear
@@ -252,7 +252,7 @@ def layer_calls(model: nn.Module, names: list[str], inputs: Any) -> dict[str, li
     try:
         # In evaluation mode, so that batch norms do not learn from a batch that is no training
         # data; even then dropout draws numbers.
-        with kept_random_state(model), evaluating(model), torch.enable_grad():
+        with evaluating(model), torch.enable_grad():
             model(*inputs) if isinstance(inputs, tuple) else model(inputs)
     finally:
         for handle in handles:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from regrow.lab.figures import Look, on_page, svg
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PANEL", "SMALL", "legend", "panels"]
+__all__ = ["PANEL", "SMALL", "legend", "panels", "plots"]
 
 PANEL = (3.4, 2.5)
 """Inches of a panel; a page shows it a few times as large, so that its text is read on a phone."""
@@ -30,6 +31,20 @@ _MARKS = {
     "": "",
 }
 _DASHES = {"-": "", ":": "1 3", "--": "5 3", "-.": "6 3 1 3"}
+
+
+def plots(*names: str) -> tuple[dict[str, Figure], list[Axes]]:
+    """Make a figure of one panel for each name, for :func:`panels`; and the axes to draw in.
+
+    Example:
+        >>> figures, (left, right) = plots("loss", "accuracy")
+        >>> list(figures), left.figure is figures["loss"]
+        (['loss', 'accuracy'], True)
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
+
+    figures = {name: Figure(figsize=PANEL) for name in names}
+    return figures, [figure.subplots() for figure in figures.values()]
 
 
 def panels(

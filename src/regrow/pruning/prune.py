@@ -237,7 +237,7 @@ def _calibrated(
                 yield name, outputs_first(mask, layers[name].layout)
 
     try:
-        with kept_random_state(model), evaluating(model):
+        with evaluating(model):
             masks = Masks(pruned())
     except BaseException as error:
         if done:

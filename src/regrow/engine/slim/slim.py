@@ -19,7 +19,7 @@ from regrow.engine.slim.heads import plan_heads
 from regrow.engine.slim.trace import trace
 from regrow.engine.tables import draw
 from regrow.engine.topology import Topology
-from regrow.engine.undisturbed import evaluating, kept_random_state
+from regrow.engine.undisturbed import evaluating
 from regrow.engine.whole import finish
 
 __all__ = ["Slimmed", "check_slimmable", "slim_"]
@@ -91,7 +91,7 @@ def slim_(model: nn.Module, optimizer: Optimizer, example_inputs: Any) -> Slimme
         RuntimeError: outputs would have changed. Model and optimizer are then as they were.
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    with kept_random_state(model), evaluating(model):
+    with evaluating(model):
         expected = _outputs(model, inputs)
         graph, shapes = trace(model, inputs)
         groups = follow(model, graph, shapes).all()
@@ -103,7 +103,7 @@ def slim_(model: nn.Module, optimizer: Optimizer, example_inputs: Any) -> Slimme
         whole = plan_heads(plan, model, optimizer)
         try:
             finish(plan.writes)
-            with kept_random_state(model), evaluating(model):
+            with evaluating(model):
                 _check_equal(expected, model, inputs)
         except BaseException:
             finish(plan.undo)

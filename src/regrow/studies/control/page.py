@@ -11,13 +11,14 @@ import numpy as np
 
 from regrow.lab.figures import COLOURS, figure_style
 from regrow.lab.files import read_json, read_whole, write_bytes
-from regrow.lab.panels import PANEL, panels
+from regrow.lab.panels import panels, plots
 from regrow.lab.report import page
 from regrow.lab.section import Section, Table
 from regrow.studies.control.trial import FILM, REWARDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["write_page"]
 
@@ -99,12 +100,9 @@ def _film(film: Path) -> Iterator[Section]:
 
 
 def _returns(returns: Sequence[Sequence[float]]) -> Iterator[Section]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
-
     if not any(returns):
         return
-    figure = Figure(figsize=PANEL)
-    axes = figure.subplots()
+    figures, (axes,) = plots("")
     for one in returns:
         axes.plot(range(1, len(one) + 1), one, _mark(one), color=SHARED, alpha=0.25, lw=0.8)
     length = min(len(one) for one in returns)
@@ -115,7 +113,7 @@ def _returns(returns: Sequence[Sequence[float]]) -> Iterator[Section]:
     axes.locator_params(axis="x", integer=True)
     text = "True returns of training, with exploration."
     caption = "Thin: a run. Thick: the mean of all, over five episodes."
-    yield Section("Returns", text, panels({"": figure}, "Returns of training"), caption=caption)
+    yield Section("Returns", text, panels(figures, "Returns of training"), caption=caption)
 
 
 def _smooth(values: Any, width: int = 5) -> Any:
@@ -127,8 +125,6 @@ def _smooth(values: Any, width: int = 5) -> Any:
 
 
 def _attended(looks: Mapping[str, Lines], config: Mapping[str, Any]) -> Iterator[Section]:
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     if not looks or config["noise"] == 0:
         return
     steps = [one[0] for one in looks["step"]]
@@ -136,10 +132,8 @@ def _attended(looks: Mapping[str, Lines], config: Mapping[str, Any]) -> Iterator
     parts += [("reward_model", "reward models")] if config["reward"] != "true" else []
     figures: dict[str, Figure] = {}
     for name, words in parts:
-        left, right = (
-            figures.setdefault(f"{what}, {words}", Figure(figsize=PANEL)).subplots()
-            for what in ("Connections", "Attention")
-        )
+        own, (left, right) = plots(f"Connections, {words}", f"Attention, {words}")
+        figures |= own
         for kind, colour in (("real", REAL), ("noise", NOISE)):
             _line(left, steps, looks[f"{name}_{kind}_connections"], colour, f"a {kind} feature")
         left.set(xlabel="step", ylabel="connections", ylim=(0, None))
@@ -170,15 +164,11 @@ def _mark(points: Sequence[Any]) -> str:
 
 
 def _reward(result: Mapping[str, Any], config: Mapping[str, Any], file: Path) -> Iterator[Section]:
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     if config["reward"] == "true" or not file.is_file():
         return
     rewards = read_json(file)
     true, learned = np.array(rewards["true"]), np.array(rewards["learned"])
-    names = ("The latest steps", "Step by step", "Over training")
-    figures = {name: Figure(figsize=PANEL) for name in names}
-    trace, left, right = (figure.subplots() for figure in figures.values())
+    figures, (trace, left, right) = plots("The latest steps", "Step by step", "Over training")
     for values, colour, label in ((true, SHARED, "true"), (learned, REAL, "learned")):
         shown = (values - values.mean()) / max(float(values.std()), 1e-9)
         trace.plot(shown[-_TRACED:], color=colour, label=label, lw=1.2)

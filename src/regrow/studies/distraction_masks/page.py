@@ -9,7 +9,7 @@ from typing import Any
 
 from regrow.lab.figures import COLOURS, figure_style
 from regrow.lab.files import read_lines, write_bytes
-from regrow.lab.panels import PANEL, panels
+from regrow.lab.panels import panels, plots
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
 from regrow.lab.section import Section, Table
@@ -128,13 +128,10 @@ def _lines(
     y: str,
     scaled: Callable[[Any], object] = lambda _: None,
 ) -> Iterator[Section]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
-
     lines = {label: points for label, points in lines.items() if points}
     if not lines:
         return
-    figure = Figure(figsize=PANEL)
-    axes = figure.subplots()
+    figures, (axes,) = plots("")
     for number, (label, points) in enumerate(lines.items()):
         steps, values = zip(*points, strict=True)
         colour = COLOURS[(6 + number) % len(COLOURS)]
@@ -142,7 +139,7 @@ def _lines(
     scaled(axes)
     axes.set(xlabel="steps of the agent", ylabel=y)
     axes.legend(loc="best", fontsize=8)
-    yield Section(title, text, panels({"": figure}, title))
+    yield Section(title, text, panels(figures, title))
 
 
 def _table(tests: Mapping[str, Any]) -> Section:

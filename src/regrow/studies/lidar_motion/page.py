@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from regrow.lab.figures import COLOURS, figure_style, svg
 from regrow.lab.files import read_json, read_lines, write_bytes
-from regrow.lab.panels import PANEL, panels
+from regrow.lab.panels import panels, plots
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
 from regrow.lab.section import Details, Section, Table
@@ -181,13 +181,10 @@ def _worst(
 
 
 def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
-
     if not lines:
         return
     with figure_style():
-        figures = {name: Figure(figsize=PANEL) for name in ("Loss", "minADE")}
-        left, right = (figure.subplots() for figure in figures.values())
+        figures, (left, right) = plots("Loss", "minADE")
         epochs = [line["epoch"] for line in lines]
         mark = "o" if len(lines) == 1 else ""
         left.plot(epochs, [line["loss"] for line in lines], mark, color=COLOURS[6])

@@ -10,7 +10,7 @@ from typing import Any
 
 from regrow.lab.figures import COLOURS, figure_style
 from regrow.lab.files import read_json, read_lines, write_bytes
-from regrow.lab.panels import PANEL, panels
+from regrow.lab.panels import panels, plots
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
 from regrow.lab.section import Details, Section, Table
@@ -172,12 +172,9 @@ def _lesions(figures: Mapping[str, Mapping[str, float | None]], name: str) -> st
 
 
 def _curves(lines: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
-
     if not lines:
         return
-    figures = {name: Figure(figsize=PANEL) for name in ("Loss", "Dice")}
-    left, right = (figure.subplots() for figure in figures.values())
+    figures, (left, right) = plots("Loss", "Dice")
     epochs = [line["epoch"] for line in lines]
     mark = "o" if len(lines) == 1 else ""  # a line of one point is nothing
     left.plot(epochs, [line["loss"] for line in lines], mark, color=COLOURS[6])

@@ -12,7 +12,7 @@ from typing import Any
 
 from regrow.lab.figures import COLOURS, figure_style, svg
 from regrow.lab.files import read_json, read_lines, write_bytes
-from regrow.lab.panels import PANEL, panels
+from regrow.lab.panels import panels, plots
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
 from regrow.lab.section import Details, Section, Table
@@ -101,12 +101,9 @@ def _rates(of: Mapping[str, Any]) -> str:
 
 
 def _curves(lines: Rows) -> Iterator[Section]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
-
     if not lines:
         return
-    figures = {name: Figure(figsize=PANEL) for name in ("Loss", "Errors")}
-    left, right = (figure.subplots() for figure in figures.values())
+    figures, (left, right) = plots("Loss", "Errors")
     hours: list[float] = []
     for line in lines:
         hours.append((hours[-1] if hours else 0.0) + line.get("hours_kept", 0.0))
@@ -160,13 +157,10 @@ def _kept(lines: Rows) -> Iterator[Section]:
 
 def _losses(trained: Rows) -> Iterator[Section]:
     """Show losses by the utterances' length and speaker."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     known = [row for row in trained if row["loss"] is not None]
     if not known:
         return
-    figures = {name: Figure(figsize=PANEL) for name in ("By length", "By speaker")}
-    left, right = (figure.subplots() for figure in figures.values())
+    figures, (left, right) = plots("By length", "By speaker")
     seconds, losses = [row["seconds"] for row in known], [row["loss"] for row in known]
     left.plot(seconds, losses, ".", ms=2, alpha=0.4, color=COLOURS[6], rasterized=True)
     left.set(xlabel="length, s", ylabel="last loss by label", ylim=(0, None))
