@@ -4,7 +4,7 @@
 # make test-long  whole smoke presets of studies, which the suite tries in part
 # make fuzz    every fuzzer of tests/fuzz, at length: hours; SEED=1 looks elsewhere
 # make sanitize  the C kernels under gcc's address and undefined-behaviour sanitizers: fuzzer and tests
-# make interpret  the kernels of GPU updates, by Triton's interpreter, which a CPU's torch comes without
+# make interpret  the kernels of updates and of block layers on a GPU, by Triton's interpreter; needs triton
 # make check   style, types, floors, documentation
 # make docs    the documentation in docs/_build/html, its examples run
 
@@ -61,8 +61,9 @@ sanitize: venv
 	  tests/execution/test_csr_linear.py \
 	  tests/execution/test_csr_memory.py tests/execution/test_growth.py
 
-# The kernels of updates and of block layers on a GPU, on the CPU by Triton's interpreter; needs triton.
+# Needs triton, which a CPU's torch comes without: the tests of the kernels would pass by skipping them.
 interpret: venv
+	@$(BIN)/python -c "import triton"
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/engine/test_many.py \
 	  tests/execution/test_block_kernels.py
 

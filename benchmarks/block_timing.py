@@ -29,10 +29,6 @@ def captured(call: Call) -> torch.cuda.CUDAGraph:
     return graph
 
 
-def replayed(graph: torch.cuda.CUDAGraph, times: int) -> float:
-    return elapsed(graph.replay, times)
-
-
 def elapsed(call: Call, times: int) -> float:
     """Return milliseconds of a call on the GPU, the mean of some times in a row."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -46,13 +42,9 @@ def elapsed(call: Call, times: int) -> float:
 
 def timed(calls: dict[str, Call], rounds: int = 15, window: float = 8.0) -> dict[str, list[float]]:
     """Return milliseconds of every call, one value a round; a value averages ``window`` ms."""
-    graphs = {name: captured(call) for name, call in calls.items()}
-    times = {name: max(1, round(window / replayed(graph, 3))) for name, graph in graphs.items()}
-    found: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, graph in graphs.items():
-            found[name].append(replayed(graph, times[name]))
-    return found
+    graphs: dict[str, Call] = {name: captured(call).replay for name, call in calls.items()}
+    times = {name: max(1, round(window / elapsed(graph, 3))) for name, graph in graphs.items()}
+    return in_turn(graphs, times, rounds)
 
 
 def launched(
@@ -62,6 +54,11 @@ def launched(
     for call in calls.values():
         elapsed(call, 3)  # what compiles does
     times = {name: max(4, round(window / elapsed(call, 3))) for name, call in calls.items()}
+    return in_turn(calls, times, rounds)
+
+
+def in_turn(calls: dict[str, Call], times: dict[str, int], rounds: int) -> dict[str, list[float]]:
+    """Return milliseconds of every call, one value a round, the mean of its times in a row."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():

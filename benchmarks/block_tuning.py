@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from block_timing import Call, timed
 
-from regrow.execution.block import BlockLinear, launch, tiles
+from regrow.execution.block import BlockLinear, launch, outer, tiles
 from regrow.execution.block.operations import (
     block_input_gradient,
     block_linear,
@@ -103,16 +103,25 @@ def tune(layers: list[BlockLinear]) -> list[dict[str, object]]:
 def split(layers: list[BlockLinear]) -> list[dict[str, object]]:
     """Try other numbers of parts of the weight gradient."""
     rows: list[dict[str, object]] = []
-    processors = torch.cuda.get_device_properties(0).multi_processor_count
+    would: list[int] = []  # be chosen, by whichever is asked
+
+    def instead(choose: Callable[..., int], k: int) -> Callable[..., int]:
+        def parts(*given: object) -> int:
+            would.append(choose(*given))
+            return k
+
+        return parts
+
     for layer in layers:
         times = {}
         for k in range(1, 9):
-            launch.parts = launch.parts_of_groups = lambda *_, k=k: k
+            outer.parts = instead(tiles.parts, k)
+            outer.parts_of_groups = instead(tiles.parts_of_groups, k)
             launch.forget()
             times[k] = milliseconds([call("weight", layer)])[0]
-        launch.parts, launch.parts_of_groups = tiles.parts, tiles.parts_of_groups
+        outer.parts, outer.parts_of_groups = tiles.parts, tiles.parts_of_groups
         launch.forget()
-        chosen = tiles.parts(layer.n_blocks, N_TOKENS, processors)
+        chosen = would[-1]
         listed = " ".join(f"{k}:{t:.4f}" for k, t in times.items())
         print(f"parts    b={layer.block:<4} n={layer.n_blocks}: {listed} ms; chosen {chosen}")
         rows.append({"pass": "parts", "n": layer.n_blocks, "ms": times, "chosen": chosen})

@@ -160,22 +160,25 @@ def cell(job: tuple[str, Any, int, int, dict[str, tuple[str, Row]], float]) -> l
 
 
 def interval(values: Iterable[float]) -> list[float]:
-    """Return mean, lower and upper end of the 95 % interval."""
-    from scipy.stats import t  # noqa: PLC0415
+    """Return mean, lower and upper end of the 95 % interval; NaN of no values."""
+    from regrow.lab.statistics import mean_interval  # noqa: PLC0415
 
-    found = np.asarray([*values])
-    half = t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / len(found) ** 0.5
-    return [round(float(found.mean() + side * half), 3) for side in (0, -1, 1)]
+    if not (found := [float(one) for one in values]):
+        return [float("nan")] * 3
+    one = mean_interval(found)
+    return [round(end, 3) for end in (one.mean, one.low, one.high)]
 
 
 def agreement(rows: list[Row]) -> float:
     """Return the mean Jaccard index of two seeds on one split; NaN of too few."""
+    from regrow.features.stability import jaccard  # noqa: PLC0415
+
     pairs = [
-        (set(a["chosen"]), set(b["chosen"]))
+        jaccard(a["chosen"], b["chosen"])
         for a, b in combinations(rows, 2)
         if a["split"] == b["split"]
     ]
-    return float(np.mean([len(a & b) / len(a | b) for a, b in pairs])) if pairs else float("nan")
+    return float(np.mean(pairs)) if pairs else float("nan")
 
 
 def compared(rows: list[Row], before: str, after: str) -> Row:

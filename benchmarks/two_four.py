@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from block_timing import elapsed, environment, must_agree, ratio, timed
+from block_timing import Call, environment, in_turn, must_agree, ratio, timed
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,7 +23,7 @@ from regrow.engine.patterns import NM
 from regrow.execution.two_four import PackedLinear, TwoFourLinear, library
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-Calls = dict[str, Callable[[], object]]
+Calls = dict[str, Call]
 Row = dict[str, object]
 
 
@@ -40,13 +40,9 @@ def layer_of(width: int, dtype: torch.dtype) -> TwoFourLinear:
 
 def launched(calls: Calls, rounds: int, times: int = 8) -> dict[str, list[float]]:
     """Return milliseconds of every call as Python launches it, one value a round."""
-    found: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            found[name].append(elapsed(call, times))
-    return found
+    return in_turn(calls, dict.fromkeys(calls, times), rounds)
 
 
 def check(layer: TwoFourLinear, packed: PackedLinear, x: Tensor, g: Tensor) -> None:

@@ -47,7 +47,7 @@ def layers(draw):
     layers(), st.booleans(), st.sampled_from(["half", "tf32", "ieee"]), st.sampled_from([1, 2, 4])
 )
 def test_the_kernels_compute_what_plain_torch_computes(fetched, layer, biased, arithmetic, group):
-    from regrow.execution.block import launch
+    from regrow.execution.block import abilities, launch, outer
 
     index, n_tokens = layer
     out, into = index.shape
@@ -56,10 +56,10 @@ def test_the_kernels_compute_what_plain_torch_computes(fetched, layer, biased, a
     bias = torch.randn(out) if biased else None
     launch.forget()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "_has_tma", lambda device: fetched == "in tiles")
-        patch.setattr(launch, "precision", lambda dtype: arithmetic)
-        patch.setattr(launch, "_COPIED", 1 << 16)  # so that some layers take several pieces
-        patch.setattr(launch, "together", lambda *_: group if arithmetic == "half" else 1)
+        patch.setattr(abilities, "has_tma", lambda device: fetched == "in tiles")
+        patch.setattr(abilities, "precision", lambda dtype: arithmetic)
+        patch.setattr(outer, "_COPIED", 1 << 16)  # so that some layers take several pieces
+        patch.setattr(outer, "together", lambda *_: group if arithmetic == "half" else 1)
         found = (
             launch.forward(x, weight, bias, index),
             launch.input_gradient(g, weight, index),

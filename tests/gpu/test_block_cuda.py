@@ -79,13 +79,14 @@ def test_output_and_gradients_are_those_of_the_dense_layer(dtype, b, size):
 @pytest.mark.parametrize("b", [32, 64, 128])
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
 def test_without_the_copy_engine_the_same_comes_out(dtype, b, monkeypatch):
-    from regrow.execution.block import launch
+    from regrow.execution.block import abilities, launch
 
-    monkeypatch.setattr(launch, "_has_tma", lambda device: False)
+    monkeypatch.setattr(abilities, "has_tma", lambda device: False)
     launch.forget()
     for size in SIZES[:2]:
         for n_tokens in (256, 1003):
             check(build(*size, b, dtype=dtype), n_tokens, TOLERANCE[dtype])
+    launch.forget()
 
 
 @pytest.mark.parametrize("b", [32, 64, 128])
@@ -102,13 +103,13 @@ def test_tf32_is_used_where_torch_allows_it(b):
 
 @pytest.mark.parametrize("b", [32, 64, 128])
 def test_copies_for_tf32_may_be_turned_piece_by_piece(b, monkeypatch):
-    from regrow.execution.block import launch
+    from regrow.execution.block import launch, outer
 
     torch.set_float32_matmul_precision("high")
     layer = build(392, 264, b)
     x, g = torch.randn(1003, 264, device="cuda"), torch.randn(1003, 392, device="cuda")
     whole = run(layer, x, g)[2].clone()
-    monkeypatch.setattr(launch, "_COPIED", 1 << 17)
+    monkeypatch.setattr(outer, "_COPIED", 1 << 17)
     launch.forget()
     assert error(run(layer, x, g)[2], whole) < 1e-5
     launch.forget()

@@ -102,6 +102,7 @@ class Ensemble:
         self.second = second.view(e, outputs, h)
         self.second.copy_(torch.randn(e, outputs, h, generator=generator) / math.sqrt(h))
         self._parts = torch.eye(3).repeat_interleave(sizes, dim=0)  # which tensor a number is of
+        self._means = self._parts / sizes  # what takes the mean of each
         self._moments = [torch.zeros_like(self.first), torch.zeros_like(self._rest)]
         self._squares = torch.zeros(e, 4)
         self._gradient, self._spare = (torch.empty_like(self.first) for _ in range(2))
@@ -195,7 +196,7 @@ class Ensemble:
         """Make a step of the optimizer, given the gradients of the first layers and of the rest."""
         self.steps += 1
         of_first = torch.mul(first, first, out=self._spare).sum(0).mean(1) / len(first)
-        of_rest = rest.square() @ (self._parts / self._parts.sum(0))
+        of_rest = rest.square() @ self._means
         self._squares.lerp_(torch.cat([of_first.unsqueeze(1), of_rest], 1), 0.01)
         size = (self._squares / (1 - 0.99**self.steps)).sqrt_().add_(1e-12)
         rates = learning_rate / (1 - 0.9**self.steps) / size

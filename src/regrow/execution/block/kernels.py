@@ -7,7 +7,8 @@ All sums are float32, in an order that does not change from run to run.
 """
 
 # mypy: ignore-errors
-# The language of the kernels has no types; the functions of launch.py, which call them, do.
+# The language of the kernels has no types; the functions of products.py and outer.py, which call
+# them, do.
 
 from __future__ import annotations
 
