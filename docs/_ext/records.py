@@ -235,7 +235,6 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "volumes-slabs-lean": lambda: volumes("slabs-lean"),
     "volumes-cpu-float32": lambda: volumes("cpu-float32"),
     "volumes-cpu-bfloat16": lambda: volumes("cpu-bfloat16"),
-    "volumes-cpu-float32-lean": lambda: volumes("cpu-float32-lean"),
     "masked-step": masked,
     "pruning-language-model": pruning,
     "block-accuracy-fashion-mnist": lambda: accuracy("fashion-mnist"),
