@@ -10,8 +10,28 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 __all__ = ["graphed"]
+
+
+def check_outputs(outputs: Any) -> None:
+    """Raise an error unless a model returns tensors alone, as CUDA graphs need it.
+
+    Raises:
+        ValueError: one is not.
+
+    Example:
+        >>> check_outputs({"logits": torch.ones(2), "states": None})
+        Traceback (most recent call last):
+        ValueError: graphs=True: the model returns a NoneType: leave it out, or give graphs=False
+    """
+    for output in tree_leaves(outputs):
+        if not isinstance(output, Tensor):
+            raise ValueError(
+                f"graphs=True: the model returns a {type(output).__name__}: leave it out, or give "
+                "graphs=False"
+            )
 
 
 def graphed(
@@ -28,6 +48,9 @@ def graphed(
 
     Returns:
         What to call in training, over the same parameters.
+
+    Raises:
+        ValueError: the model returns something besides tensors.
     """
     before = copy.deepcopy(model.state_dict())  # warming up moves the batch norms' averages
     model.train()
@@ -36,6 +59,8 @@ def graphed(
         warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")
         # Torch keeps one stream for all captures, and makes it on the GPU that was first.
         torch.cuda.graph.default_capture_stream = None
+        with torch.no_grad(), torch.random.fork_rng():
+            check_outputs(model(*example))
         torch.cuda.make_graphed_callables(model, example)
     forward: Callable[..., Any] = model.__dict__.pop("forward")
     model.load_state_dict(before)
