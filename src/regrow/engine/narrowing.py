@@ -40,6 +40,10 @@ available = triton is not None
 # (0), where signs have shares.
 
 
+# Of so many places of a step one must lie within the interval for a histogram to pay.
+CROWDED = tl.constexpr(4) if triton else 4
+
+
 def jit(kernel):
     """Compile with Triton, where it is installed."""
     return triton.jit(kernel) if triton else kernel
@@ -51,7 +55,7 @@ def _places(
     WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
     OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
 ):  # fmt: skip
-    """Return the places of some numbers, and which of them may be chosen."""
+    """Return the places of some numbers, and which of them may be chosen; i is of 32 bits."""
     there = inside
     if ALLOWED is not None:
         mask = tl.load(table + row * 8 + 1).to(tl.pointer_type(ALLOWED))
@@ -65,18 +69,18 @@ def _places(
     x = tl.load(numbers + i, mask=there, other=0.0).to(tl.float32)
     if SIGNED:
         there = there & ((x > 0).to(tl.int64) == tl.load(table + row * 8 + 7))
-    bits = x.to(tl.int32, bitcast=True)
-    if MAGNITUDE:
-        key = (bits & 0x7FFFFFFF).to(tl.int64)
-    else:
+    # In 32 bits as long as that is enough: a GPU takes two steps for 64.
+    bits = x.to(tl.uint32, bitcast=True)
+    size = bits & 0x7FFFFFFF
+    key = size ^ 0x80000000
+    if not MAGNITUDE:
         # Numbers below zero count downwards; both zeros are one.
-        key = tl.where(bits < 0, -(bits & 0x7FFFFFFF), bits).to(tl.int64)
-    key += 0x80000000
+        key = tl.where(bits > 0x80000000, 0x80000000 - size, key)
     if HIGHEST:
-        key = 0x100000000 - key
+        key = (key ^ 0xFFFFFFFF) + 1  # 2³² less it; it is never 0
     # The bits that a number of 16 bits never has are left out; NaN comes last in either order.
-    key = tl.where((bits & 0x7FFFFFFF) > 0x7F800000, 0xFFFFFFFF, key) >> SPARE
-    return (key << tl.load(table + row * 8 + 5)) | i, there
+    key = tl.where(size > 0x7F800000, 0xFFFFFFFF, key) >> SPARE
+    return (key.to(tl.int64) << tl.load(table + row * 8 + 5)) | i, there
 
 
 @jit
@@ -135,7 +139,7 @@ def bound(
     stride = tl.maximum(n // SAMPLE, 1)
     i = j * stride + (j * 2654435761 >> 7) % stride
     places, there = _places(
-        table, row, i, i < n, also,
+        table, row, i.to(tl.int32), i < n, also,
         WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE,
     )  # fmt: skip
     seen = tl.sum(there.to(tl.int64), 0)
@@ -186,20 +190,16 @@ def _counted(
     OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
     STEP: tl.constexpr,
 ):  # fmt: skip
-    """Count one step's places: in each part of an interval, below it, and all."""
-    i = first + tl.arange(0, STEP).to(tl.int64)
+    """Return one step's parts of an interval, and which lie within it, below it, and anywhere."""
+    i = first.to(tl.int32) + tl.arange(0, STEP)
     places, there = _places(
         table, row, i, i < n, also,
         WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE,
     )  # fmt: skip
     digit = (places - start) >> shift
-    below = there & (places < start)
-    within = there & (places >= start) & (digit < 256)
-    return (
-        _histogram(digit, within, STEP),
-        tl.sum(below.to(tl.int32), 0),
-        tl.sum(there.to(tl.int32), 0),
-    )
+    below = there & (digit < 0)
+    within = there & (digit >= 0) & (digit < 256)
+    return digit.to(tl.int32), within, below, there
 
 
 @jit
@@ -216,20 +216,27 @@ def count(
         n = tl.load(table + row * 8 + 2)
         start = tl.load(state + row * 4)
         shift = tl.load(state + row * 4 + 1)
-        parts = tl.zeros((256,), tl.int32)
-        below = 0
-        all_of_them = 0
+        # Added up in each place of a step, and over them only once.
+        below = tl.zeros((STEP,), tl.int32)
+        all_of_them = tl.zeros((STEP,), tl.int32)
         for step in range(STEPS):
-            p, b, a = _counted(
+            digit, within, b, a = _counted(
                 table, row, first + step * STEP, n, start, shift, also,
                 WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE, STEP,
             )  # fmt: skip
-            parts += p
-            below += b
-            all_of_them += a
-        tl.atomic_add(counts + row * 256 + tl.arange(0, 256), parts, mask=parts > 0, sem="relaxed")
-        tl.atomic_add(sums + row * 2, below, sem="relaxed")
-        tl.atomic_add(sums + row * 2 + 1, all_of_them, sem="relaxed")
+            # Few lie within, where the sample was right: one by one they cost less than a histogram
+            # of all, which costs less where they crowd into few parts.
+            if tl.sum(within.to(tl.int32), 0) * CROWDED > STEP:
+                parts = _histogram(digit, within, STEP)
+                at = counts + row * 256 + tl.arange(0, 256)
+                tl.atomic_add(at, parts, mask=parts > 0, sem="relaxed")
+            else:
+                one = within.to(tl.int32)
+                tl.atomic_add(counts + row * 256 + digit, one, mask=within, sem="relaxed")
+            below += b.to(tl.int32)
+            all_of_them += a.to(tl.int32)
+        tl.atomic_add(sums + row * 2, tl.sum(below, 0), sem="relaxed")
+        tl.atomic_add(sums + row * 2 + 1, tl.sum(all_of_them, 0), sem="relaxed")
 
 
 @jit
@@ -311,12 +318,12 @@ def narrow(
                 below = below * 0
                 first = n * 0
                 while first < n:
-                    p, b, _ = _counted(
+                    digit, within, b, _ = _counted(
                         table, row, first, n, start, shift, also,
                         WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE, STEP,
                     )  # fmt: skip
-                    parts += p
-                    below += b
+                    parts += _histogram(digit, within, STEP)
+                    below += tl.sum(b.to(tl.int32), 0)
                     first += STEP
                 start, shift, missing, done = _narrowed(
                     start, shift, parts, below, total, k, top, FEW
@@ -341,26 +348,25 @@ def mark(
     offset = tl.load(table + row * 8 + 6)
     start = tl.load(state + row * 4)
     shift = tl.load(state + row * 4 + 1)
-    common = 0
+    common = tl.zeros((STEP,), tl.int32)
     for step in range(STEPS):
-        i = begin + step * STEP + tl.arange(0, STEP).to(tl.int64)
+        i = begin.to(tl.int32) + step * STEP + tl.arange(0, STEP)
         places, there = _places(
             table, row, i, i < n, also,
             WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE,
         )  # fmt: skip
-        chosen = there & (places < start)
+        part = (places - start) >> shift
+        chosen = there & (part < 0)
         tl.store(out + offset + i, chosen.to(tl.int8), mask=chosen)
         if ALSO:
             both = tl.load(also + offset + i, mask=chosen, other=0) != 0
-            common += tl.sum((chosen & both).to(tl.int32), 0)
-        near = there & (places >= start) & (((places - start) >> shift) == 0)
-        found = tl.sum(near.to(tl.int32), 0)
-        if found > 0:
-            at = tl.atomic_add(listed + row, found, sem="relaxed")
-            at += tl.cumsum(near.to(tl.int32), 0) - 1
-            tl.store(lists + row * FEW + at, places, mask=near & (at < FEW))
+            common += (chosen & both).to(tl.int32)
+        # So few that each takes its own place on the list.
+        near = there & (part == 0)
+        at = tl.atomic_add(listed + row + i * 0, near.to(tl.int32), mask=near, sem="relaxed")
+        tl.store(lists + row * FEW + at, places, mask=near & (at < FEW))
     if ALSO:
-        tl.atomic_add(shared + row, common, sem="relaxed")
+        tl.atomic_add(shared + row, tl.sum(common, 0), sem="relaxed")
 
 
 @jit
