@@ -59,7 +59,7 @@ def graphed(
         warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")
         # Torch keeps one stream for all captures, and makes it on the GPU that was first.
         torch.cuda.graph.default_capture_stream = None
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng([torch.cuda.current_device()]):
             check_outputs(model(*example))
         torch.cuda.make_graphed_callables(model, example)
     forward: Callable[..., Any] = model.__dict__.pop("forward")
