@@ -279,6 +279,21 @@ def demo_answer() -> list[float]:
     return [number for number, _ in shown(" ".join(re.findall(r"\(([^)]*)\)", said)))]
 
 
+def samples_of_cifar10() -> list[float]:
+    """Points: ours over choice at random at three shares; ours, InfoBatch and SeTa to full data."""
+    from regrow.lab.study_page import find  # noqa: PLC0415
+    from regrow.studies.registry import load_study  # noqa: PLC0415
+    from regrow.studies.sample_pruning.claims import over_cyclic, over_full  # noqa: PLC0415
+
+    view = find((RESULTS / "sample-pruning-cifar10",), load_study).view
+    asked = [
+        *(over_cyclic("ours", keep=k) for k in (0.3, 0.5, 0.7)),
+        *(over_full(*one) for one in (("ours", 0.7), ("InfoBatch", 0.7), ("InfoBatch", 0.3))),
+        over_full("SeTa", 0.7),
+    ]
+    return [one.maybe(view).mean for one in asked]
+
+
 FACTS: dict[str, Callable[[], list[float]]] = {
     "faster-wide": lambda: faster("wide"),
     "faster-narrow": lambda: faster("narrow"),
@@ -297,6 +312,7 @@ FACTS: dict[str, Callable[[], list[float]]] = {
     "selector-tables-cost": lambda: record("features/tables")["cpu_ratio_ends"],
     "control-updates": control_updates,
     "demo": demo,
+    "samples-cifar10": samples_of_cifar10,
     "demo-accuracy": lambda: demo(2),
     "demo-answer": demo_answer,
 }

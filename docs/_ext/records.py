@@ -11,11 +11,16 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from regrow.lab.effects import level
+from regrow.lab.section import estimate
 from regrow.lab.statistics import mean_interval, paired_interval
 from regrow.lab.study_page import find
 from regrow.studies.demo import STUDY
 from regrow.studies.demo_page import demo_table
 from regrow.studies.execution import bench
+from regrow.studies.registry import load_study
+from regrow.studies.sample_pruning.claims import over_cyclic
+from regrow.studies.sample_pruning.design import ARMS
 
 RESULTS = Path(__file__).parents[2] / "results"
 Rows = list[tuple[str, ...]]
@@ -211,6 +216,24 @@ def pruning() -> tuple[Rows, str]:
     return rows, f"{what}. {record['environment']['cpu']}, torch {record['environment']['torch']}."
 
 
+def samples() -> tuple[Rows, str]:
+    """Tell what choosing samples of CIFAR-10 costs and gains, as far as it was run."""
+    found = find((RESULTS / "sample-pruning-cifar10",), load_study)
+    clean, keeps = {"condition": "clean"}, (0.7, 0.5, 0.3)
+    full = level("full", **clean).maybe(found.view)
+    rows: Rows = [("", *(f"{k:.0%} kept" for k in keeps), *(f"over random, {k:.0%}" for k in keeps))]
+    for arm in ARMS:
+        cells = [
+            estimate(ask(arm, keep=k, **clean).maybe(found.view))
+            for ask in (level, over_cyclic)
+            for k in keeps
+        ]
+        if arm != "full" and set(cells) != {"–"}:
+            rows.append((arm, *cells))
+    note = f"Test accuracy, % (seeds); all data at all steps: {estimate(full)}. "
+    return rows, note + f"{len(found.records)} of {len(found.records) + len(found.missing)} trials."
+
+
 def _cpu(record: dict[str, Any]) -> str:
     where = record["environment"]
     return f"One thread, {where['cpu']}, torch {where['torch']}"
@@ -237,6 +260,7 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "volumes-cpu-bfloat16": lambda: volumes("cpu-bfloat16"),
     "masked-step": masked,
     "pruning-language-model": pruning,
+    "samples-cifar10": samples,
     "block-accuracy-fashion-mnist": lambda: accuracy("fashion-mnist"),
     "block-accuracy-cifar10": lambda: accuracy("cifar10"),
 }
