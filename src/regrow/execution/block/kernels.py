@@ -77,12 +77,16 @@ def product(
     TOKENS: tl.constexpr,
     CHUNK: tl.constexpr,
     FORWARD: tl.constexpr,
+    ALONG: tl.constexpr,
     BIAS: tl.constexpr,
     EVEN: tl.constexpr,
     TMA: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Compute Y = X·Wᵀ + bias by block rows (FORWARD), or dX = dY·W by block columns."""
+    """Compute Y = X·Wᵀ + bias by block rows (FORWARD), or dX = dY·W by block columns.
+
+    ALONG: what is summed over lies side by side in a block, as it does in W for Y.
+    """
     # Neighbouring programs share tokens, so that X is read from memory once.
     outer = tl.program_id(0) % n_outer
     token = tl.program_id(0) // n_outer * TOKENS
@@ -101,13 +105,12 @@ def product(
         offset = step % (BLOCK // CHUNK) * CHUNK
         column = tl.load(inner + entry) * BLOCK + offset
         tile = _load(x, token, column, n_tokens, x_features, TOKENS, CHUNK, EVEN, TMA)
-        if FORWARD:
-            # Blocks are stored one below another: block `entry` begins at row entry * BLOCK.
-            values = _load(weight, entry * BLOCK, offset, 0, BLOCK, BLOCK, CHUNK, True, TMA).T
+        # Blocks are stored one below another, by block row; by column `order` finds them.
+        row = entry * BLOCK if FORWARD else tl.load(order + entry) * BLOCK
+        if ALONG:
+            values = _load(weight, row, offset, 0, BLOCK, BLOCK, CHUNK, True, TMA).T
         else:
-            # Blocks are stored by block row; by column they are found through `order`.
-            row = tl.load(order + entry) * BLOCK + offset
-            values = _load(weight, row, 0, 0, BLOCK, CHUNK, BLOCK, True, TMA)
+            values = _load(weight, row + offset, 0, 0, BLOCK, CHUNK, BLOCK, True, TMA)
         total = tl.dot(tile, values, total, input_precision=PRECISION)
     if TMA:
         y.store([token, outer * BLOCK], total.to(y.dtype))

@@ -31,12 +31,23 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, index: BlockIndex) -
 
 
 def input_gradient(gradient: Tensor, weight: Tensor, index: BlockIndex) -> Tensor:
-    """Compute dX = dY·W: (tokens, out) → (tokens, in), all contiguous."""
+    """Compute dX = dY·W: (tokens, out) → (tokens, in), all contiguous.
+
+    In TF32 from a copy of the blocks, each of them turned: the tensor cores take TF32 only where
+    what is summed over lies side by side, and turning it piece by piece takes as long as the
+    product.
+    """
     dx = gradient.new_empty(gradient.shape[0], index.shape[1])
     if not index.n_blocks:
         return dx.zero_()
+    if _turned(abilities.arithmetic(gradient, index.block)):
+        weight = weight.mT.contiguous()
     _product_into(dx, "input", gradient, weight, None, index)
     return dx
+
+
+def _turned(arithmetic: str) -> bool:
+    return arithmetic == "tf32"
 
 
 def _product_into(
@@ -70,7 +81,8 @@ def _product(
 ) -> Launch:
     ahead, tiles = name == "forward", TILES[name, arithmetic, b]
     out, into = shape if ahead else shape[::-1]
-    chunk = (b, tiles.chunk) if ahead else (tiles.chunk, b)
+    along = ahead or _turned(arithmetic)
+    chunk = (b, tiles.chunk) if along else (tiles.chunk, b)
     fetched = (
         Tile(dtype, (n_tokens, into), (tiles.tokens, tiles.chunk)) if tma else None,
         Tile(weight, (n * b, b), chunk) if tma else None,
@@ -87,7 +99,7 @@ def _product(
         tuple([places[i] for i in ((0, 2, 2) if ahead else (3, 4, 5))]),
         (n_outer, n_tokens, into, out),
         (
-            b, tiles.tokens, tiles.chunk, ahead, bias is not None,
+            b, tiles.tokens, tiles.chunk, ahead, along, bias is not None,
             abilities.even(n_tokens, tiles.tokens, shape, b), tma, abilities.dot(arithmetic),
         ),
         tiles.warps,
