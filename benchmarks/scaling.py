@@ -255,6 +255,8 @@ def be_a_rank(tiny: bool, rounds: int, steps: int | None, only: list[str], out: 
                 row |= {"batch": batch, **measure(trainer, rounds, steps or training.steps)}
                 row["samples_per_second"] = 1e3 * batch / row["step"]["ms"]
                 rows.append(row)
+                if distributed.get_rank() == 0:
+                    print(json.dumps(row), flush=True)
                 del trainer
                 if on_gpu:
                     torch.cuda.empty_cache()

@@ -1,0 +1,145 @@
+"""Makes the records of `results/` that need a GPU again: each a command, with what it takes.
+
+    python benchmarks/records.py                          what there is, and what it takes
+    python benchmarks/records.py topology control --out DIR
+    CUDA_VISIBLE_DEVICES=1 python benchmarks/records.py tests --out DIR
+
+Jobs run one after another. What each prints goes into DIR/NAME.log as it comes, its record into
+DIR/NAME.json or, of a study, into the folder DIR/NAME, which goes on where it was cut off. A job
+that takes longer than twice what it should is stopped, and said to be. Timings need a machine that
+does nothing else; studies fill a GPU by many trials side by side (`--jobs`), for which NVIDIA's MPS
+pays: under it a process sees the GPU of its daemon as number 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that makes a record.
+
+    Args:
+        command: of Python; {out} stands for what it writes.
+        minutes: on an H200.
+        record: in results/; empty: there is none.
+        gpus: that it needs.
+        kernels: whether topologies are updated by kernels of all layers at once.
+    """
+
+    command: str
+    minutes: float
+    record: str = ""
+    gpus: int = 1
+    kernels: bool = False
+
+
+PYTEST = "-m pytest -vv -rf -p no:cacheprovider -n 6"
+RANKS = "tests/gpu/test_nccl.py tests/gpu/test_ranks_nccl.py tests/gpu/test_samples_nccl.py"
+ALONE = "does_not_fit"  # a test that fills the memory of a GPU
+TIMED = "benchmarks/{} --json {{out}}.json"
+STUDY = "-m regrow study run {} --preset quick --data {} --device cuda --jobs {} --out {{out}}"
+JOBS = {
+    "tests": Job(f"{PYTEST} tests/gpu -k 'not {ALONE} and not nccl'", 4, kernels=True),
+    "tests-alone": Job(f"-m pytest -vv -rf tests/gpu -k {ALONE}", 1),
+    "tests-ranks": Job(f"-m pytest -vv -rf -p no:cacheprovider {RANKS}", 5, gpus=2),
+    "scaling": Job(
+        TIMED.format("scaling.py --ranks 1 2 --only ResNet cubes Conformer"),
+        5,
+        "execution/scaling.json",
+        gpus=2,
+    ),
+    "topology": Job(
+        TIMED.format("topology_update.py --model resnet50 gpt-353m --device cuda"),
+        1,
+        "execution/topology-update-cuda.json",
+    ),
+    "layers": Job(TIMED.format("block_layers.py --only layers"), 3, "execution/block-layers.json"),
+    "launched": Job(
+        TIMED.format("block_layers.py --only launched"), 1, "execution/block-launched.json"
+    ),
+    "tf32": Job(TIMED.format("block_layers.py --only tf32"), 1, "execution/block-tf32.json"),
+    "gpt": Job(TIMED.format("block_gpt.py"), 3, "execution/block-gpt.json"),
+    "two-four": Job(TIMED.format("two_four.py"), 1, "execution/two-four.json"),
+    "control": Job(
+        TIMED.format("control.py updates environments --tf32 --seconds .3 --repetitions 7"),
+        1,
+        "control/speed.json",
+    ),
+    "pixels": Job(
+        TIMED.format("pixels.py updates loop acting --compiled --seconds .3"),
+        5,
+        "control/pixels.json",
+    ),
+    "motion": Job(TIMED.format("motion.py"), 5, "motion/cuda.json"),
+    "sample-pruning": Job(STUDY.format("sample-pruning", "cifar10", 12), 25, "sample-pruning"),
+    "preference-noise": Job(
+        STUDY.format("preference-noise", "walker-walk", 1), 40, "preference-noise"
+    ),
+    "distraction-masks": Job(
+        STUDY.format("distraction-masks", "cartpole-swingup-25k", 6), 10, "distraction-masks"
+    ),
+    "lidar-motion": Job(STUDY.format("lidar-motion", "simulator", 6), 20, "lidar-motion"),
+}
+
+
+def run(name: str, out: Path) -> str:
+    """Run a job, and say how it ended; an empty answer: well."""
+    job, limit = JOBS[name], 120 * JOBS[name].minutes
+    words = shlex.split(job.command.format(out=shlex.quote(str(out / name))))
+    extra = {"PYTHONUNBUFFERED": "1", "REGROW_GPU_UPDATES": "kernels" if job.kernels else ""}
+    with (out / f"{name}.log").open("a") as log:
+        started = subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
+            env=os.environ | extra, start_new_session=True,
+        )  # fmt: skip
+        try:
+            status = started.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGTERM)  # its own processes, too
+            started.wait()
+            return f"stopped after {limit:.0f} s, twice what it should take"
+    return f"ended with status {status}" if status else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("jobs", nargs="*", help="names; none: say what there is")
+    parser.add_argument("--out", type=Path, default=Path("records"))
+    given = parser.parse_args()
+    if unknown := [name for name in given.jobs if name not in JOBS]:
+        parser.error(f"{unknown[0]!r}: must be one of {', '.join(JOBS)}")
+    if not given.jobs:
+        for name, job in JOBS.items():
+            print(f"{name:18} {job.gpus} GPU, {job.minutes:3g} min  {job.record}")
+            print(f"    python {job.command.format(out=name)}")
+        return
+    wanting = max(JOBS[name].gpus for name in given.jobs)
+    if torch.cuda.device_count() < wanting:
+        parser.error(f"{wanting} GPUs are needed; torch sees {torch.cuda.device_count()}")
+    out = given.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    faults = []
+    for name in given.jobs:
+        began = time.monotonic()
+        fault = run(name, out)
+        print(f"{name}: {time.monotonic() - began:.0f} s {fault or 'well'}", flush=True)
+        faults += [name] if fault else []
+    sys.exit(f"not well: {', '.join(faults)}: see their logs in {out}" if faults else 0)
+
+
+if __name__ == "__main__":
+    main()
