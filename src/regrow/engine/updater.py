@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from regrow.engine.clock import skips
 from regrow.engine.gradients import Gradients
+from regrow.engine.heap import give_back
 from regrow.engine.history import Update
 from regrow.engine.method import Method
 from regrow.engine.moments import remembers
@@ -18,6 +19,8 @@ from regrow.engine.topology import Topology
 from regrow.engine.update import Moves
 
 __all__ = ["Updater"]
+
+_MANY = 1 << 20  # active units whose bookkeeping is worth returning to the system
 
 
 class Updater:
@@ -143,6 +146,10 @@ class Updater:
             generator,
             lambda changes: record(Update(step, changes, read_gradients=reads)),
         )
+        # Only now are the copies gone that an update makes of all layers before it writes any; for
+        # small layers the call takes longer than the memory is worth.
+        if sum(layer.active for layer in self.topology.layers if layer.stored) >= _MANY:
+            give_back()
 
     def _unscaled(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
         """Undo the scale of a loss: a fused optimizer does so in its step, and there was none."""

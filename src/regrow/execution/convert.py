@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.dynamic import Dynamic
+from regrow.engine.heap import give_back
 from regrow.engine.method import Method
 from regrow.engine.moments import slots
 from regrow.engine.optimizers import inside
@@ -20,7 +21,6 @@ from regrow.engine.selection import sample, seeded_generator
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.update import Moves
 from regrow.execution.empty import Unmade
-from regrow.execution.heap import give_back
 from regrow.execution.materialize import drawn_bias, drawn_values, exchange_, materialize_
 from regrow.execution.modules import kind_of, stored_module
 from regrow.execution.positions import narrow

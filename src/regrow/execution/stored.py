@@ -26,13 +26,10 @@ from regrow.engine.selection import nth_allowed, sample
 from regrow.engine.sparse_layer import Exchange, SparseLayer
 from regrow.engine.whole import finish
 from regrow.execution.growth import highest
-from regrow.execution.heap import give_back
 from regrow.execution.positions import locate, mark, merge, narrow
 from regrow.execution.stored_module import StoredModule, left_behind_, on_its_own_
 
 __all__ = ["StoredExchange", "StoredLayer"]
-
-_MANY = 1 << 20  # active units whose bookkeeping is worth returning to the system
 
 
 class StoredExchange(Exchange):
@@ -251,9 +248,6 @@ class StoredLayer(SparseLayer):
             self.module.release()
             mark(self._ever, units)
             left_behind_(self.module)
-            # For small layers the call takes longer than the memory is worth.
-            if len(units) >= _MANY:
-                give_back()
 
         return commit
 

@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
-from regrow.execution.heap import give_back
+from regrow.engine.heap import give_back
 
 __all__ = ["alone", "measured"]
 
