@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from regrow.engine.selection import random_k, seeded_generator
+from regrow.reading import is_there
 from regrow.speech.conformer import STRIDE, steps_of
 from regrow.speech.corpora import open_corpus
-from regrow.speech.corpora.lines import is_there
 from regrow.speech.ctc import feasible, needed_steps, pad_labels
 from regrow.speech.features import HOP, Features, make_features
 from regrow.speech.units import Units, make_units

@@ -11,7 +11,7 @@ from regrow.machine import expanded
 from regrow.reading import decoding, open_unpacked
 from regrow.speech.utterances import LeftOut, Utterance
 
-__all__ = ["audio_in", "is_there", "json_lines", "made", "number", "pairs", "text_lines"]
+__all__ = ["audio_in", "json_lines", "made", "number", "pairs", "text_lines"]
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -70,14 +70,6 @@ def number(value: object, what: str, where: str) -> float | LeftOut:
 def audio_in(folder: Path, name: str) -> Path:
     """Return the path of an audio file that a table names: absolute, or in a folder."""
     return folder / expanded(Path(name))
-
-
-def is_there(path: Path) -> bool:
-    """Return whether a file is there; one of a name that no file can have is not."""
-    try:
-        return path.is_file()
-    except OSError:  # the name is too long
-        return False
 
 
 def made(

@@ -6,7 +6,8 @@ import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from regrow.speech.corpora.lines import audio_in, is_there, made, number, pairs, text_lines
+from regrow.reading import is_there
+from regrow.speech.corpora.lines import audio_in, made, number, pairs, text_lines
 from regrow.speech.utterances import Corpus, LeftOut, Utterance, gathered
 
 __all__ = [

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from regrow.reading import UnreadableError
-from regrow.speech.corpora.lines import is_there, pairs, text_lines
+from regrow.reading import UnreadableError, is_there
+from regrow.speech.corpora.lines import pairs, text_lines
 from regrow.speech.utterances import Corpus, LeftOut, Utterance, gathered
 
 __all__ = [
