@@ -100,6 +100,8 @@ def test_what_is_no_loss_a_sample_is_refused_at_the_first_call(ids, losses, erro
         samples.update(ids, losses)
     after = samples.state_dict()
     assert str(before) == str(after)
+    with pytest.raises(error, match=words):  # at once the next time, too
+        samples.update(ids, losses)
 
 
 def test_too_large_for_float32_is_infinite():
