@@ -130,7 +130,8 @@ def test_links_move_at_updates_and_pack_again():
 
 
 def test_masked_and_packed_networks_are_exported():
-    model, _, sparse = sparse_lattice(deep_supervision=False)
+    few = {"nodes": (1, 1, 1), "blocks": (1, 1, 2, 1), "deep_supervision": False}
+    model, _, sparse = sparse_lattice(**few)
     wanted = model.eval()(volume())
     for network in (model, pack(model, sparse.masks).eval()):
         exported = torch.export.export(network, (volume(),)).module()
