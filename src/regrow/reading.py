@@ -21,6 +21,7 @@ __all__ = [
     "check_size",
     "damaged",
     "decoding",
+    "is_there",
     "open_file",
     "open_unpacked",
     "read_file",
@@ -114,6 +115,19 @@ incorrect header check): get it again
         raise damaged(of, "it needs more memory than there is") from error
     except Exception as error:
         raise damaged(of, str(error) or type(error).__name__) from error
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file is there; one of a name that no file can have is not.
+
+    Example:
+        >>> is_there(Path("a" * 300)), is_there(Path("/"))
+        (False, False)
+    """
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long
+        return False
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -134,7 +134,7 @@ def test_epochs_that_the_trainer_would_count_wrongly_are_refused(tmp_path, optio
 
 
 def test_both_have_the_same_number_of_epochs(tmp_path):
-    with pytest.raises(ValueError, match="the trainer has 4 epochs, and the samples have epochs=5"):
+    with pytest.raises(ValueError, match="samples of epochs=5, a trainer of 4: give both the same"):
         make_trainer(tmp_path, make(epochs=5)).train()
     make_trainer(tmp_path, make(epochs=None)).train()
 

@@ -25,5 +25,10 @@ def test_two_gpus_choose_alike_and_go_on_as_they_were(found, name, how):
     ranks.check_stopped(found, name, how)
 
 
+@pytest.mark.parametrize("name", ranks.CRITERIA)
+def test_scores_of_two_gpus_are_merged_to_those_of_one_process(found, name):
+    ranks.check_known(found, name)
+
+
 def test_gpus_may_have_other_numbers_of_batches(found):
     ranks.check_lopsided(found)

@@ -100,6 +100,8 @@ def test_what_is_no_loss_a_sample_is_refused_at_the_first_call(ids, losses, erro
         samples.update(ids, losses)
     after = samples.state_dict()
     assert str(before) == str(after)
+    with pytest.raises(error, match=words):  # at once the next time, too
+        samples.update(ids, losses)
 
 
 def test_too_large_for_float32_is_infinite():
@@ -169,6 +171,9 @@ def test_scores_cannot_be_changed_from_outside():
         ({"anneal": 1}, ValueError, "needs epochs="),
         ({"warmup": 3, "anneal": 2, "epochs": 4}, ValueError, "together more"),
         ({"warmup": 0.5}, ValueError, "needs epochs="),
+        ({"warmup": 5, "epochs": 4}, ValueError, "warmup=5: must be a number of epochs"),
+        ({"anneal": -1, "epochs": 4}, ValueError, "anneal=-1: must be a number of epochs"),
+        ({"warmup": "2"}, TypeError, "warmup='2': must be a number of epochs"),
         ({"every": 0}, ValueError, "every=0"),
         ({"share_of": "hours"}, ValueError, "share_of='hours'"),
         ({"share_of": "length"}, ValueError, "needs lengths"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from regrow.reading import UnreadableError
+from regrow.segmentation.data import fingerprint
 from regrow.segmentation.folders import open_folder
 from regrow.segmentation.survey import plan, read, survey
 from tests.segmentation.phantoms import affine_of, phantom, save
@@ -248,10 +249,16 @@ def test_damaged_and_missing_files_are_left_out_too(decathlon):
     cut = decathlon / "imagesTr" / "organ_001.nii.gz"
     cut.write_bytes(cut.read_bytes()[:-30])
     (decathlon / "labelsTr" / "organ_004.nii.gz").unlink()
-    known = survey(open_folder(decathlon))
-    assert [
-        (out.name, "is damaged" in out.why, "no such" in out.why) for out in known.left_out
-    ] == [
+    # A name that no file can have ended the run.
+    facts = json.loads((decathlon / "dataset.json").read_text())
+    facts["training"][5]["image"] = f"imagesTr/{'x' * 300}.nii.gz"
+    (decathlon / "dataset.json").write_text(json.dumps(facts))
+    folder = open_folder(decathlon)
+    assert len(fingerprint(folder)) == 16
+    known = survey(folder)
+    *others, long = known.left_out
+    assert long.name == "x" * 300
+    assert [(out.name, "is damaged" in out.why, "no such" in out.why) for out in others] == [
         ("organ_001", True, False),
         ("organ_004", False, True),
     ]

@@ -129,6 +129,15 @@ def test_links_move_at_updates_and_pack_again():
     assert torch.allclose(pack(model, sparse.masks)(volume())[0], model(volume())[0])
 
 
+def test_masked_and_packed_networks_are_exported():
+    few = {"nodes": (1, 1, 1), "blocks": (1, 1, 2, 1), "deep_supervision": False}
+    model, _, sparse = sparse_lattice(**few)
+    wanted = model.eval()(volume())
+    for network in (model, pack(model, sparse.masks).eval()):
+        exported = torch.export.export(network, (volume(),)).module()
+        assert torch.allclose(exported(volume()), wanted)
+
+
 def test_packing_leaves_the_lattice_alone_and_is_not_done_twice():
     model, _, sparse = sparse_lattice()
     before = copy.deepcopy(model.state_dict())

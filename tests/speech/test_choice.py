@@ -68,6 +68,11 @@ def test_what_cannot_be_planned_is_refused():
         BySamples(Samples(6, Hard()), learnt(6), "mean")
 
 
+def test_more_epochs_on_all_than_there_are_is_told_by_the_arguments_names():
+    with pytest.raises(ValueError, match="full_first=1 and full_last=4: together more than epo"):
+        trial(full_last=4).choose(trial(), learnt(6))
+
+
 @pytest.fixture
 def data(tmp_path):
     corpus(tmp_path / "learnt", 40, 0)

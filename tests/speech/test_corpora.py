@@ -102,12 +102,14 @@ def test_common_voice_has_quotes_that_do_not_close(tmp_path):
         'ab\tone.mp3\t"Go," he said\t2\tScottish',
         'cd\ttwo.mp3\tIt is 5" long\t2\t',
         "ef\tthree.mp3\tshort row",
+        *(f"gh\t{nothing}\tyes\t2\t" for nothing in ("", ".", "/")),
     )
     corpus = open_corpus(table)
     assert texts(corpus) == {"one": '"Go," he said', "two": 'It is 5" long'}
     assert corpus.utterances[0].audio == tmp_path / "en/clips/one.mp3"
     assert corpus.utterances[0].group == "Scottish"
     assert "3 fields" in problems(corpus)["train.tsv, line 4"]
+    assert all("names no file" in problems(corpus)[f"train.tsv, line {n}"] for n in (5, 6, 7))
     with pytest.raises(ValueError, match="column 'sentence' is missing"):
         read_common_voice(lines(tmp_path / "bad.tsv", "client_id\tpath", "a\tb"))
 
@@ -130,6 +132,14 @@ def test_speechbrain_needs_its_quotes_closed(tmp_path):
     )
     with pytest.raises(ValueError, match=r"bad\.csv, in the row that begins at line 2.*quotes"):
         open_corpus(bad)
+
+
+def test_the_root_of_a_table_that_is_named_from_here_stands_once(tmp_path, monkeypatch):
+    """It stood twice, so that no audio was found."""
+    lines(tmp_path / "own/train.csv", "ID,wav,wrd", "a,$data_root/a.wav,YES", "b,b.wav,NO")
+    monkeypatch.chdir(tmp_path)
+    corpus = open_corpus(Path("own/train.csv"))
+    assert [u.audio for u in corpus.utterances] == [tmp_path / f"own/{n}.wav" for n in "ab"]
 
 
 def test_nemo(tmp_path):

@@ -43,6 +43,18 @@ def test_what_cannot_be_used_is_one_line_each(made, caplog):
     assert {u.id for u in tested.utterances} >= {"quick", "long"} and len(tested) == 14
 
 
+def test_names_that_no_file_can_have_are_lines_like_others(tmp_path):
+    """Such a name ended the run."""
+    names = "~nobody-of-this-name/a.wav", "a\0.wav", "a" * 300 + ".wav", ".", "/dev/zero"
+    more = [{"id": str(n), "audio_filepath": name, "text": "one"} for n, name in enumerate(names)]
+    (tmp_path / "learnt").mkdir()
+    table = corpus(tmp_path / "learnt", 3, 0, more)
+    assert len(fingerprint([table])) == 16
+    speech = open_speech([table], {})
+    assert [one.name for one in speech.left_out] == ["0", "1", "2", "3", "4"]
+    assert len(speech.learnt) == 3
+
+
 def test_every_utterance_that_is_learnt_can_be_aligned(made):
     for kind in ("characters", "words"):
         speech = open_speech([made], {}, units=kind)

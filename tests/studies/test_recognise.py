@@ -1,6 +1,7 @@
 """A recogniser in a run: it learns, goes on bit for bit, transcribes, and is shown."""
 
 import json
+import math
 import re
 
 import pytest
@@ -11,7 +12,9 @@ from regrow.cli.speech import speech_evaluate, speech_train, speech_transcribe
 from regrow.lab.files import read_json, read_lines
 from regrow.lab.run import METRICS, Run
 from regrow.speech.heard import TESTED, TRAINED
+from regrow.speech.recogniser import SIZES, Recogniser
 from regrow.speech.synthesis.made import Made
+from regrow.speech.units import Characters
 from regrow.studies.speech.page import write_page
 from regrow.studies.speech.recognise import Recognise
 from regrow.studies.speech.transcribe import Decoding, hear_corpus, load_recogniser
@@ -195,6 +198,8 @@ def test_a_sparse_recogniser_keeps_its_density(data, tmp_path):
         ("chunk", {"time_chunk": 0}),
         ("by", {"time_by": "soft"}),
         ("watched", -1),
+        ("full_first", -1),
+        ("full_last", -1),
         ("data", ()),
         ("longest", 0.0),
         ("speeds", (0.9, 1.1)),
@@ -208,10 +213,59 @@ def test_what_is_out_of_range_is_refused_by_name(field, value):
         Recognise(**SETTING | change)
 
 
-@pytest.mark.parametrize("wrong", [{"width": -1}, {"weight": 0.3}])
+@pytest.mark.parametrize(
+    "wrong", [{"beam": -1}, {"language": 0.3}, {"language": math.nan, "beam": 4}]
+)
 def test_decoding_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Decoding(**wrong)
+
+
+UNITS = Characters("ab ")
+DAMAGED = {
+    "weights cut short": (lambda run: cut(run / "weights.pt"), r"weights\.pt is damaged"),
+    "no weights": (lambda run: (run / "weights.pt").write_bytes(b""), r"weights\.pt is damaged"),
+    "weights of another network": (
+        lambda run: torch.save({"model": {}}, run / "weights.pt"),
+        r"(?s)weights\.pt is damaged \(.*Missing key",
+    ),
+    "a result cut short": (lambda run: cut(run / "result.json"), r"result\.json is damaged"),
+    "units without letters": (
+        lambda run: tell(run, {"kind": "characters"}),
+        r"result\.json is damaged \(.*letters",
+    ),
+    "pieces that are none": (
+        lambda run: tell(run, {"kind": "pieces", "model": "abc"}),
+        r"result\.json is damaged",
+    ),
+    "another command's result": (
+        lambda run: (run / "result.json").write_text('{"accuracy": 1.0}'),
+        "give a run of regrow speech train",
+    ),
+}
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def tell(run, written):
+    (run / "result.json").write_text(json.dumps({"size": "tiny", "written": written}))
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_run_is_named(tmp_path, what):
+    """Weights cut short ended in a traceback, or in words that name no file."""
+    change, said = DAMAGED[what]
+    tell(tmp_path, UNITS.told())
+    model = Recogniser(UNITS.size, SIZES["tiny"])
+    torch.save({"model": model.state_dict()}, tmp_path / "weights.pt")
+    assert load_recogniser(tmp_path, device="cpu").units == UNITS
+    with pytest.raises(FileNotFoundError, match=r"no trained\.jsonl with transcripts"):
+        load_recogniser(tmp_path, Decoding(beam=4, language=0.3), device="cpu")
+    change(tmp_path)
+    with pytest.raises(ValueError, match=said):
+        load_recogniser(tmp_path, device="cpu")
 
 
 def test_no_run_is_told(tmp_path):

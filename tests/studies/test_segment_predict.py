@@ -279,6 +279,8 @@ def test_cases_without_prediction_and_files_of_no_case_are_told(data, tmp_path):
         "of no labelled case: 1 files, such as other.nii.gz",
     ]
     assert unmatched(data / "labelsTr", data) == []
+    with pytest.raises(FileNotFoundError, match=r"predictions=.*gone: there is no such folder"):
+        judge_folder(tmp_path / "gone", data)
 
 
 def test_a_prediction_that_cannot_be_judged_shows_in_the_exit_status(

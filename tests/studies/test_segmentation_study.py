@@ -22,8 +22,8 @@ from regrow.studies.segmentation import study
 from regrow.studies.segmentation.study import ARMS, CLAIMS, STUDY
 
 NAMES = (
-    "sound", "dice", "static", "dense", "shift", "3×3×3", "narrow", "links", "lean dice",
-    "parameters", "flops", "lean parameters",
+    "sound", "dice", "prior dice", "static", "dense", "shift", "3×3×3", "narrow", "links",
+    "lean dice", "parameters", "flops", "prior parameters", "prior flops", "lean parameters",
 )  # fmt: skip
 
 
@@ -109,6 +109,11 @@ def only(arm, value):
         ("narrow", only("E2ENet", 0.02), 1, "supported"),
         ("narrow", only("narrow lattice", 0.02), 1, "not supported"),
         ("links", only("links", -0.01), 1, "not supported"),
+        ("prior dice", only("SegResNet", 0.003), 1, "supported"),
+        ("prior dice", only("SegResNet", 0.01), 1, "not supported"),
+        ("prior dice", only("narrow nnU-Net", 0.01), 1, "supported"),  # a control
+        ("prior parameters", only("", 0), 0.9, "supported"),
+        ("prior flops", only("", 0), 1.1, "not supported"),
         ("lean dice", only("lean", -0.002), 1, "supported"),
         ("lean dice", only("lean", -0.005), 1, "not supported"),
         ("lean parameters", only("", 0), 0.3, "supported"),

@@ -18,15 +18,12 @@ __all__ = ["SampleTraining"]
 class SampleTraining(Callback):
     """Saves samples in checkpoints, logs their metrics, and lets epochs have different lengths.
 
-    The training step calls ``samples.update(ids, losses)`` itself.
-
     Args:
-        samples: whose sampler the train loader has.
-        log: whether ``Samples.metrics`` are logged after every epoch.
+        samples: whose sampler the train loader has, and which the training step updates itself.
     """
 
-    def __init__(self, samples: Samples, *, log: bool = True) -> None:
-        self.samples, self.log = samples, log
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse loaders that do not have the sampler, and evaluation on chosen samples."""
@@ -51,8 +48,7 @@ class SampleTraining(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log metrics."""
-        if self.log:
-            pl_module.log_dict(self.samples.metrics(), rank_zero_only=True)
+        pl_module.log_dict(self.samples.metrics(), rank_zero_only=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is known of the samples; Lightning asks all ranks."""

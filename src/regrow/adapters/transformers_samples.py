@@ -12,7 +12,7 @@ from regrow.reading import decoding
 from regrow.samples.samples import Samples
 
 with needed("transformers", "transformers"):
-    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 __all__ = ["SampleTraining"]
 
@@ -31,7 +31,7 @@ class SampleTraining(TrainerCallback):
         self.samples = samples
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any
     ) -> None:
         """Go on where a checkpoint was taken; refuse epochs that the trainer cannot count."""
         if state.global_step:
@@ -43,15 +43,11 @@ class SampleTraining(TrainerCallback):
                 "the trainer counts on epochs of equal lengths: give Samples a number as keep, and "
                 "neither warmup, anneal nor share_of='length'; or train in a loop of your own"
             )
-        if self.samples.shares.epochs not in (None, state.num_train_epochs):
-            raise ValueError(
-                f"the trainer has {state.num_train_epochs} epochs, and the samples have "
-                f"epochs={self.samples.shares.epochs}: give both the same"
-            )
+        own, its = self.samples.shares.epochs, state.num_train_epochs
+        if own not in (None, its):
+            raise ValueError(f"samples of epochs={own}, a trainer of {its}: give both the same")
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Save what is known; all ranks exchange it, one writes."""
         saved = self.samples.state_dict()
         if state.is_world_process_zero:

@@ -58,4 +58,8 @@ def _call(words: list[str]) -> None:
         return
     check_no_empty(words)
     check_words(words)
+    if words[:2] == ["control", "train"]:
+        from regrow.cli.pixels import spelt  # noqa: PLC0415  (imports torch)
+
+        words = spelt(words)
     make_app(words).cli(prog="regrow", description=_ABOUT, args=words)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from regrow.cli.checks import check_threads
 from regrow.cli.fields import takes_fields
 
-__all__ = ["control_train_pixels", "is_of_pixels"]
+__all__ = ["control_train_pixels", "is_of_pixels", "spelt"]
 
 _DEFAULTS: dict[str, Any] = {"seed": 0, "task": "walker-walk"}
 
@@ -28,6 +28,32 @@ def is_of_pixels(arguments: Sequence[str]) -> bool:
     named = [one.partition("=")[2] for one in arguments if one.startswith("--method=")]
     named += [two for one, two in pairwise(arguments) if one == "--method"]
     return any(name in PIXEL_METHODS for name in named)
+
+
+def spelt(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with its method as it is spelt here, whatever its letters' case.
+
+    Papers write R2N and MaDi, and people madi.
+
+    Example:
+        >>> spelt(["--method", "R2N"]), spelt(["--method=madi", "--out", "R2N"])
+        (['--method', 'r2n'], ['--method=MaDi', '--out', 'R2N'])
+    """
+    from regrow.control.pixels.method import PIXEL_METHODS  # noqa: PLC0415
+    from regrow.control.setting import METHODS  # noqa: PLC0415
+
+    known = {name.lower(): name for name in (*METHODS, *PIXEL_METHODS)}
+    words, before = [], ""
+    for word in arguments:
+        option, equals, value = word.partition("=")
+        if before == "--method":
+            words.append(known.get(word.lower(), word))
+        elif equals and option == "--method":
+            words.append(f"{option}={known.get(value.lower(), value)}")
+        else:
+            words.append(word)
+        before = word
+    return words
 
 
 @takes_fields(

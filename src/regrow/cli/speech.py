@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from regrow.cli.checks import check_between, check_jobs, check_threads
 from regrow.cli.fields import takes_fields
+from regrow.machine import expanded
 
 __all__ = ["speech_evaluate", "speech_generate", "speech_train", "speech_transcribe"]
 
@@ -115,7 +116,7 @@ def _criterion(name: str) -> Any:
 
 def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
     """Name corpora by the ends of their paths, so that a record is the same wherever they lie."""
-    whole = [path.expanduser().absolute() for path in paths]
+    whole = [expanded(path).absolute() for path in paths]
     named = {"/".join(path.parts[-2:]): path for path in whole}
     return named if len(named) == len(whole) else {str(path): path for path in whole}
 

@@ -76,8 +76,9 @@ class Arrivals:
         elsewhere = [x for x in (ids, losses, correct) if isinstance(x, Tensor) and not x.is_cpu]
         if not elsewhere and not self._travelling:
             if self._first:
-                self._first = False
-                return [self._arrived(ids, losses, correct, epoch)]
+                first = self._arrived(ids, losses, correct, epoch)
+                self._first = False  # now: after a mistake the next one shows at once, too
+                return [first]
             self._here.append((_copied(ids), losses.clone(), _copied(correct), epoch))
             self._size += losses.shape[0]
             return self._looked_at() if self._size >= _TOGETHER else ()

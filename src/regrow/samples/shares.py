@@ -58,7 +58,7 @@ class Shares:
                 if needed:
                     value = getattr(self, name)
                     raise ValueError(f"{name}={value!r}: needs epochs=, the length of the run")
-            in_steps(self.warmup, 1 << 40, "warmup")
+            _in_epochs(self.warmup, 1 << 40, "warmup")
         elif self.first > self.last:
             raise ValueError(
                 f"warmup={self.warmup} and anneal={self.anneal}: together more than "
@@ -71,14 +71,14 @@ class Shares:
     @property
     def first(self) -> int:
         """The first epoch in which samples are chosen."""
-        return in_steps(self.warmup, self.epochs or 1 << 40, "warmup")
+        return _in_epochs(self.warmup, self.epochs or 1 << 40, "warmup")
 
     @property
     def last(self) -> float:
         """The epoch before which choosing ends."""
         if self.epochs is None:
             return math.inf
-        return self.epochs - in_steps(self.anneal, self.epochs, "anneal")
+        return self.epochs - _in_epochs(self.anneal, self.epochs, "anneal")
 
     @property
     def even(self) -> bool:
@@ -113,6 +113,17 @@ class Shares:
         """Return the sum of the shares before each epoch, and of all: epochs + 1 numbers."""
         assert self.epochs is not None
         return list(itertools.accumulate(map(self, range(self.epochs)), initial=0.0))
+
+
+def _in_epochs(when: int | float, epochs: int, argument: str) -> int:
+    """Return how many epochs a number (int) or a share of them (float) is."""
+    try:
+        return in_steps(when, epochs, argument)
+    except (TypeError, ValueError) as error:  # which speaks of steps
+        raise type(error)(
+            f"{argument}={when!r}: must be a number of epochs (int), at least 0 and no more than "
+            "the run has, or a share of the run (float), 0.0 to 1.0"
+        ) from None
 
 
 def batches_of(samples: int, size: int, ranks: int = 1, *, drop_last: bool = False) -> int:

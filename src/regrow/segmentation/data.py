@@ -14,6 +14,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from regrow.engine.ranks import rank_and_ranks
+from regrow.reading import is_there
 from regrow.segmentation.folders import Folder, open_folder
 from regrow.segmentation.folds import Fold, absent, folds_of
 from regrow.segmentation.grids import Grid
@@ -125,7 +126,7 @@ def fingerprint(folder: Folder) -> str:
     digest = hashlib.sha256()
     for case in folder.cases:
         for path in case.files:
-            size = path.stat().st_size if path.exists() else "missing"
+            size = path.stat().st_size if is_there(path) else "missing"
             digest.update(f"{case.name} {path.name} {size}\n".encode())
     digest.update(repr((folder.labels, folder.channels, folder.regions, folder.ignore)).encode())
     return digest.hexdigest()[:16]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from regrow.engine.selection import random_k, seeded_generator
+from regrow.reading import is_there
 from regrow.speech.conformer import STRIDE, steps_of
 from regrow.speech.corpora import open_corpus
 from regrow.speech.ctc import feasible, needed_steps, pad_labels
@@ -275,6 +276,6 @@ def fingerprint(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         for u in open_corpus(path).utterances:
-            size = u.audio.stat().st_size if u.audio.is_file() else -1
+            size = u.audio.stat().st_size if is_there(u.audio) else -1
             digest.update(repr((u.id, u.text, u.start, u.duration, size)).encode())
     return digest.hexdigest()[:16]

@@ -308,7 +308,7 @@ def _source(utterance: Utterance) -> tuple[Any, ...]:
     try:
         stat = utterance.audio.stat()
         state = stat.st_size, stat.st_mtime_ns
-    except OSError:
+    except (OSError, ValueError):  # not there, or of a name that no file can have
         state = 0, 0
     part = utterance.start, utterance.duration, utterance.channel
     return str(utterance.audio.absolute()), *state, *part

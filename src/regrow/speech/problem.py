@@ -137,6 +137,10 @@ class RecogniseSpeech(Problem[SpeechSource]):
         TimePruning(self.time_keep, self.time_chunk, self.time_by)
         if self.score not in ("label", "step", "sum"):
             raise ValueError(f"score={self.score!r}: must be label, step or sum")
+        if self.full_first < 0 or self.full_last < 0:
+            raise ValueError(
+                f"full_first={self.full_first}, full_last={self.full_last}: must be at least 0"
+            )
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep={self.keep}: must be above 0 and at most 1")
 
@@ -157,6 +161,11 @@ class RecogniseSpeech(Problem[SpeechSource]):
         n = len(learnt.utterances)
         if self.criterion is None:
             return All(n)
+        if self.full_first + self.full_last > setting.epochs:
+            raise ValueError(
+                f"full_first={self.full_first} and full_last={self.full_last}: together more than "
+                f"epochs={setting.epochs}"
+            )
         samples = Samples(
             n,
             self.criterion,

@@ -109,10 +109,10 @@ def test_the_same_command_trains_both(tmp_path, monkeypatch, capsys):
                  "shift", "evaluate_every", "episodes"):  # fmt: skip
         options += [f"--{name.replace('_', '-')}", str(QUICK[name])]
     train = ["regrow", "control", "train", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", [*train, "--method", "SAC", *options])
+    monkeypatch.setattr(sys, "argv", [*train, "--method", "sac", *options])
     cli.main()
     assert "page.html" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", [*train, "--method", "r2n", "--task", "dot"])
+    monkeypatch.setattr(sys, "argv", [*train, "--method", "R2N", "--task", "dot"])  # as papers do
     with pytest.raises(SystemExit, match="task='dot'"):
         cli.main()
 

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+from regrow.machine import expanded
 from regrow.speech.corpora.lines import text_lines
 from regrow.speech.corpora.manifests import read_lhotse, read_nemo
 from regrow.speech.corpora.tables import (
@@ -44,7 +45,7 @@ def open_corpus(path: Path) -> Corpus:
         FileNotFoundError: there is no such file or folder.
         ValueError: it has none of the formats, or there is no utterance.
     """
-    path = path.expanduser()
+    path = expanded(path)
     place, colon, split = str(path).rpartition(":")
     if colon and split in ("train", "test") and not path.exists():
         return read_spoken_digits(Path(place), split)

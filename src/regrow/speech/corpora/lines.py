@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from regrow.machine import expanded
 from regrow.reading import decoding, open_unpacked
 from regrow.speech.utterances import LeftOut, Utterance
 
@@ -68,7 +69,7 @@ def number(value: object, what: str, where: str) -> float | LeftOut:
 
 def audio_in(folder: Path, name: str) -> Path:
     """Return the path of an audio file that a table names: absolute, or in a folder."""
-    return folder / Path(name).expanduser()
+    return folder / expanded(Path(name))
 
 
 def made(

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from regrow.reading import is_there
 from regrow.speech.corpora.lines import audio_in, made, number, pairs, text_lines
 from regrow.speech.utterances import Corpus, LeftOut, Utterance, gathered
 
@@ -67,7 +68,7 @@ def read_kaldi(folder: Path, root: Path | None = None) -> Corpus:
 def _kaldi_root(folder: Path, wavs: Mapping[str, str]) -> Path:
     first = next(iter(wavs.values()), "")
     roots = (folder, *list(folder.parents)[:2])
-    return next((root for root in roots if audio_in(root, first).is_file()), folder)
+    return next((root for root in roots if is_there(audio_in(root, first))), folder)
 
 
 def _kaldi_parts(
@@ -122,10 +123,10 @@ def read_common_voice(path: Path, group: str = "accents") -> Corpus:
                 yield LeftOut(where, why)
                 continue
             row = dict(zip(columns, fields, strict=True))
-            if not row["path"]:
-                yield LeftOut(where, "has no path: mend it")
-                continue
             name = Path(row["path"])
+            if not name.name:
+                yield LeftOut(where, f"path {row['path']!r} names no file: mend it")
+                continue
             named = name if name.suffix else name.with_suffix(".mp3")
             who = row.get(group, row.get(group.removesuffix("s"), ""))
             audio = path.parent / "clips" / named
@@ -145,7 +146,7 @@ def read_speechbrain(path: Path, root: Path | None = None) -> Corpus:
         FileNotFoundError: there is no such file.
         ValueError: there is no utterance, or a column is missing, or quotes are not closed.
     """
-    root = root or path.parent
+    root = (root or path.parent).absolute()  # with it in its place, a path is whole
     columns: list[str] = []
 
     def found() -> Iterator[Utterance | LeftOut]:
@@ -219,7 +220,7 @@ def read_auto_avsr(path: Path) -> Corpus:
 
 def _auto_avsr_text(folder: Path, place: str) -> str | None:
     path = (folder / place.replace("_video_", "_text_")).with_suffix(".txt")
-    if not path.is_file():
+    if not is_there(path):
         return None
     return " ".join(line.strip() for _, line in text_lines(path))
 

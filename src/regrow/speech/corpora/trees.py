@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from regrow.reading import UnreadableError
+from regrow.reading import UnreadableError, is_there
 from regrow.speech.corpora.lines import pairs, text_lines
 from regrow.speech.utterances import Corpus, LeftOut, Utterance, gathered
 
@@ -45,7 +45,7 @@ def read_librispeech(folder: Path) -> Corpus:
             for key, text in pairs(table):
                 audio = chapter / f"{key}.flac"
                 speaker = key.split("-")[0]
-                if audio.is_file():
+                if is_there(audio):
                     yield Utterance(key, audio, text, speaker, group)
                 else:
                     yield LeftOut(key, f"{audio} is not there: get the corpus again")
@@ -210,9 +210,7 @@ def read_asterisk(sounds: Path, transcripts: Path) -> Corpus:
             skipped = line.startswith(";") or name.startswith("silence/") or "[" in text
             if not colon or skipped or not text:
                 continue
-            audio = next(
-                (a for e in (".wav", ".flac") if (a := sounds / (name + e)).is_file()), None
-            )
+            audio = next((a for e in (".wav", ".flac") if is_there(a := sounds / (name + e))), None)
             if audio is not None:
                 yield Utterance(name, audio, text, sounds.name)
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from regrow.machine import expanded
 from regrow.speech.corpora.lines import text_lines
 from regrow.speech.utterances import normalise_text
 
@@ -40,7 +41,7 @@ def read_phrases(
     """
     if part not in ("train", "test", "all"):
         raise ValueError(f"part={part!r}: must be 'train', 'test' or 'all'")
-    path = path.expanduser()
+    path = expanded(path)
     found: set[str] = set()
     for text in _quoted(path) if path.is_dir() else (line for _, line in text_lines(path)):
         phrase = normalise_text(text)

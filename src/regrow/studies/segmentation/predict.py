@@ -13,7 +13,7 @@ from rich.console import Console
 from regrow.lab.files import make_folder, read_json
 from regrow.lab.progress import follow
 from regrow.machine import expanded
-from regrow.reading import UnreadableError, decoding
+from regrow.reading import UnreadableError, decoding, is_there
 from regrow.segmentation.augment import Augmentation
 from regrow.segmentation.cases import read_prediction
 from regrow.segmentation.data import figures_of, plan_from, write_labels
@@ -181,7 +181,7 @@ def _check_apart(cases: Sequence[Case], out: Path) -> None:
 
 def file_of(case: str, folder: Path) -> Path | None:
     """Return the file in a folder that is called as a case is; None: there is none."""
-    return next((f for ending in ENDINGS if (f := folder / (case + ending)).is_file()), None)
+    return next((f for ending in ENDINGS if is_there(f := folder / (case + ending))), None)
 
 
 def judge_folder(
@@ -201,6 +201,8 @@ def judge_folder(
         FileNotFoundError: there is no prediction of any labelled case.
     """
     folder = open_folder(path)
+    if not predictions.is_dir():
+        raise FileNotFoundError(f"predictions={predictions}: there is no such folder")
     meaning = Meaning.of(folder)
     found: Figures = {}
     problems: dict[str, str] = {}

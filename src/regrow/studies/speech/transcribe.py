@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from regrow.lab.files import read_json, read_lines
+from regrow.machine import expanded
+from regrow.reading import decoding as decoding_of
 from regrow.speech.audio import read_audio
 from regrow.speech.data import Part, open_part
 from regrow.speech.decode import beam, greedy
@@ -33,26 +36,27 @@ class Decoding:
     """How text is found from a recogniser's scores.
 
     Args:
-        width: prefixes that a beam keeps; 0: the best path is taken.
-        weight: of an n-gram language model of the units, made from the transcripts that were learnt
-            from; 0: none.
+        beam: prefixes that a beam search keeps; 0: the best path is taken.
+        language: weight of an n-gram language model of the units, made from the transcripts that
+            were learnt from; 0: none.
         order: units that the language model looks at together.
         bonus: of each unit, which a language model makes too costly.
 
     Raises:
-        ValueError: an argument is out of range, or there is a weight without a beam.
+        ValueError: an argument is out of range, or there is a language model without a beam.
     """
 
-    width: int = 0
-    weight: float = 0.0
+    beam: int = 0
+    language: float = 0.0
     order: int = 5
     bonus: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.width < 0 or self.weight < 0:
-            raise ValueError(f"{self}: width and weight must be at least 0")
-        if self.weight and not self.width:
-            raise ValueError(f"weight={self.weight}: a language model needs a beam: width=16")
+        for name, value in (("beam", self.beam), ("language", self.language)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value}: must be at least 0 and finite")
+        if self.language and not self.beam:
+            raise ValueError(f"language={self.language}: needs a beam, such as beam=16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,17 +96,19 @@ def load_recogniser(
         FileNotFoundError: one of the files is missing.
         ValueError: a file is damaged.
     """
-    run, decoding = run.expanduser(), decoding or Decoding()
+    run, decoding = expanded(run), decoding or Decoding()
     for name in ("result.json", WEIGHTS):
         if not (run / name).is_file():
             raise FileNotFoundError(
                 f"{run}: no {name} in it. Give the folder of a finished run of regrow speech train"
             )
     result = read_json(run / "result.json", _flaw)
-    units = units_from(result["written"])
-    model = Recogniser(units.size, SIZES[result["size"]])
-    saved = torch.load(run / WEIGHTS, map_location="cpu", weights_only=True)
-    model.load_state_dict(saved["model"])
+    with decoding_of(run / "result.json"):
+        units = units_from(result["written"])
+        model = Recogniser(units.size, SIZES[result["size"]])
+    with decoding_of(run / WEIGHTS):
+        saved = torch.load(run / WEIGHTS, map_location="cpu", weights_only=True)
+        model.load_state_dict(saved["model"])
     where = device_of({"device": device})
     return Trained(model.to(where).eval(), units, where, _decoder(decoding, units, run))
 
@@ -116,20 +122,26 @@ def _flaw(result: dict[str, Any]) -> str:
 def _decoder(
     decoding: Decoding, units: Units, run: Path
 ) -> Callable[[Tensor, Tensor], list[list[int]]]:
-    if not decoding.width:
+    if not decoding.beam:
         return greedy
     language = None
-    if decoding.weight:
-        texts = [row["said"] for row in read_lines(run / TRAINED)]
+    if decoding.language:
+        with decoding_of(run / TRAINED):
+            texts = [row["said"] for row in read_lines(run / TRAINED)]
+        if not texts:
+            raise FileNotFoundError(
+                f"{run}: no {TRAINED} with transcripts in it, which a language model is made of: "
+                "give language=0, or the folder of a finished run"
+            )
         language = NGram(map(units.encode, texts), units.size, decoding.order)
 
     def decode(log_probs: Tensor, steps: Tensor) -> list[list[int]]:
         return [
             beam(
                 one[:n],
-                decoding.width,
+                decoding.beam,
                 language=language,
-                weight=decoding.weight,
+                weight=decoding.language,
                 bonus=decoding.bonus if language else 0.0,
             )
             for one, n in zip(log_probs.cpu(), steps.tolist(), strict=True)
@@ -150,7 +162,7 @@ def transcribe(trained: Trained, files: Sequence[Path]) -> Iterator[tuple[Path, 
     """
     for path in files:
         try:
-            samples = read_audio(Utterance(path.name or "audio", path.expanduser()))
+            samples = read_audio(Utterance(path.name or "audio", expanded(path)))
             heard = [_heard(trained, part) for part in _parts(samples)]
         except (OSError, ValueError) as error:
             yield path, "", str(error)
