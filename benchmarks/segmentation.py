@@ -4,7 +4,8 @@
 
 Each has a process of its own, in which it is compiled beside the others; then they are timed in
 turns, one at a time. Channels last, cuDNN's algorithms chosen by trial; on a GPU in bfloat16. A
-step is loss with deep supervision, backward pass and optimizer.
+step is loss with deep supervision, backward pass and optimizer. Memory is the peak of a call on a
+GPU, and on a CPU how far building and three calls raise what is resident.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from regrow.measure.memory import nonzeros
 from regrow.segmentation import (
     E2ENet,
     PlainConvUNet,
+    ResidualEncoderUNet,
     channel_links,
     feature_fusion,
     kernels,
@@ -37,6 +39,8 @@ from regrow.segmentation import (
 )
 from regrow.segmentation.fusion import LEAN
 from regrow.segmentation.loss import dice_ce
+from regrow.segmentation.rivals import monai_unet, seg_res_net
+from regrow.studies.measured import measured
 
 CLASSES = 16
 _AVAILABLE = kernels.available
@@ -53,6 +57,9 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], bool]] = {
     "E2ENet, links": (partial(E2ENet, 1, CLASSES), channel_links(0.2), True),
     "lean, masks": (partial(E2ENet, *SHAPE, **lean_shape(6)), feature_fusion(LEAN), False),
     "lean, links": (partial(E2ENet, *SHAPE, **lean_shape(6)), channel_links(0.25), True),
+    "residual nnU-Net": (partial(ResidualEncoderUNet, *SHAPE), {}, False),
+    "MONAI U-Net": (partial(monai_unet, *SHAPE), {}, False),
+    "SegResNet": (partial(seg_res_net, 1, CLASSES, SHAPE[2][0]), {}, False),
 }
 
 
@@ -129,6 +136,14 @@ def seconds_of(call: Callable[[], object], times: int) -> list[float]:
     return taken[1:]
 
 
+def called(name: str, shape: tuple[Any, ...], kind: str) -> Bench:
+    """Build a network and call it until it is warm."""
+    bench = Bench(name, *shape)
+    for _ in range(3):
+        getattr(bench, kind)()
+    return bench
+
+
 def serve(name: str, options: argparse.Namespace, parent: Connection) -> None:
     """Build and compile a network, tell what it holds, then time it whenever the parent asks."""
     torch.backends.cudnn.benchmark = True
@@ -141,13 +156,13 @@ def serve(name: str, options: argparse.Namespace, parent: Connection) -> None:
     calls, row = {}, {}
     for kind in KINDS:
         before = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
-        bench = Bench(name, *shape)
+        bench, cost = measured(partial(called, name, shape, kind), fresh=kind == KINDS[0])
         calls[kind] = getattr(bench, kind)
-        for _ in range(3):
-            calls[kind]()
         row["parameters"] = nonzeros(bench.model)
         if torch.cuda.is_available():
             row[f"{kind} GiB"] = peak(calls[kind]) - before / 2**30
+        elif cost["peak_bytes"] is not None:
+            row[f"{kind} GiB"] = cost["peak_bytes"] / 2**30
     parent.send(row)
     while times := parent.recv():
         parent.send({kind: seconds_of(call, times) for kind, call in calls.items()})

@@ -136,7 +136,7 @@ def volumes(shape: str) -> tuple[Rows, str]:
     """Tell how fast and how large networks of volumes are, on a GPU or a CPU."""
     record = load(f"execution/segmentation-{shape}.json")
     on_gpu, patch = "triton" in record["environment"], "×".join(map(str, record["patch"]))
-    memory = {"step, GiB": "step GiB", "inference, GiB": "infer GiB"} if on_gpu else {}
+    memory = {"step, GiB": "step GiB", "inference, GiB": "infer GiB"}
     rows: Rows = [("network", "parameters", "step, ms", "middle half", "inference, ms", *memory)]
     for name, row in record["networks"].items():
         low, high = row["step quartiles"]
@@ -221,7 +221,9 @@ def samples() -> tuple[Rows, str]:
     found = find((RESULTS / "sample-pruning-cifar10",), load_study)
     clean, keeps = {"condition": "clean"}, (0.7, 0.5, 0.3)
     full = level("full", **clean).maybe(found.view)
-    rows: Rows = [("", *(f"{k:.0%} kept" for k in keeps), *(f"over random, {k:.0%}" for k in keeps))]
+    rows: Rows = [
+        ("", *(f"{k:.0%} kept" for k in keeps), *(f"over random, {k:.0%}" for k in keeps))
+    ]
     for arm in ARMS:
         cells = [
             estimate(ask(arm, keep=k, **clean).maybe(found.view))
