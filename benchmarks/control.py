@@ -158,7 +158,7 @@ def environments(options: argparse.Namespace) -> list[dict[str, object]]:
     rows = []
     for task in ("cartpole-swingup", "walker-walk", "cheetah-run"):
         for workers in sorted({1, options.workers}):
-            made = make(task, list(range(64)), repeat=1, threads=workers)
+            made = make(task, list(range(64)), repeat=1, workers=workers)
             made.reset()
             actions = torch.rand(64, made.actions).mul(2).sub(1).numpy()
             made.step(actions)
@@ -179,7 +179,7 @@ def loop(options: argparse.Namespace, device: torch.device) -> dict[str, object]
     """Train all arms side by side, as `train_from_preferences` does, and time it."""
     seeds = [run // len(ARMS) for run in range(options.runs)]
     arms = [METHODS[ARMS[run % len(ARMS)]] for run in range(options.runs)]
-    made = make(options.task, seeds, threads=options.workers)
+    made = make(options.task, seeds, workers=options.workers)
     noise = NoiseFeatures(seeds, made.observations, options.noise, device=device)
     setting = Setting(steps=options.steps)
     population = Population(made, TEACHERS["oracle"], arms, setting, noise, device)
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=25_000)
     parser.add_argument("--task", default="cartpole-swingup")
     parser.add_argument("--noise", type=float, default=0.95)
-    parser.add_argument("--workers", type=int, default=1, help="threads that step environments")
+    parser.add_argument("--workers", type=int, default=1, help="that step environments")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tf32", action="store_true", help="of matrix products")
     parser.add_argument("--json", type=Path)

@@ -27,7 +27,7 @@ def flat(step):
 @pytest.mark.parametrize("task", SUITE)
 def test_every_step_is_dm_controls(suite, task):
     theirs = suite.load(*task.split("-", 1), task_kwargs={"random": 0})
-    ours = make(task, [0, 1], repeat=1, threads=2)
+    ours = make(task, [0, 1], repeat=1, workers=2)
     first = theirs.reset()
     ours.reset()
     for run in range(2):

@@ -10,6 +10,7 @@ from regrow.control.environments.cartpole import Cartpole
 from regrow.control.environments.planar import Cheetah, Walker
 from regrow.control.environments.point_mass import PointMass
 from regrow.control.environments.pool import Pool
+from regrow.control.environments.spread import Spread
 from regrow.control.environments.suite import Suite
 from regrow.engine.checks import check_choice
 
@@ -35,7 +36,7 @@ def make(
     seeds: Sequence[int],
     *,
     repeat: int | None = None,
-    threads: int = 1,
+    workers: int = 1,
     engine: Engine = "own",
 ) -> Environments:
     """Make the environment of a task for each run.
@@ -44,7 +45,8 @@ def make(
         task: its name.
         seeds: of the runs.
         repeat: control steps of a step of the agent; None: 4 on cartpoles, else 1.
-        threads: that step.
+        workers: that step: threads of mujoco and of EnvPool, or processes, where Python calls each
+            step.
         engine: what steps: mujoco and dm_control ("own"), or EnvPool ("envpool"), whose episodes
             begin elsewhere and which cannot be saved.
 
@@ -58,24 +60,26 @@ def make(
     """
     check_choice(task, TASKS, "task")
     check_choice(engine, get_args(Engine), "engine")
-    for name, number in (("repeat", repeat), ("threads", threads)):
+    for name, number in (("repeat", repeat), ("workers", workers)):
         if number is not None and number < 1:
             raise ValueError(f"{name}={number}: must be at least 1")
     if task == "point-mass":
         return PointMass(seeds)
     repeat = repeat_of(task, repeat)
     if engine == "envpool":
-        return Pool(seeds, task, repeat=repeat, threads=threads)
+        return Pool(seeds, task, repeat=repeat, threads=workers)
     makers: dict[str, Callable[[], Environments]] = {
         "cartpole-swingup": lambda: Cartpole(
-            seeds, swingup=True, repeat=repeat, threads=threads if threads > 1 else None
+            seeds, swingup=True, repeat=repeat, threads=workers if workers > 1 else None
         ),
         "cartpole-balance": lambda: Cartpole(
-            seeds, swingup=False, repeat=repeat, threads=threads if threads > 1 else None
+            seeds, swingup=False, repeat=repeat, threads=workers if workers > 1 else None
         ),
-        "walker-walk": lambda: Walker(seeds, repeat=repeat, threads=threads),
-        "cheetah-run": lambda: Cheetah(seeds, repeat=repeat, threads=threads),
+        "walker-walk": lambda: Walker(seeds, repeat=repeat),
+        "cheetah-run": lambda: Cheetah(seeds, repeat=repeat),
     }
+    if workers > 1 and len(seeds) > 1 and not task.startswith("cartpole"):
+        return Spread(task, seeds, repeat=repeat, processes=workers)
     if task in makers:
         return makers[task]()
-    return Suite(seeds, *task.split("-"), repeat=repeat, threads=threads)
+    return Suite(seeds, *task.split("-"), repeat=repeat)

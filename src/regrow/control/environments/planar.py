@@ -1,10 +1,9 @@
-"""Walkers and cheetahs of the DeepMind Control Suite, stepped by threads that release Python."""
+"""Walkers and cheetahs of the DeepMind Control Suite, in dm_control's own order of calls."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,14 +23,13 @@ class _Planar(Environments):
     Args:
         seeds: of the runs.
         repeat: control steps of a step, whose rewards are added.
-        threads: that step.
     """
 
     domain: str
     frame: float  # seconds of a control step
     actions = 6
 
-    def __init__(self, seeds: Sequence[int], *, repeat: int = 1, threads: int = 1) -> None:
+    def __init__(self, seeds: Sequence[int], *, repeat: int = 1) -> None:
         super().__init__(seeds, -(-_FRAMES // repeat))
         self._model = suite_model(self.domain)
         import mujoco  # noqa: PLC0415  an extra
@@ -41,8 +39,6 @@ class _Planar(Environments):
         self._substeps = round(self.frame / self._model.opt.timestep)
         self._repeat = repeat
         self._torso = self._model.body("torso").id
-        self._parts = np.array_split(np.arange(self.runs), min(threads, self.runs))
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._raw = np.zeros((self.runs, repeat, 3))  # height, upright, speed
         self._seen = np.zeros((self.runs, self.observations), dtype=np.float32)
 
@@ -61,19 +57,9 @@ class _Planar(Environments):
 
     def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
         """Step, in the order in which dm_control does."""
-        for data, action in zip(self._datas, actions, strict=True):
-            data.ctrl[:] = action
-        if self._pool is None:
-            self._advance_part(self._parts[0])
-        else:
-            list(self._pool.map(self._advance_part, self._parts))
-        rewards = self._reward(*np.moveaxis(self._raw, 2, 0))
-        return rewards.sum(1), np.zeros(self.runs, dtype=bool)
-
-    def _advance_part(self, runs: Any) -> None:
         mujoco, model, torso = self._mujoco, self._model, self._torso
-        for run in runs:
-            data = self._datas[run]
+        for run, (data, action) in enumerate(zip(self._datas, actions, strict=True)):
+            data.ctrl[:] = action
             for frame in range(self._repeat):
                 mujoco.mj_step2(model, data)
                 if self._substeps > 1:
@@ -84,7 +70,9 @@ class _Planar(Environments):
                     data.xmat[torso, 8],
                     data.sensordata[0],
                 )
-            self._see(int(run))
+            self._see(run)
+        rewards = self._reward(*np.moveaxis(self._raw, 2, 0))
+        return rewards.sum(1), np.zeros(self.runs, dtype=bool)
 
     @abstractmethod
     def _reward(self, height: Floats, upright: Floats, speed: Floats) -> Floats:

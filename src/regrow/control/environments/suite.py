@@ -1,10 +1,9 @@
-"""Any task of the DeepMind Control Suite, stepped by dm_control itself, in threads."""
+"""Any task of the DeepMind Control Suite, stepped by dm_control itself."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -28,16 +27,13 @@ class Suite(Environments):
         domain: such as "quadruped".
         task: such as "walk".
         repeat: control steps of a step, whose rewards are added.
-        threads: that step.
 
     Raises:
         ImportError: mujoco or dm_control is missing.
         ValueError: dm_control has no such task.
     """
 
-    def __init__(
-        self, seeds: Sequence[int], domain: str, task: str, *, repeat: int = 1, threads: int = 1
-    ) -> None:
+    def __init__(self, seeds: Sequence[int], domain: str, task: str, *, repeat: int = 1) -> None:
         self._suite, self._mujoco = _packages()
         if (domain, task) not in self._suite.ALL_TASKS:
             raise ValueError(f"task={domain}-{task!s}: dm_control has no such task")
@@ -54,8 +50,6 @@ class Suite(Environments):
         self.observations = sum(
             int(np.prod(spec.shape)) for spec in first.observation_spec().values()
         )
-        self._parts = np.array_split(np.arange(self.runs), min(threads, self.runs))
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._seen = np.zeros((self.runs, self.observations), dtype=np.float32)
         self._rewards = np.zeros(self.runs)
         self._ended = np.zeros(self.runs, dtype=bool)
@@ -71,24 +65,18 @@ class Suite(Environments):
 
     def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
         """Step; actions in −1..1 are stretched to dm_control's bounds."""
-        self._actions = self._low + (actions + 1) / 2 * (self._high - self._low)
-        if self._pool is None:
-            self._advance_part(self._parts[0])
-        else:
-            list(self._pool.map(self._advance_part, self._parts))
-        return self._rewards.copy(), self._ended.copy()
-
-    def _advance_part(self, runs: Any) -> None:
-        for run in runs:
+        stretched = self._low + (actions + 1) / 2 * (self._high - self._low)
+        for run, own in enumerate(self._own):
             total = 0.0
             for _ in range(self._repeat):
-                step = self._own[run].step(self._actions[run])
+                step = own.step(stretched[run])
                 total += step.reward
                 if step.last():  # dm_control would begin anew
                     break
             self._rewards[run] = total
             self._ended[run] = step.last() and step.discount == 0
-            self._see(int(run), step)
+            self._see(run, step)
+        return self._rewards.copy(), self._ended.copy()
 
     def _see(self, run: int, step: Any) -> None:
         self._seen[run] = np.concatenate([np.ravel(part) for part in step.observation.values()])

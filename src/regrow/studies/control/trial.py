@@ -107,9 +107,9 @@ class LearnFromPreferences(Setting, Trial):
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and evaluate.
 
-        Options of the run: ``device``, ``threads`` that step environments, ``keep_weights``,
-        ``people``, the file of their answers, and ``results``: those that a population gave for
-        several trials at once, by identity.
+        Options of the run: ``device``, ``threads``, or processes, that step environments,
+        ``keep_weights``, ``people``, the file of their answers, and ``results``: those that a
+        population gave for several trials at once, by identity.
 
         Raises:
             ValueError: people are to teach, and no file is named, or the task has no drawing.
@@ -166,7 +166,7 @@ class LearnFromPreferences(Setting, Trial):
     def environments(self, seeds: Sequence[int], run: Run) -> Environments:
         """Make the task's environments for runs of some seeds."""
         threads = run.options.get("threads") or 1
-        return make(self.task, seeds, repeat=self.repeat, threads=threads, engine=self.engine)
+        return make(self.task, seeds, repeat=self.repeat, workers=threads, engine=self.engine)
 
     def noise_for(
         self, environments: Environments, run: Run, device: torch.device

@@ -1,0 +1,130 @@
+"""Environments spread over processes: Python steps one run at a time, in each process."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from regrow.control.environments.base import Bools, Environments, Floats, Seen
+
+__all__ = ["Spread"]
+
+
+class Spread(Environments):
+    """A task's environments, stepped by processes that have a part of the runs each.
+
+    Steps of MuJoCo's models are made one after the other by calls from Python, of which only one at
+    a time runs in a process: 16 threads are little faster than one. What comes out is what one
+    process would have made, bit for bit. Processes end with this object, or with its process.
+
+    Args:
+        task: its name.
+        seeds: of the runs.
+        repeat: control steps of a step.
+        processes: that step, at most one for each run.
+
+    Raises:
+        ImportError: mujoco or dm_control is missing.
+        RuntimeError: a process ended early.
+
+    Example:
+        >>> Spread("point-mass", [0, 1, 2], repeat=1, processes=2).reset().shape
+        (3, 4)
+    """
+
+    def __init__(self, task: str, seeds: Sequence[int], *, repeat: int, processes: int) -> None:
+        super().__init__(seeds, 1)
+        self._parts = np.array_split(np.arange(self.runs), min(processes, self.runs))
+        self._ends = [_start() for _ in self._parts]
+        self._close = weakref.finalize(self, _end, self._ends)
+        makers = (
+            {"task": task, "seeds": [self.seeds[run] for run in part], "repeat": repeat}
+            for part in self._parts
+        )
+        sizes = self._ask("make", makers)[0]
+        self.observations, self.actions, self.episode = sizes
+        self._seen = np.zeros((self.runs, self.observations), dtype=np.float32)
+
+    def begin_(self, run: int, random: Any) -> None:
+        """Begin an episode of a run, in its process."""
+        number = next(i for i, part in enumerate(self._parts) if run in part)
+        _send(self._ends[number], "begin", (run - int(self._parts[number][0]), random))
+        self._seen[run] = _receive(self._ends[number])
+
+    def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
+        """Step all runs, those of different processes at once."""
+        told = self._ask("advance", (actions[part] for part in self._parts))
+        rewards, terminated, self._seen = (np.concatenate(one) for one in zip(*told, strict=True))
+        return rewards, terminated
+
+    def observe(self) -> Seen:
+        """Return what is seen."""
+        return self._seen.copy()
+
+    def state(self) -> dict[str, Floats]:
+        """Return the states of all processes, one behind the other."""
+        told = self._ask("state", (None for _ in self._parts))
+        return {name: np.concatenate([one[name] for one in told]) for name in told[0]}
+
+    def set_state_(self, state: Mapping[str, Floats]) -> None:
+        """Go on from states."""
+        parts = (
+            ({name: rows[part] for name, rows in state.items()}, self._steps[part])
+            for part in self._parts
+        )
+        self._seen = np.concatenate(self._ask("set_state", parts))
+
+    def _ask(self, what: str, given: Iterable[Any]) -> list[Any]:
+        """Ask all processes, and then wait for their answers."""
+        for end, one in zip(self._ends, given, strict=True):
+            _send(end, what, one)
+        return [_receive(end) for end in self._ends]
+
+
+def _start() -> subprocess.Popen[bytes]:
+    # Not by multiprocessing, which would import the script that asks again.
+    command = [sys.executable, "-m", "regrow.control.environments.stepping"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def _send(end: subprocess.Popen[bytes], what: str, given: Any) -> None:
+    assert end.stdin is not None
+    try:
+        pickle.dump((what, given), end.stdin)
+        end.stdin.flush()
+    except BrokenPipeError:
+        raise _ended(end) from None
+
+
+def _receive(end: subprocess.Popen[bytes]) -> Any:
+    assert end.stdout is not None
+    try:
+        well, told = pickle.load(end.stdout)
+    except (EOFError, pickle.UnpicklingError):
+        raise _ended(end) from None
+    if not well:
+        raise told
+    return told
+
+
+def _ended(end: subprocess.Popen[bytes]) -> RuntimeError:
+    return RuntimeError(
+        f"a process that steps environments ended with status {end.wait()}; what it said stands "
+        "above. Fewer workers need less memory"
+    )
+
+
+def _end(ends: Sequence[subprocess.Popen[bytes]]) -> None:
+    for end in ends:
+        for pipe in (end.stdin, end.stdout):
+            with contextlib.suppress(OSError):  # of one that is dead already
+                if pipe is not None:
+                    pipe.close()
+        end.wait()
