@@ -103,6 +103,7 @@ class MotionDecoder(nn.Module):
     """
 
     intentions: Tensor
+    ahead: Tensor
 
     def __init__(
         self,
@@ -154,6 +155,8 @@ class MotionDecoder(nn.Module):
             for outputs in (VALUES * steps, 1)
         )
         self.register_buffer("intentions", torch.zeros(len(KINDS), queries, 2))
+        # Made once: a tensor made of numbers in a pass would let the host wait for a GPU.
+        self.register_buffer("ahead", torch.tensor(AHEAD), persistent=False)
 
     def forward(self, context: Context, kind: Tensor) -> Predicted:
         """Predict.
@@ -239,5 +242,5 @@ class MotionDecoder(nn.Module):
         return position_embedding(xy, width, self.mtr_compat)
 
     def _base(self, lines: Tokens) -> Tensor:
-        ahead = lines.positions.new_tensor(AHEAD).expand(lines.valid.shape[0], 1, 1, 2)
+        ahead = self.ahead.to(lines.positions.dtype).expand(lines.valid.shape[0], 1, 1, 2)
         return nearest_to_any(lines.positions[..., :2], ahead, lines.valid, self.base)

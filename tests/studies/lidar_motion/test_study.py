@@ -16,8 +16,8 @@ from regrow.studies.lidar_motion.design import ARMS, DENSITY, narrow_hidden
 from regrow.studies.lidar_motion.study import CLAIMS, STUDY
 
 NAMES = (
-    "learnt", "ade", "map", "likeliest", "kinds", "range", "ranges", "cue", "harm", "fusions", "controls",
-    "reliability", "crowds", "sparse", "moving", "narrow", "small",
+    "learnt", "ade", "map", "likeliest", "kinds", "range", "ranges", "cue", "harm", "fusions",
+    "controls", "reliability", "crowds", "sparse", "moving", "narrow", "small",
 )  # fmt: skip
 
 
