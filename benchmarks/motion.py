@@ -1,12 +1,15 @@
 """A training step of the motion transformer, beside MTR's own way: milliseconds, peak memory.
 
-    python benchmarks/motion.py --json OUT.json             full MTR, 10 scenes, GPU
+    python benchmarks/motion.py --eager --json OUT.json     full MTR, 10 scenes, GPU
+    python benchmarks/motion.py --json OUT.json             the same, and compiled
     python benchmarks/motion.py --simulator --json OUT.json         the simulator, one core
     python benchmarks/motion.py --rate --threads 2 --json OUT.json   regrow motion train, CPU
 
 MTR's own way gathers keys and values by index and picks out what is valid; both compute the same,
 which is checked first. All forms share one model and its optimizer, and are timed in turns. A step
-is forward pass, loss, backward pass and AdamW.
+is forward pass, loss, backward pass and AdamW. What is eager comes first; the graph of the full MTR
+takes minutes to compile in each precision. The file is written after every part, so that a run that
+is cut off leaves what it has found.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import argparse
 import json
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -106,16 +110,20 @@ def difference(model: MotionTransformer, inputs: dict[str, Tensor]) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
+Step = Callable[[], None]
+Found = dict[str, Any]
+
+
 def forms(
     model: MotionTransformer,
     inputs: dict[str, Tensor],
     targets: dict[str, Tensor],
     options: argparse.Namespace,
-) -> dict[str, Callable[[], None]]:
-    """Return a training step of each form."""
+) -> dict[str, dict[str, Step]]:
+    """Return a training step of each form, by part of the comparison."""
     device = torch.device(options.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=device.type == "cuda")
-    compiled = None if options.eager else torch.compile(model)
+    compiled = torch.compile(model)
 
     def step(call: Any, half: bool, own: bool) -> None:
         way = gathered(model) if own else nullcontext()
@@ -128,16 +136,15 @@ def forms(
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    found = {
-        "gathered, float32": lambda: step(model, False, True),
-        "gathered, bfloat16": lambda: step(model, True, True),
-        "masked, float32": lambda: step(model, False, False),
-        "masked, bfloat16": lambda: step(model, True, False),
-    }
-    if compiled is not None:
-        found["masked, float32, compiled"] = lambda: step(compiled, False, False)
-        found["masked, bfloat16, compiled"] = lambda: step(compiled, True, False)
-    return found
+    parts: dict[str, dict[str, Step]] = {"eager": {}}
+    for way, own in (("gathered", True), ("masked", False)):
+        for name, half in (("float32", False), ("bfloat16", True)):
+            parts["eager"][f"{way}, {name}"] = partial(step, model, half, own)
+    if not options.eager:
+        for name, half in (("bfloat16", True), ("float32", False)):
+            form = f"masked, {name}, compiled"
+            parts[form] = {form: partial(step, compiled, half, False)}
+    return parts
 
 
 def peak(call: Callable[[], None], device: str) -> float | None:
@@ -150,14 +157,37 @@ def peak(call: Callable[[], None], device: str) -> float | None:
     return torch.cuda.max_memory_allocated() / 2**30
 
 
-def compare(options: argparse.Namespace) -> dict[str, Any]:
-    """Time a step of each form."""
+_BEGAN = perf_counter()
+
+
+def say(text: str) -> None:
+    """Say what is going on, and since when."""
+    print(f"{perf_counter() - _BEGAN:6.1f} s  {text}", flush=True)
+
+
+def tried(name: str, call: Step, options: argparse.Namespace) -> Found:
+    """Make a step for the first time, and return its seconds and a later one's peak memory."""
+    say(f"{name}: first step")
+    began = perf_counter()
+    try:
+        call()
+        seconds = perf_counter() - began
+        call()
+        return {"first step, seconds": seconds, "GiB": peak(call, options.device)}
+    except torch.cuda.OutOfMemoryError:
+        return {"error": "out of memory"}
+
+
+def compare(options: argparse.Namespace) -> Iterator[Found]:
+    """Time a step of each form; after each part, all forms so far in turns."""
+    say(f"network of size {options.size}, {options.scenes} scenes")
     model = network(options)
     examples = [Featurer()(one) for one in scenes_of(options)]
     inputs, targets = (
         {name: x.to(options.device) for name, x in part.items()} for part in collate(examples)
     )
-    told: dict[str, Any] = {
+    say("predictions of both ways")
+    told: Found = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "shapes": {name: list(x.shape) for name, x in inputs.items()},
         "valid tokens": {
@@ -166,27 +196,39 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         },
         "difference": difference(model, inputs),
     }
-    calls = forms(model.train(), inputs, targets, options)
-    rows: dict[str, dict[str, Any]] = {}
-    for name, call in list(calls.items()):
-        try:
-            call()
-            call()
-            rows[name] = {"GiB": peak(call, options.device)}
-        except torch.cuda.OutOfMemoryError:
-            rows[name] = {"error": "out of memory"}
-            del calls[name]
-            model.zero_grad()
-    timed = interleaved(calls, seconds=options.seconds, least=options.least, most=200)
-    for name, timing in timed.items():
-        low, high = timing.quartiles
-        rows[name] |= {"ms": 1e3 * timing.median, "quartiles": [1e3 * low, 1e3 * high]}
-        print(name, rows[name], flush=True)
-    return {**told, "forms": rows}
+    yield told
+    rows: dict[str, Found] = {}
+    calls: dict[str, Step] = {}
+    for part, added in forms(model.train(), inputs, targets, options).items():
+        for name, call in added.items():
+            rows[name] = tried(name, call, options)
+            if "error" in rows[name]:
+                model.zero_grad()
+            else:
+                calls[name] = call
+            yield {**told, "forms": rows}
+        say(f"{part}: {len(calls)} forms in turns")
+        for name, timing in timed(calls, options).items():
+            rows[name] |= timing
+            say(f"{name}: {timing['ms']:.1f} ms, {rows[name]['GiB']} GiB")
+        yield {**told, "forms": rows}
 
 
-def rate(options: argparse.Namespace) -> dict[str, Any]:
-    """Return scenes a second of ``regrow motion train`` with its defaults, on a CPU.
+def timed(calls: dict[str, Step], options: argparse.Namespace) -> dict[str, Found]:
+    """Time steps in turns."""
+    found = interleaved(calls, seconds=options.seconds, warmup=1, least=options.least, most=200)
+    return {
+        name: {
+            "ms": 1e3 * one.median,
+            "quartiles": [1e3 * q for q in one.quartiles],
+            "steps": len(one.seconds),
+        }
+        for name, one in found.items()
+    }
+
+
+def rate(options: argparse.Namespace) -> Iterator[Found]:
+    """Find scenes a second of ``regrow motion train`` with its defaults, on a CPU.
 
     The scenes are made up by the simulator, with LiDAR; all of a step counts: arrays of scenes,
     passes, clipping, optimizer.
@@ -216,11 +258,11 @@ def rate(options: argparse.Namespace) -> dict[str, Any]:
         "scenes a second of one core": trial.batch / float(np.median(cores)),
     }
     print(found, flush=True)
-    return found
+    yield found
 
 
-def simulator(options: argparse.Namespace) -> dict[str, Any]:
-    """Return how many scenes the simulator makes in an hour of one core."""
+def simulator(options: argparse.Namespace) -> Iterator[Found]:
+    """Find how many scenes the simulator makes in an hour of one core."""
     simulate(0)
     before = process_time()
     for seed in range(1, options.scenes + 1):
@@ -228,11 +270,11 @@ def simulator(options: argparse.Namespace) -> dict[str, Any]:
     seconds = (process_time() - before) / options.scenes
     found = {"scenes an hour of one core": 3600 / seconds, "seconds a scene": seconds}
     print(found, flush=True)
-    return found
+    yield found
 
 
 # What each way takes, and its usual values; the device of the last two is the CPU.
-TAKEN: dict[Callable[[argparse.Namespace], dict[str, Any]], dict[str, Any]] = {
+TAKEN: dict[Callable[[argparse.Namespace], Iterator[Found]], Found] = {
     compare: {
         "size": "mtr",
         "scenes": 10,
@@ -241,7 +283,7 @@ TAKEN: dict[Callable[[argparse.Namespace], dict[str, Any]], dict[str, Any]] = {
         "lines": 400,
         "points": 35,
         "seconds": 5.0,
-        "least": 10,
+        "least": 5,
         "eager": False,
         "device": "cuda" if torch.cuda.is_available() else "cpu",
     },
@@ -279,13 +321,13 @@ def main() -> None:
     told = {name: given.get(name, value) for name, value in usual.items()}
     if options.threads:
         torch.set_num_threads(options.threads)
-    found = run(argparse.Namespace(**told))
     on_gpu = str(told.get("device", "cpu")).startswith("cuda")
     name = torch.cuda.get_device_name() if on_gpu else platform.machine()
-    told = {k: v for k, v in told.items() if v is not None}
-    way = {"device": name, "torch": torch.__version__, "what": run.__name__, "options": told}
-    if options.json:
-        options.json.write_text(json.dumps({**way, **found}, indent=1) + "\n")
+    used = {k: v for k, v in told.items() if v is not None}
+    way = {"device": name, "torch": torch.__version__, "what": run.__name__, "options": used}
+    for found in run(argparse.Namespace(**told)):
+        if options.json:
+            options.json.write_text(json.dumps({**way, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -68,14 +68,18 @@ def test_passes_are_those_of_a_cpu(lidar):
         torch.testing.assert_close(there[1][name], grad, rtol=1e-6, atol=1e-9 * float(largest))
 
 
-def test_half_precision_is_near():
-    batch, model = given(), network(lidar=LIDAR)
-    whole, half = (passed(model, batch, "cuda", half)[1] for half in (False, True))
-    one, other = (torch.cat([g.flatten() for g in grads.values()]) for grads in (whole, half))
-    assert torch.cosine_similarity(one, other, 0) > 0.9
+def test_half_precision_is_as_near_as_on_a_cpu():
+    """Batch norms over few rows make gradients coarse in bfloat16 wherever they are computed."""
+    batch, apart = given(), {}
+    for device in ("cpu", "cuda"):
+        passes = (passed(network(lidar=LIDAR), batch, device, half) for half in (False, True))
+        one, other = (torch.cat([g.flatten() for g in grads.values()]) for _, grads in passes)
+        apart[device] = 1 - float(torch.cosine_similarity(one, other, 0))
+    assert apart["cuda"] < 2 * apart["cpu"] + 0.01
+    model = network(lidar=LIDAR).cuda().eval()
     there = {name: x.cuda() for name, x in batch.items()}
     with torch.no_grad():
-        wide = model.eval()(there)
+        wide = model(there)
         with torch.autocast("cuda", torch.bfloat16):
             narrow = model(there)
     assert narrow.trajectories.dtype == narrow.dense.dtype == torch.float32
@@ -86,15 +90,17 @@ def test_half_precision_is_near():
 @pytest.mark.filterwarnings("ignore")  # what a compiler has to say is not ours
 def test_compiled_is_one_graph_for_scenes_of_all_sizes(half):
     torch.compiler.reset()
-    model, same = network(lidar=LIDAR), network(lidar=LIDAR)
+    model, same, exact = (network(lidar=LIDAR) for _ in range(3))
     compiled = torch.compile(model.cuda(), fullgraph=True, dynamic=True)
     for seed, n in ((0, 6), (1, 4), (2, 7)):
         batch = given(seed, n)
         one, grads = passed(compiled, batch, "cuda", half)
         other, wanted = passed(same, batch, "cuda", half)
+        wide = passed(exact, batch, "cuda")[0]
         # Where a query looks next may hang on the last bits: not all of its polylines are the same.
-        bound = 0.3 if half else 1e-2
-        assert all(off(x, y) < bound for x, y in zip(one[:2], other[:2], strict=True))
+        # In half precision it is as far from float32 as the eager form, and not from that alone.
+        for x, y, z in zip(one[:2], other[:2], wide[:2], strict=True):
+            assert off(x, z) < 2 * off(y, z) + 1e-2
         assert all(g.isfinite().all() for g in grads.values())
         assert len(grads) == len(wanted)
     torch.compiler.reset()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from regrow.motion import LIMTR, SIZES, LidarShape, MotionTransformer, Shape
 from regrow.motion.attention import EncoderLayer
@@ -174,6 +175,29 @@ def test_every_parameter_has_a_gradient_but_those_that_mtr_does_not_use():
     assert without == {
         f"decoder.{layer}.query_position.{part}" for layer in layers for part in ("weight", "bias")
     }
+
+
+class _Made(TorchDispatchMode):
+    """Sees tensors that are made of numbers: on a GPU the host waits until they are there."""
+
+    found = False
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.found |= function is torch.ops.aten.lift_fresh.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_a_pass_makes_no_tensor_of_numbers(compat):
+    model = network(lidar=LidarShape(hidden=16), mtr_compat=compat).train()
+    given = inputs(lidar=(3, 6, 9))
+    with _Made() as passes:
+        found = model(given)
+        sum(x.square().sum() for x in found[:3]).backward()
+    assert not passes.found
+    with _Made() as made:
+        given["agents"].new_tensor([30.0, 0.0])
+    assert made.found
 
 
 def test_last_valid_value():

@@ -88,6 +88,7 @@ class MotionDecoder(nn.Module):
         dropout: of attention layers.
         every: only every so many waypoints of its path are looked at for those.
         beside: width of what is put beside the target's feature, such as its LiDAR token.
+        inner: channels of feed-forward layers, in widths.
         mtr_compat: positions embedded as in MTR.
 
     Attributes:
@@ -102,6 +103,7 @@ class MotionDecoder(nn.Module):
     """
 
     intentions: Tensor
+    ahead: Tensor
 
     def __init__(
         self,
@@ -118,6 +120,7 @@ class MotionDecoder(nn.Module):
         *,
         every: int = 1,
         beside: int = 0,
+        inner: int = 4,
         mtr_compat: bool = False,
     ) -> None:
         super().__init__()
@@ -135,7 +138,9 @@ class MotionDecoder(nn.Module):
             nn.Linear(width, map_width) if narrows else nn.Identity() for _ in range(layers)
         )
         self.agent_layers, self.map_layers = (
-            nn.ModuleList(DecoderLayer(w, heads, dropout, first=i == 0) for i in range(layers))
+            nn.ModuleList(
+                DecoderLayer(w, heads, dropout, first=i == 0, inner=inner) for i in range(layers)
+            )
             for w in (width, map_width)
         )
         self.fusion = nn.ModuleList(
@@ -150,6 +155,8 @@ class MotionDecoder(nn.Module):
             for outputs in (VALUES * steps, 1)
         )
         self.register_buffer("intentions", torch.zeros(len(KINDS), queries, 2))
+        # Made once: a tensor made of numbers in a pass would let the host wait for a GPU.
+        self.register_buffer("ahead", torch.tensor(AHEAD), persistent=False)
 
     def forward(self, context: Context, kind: Tensor) -> Predicted:
         """Predict.
@@ -235,5 +242,5 @@ class MotionDecoder(nn.Module):
         return position_embedding(xy, width, self.mtr_compat)
 
     def _base(self, lines: Tokens) -> Tensor:
-        ahead = lines.positions.new_tensor(AHEAD).expand(lines.valid.shape[0], 1, 1, 2)
+        ahead = self.ahead.to(lines.positions.dtype).expand(lines.valid.shape[0], 1, 1, 2)
         return nearest_to_any(lines.positions[..., :2], ahead, lines.valid, self.base)

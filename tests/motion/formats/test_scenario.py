@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regrow.motion import SIZES, Featurer, MotionTransformer
+from regrow.motion.batches import collate
 from regrow.motion.formats.scenario import decode_scenario, read_scenarios
 from regrow.motion.formats.scenario_writer import encode_scenario, write_scenarios
 from regrow.motion.formats.wire import field
+from regrow.motion.loss import motion_losses
 from regrow.motion.scene import LINES
 from regrow.reading import UnreadableError
 from tests.motion.curves import scene_of
@@ -111,6 +115,31 @@ def test_an_agent_may_be_valid_for_one_step_or_none():
     assert scene.valid.tolist() == [[False, True]]
     assert not decode_scenario(scenario(states=[b"", state(5.0, 0)])).valid.any()
     assert not decode_scenario(scenario(states=[b"", state(5.0, 0)])).states.any()
+
+
+@pytest.mark.parametrize("far", [np.nan, 1e6])
+def test_odd_scenarios_of_a_file_are_learnt_from(far, tmp_path):
+    """A target that is valid now alone, one that ends in nonsense, no map, no neighbours."""
+    scenes = [scene_of(seed, kinds=(2, 1), targets=2) for seed in range(3)]
+    now = scenes[0].now
+    scenes[0].valid[0] = np.arange(91) == now
+    scenes[1].states[1, now + 1 :, :2] = far
+    nothing = {"line_points": np.zeros((0, 3))}
+    nothing |= {name: np.zeros(0, dtype=np.int64) for name in ("line_lengths", "line_kinds")}
+    scenes[2] = replace(scenes[2], **nothing)
+    scenes[2].valid[1, : now + 1] = False
+    scenes[2] = replace(scenes[2], targets=np.array([0]))
+    write_scenarios(tmp_path / "shard", scenes)
+    inputs, targets = collate([Featurer()(one) for one in read_scenarios(tmp_path / "shard")])
+    torch.manual_seed(0)
+    model = MotionTransformer(SIZES["tiny"])
+    losses = motion_losses(model(inputs), targets)
+    losses["total"].mean().backward()
+    assert losses["total"].shape == (5,)
+    assert losses["total"].isfinite().all()
+    assert losses["nll"][0] == 0  # it has no future
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(grad.isfinite().all() for grad in grads)
 
 
 @pytest.mark.parametrize(("value", "kind"), [(0, 0), (1, 1), (2, 2), (3, 3), (4, 0)])

@@ -1,13 +1,16 @@
 """Checksums against known values and one another; records that are damaged, cut off, skipped."""
 
+import ast
 import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import regrow.motion
 from regrow.motion.formats import crc
 from regrow.motion.formats.crc import crc32c, crc32c_numpy, masked
 from regrow.motion.formats.tfrecord import count_records, read_records, write_records
@@ -136,3 +139,17 @@ def test_a_folder_and_nothing_are_refused(tmp_path):
         list(read_records(tmp_path))
     with pytest.raises(FileNotFoundError):
         list(read_records(tmp_path / "none"))
+
+
+def test_no_source_imports_tensorflow_or_protobuf_or_waymos_package():
+    """Not even where it is used: what is imported in a function counts, too."""
+    imported = set()
+    for path in Path(regrow.motion.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+    roots = {name.split(".")[0] for name in imported}
+    assert {"numpy", "regrow", "google_crc32c"} <= roots
+    assert not roots & {"tensorflow", "google", "waymo_open_dataset"}

@@ -18,6 +18,7 @@ from regrow.studies.lidar_motion.pictures import draw_scene, write_picture
 from regrow.studies.lidar_motion.predict import Predict
 from regrow.studies.lidar_motion.trained import Trained, forecast_of
 from tests.motion.made import argoverse
+from tests.ranks import command, on_ranks
 
 SMALL = {
     "size": "tiny",
@@ -51,6 +52,27 @@ def test_a_run_has_forecasts_weights_and_a_page(made):
         assert title.replace("'", "&#39;") in page
     for story in result["by_story"]:
         assert story in page
+
+
+@pytest.mark.slow
+def test_two_ranks_train_by_the_command_and_share_the_test(made, tmp_path):
+    """One run, of which the first rank tells; every target of the test is there once."""
+    record, folder = made
+    names = {name.replace("_", "-"): value for name, value in SMALL.items()}
+    words = [word for name, value in names.items() for word in (f"--{name}", value)]
+    words += ["--data-dir", folder, "--threads", 1, "--out", tmp_path]
+    done = on_ranks(command, "motion", "train", *words)
+    assert [rank.returncode for rank in done] == [0, 0], done
+    assert "2 steps of 4 samples, cpu on 2 ranks" in done[0].stdout
+    assert not done[1].stdout
+    (shared,) = (tmp_path / "trials").iterdir()
+    assert shared.name == record.name
+    with np.load(shared / "forecasts.npz") as two, np.load(record / "forecasts.npz") as one:
+        for name in ("scene", "agent", "kind", "future"):
+            np.testing.assert_array_equal(two[name], one[name])
+        # Batch norms see the scenes of their rank: not what one process learns, and no NaN.
+        assert np.isfinite(two["paths"]).all()
+    assert (shared / "page.html").exists()
 
 
 def test_a_trained_network_predicts_what_it_was_tested_to(made, tmp_path):

@@ -1,5 +1,6 @@
 """The study of LiDAR: what it runs, how its rules decide, that it ends with a page."""
 
+import dataclasses
 import json
 import random
 from functools import cache
@@ -15,8 +16,8 @@ from regrow.studies.lidar_motion.design import ARMS, DENSITY, narrow_hidden
 from regrow.studies.lidar_motion.study import CLAIMS, STUDY
 
 NAMES = (
-    "learnt", "ade", "map", "likeliest", "kinds", "range", "cue", "harm", "fusions", "controls",
-    "reliability", "crowds", "sparse", "moving", "narrow", "small",
+    "learnt", "ade", "map", "likeliest", "kinds", "range", "ranges", "cue", "harm", "fusions",
+    "controls", "reliability", "crowds", "sparse", "moving", "narrow", "small",
 )  # fmt: skip
 
 
@@ -37,9 +38,26 @@ def test_arms_differ_in_the_lidar_alone():
         "seed", "lidar", "fusion", "method", "include", "control", "reliability", "lidar_hidden",
         "lidar_points", "lidar_frames",
     }  # fmt: skip
-    trials = [one.trial for one in STUDY.trials("quick")]
+    trials = [one.trial for one in STUDY.trials("quick") if "distance" not in one.labels]
     shared = [{k: v for k, v in vars(one).items() if k not in own} for one in trials]
     assert all(one == shared[0] for one in shared)
+
+
+def test_arms_at_a_range_differ_in_it_and_in_lidar_alone():
+    """And each range has its own network without LiDAR beside it, on the same scenes."""
+    usual = {(one.labels["arm"], one.trial.seed): one.trial for one in STUDY.trials("quick")}
+    there = [one for one in STUDY.trials("quick") if "distance" in one.labels]
+    found = {}
+    for labels, trial in there:
+        arm, distance = labels["arm"].split()[0], labels["distance"]
+        assert (trial.near, trial.far) == (distance - 10, distance + 10)
+        one = usual[arm, trial.seed]
+        assert dataclasses.replace(trial, near=one.near, far=one.far) == one
+        found.setdefault((distance, trial.seed), set()).add((arm, trial.lots(None)))
+    assert len(found) == 9
+    for pair in found.values():
+        assert {arm for arm, _ in pair} == {"MTR", "LiDAR"}
+        assert len({lots for _, lots in pair}) == 1
 
 
 def test_the_narrow_encoder_is_as_large_as_the_sparse_one():
@@ -86,6 +104,10 @@ def arm(name, value, group="whole"):
     return group, lambda labels: value * (labels["arm"] == name)
 
 
+def at_range(value):
+    return "cue", lambda at: value(at["distance"]) if at["arm"] == "LiDAR at a range" else 0.0
+
+
 def lidar(value, group):
     return group, lambda labels: value * (labels["arm"] != "MTR")
 
@@ -108,6 +130,8 @@ YES, NO = "supported", "not supported"
         ("kinds", [arm("LiDAR", -0.2, "pedestrian"), arm("LiDAR", 0.2, "cyclist")], NO),
         ("range", [arm("LiDAR", -0.2, "near")], YES),
         ("range", [arm("LiDAR", -0.2, "far")], NO),
+        ("ranges", [at_range(lambda distance: -10 / distance)], YES),
+        ("ranges", [at_range(lambda distance: -distance / 100)], NO),
         ("cue", [arm("LiDAR", -0.2, "cue")], YES),
         ("harm", [], YES),
         ("harm", [arm("LiDAR", 0.2, "map")], NO),

@@ -35,6 +35,11 @@ def _sparse(method: regrow.Method) -> dict[str, Any]:
     return {**_FAITHFUL, "method": method, "include": ENCODER}
 
 
+def _around(distance: float) -> dict[str, Any]:
+    """Return fields of scenes in which all to predict are within 10 m of a distance."""
+    return {"near": distance - 10.0, "far": distance + 10.0}
+
+
 @cache
 def narrow_hidden(size: str, frames: int) -> int:
     """Return how many channels a dense temporal encoder has with a sparse one's parameters.
@@ -72,14 +77,17 @@ ARMS: dict[str, Arm] = {
     "fewer points": lambda points: _lidar(lidar_points=points),
     "fewer frames": lambda few: _lidar(lidar_frames=few),
     "less reliable": lambda reliability: _lidar(reliability=reliability),
+    "MTR at a range": lambda distance: {"lidar": "none", **_around(distance)},
+    "LiDAR at a range": lambda distance: _lidar(**_around(distance)),
 }
-"""One recipe; an arm changes the LiDAR and its encoder only."""
+"""One recipe; an arm changes the LiDAR and its encoder only, those at a range the scenes, too."""
 
 _CROWDS = ("MTR", "LiDAR", "zeroed", "shuffled")
 _AXES: Mapping[str, tuple[Label, ...]] = {
     "points": (4, 16, 64),
     "few": (1, 3),
     "reliability": (0.5, 0.7, 1.0),
+    "distance": (15, 35, 55),
 }
 
 
@@ -136,7 +144,7 @@ PRESETS = {
         judges=False,
     ),
     "quick": Preset(
-        "20 minutes of an H200 and 16 cores with --jobs 16 (an estimate)",
+        "half an hour of an H200 and 16 cores with --jobs 16 (an estimate)",
         {
             "simulator": partial(_trials, ARMS, 3, True, **_QUICK),
             "crowds": partial(_trials, _some(*_CROWDS), 3, False, **{**_QUICK, **_TRACKS}),

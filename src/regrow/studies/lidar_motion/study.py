@@ -22,6 +22,7 @@ __all__ = ["STUDY"]
 MARGIN = 0.05  # metres of minADE that matter
 _MAIN, _CROWDS = ("simulator",), ("crowds",)
 _SWEPT = {"fewer points": "points", "fewer frames": "few", "less reliable": "reliability"}
+_AT_RANGE = "LiDAR at a range", "MTR at a range"
 
 
 def _field(name: str, field: str, unit: str, factor: float = 1.0) -> Measure:
@@ -119,6 +120,12 @@ GAINS = (
         over_mtr(measure=NEAR) - over_mtr(measure=FAR),
         below=0,
     ),
+    on_simulator(
+        "Learnt and tested at one range, it helps at the nearest more than at the farthest.",
+        f"{_OURS}: the gain decays with range",
+        gain(*_AT_RANGE, CUE, distance=LOWEST) - gain(*_AT_RANGE, CUE, distance=HIGHEST),
+        below=0,
+    ),
     on_simulator("It helps where the body alone tells.", _OURS, over_mtr(measure=CUE), below=0),
     on_simulator(
         "It does no harm where map and track suffice.",
@@ -189,7 +196,7 @@ CLAIMS = gated(LEARNT, *GAINS, *CONTROLS, *ENCODERS)
 
 def worth(view: View) -> Iterator[Section]:
     """Draw what each arm gains over the network without LiDAR."""
-    arms = [arm for arm in ARMS if arm != "MTR"]
+    arms = [arm for arm in ARMS if not arm.startswith("MTR")]
     for task, here in view.by("task").items():
         measure = ADE if task in _MAIN else ALL
         effects = {arm: _whole(arm, measure) for arm in arms}
@@ -202,6 +209,8 @@ def worth(view: View) -> Iterator[Section]:
 
 
 def _whole(arm: str, measure: Measure) -> Effect:
+    if arm in _AT_RANGE:
+        return gain(*_AT_RANGE, measure, distance=EVERY)
     return over_mtr(arm, measure, **({_SWEPT[arm]: EVERY} if arm in _SWEPT else {}))
 
 
@@ -245,6 +254,16 @@ def sweeps(view: View) -> Iterator[Section]:
         )
 
 
+def ranges(view: View) -> Iterator[Section]:
+    """Draw errors of networks that learn and are tested at one range."""
+    here = view.where(task=_MAIN[0])
+    found = charts.curves_of(
+        here, partial(_at, "distance"), _AT_RANGE, here.where(arm=_AT_RANGE[0]).axis("distance")
+    )
+    text = "minADE of those whose body alone tells; all to predict are within 10 m of a distance."
+    yield from charts.curves("Error by range", text, {"": found}, x="distance, m", y="minADE, m")
+
+
 def _at(axis: str, arm: str, place: float) -> Effect:
     return level(arm, CUE, **{axis: place})
 
@@ -257,7 +276,7 @@ def all_arms(view: View) -> Iterator[Section]:
         rows = []
         for arm in ARMS:
             records = [record for _, record in here.where(arm=arm).rows]
-            if not records or arm in _SWEPT:
+            if not records or arm in _SWEPT or arm in _AT_RANGE:
                 continue
             means = [estimate(level(arm, measure).maybe(here)) for measure in measures]
             kept = records[0].result["nonzeros"] / 1e6
@@ -278,6 +297,6 @@ STUDY = Study(
     "another's, at chance; static masks; a dense encoder of as many parameters. One recipe.",
     presets=PRESETS,
     claims=CLAIMS,
-    page=(partial(charts.verdicts_by_task, CLAIMS), worth, for_whom, sweeps, all_arms),
+    page=(partial(charts.verdicts_by_task, CLAIMS), worth, for_whom, sweeps, ranges, all_arms),
     prepare=keep_all,
 )
