@@ -161,6 +161,10 @@ def build_model(
         raise ValueError(
             f"model={name!r} takes images of {model.channels} channels, and these have {shape[0]}"
         )
+    if dropout:
+        raise ValueError(f"dropout={dropout}: model={name!r} has none to set: give 0")
+    if scale != 1.0 and not model.width:
+        raise ValueError(f"scale={scale}: model={name!r} comes in one width only: give 1")
     low, high = model.sides
     if not low <= min(shape[1:]) <= max(shape[1:]) <= high:
         sizes = f"{low} or more" if high == math.inf else f"{low} to {high}"
@@ -169,10 +173,6 @@ def build_model(
             f"model={name!r} takes {frames}sides of {sizes} pixels, and inputs have shape "
             f"{tuple(shape)}: take another model, or images of another size"
         )
-    if dropout:
-        raise ValueError(f"dropout={dropout}: model={name!r} has none to set: give 0")
-    if scale != 1.0 and not model.width:
-        raise ValueError(f"scale={scale}: model={name!r} comes in one width only: give 1")
     return model.build(tuple(shape), classes, max(1, round(model.width * scale)))
 
 
