@@ -51,7 +51,7 @@ class Setting:
     steps: int = 1200
     fine_tuning: int = 200
     batch: int = 16
-    context: int = 128
+    context: int = 64
     lr: float = 3e-3
     fine_tuning_lr: float = 1e-3
     samples: int = 128

@@ -24,8 +24,9 @@ def named(path):
     return str(path.relative_to(DOCS))
 
 
-# Beside shorter pages of the same: features.md, studies/writing.md. `make docs` runs these, too.
-LONG = {"tutorials/features.md", "tutorials/study.md"}
+# Beside shorter pages of the same: features.md, pruning.md, studies/writing.md. `make docs` runs
+# these, too.
+LONG = {"tutorials/features.md", "tutorials/prune.md", "tutorials/study.md"}
 
 
 def examples():

@@ -1,6 +1,7 @@
 """What installs the library tells the truth: about kernels, extras and addresses."""
 
 import importlib.util
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -157,3 +158,18 @@ def test_what_has_no_wheel_is_not_recommended(monkeypatch, version, said):
     monkeypatch.setattr(machine.sys, "version_info", version)
     assert re.search(said, machine.how_to_install("dm_control", "control"))
     assert ".[lab]" in machine.how_to_install("scipy", "lab")
+
+
+def test_who_came_by_a_wheel_is_told_of_that_wheel_while_it_is_there(tmp_path, monkeypatch):
+    wheel = tmp_path / "a b" / "regrow-1-py3-none-any.whl"
+    wheel.parent.mkdir()
+    origin = SimpleNamespace(read_text=lambda name: json.dumps({"url": wheel.as_uri()}))
+    monkeypatch.setattr(machine, "distribution", lambda name: origin)
+    checkout = "pip install scipy, or pip install '.[lab]' in a checkout of regrow"
+    assert machine.how_to_install("scipy", "lab") == checkout
+    wheel.touch()
+    said = f"pip install scipy, or pip install '{wheel}[lab]'"
+    assert machine.how_to_install("scipy", "lab") == said
+    for other in (None, "{}", "not json", json.dumps({"url": tmp_path.as_uri()})):
+        origin.read_text = lambda name, other=other: other
+        assert machine.how_to_install("scipy", "lab") == checkout

@@ -110,7 +110,7 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path, capsys, monkeypatch):
     ("options", "said"),
     [
         ({"model": "lenet5", "dropout": 0.5}, "dropout=0.5: model='lenet5' has none to set"),
-        ({"data": "imagenet", "data_dir": Path("nowhere")}, "not found; looked in"),
+        ({"data": "imagenet", "data_dir": Path("nowhere")}, "there is no such folder"),
         ({"samples": 5000}, "samples=5000: data='digits' has 898"),
         ({"model": "resnet18"}, "takes images of 3 channels, and these have 1"),
     ],

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 __all__ = ["cache_folder", "expanded", "how_to_install", "needed"]
 
@@ -67,4 +71,17 @@ def how_to_install(package: str, extra: str) -> str:
     """
     if package == "dm_control" and sys.version_info >= (3, 13):
         return "labmaze, which it needs, has no wheel for Python 3.13: take 3.11 or 3.12"
+    if wheel := _wheel():
+        return f"pip install {package}, or pip install '{wheel}[{extra}]'"
     return f"pip install {package}, or pip install '.[{extra}]' in a checkout of regrow"
+
+
+def _wheel() -> Path | None:
+    """Return the wheel that regrow was installed from, if it was one and is still there."""
+    try:
+        origin = distribution("regrow").read_text("direct_url.json")
+        address = urlsplit(json.loads(origin or "{}").get("url", ""))
+    except (PackageNotFoundError, ValueError, OSError):
+        return None
+    path = Path(url2pathname(address.path))
+    return path if address.scheme == "file" and path.is_file() else None

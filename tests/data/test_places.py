@@ -35,6 +35,12 @@ def test_an_earlier_folder_wins_over_a_likelier_name(roots):
     assert Places("tea", roots[0]).file(("leaves.csv", "old.csv"), "").name == "old.csv"
 
 
+def test_a_folder_that_is_not_there_is_not_passed_over(roots, tmp_path):
+    """Data of another place would be taken for what was asked for."""
+    with pytest.raises(FileNotFoundError, match=r"nowhere'.*no such folder.*'tea'"):
+        Places("tea", tmp_path / "nowhere").file(("leaves.csv",), "")
+
+
 def test_without_an_argument_the_variable_comes_first(roots, monkeypatch):
     assert Places("tea").folders[0] == roots[1] / "tea"
     monkeypatch.delenv("REGROW_DATA")

@@ -198,6 +198,20 @@ def is_empty(layer):
     return layer.weight.device.type == "meta" and layer.bias.device.type == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(lambda: nn.Linear(4, 2, bias=False), (3, 4)), (lambda: nn.Conv2d(1, 2, 2), (1, 1, 4, 4))],
+)
+def test_a_weight_without_values_computes_nothing(make, shape):
+    """torch returns what lies in memory when a weight on the meta device meets real inputs."""
+    with regrow.empty():
+        layer = make()
+    with pytest.raises(RuntimeError, match=r"no values yet.*sparsify\(\) first"):
+        layer(torch.ones(shape))
+    if layer.bias is None:
+        assert layer(torch.ones(shape, device="meta")).device.type == "meta"  # shapes may be asked
+
+
 def test_a_model_may_be_sent_to_where_it_is_and_nowhere_else():
     with regrow.empty():
         model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 4))

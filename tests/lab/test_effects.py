@@ -174,3 +174,12 @@ def test_a_rule_decides_as_it_says():
 def test_a_rule_has_one_bar(bars):
     with pytest.raises((ValueError, TypeError)):
         claim("", "", gain("a", "b"), **bars)
+
+
+def test_places_without_a_seed_in_common_are_said_to_have_none():
+    """An unfinished study told "tasks['t'] is empty: at least one value is needed"."""
+    only = {0.1: 0, 0.2: 1}
+    whole = one_task(range(9))
+    apart = {place: v for place, v in whole.items() if only.get(place[2], place[3]) == place[3]}
+    with pytest.raises(ValueError, match=r"sparse over dense .*: no seed has all that it compares"):
+        gain("sparse", "dense", VALUE, density=EVERY).interval(view(apart))

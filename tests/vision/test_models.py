@@ -1,12 +1,16 @@
 """Models: sizes, and fitting one into a budget."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow.vision.models import (
+    MODELS,
     InvertedBottleneck,
+    build_model,
     conv_net,
     efficientnet_b0,
     imagenet_resnet,
@@ -96,3 +100,34 @@ def test_the_widest_fits_and_one_wider_does_not(budget):
 def test_a_budget_no_model_fits_is_refused():
     with pytest.raises(ValueError, match="budget=10"):
         widest_within(10, lambda w: mlp(64, w, 10))
+
+
+def fits(name, side):
+    """Whether a model runs on inputs of this side when nobody checks them first."""
+    model = MODELS[name]
+    shape = (3, 4, side, side) if model.clips else (3, side, side)
+    try:
+        with torch.device("meta"), torch.no_grad():
+            made = model.build(shape, 4, model.width).eval()
+            return made(torch.empty(2, *shape)).shape == (2, 4)
+    except RuntimeError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        (name, side)
+        for name, model in MODELS.items()
+        for side in model.sides
+        if side not in (1, math.inf)
+    ],
+)
+def test_inputs_of_another_size_are_refused_where_a_model_would_break(name, side):
+    inner, outer = (side, side - 1) if side == MODELS[name].sides[0] else (side, side + 1)
+    assert fits(name, inner) and not fits(name, outer)
+    frames = (4,) if MODELS[name].clips else ()
+    build_model(name, (3, *frames, inner, inner), 4)
+    for shape in ((3, *frames, outer, outer), (3, *frames, inner, outer)):
+        with pytest.raises(ValueError, match=rf"model='{name}' takes .*take another model"):
+            build_model(name, shape, 4)

@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 
 import regrow
 from regrow.cli.checks import check_no_empty
@@ -34,7 +35,10 @@ def main() -> None:
                 _call(sys.argv[1:])
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        sys.exit(f"regrow: {package} is missing: {how_to_install(package, 'all')}")
+        # One after the other they would be told one a run.
+        missing = [one for one in ("tyro", "rich") if find_spec(one) is None]
+        names = " ".join(missing if package in missing else [package])
+        sys.exit(f"regrow: {package} is missing: {how_to_install(names, 'all')}")
     except BrokenPipeError:  # what reads our output, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:

@@ -57,7 +57,7 @@ class Places:
 
         Raises:
             FileNotFoundError: there is none, and it cannot be downloaded, or that is not allowed;
-                the message says where it was looked for.
+                the message says where it was looked for. Or there is no folder ``data_dir``.
             OSError: it could not be downloaded.
             ValueError: what was downloaded is not what was published.
 
@@ -66,6 +66,11 @@ class Places:
             Traceback (most recent call last):
             FileNotFoundError: tea: tea.csv not found; looked in ... To get it: ask a grocer
         """
+        if self.data_dir and not expanded(self.data_dir).is_dir():
+            raise FileNotFoundError(
+                f"data_dir={str(self.data_dir)!r}: there is no such folder; give the one that "
+                f"holds a folder {self.name!r}, or leave it out to look in the usual places"
+            )
         paths = (path for folder in self.folders if (path := look(folder)))
         return next(paths, None) or self.fetch(remote, what, advice)
 

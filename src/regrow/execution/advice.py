@@ -164,12 +164,9 @@ class Advice:
         untold = f" Too noisy to tell at {', '.join(f'{d:g}' for d in unsure)}." if unsure else ""
         if self.pays_from is not None:
             return f"Sparse execution pays from a density of {self.pays_from:g} down.{untold}"
-        others = "the other" if unsure else "any"
-        return (
-            f"Sparse execution does not pay here at {others} of these densities.{untold}"
-            if len(unsure) < len(self.densities)
-            else untold.strip()
-        )
+        sure = [f"{d:g}" for d in self.densities if d not in unsure]
+        told = "any of these densities" if not unsure else ", ".join(sure)
+        return f"Sparse execution does not pay here at {told}.{untold}" if sure else untold.strip()
 
 
 def _ratios(dense: Timing, other: Timing) -> Timing:

@@ -17,11 +17,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["Unmade", "empty", "fill_", "made_real"]
 
 _KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_LAYERS = (functional.linear, torch.conv1d, torch.conv2d, torch.conv3d)
 _FILLS = (torch.ops.aten.zero_.default, torch.ops.aten.fill_.Scalar, torch.ops.aten.fill_.Tensor)
 
 Write = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -65,6 +67,17 @@ class Unmade(nn.Parameter):
             "a weight made under regrow.empty() has no values yet to be moved or converted, "
             f"as asked (device={device}, dtype={dtype}): call regrow.sparsify() first"
         )
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Refuse to compute real inputs: torch would return whatever lies in memory."""
+        if func in _LAYERS and args and not args[0].is_meta:
+            raise RuntimeError(
+                "a weight made under regrow.empty() has no values yet to compute with: call "
+                "regrow.sparsify() first"
+            )
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
 
     def why_not(self) -> str | None:
         """Return why its values cannot be drawn one by one, or None if they can."""

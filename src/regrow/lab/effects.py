@@ -139,7 +139,9 @@ class Effect(ABC):
         values, why, last = {}, {}, "there are no records to judge by"
         for name, task in view.by("task").items():
             try:
-                values[str(name)] = self.by_seed(task)
+                if not (found := self.by_seed(task)):
+                    raise ValueError("no seed has all that it compares")
+                values[str(name)] = found
             except ValueError as error:
                 why[str(name)], last = str(error), f"{name}: {self}: {error}"
         if missing := [name for name in tasks if name not in values]:

@@ -53,7 +53,7 @@ def result_words(result: Mapping[str, Any], folder: Path, tested: Iterable[str])
     for what, name in (("inference", "inference FLOPs"), ("training", "training FLOPs")):
         if (dense := result.get(f"dense_{what}_flops")) is not None:
             own = result[f"{what}_flops"]
-            rows[name] = f"{_short(own)}, {own / dense:.4f} of dense"
+            rows[name] = f"{_short(own).rstrip()}, {own / dense:.4f} of dense"
     held, needed = (_short(result[f"bytes_{b}"]) for b in ("allocated", "needed"))
     rows["memory"] = f"{held}B for weights, gradients, optimizer; {needed}B if active ones only"
     rows["training"] = f"{result['train_seconds']:.1f} seconds"

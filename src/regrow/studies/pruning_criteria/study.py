@@ -249,10 +249,12 @@ def against_magnitude(view: View) -> Iterator[Section]:
         )
         for density in sorted(everywhere)
     }
+    over = "both growth rules"
+    if len(tasks) > 1:
+        over += f" and {len(tasks)} models and data sets, each weighing the same"
     yield from rows(
         "What each choice is worth, over all models",
-        f"Difference to dropping by magnitude, paired by seed, averaged over {len(tasks)} models "
-        "and data sets and over both growth rules; each model weighs the same. The band is "
+        f"Difference to dropping by magnitude, paired by seed, averaged over {over}. The band is "
         f"± {MARGIN:g} point.",
         gains,
         x="points of accuracy over magnitude",

@@ -84,9 +84,10 @@ def check_data(name: str) -> None:
     """
     if name not in (known := known_data()):
         meant = did_you_mean(name, known)
+        absent = ", and here is none of this name" if {"/", "\\", "."} & set(name) else ""
         raise ValueError(
             f"data={name!r}: must be one of {', '.join(known)}, or the path of a folder or file of "
-            f"your own{meant}"
+            f"your own{absent}{meant}"
         )
 
 

@@ -40,6 +40,7 @@ class Model:
         width: of its first layer, or of its tokens; 0 if it comes in one width only.
         channels: that inputs may have; None is any number.
         clips: whether inputs are clips (channels, frames, height, width), not images.
+        sides: the fewest pixels of a side, and frames of a clip, and the most.
 
     Example:
         >>> MODELS["i3d"].clips, MODELS["i3d"].width
@@ -50,6 +51,7 @@ class Model:
     width: int
     channels: int | None = None
     clips: bool = False
+    sides: tuple[int, float] = (1, math.inf)
 
 
 def _image_resnet(depth: int, shape: Shape, classes: int, width: int) -> nn.Module:
@@ -74,21 +76,30 @@ _PERCEPTRON = r"mlp((?:-[1-9]\d{0,6})+)"
 
 MODELS: dict[str, Model] = {
     "conv-net": Model(lambda shape, classes, width: conv_net(shape[0], width, classes), 16),
-    "small-conv": Model(lambda shape, classes, width: small_conv(shape[0], classes, width), 32),
-    "lenet5": Model(lambda shape, classes, width: lenet5(shape[0], classes, width=width), 20),
+    "small-conv": Model(
+        lambda shape, classes, width: small_conv(shape[0], classes, width), 32, sides=(18, math.inf)
+    ),
+    "lenet5": Model(
+        lambda shape, classes, width: lenet5(shape[0], classes, width=width), 20, sides=(28, 31)
+    ),
     **{f"resnet{depth}": Model(partial(_image_resnet, depth), 16) for depth in (20, 32, 44, 56)},
     "resnet18": Model(partial(_small_image_resnet, 18), 64, channels=3),
     "resnet34": Model(partial(_small_image_resnet, 34), 64, channels=3),
     "resnet50": Model(
         lambda _, classes, width: imagenet_resnet(50, classes, width=width), 64, channels=3
     ),
-    "vgg16": Model(lambda _, classes, width: vgg(16, classes, width=width), 64, channels=3),
+    "vgg16": Model(
+        lambda _, classes, width: vgg(16, classes, width=width), 64, 3, sides=(32, math.inf)
+    ),
     "efficientnet-b0": Model(lambda _, classes, width: efficientnet_b0(classes), 0, channels=3),
     "deit-tiny": Model(partial(_deit, "tiny"), 192),
     "deit-small": Model(partial(_deit, "small"), 384),
     "deit-base": Model(partial(_deit, "base"), 768),
     "small-conv3d": Model(
-        lambda shape, classes, width: small_conv3d(shape[0], classes, width), 16, clips=True
+        lambda shape, classes, width: small_conv3d(shape[0], classes, width),
+        16,
+        clips=True,
+        sides=(4, math.inf),
     ),
     "resnet3d-50": Model(partial(_for_clips, resnet3d50), 64, clips=True),
     "i3d": Model(partial(_for_clips, i3d), 64, clips=True),
@@ -154,6 +165,14 @@ def build_model(
         raise ValueError(f"dropout={dropout}: model={name!r} has none to set: give 0")
     if scale != 1.0 and not model.width:
         raise ValueError(f"scale={scale}: model={name!r} comes in one width only: give 1")
+    low, high = model.sides
+    if not low <= min(shape[1:]) <= max(shape[1:]) <= high:
+        sizes = f"{low} or more" if high == math.inf else f"{low} to {high}"
+        frames = "frames, and " if model.clips else ""
+        raise ValueError(
+            f"model={name!r} takes {frames}sides of {sizes} pixels, and inputs have shape "
+            f"{tuple(shape)}: take another model, or images of another size"
+        )
     return model.build(tuple(shape), classes, max(1, round(model.width * scale)))
 
 
