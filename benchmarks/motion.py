@@ -4,6 +4,7 @@
     python benchmarks/motion.py --json OUT.json             the same, and compiled
     python benchmarks/motion.py --simulator --json OUT.json         the simulator, one core
     python benchmarks/motion.py --rate --threads 2 --json OUT.json   regrow motion train, CPU
+    torchrun --nproc-per-node 2 benchmarks/motion.py --rate --threads 1 --json OUT.json
 
 MTR's own way gathers keys and values by index and picks out what is valid; both compute the same,
 which is checked first. All forms share one model and its optimizer, and are timed in turns. A step
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from motion_gathered import gathered
-from torch import Tensor
+from torch import Tensor, distributed
 
 import regrow
 from regrow.cli.forecasts import _DEFAULTS
@@ -231,8 +233,10 @@ def rate(options: argparse.Namespace) -> Iterator[Found]:
     """Find scenes a second of ``regrow motion train`` with its defaults, on a CPU.
 
     The scenes are made up by the simulator, with LiDAR; all of a step counts: arrays of scenes,
-    passes, clipping, optimizer.
+    passes, clipping, optimizer. Under torchrun each rank has its share of a batch.
     """
+    if (ranks := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        distributed.init_process_group("gloo")
     fields = {**_DEFAULTS, "scenes_learnt": options.scenes, "scenes_tested": 2}
     trial = Predict(**fields, method=regrow.Dense())
     with tempfile.TemporaryDirectory() as folder:
@@ -255,8 +259,13 @@ def rate(options: argparse.Namespace) -> Iterator[Found]:
         "batches": len(walls),
         "scenes a second": trial.batch / float(np.median(walls)),
         "quartiles": quartiles,
-        "scenes a second of one core": trial.batch / float(np.median(cores)),
+        "scenes a second of one core": trial.batch / ranks / float(np.median(cores)),
     }
+    if ranks > 1:
+        found["ranks"] = ranks
+        distributed.destroy_process_group()
+        if int(os.environ["RANK"]):
+            return
     print(found, flush=True)
     yield found
 

@@ -81,7 +81,6 @@ class EncoderLayer(nn.Module):
         width: of a token.
         heads: of attention.
         dropout: of all layers.
-        inner: channels of the feed-forward layer, in widths.
 
     Source: Vaswani et al. 2017; positions are added to queries and keys only (DETR).
 
@@ -94,14 +93,14 @@ class EncoderLayer(nn.Module):
         torch.Size([1, 3, 8])
     """
 
-    def __init__(self, width: int, heads: int, dropout: float, inner: int = 4) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.rate = heads, dropout
         self.query_key = nn.Linear(width, 2 * width)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
-        self.widen = nn.Linear(width, inner * width)
-        self.narrow = nn.Linear(inner * width, width)
+        self.widen = nn.Linear(width, 4 * width)
+        self.narrow = nn.Linear(4 * width, width)
         self.norm_attention, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 

@@ -88,7 +88,6 @@ class MotionDecoder(nn.Module):
         dropout: of attention layers.
         every: only every so many waypoints of its path are looked at for those.
         beside: width of what is put beside the target's feature, such as its LiDAR token.
-        inner: channels of feed-forward layers, in widths.
         mtr_compat: positions embedded as in MTR.
 
     Attributes:
@@ -120,7 +119,6 @@ class MotionDecoder(nn.Module):
         *,
         every: int = 1,
         beside: int = 0,
-        inner: int = 4,
         mtr_compat: bool = False,
     ) -> None:
         super().__init__()
@@ -138,9 +136,7 @@ class MotionDecoder(nn.Module):
             nn.Linear(width, map_width) if narrows else nn.Identity() for _ in range(layers)
         )
         self.agent_layers, self.map_layers = (
-            nn.ModuleList(
-                DecoderLayer(w, heads, dropout, first=i == 0, inner=inner) for i in range(layers)
-            )
+            nn.ModuleList(DecoderLayer(w, heads, dropout, first=i == 0) for i in range(layers))
             for w in (width, map_width)
         )
         self.fusion = nn.ModuleList(

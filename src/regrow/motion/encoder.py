@@ -77,7 +77,6 @@ class ContextEncoder(nn.Module):
         agent_hidden: channels inside the agents' encoder.
         map_hidden: channels inside the map's encoder.
         dropout: of attention layers.
-        inner: channels of their feed-forward layers, in widths.
         mtr_compat: kinds of lines as one number, not one-hot; positions embedded as in MTR.
 
     Source: Shi et al. 2022 (MTR), section 3.1.
@@ -99,7 +98,6 @@ class ContextEncoder(nn.Module):
         map_hidden: int,
         dropout: float,
         *,
-        inner: int = 4,
         mtr_compat: bool = False,
     ) -> None:
         super().__init__()
@@ -107,9 +105,7 @@ class ContextEncoder(nn.Module):
         self.agents = PointNet(agent_channels + 1, [agent_hidden], [agent_hidden] * 2, width)
         own, kinds = (9, 0) if mtr_compat else (8, len(LINES))
         self.lines = PointNet(own, [map_hidden] * 3, [map_hidden] * 2, width, beside=kinds)
-        self.layers = nn.ModuleList(
-            EncoderLayer(width, heads, dropout, inner) for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, dropout) for _ in range(layers))
         self.register_buffer("line_kinds", _places_of_kinds(), persistent=False)
 
     line_kinds: Tensor

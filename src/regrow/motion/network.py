@@ -36,7 +36,6 @@ class Shape:
         near: map polylines near its path that a query attends to.
         every: only every so many waypoints of a path are looked at for them.
         dropout: of attention layers.
-        inner: channels of the feed-forward layers of attention, in widths.
         lidar: what is made of LiDAR points; None: nothing.
         mtr_compat: give back what is mended of MTR: the kind of a line as one number and not
             one-hot, periods of position embeddings from 1 m to 10 km. Features and loss have
@@ -62,7 +61,6 @@ class Shape:
     near: int = 128
     every: int = 1
     dropout: float = 0.1
-    inner: int = 4
     lidar: LidarShape | None = None
     mtr_compat: bool = False
 
@@ -81,7 +79,6 @@ class Shape:
             "decoder_layers",
             "queries",
             "every",
-            "inner",
         ):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}: must be at least 1")
@@ -105,14 +102,13 @@ SIZES: Mapping[str, Shape] = {
         layers=2,
         agent_hidden=64,
         map_hidden=32,
-        query_width=96,
+        query_width=128,
         map_width=96,
         decoder_layers=2,
         base=64,
         near=32,
         every=5,
         dropout=0.0,
-        inner=2,
     ),
     "tiny": Shape(
         width=32,
@@ -163,7 +159,6 @@ class MotionTransformer(nn.Module):
             shape.agent_hidden,
             shape.map_hidden,
             shape.dropout,
-            inner=shape.inner,
             mtr_compat=shape.mtr_compat,
         )
         lidar = shape.lidar
@@ -181,7 +176,6 @@ class MotionTransformer(nn.Module):
             shape.dropout,
             every=shape.every,
             beside=shape.width if lidar is not None and lidar.centre else 0,
-            inner=shape.inner,
             mtr_compat=shape.mtr_compat,
         )
 

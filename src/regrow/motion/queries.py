@@ -24,7 +24,6 @@ class DecoderLayer(nn.Module):
         heads: of attention.
         dropout: of all layers.
         first: whether it is the first of its stack, in which positions are added to contents, too.
-        inner: channels of the feed-forward layer, in widths.
 
     Source: Liu et al. 2022 (DAB-DETR), section 4; Shi et al. 2022 (MTR), section 3.2.
 
@@ -34,9 +33,7 @@ class DecoderLayer(nn.Module):
         5517312
     """
 
-    def __init__(
-        self, width: int, heads: int, dropout: float, *, first: bool, inner: int = 4
-    ) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, *, first: bool) -> None:
         super().__init__()
         self.heads, self.rate, self.first = heads, dropout, first
         self.self_query, self.self_query_position = _square(width), _square(width)
@@ -45,7 +42,7 @@ class DecoderLayer(nn.Module):
         self.query, self.query_position, self.query_place = (_square(width) for _ in range(3))
         self.key, self.key_place = _square(width), _square(width)
         self.value, self.out = _square(width), _square(width)
-        self.widen, self.narrow = nn.Linear(width, inner * width), nn.Linear(inner * width, width)
+        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.norm_self, self.norm_cross, self.norm = (nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
         # Later layers have it in MTR, too, and do not use it: training on several ranks would wait
