@@ -2,9 +2,9 @@
 
     python benchmarks/samples.py --json results/samples/overhead.json
 
-Steps are timed with and without ``samples.update``, in turns of a hundred, each with other ids of a
-million, for losses are looked at many batches at a time; on the CPU in seconds of the processor.
-An epoch is the choice, the order and the first batch, in seconds of the processor and in memory:
+What is spent within ``samples.update`` is summed, each time with other ids of a million, for losses
+are looked at many batches at a time. Steps are timed with and without it, too, in turns of a
+hundred, whose difference has the noise of a step. On the CPU in seconds of the processor. An epoch is the choice, the order and the first batch, in seconds of the processor and in memory:
 the highest resident size of a process of its own, less what it had before. One thread. Losses are
 drawn from an exponential distribution.
 """
@@ -91,13 +91,15 @@ def steps(batch: int, repeats: int, device: str) -> list[dict[str, object]]:
     samples = rs.Samples(1_000_000, keep=0.7)
     next(iter(samples.sampler()))
     order = torch.randperm(1_000_000).split(batch)
-    numbers = itertools.count()
+    numbers, spent = itertools.count(), [0.0]
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer, update: bool) -> None:
         ids = order[next(numbers) % (len(order) - 1)]
         losses = functional.cross_entropy(model(x), y, reduction="none")
         if update:
+            began = clock()
             samples.update(ids, losses)
+            spent[0] += clock() - began
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
@@ -114,11 +116,14 @@ def steps(batch: int, repeats: int, device: str) -> list[dict[str, object]]:
     rows = []
     for name, make in MODELS.items():
         model = make().to(device)
+        spent[0] = 0.0
         how = model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
         times = [(turn(*how, False), turn(*how, True)) for _ in range(max(1, repeats // TURN))]
         alone = statistics.median(a for a, _ in times)
         more = statistics.median(b - a for a, b in times)
-        row = {"model": name, "step_ms": 1e3 * alone, "more_ms": 1e3 * more, "share": more / alone}
+        within = spent[0] / TURN / len(times)
+        row = {"model": name, "step_ms": 1e3 * alone, "more_ms": 1e3 * more}
+        row |= {"update_ms": 1e3 * within, "share": within / alone}
         rows.append(row)
     return rows
 

@@ -195,9 +195,9 @@ def share_of_a_task() -> list[float]:
 
 
 def samples_step() -> list[float]:
-    """Milliseconds that choosing adds to a step, and the step's, of two networks."""
+    """Microseconds of an update, the step's milliseconds, and the share in per cent, of two."""
     steps = record("samples/overhead")["steps"]
-    return [step[name] for step in steps for name in ("more_ms", "step_ms")]
+    return [x for s in steps for x in (1e3 * s["update_ms"], s["step_ms"], 100 * s["share"])]
 
 
 def samples_epoch() -> list[float]:
