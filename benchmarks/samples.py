@@ -4,9 +4,10 @@
 
 What is spent within ``samples.update`` is summed, each time with other ids of a million, for losses
 are looked at many batches at a time. Steps are timed with and without it, too, in turns of a
-hundred, whose difference has the noise of a step. On the CPU in seconds of the processor. An epoch is the choice, the order and the first batch, in seconds of the processor and in memory:
-the highest resident size of a process of its own, less what it had before. One thread. Losses are
-drawn from an exponential distribution.
+hundred, whose difference has the noise of a step. On the CPU in seconds of the processor. An epoch
+is the choice, the order and the first batch, in seconds of the processor and in memory: the highest
+resident size of a process of its own, less what it had before. One thread. Losses are drawn from an
+exponential distribution.
 """
 
 from __future__ import annotations

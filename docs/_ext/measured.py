@@ -195,9 +195,9 @@ def share_of_a_task() -> list[float]:
 
 
 def samples_step() -> list[float]:
-    """Microseconds of an update, the step's milliseconds, and the share in per cent, of two."""
+    """Microseconds of an update, its share in per cent, and the step's milliseconds, of two."""
     steps = record("samples/overhead")["steps"]
-    return [x for s in steps for x in (1e3 * s["update_ms"], s["step_ms"], 100 * s["share"])]
+    return [x for s in steps for x in (1e3 * s["update_ms"], 100 * s["share"], s["step_ms"])]
 
 
 def samples_epoch() -> list[float]:
