@@ -84,6 +84,13 @@ JOBS = {
         5,
         "control/pixels.json",
     ),
+    "volumes-cubes": Job(
+        TIMED.format("segmentation.py --patch 128 128 128"), 5, "execution/segmentation-cubes.json"
+    ),
+    "volumes-slabs": Job(
+        TIMED.format("segmentation.py --patch 64 160 160"), 5, "execution/segmentation-slabs.json"
+    ),
+    "motion-eager": Job(TIMED.format("motion.py --eager"), 2, "motion/cuda-eager.json"),
     "motion": Job(TIMED.format("motion.py"), 5, "motion/cuda.json"),
     "sample-pruning": Job(STUDY.format("sample-pruning", "cifar10", 12), 25, "sample-pruning"),
     "preference-noise": Job(
