@@ -204,7 +204,9 @@ def test_mini_imagenet_that_is_nowhere_says_where_it_was_looked_for(tmp_path, mo
 
     monkeypatch.delenv("REGROW_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    where = {"data_dir": str(tmp_path / "mine"), "seed": 0, "device": torch.device("cpu")}
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    where = {"data_dir": str(mine), "seed": 0, "device": torch.device("cpu")}
     with pytest.raises(FileNotFoundError, match=r"mine.mini-imagenet"):
         open_stream("split-mini-imagenet-5", **where)
 

@@ -98,6 +98,8 @@ def model_of(
 ) -> tuple[nn.Module, Sequence[int]]:
     """Build a model by its name in the catalogue; return it with the shape of its inputs.
 
+    Without a shape it is that of CIFAR's images, or the nearest that the model takes.
+
     Raises:
         ValueError: there is none of this name, it takes no such inputs, or has no such width.
     """
@@ -107,6 +109,9 @@ def model_of(
     known = MODELS.get(name)
     if width is not None and (known is None or not known.width):
         raise ValueError(f"width={width}: model={name!r} has none to set, or its name says it")
-    usual = (784,) if known is None else (3, 16, 64, 64) if known.clips else (3, 32, 32)
+    usual: tuple[int, ...] = (784,)
+    if known is not None:
+        side = int(min(32, known.sides[1]))
+        usual = (3, 16, 64, 64) if known.clips else (3, side, side)
     scale = 1.0 if width is None or known is None else width / known.width
     return build_model(name, shape or usual, classes, scale=scale), shape or usual

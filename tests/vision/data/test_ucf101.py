@@ -150,6 +150,7 @@ def test_it_is_found_by_name(root, tmp_path, monkeypatch):
     monkeypatch.setenv("REGROW_DATA", str(tmp_path))
     assert UCF101.find(seed=4).seed == 4
     monkeypatch.delenv("REGROW_DATA")
+    (tmp_path / "none").mkdir()
     with pytest.raises(FileNotFoundError, match=r"ucf101: .*crcv\.ucf\.edu"):
         UCF101.find(data_dir=tmp_path / "none")
 
