@@ -54,6 +54,7 @@ def test_a_run_has_forecasts_weights_and_a_page(made):
         assert story in page
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_ranks_train_by_the_command_and_share_the_test(made, tmp_path):
     """One run, of which the first rank tells; every target of the test is there once."""
