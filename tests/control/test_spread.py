@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from regrow.control.environments import make
+from regrow.control.environments import spread as module
 from regrow.control.environments.spread import Spread
 
 
@@ -49,6 +50,33 @@ def test_processes_end_with_the_environments_and_a_dead_one_is_told():
         spread.step(np.zeros((2, 2)))
     del spread
     assert ends[0].wait(10) == 0
+
+
+def test_an_interrupted_step_is_not_taken_for_the_next_one(monkeypatch):
+    spread = Spread("point-mass", [0, 1], repeat=1, processes=2)
+    spread.reset()
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            spread.step(np.zeros((2, 2)))
+    for late in (lambda: spread.step(np.zeros((2, 2))), spread.state_dict):
+        with pytest.raises(RuntimeError, match="interrupted in a step: make them anew"):
+            late()
+
+
+def test_after_an_error_all_answers_are_those_to_what_was_asked():
+    spread = Spread("point-mass", [0, 1], repeat=1, processes=2)
+    spread.reset()
+    with pytest.raises(ValueError, match="broadcast"):
+        spread.advance_(np.zeros((2, 5)))
+    one = make("point-mass", [0, 1])
+    one.reset()
+    actions = np.array([[0.5, -0.5], [1.0, 0.0]])
+    same(one.step(actions), spread.step(actions))
 
 
 def test_what_a_process_refuses_is_raised_here():

@@ -32,7 +32,7 @@ class Spread(Environments):
 
     Raises:
         ImportError: mujoco or dm_control is missing.
-        RuntimeError: a process ended early.
+        RuntimeError: a process ended early, or a step was interrupted before.
 
     Example:
         >>> Spread("point-mass", [0, 1, 2], repeat=1, processes=2).reset().shape
@@ -43,6 +43,7 @@ class Spread(Environments):
         super().__init__(seeds, 1)
         self._parts = np.array_split(np.arange(self.runs), min(processes, self.runs))
         self._ends = [_start() for _ in self._parts]
+        self._waiting = False
         self._close = weakref.finalize(self, _end, self._ends)
         makers = (
             {"task": task, "seeds": [self.seeds[run] for run in part], "repeat": repeat}
@@ -55,8 +56,8 @@ class Spread(Environments):
     def begin_(self, run: int, random: Any) -> None:
         """Begin an episode of a run, in its process."""
         number = next(i for i, part in enumerate(self._parts) if run in part)
-        _send(self._ends[number], "begin", (run - int(self._parts[number][0]), random))
-        self._seen[run] = _receive(self._ends[number])
+        given = run - int(self._parts[number][0]), random
+        self._seen[run] = self._ask("begin", [given], [self._ends[number]])[0]
 
     def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
         """Step all runs, those of different processes at once."""
@@ -81,11 +82,22 @@ class Spread(Environments):
         )
         self._seen = np.concatenate(self._ask("set_state", parts))
 
-    def _ask(self, what: str, given: Iterable[Any]) -> list[Any]:
-        """Ask all processes, and then wait for their answers."""
-        for end, one in zip(self._ends, given, strict=True):
+    def _ask(
+        self, what: str, given: Iterable[Any], ends: Sequence[subprocess.Popen[bytes]] = ()
+    ) -> list[Any]:
+        """Ask all processes, or some, and then wait for all their answers."""
+        if self._waiting:  # for answers that would be taken for those to what is asked now
+            raise RuntimeError("these environments were interrupted in a step: make them anew")
+        self._waiting = True
+        ends = ends or self._ends
+        for end, one in zip(ends, given, strict=True):
             _send(end, what, one)
-        return [_receive(end) for end in self._ends]
+        answers = [_receive(end) for end in ends]
+        self._waiting = False
+        for well, told in answers:
+            if not well:
+                raise told
+        return [told for _, told in answers]
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -103,15 +115,13 @@ def _send(end: subprocess.Popen[bytes], what: str, given: Any) -> None:
         raise _ended(end) from None
 
 
-def _receive(end: subprocess.Popen[bytes]) -> Any:
+def _receive(end: subprocess.Popen[bytes]) -> tuple[bool, Any]:
     assert end.stdout is not None
     try:
-        well, told = pickle.load(end.stdout)
+        answer: tuple[bool, Any] = pickle.load(end.stdout)
     except (EOFError, pickle.UnpicklingError):
         raise _ended(end) from None
-    if not well:
-        raise told
-    return told
+    return answer
 
 
 def _ended(end: subprocess.Popen[bytes]) -> RuntimeError:
