@@ -270,6 +270,7 @@ def test_a_trial_another_process_is_at_is_left_to_it(tmp_path):
     assert attempt(trial, tmp_path, {}).status == "finished"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ray_finds_what_local_processes_find(tmp_path):
     ray = pytest.importorskip("ray", reason="needs the extra regrow[ray]")

@@ -101,6 +101,7 @@ def test_nothing_is_judged_where_sac_learns_nothing():
         assert judged(name, gain=only("SAC", -400)) == "not judged"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_study_ends_with_a_page(tmp_path, monkeypatch):
     tiny = {**study._SMOKE, "steps": 24, "seed_steps": 8, "size": 16, "evaluate_every": 12}

@@ -49,6 +49,7 @@ def test_layers_are_timed_beside_what_is_installed():
     assert all(timing.median > 0 for timing in found.values())
 
 
+@pytest.mark.long
 def test_the_peak_is_of_the_training_process_alone():
     ballast = torch.ones(60_000_000)  # 229 MiB in this process, which the other does not have
     dense = peak_memory((512, 2048, 2048, 10), 1.0, batch=8, steps=6)

@@ -179,6 +179,7 @@ def test_a_reward_that_is_no_number_is_told(tiny):
         train_from_pixels(Broken([0], size=16), method="SAC", setting=tiny())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_learns_to_move_the_dot():
     setting = PixelSetting(
