@@ -34,7 +34,7 @@ def control_train(
     Args:
         device: Where networks learn; "auto" takes a GPU if there is one.
         threads: Of torch; else as torch has it.
-        workers: Threads that step environments.
+        workers: Threads, or processes, that step environments.
         people: File of questions and answers, for --teacher people; regrow preferences serve FILE
             shows them, and training waits for the answers.
         out: Folder for the records of runs.

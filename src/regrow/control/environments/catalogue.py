@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from regrow.control.environments.base import Environments
@@ -68,18 +68,12 @@ def make(
     repeat = repeat_of(task, repeat)
     if engine == "envpool":
         return Pool(seeds, task, repeat=repeat, threads=workers)
-    makers: dict[str, Callable[[], Environments]] = {
-        "cartpole-swingup": lambda: Cartpole(
-            seeds, swingup=True, repeat=repeat, threads=workers if workers > 1 else None
-        ),
-        "cartpole-balance": lambda: Cartpole(
-            seeds, swingup=False, repeat=repeat, threads=workers if workers > 1 else None
-        ),
-        "walker-walk": lambda: Walker(seeds, repeat=repeat),
-        "cheetah-run": lambda: Cheetah(seeds, repeat=repeat),
-    }
-    if workers > 1 and len(seeds) > 1 and not task.startswith("cartpole"):
+    if task.startswith("cartpole"):
+        swingup, threads = task.endswith("swingup"), workers if workers > 1 else None
+        return Cartpole(seeds, swingup=swingup, repeat=repeat, threads=threads)
+    if min(workers, len(seeds)) > 1:
         return Spread(task, seeds, repeat=repeat, processes=workers)
-    if task in makers:
-        return makers[task]()
+    planar = {"walker-walk": Walker, "cheetah-run": Cheetah}
+    if task in planar:
+        return planar[task](seeds, repeat=repeat)
     return Suite(seeds, *task.split("-"), repeat=repeat)

@@ -44,7 +44,7 @@ class Spread(Environments):
         self._parts = np.array_split(np.arange(self.runs), min(processes, self.runs))
         self._ends = [_start() for _ in self._parts]
         self._waiting = False
-        self._close = weakref.finalize(self, _end, self._ends)
+        weakref.finalize(self, _end, self._ends)
         makers = (
             {"task": task, "seeds": [self.seeds[run] for run in part], "repeat": repeat}
             for part in self._parts
