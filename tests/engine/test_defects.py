@@ -477,20 +477,30 @@ def test_a_start_by_score_that_is_drawn_at_random_after_all():
 
 def test_a_cache_by_id_that_takes_a_new_model_for_an_old_one(mlp, train):
     """sparselab, in 2 of 20 runs of a loop over seeds: addresses are used again."""
-    addresses = set()
     gc.collect()
-    gc.freeze()  # what is there already is not looked through thirty times
-    for seed in range(30):
+    gc.freeze()  # what is there already is not looked through every time
+    weights = [mlp(0)[0].weight]
+    for seed in range(5):
         model = mlp(seed)
+        model[0].weight = weights[0]
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         method = regrow.RigL(density=0.3, update_every=1)
         sparse = regrow.sparsify(model, optimizer, method, total_steps=9, seed=seed)
         train(model, optimizer, range(2))
         assert len(sparse.history) == 2
-        addresses.add(id(model[0].weight))
+        address, like = id(weights[0]), weights.pop().detach().clone()
         del model, optimizer, sparse
         gc.collect()  # sparsifier and optimizer refer to each other
-    assert len(addresses) < 30
+        weights.append(parameter_at(address, like))
+
+
+def parameter_at(address, like):
+    """Return a parameter at the address of one that is gone, by taking all places before it."""
+    others = []
+    while id(weight := nn.Parameter(like)) != address:
+        others.append(weight)
+        assert len(others) < 100_000, "its place was never given away again"
+    return weight
 
 
 @pytest.mark.slow
