@@ -151,7 +151,7 @@ class TemporalPointNet(nn.Module):
             valid: bool, shape (n, frames, points).
         """
         frames = self.norm(self.points(points, valid))
-        frames = frames + _ages(points.shape[1], frames.shape[-1], frames.device)
+        frames = frames + _ages(points.shape[1], frames)
         there = valid.any(-1)
         some = there.any(-1, keepdim=True)
         allowed = there | ~some  # no softmax may be empty; what it gives is not used
@@ -163,10 +163,13 @@ class TemporalPointNet(nn.Module):
         return found
 
 
-def _ages(frames: int, width: int, device: torch.device) -> Tensor:
+def _ages(frames: int, like: Tensor) -> Tensor:
     """Return embeddings of the ages of frames, shape (frames, width), the last one being 0 old."""
-    ages = torch.arange(frames - 1, -1, -1, device=device, dtype=torch.float32)
-    turns = 1000.0 ** (-torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
+    # In half precision, angles would be coarse.
+    how = {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
+    width = like.shape[-1]
+    ages = torch.arange(frames - 1, -1, -1, **how)
+    turns = 1000.0 ** (-torch.arange(0, width, 2, **how) / width)
     angles = ages[:, None] * turns
     return torch.cat([angles.sin(), angles.cos()], -1)
 
