@@ -1,4 +1,4 @@
-"""What the kernels of ``regrow.engine.narrowing`` do, step by step in numpy, for tests to compare.
+"""What the kernels of ``regrow.engine.narrowing`` do, step by step in numpy, to compare with.
 
 The same sample, intervals and passes; so what is right here is right there, unless a kernel does
 something else, which the tests under Triton's interpreter and on a GPU tell.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from regrow.engine.many import _SPARE
+from regrow.engine.many import _LISTED, _SPARE
 
 __all__ = ["lowest"]
 
@@ -35,7 +35,7 @@ def width(size):
 
 
 def lowest(worth, k, allowed, *, sample, few, passes, misled=False, **order):
-    """Bool tensor of the k lowest; and how many passes went over all numbers."""
+    """Bool tensor of the k lowest; and how many passes went over what was still to be counted."""
     at, top = places(worth, **order)
     n, there = worth.numel(), allowed.numpy()
     chosen = np.zeros(n, dtype=bool)
@@ -56,6 +56,18 @@ def lowest(worth, k, allowed, *, sample, few, passes, misled=False, **order):
     if misled:
         start, end = end, end + 1
     shift, made = width(end - start), 0
+    begins, ends = start >> n_bits, -(-(start + (256 << shift)) // (1 << n_bits))
+    keys = at >> n_bits
+    lower, listed = there & (keys < begins), there & (keys >= begins) & (keys < ends)
+    left = k - int(lower.sum())
+    if 0 <= left <= listed.sum() <= n // _LISTED:  # the sieve was right: its list alone is counted
+        chosen |= lower
+        there, k, start, shift = listed, left, begins << n_bits, width((ends - begins) << n_bits)
+        if k == 0:
+            return torch.from_numpy(chosen), made
+        if listed.sum() <= few:
+            chosen[np.flatnonzero(listed)[np.argsort(at[listed])][:k]] = True
+            return torch.from_numpy(chosen), made
     while True:
         made += 1
         below, within = int((there & (at < start)).sum()), there & (at >= start)

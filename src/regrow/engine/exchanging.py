@@ -20,45 +20,76 @@ def jit(kernel):
 
 
 @jit
+def _taken_over(
+    table, row, weight, mask, fired, dropped, grown, first, n,
+    SLOT: tl.constexpr, SLOTS: tl.constexpr, DROPS: tl.constexpr, GROWS: tl.constexpr,
+    FIELDS: tl.constexpr, STEP: tl.constexpr, STEPS: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Take over a tile; WHOLE: it lies within its row from end to end: many come at once."""
+    for step in range(STEPS):
+        i = first + step * STEP + tl.arange(0, STEP)
+        inside = None if WHOLE else i < n
+        was = tl.load(mask + i, mask=inside) != 0
+        if not WHOLE:
+            was = was & (i < n)
+        stays = was
+        if DROPS:
+            stays = was & (tl.load(dropped + i, mask=inside) == 0)
+        if GROWS:
+            comes = tl.load(grown + i, mask=inside) != 0
+            stays = stays | (comes if WHOLE else comes & (i < n))
+        leaves = was & (stays == 0)
+        comes = stays & (was == 0)
+        # Few are written: those that change.
+        nothing = tl.zeros((STEP,), tl.float32)
+        either = leaves | comes
+        tl.store(mask + i, comes.to(tl.float32).to(mask.dtype.element_ty), mask=either)
+        tl.store(fired + i, (nothing + 1).to(tl.int8), mask=comes)
+        tl.store(weight + i, nothing.to(weight.dtype.element_ty), mask=leaves)
+        for slot in tl.static_range(SLOTS):
+            state = tl.load(table + row * FIELDS + 5 + slot).to(tl.pointer_type(SLOT))
+            tl.store(state + i, nothing.to(SLOT), mask=comes)
+
+
+@jit
 def exchange(
     table, tiles, dropped, grown,
     WEIGHT: tl.constexpr, SLOT: tl.constexpr, SLOTS: tl.constexpr,
-    DROPS: tl.constexpr, GROWS: tl.constexpr, FIELDS: tl.constexpr,
+    DROPS: tl.constexpr, GROWS: tl.constexpr, FIELDS: tl.constexpr, ALIGNED: tl.constexpr,
     STEP: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
     """Write masks, weights that go, what was ever active, and the first state of those that come.
 
     A row of the table: how many weights, where they begin in ``dropped`` and ``grown``, the
-    addresses of weight, mask and of who was ever active, then of the optimizer's slots. Run twice
-    it leaves the same; grid (tiles,).
+    addresses of weight, mask and of who was ever active, then of the optimizer's slots. ALIGNED:
+    masks lie at multiples of 16, and all else so that it begins with a whole group of four. Run
+    twice it leaves the same; grid (tiles,).
     """
     row = tl.load(tiles + tl.program_id(0) * 2)
-    first = tl.load(tiles + tl.program_id(0) * 2 + 1)
-    n = tl.load(table + row * FIELDS)
+    first = tl.load(tiles + tl.program_id(0) * 2 + 1).to(tl.int32)
+    n = tl.load(table + row * FIELDS).to(tl.int32)
     offset = tl.load(table + row * FIELDS + 1)
     weight = tl.load(table + row * FIELDS + 2).to(tl.pointer_type(WEIGHT))
     mask = tl.load(table + row * FIELDS + 3).to(tl.pointer_type(WEIGHT))
     fired = tl.load(table + row * FIELDS + 4).to(tl.pointer_type(tl.int8))
-    for step in range(STEPS):
-        i = first + step * STEP + tl.arange(0, STEP).to(tl.int64)
-        inside = i < n
-        was = tl.load(mask + i, mask=inside, other=0.0) != 0
-        stays = was
-        if DROPS:
-            gone = tl.load(dropped + offset + i, mask=was, other=0) != 0
-            stays = was & (gone == 0)
-        if GROWS:
-            stays = stays | (tl.load(grown + offset + i, mask=inside, other=0) != 0)
-        leaves = was & (stays == 0)
-        comes = stays & (was == 0)
-        zero = tl.zeros((STEP,), tl.float32)
-        tl.store(mask + i, (zero + 1).to(WEIGHT), mask=comes)
-        tl.store(fired + i, (zero + 1).to(tl.int8), mask=comes)
-        tl.store(mask + i, zero.to(WEIGHT), mask=leaves)
-        tl.store(weight + i, zero.to(WEIGHT), mask=leaves)
-        for slot in tl.static_range(SLOTS):
-            state = tl.load(table + row * FIELDS + 5 + slot).to(tl.pointer_type(SLOT))
-            tl.store(state + i, zero.to(SLOT), mask=comes)
+    dropped += offset
+    grown += offset
+    if ALIGNED:
+        first = tl.multiple_of(first, 16)
+        mask = tl.multiple_of(mask, 16)
+        # Four bytes beside four numbers: more would change hands between threads.
+        dropped = tl.multiple_of(dropped, 4)
+        grown = tl.multiple_of(grown, 4)
+    if first + STEP * STEPS <= n:
+        _taken_over(
+            table, row, weight, mask, fired, dropped, grown, first, n,
+            SLOT, SLOTS, DROPS, GROWS, FIELDS, STEP, STEPS, True,
+        )  # fmt: skip
+    else:
+        _taken_over(
+            table, row, weight, mask, fired, dropped, grown, first, n,
+            SLOT, SLOTS, DROPS, GROWS, FIELDS, STEP, STEPS, False,
+        )  # fmt: skip
 
 
 @jit
@@ -71,13 +102,13 @@ def stray(
     A row of the table begins as that of :func:`exchange`; grid (tiles,).
     """
     row = tl.load(tiles + tl.program_id(0) * 2)
-    first = tl.load(tiles + tl.program_id(0) * 2 + 1)
-    n = tl.load(table + row * FIELDS)
+    first = tl.load(tiles + tl.program_id(0) * 2 + 1).to(tl.int32)
+    n = tl.load(table + row * FIELDS).to(tl.int32)
     weight = tl.load(table + row * FIELDS + 2).to(tl.pointer_type(WEIGHT))
     mask = tl.load(table + row * FIELDS + 3).to(tl.pointer_type(WEIGHT))
     outside = 0
     for step in range(STEPS):
-        i = first + step * STEP + tl.arange(0, STEP).to(tl.int64)
+        i = first + step * STEP + tl.arange(0, STEP)
         inside = i < n
         w = tl.load(weight + i, mask=inside, other=0.0).to(tl.float32)
         m = tl.load(mask + i, mask=inside, other=0.0).to(tl.float32)

@@ -41,6 +41,7 @@ _FEW = 4096  # so many a single program looks through in registers
 LAUNCH = {"STEP": 2048, "STEPS": 8, "num_warps": 8}
 TILE = LAUNCH["STEP"] * LAUNCH["STEPS"]  # so many numbers a program looks at
 _PASSES = 4  # in one the interval has narrowed enough; where many numbers are equal, in up to four
+_LISTED = 8  # for each so many numbers, a place is kept on the lists of what lies in an interval
 _WORD = 0xFFFFFFFF
 
 # How many low bits no number of this type has, when it is written as a float32.
@@ -142,29 +143,31 @@ def choose(
     Returns:
         Bool tensors with exactly k True each.
     """
-    from regrow.engine import narrowing  # noqa: PLC0415 (imports Triton)
+    from regrow.engine import narrowing, sieving  # noqa: PLC0415 (import Triton)
 
     sizes = tuple(w.numel() for w in worths)
     device = worths[0].device
     offsets = _offsets(sizes)
     signs = (1, 0) if by_sign else (0,)
     masks = [0] * len(sizes) if allowed is None else [m.data_ptr() for m in allowed]
+    firsts = _offsets(tuple(-(-n // TILE) for n in sizes for _ in signs))
     rows = tuple(
-        (w.data_ptr(), m, n, k, a, max(n - 1, 1).bit_length(), offset, sign)
-        for w, m, n, k, a, offset in zip(worths, masks, sizes, ks, among, offsets[:-1], strict=True)
-        for sign in signs
+        (worths[i].data_ptr(), masks[i], n, ks[i], among[i], _bits(n), offsets[i], sign, first)
+        for (i, n, sign), first in zip(
+            ((i, n, sign) for i, n in enumerate(sizes) for sign in signs), firsts[:-1], strict=True
+        )
     )
     table = on_device(rows, device)
     tiles = tiles_of(tuple(n for n in sizes for _ in signs), TILE, device)
-    n_rows, n_tiles = len(rows), len(tiles)
-    # One piece of memory for all that is counted, set to zero in one launch.
-    counters = torch.zeros(n_rows * (_PASSES * 258 + 2), dtype=torch.int32, device=device)
-    counts = counters[: n_rows * _PASSES * 256].view(_PASSES, -1)
-    sums = counters[n_rows * _PASSES * 256 : n_rows * _PASSES * 258].view(_PASSES, -1)
-    listed, shared = counters[n_rows * _PASSES * 258 :].view(2, -1)
-    state = torch.empty(n_rows, 4, dtype=torch.int64, device=device)
-    lists = torch.empty(n_rows, _FEW, dtype=torch.int64, device=device)
-    flat = torch.zeros(offsets[-1], dtype=torch.bool, device=device)
+    n_rows, n_tiles, held = len(rows), len(tiles), max(TILE // _LISTED, 1)
+    listed, shared = torch.zeros(2, n_rows, dtype=torch.int32, device=device)
+    state = torch.empty(n_rows, 6, dtype=torch.int64, device=device)
+    tallies = torch.zeros(n_tiles, 4, dtype=torch.int32, device=device)
+    parts = torch.empty(n_tiles, 256, dtype=torch.int32, device=device)
+    lists = torch.empty(n_tiles, held, dtype=torch.int64, device=device)
+    near = torch.empty(n_rows, _FEW, dtype=torch.int64, device=device)
+    made = torch.zeros if by_sign else torch.empty  # by sign, a place may be written by nobody
+    flat = made(offsets[-1], dtype=torch.bool, device=device)
     out, marked = flat.view(torch.int8), flat if also is None else also
     marked = marked.view(torch.int8)
     how = {
@@ -177,40 +180,43 @@ def choose(
         "SIGNED": by_sign,
         "SPARE": _SPARE[worths[0].dtype],
     }
-    alone = {"STEP": LAUNCH["STEP"], "num_warps": LAUNCH["num_warps"]}
+    addresses = [marked.data_ptr(), *masks, *offsets[:-1], *(w.data_ptr() for w in worths)]
+    aligned = not any(address % 16 for address in addresses)
     launcher(narrowing.bound, n_rows, device)(
         table, state, marked, **how, SAMPLE=_SAMPLE, num_warps=8
     )
+    launcher(sieving.sieve, n_tiles, device)(
+        table,
+        tiles,
+        state,
+        tallies,
+        lists,
+        out,
+        marked,
+        **how,
+        **LAUNCH,
+        HELD=held,
+        ALIGNED=aligned,
+    )
+    launcher(sieving.settle, n_rows, device)(
+        table, state, tallies, shared, SIGNED=by_sign, **LAUNCH, HELD=held, FEW=_FEW
+    )
     for i in range(_PASSES):
         launcher(narrowing.count, n_tiles, device)(
-            table, tiles, state, counts[i], sums[i], marked, **how, **LAUNCH
+            table, tiles, state, parts, tallies, lists, marked, **how, **LAUNCH, HELD=held
         )
+        last = i == _PASSES - 1
         launcher(narrowing.narrow, n_rows, device)(
-            table,
-            state,
-            counts[i],
-            sums[i],
-            marked,
-            **how,
-            **alone,
-            FEW=_FEW,
-            LAST=i == _PASSES - 1,
+            table, state, parts, tallies, marked, **how, **LAUNCH, FEW=_FEW, LAST=last
         )
     launcher(narrowing.mark, n_tiles, device)(
-        table, tiles, state, out, lists, listed, marked, shared, **how, **LAUNCH, FEW=_FEW
-    )
+        table, tiles, state, tallies, lists, out, near, listed, marked, shared, **how, **LAUNCH,
+        HELD=held, FEW=_FEW,
+    )  # fmt: skip
     launcher(narrowing.finish, n_rows, device)(
-        table,
-        state,
-        out,
-        lists,
-        listed,
-        marked,
-        shared,
-        ALSO=also is not None,
-        FEW=_FEW,
+        table, state, out, near, listed, marked, shared, ALSO=also is not None, FEW=_FEW,
         num_warps=8,
-    )
+    )  # fmt: skip
     shapes = tuple([w.shape for w in worths])
     return Chosen(flat, shapes, None if also is None else shared, (table, tiles))
 
@@ -299,6 +305,16 @@ def language(dtype: torch.dtype) -> Any:
     """Return a type as Triton calls it; a bool is a byte."""
     names = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
     return getattr(import_module("triton.language"), names.get(dtype, "int8"))
+
+
+def _bits(n: int) -> int:
+    """Return how many bits the indices below n take, at least one.
+
+    Example:
+        >>> _bits(5)
+        3
+    """
+    return max(n - 1, 1).bit_length()
 
 
 def _offsets(sizes: tuple[int, ...]) -> list[int]:

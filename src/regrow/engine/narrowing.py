@@ -5,14 +5,17 @@ flat index. No two places are equal, so that ties go to the lower index by thems
 tensor (*row* of the table) the k-th lowest place is closed in on:
 
 1. ``bound``: a sample gives an interval that holds it, most likely.
-2. ``count``: how many places fall below the interval, and into each of its 256 parts;
-   ``narrow``: the part that holds it becomes the interval. If the sample misled, the interval goes
-   where the place is, and nothing is lost but a pass.
-   Repeated; rows whose interval holds few enough (``FEW``) have done, and read nothing more.
-3. ``mark``: what lies below the interval is chosen, what lies in it is put on a list;
+2. ``sieve`` (:mod:`regrow.engine.sieving`): what lies below the interval is chosen, what lies in it
+   is put on the list of its tile; ``settle`` tells whether that was right.
+3. ``count``: how many places fall below the interval, and into each of its 256 parts;
+   ``narrow``: the part that holds the k-th becomes the interval. Counted is what is on the lists;
+   where the sample misled or a list was too short, all numbers are, and the interval goes where the
+   place is: nothing is lost but time. Repeated; rows whose interval holds few enough (``FEW``) have
+   done, and read nothing more.
+4. ``mark``: what lies below the interval is chosen, what lies in it is put on one list a row;
    ``finish``: of each list as many as are missing are chosen.
 
-The memory is read twice where the sample is right. All is decided on the device.
+Numbers are read once where the sample is right. All is decided on the device.
 
 Source: the sampled bracket is that of Floyd & Rivest 1975 ("Expected time bounds for selection"),
 the parts are digits of a radix selection (Alabi et al. 2012, "Fast k-selection algorithms for
@@ -36,17 +39,36 @@ available = triton is not None
 
 # One row of the table: addresses of the numbers and of who is allowed (0: all), how many numbers,
 # how many are to be chosen, how many are allowed (-1: not known), bits of an index, where the row
-# begins in what is written, and whether it is of the positive numbers alone (1) or of all others
-# (0), where signs have shares.
-
-
-# Of so many places of a step one must lie within the interval for a histogram to pay.
-CROWDED = tl.constexpr(4) if triton else 4
+# begins in what is written, whether it is of the positive numbers alone (1) or of all others (0),
+# where signs have shares, and its first tile.
+FIELDS = tl.constexpr(9) if triton else 9
+# Of a row's state: where the interval starts, how far a place is shifted to give its part, how many
+# are missing there, whether it is narrow enough, whether what lies in it is on the lists of the
+# row's tiles, and how many of those on the lists are to be chosen.
+STATE = tl.constexpr(6) if triton else 6
+# Of a tile's tallies: how many are on its list, how many lie below the interval, how many are
+# allowed, and how many were chosen of those that are allowed besides.
+TALLIES = tl.constexpr(4) if triton else 4
 
 
 def jit(kernel):
     """Compile with Triton, where it is installed."""
     return triton.jit(kernel) if triton else kernel
+
+
+@jit
+def _key(x, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr, SPARE: tl.constexpr):
+    """Return the bits of numbers in an order of whole numbers, in 32 bits: a GPU is slow at 64."""
+    bits = x.to(tl.uint32, bitcast=True)
+    size = bits & 0x7FFFFFFF
+    key = size ^ 0x80000000
+    if not MAGNITUDE:
+        # Numbers below zero count downwards; both zeros are one.
+        key = tl.where(bits > 0x80000000, 0x80000000 - size, key)
+    if HIGHEST:
+        key = (key ^ 0xFFFFFFFF) + 1  # 2³² less it; it is never 0
+    # The bits that a number of 16 bits never has are left out; NaN comes last in either order.
+    return tl.where(size > 0x7F800000, 0xFFFFFFFF, key) >> SPARE
 
 
 @jit
@@ -58,29 +80,19 @@ def _places(
     """Return the places of some numbers, and which of them may be chosen; i is of 32 bits."""
     there = inside
     if ALLOWED is not None:
-        mask = tl.load(table + row * 8 + 1).to(tl.pointer_type(ALLOWED))
+        mask = tl.load(table + row * FIELDS + 1).to(tl.pointer_type(ALLOWED))
         held = tl.load(mask + i, mask=inside, other=0)
         allowed = held == 0 if OUTSIDE else held != 0
         if ALSO:
-            offset = tl.load(table + row * 8 + 6)
+            offset = tl.load(table + row * FIELDS + 6)
             allowed = allowed | (tl.load(also + offset + i, mask=inside, other=0) != 0)
         there = there & allowed
-    numbers = tl.load(table + row * 8).to(tl.pointer_type(WORTH))
+    numbers = tl.load(table + row * FIELDS).to(tl.pointer_type(WORTH))
     x = tl.load(numbers + i, mask=there, other=0.0).to(tl.float32)
     if SIGNED:
-        there = there & ((x > 0).to(tl.int64) == tl.load(table + row * 8 + 7))
-    # In 32 bits as long as that is enough: a GPU takes two steps for 64.
-    bits = x.to(tl.uint32, bitcast=True)
-    size = bits & 0x7FFFFFFF
-    key = size ^ 0x80000000
-    if not MAGNITUDE:
-        # Numbers below zero count downwards; both zeros are one.
-        key = tl.where(bits > 0x80000000, 0x80000000 - size, key)
-    if HIGHEST:
-        key = (key ^ 0xFFFFFFFF) + 1  # 2³² less it; it is never 0
-    # The bits that a number of 16 bits never has are left out; NaN comes last in either order.
-    key = tl.where(size > 0x7F800000, 0xFFFFFFFF, key) >> SPARE
-    return (key.to(tl.int64) << tl.load(table + row * 8 + 5)) | i, there
+        there = there & ((x > 0).to(tl.int64) == tl.load(table + row * FIELDS + 7))
+    key = _key(x, HIGHEST, MAGNITUDE, SPARE)
+    return (key.to(tl.int64) << tl.load(table + row * FIELDS + 5)) | i, there
 
 
 @jit
@@ -129,10 +141,10 @@ def bound(
 ):  # fmt: skip
     """Write the interval that a sample suggests; grid (rows,)."""
     row = tl.program_id(0)
-    n = tl.load(table + row * 8 + 2)
-    k = tl.load(table + row * 8 + 3)
-    among = tl.load(table + row * 8 + 4)
-    top = 32 - SPARE + tl.load(table + row * 8 + 5)
+    n = tl.load(table + row * FIELDS + 2)
+    k = tl.load(table + row * FIELDS + 3)
+    among = tl.load(table + row * FIELDS + 4)
+    top = 32 - SPARE + tl.load(table + row * FIELDS + 5)
     # One number of each stride, at a place of its own: weights have periods, which a regular sample
     # could fall in with.
     j = tl.arange(0, SAMPLE).to(tl.int64)
@@ -162,7 +174,7 @@ def bound(
         end = high + ((width * 0 + 1) << width)
         if (first <= 0) & (seen > 0):
             # Where the lowest seen and the end are one number, many are equal: it begins there.
-            bits = tl.load(table + row * 8 + 5)
+            bits = tl.load(table + row * FIELDS + 5)
             lowest = tl.min(tl.where(there, places, end), 0) >> bits
             if lowest == (end - 1) >> bits:
                 start = lowest << bits
@@ -177,10 +189,19 @@ def bound(
         start = start * 0
         shift = shift * 0
         done = done + 1
-    tl.store(state + row * 4, start)
-    tl.store(state + row * 4 + 1, shift)
-    tl.store(state + row * 4 + 2, n * 0)
-    tl.store(state + row * 4 + 3, done)
+    tl.store(state + row * STATE, start)
+    tl.store(state + row * STATE + 1, shift)
+    tl.store(state + row * STATE + 2, n * 0)
+    tl.store(state + row * STATE + 3, done)
+
+
+@jit
+def _listed(tile, lists, tallies, start, shift, HELD: tl.constexpr):
+    """Return a tile's list, and each place's part of an interval: below zero, it is below it."""
+    j = tl.arange(0, HELD)
+    there = j < tl.load(tallies + tile * TALLIES)
+    places = tl.load(lists + tile * HELD + j, mask=there, other=0)
+    return places, (places - start) >> shift, there
 
 
 @jit
@@ -204,49 +225,50 @@ def _counted(
 
 @jit
 def count(
-    table, tiles, state, counts, sums, also,
+    table, tiles, state, parts, tallies, lists, also,
     WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
     OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
-    STEP: tl.constexpr, STEPS: tl.constexpr,
+    STEP: tl.constexpr, STEPS: tl.constexpr, HELD: tl.constexpr,
 ):  # fmt: skip
-    """Add up the counts of a tile, unless its row has done; grid (tiles,)."""
-    row = tl.load(tiles + tl.program_id(0) * 2)
-    first = tl.load(tiles + tl.program_id(0) * 2 + 1)
-    if tl.load(state + row * 4 + 3) == 0:
-        n = tl.load(table + row * 8 + 2)
-        start = tl.load(state + row * 4)
-        shift = tl.load(state + row * 4 + 1)
-        # Added up in each place of a step, and over them only once.
-        below = tl.zeros((STEP,), tl.int32)
-        all_of_them = tl.zeros((STEP,), tl.int32)
-        for step in range(STEPS):
-            digit, within, b, a = _counted(
-                table, row, first + step * STEP, n, start, shift, also,
-                WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE, STEP,
-            )  # fmt: skip
-            # Few lie within, where the sample was right: one by one they cost less than a histogram
-            # of all, which costs less where they crowd into few parts.
-            if tl.sum(within.to(tl.int32), 0) * CROWDED > STEP:
-                parts = _histogram(digit, within, STEP)
-                at = counts + row * 256 + tl.arange(0, 256)
-                tl.atomic_add(at, parts, mask=parts > 0, sem="relaxed")
-            else:
-                one = within.to(tl.int32)
-                tl.atomic_add(counts + row * 256 + digit, one, mask=within, sem="relaxed")
-            below += b.to(tl.int32)
-            all_of_them += a.to(tl.int32)
-        tl.atomic_add(sums + row * 2, tl.sum(below, 0), sem="relaxed")
-        tl.atomic_add(sums + row * 2 + 1, tl.sum(all_of_them, 0), sem="relaxed")
+    """Count a tile's places, unless its row has done; grid (tiles,)."""
+    tile = tl.program_id(0)
+    row = tl.load(tiles + tile * 2)
+    if tl.load(state + row * STATE + 3) == 0:
+        start = tl.load(state + row * STATE)
+        shift = tl.load(state + row * STATE + 1)
+        if tl.load(state + row * STATE + 4) == 1:
+            _, digit, there = _listed(tile, lists, tallies, start, shift, HELD)
+            within = there & (digit >= 0) & (digit < 256)
+            counts = _histogram(digit, within, HELD)
+            below = tl.sum((there & (digit < 0)).to(tl.int32), 0)
+            total = tl.sum(there.to(tl.int32), 0)
+        else:
+            first = tl.load(tiles + tile * 2 + 1)
+            n = tl.load(table + row * FIELDS + 2)
+            counts = tl.zeros((256,), tl.int32)
+            below = 0
+            total = 0
+            for step in range(STEPS):
+                digit, within, b, a = _counted(
+                    table, row, first + step * STEP, n, start, shift, also,
+                    WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE, STEP,
+                )  # fmt: skip
+                counts += _histogram(digit, within, STEP)
+                below += tl.sum(b.to(tl.int32), 0)
+                total += tl.sum(a.to(tl.int32), 0)
+        tl.store(parts + tile * 256 + tl.arange(0, 256), counts)
+        tl.store(tallies + tile * TALLIES + 1, below)
+        tl.store(tallies + tile * TALLIES + 2, total)
 
 
 @jit
 def _asked(table, row, total, SIGNED: tl.constexpr):
     """Return how many are to be chosen of a row; by sign, only now it is known of how many."""
-    k = tl.load(table + row * 8 + 3)
+    k = tl.load(table + row * FIELDS + 3)
     if SIGNED:
-        n = tl.maximum(tl.load(table + row * 8 + 4), 1)
+        n = tl.maximum(tl.load(table + row * FIELDS + 4), 1)
         # ⌊k·n₊/n + ½⌋ of the positive ones; the others make up the number.
-        if tl.load(table + row * 8 + 7) == 1:
+        if tl.load(table + row * FIELDS + 7) == 1:
             k = (2 * k * total + n) // (2 * n)
         else:
             k = k - (2 * k * (n - total) + n) // (2 * n)
@@ -292,102 +314,135 @@ def _narrowed(start, shift, parts, below, total, k, top, FEW: tl.constexpr):
 
 @jit
 def narrow(
-    table, state, counts, sums, also,
+    table, state, parts, tallies, also,
     WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
     OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
-    STEP: tl.constexpr, FEW: tl.constexpr, LAST: tl.constexpr,
+    STEP: tl.constexpr, STEPS: tl.constexpr, FEW: tl.constexpr, LAST: tl.constexpr,
 ):  # fmt: skip
     """Narrow a row's interval down to the part that holds the k-th; grid (rows,).
 
     LAST: to the end, by this program alone: slow, and hardly ever needed.
     """
     row = tl.program_id(0)
-    if tl.load(state + row * 4 + 3) == 0:
-        start = tl.load(state + row * 4)
-        shift = tl.load(state + row * 4 + 1)
-        n = tl.load(table + row * 8 + 2)
-        top = 32 - SPARE + tl.load(table + row * 8 + 5)
-        parts = tl.load(counts + row * 256 + tl.arange(0, 256))
-        below = tl.load(sums + row * 2).to(tl.int64)
-        total = tl.load(sums + row * 2 + 1).to(tl.int64)
-        k = _asked(table, row, total, SIGNED)
-        start, shift, missing, done = _narrowed(start, shift, parts, below, total, k, top, FEW)
+    if tl.load(state + row * STATE + 3) == 0:
+        start = tl.load(state + row * STATE)
+        shift = tl.load(state + row * STATE + 1)
+        n = tl.load(table + row * FIELDS + 2)
+        top = 32 - SPARE + tl.load(table + row * FIELDS + 5)
+        bins = tl.arange(0, 256)
+        counts = tl.zeros((256,), tl.int32)
+        below = n * 0
+        total = n * 0
+        tile = tl.load(table + row * FIELDS + 8)
+        end = tile + (n + STEP * STEPS - 1) // (STEP * STEPS)
+        while tile < end:
+            some = tile + tl.arange(0, 16)
+            at = parts + some[:, None] * 256 + bins[None, :]
+            counts += tl.sum(tl.load(at, mask=some[:, None] < end, other=0), 0)
+            at = tallies + some * TALLIES
+            below += tl.sum(tl.load(at + 1, mask=some < end, other=0), 0)
+            total += tl.sum(tl.load(at + 2, mask=some < end, other=0), 0)
+            tile += 16
+        if tl.load(state + row * STATE + 4) == 1:
+            k = tl.load(state + row * STATE + 5)
+        else:
+            k = _asked(table, row, total, SIGNED)
+        start, shift, missing, done = _narrowed(start, shift, counts, below, total, k, top, FEW)
         if LAST:
-            while done == 0:
-                parts = parts * 0
+            while done == 0:  # of all numbers, whether those that matter are on lists or not
+                counts = counts * 0
                 below = below * 0
+                total = total * 0
                 first = n * 0
                 while first < n:
-                    digit, within, b, _ = _counted(
+                    digit, within, b, a = _counted(
                         table, row, first, n, start, shift, also,
                         WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE, STEP,
                     )  # fmt: skip
-                    parts += _histogram(digit, within, STEP)
+                    counts += _histogram(digit, within, STEP)
                     below += tl.sum(b.to(tl.int32), 0)
+                    total += tl.sum(a.to(tl.int32), 0)
                     first += STEP
+                k = _asked(table, row, total, SIGNED)
                 start, shift, missing, done = _narrowed(
-                    start, shift, parts, below, total, k, top, FEW
+                    start, shift, counts, below, total, k, top, FEW
                 )
-        tl.store(state + row * 4, start)
-        tl.store(state + row * 4 + 1, shift)
-        tl.store(state + row * 4 + 2, missing)
-        tl.store(state + row * 4 + 3, done)
+        tl.store(state + row * STATE, start)
+        tl.store(state + row * STATE + 1, shift)
+        tl.store(state + row * STATE + 2, missing)
+        tl.store(state + row * STATE + 3, done)
 
 
 @jit
 def mark(
-    table, tiles, state, out, lists, listed, also, shared,
+    table, tiles, state, tallies, lists, out, near, listed, also, shared,
     WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
     OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
-    STEP: tl.constexpr, STEPS: tl.constexpr, FEW: tl.constexpr,
+    STEP: tl.constexpr, STEPS: tl.constexpr, HELD: tl.constexpr, FEW: tl.constexpr,
 ):  # fmt: skip
     """Choose what lies below the interval, and list what lies in it; grid (tiles,)."""
-    row = tl.load(tiles + tl.program_id(0) * 2)
-    begin = tl.load(tiles + tl.program_id(0) * 2 + 1)
-    n = tl.load(table + row * 8 + 2)
-    offset = tl.load(table + row * 8 + 6)
-    start = tl.load(state + row * 4)
-    shift = tl.load(state + row * 4 + 1)
-    common = tl.zeros((STEP,), tl.int32)
-    for step in range(STEPS):
-        i = begin.to(tl.int32) + step * STEP + tl.arange(0, STEP)
-        places, there = _places(
-            table, row, i, i < n, also,
-            WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE,
-        )  # fmt: skip
-        part = (places - start) >> shift
+    tile = tl.program_id(0)
+    row = tl.load(tiles + tile * 2)
+    offset = tl.load(table + row * FIELDS + 6)
+    start = tl.load(state + row * STATE)
+    shift = tl.load(state + row * STATE + 1)
+    if tl.load(state + row * STATE + 4) == 1:
+        places, part, there = _listed(tile, lists, tallies, start, shift, HELD)
+        i = places & (((start * 0 + 1) << tl.load(table + row * FIELDS + 5)) - 1)
         chosen = there & (part < 0)
         tl.store(out + offset + i, chosen.to(tl.int8), mask=chosen)
         if ALSO:
             both = tl.load(also + offset + i, mask=chosen, other=0) != 0
-            common += (chosen & both).to(tl.int32)
-        # So few that each takes its own place on the list.
-        near = there & (part == 0)
-        at = tl.atomic_add(listed + row + i * 0, near.to(tl.int32), mask=near, sem="relaxed")
-        tl.store(lists + row * FEW + at, places, mask=near & (at < FEW))
-    if ALSO:
-        tl.atomic_add(shared + row, tl.sum(common, 0), sem="relaxed")
+            tl.atomic_add(shared + row, tl.sum((chosen & both).to(tl.int32), 0), sem="relaxed")
+        _listed_near(places, there & (part == 0), row, near, listed, FEW)
+    else:
+        begin = tl.load(tiles + tile * 2 + 1)
+        n = tl.load(table + row * FIELDS + 2)
+        common = 0
+        for step in range(STEPS):
+            i = begin.to(tl.int32) + step * STEP + tl.arange(0, STEP)
+            places, there = _places(
+                table, row, i, i < n, also,
+                WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE,
+            )  # fmt: skip
+            part = (places - start) >> shift
+            chosen = there & (part < 0)
+            # What the sieve chose is taken back where it is not.
+            tl.store(out + offset + i, chosen.to(tl.int8), mask=there)
+            if ALSO:
+                both = tl.load(also + offset + i, mask=chosen, other=0) != 0
+                common += tl.sum((chosen & both).to(tl.int32), 0)
+            _listed_near(places, there & (part == 0), row, near, listed, FEW)
+        if ALSO:
+            tl.atomic_add(shared + row, common, sem="relaxed")
+
+
+@jit
+def _listed_near(places, which, row, near, listed, FEW: tl.constexpr):
+    """Put places on a row's list: so few that each takes its own place there."""
+    at = tl.atomic_add(listed + row + places * 0, which.to(tl.int32), mask=which, sem="relaxed")
+    tl.store(near + row * FEW + at, places, mask=which & (at < FEW))
 
 
 @jit
 def finish(
-    table, state, out, lists, listed, also, shared,
+    table, state, out, near, listed, also, shared,
     ALSO: tl.constexpr, FEW: tl.constexpr,
 ):  # fmt: skip
     """Choose as many of a row's list as are missing, the lowest; grid (rows,)."""
     row = tl.program_id(0)
-    missing = tl.load(state + row * 4 + 2)
+    missing = tl.load(state + row * STATE + 2)
     if missing > 0:
-        start = tl.load(state + row * 4)
-        shift = tl.load(state + row * 4 + 1)
-        offset = tl.load(table + row * 8 + 6)
+        start = tl.load(state + row * STATE)
+        shift = tl.load(state + row * STATE + 1)
+        offset = tl.load(table + row * FIELDS + 6)
         j = tl.arange(0, FEW)
         there = j < tl.load(listed + row)
-        places = tl.load(lists + row * FEW + j, mask=there, other=0)
+        places = tl.load(near + row * FEW + j, mask=there, other=0)
         low, width = _kth(places - start, there, missing, shift, FEW)
         end = start + low + ((width * 0 + 1) << width)
         chosen = there & (places < end)
-        i = places & (((start * 0 + 1) << tl.load(table + row * 8 + 5)) - 1)
+        i = places & (((start * 0 + 1) << tl.load(table + row * FIELDS + 5)) - 1)
         tl.store(out + offset + i, chosen.to(tl.int8), mask=chosen)
         if ALSO:
             both = tl.load(also + offset + i, mask=chosen, other=0) != 0
