@@ -356,9 +356,9 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
     record: dict[str, object] = {"environment": environment()}
     for part in options.parts:
         record[part] = PARTS[part](options, device)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+        if options.json:  # part by part, so that a run that is cut off leaves what it has
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(record, indent=1) + "\n")
     return record
 
 

@@ -4,6 +4,8 @@
     python benchmarks/topology_update.py --model resnet50 gpt-353m --device cuda --json update.json
 
 In one run and in turn, round by round; printed are medians, and each one's median over the first's.
+Between two updates active weights are trained, which is not timed: weights that were grown and stay
+at zero would be equal, all of them.
 
 ours       ``sparse.update_()``: all of it, from the check of the weights to the record
 layerwise  the same on a GPU without the kernels that look at all layers at once: as it was before
@@ -23,7 +25,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -167,8 +169,15 @@ def captured(update) -> tuple[Callable[[], None], object]:
     return graph.replay, kept
 
 
-def contenders(model_name: str, method: str, density: float, device: str) -> dict:
-    """Return what is timed, by name; each has a model of its own."""
+@torch.no_grad()
+def train(model: nn.ParameterDict, masks: dict[str, torch.Tensor]) -> None:
+    """Move active weights by a hundredth of their gradients."""
+    for name, weight in model.items():
+        weight.addcmul_(weight.grad, masks[name].to(weight.dtype), value=-0.01)
+
+
+def contenders(model_name: str, method: str, density: float, device: str) -> tuple[dict, dict]:
+    """Return what is timed, and what trains before it, by name; each has a model of its own."""
     options = {"drop_fraction": FRACTION, "update_every": 1, "stop_at": 1.0}
     made = regrow.METHODS[method](density=density, **options)
 
@@ -177,13 +186,15 @@ def contenders(model_name: str, method: str, density: float, device: str) -> dic
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         return model, regrow.sparsify(model, optimizer, made, total_steps=10**6, include="*")
 
-    _, sparse = begun()
+    model, sparse = begun()
     calls = {"ours": sparse.update_}
+    trains = {"ours": lambda: train(model, sparse.masks)}
     counts = {name: int(mask.sum()) for name, mask in sparse.masks.items()}
     grow = "random" if method == "SET" else "gradient"
     if device == "cuda":
-        _, other = begun()
+        second, other = begun()
         calls["layerwise"] = lambda: without_kernels(other.update_)
+        trains["layerwise"] = lambda: train(second, other.masks)
         for name in ("core", "graph"):
             own = copied(model_name, device)
             masks = {n: m.to(own[n].dtype) for n, m in sparse.masks.items()}
@@ -196,6 +207,7 @@ def contenders(model_name: str, method: str, density: float, device: str) -> dic
                 calls[name] = lambda replay=update, _kept=_kept: replay()
             else:
                 calls[name] = update
+            trains[name] = partial(train, own, masks)
     for name in ("topk", "sort"):
         own = copied(model_name, device)
         masks = {n: m.to(own[n].dtype) for n, m in sparse.masks.items()}
@@ -203,15 +215,17 @@ def contenders(model_name: str, method: str, density: float, device: str) -> dic
             calls[name] = lambda own=own, masks=masks: topk_update(own, masks, grow, counts)
         else:
             calls[name] = lambda own=own, masks=masks: sorted_update(own, masks, grow)
-    return calls
+        trains[name] = partial(train, own, masks)
+    return calls, trains
 
 
 def measure(model_name: str, method: str, density: float, device: str, rounds: int) -> dict:
     """Time all contenders in turn; the first round, which compiles, is left out."""
-    calls = contenders(model_name, method, density, device)
+    calls, trains = contenders(model_name, method, density, device)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 2):
         for name, call in calls.items():
+            trains[name]()
             times[name].append(1e3 * timed(call, device))
     row = {
         "model": model_name,

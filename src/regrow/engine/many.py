@@ -162,7 +162,7 @@ def choose(
     n_rows, n_tiles, held = len(rows), len(tiles), max(TILE // _LISTED, 1)
     listed, shared = torch.zeros(2, n_rows, dtype=torch.int32, device=device)
     state = torch.empty(n_rows, 6, dtype=torch.int64, device=device)
-    tallies = torch.zeros(n_tiles, 4, dtype=torch.int32, device=device)
+    tallies = torch.zeros(n_tiles, 32, dtype=torch.int32, device=device)
     parts = torch.empty(n_tiles, 256, dtype=torch.int32, device=device)
     lists = torch.empty(n_tiles, held, dtype=torch.int64, device=device)
     near = torch.empty(n_rows, _FEW, dtype=torch.int64, device=device)

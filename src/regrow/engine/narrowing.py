@@ -47,8 +47,11 @@ FIELDS = tl.constexpr(9) if triton else 9
 # row's tiles, and how many of those on the lists are to be chosen.
 STATE = tl.constexpr(6) if triton else 6
 # Of a tile's tallies: how many are on its list, how many lie below the interval, how many are
-# allowed, and how many were chosen of those that are allowed besides.
-TALLIES = tl.constexpr(4) if triton else 4
+# allowed, and how many were chosen of those that are allowed besides. The rest fills a line of
+# memory: where two tiles add to one line, they wait for each other.
+TALLIES = tl.constexpr(32) if triton else 32
+# So many of a list are looked at together.
+SOME = tl.constexpr(512) if triton else 512
 
 
 def jit(kernel):
@@ -96,11 +99,9 @@ def _places(
 
 
 @jit
-def _histogram(digit, within, SIZE: tl.constexpr):
+def _histogram(digit, within):
     """Count digits of 0 to 255."""
-    counts = tl.histogram(tl.where(within, digit, 0).to(tl.int32), 256)
-    left_out = SIZE - tl.sum(within.to(tl.int32), 0)
-    return counts - tl.where(tl.arange(0, 256) == 0, left_out, 0)
+    return tl.histogram(tl.where(within, digit, 0).to(tl.int32), 256, mask=within)
 
 
 @jit
@@ -122,7 +123,7 @@ def _kth(places, there, k, shift, SIZE: tl.constexpr):
         shift = tl.maximum(shift - 8, 0)
         digit = (places - start) >> shift
         within = there & (places >= start) & (digit < 256)
-        counts = _histogram(digit, within, SIZE)
+        counts = _histogram(digit, within)
         part = tl.sum((tl.cumsum(counts, 0) < left).to(tl.int64), 0)
         bins = tl.arange(0, 256)
         left -= tl.sum(tl.where(bins < part, counts, 0).to(tl.int64), 0)
@@ -196,11 +197,10 @@ def bound(
 
 
 @jit
-def _listed(tile, lists, tallies, start, shift, HELD: tl.constexpr):
-    """Return a tile's list, and each place's part of an interval: below zero, it is below it."""
-    j = tl.arange(0, HELD)
-    there = j < tl.load(tallies + tile * TALLIES)
-    places = tl.load(lists + tile * HELD + j, mask=there, other=0)
+def _listed(tile, j, held, lists, start, shift, HELD: tl.constexpr):
+    """Return some of a tile's list, and each place's part of an interval: below zero, below it."""
+    there = j < held
+    places = tl.load(lists + tile.to(tl.int64) * HELD + j, mask=there, other=0)
     return places, (places - start) >> shift, there
 
 
@@ -236,24 +236,27 @@ def count(
     if tl.load(state + row * STATE + 3) == 0:
         start = tl.load(state + row * STATE)
         shift = tl.load(state + row * STATE + 1)
+        counts = tl.zeros((256,), tl.int32)
+        below = 0
+        total = 0
         if tl.load(state + row * STATE + 4) == 1:
-            _, digit, there = _listed(tile, lists, tallies, start, shift, HELD)
-            within = there & (digit >= 0) & (digit < 256)
-            counts = _histogram(digit, within, HELD)
-            below = tl.sum((there & (digit < 0)).to(tl.int32), 0)
-            total = tl.sum(there.to(tl.int32), 0)
+            total += tl.load(tallies + tile * TALLIES)
+            some = total * 0
+            while some < total:
+                j = some + tl.arange(0, SOME)
+                _, digit, there = _listed(tile, j, total, lists, start, shift, HELD)
+                counts += _histogram(digit, there & (digit >= 0) & (digit < 256))
+                below += tl.sum((there & (digit < 0)).to(tl.int32), 0)
+                some += SOME
         else:
             first = tl.load(tiles + tile * 2 + 1)
             n = tl.load(table + row * FIELDS + 2)
-            counts = tl.zeros((256,), tl.int32)
-            below = 0
-            total = 0
             for step in range(STEPS):
                 digit, within, b, a = _counted(
                     table, row, first + step * STEP, n, start, shift, also,
                     WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE, STEP,
                 )  # fmt: skip
-                counts += _histogram(digit, within, STEP)
+                counts += _histogram(digit, within)
                 below += tl.sum(b.to(tl.int32), 0)
                 total += tl.sum(a.to(tl.int32), 0)
         tl.store(parts + tile * 256 + tl.arange(0, 256), counts)
@@ -336,13 +339,13 @@ def narrow(
         tile = tl.load(table + row * FIELDS + 8)
         end = tile + (n + STEP * STEPS - 1) // (STEP * STEPS)
         while tile < end:
-            some = tile + tl.arange(0, 16)
+            some = tile + tl.arange(0, 32)
             at = parts + some[:, None] * 256 + bins[None, :]
             counts += tl.sum(tl.load(at, mask=some[:, None] < end, other=0), 0)
             at = tallies + some * TALLIES
             below += tl.sum(tl.load(at + 1, mask=some < end, other=0), 0)
             total += tl.sum(tl.load(at + 2, mask=some < end, other=0), 0)
-            tile += 16
+            tile += 32
         if tl.load(state + row * STATE + 4) == 1:
             k = tl.load(state + row * STATE + 5)
         else:
@@ -359,7 +362,7 @@ def narrow(
                         table, row, first, n, start, shift, also,
                         WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE, STEP,
                     )  # fmt: skip
-                    counts += _histogram(digit, within, STEP)
+                    counts += _histogram(digit, within)
                     below += tl.sum(b.to(tl.int32), 0)
                     total += tl.sum(a.to(tl.int32), 0)
                     first += STEP
@@ -386,19 +389,25 @@ def mark(
     offset = tl.load(table + row * FIELDS + 6)
     start = tl.load(state + row * STATE)
     shift = tl.load(state + row * STATE + 1)
+    common = 0
     if tl.load(state + row * STATE + 4) == 1:
-        places, part, there = _listed(tile, lists, tallies, start, shift, HELD)
-        i = places & (((start * 0 + 1) << tl.load(table + row * FIELDS + 5)) - 1)
-        chosen = there & (part < 0)
-        tl.store(out + offset + i, chosen.to(tl.int8), mask=chosen)
-        if ALSO:
-            both = tl.load(also + offset + i, mask=chosen, other=0) != 0
-            tl.atomic_add(shared + row, tl.sum((chosen & both).to(tl.int32), 0), sem="relaxed")
-        _listed_near(places, there & (part == 0), row, near, listed, FEW)
+        held = tl.minimum(tl.load(tallies + tile * TALLIES), HELD)
+        some = held * 0
+        index = ((start * 0 + 1) << tl.load(table + row * FIELDS + 5)) - 1
+        while some < held:
+            j = some + tl.arange(0, SOME)
+            places, part, there = _listed(tile, j, held, lists, start, shift, HELD)
+            i = places & index
+            chosen = there & (part < 0)
+            tl.store(out + offset + i, chosen.to(tl.int8), mask=chosen)
+            if ALSO:
+                both = tl.load(also + offset + i, mask=chosen, other=0) != 0
+                common += tl.sum((chosen & both).to(tl.int32), 0)
+            _listed_near(places, there & (part == 0), row, near, listed, FEW)
+            some += SOME
     else:
         begin = tl.load(tiles + tile * 2 + 1)
         n = tl.load(table + row * FIELDS + 2)
-        common = 0
         for step in range(STEPS):
             i = begin.to(tl.int32) + step * STEP + tl.arange(0, STEP)
             places, there = _places(
@@ -413,8 +422,8 @@ def mark(
                 both = tl.load(also + offset + i, mask=chosen, other=0) != 0
                 common += tl.sum((chosen & both).to(tl.int32), 0)
             _listed_near(places, there & (part == 0), row, near, listed, FEW)
-        if ALSO:
-            tl.atomic_add(shared + row, common, sem="relaxed")
+    if ALSO:
+        tl.atomic_add(shared + row, common, sem="relaxed")
 
 
 @jit
