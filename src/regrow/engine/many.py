@@ -150,20 +150,21 @@ def choose(
     offsets = _offsets(sizes)
     signs = (1, 0) if by_sign else (0,)
     masks = [0] * len(sizes) if allowed is None else [m.data_ptr() for m in allowed]
-    firsts = _offsets(tuple(-(-n // TILE) for n in sizes for _ in signs))
-    rows = tuple(
-        (worths[i].data_ptr(), masks[i], n, ks[i], among[i], _bits(n), offsets[i], sign, first)
-        for (i, n, sign), first in zip(
-            ((i, n, sign) for i, n in enumerate(sizes) for sign in signs), firsts[:-1], strict=True
-        )
-    )
-    table = on_device(rows, device)
+    rows, n_tiles, n_groups = [], 0, 0
+    for i, n in enumerate(sizes):
+        one = worths[i].data_ptr(), masks[i], n, ks[i], among[i], _bits(n), offsets[i]
+        for sign in signs:
+            rows.append((*one, sign, n_tiles, n_groups))
+            n_tiles += -(-n // TILE)
+            n_groups += -(-n // (TILE * narrowing.TILES.value))
+    table = on_device(tuple(rows), device)
     tiles = tiles_of(tuple(n for n in sizes for _ in signs), TILE, device)
-    n_rows, n_tiles, held = len(rows), len(tiles), max(TILE // _LISTED, 1)
+    n_rows, held = len(rows), TILE // _LISTED
     listed, shared = torch.zeros(2, n_rows, dtype=torch.int32, device=device)
-    state = torch.empty(n_rows, 6, dtype=torch.int64, device=device)
-    tallies = torch.zeros(n_tiles, 32, dtype=torch.int32, device=device)
-    parts = torch.empty(n_tiles, 256, dtype=torch.int32, device=device)
+    state = torch.empty(n_rows, narrowing.STATE.value, dtype=torch.int64, device=device)
+    tallies = torch.zeros(n_tiles, narrowing.TALLIES.value, dtype=torch.int32, device=device)
+    counted = _PASSES, n_groups, narrowing.COUNTS.value
+    counts = torch.zeros(counted, dtype=torch.int32, device=device)
     lists = torch.empty(n_tiles, held, dtype=torch.int64, device=device)
     near = torch.empty(n_rows, _FEW, dtype=torch.int64, device=device)
     made = torch.zeros if by_sign else torch.empty  # by sign, a place may be written by nobody
@@ -203,11 +204,11 @@ def choose(
     )
     for i in range(_PASSES):
         launcher(narrowing.count, n_tiles, device)(
-            table, tiles, state, parts, tallies, lists, marked, **how, **LAUNCH, HELD=held
+            table, tiles, state, counts[i], tallies, lists, marked, **how, **LAUNCH, HELD=held
         )
         last = i == _PASSES - 1
         launcher(narrowing.narrow, n_rows, device)(
-            table, state, parts, tallies, marked, **how, **LAUNCH, FEW=_FEW, LAST=last
+            table, state, counts[i], marked, **how, **LAUNCH, FEW=_FEW, LAST=last
         )
     launcher(narrowing.mark, n_tiles, device)(
         table, tiles, state, tallies, lists, out, near, listed, marked, shared, **how, **LAUNCH,

@@ -27,6 +27,8 @@ graphics processing units").
 
 from __future__ import annotations
 
+from typing import Any
+
 try:
     import triton
     import triton.language as tl
@@ -37,21 +39,32 @@ __all__ = ["available", "bound", "count", "finish", "mark", "narrow"]
 
 available = triton is not None
 
+
+def known(number: int) -> Any:
+    """Return a number as the kernels know it when they are compiled."""
+    return tl.constexpr(number) if triton else number
+
+
 # One row of the table: addresses of the numbers and of who is allowed (0: all), how many numbers,
 # how many are to be chosen, how many are allowed (-1: not known), bits of an index, where the row
 # begins in what is written, whether it is of the positive numbers alone (1) or of all others (0),
-# where signs have shares, and its first tile.
-FIELDS = tl.constexpr(9) if triton else 9
+# where signs have shares, its first tile, and its first group of tiles.
+FIELDS = known(10)
 # Of a row's state: where the interval starts, how far a place is shifted to give its part, how many
 # are missing there, whether it is narrow enough, whether what lies in it is on the lists of the
 # row's tiles, and how many of those on the lists are to be chosen.
-STATE = tl.constexpr(6) if triton else 6
+STATE = known(6)
 # Of a tile's tallies: how many are on its list, how many lie below the interval, how many are
 # allowed, and how many were chosen of those that are allowed besides. The rest fills a line of
 # memory: where two tiles add to one line, they wait for each other.
-TALLIES = tl.constexpr(32) if triton else 32
+TALLIES = known(32)
 # So many of a list are looked at together.
-SOME = tl.constexpr(512) if triton else 512
+SOME = known(512)
+# So many tiles of a row add up what they count in one place: all of a long row would wait there for
+# each other, and one by one they are long to sum. 256 parts, how many lie below, and how many are
+# counted at all.
+TILES = known(16)
+COUNTS = known(288)
 
 
 def jit(kernel):
@@ -225,7 +238,7 @@ def _counted(
 
 @jit
 def count(
-    table, tiles, state, parts, tallies, lists, also,
+    table, tiles, state, counts, tallies, lists, also,
     WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
     OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
     STEP: tl.constexpr, STEPS: tl.constexpr, HELD: tl.constexpr,
@@ -236,7 +249,7 @@ def count(
     if tl.load(state + row * STATE + 3) == 0:
         start = tl.load(state + row * STATE)
         shift = tl.load(state + row * STATE + 1)
-        counts = tl.zeros((256,), tl.int32)
+        found = tl.zeros((256,), tl.int32)
         below = 0
         total = 0
         if tl.load(state + row * STATE + 4) == 1:
@@ -245,7 +258,7 @@ def count(
             while some < total:
                 j = some + tl.arange(0, SOME)
                 _, digit, there = _listed(tile, j, total, lists, start, shift, HELD)
-                counts += _histogram(digit, there & (digit >= 0) & (digit < 256))
+                found += _histogram(digit, there & (digit >= 0) & (digit < 256))
                 below += tl.sum((there & (digit < 0)).to(tl.int32), 0)
                 some += SOME
         else:
@@ -256,12 +269,14 @@ def count(
                     table, row, first + step * STEP, n, start, shift, also,
                     WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE, STEP,
                 )  # fmt: skip
-                counts += _histogram(digit, within)
+                found += _histogram(digit, within)
                 below += tl.sum(b.to(tl.int32), 0)
                 total += tl.sum(a.to(tl.int32), 0)
-        tl.store(parts + tile * 256 + tl.arange(0, 256), counts)
-        tl.store(tallies + tile * TALLIES + 1, below)
-        tl.store(tallies + tile * TALLIES + 2, total)
+        of_row = (tile - tl.load(table + row * FIELDS + 8)) // TILES
+        at = counts + (tl.load(table + row * FIELDS + 9) + of_row) * COUNTS
+        tl.atomic_add(at + tl.arange(0, 256), found, mask=found > 0, sem="relaxed")
+        tl.atomic_add(at + 256, below, sem="relaxed")
+        tl.atomic_add(at + 257, total, sem="relaxed")
 
 
 @jit
@@ -317,7 +332,7 @@ def _narrowed(start, shift, parts, below, total, k, top, FEW: tl.constexpr):
 
 @jit
 def narrow(
-    table, state, parts, tallies, also,
+    table, state, counts, also,
     WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
     OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
     STEP: tl.constexpr, STEPS: tl.constexpr, FEW: tl.constexpr, LAST: tl.constexpr,
@@ -332,28 +347,27 @@ def narrow(
         shift = tl.load(state + row * STATE + 1)
         n = tl.load(table + row * FIELDS + 2)
         top = 32 - SPARE + tl.load(table + row * FIELDS + 5)
-        bins = tl.arange(0, 256)
-        counts = tl.zeros((256,), tl.int32)
+        parts = tl.zeros((256,), tl.int32)
         below = n * 0
         total = n * 0
-        tile = tl.load(table + row * FIELDS + 8)
-        end = tile + (n + STEP * STEPS - 1) // (STEP * STEPS)
-        while tile < end:
-            some = tile + tl.arange(0, 32)
-            at = parts + some[:, None] * 256 + bins[None, :]
-            counts += tl.sum(tl.load(at, mask=some[:, None] < end, other=0), 0)
-            at = tallies + some * TALLIES
-            below += tl.sum(tl.load(at + 1, mask=some < end, other=0), 0)
-            total += tl.sum(tl.load(at + 2, mask=some < end, other=0), 0)
-            tile += 32
+        group = tl.load(table + row * FIELDS + 9)
+        end = group + (n + STEP * STEPS * TILES - 1) // (STEP * STEPS * TILES)
+        while group < end:
+            some = group + tl.arange(0, 16)
+            at = counts + some * COUNTS
+            each = at[:, None] + tl.arange(0, 256)[None, :]
+            parts += tl.sum(tl.load(each, mask=some[:, None] < end, other=0), 0)
+            below += tl.sum(tl.load(at + 256, mask=some < end, other=0), 0)
+            total += tl.sum(tl.load(at + 257, mask=some < end, other=0), 0)
+            group += 16
         if tl.load(state + row * STATE + 4) == 1:
             k = tl.load(state + row * STATE + 5)
         else:
             k = _asked(table, row, total, SIGNED)
-        start, shift, missing, done = _narrowed(start, shift, counts, below, total, k, top, FEW)
+        start, shift, missing, done = _narrowed(start, shift, parts, below, total, k, top, FEW)
         if LAST:
             while done == 0:  # of all numbers, whether those that matter are on lists or not
-                counts = counts * 0
+                parts = parts * 0
                 below = below * 0
                 total = total * 0
                 first = n * 0
@@ -362,13 +376,13 @@ def narrow(
                         table, row, first, n, start, shift, also,
                         WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE, STEP,
                     )  # fmt: skip
-                    counts += _histogram(digit, within)
+                    parts += _histogram(digit, within)
                     below += tl.sum(b.to(tl.int32), 0)
                     total += tl.sum(a.to(tl.int32), 0)
                     first += STEP
                 k = _asked(table, row, total, SIGNED)
                 start, shift, missing, done = _narrowed(
-                    start, shift, counts, below, total, k, top, FEW
+                    start, shift, parts, below, total, k, top, FEW
                 )
         tl.store(state + row * STATE, start)
         tl.store(state + row * STATE + 1, shift)

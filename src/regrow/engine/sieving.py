@@ -9,16 +9,15 @@ Part of the selection in :mod:`regrow.engine.narrowing`, which tells what places
 from __future__ import annotations
 
 try:
-    import triton
     import triton.language as tl
 except ImportError:  # the module can be read without it
-    triton = None
+    tl = None
 
-from regrow.engine.narrowing import FIELDS, STATE, TALLIES, _asked, _key, _width, jit
+from regrow.engine.narrowing import FIELDS, STATE, TALLIES, _asked, _key, _width, jit, known
 
 __all__ = ["settle", "sieve"]
 
-_WORD = tl.constexpr(0xFFFFFFFF) if triton else 0xFFFFFFFF
+_WORD = known(0xFFFFFFFF)
 
 
 @jit

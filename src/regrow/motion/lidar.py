@@ -165,11 +165,10 @@ class TemporalPointNet(nn.Module):
 
 def _ages(frames: int, like: Tensor) -> Tensor:
     """Return embeddings of the ages of frames, shape (frames, width), the last one being 0 old."""
-    # In half precision, angles would be coarse.
-    how = {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
-    width = like.shape[-1]
-    ages = torch.arange(frames - 1, -1, -1, **how)
-    turns = 1000.0 ** (-torch.arange(0, width, 2, **how) / width)
+    dtype = torch.promote_types(like.dtype, torch.float32)  # in half precision angles are coarse
+    width, device = like.shape[-1], like.device
+    ages = torch.arange(frames - 1, -1, -1, device=device, dtype=dtype)
+    turns = 1000.0 ** (-torch.arange(0, width, 2, device=device, dtype=dtype) / width)
     angles = ages[:, None] * turns
     return torch.cat([angles.sin(), angles.cos()], -1)
 
