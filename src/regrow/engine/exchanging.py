@@ -25,7 +25,7 @@ def _taken_over(
     SLOT: tl.constexpr, SLOTS: tl.constexpr, DROPS: tl.constexpr, GROWS: tl.constexpr,
     FIELDS: tl.constexpr, STEP: tl.constexpr, STEPS: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """Take over a tile; WHOLE: it lies within its row from end to end: many come at once."""
+    """Take over a tile; WHOLE: it lies within its row from end to end."""
     for step in range(STEPS):
         i = first + step * STEP + tl.arange(0, STEP)
         inside = None if WHOLE else i < n
@@ -55,15 +55,14 @@ def _taken_over(
 def exchange(
     table, tiles, dropped, grown,
     WEIGHT: tl.constexpr, SLOT: tl.constexpr, SLOTS: tl.constexpr,
-    DROPS: tl.constexpr, GROWS: tl.constexpr, FIELDS: tl.constexpr, ALIGNED: tl.constexpr,
+    DROPS: tl.constexpr, GROWS: tl.constexpr, FIELDS: tl.constexpr,
     STEP: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
     """Write masks, weights that go, what was ever active, and the first state of those that come.
 
     A row of the table: how many weights, where they begin in ``dropped`` and ``grown``, the
-    addresses of weight, mask and of who was ever active, then of the optimizer's slots. ALIGNED:
-    masks lie at multiples of 16, and all else so that it begins with a whole group of four. Run
-    twice it leaves the same; grid (tiles,).
+    addresses of weight, mask and of who was ever active, then of the optimizer's slots. Run twice
+    it leaves the same; grid (tiles,).
     """
     row = tl.load(tiles + tl.program_id(0) * 2)
     first = tl.load(tiles + tl.program_id(0) * 2 + 1).to(tl.int32)
@@ -74,12 +73,6 @@ def exchange(
     fired = tl.load(table + row * FIELDS + 4).to(tl.pointer_type(tl.int8))
     dropped += offset
     grown += offset
-    if ALIGNED:
-        first = tl.multiple_of(first, 16)
-        mask = tl.multiple_of(mask, 16)
-        # Four bytes beside four numbers: more would change hands between threads.
-        dropped = tl.multiple_of(dropped, 4)
-        grown = tl.multiple_of(grown, 4)
     if first + STEP * STEPS <= n:
         _taken_over(
             table, row, weight, mask, fired, dropped, grown, first, n,

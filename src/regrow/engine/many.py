@@ -38,7 +38,7 @@ __all__ = [
 LARGEST = 1 << 30
 _SAMPLE = 4096
 _FEW = 4096  # so many a single program looks through in registers
-LAUNCH = {"STEP": 2048, "STEPS": 8, "num_warps": 8}
+LAUNCH = {"STEP": 512, "STEPS": 32, "num_warps": 4}
 TILE = LAUNCH["STEP"] * LAUNCH["STEPS"]  # so many numbers a program looks at
 _PASSES = 4  # in one the interval has narrowed enough; where many numbers are equal, in up to four
 _LISTED = 8  # for each so many numbers, a place is kept on the lists of what lies in an interval
@@ -181,23 +181,11 @@ def choose(
         "SIGNED": by_sign,
         "SPARE": _SPARE[worths[0].dtype],
     }
-    addresses = [marked.data_ptr(), *masks, *offsets[:-1], *(w.data_ptr() for w in worths)]
-    aligned = not any(address % 16 for address in addresses)
     launcher(narrowing.bound, n_rows, device)(
         table, state, marked, **how, SAMPLE=_SAMPLE, num_warps=8
     )
     launcher(sieving.sieve, n_tiles, device)(
-        table,
-        tiles,
-        state,
-        tallies,
-        lists,
-        out,
-        marked,
-        **how,
-        **LAUNCH,
-        HELD=held,
-        ALIGNED=aligned,
+        table, tiles, state, tallies, lists, out, marked, **how, **LAUNCH, HELD=held
     )
     launcher(sieving.settle, n_rows, device)(
         table, state, tallies, shared, SIGNED=by_sign, **LAUNCH, HELD=held, FEW=_FEW

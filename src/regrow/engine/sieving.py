@@ -44,8 +44,8 @@ def _sift(
     common = tl.zeros((STEP,), tl.int32)
     for step in range(STEPS):
         i = first + step * STEP + tl.arange(0, STEP)
-        # All are loaded, allowed or not, and without a condition where all are there: then many
-        # come in one instruction, and none waits for another.
+        # All are loaded, allowed or not: then none waits for another. Several numbers by one
+        # instruction were slower: to be listed they change hands between threads.
         inside = None if WHOLE else i < n
         x = tl.load(numbers + i, mask=inside).to(tl.float32)
         there = i >= 0 if WHOLE else i < n
@@ -82,12 +82,9 @@ def sieve(
     table, tiles, state, tallies, lists, out, also,
     WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
     OUTSIDE: tl.constexpr, ALSO: tl.constexpr, SIGNED: tl.constexpr, SPARE: tl.constexpr,
-    STEP: tl.constexpr, STEPS: tl.constexpr, HELD: tl.constexpr, ALIGNED: tl.constexpr,
+    STEP: tl.constexpr, STEPS: tl.constexpr, HELD: tl.constexpr,
 ):  # fmt: skip
-    """Choose what lies below a row's interval, list what lies in it, tile by tile; grid (tiles,).
-
-    ALIGNED: all addresses are multiples of 16, so that many numbers can be loaded at once.
-    """
+    """Choose what lies below a row's interval, list what lies in it; grid (tiles,)."""
     tile = tl.program_id(0)
     row = tl.load(tiles + tile * 2)
     first = tl.load(tiles + tile * 2 + 1).to(tl.int32)
@@ -102,13 +99,6 @@ def sieve(
     mask = numbers
     if ALLOWED is not None:
         mask = tl.load(table + row * FIELDS + 1).to(tl.pointer_type(ALLOWED))
-    if ALIGNED:
-        first = tl.multiple_of(first, 16)
-        numbers = tl.multiple_of(numbers, 16)
-        mask = tl.multiple_of(mask, 16)
-        # Four bytes beside four numbers: more would change hands between threads.
-        written = tl.multiple_of(written, 4)
-        marked = tl.multiple_of(marked, 4)
     at = lists + tile.to(tl.int64) * HELD
     tally = tallies + tile * TALLIES
     if first + STEP * STEPS <= n:

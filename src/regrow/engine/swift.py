@@ -111,7 +111,6 @@ class Exchanged:
             at += n
         tiles = many.tiles_of(sizes, many.TILE, device)
         slots = self.layers[0].slots
-        aligned = not any(row[1] % 4 or row[3] % 16 for row in rows)
         many.launcher(exchanging.exchange, len(tiles), device)(
             many.on_device(tuple(rows), device),
             tiles,
@@ -123,7 +122,6 @@ class Exchanged:
             DROPS=self.dropped is not None,
             GROWS=self.grown is not None,
             FIELDS=len(rows[0]),
-            ALIGNED=aligned,
             **many.LAUNCH,
         )
         # Autograd and whoever watches the weights see a write.
