@@ -294,6 +294,15 @@ def samples_of_cifar10() -> list[float]:
     return [one.maybe(view).mean for one in asked]
 
 
+def pixel_updates() -> list[float]:
+    """Updates of two maskers over SVEA's; milliseconds of the loop: ours, and the common one."""
+    found = record("control/pixels")
+    took = {row["method"]: row["median"]["graph bfloat16 compiled"] for row in found["updates"]}
+    loop = found["loop"][0]["milliseconds"]
+    of_loop = median(loop["ours"]), median(loop["common, eager float32"])
+    return [took["MaDi"] / took["SVEA"], took["MaDi-shared"] / took["SVEA"], *of_loop]
+
+
 FACTS: dict[str, Callable[[], list[float]]] = {
     "faster-wide": lambda: faster("wide"),
     "faster-narrow": lambda: faster("narrow"),
@@ -313,6 +322,7 @@ FACTS: dict[str, Callable[[], list[float]]] = {
     "control-updates": control_updates,
     "demo": demo,
     "samples-cifar10": samples_of_cifar10,
+    "pixel-updates": pixel_updates,
     "demo-accuracy": lambda: demo(2),
     "demo-answer": demo_answer,
 }

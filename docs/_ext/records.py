@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,25 @@ def samples() -> tuple[Rows, str]:
     return rows, note + f"{len(found.records)} of {len(found.records) + len(found.missing)} trials."
 
 
+def pixel_updates() -> tuple[Rows, str]:
+    """Tell what an update of agents that see takes, by method."""
+    record = load("control/pixels.json")
+    ways = {
+        "eager float32": "eager, float32, ms",
+        "graph bfloat16": "graph, bfloat16, ms",
+        "graph bfloat16 compiled": "compiled, too, ms",
+    }
+    acting = {row["method"]: statistics.median(row["milliseconds"]) for row in record["acting"]}
+    rows: Rows = [("method", *ways.values(), "GiB", "an action, ms")]
+    for row in record["updates"]:
+        took = (f"{row['median'][way]:.2f}" for way in ways)
+        memory, act = f"{row['gigabytes']:.1f}", f"{acting[row['method']]:.2f}"
+        rows.append((row["method"], *took, memory, act))
+    where, size = record["environment"], record["updates"][0]
+    what = f"An update, {size['size']} pixels, batches of {size['batch']}"
+    return rows, f"{what}, medians of five. {where['gpu']}, torch {where['torch']}."
+
+
 def _cpu(record: dict[str, Any]) -> str:
     where = record["environment"]
     return f"One thread, {where['cpu']}, torch {where['torch']}"
@@ -256,11 +276,11 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "kernel-networks": kernel_networks,
     "volumes-cubes": lambda: volumes("cubes"),
     "volumes-slabs": lambda: volumes("slabs"),
-    "volumes-cubes-lean": lambda: volumes("cubes-lean"),
     "volumes-slabs-lean": lambda: volumes("slabs-lean"),
     "volumes-cpu-float32": lambda: volumes("cpu-float32"),
     "volumes-cpu-bfloat16": lambda: volumes("cpu-bfloat16"),
     "masked-step": masked,
+    "pixel-updates": pixel_updates,
     "pruning-language-model": pruning,
     "samples-cifar10": samples,
     "block-accuracy-fashion-mnist": lambda: accuracy("fashion-mnist"),
