@@ -37,14 +37,12 @@ class Job:
         minutes: on an H200.
         record: in results/; empty: there is none.
         gpus: that it needs.
-        kernels: whether topologies are updated by kernels of all layers at once.
     """
 
     command: str
     minutes: float
     record: str = ""
     gpus: int = 1
-    kernels: bool = False
 
 
 PYTEST = "-m pytest -vv -rf -p no:cacheprovider -n 6"
@@ -53,7 +51,7 @@ ALONE = "does_not_fit"  # a test that fills the memory of a GPU
 TIMED = "benchmarks/{} --json {{out}}.json"
 STUDY = "-m regrow study run {} --preset quick --data {} --device cuda --jobs {} --out {{out}}"
 JOBS = {
-    "tests": Job(f"{PYTEST} tests/gpu -k 'not {ALONE} and not nccl'", 4, kernels=True),
+    "tests": Job(f"{PYTEST} tests/gpu -k 'not {ALONE} and not nccl'", 6),
     "tests-alone": Job(f"-m pytest -vv -rf tests/gpu -k {ALONE}", 1),
     "tests-ranks": Job(f"-m pytest -vv -rf -p no:cacheprovider {RANKS}", 5, gpus=2),
     "scaling": Job(
@@ -107,7 +105,7 @@ def run(name: str, out: Path) -> str:
     """Run a job, and say how it ended; an empty answer: well."""
     job, limit = JOBS[name], 120 * JOBS[name].minutes
     words = shlex.split(job.command.format(out=shlex.quote(str(out / name))))
-    extra = {"PYTHONUNBUFFERED": "1", "REGROW_GPU_UPDATES": "kernels" if job.kernels else ""}
+    extra = {"PYTHONUNBUFFERED": "1"}
     with (out / f"{name}.log").open("a") as log:
         started = subprocess.Popen(
             [sys.executable, *words], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import time
@@ -38,7 +37,6 @@ from regrow.engine.scores import Signals
 from regrow.engine.selection import seeded_generator
 from regrow.engine.update import Moves
 
-os.environ.setdefault("REGROW_GPU_UPDATES", "kernels")  # of which this is the benchmark
 FRACTION = 0.3
 CONTENDERS = ("ours", "layerwise", "core", "graph", "topk", "sort")
 

@@ -34,13 +34,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _asked_for():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REGROW_GPU_UPDATES", "kernels")
-        yield
-
-
 SIZES = [(48, 32), (64, 48, 3, 3), (16, 32), (1030, 516)]
 
 VALUES = COMMON | {

@@ -73,16 +73,15 @@ class Chosen:
 
 
 def available(device: torch.device) -> bool:
-    """Tell whether many tensors are looked at at once on a device: on a GPU, where asked for.
+    """Tell whether many tensors are looked at at once on a device: on a GPU, where Triton is.
 
-    Their own tests pass on an H200; all others were run without them, so that they have to be asked
-    for, by ``REGROW_GPU_UPDATES=kernels`` in the environment.
+    ``REGROW_KERNELS=torch`` in the environment leaves these kernels out, too.
 
     Example:
         >>> available(torch.device("cpu"))
         False
     """
-    if device.type != "cuda" or os.environ.get("REGROW_GPU_UPDATES") != "kernels":
+    if device.type != "cuda" or os.environ.get("REGROW_KERNELS") == "torch":
         return False
     from regrow.engine import narrowing  # noqa: PLC0415 (imports Triton)
 
