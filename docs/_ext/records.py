@@ -59,16 +59,16 @@ def demo() -> tuple[Rows, str]:
     return [tuple(made.columns), *(tuple(map(str, row)) for row in made.rows)], said
 
 
-def block_layers() -> tuple[Rows, str]:
+def block_layers(name: str, arithmetic: str) -> tuple[Rows, str]:
     """Tell how fast block-sparse layers are."""
-    record = load("execution/block-layers.json")
+    record = load(f"execution/{name}.json")
     rows: Rows = [("block", "density", "dense ms", "block ms", "forward", "dX", "dW", "× faster")]
     for row in record["rows"]:
         parts = (f"{row[part]['ratio']:.2f}" for part in ("forward", "dX", "dW", "total"))
         times = (f"{row['ms'][way]:.3f}" for way in ("dense", "block"))
         rows.append((str(row["block"]), f"{row['density']:g}", *times, *parts))
-    layer = "Forward and both gradients of a 4096×4096 layer, 16,384 tokens, bfloat16, CUDA graphs"
-    return rows, f"{layer}. {_gpu(record)}."
+    layer = "Forward and both gradients of a 4096×4096 layer, 16,384 tokens, CUDA graphs"
+    return rows, f"{layer}, {arithmetic}. {_gpu(record)}."
 
 
 def block_launched() -> tuple[Rows, str]:
@@ -237,6 +237,25 @@ def samples() -> tuple[Rows, str]:
     return rows, note + f"{len(found.records)} of {len(found.records) + len(found.missing)} trials."
 
 
+def topology_updates() -> tuple[Rows, str]:
+    """Tell what a topology update of a whole model takes on a GPU, beside other ways."""
+    record = load("execution/topology-update-cuda.json")
+    ways = {
+        "ours": "launched, ms",
+        "graph": "replayed from a graph",
+        "layerwise": "layer by layer",
+        "topk": "torch.topk",
+        "sort": "two sorts a layer",
+    }
+    rows: Rows = [("model, method", *ways.values())]
+    for row in record["rows"]:
+        cells = (f"{row[f'{way}_ms']['median']:.2f}" for way in ways)
+        rows.append((f"{row['model']}, {row['method']}", *cells))
+    one = record["rows"][0]
+    what = f"One update, density {one['density']}, medians of seven in turn"
+    return rows, f"{what}. {one['device']}, torch {record['environment']['torch']}."
+
+
 def pixel_updates() -> tuple[Rows, str]:
     """Tell what an update of agents that see takes, by method."""
     record = load("control/pixels.json")
@@ -256,6 +275,17 @@ def pixel_updates() -> tuple[Rows, str]:
     return rows, f"{what}, medians of five. {where['gpu']}, torch {where['torch']}."
 
 
+def motion_steps() -> tuple[Rows, str]:
+    """Tell what a training step of the motion transformer takes on a GPU, in two ways."""
+    record = load("motion/cuda-eager.json")
+    rows: Rows = [("keys and values", "arithmetic", "ms a step", "peak, GiB")]
+    for name, form in record["forms"].items():
+        rows.append((*name.split(", "), f"{form['ms']:.0f}", f"{form['GiB']:.1f}"))
+    options = record["options"]
+    what = f"Full MTR, {options['scenes']} scenes of {options['agents']} agents, not compiled"
+    return rows, f"{what}. {record['device']}, torch {record['torch']}."
+
+
 def _cpu(record: dict[str, Any]) -> str:
     where = record["environment"]
     return f"One thread, {where['cpu']}, torch {where['torch']}"
@@ -269,7 +299,8 @@ def _gpu(record: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "demo": demo,
     **{f"cpu-{part}": (lambda part=part: cpu(part)) for part in bench.PARTS},
-    "block-layers": block_layers,
+    "block-layers": lambda: block_layers("block-layers", "bfloat16"),
+    "block-tf32": lambda: block_layers("block-tf32", "TF32"),
     "block-launched": block_launched,
     "transformer-block": transformer,
     "kernel-layers": kernel_layers,
@@ -281,6 +312,8 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "volumes-cpu-bfloat16": lambda: volumes("cpu-bfloat16"),
     "masked-step": masked,
     "pixel-updates": pixel_updates,
+    "topology-updates": topology_updates,
+    "motion-steps": motion_steps,
     "pruning-language-model": pruning,
     "samples-cifar10": samples,
     "block-accuracy-fashion-mnist": lambda: accuracy("fashion-mnist"),
