@@ -70,6 +70,8 @@ def _measured(name: str, value: float) -> str:
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return "nothing to measure"
+    if isinstance(value, int):
+        return f"{value:,}"
     return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"
 
 
