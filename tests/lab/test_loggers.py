@@ -236,6 +236,15 @@ def test_without_the_package_the_error_names_the_extra(name, monkeypatch, tmp_pa
         pytest.fail("the run must not begin")
 
 
+def test_a_client_of_mlflow_without_its_database_says_what_to_do(mlflow, monkeypatch, tmp_path):
+    def client():
+        raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy")
+
+    monkeypatch.setattr(sys.modules["mlflow"], "MlflowClient", client)
+    with pytest.raises(ImportError, match="set MLFLOW_TRACKING_URI, or pip install mlflow"):
+        run(["mlflow"], tmp_path)
+
+
 def test_a_damaged_note_of_what_was_told_starts_a_run_of_its_own(mlflow, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(["mlflow"], tmp_path, stop_after=2)

@@ -39,7 +39,7 @@ def test_a_price_is_learnt_and_told_in_its_unit(tmp_path, capsys, unit):
     wanted = spread * (1 - record.result["r2"]) ** 0.5  # what R² says of the same errors
     assert record.result["rmse"] == pytest.approx(wanted, rel=1e-4)
     told = capsys.readouterr().out
-    assert "test r2 " in told and "test rmse" in told
+    assert "test R² " in told and "test RMSE " in told
     assert "a fifth of the rows for testing" in told
 
 

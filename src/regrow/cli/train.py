@@ -53,7 +53,7 @@ def train(
 
     The same command goes on where it was cut off, and shows the result again once there is one.
     The folder takes any number of runs, as records that can be read and exported together. On
-    several GPUs, or machines: torchrun --nproc-per-node N -m regrow train ...
+    several GPUs, or machines: torchrun --nproc-per-node N -m -- regrow train ...
 
     Args:
         method: How it is kept sparse: a name from "regrow methods", or how one begins.

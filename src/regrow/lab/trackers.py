@@ -204,9 +204,16 @@ class MLflow:
     def __init__(self, trial: Trial, before: str | None = None) -> None:
         with needed("mlflow", "mlflow"):
             from mlflow import MlflowClient, entities  # noqa: PLC0415
-        self._client, self._entities = MlflowClient(), entities
+        self._entities = entities
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT)
-        experiment = self._client.get_experiment_by_name(name)
+        try:
+            self._client = MlflowClient()
+            experiment = self._client.get_experiment_by_name(name)
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"mlflow's client alone tells a server, and no database here ({error}): set "
+                "MLFLOW_TRACKING_URI, or pip install mlflow"
+            ) from error
         place = experiment.experiment_id if experiment else self._client.create_experiment(name)
         if before is not None and self._is_there(before, place):
             self.run = before
