@@ -261,14 +261,6 @@ def test_whatever_is_written_is_read_back(values):
         assert read_settings(path) == values
 
 
-def test_completion_knows_the_options_of_every_command(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["regrow", "--tyro-print-completion", "bash"])
-    with pytest.raises(SystemExit):
-        main()
-    script = capsys.readouterr().out
-    assert all(f"--{option}" in script for option in ("label-smoothing", "noise-kind", "preset"))
-
-
 def test_data_of_ones_own_is_trained_on_and_known_by_its_content(tmp_path, capsys):
     table = tmp_path / "tea.csv"
     rows = [f"{i % 7},{i % 2},{'ab'[i % 2]}" for i in range(80)]

@@ -9,9 +9,9 @@ import pytest
 
 from regrow.lab.export import to_csv, to_parquet, to_tensorboard
 from regrow.lab.files import append_line, write_json
-from regrow.lab.loggers import run_name
 from regrow.lab.records import Records, flat
 from regrow.lab.run import METRICS
+from regrow.lab.trackers import run_name
 from regrow.lab.trial import identity_of
 
 ONE = {"seed": 6, "method": {"kind": "RigL", "density": 0.1}}

@@ -266,7 +266,7 @@ def test_a_folder_of_images_is_trained_on(tmp_path):
         ({"model": "resnet50"}, r"model='resnet50' takes images of 3 channels"),
         ({"data": "digit"}, r"data='digit': must be one of digits, "),
         ({"samples": 5000}, r"samples=5000: data='digits' has 898"),
-        ({"batch": 1000}, r"make no batch of size=1000: choose a smaller one"),
+        ({"batch": 1000}, r"batch=1000: data='digits' has 898 samples to train on: take a smaller"),
         ({"exclude": ("nothing*",)}, r"nothing\*"),
     ],
     ids=str,

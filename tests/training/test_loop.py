@@ -1,5 +1,6 @@
 """The loop knows no domain: tuples and dicts of tensors, a loss a sample, ids, steps on demand."""
 
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 import regrow
 from regrow.lab.files import read_lines
 from regrow.lab.run import METRICS, Run
+from regrow.measure.movement import churn
 from regrow.training import Batch, Problem, Setting, Source, start, take_steps, train
 from regrow.training.loop import check_finite, not_finite
 
@@ -108,14 +110,31 @@ def weights(trainer):
 def test_a_problem_of_another_domain_is_learnt_sparsely(tmp_path):
     result, metrics, trainer = run(forecast(epochs=12), tmp_path / "run")
     assert [set(line) for line in metrics] == [
-        {"epoch", "loss", "train_close", "validation_error", "density"}
+        {"epoch", "loss", "train_close", "validation_error", "density", "updates", "exchanged"}
     ] * 12
+    grown = [share for _, share in churn(trainer.sparse)]
+    assert 0 < sum(line["exchanged"] for line in metrics) == pytest.approx(sum(grown))
+    assert [line["updates"] for line in metrics] == sorted(line["updates"] for line in metrics)
+    assert metrics[-1]["updates"] == len(grown)
     assert result["error"] == metrics[-1]["validation_error"] < 0.7 * metrics[0]["validation_error"]
     assert result["updates"] == len(trainer.sparse.history) > 3
     assert result["nonzeros"] < 0.7 * result["parameters"]
     assert result["inference_flops"] == pytest.approx(
         0.5 * result["dense_inference_flops"], rel=0.05
     )
+
+
+def test_what_a_run_opens_when_it_begins_takes_no_training(tmp_path, monkeypatch):
+    clock = [0.0]
+
+    def opens():
+        clock[0] += 5.0
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    given = Run(tmp_path, {"device": "cpu"}, begin=opens)
+    problem = forecast(epochs=2)
+    assert train(problem, start(problem, problem, given), given)["train_seconds"] == 0.0
+    assert clock == [5.0]
 
 
 def test_a_loss_a_sample_is_its_mean(tmp_path):

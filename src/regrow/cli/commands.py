@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, str] = {
     "speech generate": "regrow.cli.speech:speech_generate",
     "study list": "regrow.cli.study:study_list",
     "study run": "regrow.cli.study:study_run",
+    "completion": "regrow.cli.completion:completion",
 }
 
 GROUPS: Mapping[str, str] = {
@@ -113,12 +114,11 @@ def make_app(words: Sequence[str]) -> SubcommandApp:
     """
     from tyro.extras import SubcommandApp  # noqa: PLC0415  (an extra)
 
-    everything = any(word.startswith("--tyro-") for word in words)  # completion needs all options
     app = SubcommandApp()
     groups = {name: SubcommandApp() for name in GROUPS}
     for command in COMMANDS:
         group, _, name = command.rpartition(" ")
-        named = everything or [*words][: command.count(" ") + 1] == command.split()
+        named = [*words][: command.count(" ") + 1] == command.split()
         found = load(command, words if named else ())
         summary = (inspect.getdoc(found) or "").partition("\n")[0]
         target = whole(found, words, command) if named else _only_named(summary)

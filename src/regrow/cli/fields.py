@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 from regrow.cli.settings import CONFIG, configured, given_config
 
-__all__ = ["takes_fields", "typed_options", "whole"]
+__all__ = ["argument_texts", "takes_fields", "typed_options", "whole"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -143,7 +143,17 @@ def _argument_texts(kind: type) -> dict[str, str]:
     """Read what the docstrings of a class and its bases say of each argument, as sentences."""
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__):
-        section = (inspect.getdoc(base) or "").partition("Args:\n")[2].split("\n\n")[0]
-        for name, text in re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE):
-            texts[name] = text[0].upper() + re.sub(r"\s+", " ", text[1:])
+        texts |= argument_texts(inspect.getdoc(base) or "")
     return texts
+
+
+def argument_texts(doc: str) -> dict[str, str]:
+    r"""Read what a docstring says of each argument, as sentences.
+
+    Example:
+        >>> argument_texts("Make tea.\n\nArgs:\n    heat: of the water,\n        in °C.")
+        {'heat': 'Of the water, in °C.'}
+    """
+    section = doc.partition("Args:\n")[2].split("\n\n")[0]
+    found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
+    return {name: text[0].upper() + re.sub(r"\s+", " ", text[1:]) for name, text in found}

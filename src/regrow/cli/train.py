@@ -40,6 +40,7 @@ def train(
     method: str = "RigL",
     density: float | None = None,
     option: tuple[str, ...] = (),
+    regression: bool = False,
     data_dir: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     execution: Literal["masked", "csr", "block", "2:4", "auto"] = "masked",
@@ -52,12 +53,14 @@ def train(
 
     The same command goes on where it was cut off, and shows the result again once there is one.
     The folder takes any number of runs, as records that can be read and exported together. On
-    several GPUs, or machines: torchrun --nproc-per-node N -m regrow train ...
+    several GPUs, or machines: torchrun --nproc-per-node N -m -- regrow train ...
 
     Args:
         method: How it is kept sparse: a name from "regrow methods", or how one begins.
         density: The share of weights kept; else 0.1, or as the method has it.
         option: More arguments of the method: update_every=50 "pattern=Block(32)" ...
+        regression: Learn the numbers of --target, such as prices, by the squared error, of data of
+            your own; R² and RMSE are reported. Else classes are learnt.
         data_dir: Folder that holds the data set's folder; else $REGROW_DATA and the user's cache.
         device: Where to train; "auto" takes a GPU if there is one.
         execution: How sparse layers are computed; all but "masked" store active weights only.
@@ -69,6 +72,7 @@ def train(
         **fields: Of the trial.
     """
     from regrow.studies.vision.classify import Classify  # noqa: PLC0415
+    from regrow.studies.vision.regress import Regress  # noqa: PLC0415
     from regrow.studies.vision.source import check_data  # noqa: PLC0415
     from regrow.vision.data import digest_of  # noqa: PLC0415
     from regrow.vision.models import check_model  # noqa: PLC0415
@@ -83,7 +87,8 @@ def train(
         fields |= {"data": path.name, "digest": digest_of(path)}
     if fields.get("momentum") == 0:
         fields["nesterov"] = False  # which is a kind of momentum
-    trial = Classify(**fields, method=make_method(method, density, option))
+    kind = Regress if regression else Classify
+    trial = kind(**fields, method=make_method(method, density, option))
     make_folder(out, "out")
     _say_if_untrained(trial)
     options = {
@@ -94,7 +99,9 @@ def train(
     }
     if path is not None:
         options["path"] = str(path)
-    run_trial(trial, out, options, threads, ["accuracy"], loggers=log)
+    run_trial(
+        trial, out, options, threads, ["r2", "rmse"] if regression else ["accuracy"], loggers=log
+    )
 
 
 def _own_path(data: str) -> Path | None:

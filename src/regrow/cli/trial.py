@@ -90,7 +90,7 @@ def run_trial(
             if (typed := typed_options.get()) is not None:
                 keep_settings(typed, out / RUNNING / trial.identity)
             number = threads or torch.get_num_threads()
-            outcome = attempt(trial, out, options, number, show, lets_out=True)
+            outcome = attempt(trial, out, options, number, show, begin=log.open, lets_out=True)
             if outcome.status == "finished":
                 log.result = _record(trial, out).result
         if outcome.status == "busy":

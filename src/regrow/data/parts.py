@@ -24,6 +24,7 @@ _SPELT = {
 TEST_NAMES = ("test", "validation")
 _PART = {spelt: part for part, names in _SPELT.items() for spelt in names}
 _TABLES = (".parquet", ".pq", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".arrow")
+_COUNTED = re.compile(r"-(\d{5})-of-(\d{5})")
 _DICT, _STATE = "dataset_dict.json", "state.json"
 
 
@@ -115,6 +116,9 @@ def find_parts(path: Path) -> Mapping[str, list[Path]]:
         return {WHOLE: [path]}
     if (path / _DICT).is_file():
         names = by_part(path, map(str, _json(path / _DICT).get("splits", [])))
+        if absent := [name for name in names.values() if not (path / name).is_dir()]:
+            why = f"names the part {absent[0]!r}, whose folder is missing"
+            raise refused(path / _DICT, why, "save the data set again, or get it again")
         return {part: _saved(path / name) for part, name in names.items()}
     if (path / _STATE).is_file():
         return {WHOLE: _saved(path)}
@@ -135,7 +139,9 @@ def _named(path: Path, files: list[Path]) -> dict[str, list[Path]]:
         )
     if len(parts) > 1:
         parts.pop(WHOLE, None)  # beside tables that say what they are for: labels' names and such
-    _check_one(path, [file for part in parts.values() for file in part])
+    files = [file for part in parts.values() for file in part]
+    _check_one(path, files)
+    _check_whole(files)
     return parts
 
 
@@ -146,6 +152,21 @@ def _check_one(path: Path, files: Iterable[Path]) -> None:
     if len(kinds) > 1:
         shown = ", ".join(sorted("/".join(kind) or "." for kind in kinds))
         raise refused(path, f"holds several data sets ({shown})", "give the folder of one of them")
+
+
+def _check_whole(files: Iterable[Path]) -> None:
+    """Refuse tables of which some are missing, as they count themselves: 00000-of-00002."""
+    counted: dict[tuple[Path, str, int], dict[int, Path]] = {}
+    for file in files:
+        if found := _COUNTED.search(file.name):
+            key = (file.parent, file.name[: found.start()], int(found[2]))
+            counted.setdefault(key, {})[int(found[1])] = file
+    for (_, _, total), there in counted.items():
+        if absent := [i for i in range(total) if i not in there]:
+            one = next(iter(there.values()))
+            name = _COUNTED.sub(f"-{absent[0]:05}-of-{total:05}", one.name)
+            why = f"is one of {total} files, of which {len(absent)} are missing, such as {name}"
+            raise refused(one, why, "get the data set again")
 
 
 def _saved(folder: Path) -> list[Path]:

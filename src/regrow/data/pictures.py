@@ -54,7 +54,7 @@ def open_rgb(content: bytes | Path, of: str) -> Image.Image:
         ImportError: Pillow is missing.
     """
     with needed("pillow", "vision"):
-        from PIL import Image  # noqa: PLC0415
+        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
     with decoding(of), contextlib.ExitStack() as stack:
         whole = read_file(content) if isinstance(content, Path) else content
         stack.enter_context(warnings.catch_warnings())
@@ -63,6 +63,9 @@ def open_rgb(content: bytes | Path, of: str) -> Image.Image:
         try:
             # No other format: some of them are programs, or name other files.
             picture = stack.enter_context(Image.open(io.BytesIO(whole), formats=_FORMATS))
+        except UnidentifiedImageError:
+            why = "is damaged, or neither a JPEG nor a PNG image"
+            raise refused(of, why, "get it again, or write it as one of them") from None
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             why = f"has more pixels than are allowed ({error})"
             raise refused(

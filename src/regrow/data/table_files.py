@@ -8,6 +8,7 @@ from typing import Any
 
 from regrow.data.tables import (
     Columns,
+    arrow_reader,
     first_line,
     has_header,
     open_arrow,
@@ -40,12 +41,15 @@ def open_schema(path: Path) -> tuple[dict[str, str], str]:
             check_names(names, "column")
         return dict.fromkeys(names, ""), ""
     with needed("pyarrow", "features"):
-        import pyarrow  # noqa: PLC0415
         from pyarrow import parquet  # noqa: PLC0415
     with decoding(path), open_file(path) as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            fix = "get the file itself, git lfs pull"
+            raise refused(path, "is a pointer of Git LFS, which says where the file is", fix)
+        file.seek(0)
         if kind == "arrow":
-            with pyarrow.ipc.open_stream(file) as stream:
-                schema = stream.schema
+            with arrow_reader(file) as reader:
+                schema = reader.schema
         else:
             schema = parquet.ParquetFile(file).schema_arrow
         check_names(schema.names, "column")
@@ -53,22 +57,27 @@ def open_schema(path: Path) -> tuple[dict[str, str], str]:
     return {field.name: str(field.type) for field in schema}, told
 
 
-def open_table(path: Path, large: Sequence[str] = ()) -> Any:
-    """Read a Parquet or Arrow file as a table of pyarrow's.
+def open_table(path: Path, columns: Sequence[str], rows: int) -> Any:
+    """Read columns of a Parquet or Arrow file as a table of pyarrow's.
 
     Args:
         path: the file.
-        large: columns of large values, such as images.
+        columns: which.
+        rows: to read at once: few, where values are large, such as images.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged; it is named.
         ImportError: pyarrow is missing.
     """
+    there = open_schema(path)[0]
+    for name in columns:
+        if name not in there:
+            raise refused(path, f"has no column {name!r}", "give tables of the same columns")
     if _kind(path) == "arrow":
-        return open_arrow(path)
+        return open_arrow(path).select([*columns])
     with decoding(path):
-        return read_in_parts(path, None, 64 if large else 1 << 16)
+        return read_in_parts(path, [*columns], rows)
 
 
 def read_columns(path: Path, *, without: Collection[str] = ()) -> Columns:
@@ -91,6 +100,7 @@ def read_columns(path: Path, *, without: Collection[str] = ()) -> Columns:
     return (read_arrow if kind == "arrow" else read_parquet)(path, without=without)
 
 
+_POINTER = b"version https://git-lfs"
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 

@@ -15,6 +15,7 @@ from regrow.reading import check_names, check_size, decoding, open_file, open_un
 
 __all__ = [
     "Columns",
+    "arrow_reader",
     "as_numbers",
     "first_line",
     "has_header",
@@ -25,6 +26,8 @@ __all__ = [
     "read_parquet",
     "read_plain",
 ]
+
+_ARROW = b"ARROW1"
 
 Columns = dict[str, npt.NDArray[Any]]
 """One-dimensional arrays by name: numbers (NaN is missing), or objects where a column holds text
@@ -125,7 +128,7 @@ def read_parquet(path: Path, *, without: Collection[str] = ()) -> Columns:
 
 
 def read_arrow(path: Path, *, without: Collection[str] = ()) -> Columns:
-    """Read an Arrow stream, as Hugging Face's ``save_to_disk`` writes; nulls are missing values.
+    """Read an Arrow file, or a stream as Hugging Face writes; nulls are missing values.
 
     Args:
         path: the file.
@@ -141,7 +144,7 @@ def read_arrow(path: Path, *, without: Collection[str] = ()) -> Columns:
 
 
 def open_arrow(path: Path) -> Any:
-    """Read an Arrow stream as a table of pyarrow's.
+    """Read an Arrow file or stream as a table of pyarrow's.
 
     Args:
         path: the file.
@@ -151,13 +154,27 @@ def open_arrow(path: Path) -> Any:
         ValueError: it is damaged; it is named.
         ImportError: pyarrow is missing.
     """
-    with needed("pyarrow", "features"):
-        import pyarrow  # noqa: PLC0415
-    with decoding(path), open_file(path) as file, pyarrow.ipc.open_stream(file) as stream:
-        table = stream.read_all()
+    with decoding(path), open_file(path) as file, arrow_reader(file) as reader:
+        table = reader.read_all()
         check_size(path, table.nbytes, path.stat().st_size)
         table.validate(full=True)
     return table
+
+
+def arrow_reader(file: BinaryIO) -> Any:
+    """Open Arrow's format of a file, or of a stream, whichever it is.
+
+    Args:
+        file: at its begin.
+
+    Raises:
+        ImportError: pyarrow is missing.
+    """
+    with needed("pyarrow", "features"):
+        from pyarrow import ipc  # noqa: PLC0415
+    whole = file.read(len(_ARROW)) == _ARROW
+    file.seek(0)
+    return ipc.open_file(file) if whole else ipc.open_stream(file)
 
 
 def read_in_parts(

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from regrow.lab.run import (
     CHECKPOINT,
     METRICS,
     PROGRESS,
+    TOLD,
     Run,
     Show,
     progress,
@@ -99,6 +100,7 @@ def attempt(
     threads: int = 1,
     show: Show = lambda _: None,
     *,
+    begin: Callable[[], None] = lambda: None,
     lets_out: bool = False,
 ) -> Outcome:
     """Run a trial unless it is finished or another process is at it.
@@ -110,6 +112,8 @@ def attempt(
         threads: of torch while it runs: fixed, so that results do not depend on how many trials
             run side by side.
         show: is called with every line of metrics, in this process.
+        begin: is called once the trial is begun, before anything is shown: nothing it was asked for
+            has been refused, and no other process is at it. What it raises is of whoever asked.
         lets_out: whether errors of whoever asked leave here: those of values, files and packages
             that the trial raises before it has told of itself. Nothing is kept of them.
 
@@ -123,7 +127,7 @@ def attempt(
     """
     started = time.monotonic()
     folder = out / RUNNING / trial.identity
-    run = Run(folder, options, show=show)
+    run = Run(folder, options, show=show, begin=begin)
     try:
         for name in (TRIALS, RUNNING, FAILED):
             (out / name).mkdir(parents=True, exist_ok=True)
@@ -163,7 +167,7 @@ def _run(trial: Trial, out: Path, run: Run) -> None:
         result = run_on_all(trial, run)
         seconds = f"{time.perf_counter() - started:.3f}"
         seal(folder, result, environment() | {"seconds": seconds})
-    for name in (CHECKPOINT, PROGRESS, _STARTS):
+    for name in (CHECKPOINT, PROGRESS, TOLD, _STARTS):
         remove(folder / name)
     sync(folder)
     folder.rename(out / TRIALS / trial.identity)

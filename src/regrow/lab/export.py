@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from regrow.lab.files import write_bytes
-from regrow.lab.loggers import TensorBoard, run_name
 from regrow.lab.records import Record, Records
+from regrow.lab.trackers import TensorBoard, run_name, step_of
 from regrow.machine import needed
 
 __all__ = ["to_csv", "to_parquet", "to_tensorboard"]
@@ -61,7 +61,7 @@ def to_parquet(records: Records, path: Path) -> None:
 def to_tensorboard(records: Records, folder: Path) -> None:
     """Write what trials logged, a run a trial, named for people; runs that are there stay.
 
-    A name ends in the beginning of the trial's identity, see :func:`regrow.lab.loggers.run_name`.
+    A name ends in the beginning of the trial's identity, see :func:`regrow.lab.trackers.run_name`.
     The step is the field ``step`` of a line, else ``epoch``, else the number of the line.
 
     Args:
@@ -91,9 +91,9 @@ def to_tensorboard(records: Records, folder: Path) -> None:
 
 def _write_run(record: Record, folder: Path) -> None:
     log = TensorBoard(record.config, folder)
-    for line in record.metrics():
-        log.log(line)
-    log.end(record.result)
+    for number, line in enumerate(record.metrics(), start=1):
+        log.log(line, step_of(line, number))
+    log.end(record.result, "finished")
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:

@@ -31,6 +31,7 @@ __all__ = [
     "CHECKPOINT",
     "METRICS",
     "PROGRESS",
+    "TOLD",
     "Run",
     "Show",
     "progress",
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 Show = Callable[[Mapping[str, float | str]], None]
 
 METRICS, CHECKPOINT, PROGRESS = "metrics.jsonl", "checkpoint.pt", "progress.json"
+TOLD = "told.json"  # what trackers of others were told, see regrow.lab.loggers
 _TELL_EVERY = 1.0  # seconds
 _SAVE_EVERY = 60.0
 
@@ -57,6 +59,7 @@ class Run:
         writes: False for ranks other than the first, which read the same checkpoints.
         save_every: seconds between checkpoints.
         show: is called with every line of metrics, in this process.
+        begin: is called once, when the trial first tells of itself: it was begun as asked for.
     """
 
     def __init__(
@@ -67,28 +70,34 @@ class Run:
         writes: bool = True,
         save_every: float = _SAVE_EVERY,
         show: Show = lambda _: None,
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder, self.writes, self.save_every = folder, writes, save_every
-        self.show = show
+        self.show, self._begin = show, begin
         self.options = dict(options or {})
         self.begun = False  # whether the trial has told of itself: it was begun as asked for
         self._told = self._saved = time.monotonic()
 
     def log(self, **values: float | str) -> None:
         """Add a line of metrics, such as ``log(epoch=3, accuracy=0.9)``."""
-        self.begun = True
+        self._was_begun()
         if self.writes:
             append_line(self.folder / METRICS, values)
             self.show(values)
 
     def tell(self, done: float, words: str = "") -> None:
         """Say how far the run is: a share from 0 to 1, and a few words. At most once a second."""
-        self.begun = True
+        self._was_begun()
         now = time.monotonic()
         if not self.writes or now - self._told < _TELL_EVERY:
             return
         self._told = now
         write_json(self.folder / PROGRESS, {"done": done, "words": words})
+
+    def _was_begun(self) -> None:
+        if not self.begun:
+            self._begin()
+            self.begun = True
 
     def due(self) -> bool:
         """Whether it is time to save a checkpoint."""

@@ -17,6 +17,7 @@ from regrow.lab.records import Record, Records, flat
 from regrow.lab.report import page
 from regrow.lab.section import Details, Section, Table, estimate
 from regrow.lab.statistics import Interval, mean_interval
+from regrow.training.words import measure_words
 
 __all__ = ["Runs", "find_runs", "runs_page"]
 
@@ -179,7 +180,7 @@ def _finding(ranked: Ranked, measure: str, runs: int, task: str) -> str:
 
 
 def _words(measure: str) -> str:
-    return measure.replace("_", " ") + (" in %" if measure.endswith(_PERCENT) else "")
+    return measure_words(measure) + (" in %" if measure.endswith(_PERCENT) else "")
 
 
 def _table(ranked: Ranked, measure: str, kind: str) -> Section:
@@ -231,7 +232,8 @@ def _curves(ranked: Ranked, kind: str) -> list[Section]:
         }
         whole = len(shown) == len(ranked)
         some = "" if whole else f", the best {len(shown)} of {len(ranked)} settings"
-        title = f"{name.replace('_', ' ').capitalize()} on the way{some}"
+        words = measure_words(name)
+        title = f"{words[0].upper()}{words[1:]} on the way{some}"
         title = f"{kind}: {title}" if kind else title
         with figure_style():
             panels = {"": {label: points for label, points in curves.items() if points}}

@@ -10,11 +10,11 @@ from torch import Tensor
 import regrow
 from regrow.measure.flops import count_flops, training_flops
 from regrow.measure.memory import bytes_allocated, bytes_of_nonzeros, nonzeros
-from regrow.measure.movement import distance, exploration
+from regrow.measure.movement import churn, distance, exploration
 from regrow.training.batch import arguments
 from regrow.training.trainer import Trainer
 
-__all__ = ["costs", "movement"]
+__all__ = ["costs", "movement", "topology"]
 
 
 def costs(trainer: Trainer[Any]) -> dict[str, Any]:
@@ -70,6 +70,27 @@ def movement(trainer: Trainer[Any], first: dict[str, Tensor]) -> dict[str, Any]:
         "explored": exploration(sparse)["total"],
         "moved": distance(first, masks)["total"],
     }
+
+
+def topology(trainer: Trainer[Any], since: int) -> dict[str, float]:
+    """Return where the topology is, and what became of it in the last steps.
+
+    Args:
+        trainer: of the run.
+        since: the steps it had made before.
+
+    Returns:
+        ``density``; once there was an update ``updates`` so far, and ``exchanged``: units grown
+        since then as a share of those active, the sum over updates.
+    """
+    sparse = trainer.sparse
+    if not sparse.plan.layers:
+        return {"density": 1.0}
+    found = {"density": sparse.density}
+    if sparse.history:
+        found["updates"] = len(sparse.history)
+        found["exchanged"] = sum((share for step, share in churn(sparse) if step > since), 0.0)
+    return found
 
 
 def _share(mask: Tensor) -> float:

@@ -12,7 +12,7 @@ from torch import distributed
 from regrow.engine.patterns import Element
 from regrow.engine.ranks import rank_and_ranks
 from regrow.training.batch import SourceT
-from regrow.training.costs import costs, movement
+from regrow.training.costs import costs, movement, topology
 from regrow.training.problem import Problem
 from regrow.training.run import RunLike, device_of
 from regrow.training.setting import Setting
@@ -71,7 +71,15 @@ def train(problem: Problem[SourceT], trainer: Trainer[SourceT], run: RunLike) ->
         and ``train_seconds``.
     """
     first = {name: mask.clone() for name, mask in trainer.sparse.masks.items()}
-    seconds, metrics = 0.0, {}
+    seconds, metrics, begin, begun = 0.0, {}, 0.0, False
+
+    def tell(done: float) -> None:
+        nonlocal begin, begun
+        before = time.perf_counter()
+        run.tell(done, _words(trainer))
+        if not begun:  # what a run opens when it begins, such as a tracker's, takes no training
+            begin, begun = begin + time.perf_counter() - before, True
+
     epochs = trainer.setting.epochs
     logger.info("%s: %s", problem.describe(trainer.source), _plan(trainer))
     if (saved := run.load()) is not None:
@@ -79,14 +87,13 @@ def train(problem: Problem[SourceT], trainer: Trainer[SourceT], run: RunLike) ->
         trainer.load_state_dict(saved["training"])
         logger.info("going on after epoch %d", trainer.epoch)
     while trainer.epoch < epochs:
-        begin = time.perf_counter()
-        metrics = trainer.run_epoch(tell=lambda done: run.tell(done, _words(trainer)))
+        begin, steps = time.perf_counter(), trainer.sparse.steps
+        metrics = trainer.run_epoch(tell=tell)
         seconds += time.perf_counter() - begin
         for name, value in problem.validate(trainer).items():
             metrics[f"validation_{name}"] = value
-        density = trainer.sparse.density if trainer.sparse.plan.layers else 1.0
         watched = problem.watch(trainer, first)
-        run.log(epoch=trainer.epoch, **metrics, density=density, **watched)
+        run.log(epoch=trainer.epoch, **metrics, **topology(trainer, steps), **watched)
         if _due(run) and trainer.epoch < epochs:
             run.save({"training": trainer.state_dict(), "first": first, "seconds": seconds})
     if run.options.get("keep_weights") and run.writes:

@@ -8,8 +8,9 @@ from typing import Any
 
 from regrow.training.train import WEIGHTS
 
-__all__ = ["epoch_words", "result_words"]
+__all__ = ["epoch_words", "measure_words", "result_words"]
 
+_WRITTEN = {"r2": "R²", "rmse": "RMSE"}
 _UNITS = ("", " k", " M", " G", " T", " P", " E", " Z")
 
 
@@ -47,7 +48,7 @@ def result_words(result: Mapping[str, Any], folder: Path, tested: Iterable[str])
         training         2.0 seconds
         record           runs/1
     """
-    rows = {f"test {name}": _number(name, result[name]) for name in tested}
+    rows = {f"test {measure_words(name)}": _number(name, result[name]) for name in tested}
     rows["density"] = f"{result['density']:.4f} of the sparse weights"
     rows["nonzeros"] = f"{result['nonzeros']:,} of {result['parameters']:,} parameters"
     for what, name in (("inference", "inference FLOPs"), ("training", "training FLOPs")):
@@ -63,13 +64,25 @@ def result_words(result: Mapping[str, Any], folder: Path, tested: Iterable[str])
     return "\n".join(f"{name:16} {words}" for name, words in rows.items())
 
 
+def measure_words(name: str) -> str:
+    """Write what is measured for people.
+
+    Example:
+        >>> measure_words("validation_r2"), measure_words("train_accuracy")
+        ('validation R²', 'train accuracy')
+    """
+    return " ".join(_WRITTEN.get(word, word) for word in name.split("_"))
+
+
 def _measured(name: str, value: float) -> str:
-    return f"{name.replace('_', ' ')} {_number(name, value)}"
+    return f"{measure_words(name)} {_number(name, value)}"
 
 
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return "nothing to measure"
+    if isinstance(value, int):
+        return f"{value:,}"
     return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +50,8 @@ class Classify(Setting, Problem[LabelledSource], Trial):
         augment: change training images at random, as is usual for the data set.
         samples: train on so many samples only, the same share of each class; None is all.
         validation: the share of them kept for validation.
-        target: of tables of your own: the column with the classes; empty: the one that is called
-            class, label, target or y.
+        target: of tables of your own: the column with the classes, or numbers; empty: the one that
+            is called class, label, target or y.
         leave_out: of tables of your own: columns that are not looked at.
         pixels: of images of your own: side of the squares that they become; None: they stay as they
             are, all of one size.
@@ -73,6 +73,8 @@ class Classify(Setting, Problem[LabelledSource], Trial):
     leave_out: tuple[str, ...] = field(default=(), metadata={"later": True})
     pixels: int | None = field(default=None, metadata={"later": True})
     digest: str = field(default="", metadata={"later": True})
+
+    regression: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -178,6 +180,7 @@ def open_for(
             classify.leave_out,
             classify.pixels,
             classify.digest,
+            regression=classify.regression,
         )
     return open_source(
         classify.data,

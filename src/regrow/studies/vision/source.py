@@ -101,6 +101,7 @@ class LabelledSource(Source):
         validation: yields what was split off for validation, batch by batch.
         test: yields the test part, batch by batch.
         moments: mean and deviation by which inputs were standardized; None: ``ready`` does it.
+        scale: mean and deviation by which numbers to be learnt were; (0, 1) for classes.
         about: how data of one's own were read, for people.
     """
 
@@ -109,6 +110,7 @@ class LabelledSource(Source):
     validation: Callable[[], Pairs]
     test: Callable[[], Pairs]
     moments: tuple[Tensor, Tensor] | None = None
+    scale: tuple[float, float] = (0.0, 1.0)
     about: str = ""
 
 
@@ -159,23 +161,26 @@ def open_source(
             raise ValueError(f"data={name!r} is read as it is: use a data set that fits in memory")
         train_part, test_part = files or _FOLDERS[name](data_dir, seed)
         return _open_folder(train_part, test_part, device, batch, common)
-    train, labels, test, test_labels, classes, moments, about = _arrays(
+    train, labels, test, test_labels, classes, moments, scale, about = _arrays(
         name, data_dir, device, change, own
     )
     kept = torch.arange(len(labels), device=device)
     if samples is not None and samples != len(labels):
         if not 0 < samples < len(labels):
             raise ValueError(f"samples={samples}: data={name!r} has {len(labels)} for training")
-        kept = split_off(labels, samples / len(labels), seed)[1]
+        kept = split_off(_strata(labels), samples / len(labels), seed)[1]
     held_out = kept[:0]
     if validation:
-        stay, off = split_off(labels[kept], validation, seed)
+        stay, off = split_off(_strata(labels[kept]), validation, seed)
         kept, held_out = kept[stay], kept[off]
     if keep is not None:
         kept = keep(labels[kept], kept)
     # As many need not be the same ones: ``keep`` may take some twice.
     whole = len(kept) == len(labels) and bool((kept.diff() > 0).all())
     inputs, targets = (train, labels) if whole else (train[kept], labels[kept])
+    if batch > len(inputs):
+        many = f"{len(inputs)} samples to train on"
+        raise ValueError(f"batch={batch}: data={name!r} has {many}: take a smaller one")
     augmented = standard(name) if augment and own is None else None
     return LabelledSource(
         shape=tuple(train.shape[1:]),
@@ -185,8 +190,14 @@ def open_source(
         test=lambda: zip(test.split(_many(test)), test_labels.split(_many(test)), strict=True),
         example=lambda n: torch.zeros(n, *train.shape[1:]),
         moments=moments,
+        scale=scale,
         about=about,
     )
+
+
+def _strata(labels: Tensor) -> Tensor:
+    """Return what is split class by class: numbers are of no class."""
+    return torch.zeros_like(labels, dtype=torch.int64) if labels.is_floating_point() else labels
 
 
 def _in_parts(inputs: Tensor, labels: Tensor, kept: Tensor) -> Pairs:
@@ -206,17 +217,28 @@ def _arrays(
     device: torch.device,
     change: Change | None = None,
     own: Own | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, int, tuple[Tensor, Tensor], str]:
+) -> tuple[Any, ...]:
     """Load and standardize once for all trials of this process."""
     data = load_data(name, data_dir) if own is None else load_own(own)
     if change is not None:
         data = change(data, device)
     train, test = data.standardized()
-    labels = (data.train_labels.to(device), data.test_labels.to(device))
+    targets, scale = _scaled(data)
+    labels = [part.to(device) for part in targets]
     mean, deviation = (moment.to(device) for moment in data.moments())
     train, test = train.to(device), test.to(device)
     about = "" if own is None else data.source
-    return train, labels[0], test, labels[1], data.classes, (mean, deviation), about
+    return train, labels[0], test, labels[1], data.classes, (mean, deviation), scale, about
+
+
+def _scaled(data: DataSet) -> tuple[tuple[Tensor, Tensor], tuple[float, float]]:
+    """Standardize numbers that are learnt by those of the training part; classes stay."""
+    parts = (data.train_labels, data.test_labels)
+    if not parts[0].is_floating_point():
+        return parts, (0.0, 1.0)
+    deviation, mean = torch.std_mean(parts[0].double())
+    train, test = (((part.double() - mean) / deviation).float() for part in parts)
+    return (train, test), (float(mean), float(deviation))
 
 
 def _open_folder(

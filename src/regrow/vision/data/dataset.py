@@ -18,10 +18,10 @@ class DataSet:
         name: of the data set.
         train_inputs: images as uint8, shape (n, channels, height, width), clips as uint8, shape (n,
             channels, frames, height, width), or features as float32, shape (n, features).
-        train_labels: int64, shape (n,).
+        train_labels: int64, shape (n,); numbers that are learnt are float64.
         test_inputs: as ``train_inputs``.
         test_labels: as ``train_labels``.
-        classes: how many labels there are, counted from 0.
+        classes: how many labels there are, counted from 0; 1 where numbers are learnt.
         source: where it came from, for a reader of results.
 
     Example:

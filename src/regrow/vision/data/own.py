@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from regrow.data.labels import split_off
-from regrow.data.parts import WHOLE, find_parts, is_table, test_part
+from regrow.data.parts import TEST_NAMES, WHOLE, find_parts, is_table, test_part
 from regrow.data.pictures import is_image
+from regrow.data.table_files import open_schema
 from regrow.machine import expanded
 from regrow.reading import decoding, read_file, refused
 from regrow.vision.data.dataset import DataSet
@@ -24,7 +25,14 @@ from regrow.vision.data.own_images import (
     read_images,
     read_stored_images,
 )
-from regrow.vision.data.own_tables import Labels, code_labels, image_column, read_tables, table_set
+from regrow.vision.data.own_tables import image_column, read_tables, table_set
+from regrow.vision.data.own_targets import (
+    Targets,
+    are_hidden,
+    check_numbers,
+    code_labels,
+    target_column,
+)
 
 __all__ = ["Own", "digest_of", "load_own", "open_own_files"]
 
@@ -42,10 +50,11 @@ class Own:
             CSV, Parquet or Arrow file; a folder of those; what Hugging Face's ``save_to_disk``
             wrote, or a snapshot of a data set. What is not split is: a fifth of each class, drawn
             by seed 0, is for testing.
-        target: the column with the classes; empty: the one that is marked, or called so.
+        target: the column with what is learnt; empty: the one that is marked, or called so.
         leave_out: columns that are not looked at.
         pixels: side of the squares that images become; None: all are of one size, and stay so.
         digest: of what lies there: another one, other data.
+        regression: learn the numbers of the target, not classes.
     """
 
     path: str
@@ -53,6 +62,7 @@ class Own:
     leave_out: tuple[str, ...] = ()
     pixels: int | None = None
     digest: str = ""
+    regression: bool = False
 
 
 def digest_of(path: Path) -> str:
@@ -130,40 +140,85 @@ def load_own(own: Own) -> DataSet:
             raise refused(own.path, "has images of other sizes to test on", "give --pixels")
         known = [part.labels for part in (train, test)]
         return _data_set(path.name, _grey(images), known, len(train.classes), about)
-    parts = find_parts(path)
+    parts = dict(find_parts(path))
     files = [file for part in parts.values() for file in part]
-    tested = test_part(parts)
-    if tested is None or "train" not in parts:
-        if {*parts} - {WHOLE, "train"}:
-            fix = "add one to train" if tested else "add one called test or validation"
-            raise refused(own.path, f"has the parts {', '.join(sorted(parts))}", fix)
+    if (tested := test_part(parts)) is None or "train" not in parts:
+        _check_unsplit(own, parts, tested)
         parts, tested = {"train": files}, None
-    image = image_column(files[0])
+    image = image_column(files[0], own.leave_out)
     if image is None:
         _check_unused(own, ("pixels",), f"is of images, and {files[0].name} is a table of numbers")
-    read: list[tuple[Any, Labels]] = []
-    for name in ("train", *([tested] if tested else [])):
-        if image is None:
-            read.append(read_tables(parts[name], own.target, own.leave_out))
-        else:
-            read.append(read_stored_images(parts[name], image, own.target, own.pixels))
-    labels, classes = code_labels([labels for _, labels in read], own.path)
-    inputs: list[Any] = [inputs for inputs, _ in read]
-    about = f"{path.name}, " + (f"tested on its part {tested!r}" if tested else _FIFTH)
+    told = "" if image is None else _unread(own, files[0], image)
+    read = [_read_part(own, parts["train"], image)]
+    while tested is not None:
+        part = _read_part(own, parts[tested], image)
+        if not are_hidden(part[1]):
+            read.append(part)
+            break
+        told += f"; the classes of its part {tested!r} are hidden"
+        tested = test_part({*parts} - {tested}) if tested == TEST_NAMES[0] else None
+    about = f"{path.name}, " + (f"tested on its part {tested!r}" if tested else _fifth(own))
     if unread := sorted({*parts} - {"train", tested}):
         about += f"; not read: {', '.join(unread)}"
+    inputs: list[Any] = [inputs for inputs, _ in read]
+    labels, classes = _targets(own, [targets for _, targets in read])
     if tested is None:  # before anything is learnt of columns: what is held out is not looked at
         whole, coded = inputs[0], labels[0]
-        halves = [half.numpy() for half in split_off(torch.from_numpy(coded), _HELD_OUT, seed=0)]
+        halves = _halves(own, coded)
         inputs = [
             {name: column[half] for name, column in whole.items()} if image is None else whole[half]
             for half in halves
         ]
         labels = [coded[half] for half in halves]
+        if own.regression:
+            check_numbers(labels, own.path)
     if image is None:
-        inputs, told = table_set(inputs, own.path)
-        about += told
+        inputs, said = table_set(inputs, own.path)
+        told += said
+    about += told
     return _data_set(path.name, inputs if image is None else _grey(inputs), labels, classes, about)
+
+
+def _check_unsplit(own: Own, parts: Mapping[str, Sequence[Path]], tested: str | None) -> None:
+    """Refuse parts of which it is not sure what is learnt, and what tested on."""
+    if {*parts} - {WHOLE, "train"}:
+        fix = "add one to train" if tested else "add one called test or validation"
+        known = " or ".join(sorted(parts))
+        fix += f", or give {known} by itself, as --data, of which a fifth is tested on"
+        raise refused(own.path, f"has the parts {', '.join(sorted(parts))}", fix)
+
+
+def _unread(own: Own, path: Path, image: str) -> str:
+    """Say which columns are beside images, and not learnt from."""
+    used = {image, target_column(path, own.target, regression=own.regression), *own.leave_out}
+    beside = [name for name in open_schema(path)[0] if name not in used]
+    return f"; columns not read: {', '.join(beside)}" if beside else ""
+
+
+def _read_part(own: Own, files: Sequence[Path], image: str | None) -> tuple[Any, Targets]:
+    options: Mapping[str, Any] = {"leave_out": own.leave_out, "regression": own.regression}
+    if image is None:
+        return read_tables(files, own.target, **options)
+    return read_stored_images(files, image, own.target, own.pixels, **options)
+
+
+def _targets(own: Own, parts: Sequence[Targets]) -> tuple[list[Any], int]:
+    """Return what is learnt as numbers, and of how many classes they are: one, if of none."""
+    if own.regression:
+        check_numbers(parts, own.path)
+        return [*parts], 1
+    return code_labels(parts, own.path)
+
+
+def _halves(own: Own, targets: Any) -> list[Any]:
+    """Return which rows are learnt and which tested on: of classes the same share of each."""
+    strata = torch.zeros(len(targets), dtype=torch.int64)
+    strata = strata if own.regression else torch.from_numpy(targets)
+    return [half.numpy() for half in split_off(strata, _HELD_OUT, seed=0)]
+
+
+def _fifth(own: Own) -> str:
+    return _FIFTH.replace("of each class", "of the rows") if own.regression else _FIFTH
 
 
 _FIFTH = "a fifth of each class for testing, drawn by seed 0"
@@ -174,7 +229,9 @@ def _split_files(own: Own) -> tuple[Files, Files, str] | None:
     path = expanded(own.path)
     if not (found := find_images(path)):
         return None
-    _check_unused(own, ("target", "leave_out"), "is of tables, and these are images in folders")
+    _check_unused(
+        own, ("target", "leave_out", "regression"), "is of tables, and these are images in folders"
+    )
     train, test, split = found["train"], found["test"], found["split"]
     if test is None:
         kept, held = split_off(torch.from_numpy(train.labels), _HELD_OUT, seed=0)

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from regrow.data.parts import by_part, part_of, test_part
 from regrow.data.pictures import Bytes, decode, is_image, open_rgb
 from regrow.data.table_files import open_table
-from regrow.reading import check_size, damaged, decoding, read_file, refused
+from regrow.reading import check_size, decoding, read_file, refused
 from regrow.vision.data.image_folder import (
     as_bytes,
     class_files,
@@ -24,7 +24,8 @@ from regrow.vision.data.image_folder import (
     middle_of,
     random_square,
 )
-from regrow.vision.data.own_tables import Labels, label_column, labels_of
+from regrow.vision.data.own_tables import check_leave_out
+from regrow.vision.data.own_targets import Targets, target_column, targets_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -167,25 +168,39 @@ def read_images(files: Files) -> Bytes:
 
 
 def read_stored_images(
-    paths: Sequence[Path], image: str, target: str, pixels: int | None
-) -> tuple[Bytes, Labels]:
+    paths: Sequence[Path],
+    image: str,
+    target: str,
+    pixels: int | None,
+    *,
+    leave_out: Sequence[str] = (),
+    regression: bool = False,
+) -> tuple[Bytes, Targets]:
     """Decode images that tables hold, as Hugging Face's do, into memory.
 
     Args:
         paths: the tables of a part.
         image: the column of images, with a field ``bytes``, or bytes themselves.
-        target: the column of classes; empty: the one that is marked, or called so.
+        target: the column of what is learnt; empty: the one that is marked, or called so.
         pixels: side of the squares that they become; None: all are of one size.
+        leave_out: columns that are not looked at, as none is beside these two.
+        regression: whether numbers are learnt; else classes.
 
     Returns:
-        uint8, shape (n, 3, height, width), and the classes.
+        uint8, shape (n, 3, height, width), and what is learnt.
 
     Raises:
         ValueError: an image is damaged, or they differ in size.
     """
-    tables = [open_table(path, (image,)) for path in paths]
-    label = label_column(paths[0], target)
-    labels = np.concatenate([labels_of(t, label, p) for t, p in zip(tables, paths, strict=True)])
+    label = target_column(paths[0], target, regression=regression)
+    check_leave_out(paths[0], label, leave_out)
+    tables = [open_table(path, [image, label], 64) for path in paths]
+    labels = np.concatenate(
+        [
+            targets_of(table[label].to_numpy(), label, path, regression=regression)
+            for table, path in zip(tables, paths, strict=True)
+        ]
+    )
     stored = _stored(paths, tables, image)
     if pixels is not None:
         return _as_squares(stored, len(labels), pixels), labels
@@ -206,7 +221,9 @@ def _stored(
             found = value.as_py()
             content = found.get("bytes") if isinstance(found, dict) else found
             if not isinstance(content, bytes):
-                raise damaged(f"{path}, image {i}", "it has no bytes")
+                where = found.get("path") if isinstance(found, dict) else None
+                why = f"holds only a path, {where!r}, and no image" if where else "holds no image"
+                raise refused(f"{path}, row {i}", why, "write the images' bytes, or take it out")
             yield f"{path}, image {i}", content
 
 
