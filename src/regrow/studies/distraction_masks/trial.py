@@ -87,35 +87,45 @@ class LearnFromPixels(PixelSetting, Trial):
             method = replace(method, quantile=0.98)  # as in SGQN's table 3
         return method
 
-    def environments(self, videos: Path | None) -> tuple[Pixels, dict[str, Pixels]]:
+    def environments(
+        self, videos: Path | None, *, runs: int = 1, workers: int = 1
+    ) -> tuple[Pixels, dict[str, Pixels]]:
         """Make those of training and, by mode, of tests.
+
+        Args:
+            videos: folder of those that are shown behind.
+            runs: episodes of a test that are played at once.
+            workers: processes that step and draw them.
 
         Raises:
             ValueError: the task or a mode is unknown, or videos are missing.
         """
         rendered = self.how().rendered(self.size)
 
-        def make(seed: int, mode: str) -> Pixels:
+        def make(seed: int, mode: str, **more: int) -> Pixels:
             return make_task(
                 self.task, seed, mode, size=rendered, repeat=self.repeat, quality=self.quality,
-                cut=self.cut, videos=videos if _shows_videos(mode) else None,
+                cut=self.cut, videos=videos if _shows_videos(mode) else None, **more,
             )  # fmt: skip
 
-        tests = {mode: make(self.seed + _OTHER, mode) for mode in ("clean", *self.test)}
+        other, modes = self.seed + _OTHER, ("clean", *self.test)
+        tests = {mode: make(other, mode, runs=runs, workers=workers) for mode in modes}
         return make(self.seed, "clean"), tests
 
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and test.
 
         Options of the run: ``device``; the folders ``videos`` and ``photos``, else those of
-        ``data_dir``; and ``keep_weights``.
+        ``data_dir``; ``workers``, processes that step and draw in tests; and ``keep_weights``.
 
         Raises:
             ValueError: videos or photos are damaged.
             FileNotFoundError: they are missing.
         """
         began = time.monotonic()
-        environments, tests = self.environments(self._videos(run))
+        environments, tests = self.environments(
+            self._videos(run), runs=self.episodes, workers=run.options.get("workers") or 1
+        )
         training = train_from_pixels(
             environments,
             method=self.how(),
