@@ -87,7 +87,7 @@ def control_train_pixels(
     from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.control.pixels.augment import read_photos  # noqa: PLC0415
     from regrow.lab.files import make_folder  # noqa: PLC0415
-    from regrow.studies.distraction_masks.trial import LearnFromPixels  # noqa: PLC0415
+    from regrow.studies.distraction_masks.trial import LearnFromPixels, shows_videos  # noqa: PLC0415
 
     check_threads(threads)
     check_between("workers", workers, 1, 256)
@@ -98,6 +98,8 @@ def control_train_pixels(
         raise ValueError(
             f"--augmentation {trial.augmentation} needs a folder of photographs: --photos FOLDER"
         )
+    if videos is None and (shown := [mode for mode in trial.test if shows_videos(mode)]):
+        raise ValueError(f"--test {shown[0]} needs a folder of videos: --videos FOLDER")
     if photos is not None:
         read_photos(photos)  # what is missing or damaged is told before a run
     trial.environments(videos)
