@@ -298,10 +298,10 @@ def metrics(training: PixelTraining) -> dict[str, float]:
         found[f"{name} return"] = latest["return"]
         if "auc" in latest:
             found[f"{name} auc"] = latest["auc"]
-    critic, actor, auxiliary = training.agent.losses.tolist()
-    found |= {"critic_loss": critic, "actor_loss": actor}
-    if training.agent.method.auxiliary != "none":
-        found["auxiliary_loss"] = auxiliary
+    names = ["critic_loss", "actor_loss", "auxiliary_loss"]
+    if training.agent.updates:
+        learns = names if training.agent.method.auxiliary != "none" else names[:2]
+        found |= dict(zip(learns, training.agent.losses.tolist(), strict=False))
     return found
 
 
