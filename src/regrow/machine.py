@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-__all__ = ["cache_folder", "expanded", "free_memory", "how_to_install", "needed"]
+__all__ = ["cache_folder", "expanded", "free_memory", "how_to_install", "naming", "needed"]
 
 
 def cache_folder() -> Path:
@@ -86,6 +86,17 @@ def _numbers(path: Path) -> dict[str, int]:
     """Read a file of lines such as "MemAvailable:  100 kB"."""
     lines = (line.split() for line in path.read_text().splitlines())
     return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of what is written inside, such as that the disk is full, name the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager

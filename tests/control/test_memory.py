@@ -5,7 +5,7 @@ import torch
 
 from regrow.control import memory
 from regrow.control.replay import Replay
-from regrow.machine import free_memory
+from regrow.machine import free_memory, naming
 
 MB = 1 << 20
 
@@ -90,3 +90,11 @@ def test_what_a_training_of_before_still_holds_is_let_go_first(monkeypatch):
     said = iter([10, 1000])
     monkeypatch.setattr(memory, "free_memory", lambda: next(said))
     memory.check_memory(10, 10, "cpu")
+
+
+def test_an_error_of_what_is_written_names_the_file(tmp_path):
+    path = tmp_path / "agent.pt"
+    with pytest.raises(OSError, match=r"No space left on device: '.*agent\.pt'"), naming(path):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="another"), naming(path):
+        raise FileNotFoundError(2, "No such file", "another")
