@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,21 +128,40 @@ def _curves(result: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _masks(result: Mapping[str, Any]) -> Iterator[Section]:
-    lines = {
-        mode: [(found["step"], found["auc"]) for found in evaluations if "auc" in found]
-        for mode, evaluations in result["evaluations"].items()
-    }
-    text = (
-        "How often a pixel of the foreground is masked less than one of the background: 0.5 is "
-        "chance, 1 perfect."
-    )
-    found = [value for points in lines.values() for _, value in points]
-    least = min([0.5, *found]) - 0.03  # chance is in sight
+    for name, (title, y, text, chance) in _JUDGED.items():
+        lines = {
+            mode: [(found["step"], found[name]) for found in evaluations if name in found]
+            for mode, evaluations in result["evaluations"].items()
+        }
+        found = [value for points in lines.values() for _, value in points]
+        ends = min([chance, *found]) - 0.03, 1.03
+        yield from _lines(title, text, lines, y, partial(_from_to, ends))
 
-    def scaled(axes: Any) -> None:
-        axes.set_ylim(least, 1.03)
 
-    yield from _lines("Masks against the true foreground", text, lines, "AUC", scaled)
+def _from_to(ends: tuple[float, float], axes: Any) -> None:
+    axes.set_ylim(*ends)
+
+
+_JUDGED = {
+    "auc": (
+        "Masks against the true foreground",
+        "AUC",
+        (
+            "How often a pixel of the foreground is masked less than one of the background: 0.5 is "
+            "chance, 1 perfect. Only the order counts; how much is hidden says the table."
+        ),
+        0.5,
+    ),
+    "iou": (
+        "Masks cut at their best threshold",
+        "best IoU",
+        (
+            "Pixels that are foreground both in truth and by the mask, of those that are either way, "
+            "at the threshold at which they are most. 1 is perfect."
+        ),
+        0.0,
+    ),
+}
 
 
 def _losses(lines: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
