@@ -207,6 +207,8 @@ def test_states_of_others_are_refused(pixels):
         ({"mode": "video_hard", "videos": None}, "needs videos: name a folder"),
         ({"videos": "/tmp"}, "mode='clean' uses no videos"),
         ({"colours": [{"self_rgb": (0, 0, 0)}]}, "colours are for modes"),
+        ({"mode": "color_hard", "colours": [{"sky": (0, 0, 0)}]}, "set 0 has 'sky'; known are"),
+        ({"mode": "color_hard", "colours": [{"self_rgb": (0, 0, 9)}]}, "colours are in 0..1"),
         ({"mode": "distracting", "intensity": 0.12}, "intensity=0.12: must be one of 'easy'"),
         ({"task": "acrobot-swingup", "mode": "distracting"}, "knows walker, cheetah"),
         ({"size": 4}, "size=4: must be at least 8"),

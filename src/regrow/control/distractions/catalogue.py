@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from regrow.control.distractions.colours import Colours, draw_colours
+from regrow.control.distractions.colours import Colours, checked_colours, draw_colours
 from regrow.control.distractions.distracting import Distracting, scale_of
 from regrow.control.distractions.modes import Clean, OtherColours, VideoBehind
 from regrow.control.distractions.pixels import Pixels, SpreadPixels, SuitePixels
@@ -71,7 +71,7 @@ def make(
         workers: processes that step and draw, at most one for each run.
 
     Raises:
-        ValueError: a name is unknown, a number too small, or videos are missing or not used.
+        ValueError: a name is unknown, a number out of range, or videos are missing or not used.
         FileNotFoundError: there is no such folder.
         ImportError: mujoco or dm_control is missing, or no GL library is there.
     """
@@ -122,6 +122,8 @@ def _check_used(
         raise ValueError(f"mode={mode!r} uses no videos: they belong to {', '.join(with_videos)}")
     if colours is not None and (not mode.startswith("color_") or not colours):
         raise ValueError(f"colours are for modes color_easy and color_hard, at least one: {mode=}")
+    if colours is not None:
+        checked_colours(list(colours))  # a name that means nothing would change nothing
 
 
 def _clips(videos: str | Path | Videos | None, size: int, frames: int | None) -> Videos:

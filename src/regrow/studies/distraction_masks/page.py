@@ -156,8 +156,8 @@ _JUDGED = {
         "Masks cut at their best threshold",
         "best IoU",
         (
-            "Pixels that are foreground both in truth and by the mask, of those that are either way, "
-            "at the threshold at which they are most. 1 is perfect."
+            "Of the pixels that are foreground in truth or by the mask, the share that is both, at "
+            "the threshold at which it is highest. 1 is perfect."
         ),
         0.0,
     ),
