@@ -8,7 +8,8 @@ and as CUDA graphs in bfloat16, with --compiled also through torch.compile. An u
 and the targets is due at every second one; the figure is the mean of both kinds. "loop" sets SVEA
 of ours beside a loop of the kind in common use, at that one's size: an encoder of four layers,
 batches of 256, all eager and in float32, seven numbers read from the device in every update; what
-its replay buffer costs is left out. "acting" is one observation. "rendering" steps an environment.
+its replay buffer costs is left out. "acting" is one observation. "rendering" steps an environment,
+and "processes" eight at once, in one process and in several, in turns.
 """
 
 from __future__ import annotations
@@ -328,12 +329,37 @@ def rendering(options: argparse.Namespace, device: torch.device) -> list[dict[st
     return rows
 
 
+def processes(options: argparse.Namespace, device: torch.device) -> list[dict[str, object]]:
+    rows, runs, cpu = [], 8, torch.device("cpu")
+    for quality in ("full", "fast"):
+        calls = {}
+        for workers in (1, options.workers):
+            made = make_task(
+                options.task, 0, size=options.size, quality=quality, runs=runs, workers=workers
+            )
+            made.reset()
+            calls[workers] = partial(made.step, np.zeros((runs, made.actions)))
+            calls[workers]()
+        found: dict[int, list[float]] = {workers: [] for workers in calls}
+        for _ in range(options.repetitions):
+            for workers, call in calls.items():
+                spent = milliseconds(call, cpu, options.seconds)
+                found[workers].append(round(1000 * runs / spent, 1))
+        one, several = (median(rates) for rates in found.values())
+        row = {"task": options.task, "size": options.size, "quality": quality, "runs": runs}
+        row |= {"steps_per_second": found, "times_as_fast": round(several / one, 2)}
+        print(json.dumps(row), flush=True)
+        rows.append(row)
+    return rows
+
+
 PARTS = {
     "updates": updates,
     "loop": loop,
     "acting": acting,
     "augmentations": augmentations,
     "rendering": rendering,
+    "processes": processes,
 }
 
 
@@ -345,6 +371,7 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--loop-batch", type=int, default=256)
     parser.add_argument("--task", default="walker-walk")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     parser.add_argument("--compiled", action="store_true", help="time torch.compile, too")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each repetition")

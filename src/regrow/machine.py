@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-__all__ = ["cache_folder", "expanded", "how_to_install", "needed"]
+__all__ = ["cache_folder", "expanded", "free_memory", "how_to_install", "naming", "needed"]
 
 
 def cache_folder() -> Path:
@@ -35,6 +35,68 @@ def expanded(path: str | Path) -> Path:
         '~nobody-of-this-name/data'
     """
     return Path(os.path.expanduser(path))  # noqa: PTH111 Path.expanduser raises RuntimeError
+
+
+_GROUPS = {  # of Linux's control groups, version 2 and 1: folder, limit, usage, what is not in use
+    "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    "memory": (
+        "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+}  # fmt: skip
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Return how many bytes of memory may still be taken: files that are kept in it give way.
+
+    Limits of containers count, too.
+
+    Args:
+        root: of the file system.
+
+    Returns:
+        None: the system does not tell; Linux does.
+    """
+    found = []
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        found.append(1024 * _numbers(root / "proc/meminfo")["MemAvailable"])
+    with contextlib.suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, kind, place = line.split(":", 2)
+            if kind in _GROUPS:
+                found += _left(root, *_GROUPS[kind], place)
+    return min(found, default=None)
+
+
+def _left(
+    root: Path, folder: str, limit: str, usage: str, unused: str, place: str
+) -> Iterator[int]:
+    """Yield what the limits of a group, and of those around it that one sees, leave."""
+    whole = root / folder
+    here = whole / place.lstrip("/")
+    for group in (here, *here.parents):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            used = int((group / usage).read_text()) - _numbers(group / "memory.stat")[unused]
+            yield max(0, int((group / limit).read_text()) - used)
+        if group == whole:
+            return
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Read a file of lines such as "MemAvailable:  100 kB"."""
+    lines = (line.split() for line in path.read_text().splitlines())
+    return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of what is written inside, such as that the disk is full, name the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager

@@ -242,6 +242,26 @@ def test_nan_of_an_environment_is_told_and_not_kept(population):
     assert runs.step == 6 and runs.replay.inputs.isfinite().all()
 
 
+@pytest.mark.parametrize("episode", [0, 1])
+def test_nan_at_the_begin_of_an_episode_is_told(population, episode):
+    class Broken(PointMass):
+        def observe(self):
+            seen = super().observe()
+            if self._numbers[1] == episode + 1 and self._steps[1] == 0:
+                seen[1, 2] = np.nan
+            return seen
+
+    with pytest.raises(FloatingPointError, match=f"of run 1 are NaN.*at step {19 * episode}:"):
+        population([Arm(), Arm()], [0, 1], env=Broken([0, 1], episode=20)).run_to_(60)
+
+
+def test_a_teacher_who_returns_no_answers_is_told(population):
+    runs = population([Arm()], [0], teacher=lambda query: None)
+    with pytest.raises(TypeError, match=r"teacher: returned None; regrow\.control\.Answers"):
+        runs.run_to_(60)
+    assert not runs.models.count.any()
+
+
 def test_episodes_that_end_before_a_segment_would(population):
     """Every episode ends after a step or two: nothing can be compared, and that is said."""
     runs = population([Arm()], [0], env=PointMass([0], episode=20, wall=0.01))

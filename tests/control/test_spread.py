@@ -24,12 +24,12 @@ def test_runs_in_processes_are_those_of_one_and_are_resumed_in_any_number(task):
     if task != "point-mass":
         pytest.importorskip("dm_env")
     random, seeds = np.random.default_rng(0), [5, 2, 9]
-    one, two = make(task, seeds), Spread(task, seeds, repeat=1, processes=2)
+    one, two = make(task, seeds), Spread(make, seeds, task=task, repeat=1, processes=2)
     assert (two.episode, two.actions) == (one.episode, one.actions)
     np.testing.assert_array_equal(one.reset(), two.reset())
     for number in range(12):
         if number == 6:
-            again = Spread(task, seeds, repeat=1, processes=3)
+            again = Spread(make, seeds, task=task, repeat=1, processes=3)
             again.load_state_dict(two.state_dict())
             two = again
         if number == 8:
@@ -40,7 +40,7 @@ def test_runs_in_processes_are_those_of_one_and_are_resumed_in_any_number(task):
 
 
 def test_processes_end_with_the_environments_and_a_dead_one_is_told():
-    spread = Spread("point-mass", [0, 1], repeat=1, processes=8)
+    spread = Spread(make, [0, 1], task="point-mass", processes=8)
     ends = list(spread._ends)
     assert len(ends) == 2  # not more than there are runs
     spread.reset()
@@ -53,7 +53,7 @@ def test_processes_end_with_the_environments_and_a_dead_one_is_told():
 
 
 def test_an_interrupted_step_is_not_taken_for_the_next_one(monkeypatch):
-    spread = Spread("point-mass", [0, 1], repeat=1, processes=2)
+    spread = Spread(make, [0, 1], task="point-mass", processes=2)
     spread.reset()
 
     def interrupted(_):
@@ -69,7 +69,7 @@ def test_an_interrupted_step_is_not_taken_for_the_next_one(monkeypatch):
 
 
 def test_after_an_error_all_answers_are_those_to_what_was_asked():
-    spread = Spread("point-mass", [0, 1], repeat=1, processes=2)
+    spread = Spread(make, [0, 1], task="point-mass", processes=2)
     spread.reset()
     with pytest.raises(ValueError, match="broadcast"):
         spread.advance_(np.zeros((2, 5)))
@@ -81,15 +81,16 @@ def test_after_an_error_all_answers_are_those_to_what_was_asked():
 
 def test_what_a_process_refuses_is_raised_here():
     with pytest.raises(ValueError, match="task='walking': must be one of"):
-        Spread("walking", [0], repeat=1, processes=1)
+        Spread(make, [0], task="walking", processes=1)
 
 
 def test_a_script_needs_no_guard_around_what_it_does(tmp_path):
     """Processes are none that import the script again."""
     script = tmp_path / "script.py"
     script.write_text(
+        "from regrow.control.environments import make\n"
         "from regrow.control.environments.spread import Spread\n"
-        "print(Spread('point-mass', [0, 1], repeat=1, processes=2).reset().shape)\n"
+        "print(Spread(make, [0, 1], processes=2, task='point-mass').reset().shape)\n"
     )
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert (run.stdout, run.returncode) == ("(2, 4)\n", 0), run.stderr

@@ -10,7 +10,7 @@ from regrow.control import graphs
 from regrow.control.pixels.agent import PixelAgent
 from regrow.control.pixels.augment import Augment
 from regrow.control.pixels.dot import Dot
-from regrow.control.pixels.eyes import Eyes, frame_of
+from regrow.control.pixels.eyes import Eyes, frames_of
 from regrow.control.pixels.frames import Frames
 from regrow.control.pixels.masker import Masker
 from regrow.control.pixels.method import PIXEL_METHODS
@@ -152,11 +152,11 @@ def test_updates_and_actions_do_not_wait_for_the_device(waiting_is):
     for _ in range(5):
         agent.learn_(ring)
         eyes.act()
-    frame = frame_of(np.zeros((32, 32, 3), np.uint8), None, GPU)
+    frames = frames_of(np.zeros((1, 32, 32, 3), np.uint8), None, GPU)
     with waiting_is("error"):
-        ring.begin_(frame_of(np.zeros((32, 32, 3), np.uint8), None, GPU))
-        ring.add_(torch.zeros(2), 1.0, False, frame)
-        eyes.look_(frame)
+        ring.begin_(frames_of(np.zeros((1, 32, 32, 3), np.uint8), None, GPU)[0])
+        ring.add_(torch.zeros(2), 1.0, False, frames[0])
+        eyes.look_(frames)
         agent.learn_(ring)
         eyes._act()
         agent.update_(ring, True, True, True)
@@ -168,7 +168,7 @@ def test_a_training_on_a_gpu_learns_and_is_tested(tmp_path):
     for method in ("MaDi", "mask-segmentation"):
         folder = tmp_path / method
         folder.mkdir()
-        tests = {mode: Dot([9], size=32, mode=mode) for mode in ("clean", "moving")}
+        tests = {mode: Dot([9, 9], size=32, mode=mode) for mode in ("clean", "moving")}
         trained = train_from_pixels(
             Dot([0], size=32), method=method, setting=SETTING, test=tests, run=Run(folder)
         )

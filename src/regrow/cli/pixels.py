@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from regrow.cli.checks import check_threads
+from regrow.cli.checks import check_between, check_threads
 from regrow.cli.fields import takes_fields
 
 __all__ = ["control_train_pixels", "is_of_pixels", "spelt"]
@@ -65,6 +65,7 @@ def control_train_pixels(
     photos: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
+    workers: int = 1,
     out: Path = Path("control-results"),
     **fields: Any,
 ) -> None:
@@ -79,15 +80,17 @@ def control_train_pixels(
         photos: Folder of photographs for overlays; without it the strong augmentation is conv.
         device: Where the agent learns; "auto" takes a GPU if there is one.
         threads: Of torch; else as torch has it.
+        workers: Processes that step and draw the episodes of tests.
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
     from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.control.pixels.augment import read_photos  # noqa: PLC0415
     from regrow.lab.files import make_folder  # noqa: PLC0415
-    from regrow.studies.distraction_masks.trial import LearnFromPixels  # noqa: PLC0415
+    from regrow.studies.distraction_masks.trial import LearnFromPixels, shows_videos  # noqa: PLC0415
 
     check_threads(threads)
+    check_between("workers", workers, 1, 256)
     trial = LearnFromPixels(**(_DEFAULTS | fields))
     if trial.augmentation == "auto":  # a record must say what was done
         trial = replace(trial, augmentation="conv" if photos is None else "overlay")
@@ -95,11 +98,13 @@ def control_train_pixels(
         raise ValueError(
             f"--augmentation {trial.augmentation} needs a folder of photographs: --photos FOLDER"
         )
+    if videos is None and (shown := [mode for mode in trial.test if shows_videos(mode)]):
+        raise ValueError(f"--test {shown[0]} needs a folder of videos: --videos FOLDER")
     if photos is not None:
         read_photos(photos)  # what is missing or damaged is told before a run
     trial.environments(videos)
     make_folder(out, "out")
-    options: dict[str, Any] = {"device": device, "keep_weights": True}
+    options: dict[str, Any] = {"device": device, "workers": workers, "keep_weights": True}
     folders = {"videos": videos, "photos": photos}
     options |= {name: str(path.resolve()) for name, path in folders.items() if path is not None}
     run_trial(trial, out, options, threads, [], _line(trial.steps), _table)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from regrow.control.environments.base import Environments, Step
+from regrow.control.environments.base import Environments, Floats
 from regrow.control.setting import Arm, Setting
 from regrow.control.teachers import Answers, Query, Teacher
 
@@ -38,10 +38,14 @@ def check_population(
         )
 
 
-def check_finite(step: Step, number: int) -> None:
-    """Raise FloatingPointError if an environment gave NaN or an infinite number."""
-    for name in ("observations", "rewards"):
-        values = getattr(step, name)
+def check_finite(number: int, **given: Floats) -> None:
+    """Raise FloatingPointError if an environment gave NaN or an infinite number.
+
+    Args:
+        number: of the step.
+        **given: what it gave, a row for each run.
+    """
+    for name, values in given.items():
         bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
         if bad.any():
             run = int(np.flatnonzero(bad)[0])
@@ -52,7 +56,13 @@ def check_finite(step: Step, number: int) -> None:
 
 
 def checked_answers(answers: Answers, query: Query, device: torch.device) -> Answers:
-    """Return answers on the device; raise ValueError if they do not fit the query."""
+    """Return answers on the device; raise ValueError if they do not fit the query.
+
+    Raises:
+        TypeError: they are none.
+    """
+    if not isinstance(answers, Answers):
+        raise TypeError(f"teacher: returned {answers!r}; regrow.control.Answers are needed")
     shape = query.rewards.shape[:2]
     labels, answered = answers.labels.to(device), answers.answered.to(device).bool()
     if labels.shape != shape or answered.shape != shape:

@@ -174,7 +174,7 @@ class Population:
         if learns:  # the device learns while the environments step
             (self._learn_alone if self.step < setting.first_feedback else self._learn)()
         step = self.environments.step(actions)
-        check_finite(step, self.step)
+        check_finite(self.step, observations=step.observations, rewards=step.rewards)
         self._keep_(step)
         self.step += 1
         if learns:
@@ -223,6 +223,7 @@ class Population:
 
     def _see(self, observations: Floats, *, again: bool = False) -> Tensor:
         """Add noise and shadows, those of the last call or new ones."""
+        check_finite(self.step, observations=observations)
         return self.shadows(self.noise(self._tensor(observations), again=again), again=again)
 
     @torch.no_grad()
@@ -462,10 +463,7 @@ class Population:
             self.replay.state_dict() if whole else compact_state(self.replay, self.noise)
         )
         own = {"step": self.step, "asked": self.asked, "returns": [list(r) for r in self.returns]}
-        arrays = {
-            "sums": torch.from_numpy(self._sums),
-            "episodes": torch.from_numpy(self._episodes),
-        }
+        arrays = {n: torch.from_numpy(getattr(self, f"_{n}")) for n in ("sums", "episodes")}
         own["looks"] = [{name: list(values) for name, values in one.items()} for one in self.looks]
         now = {name: value.clone() for name, value in self._now.items()}
         return {"parts": state, "now": now, **own, **{k: v.clone() for k, v in arrays.items()}}

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from regrow.control.memory import check_memory
+
 __all__ = ["Replay"]
 
 _RELABELLED = 1024  # transitions of each run at once
@@ -31,11 +33,16 @@ class Replay:
         ended: 1 where the episode ended for good, not by a time limit, (runs, capacity).
         episode: the number of the episode, (runs, capacity); -1 where nothing is yet.
         added: transitions added so far, a tensor on the device.
+
+    Raises:
+        ValueError: they do not fit into memory; the message says how many would.
     """
 
     def __init__(
         self, runs: int, capacity: int, observations: int, actions: int, device: torch.device | str
     ) -> None:
+        # Numbers of inputs, next observations, rewards of two kinds, spread, end, and the episode.
+        check_memory(capacity, 4 * (2 * observations + actions + 4) + 8, device, runs)
         self.capacity, self.observations, self.actions = capacity, observations, actions
         self.inputs = torch.zeros(runs, capacity, observations + actions, device=device)
         self.following = torch.zeros(runs, capacity, observations, device=device)

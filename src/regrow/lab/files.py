@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from regrow.machine import naming
+
 __all__ = [
     "Damaged",
     "append_line",
@@ -51,7 +53,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise ValueError(f"{path}: is a device or a pipe; name a file")
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_PART}")
     try:
-        with part.open("xb") as file:
+        with naming(path), part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -211,7 +213,7 @@ def _check_plain(value: Any, depth: int) -> None:
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:
     """Add a line of JSON to a file."""
-    with path.open("a", encoding="utf-8") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(content, allow_nan=True, ensure_ascii=False) + "\n")
 
 

@@ -1,6 +1,7 @@
 """Environments in pixels: dm_control's own pictures and rewards, the same after a resume."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,7 @@ def played(environments, steps=4, seed=0):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_seed_gives_the_same_episode_alone_and_among_others(pixels, mode):
-    alone, among = pixels(seeds=[3], mode=mode), pixels(seeds=[8, 3], mode=mode, threads=2)
+    alone, among = pixels(seeds=[3], mode=mode), pixels(seeds=[8, 3], mode=mode)
     random = np.random.default_rng(0)
     assert np.array_equal(alone.reset()[0], among.reset()[1])
     for number in range(4):
@@ -116,6 +117,42 @@ def test_a_resumed_environment_goes_on_bit_for_bit(pixels, task, mode):
         assert np.array_equal(a.observations, b.observations)
         assert np.array_equal(a.rewards, b.rewards)
         assert np.array_equal(one.foreground(), two.foreground())
+
+
+@pytest.mark.parametrize("mode", ["video_hard", "distracting"])
+def test_environments_in_processes_are_those_of_one_and_resumed_in_either(pixels, mode):
+    """Bit for bit: observations, rewards, foregrounds, and what comes after a state."""
+    random, seeds = np.random.default_rng(1), [4, 7, 7]
+    one, two = (pixels(seeds=seeds, mode=mode, workers=n) for n in (1, 2))
+    assert (two.shape, two.observations, two.actions) == (one.shape, one.observations, one.actions)
+    for environments in (one, two):
+        environments.rewind_(np.array([0, 0, 3]))
+    assert np.array_equal(one.reset(), two.reset())
+    for number in range(6):
+        if number == 3:
+            which = np.array([True, False, True])
+            assert np.array_equal(one.reset(which), two.reset(which))
+        if number == 4:  # each goes on from what the other had saved
+            states = one.state_dict(), two.state_dict()
+            for environments, state in zip((two, one), states, strict=True):
+                environments.load_state_dict(state)
+        action = random.uniform(-1, 1, (3, 1))
+        a, b = one.step(action), two.step(action)
+        assert np.array_equal(a.observations, b.observations)
+        assert np.array_equal(a.rewards, b.rewards)
+    assert np.array_equal(one.foreground(), two.foreground())
+    with pytest.raises(ValueError, match="an action of run 2 is not finite"):
+        two.step(np.array([[0.0], [0.0], [np.nan]]))
+    action = random.uniform(-1, 1, (3, 1))  # and nothing has moved
+    assert np.array_equal(one.step(action).observations, two.step(action).observations)
+
+
+def test_what_goes_wrong_in_a_process_is_told_as_in_one(pixels, stills, tmp_path):
+    shutil.copytree(stills, tmp_path / "clips")
+    environments = pixels(seeds=[0, 0], mode="video_hard", videos=tmp_path / "clips", workers=2)
+    (tmp_path / "clips" / "clip9" / "3.png").write_bytes(b"no picture")  # after it was looked at
+    with pytest.raises(ValueError, match=r"3\.png"):
+        environments.reset()
 
 
 def test_an_episode_is_cut_after_a_thousand_control_steps(pixels):
@@ -170,11 +207,13 @@ def test_states_of_others_are_refused(pixels):
         ({"mode": "video_hard", "videos": None}, "needs videos: name a folder"),
         ({"videos": "/tmp"}, "mode='clean' uses no videos"),
         ({"colours": [{"self_rgb": (0, 0, 0)}]}, "colours are for modes"),
+        ({"mode": "color_hard", "colours": [{"sky": (0, 0, 0)}]}, "set 0 has 'sky'; known are"),
+        ({"mode": "color_hard", "colours": [{"self_rgb": (0, 0, 9)}]}, "colours are in 0..1"),
         ({"mode": "distracting", "intensity": 0.12}, "intensity=0.12: must be one of 'easy'"),
         ({"task": "acrobot-swingup", "mode": "distracting"}, "knows walker, cheetah"),
         ({"size": 4}, "size=4: must be at least 8"),
         ({"repeat": 0}, "repeat=0"),
-        ({"threads": 0}, "threads=0"),
+        ({"workers": 0}, "workers=0"),
         ({"seeds": []}, "at least one"),
         ({"seeds": [-1]}, "each 0 or above"),
         ({"quality": "low"}, "quality='low'"),

@@ -110,9 +110,11 @@ def test_a_clip_that_breaks_off_is_named_when_it_is_read(tmp_path):
 def test_a_clip_of_three_frames_is_told(tmp_path):
     pytest.importorskip("av")
     write_film(tmp_path / "three.mp4", np.zeros((3, 64, 64, 3), np.uint8))
-    videos = Videos(tmp_path, 32)
     with pytest.raises(ValueError, match=r"three\.mp4 has 3 frames, of which .* at least 8"):
-        videos[0]
+        Videos(tmp_path, 32)
+    assert len(Videos(tmp_path, 32, frames=3)[0]) == 3  # where no more are shown
+    with pytest.raises(ValueError, match=r"three\.mp4 has 3 frames"):
+        Videos(tmp_path, 32, frames=5)
 
 
 def test_a_clip_of_few_pixels_is_told(film):

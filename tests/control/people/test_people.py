@@ -154,6 +154,23 @@ def test_what_cannot_be_is_refused(kept, tmp_path):
     assert kept.counts() == (1, 0)
 
 
+def test_a_disk_that_is_full_loses_nothing(kept):
+    numbers = kept.ask([(clip(0.0), clip(1.0)), (clip(2.0), clip(1.0))])
+    kept.answer(numbers[0], "first", "ada")
+
+    def full():
+        with kept._open() as file:  # SQLite's own limit: no page may be added
+            pages = file.execute("PRAGMA page_count").fetchone()[0]
+            file.execute(f"PRAGMA max_page_count = {pages}")
+            file.execute("UPDATE answers SET choice = 'second'")
+            file.execute("UPDATE questions SET clips = ?", ("x" * 10**6,))
+
+    with pytest.raises(OSError, match=r"answers\.sqlite: .*full; nothing of this was kept"):
+        full()
+    assert kept.answers(numbers) == ["first", None]  # nor the half that had room
+    assert kept.answer(numbers[1], "equal", "ada")
+
+
 # ---------------------------------------------------------------------- what is served
 
 

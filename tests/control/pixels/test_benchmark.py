@@ -30,7 +30,8 @@ def test_every_part_leaves_its_figures(benchmark, tmp_path, capsys):
     file = tmp_path / "deep" / "record.json"
     arguments = ["--device", "cpu", "--size", "24", "--batch", "2", "--loop-batch", "2"]
     arguments += ["--repetitions", "2", "--seconds", "0.01", "--methods", "SAC", "MaDi-strided"]
-    parts = ["updates", "loop", "acting", "augmentations"]
+    arguments += ["--task", "dot"]
+    parts = ["updates", "loop", "acting", "augmentations", "processes"]
     benchmark.main([*parts, *arguments, "--json", str(file)])
     record = json.loads(file.read_text())
     assert [row["method"] for row in record["updates"]] == ["SAC", "MaDi-strided"]
@@ -38,7 +39,8 @@ def test_every_part_leaves_its_figures(benchmark, tmp_path, capsys):
         assert row["finite"] and len(row["milliseconds"]["eager float32"]) == 2
     assert record["loop"][0]["times_as_fast"] > 0
     assert "torch" in record["environment"]
-    assert capsys.readouterr().out.count("\n") == 2 + 1 + 2 + 5
+    assert [len(row["steps_per_second"]) for row in record["processes"]] == [2, 2]
+    assert capsys.readouterr().out.count("\n") == 2 + 1 + 2 + 5 + 2
 
 
 def test_the_other_loop_learns_what_svea_learns(benchmark):

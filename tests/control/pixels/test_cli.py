@@ -40,11 +40,22 @@ def test_a_run_leaves_a_record_films_and_a_page_and_is_not_done_twice(tmp_path, 
             width = film.size[0]
             assert width % 3 == 0 if method == "MaDi" else width == 19
     page = (record / "page.html").read_text()
-    assert page.count("data:image/gif;base64,") == 2 and ">Returns" in page
-    assert ("Masks against the true foreground" in page) == (method == "MaDi")
+    assert page.count("data:video/mp4;base64,") == 2 and ">Returns" in page
+    assert ("its mask, and what is left" in page) == (method == "MaDi")
+    for title in ("Masks against the true foreground", "Masks cut at their best threshold"):
+        assert (title in page) == (method == "MaDi")
     assert (record / "agent.pt").is_file() and not (record / "frames").exists()
     control_train_pixels(**QUICK, method=method, device="cpu", out=tmp_path)
     assert "it was finished before" in capsys.readouterr().out
+
+
+def test_without_pyav_the_page_shows_gifs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    control_train_pixels(**QUICK, method="MaDi", device="cpu", out=tmp_path)
+    record, _ = result_in(tmp_path)
+    page = (record / "page.html").read_text()
+    assert page.count("data:image/gif;base64,") == 2 and "video/mp4" not in page
+    assert sorted(f.name for f in record.glob("film*")) == ["film-clean.gif", "film-moving.gif"]
 
 
 def test_photos_decide_the_augmentation_and_records_say_it(tmp_path, capsys):
@@ -74,7 +85,11 @@ def test_photos_decide_the_augmentation_and_records_say_it(tmp_path, capsys):
         ({"repeat": 0}, "repeat=0"),
         ({"size": 5}, "size=5"),
         ({"augmentation": "overlay"}, "--augmentation overlay needs a folder"),
-        ({"task": "walker-walk", "test": ("video_hard",)}, "needs videos"),
+        (
+            {"task": "walker-walk", "test": ("video_hard",)},
+            "--test video_hard needs a folder of videos",
+        ),
+        ({"workers": 0}, "workers=0"),
     ],
 )
 def test_what_is_wrong_is_told_before_a_folder_is_made(tmp_path, wrong, said):

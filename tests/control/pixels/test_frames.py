@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.control.pixels import frames as module
+from regrow.control import memory
 from regrow.control.pixels.frames import Frames
 from regrow.control.pixels.images import windows
 from regrow.control.pixels.kept import KeptFrames
@@ -169,7 +169,7 @@ def test_damaged_files_are_named(tmp_path, damage):
 def test_a_replay_that_does_not_fit_is_refused_before_anything_is_made(monkeypatch):
     with pytest.raises(ValueError, match=r"replay=1000000000: .* GiB free: at most replay="):
         Frames(10**9, 3, 84, 1, CPU)
-    monkeypatch.setattr(module, "_free", lambda device: 100_000)
+    monkeypatch.setattr(memory, "_free", lambda device: 100_000)
     with pytest.raises(ValueError, match="at most replay=1184 fits"):
         Frames(2000, 3, 4, 1, CPU)
     assert Frames(1184, 3, 4, 1, CPU).capacity == 1184

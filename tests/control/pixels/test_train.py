@@ -111,6 +111,45 @@ def test_every_test_is_on_the_same_episodes(tiny, dots):
     assert first.returns == second.returns and len(set(first.returns)) == 3
 
 
+class Ending(Dot):
+    """A dot whose episodes are over for good once it is near enough."""
+
+    def advance_(self, actions):
+        rewards, _ = super().advance_(actions)
+        return rewards, rewards > 0.5
+
+
+@pytest.mark.parametrize("kind", [Dot, Ending])
+@pytest.mark.parametrize("runs", [2, 5, 7])
+def test_episodes_played_at_once_are_those_played_one_after_another(tiny, dots, runs, kind):
+    environments, _ = dots("MaDi")
+    trained = train_from_pixels(environments, method="MaDi", setting=tiny())
+    told = []
+    how = {"size": 16, "mode": "moving", "episode": 30}
+    one = evaluate(trained.agent, kind([3], **how), 5, film=True)
+    found = evaluate(trained.agent, kind([3] * runs, **how), 5, film=True, tell=told.append)
+    np.testing.assert_allclose(found.returns, one.returns, rtol=1e-4)
+    assert len(set(one.returns)) == 5 and found.auc == pytest.approx(one.auc, abs=1e-4)
+    assert np.array_equal(found.frames, one.frames)
+    np.testing.assert_allclose(found.masks, one.masks, atol=1e-5)
+    assert told[0] == 0 and told == sorted(told) and told[-1] < 5
+
+
+def test_what_takes_long_is_told_of(tiny, dots, tmp_path):
+    said = []
+
+    class Telling(Run):
+        def tell(self, done, words=""):
+            said.append((done, words))
+
+    environments, tests = dots("SAC")
+    train_from_pixels(environments, method="SAC", setting=tiny(), test=tests, run=Telling(tmp_path))
+    words = [words for _, words in said]
+    assert "step 12, update 11 of the 12 that follow the seed steps" in words
+    assert "step 40, test in moving: 0 of 1 episodes" in words
+    assert [done for done, _ in said] == sorted(done for done, _ in said)
+
+
 def test_catch_up_updates_come_once_and_then_one_a_step(tiny, dots):
     environments, _ = dots("SAC")
     trained = train_from_pixels(environments, method="SAC", setting=tiny(steps=20))
@@ -140,6 +179,10 @@ def test_a_mask_that_hides_the_background_makes_tests_alike_and_others_differ(ti
 def test_what_does_not_fit_is_refused(tiny):
     with pytest.raises(ValueError, match="environments: 2 runs"):
         train_from_pixels(Dot([0, 1], size=16), method="SAC", setting=tiny())
+    with pytest.raises(ValueError, match=r"clean: runs of seeds \[0, 1\]"):
+        train_from_pixels(
+            Dot([0], size=16), method="SAC", setting=tiny(), test={"clean": Dot([0, 1], size=16)}
+        )
     with pytest.raises(ValueError, match=r"environments: frames of \(16, 16, 3\).*19, 19"):
         train_from_pixels(Dot([0], size=16), method="RAD", setting=tiny())
     with pytest.raises(ValueError, match=r"environments: frames of \(\)"):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from regrow.control.distractions.colours import Colours, draw_colours
+from regrow.control.distractions.colours import Colours, checked_colours, draw_colours
 from regrow.control.distractions.distracting import Distracting, scale_of
 from regrow.control.distractions.modes import Clean, OtherColours, VideoBehind
-from regrow.control.distractions.pixels import SuitePixels
+from regrow.control.distractions.pixels import Pixels, SpreadPixels, SuitePixels
 from regrow.control.distractions.scenes import Scene, background_geoms, check_task
 from regrow.control.distractions.videos import Videos
 from regrow.engine.checks import check_choice, check_integer
@@ -44,8 +44,8 @@ def make(
     dynamic: bool = True,
     colours: Sequence[Colours] | None = None,
     background: Sequence[str] | None = None,
-    threads: int = 1,
-) -> SuitePixels:
+    workers: int = 1,
+) -> Pixels:
     """Make a task in pixels for each run.
 
     Args:
@@ -68,10 +68,10 @@ def make(
         colours: of modes "color_easy" and "color_hard"; None: 100 draws of our own, the same for
             all seeds.
         background: names of the geoms that are background; None: those of the material "grid".
-        threads: that step.
+        workers: processes that step and draw, at most one for each run.
 
     Raises:
-        ValueError: a name is unknown, a number too small, or videos are missing or not used.
+        ValueError: a name is unknown, a number out of range, or videos are missing or not used.
         FileNotFoundError: there is no such folder.
         ImportError: mujoco or dm_control is missing, or no GL library is there.
     """
@@ -79,13 +79,19 @@ def make(
     check_choice(quality, ("full", "fast"), "quality")
     check_choice(cut, ("segmentation", "key"), "cut")
     scale_of(intensity)
-    for name, number, least in (("size", size, 8), ("repeat", repeat, 1), ("threads", threads, 1)):
+    for name, number, least in (("size", size, 8), ("repeat", repeat, 1), ("workers", workers, 1)):
         if check_integer(number, name) < least:
             raise ValueError(f"{name}={number}: must be at least {least}")
     if not seeds:
         raise ValueError(f"seeds={seeds}: at least one is needed")
     _check_used(mode, videos, colours)
     check_task(task)
+    if min(workers, len(seeds)) > 1:
+        return SpreadPixels(
+            make, seeds, processes=workers, task=task, mode=mode, videos=videos, size=size,
+            repeat=repeat, quality=quality, cut=cut, intensity=intensity, dynamic=dynamic,
+            colours=colours, background=background,
+        )  # fmt: skip
     scenes = [Scene(task) for _ in seeds]
     geoms, fast = background_geoms(scenes[0], background), quality == "fast"
     steps = -(-scenes[0].frames // repeat) + 1
@@ -103,7 +109,7 @@ def make(
                            dynamic=dynamic, repeat=repeat)  # fmt: skip
     else:
         made = Clean(scenes, size, fast=fast)
-    return SuitePixels(scenes, seeds, made, background=geoms, repeat=repeat, threads=threads)
+    return SuitePixels(scenes, seeds, made, background=geoms, repeat=repeat)
 
 
 def _check_used(
@@ -116,6 +122,8 @@ def _check_used(
         raise ValueError(f"mode={mode!r} uses no videos: they belong to {', '.join(with_videos)}")
     if colours is not None and (not mode.startswith("color_") or not colours):
         raise ValueError(f"colours are for modes color_easy and color_hard, at least one: {mode=}")
+    if colours is not None:
+        checked_colours(list(colours))  # a name that means nothing would change nothing
 
 
 def _clips(videos: str | Path | Videos | None, size: int, frames: int | None) -> Videos:

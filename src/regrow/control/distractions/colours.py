@@ -17,7 +17,8 @@ from regrow.data.pickles import read_pickles
 from regrow.engine.checks import check_choice
 from regrow.reading import check_size, decoding, read_file
 
-__all__ = ["KEY", "Colours", "draw_colours", "paint", "read_colours", "write_colours"]
+__all__ = ["KEY", "Colours", "checked_colours", "draw_colours", "paint", "read_colours",
+           "write_colours"]  # fmt: skip
 
 Colours = Mapping[str, Sequence[float]]
 """Colours by name, each red, green and blue in 0..1; names are those of the published benchmark."""
@@ -86,7 +87,9 @@ def read_colours(path: str | Path) -> list[dict[str, list[float]]]:
     path = Path(path)
     with decoding(path):
         content = read_file(path)
-        return _checked(_published(content, path) if path.suffix == ".pt" else json.loads(content))
+        return checked_colours(
+            _published(content, path) if path.suffix == ".pt" else json.loads(content)
+        )
 
 
 def _published(content: bytes, path: Path) -> Any:
@@ -101,10 +104,13 @@ def _published(content: bytes, path: Path) -> Any:
 
 def write_colours(path: str | Path, colours: Sequence[Colours]) -> None:
     """Write colours as JSON: a list of objects, each a list of numbers by name."""
-    Path(path).write_text(json.dumps(_checked(list(colours)), indent=1) + "\n", encoding="utf-8")
+    Path(path).write_text(
+        json.dumps(checked_colours(list(colours)), indent=1) + "\n", encoding="utf-8"
+    )
 
 
-def _checked(found: Any) -> list[dict[str, list[float]]]:
+def checked_colours(found: Any) -> list[dict[str, list[float]]]:
+    """Return sets of colours; raise ValueError if a name is unknown, or a number out of 0..1."""
     if not isinstance(found, list) or not found:
         raise ValueError("a list of at least one set of colours is needed")
     return [_checked_one(one, i) for i, one in enumerate(found)]

@@ -17,6 +17,8 @@ from regrow.machine import needed
 
 __all__ = ["side_by_side", "write_film"]
 
+_COLOURS = 192  # of a GIF's frame, which are taken from it
+
 
 def side_by_side(frames: Frames, masks: npt.NDArray[np.floating[Any]]) -> Frames:
     """Return frames, masks and masked frames beside each other.
@@ -80,10 +82,22 @@ def write_film(path: str | Path, frames: Frames, *, fps: int = 25, enlarged: int
 def _gif(path: Path, frames: Frames, fps: int) -> None:
     with needed("pillow", "pixels"):
         from PIL import Image  # noqa: PLC0415
-    first, *others = [Image.fromarray(frame) for frame in frames]
+    first, *others = [_few_colours(Image.fromarray(frame)) for frame in frames]
     # Of a GIF's frames the length is in hundredths of a second.
     length = max(10 * round(100 / fps), 20)
     first.save(path, save_all=True, append_images=others, duration=length, loop=0)
+
+
+def _few_colours(picture: Any) -> Any:
+    """Return a picture of 256 colours, a quarter of them greys: else rare greys become colours."""
+    pixels, few = np.asarray(picture), picture.quantize(_COLOURS)
+    colours = few.getpalette()[: 3 * _COLOURS]
+    greys = np.linspace(0, 255, 256 - _COLOURS).round().astype(int)
+    nearest = _COLOURS + np.rint(pixels[..., 0] / 255 * (len(greys) - 1))
+    is_grey = (pixels == pixels[..., :1]).all(-1)
+    few.putdata(np.where(is_grey, nearest, np.asarray(few)).astype(np.uint8).ravel())
+    few.putpalette(colours + [0] * (3 * _COLOURS - len(colours)) + greys.repeat(3).tolist())
+    return few
 
 
 def _mp4(path: Path, frames: Frames, fps: int) -> None:

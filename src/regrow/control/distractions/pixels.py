@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,9 @@ from regrow.control.distractions.painter import Ids, painter
 from regrow.control.distractions.scenes import Scene
 from regrow.control.distractions.videos import Frames
 from regrow.control.environments.base import Bools, Environments, Floats
+from regrow.control.environments.spread import Spread
 
-__all__ = ["Pixels", "SuitePixels"]
+__all__ = ["Pixels", "SpreadPixels", "SuitePixels"]
 
 
 class Pixels(Environments):
@@ -68,7 +69,6 @@ class SuitePixels(Pixels):
         mode: what is done to pictures.
         background: numbers of the geoms that are no foreground.
         repeat: control steps of a step, whose rewards are added.
-        threads: that step; pictures are drawn by one.
     """
 
     def __init__(
@@ -79,13 +79,11 @@ class SuitePixels(Pixels):
         *,
         background: Sequence[int],
         repeat: int = 4,
-        threads: int = 1,
     ) -> None:
         super().__init__(seeds, -(-scenes[0].frames // repeat), mode.size)
         self.actions = scenes[0].actions
         self.mode, self.repeat = mode, repeat
         self._scenes, self._background = list(scenes), list(background)
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def begin_(self, run: int, random: np.random.Generator) -> None:
         """Begin an episode of a run."""
@@ -94,23 +92,15 @@ class SuitePixels(Pixels):
         self.mode.begin(run, key, np.random.default_rng([*key, 1]))
 
     def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
-        """Step, in as many threads as there are.
+        """Step.
 
         Raises:
             ValueError: actions are of another shape, or not finite.
         """
-        if actions.shape != (self.runs, self.actions):
-            raise ValueError(f"actions of shape {actions.shape}: {(self.runs, self.actions)}")
-        if not np.isfinite(actions).all():
-            run = int(np.flatnonzero(~np.isfinite(actions).all(1))[0])
-            raise ValueError(f"an action of run {run} is not finite: {actions[run].tolist()}")
-        each = [(scene, action) for scene, action in zip(self._scenes, actions, strict=True)]
-        done = list((self._pool.map if self._pool else map)(self._step, each))
+        _check_actions(actions, self)
+        each = zip(self._scenes, actions, strict=True)
+        done = [scene.step(action, self.repeat) for scene, action in each]
         return np.array([reward for reward, _ in done]), np.array([over for _, over in done])
-
-    def _step(self, one: tuple[Scene, Floats]) -> tuple[float, bool]:
-        scene, action = one
-        return scene.step(action, self.repeat)
 
     def observe(self) -> Frames:
         """Return what is seen now, uint8, (runs, size, size, 3)."""
@@ -153,3 +143,45 @@ class SuitePixels(Pixels):
             self.begin_(int(run), np.random.default_rng(key))
             self._numbers[run] += 1
             self._scenes[run].set_state(state["states"][run])
+
+
+class SpreadPixels(Spread, Pixels):
+    """Environments in pixels that are stepped and drawn by processes, with a GL context each.
+
+    Args:
+        make: a function of a module, which makes the environments of some seeds.
+        seeds: of the runs.
+        size: pixels of a frame's side.
+        processes: at most one for each run.
+        **arguments: of ``make``.
+    """
+
+    def __init__(
+        self,
+        make: Callable[..., Pixels],
+        seeds: Sequence[int],
+        *,
+        size: int,
+        processes: int,
+        **arguments: Any,
+    ) -> None:
+        Spread.__init__(self, make, seeds, processes=processes, size=size, **arguments)
+        self.size, self.shape = size, (size, size, 3)
+
+    def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
+        """Step all runs, those of different processes at once."""
+        _check_actions(actions, self)  # else some would step, and others not
+        return super().advance_(actions)
+
+    def foreground(self) -> npt.NDArray[np.bool_]:
+        """Return where agent and objects are seen now."""
+        seen: npt.NDArray[np.bool_] = self.all_("foreground")
+        return seen
+
+
+def _check_actions(actions: Floats, where: Environments) -> None:
+    if actions.shape != (where.runs, where.actions):
+        raise ValueError(f"actions of shape {actions.shape}: {(where.runs, where.actions)}")
+    if not np.isfinite(actions).all():
+        run = int(np.flatnonzero(~np.isfinite(actions).all(1))[0])
+        raise ValueError(f"an action of run {run} is not finite: {actions[run].tolist()}")

@@ -37,8 +37,8 @@ class Videos:
         keep: bytes of decoded clips that are kept; beyond, those not used for longest are dropped.
 
     Raises:
-        ValueError: the folder holds no clip, or the first frame of one cannot be read or has too
-            few pixels.
+        ValueError: the folder holds no clip, or one has too few frames or pixels, or one of its
+            first frames cannot be read.
         FileNotFoundError: there is no such folder.
         ImportError: PyAV or Pillow is missing.
 
@@ -65,7 +65,7 @@ class Videos:
                 "images, one for each clip"
             )
         for clip in self.clips:
-            next(self._read(clip))  # now, and not after hours of training
+            self._decode(clip, min(_FEWEST, frames or _FEWEST))  # now, not after hours of training
 
     def __len__(self) -> int:
         """Return how many clips there are."""
@@ -80,17 +80,17 @@ class Videos:
         """
         number = range(len(self.clips))[number]
         if number not in self._kept:
-            self._kept[number] = self._decode(self.clips[number])
+            self._kept[number] = self._decode(self.clips[number], self.frames)
         self._kept.move_to_end(number)
         while len(self._kept) > 1 and sum(clip.nbytes for clip in self._kept.values()) > self._keep:
             self._kept.popitem(last=False)
         return self._kept[number]
 
-    def _decode(self, path: Path) -> Frames:
+    def _decode(self, path: Path, most: int | None) -> Frames:
         frames = []
         for frame in self._read(path):
             frames.append(frame)
-            if len(frames) == self.frames:
+            if len(frames) == most:
                 break
         if len(frames) < _FEWEST and len(frames) != self.frames and not is_image(path.name):
             raise refused(

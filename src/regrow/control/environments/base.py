@@ -83,9 +83,9 @@ class Environments(ABC):
             self._steps[run] = 0
         return self.observe()
 
-    def rewind_(self) -> None:
-        """Let the next episode of every run be its first one again."""
-        self._numbers[:] = 0
+    def rewind_(self, numbers: npt.ArrayLike = 0) -> None:
+        """Let the next episode of every run be its first one again, or one of a number, (runs,)."""
+        self._numbers[:] = numbers
 
     def step(self, actions: Floats) -> Step:
         """Step all runs.

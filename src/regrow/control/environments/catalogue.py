@@ -72,7 +72,7 @@ def make(
         swingup, threads = task.endswith("swingup"), workers if workers > 1 else None
         return Cartpole(seeds, swingup=swingup, repeat=repeat, threads=threads)
     if min(workers, len(seeds)) > 1:
-        return Spread(task, seeds, repeat=repeat, processes=workers)
+        return Spread(make, seeds, processes=workers, task=task, repeat=repeat)
     planar = {"walker-walk": Walker, "cheetah-run": Cheetah}
     if task in planar:
         return planar[task](seeds, repeat=repeat)

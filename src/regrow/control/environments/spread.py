@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,46 +18,54 @@ __all__ = ["Spread"]
 
 
 class Spread(Environments):
-    """A task's environments, stepped by processes that have a part of the runs each.
+    """Environments that are stepped by processes, of which each has a part of the runs.
 
     Steps of MuJoCo's models are made one after the other by calls from Python, of which only one at
     a time runs in a process: 16 threads are little faster than one. What comes out is what one
     process would have made, bit for bit. Processes end with this object, or with its process.
 
     Args:
-        task: its name.
+        make: a function of a module, which makes the environments of some seeds.
         seeds: of the runs.
-        repeat: control steps of a step.
         processes: that step, at most one for each run.
+        **arguments: of ``make``.
 
     Raises:
         ImportError: mujoco or dm_control is missing.
         RuntimeError: a process ended early, or a step was interrupted before.
 
     Example:
-        >>> Spread("point-mass", [0, 1, 2], repeat=1, processes=2).reset().shape
+        >>> from regrow.control.environments import make
+        >>> Spread(make, [0, 1, 2], processes=2, task="point-mass").reset().shape
         (3, 4)
     """
 
-    def __init__(self, task: str, seeds: Sequence[int], *, repeat: int, processes: int) -> None:
-        super().__init__(seeds, 1)
+    def __init__(
+        self,
+        make: Callable[..., Environments],
+        seeds: Sequence[int],
+        *,
+        processes: int,
+        **arguments: Any,
+    ) -> None:
+        Environments.__init__(self, seeds, 1)
         self._parts = np.array_split(np.arange(self.runs), min(processes, self.runs))
         self._ends = [_start() for _ in self._parts]
         self._waiting = False
         weakref.finalize(self, _end, self._ends)
         makers = (
-            {"task": task, "seeds": [self.seeds[run] for run in part], "repeat": repeat}
+            (make, {"seeds": [self.seeds[run] for run in part], **arguments})
             for part in self._parts
         )
-        sizes = self._ask("make", makers)[0]
-        self.observations, self.actions, self.episode = sizes
-        self._seen = np.zeros((self.runs, self.observations), dtype=np.float32)
+        self.observations, self.actions, self.episode = self._ask("make", makers)[0]
+        self._seen: Seen | None = None  # an episode has begun since they were asked
 
     def begin_(self, run: int, random: Any) -> None:
         """Begin an episode of a run, in its process."""
         number = next(i for i, part in enumerate(self._parts) if run in part)
-        given = run - int(self._parts[number][0]), random
-        self._seen[run] = self._ask("begin", [given], [self._ends[number]])[0]
+        given = run - int(self._parts[number][0]), random, self.seeds[run], int(self._numbers[run])
+        self._ask("begin", [given], [self._ends[number]])
+        self._seen = None
 
     def advance_(self, actions: Floats) -> tuple[Floats, Bools]:
         """Step all runs, those of different processes at once."""
@@ -67,6 +75,8 @@ class Spread(Environments):
 
     def observe(self) -> Seen:
         """Return what is seen."""
+        if self._seen is None:
+            self._seen = self.all_("observe")
         return self._seen.copy()
 
     def state(self) -> dict[str, Floats]:
@@ -77,10 +87,19 @@ class Spread(Environments):
     def set_state_(self, state: Mapping[str, Floats]) -> None:
         """Go on from states."""
         parts = (
-            ({name: rows[part] for name, rows in state.items()}, self._steps[part])
+            (
+                {name: rows[part] for name, rows in state.items()},
+                [self.seeds[run] for run in part],
+                self._numbers[part],
+                self._steps[part],
+            )
             for part in self._parts
         )
         self._seen = np.concatenate(self._ask("set_state", parts))
+
+    def all_(self, what: str) -> Any:
+        """Return what all processes tell, one behind the other."""
+        return np.concatenate(self._ask(what, (None for _ in self._parts)))
 
     def _ask(
         self, what: str, given: Iterable[Any], ends: Sequence[subprocess.Popen[bytes]] = ()

@@ -9,32 +9,33 @@ import sys
 from typing import Any
 
 from regrow.control.environments.base import Environments
-from regrow.control.environments.catalogue import make
 
 __all__: list[str] = []
 
 
-def answer(environments: Environments, what: str, given: Any) -> Any:
+def answer(environments: Any, what: str, given: Any) -> Any:
     """Do what is asked, and return what there is to tell."""
     if what == "begin":
-        run, random = given
+        run, random, environments.seeds[run], environments._numbers[run] = given
         environments.begin_(run, random)
-        return environments.observe()[run]
+        environments._numbers[run] += 1
+        environments._steps[run] = 0
+        return None
     if what == "advance":
         rewards, terminated = environments.advance_(given)
+        environments._steps += 1
         return rewards, terminated, environments.observe()
-    if what == "state":
-        return environments.state()
-    state, steps = given
-    environments._steps[:] = steps
-    environments.set_state_(state)
-    return environments.observe()
+    if what == "set_state":
+        state, environments.seeds[:], environments._numbers[:], environments._steps[:] = given
+        environments.set_state_(state)
+        return environments.observe()
+    return getattr(environments, what)()  # state, observe, foreground
 
 
 def main() -> None:
     """Make the environments, tell what they are, and answer until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is none of the answers
     asked = sys.stdin.buffer
     environments: Environments | None = None
@@ -46,7 +47,8 @@ def main() -> None:
         told: tuple[bool, Any]
         try:
             if environments is None:
-                environments = make(**given)
+                make, arguments = given
+                environments = make(**arguments)
                 sizes = environments.observations, environments.actions, environments.episode
                 told = True, sizes
             else:
@@ -55,6 +57,7 @@ def main() -> None:
             told = False, error
         try:
             out.write(pickle.dumps(told))
+            out.flush()
         except BrokenPipeError:  # who asked has gone
             return
 

@@ -187,7 +187,9 @@ class Preferences:
                 file.execute("PRAGMA foreign_keys=ON")
                 yield file
         except sqlite3.OperationalError as error:
-            raise OSError(f"{self.path}: {error}") from error
+            raise OSError(
+                f"{self.path}: {error}; nothing of this was kept: look whether the disk is full"
+            ) from error
         except sqlite3.DatabaseError as error:
             raise ValueError(
                 f"{self.path} is no file of preferences, or damaged ({error}): give another, or "

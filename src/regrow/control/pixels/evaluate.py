@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +14,9 @@ from regrow.control.distractions.judge import auc, best_iou
 from regrow.control.distractions.pixels import Pixels
 from regrow.control.environments.base import Bools
 from regrow.control.pixels.agent import PixelAgent
-from regrow.control.pixels.eyes import Bytes, Eyes, frame_of
+from regrow.control.pixels.eyes import Bytes, Eyes, frames_of
 
-__all__ = ["Evaluation", "evaluate", "foreground_of", "seen_frame"]
+__all__ = ["Evaluation", "evaluate", "foreground_of", "seen_frames"]
 
 Masks = npt.NDArray[np.float32]
 
@@ -57,76 +58,91 @@ class Evaluation:
 
 
 def evaluate(
-    agent: PixelAgent, environments: Pixels, episodes: int, *, film: bool = False
+    agent: PixelAgent,
+    environments: Pixels,
+    episodes: int,
+    *,
+    film: bool = False,
+    tell: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
-    """Let an agent act as in tests, in environments of one run, from their first episodes on.
+    """Let an agent act as in tests, in the first episodes of the environments' seed.
 
     Args:
         agent: acts; it learns nothing.
-        environments: others than those of training; every evaluation is on the same episodes.
+        environments: others than those of training, of one seed; every evaluation is on the same
+            episodes, of which as many are played at once as there are runs.
         episodes: how many.
         film: whether frames and masks of the first episode are kept.
+        tell: is told now and then how many episodes are over.
     """
-    environments.rewind_()
-    eyes = Eyes(agent, agent.method.rendered(agent.setting.size), test=True)
+    runs = environments.runs
+    eyes = Eyes(agent, agent.method.rendered(agent.setting.size), test=True, runs=runs)
     found = Evaluation([])
     judged: list[tuple[Masks, Bools]] = []
     shown: list[tuple[Bytes, Masks | None]] = []
-    for number in range(episodes):
+    for first in range(0, episodes, runs):
+        numbers = first + np.arange(runs)
+        environments.rewind_(numbers)
         seen = environments.reset()
-        eyes.begin_(seen_frame(agent, environments, seen))
-        total, over, step = 0.0, False, 0
-        while not over:
-            mask = eyes.mask() if step % _JUDGED_EVERY == 0 or (film and number == 0) else None
-            if film and number == 0:
-                shown.append((seen[0], mask))
-            if mask is not None and step % _JUDGED_EVERY == 0:
-                judged += _truth(environments, mask)
+        eyes.begin_(seen_frames(agent, environments, seen))
+        totals, over, step = np.zeros(runs), numbers >= episodes, 0
+        while not over.all():
+            judges, filmed = step % _JUDGED_EVERY == 0, film and first == 0 and not over[0]
+            masks = eyes.masks(runs if judges else 1) if judges or filmed else None
+            if filmed:
+                shown.append((seen[0], None if masks is None else masks[0]))
+            if judges:
+                tell(len(found.returns) + int(over[numbers < episodes].sum()))
+                judged += [] if masks is None else _truth(environments, masks, ~over)
             result = environments.step(eyes.act())
-            seen = result.observations
-            eyes.look_(seen_frame(agent, environments, seen))
-            total += float(result.rewards[0])
-            over = bool(result.terminated[0] or result.truncated[0])
+            seen, ended = result.observations, result.terminated | result.truncated
+            totals += np.where(over, 0.0, result.rewards)
+            over |= ended
+            if ended.any() and not over.all():
+                seen = environments.reset(ended)  # which is not looked at
+            eyes.look_(seen_frames(agent, environments, seen))
             step += 1
-        found.returns.append(total)
+        found.returns += [float(total) for total in totals[numbers < episodes]]
     _judge_(found, judged)
     _show_(found, shown)
     return found
 
 
-def seen_frame(agent: PixelAgent, environments: Pixels, seen: np.ndarray[Any, Any]) -> Tensor:
-    """Return what environments of one run show, as a frame of the agent's replay.
+def seen_frames(agent: PixelAgent, environments: Pixels, seen: np.ndarray[Any, Any]) -> Tensor:
+    """Return what environments show, as frames of the agent's replay, (runs, channels, H, W).
 
     Args:
         agent: says whether it reads the true foreground.
-        environments: of one run.
-        seen: uint8, (1, H, W, 3).
+        environments: that show it.
+        seen: uint8, (runs, H, W, 3).
 
     Raises:
         ValueError: the agent reads the foreground, and the environment does not know it.
     """
     if agent.channels == 3:
-        return frame_of(seen[0], None, agent.device)
+        return frames_of(seen, None, agent.device)
     known = foreground_of(environments)
     if known is None:
         raise ValueError(
             f"mask='segmentation': {type(environments).__name__} does not know what is foreground"
         )
-    return frame_of(seen[0], known, agent.device)
+    return frames_of(seen, known, agent.device)
 
 
 def foreground_of(environments: Pixels) -> Bools | None:
-    """Return where agent and objects are, bool, (H, W); None: the environment does not know."""
+    """Return where agent and objects are, bool, (runs, H, W); None: nobody knows."""
     try:
-        found: Bools = environments.foreground()[0]
+        found: Bools = environments.foreground()
     except NotImplementedError:
         return None
     return found
 
 
-def _truth(environments: Pixels, mask: Masks) -> list[tuple[Masks, Bools]]:
+def _truth(environments: Pixels, masks: Masks, playing: Bools) -> list[tuple[Masks, Bools]]:
     known = foreground_of(environments)
-    return [] if known is None else [(mask, known)]
+    if known is None:
+        return []
+    return [(masks[run], known[run]) for run in np.flatnonzero(playing)]
 
 
 def _judge_(found: Evaluation, judged: list[tuple[Masks, Bools]]) -> None:

@@ -1,4 +1,4 @@
-"""What an agent sees now: the latest frames on its device, and the action they lead to."""
+"""What an agent sees now: the latest frames on its device, and the actions they lead to."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from regrow.control.environments.base import Bools
 from regrow.control.graphs import Graphed
 from regrow.control.pixels.agent import PixelAgent
 
-__all__ = ["Eyes", "frame_of"]
+__all__ = ["Eyes", "frames_of"]
 
 Bytes = npt.NDArray[np.uint8]
 
 
 class Eyes:
-    """The frames that an agent sees of an episode, and how it acts on them.
+    """The frames that an agent sees of an episode, or of several at once, and how it acts on them.
 
     Args:
         agent: acts.
         rendered: side of frames; where they are larger than what the agent sees, it sees their
             middle.
         test: whether it acts as in tests.
+        runs: episodes at once.
 
     Attributes:
-        stacked: bytes, (1, stack · channels, rendered, rendered), on the device.
-        action: the latest, (1, actions), on the device.
+        stacked: bytes, (runs, stack · channels, rendered, rendered), on the device.
+        action: the latest, (runs, actions), on the device.
     """
 
-    def __init__(self, agent: PixelAgent, rendered: int, *, test: bool) -> None:
+    def __init__(self, agent: PixelAgent, rendered: int, *, test: bool, runs: int = 1) -> None:
         self._agent, self._test = agent, test
-        shape = (1, agent.stack * agent.channels, rendered, rendered)
+        shape = (runs, agent.stack * agent.channels, rendered, rendered)
         self.stacked = torch.zeros(shape, dtype=torch.uint8, device=agent.device)
-        self.action = torch.zeros(1, agent.actions, device=agent.device)
+        self.action = torch.zeros(runs, agent.actions, device=agent.device)
         self._act = Graphed(self._act_, agent.device)
 
-    def begin_(self, frame: Tensor) -> None:
-        """Begin an episode: its first frame stands for those before it."""
-        self.stacked.copy_(frame.repeat(self._agent.stack, 1, 1)[None])
+    def begin_(self, frames: Tensor) -> None:
+        """Begin episodes: first frames, (runs, channels, H, W), stand for those before them."""
+        self.stacked.copy_(frames.repeat(1, self._agent.stack, 1, 1))
 
-    def look_(self, frame: Tensor) -> None:
-        """Take in the next frame."""
-        channels = len(frame)
-        self.stacked.copy_(torch.cat([self.stacked[0, channels:], frame])[None])
+    def look_(self, frames: Tensor) -> None:
+        """Take in the next frames, (runs, channels, H, W)."""
+        self.stacked.copy_(torch.cat([self.stacked[:, frames.shape[1] :], frames], 1))
 
     def act(self) -> npt.NDArray[np.float32]:
-        """Return an action (1, actions), on the host."""
+        """Return actions (runs, actions), on the host."""
         self._act()
         found: npt.NDArray[np.float32] = self.action.cpu().numpy()
         return found
@@ -60,24 +60,28 @@ class Eyes:
         edge = (self.stacked.shape[-1] - size) // 2
         return self.stacked[..., edge : edge + size, edge : edge + size]
 
-    def mask(self) -> npt.NDArray[np.float32] | None:
-        """Return the mask of the latest frame, (size, size) in 0..1; None: nothing is masked."""
-        masks = self._agent.look(self._middle())
-        return None if masks is None else masks[0, -1].float().cpu().numpy()
+    def masks(self, runs: int) -> npt.NDArray[np.float32] | None:
+        """Return the masks of the latest frames of the first runs, (runs, size, size) in 0..1.
+
+        Returns:
+            None: nothing is masked.
+        """
+        masks = self._agent.look(self._middle()[:runs])
+        return None if masks is None else masks[:, -1].float().cpu().numpy()
 
 
-def frame_of(seen: Bytes, foreground: Bools | None, device: torch.device) -> Tensor:
-    """Return a frame as replay buffers keep it: uint8, (channels, H, W), on the device.
+def frames_of(seen: Bytes, foreground: Bools | None, device: torch.device) -> Tensor:
+    """Return frames as replay buffers keep them: uint8, (runs, channels, H, W), on the device.
 
     Args:
-        seen: (H, W, 3).
-        foreground: bool, (H, W), which becomes a fourth channel of 0 and 255.
-        device: where it goes.
+        seen: (runs, H, W, 3).
+        foreground: bool, (runs, H, W), which becomes a fourth channel of 0 and 255.
+        device: where they go.
     """
     # Nothing waits for what the device computes: a GPU takes memory of this kind before it returns.
-    frame = torch.from_numpy(np.ascontiguousarray(seen)).to(device, non_blocking=True)
-    frame = frame.permute(2, 0, 1)
+    frames = torch.from_numpy(np.ascontiguousarray(seen)).to(device, non_blocking=True)
+    frames = frames.permute(0, 3, 1, 2)
     if foreground is None:
-        return frame
+        return frames
     known = torch.from_numpy(np.ascontiguousarray(foreground)).to(device, non_blocking=True)
-    return torch.cat([frame, known[None].to(torch.uint8) * 255])
+    return torch.cat([frames, known[:, None].to(torch.uint8) * 255], 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,11 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from regrow.control.memory import check_memory
 from regrow.control.pixels.images import windows
 
-__all__ = ["Frames", "check_memory"]
-
-_SPARED = 0.9  # of the memory that is free, which the frames may take
+__all__ = ["Frames"]
 
 
 class Frames:
@@ -196,31 +194,3 @@ class Frames:
 
 
 _STATE = ("actions", "rewards", "ended", "places")
-
-
-def check_memory(frames: int, each: int, device: torch.device) -> None:
-    """Raise ValueError unless so many frames fit into the memory that is free.
-
-    Args:
-        frames: how many.
-        each: bytes of one.
-        device: whose memory.
-    """
-    free = _free(device)
-    if free is None or frames * each <= _SPARED * free:
-        return
-    where = "the GPU" if device.type == "cuda" else "this machine"
-    gib = 1 << 30
-    raise ValueError(
-        f"replay={frames}: frames of {each:,} bytes take {frames * each / gib:.1f} GiB, and "
-        f"{where} has {free / gib:.1f} GiB free: at most replay={int(_SPARED * free) // each} fits"
-    )
-
-
-def _free(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not known here
-        return None

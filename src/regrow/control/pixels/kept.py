@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from regrow.control.pixels.frames import Frames
+from regrow.machine import naming
 
 __all__ = ["KeptFrames"]
 
@@ -52,7 +53,8 @@ class KeptFrames:
         return {"parts": [list(part) for part in self._parts]}
 
     def _append_(self, part: list[int], content: bytes, count: int) -> None:
-        with self._path(part[0]).open("ab") as file:
+        path = self._path(part[0])
+        with naming(path), path.open("ab") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

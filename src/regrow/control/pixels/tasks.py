@@ -36,8 +36,10 @@ def make_task(
     quality: Quality = "full",
     videos: Path | None = None,
     cut: Cut = "segmentation",
+    runs: int = 1,
+    workers: int = 1,
 ) -> Pixels:
-    """Make an environment of one run.
+    """Make environments of one seed.
 
     Args:
         task: dot, or one of the DeepMind Control Suite, such as walker-walk.
@@ -49,23 +51,26 @@ def make_task(
         videos: a folder, for modes of videos.
         cut: how the background is found in these: segmentation, or key: a colour, as the published
             benchmark does.
+        runs: episodes that are played at once.
+        workers: processes that step and draw them.
 
     Raises:
         ValueError: there is no such task or mode, or videos are missing.
         ImportError: a package of the extra ``pixels`` is missing.
     """
     if task == DOT:
-        return Dot([seed], size=size, mode=mode)
+        return Dot([seed] * runs, size=size, mode=mode)
     from regrow.control import distractions  # noqa: PLC0415  an extra
 
     made: Pixels = distractions.make(
         task,
-        [seed],
+        [seed] * runs,
         mode=mode,
         videos=videos,
         size=size,
         repeat=repeat_of(task, repeat),
         quality=quality,
         cut=cut,
+        workers=workers,
     )
     return made

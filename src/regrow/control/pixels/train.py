@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from regrow.control.distractions.pixels import Pixels
 from regrow.control.draws import RunDraws
 from regrow.control.pixels.agent import PixelAgent
-from regrow.control.pixels.evaluate import Evaluation, evaluate, seen_frame
+from regrow.control.pixels.evaluate import Evaluation, evaluate, seen_frames
 from regrow.control.pixels.eyes import Eyes
 from regrow.control.pixels.frames import Frames
 from regrow.control.pixels.kept import KeptFrames
@@ -46,7 +47,8 @@ def train_from_pixels(
         method: a name of ``PIXEL_METHODS``, or a :class:`regrow.control.pixels.method.PixelMethod`.
         setting: a name of ``PIXEL_SETTINGS``, or a
             :class:`regrow.control.pixels.setting.PixelSetting`.
-        test: environments of evaluations, by name, such as clean and video_hard; of one run each.
+        test: environments of evaluations, by name, such as clean and video_hard. One of several
+            runs, all of the same seed, plays as many episodes at once.
         photos: for overlays, uint8 squares, (N, 3, S, S); see
             :func:`regrow.control.pixels.augment.read_photos`.
         device: "cpu", "cuda" or "auto".
@@ -118,6 +120,7 @@ class PixelTraining:
     ) -> None:
         self.environments, self.setting, self.test = environments, setting, dict(test)
         rendered = method.rendered(setting.size)
+        _check_run(environments)
         for name, one in {"environments": environments, **self.test}.items():
             _check(one, name, rendered)
         actions, seed = environments.actions, environments.seeds[0]
@@ -133,8 +136,11 @@ class PixelTraining:
         self.seconds = {"all": 0.0, "environment": 0.0}
         self._sum, self._begun = 0.0, False
 
-    def step_(self) -> None:
+    def step_(self, tell: Callable[[int], None] = lambda updates: None) -> None:
         """Make a step in the environment, and the updates due beside it.
+
+        Args:
+            tell: is told, after each of the updates that follow the seed steps, how many were made.
 
         Raises:
             FloatingPointError: the environment gave a reward that is NaN or infinite.
@@ -147,7 +153,10 @@ class PixelTraining:
         learns = self.step >= setting.seed_steps
         if learns:
             action = self.eyes.act()
-            for _ in range(setting.seed_steps if self.step == setting.seed_steps else 1):
+            due = setting.seed_steps if self.step == setting.seed_steps else 1
+            for number in range(due):
+                if due > 1:
+                    tell(number)
                 self.agent.learn_(self.ring)  # a GPU computes while the environment steps
         else:
             action = (2 * self.draws.uniform(self.agent.actions) - 1).numpy()
@@ -156,9 +165,9 @@ class PixelTraining:
         self.seconds["all"] += time.perf_counter() - began
 
     def _begin_(self, seen: npt.NDArray[Any]) -> None:
-        frame = seen_frame(self.agent, self.environments, seen)
-        self.ring.begin_(frame)
-        self.eyes.begin_(frame)
+        frames = seen_frames(self.agent, self.environments, seen)
+        self.ring.begin_(frames[0])
+        self.eyes.begin_(frames)
         self._sum, self._begun = 0.0, True
 
     def _keep_(self, action: npt.NDArray[np.float32]) -> None:
@@ -171,19 +180,28 @@ class PixelTraining:
                 f"environments: the reward at step {self.step} is {reward}: mend the environment, "
                 "and go on from the last checkpoint"
             )
-        frame = seen_frame(self.agent, self.environments, result.observations)
+        frames = seen_frames(self.agent, self.environments, result.observations)
         ended = bool(result.terminated[0])
-        self.ring.add_(torch.from_numpy(action[0]), reward, ended, frame)
-        self.eyes.look_(frame)
+        self.ring.add_(torch.from_numpy(action[0]), reward, ended, frames[0])
+        self.eyes.look_(frames)
         self._sum += reward
         if ended or result.truncated[0]:
             self.returns.append(self._sum)
             self._begun = False
 
-    def evaluate_(self, *, film: bool = False) -> None:
-        """Evaluate in all environments of tests; training goes on unchanged."""
+    def evaluate_(
+        self, *, film: bool = False, tell: Callable[[str, int], None] = lambda name, done: None
+    ) -> None:
+        """Evaluate in all environments of tests; training goes on unchanged.
+
+        Args:
+            film: whether the first episode of each is kept.
+            tell: is told now and then in which environment how many episodes are over.
+        """
         for name, environments in self.test.items():
-            found = evaluate(self.agent, environments, self.setting.episodes, film=film)
+            found = evaluate(
+                self.agent, environments, self.setting.episodes, film=film, tell=partial(tell, name)
+            )
             self.evaluations[name].append({"step": self.step, **found.numbers()})
             self.last[name] = found
 
@@ -214,11 +232,18 @@ def _all_frames(steps: int, episode: int) -> int:
     return steps + 2 * (steps // episode + 1) + 8
 
 
-def _check(environments: Pixels, name: str, rendered: int) -> None:
+def _check_run(environments: Pixels) -> None:
     if environments.runs != 1:
         raise ValueError(
-            f"{name}: {environments.runs} runs; an agent that sees has one: train others in "
+            f"environments: {environments.runs} runs; an agent that sees has one: train others in "
             "processes of their own, as studies do"
+        )
+
+
+def _check(environments: Pixels, name: str, rendered: int) -> None:
+    if len(set(environments.seeds)) > 1:
+        raise ValueError(
+            f"{name}: runs of seeds {environments.seeds}; a test plays the episodes of one seed"
         )
     shape = tuple(getattr(environments, "shape", ()))
     if shape != (rendered, rendered, 3):
@@ -230,11 +255,22 @@ def _check(environments: Pixels, name: str, rendered: int) -> None:
 def _train(training: PixelTraining, run: RunLike | None, kept: KeptFrames | None) -> None:
     setting, agent = training.setting, training.agent
     began, first = time.monotonic(), training.step
+
+    def tell(words: str) -> None:
+        if run is not None:
+            run.tell(training.step / setting.steps, f"step {training.step}, {words}")
+
+    def caught_up(updates: int) -> None:
+        tell(f"update {updates} of the {setting.seed_steps} that follow the seed steps")
+
+    def tested(name: str, done: int) -> None:
+        tell(f"test in {name}: {done} of {setting.episodes} episodes")
+
     while training.step < setting.steps:
-        training.step_()
+        training.step_(caught_up)
         last = training.step == setting.steps
         if last or training.step % setting.evaluate_every == 0:
-            training.evaluate_(film=last)
+            training.evaluate_(film=last, tell=tested)
             if run is not None:
                 run.log(**metrics(training))
         if run is None or kept is None or training.step % _LOOK_EVERY:
@@ -262,10 +298,10 @@ def metrics(training: PixelTraining) -> dict[str, float]:
         found[f"{name} return"] = latest["return"]
         if "auc" in latest:
             found[f"{name} auc"] = latest["auc"]
-    critic, actor, auxiliary = training.agent.losses.tolist()
-    found |= {"critic_loss": critic, "actor_loss": actor}
-    if training.agent.method.auxiliary != "none":
-        found["auxiliary_loss"] = auxiliary
+    names = ["critic_loss", "actor_loss", "auxiliary_loss"]
+    if training.agent.updates:
+        learns = names if training.agent.method.auxiliary != "none" else names[:2]
+        found |= dict(zip(learns, training.agent.losses.tolist(), strict=False))
     return found
 
 

@@ -63,7 +63,8 @@ def write_page(record: Path) -> Path:
 
 def _findings(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     real, other = (_mean(result[name]) for name in ("real_features", "noise_features"))
-    mean = f"the mean of {config['episodes']} episodes a run without exploration"
+    episodes = "1 episode" if config["episodes"] == 1 else f"{config['episodes']} episodes"
+    mean = f"the mean of {episodes} a run without exploration"
     found = [
         f"Return {result['return']:.0f}, {mean}.",
         f"At the end critics read {real:.3g} real features and {other:.3g} noise features.",

@@ -140,8 +140,8 @@ class LearnFromPreferences(Setting, Trial):
         """Write a page that plays an episode of the first run."""
         clip = drawing_of(self.task)(seen, repeat_of(self.task, self.repeat))
         title = f"{self.task}, {self.method}, {self.noise:.0%} noise"
-        mean = f"{result['returns'][0]:.1f}, the mean of {self.episodes}"
-        words = f"An episode of the first run, whose return is {mean}."
+        mean = result["returns"][0]
+        words = f"An episode of the first run. The mean return of {self.episodes} is {mean:.1f}."
         write_bytes(run.folder / FILM, film_page(clip, title, words).encode())
 
     def teacher_for(self, noise: NoiseFeatures, run: Run) -> Teacher | str | None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from regrow.control.distractions.films import write_film
+from regrow.control.distractions.videos import Frames
 from regrow.lab.figures import COLOURS, figure_style
 from regrow.lab.files import read_lines, write_bytes
 from regrow.lab.panels import panels, plots
@@ -14,20 +18,34 @@ from regrow.lab.report import page
 from regrow.lab.run import METRICS
 from regrow.lab.section import Section, Table
 
-__all__ = ["PAGE", "film_name", "write_page"]
+__all__ = ["PAGE", "film_name", "write_films", "write_page"]
 
 PAGE = "page.html"
-_WIDE = 3  # of a film with masks: frame, mask, product
+_WIDE, _PIXELS = 3, 200  # of a film with masks: frame, mask, product; of the side of each
 
 
-def film_name(mode: str) -> str:
+def film_name(mode: str, ending: str) -> str:
     """Return the name of the film of a mode's test.
 
     Example:
-        >>> film_name("video_hard")
+        >>> film_name("video_hard", "gif")
         'film-video_hard.gif'
     """
-    return f"film-{mode}.gif"
+    return f"film-{mode}.{ending}"
+
+
+def write_films(folder: Path, mode: str, frames: Frames) -> None:
+    """Write the film of a mode's test: a GIF, and an MP4, enlarged, where there is PyAV.
+
+    Args:
+        folder: of the run.
+        mode: of the test.
+        frames: uint8, (n, h, w, 3).
+    """
+    write_film(folder / film_name(mode, "gif"), frames)
+    with contextlib.suppress(ImportError):
+        enlarged = max(1, _PIXELS // frames.shape[1])
+        write_film(folder / film_name(mode, "mp4"), frames, enlarged=enlarged)
 
 
 def write_page(folder: Path, title: str, result: Mapping[str, Any]) -> Path:
@@ -75,20 +93,30 @@ def _findings(result: Mapping[str, Any]) -> list[str]:
 
 
 def _films(folder: Path, tests: Mapping[str, Any]) -> Iterator[Section]:
+    from PIL import Image  # noqa: PLC0415 (an extra, without which there is no film)
+
     for mode, test in tests.items():
-        file = folder / film_name(mode)
-        if not file.is_file():
+        files = [folder / film_name(mode, ending) for ending in ("gif", "mp4")]
+        if not files[0].is_file():
             continue
-        wide = "auc" in test
-        shown = "what is seen, its mask, and what is left" if wide else "what is seen"
-        text = f"The first episode of the test, return {test['returns'][0]:.1f}: {shown}."
-        content = base64.b64encode(file.read_bytes()).decode()
-        width = 200 * (_WIDE if wide else 1)
-        film = (
-            f'<img src="data:image/gif;base64,{content}" alt="Film, {mode}" '
-            f'style="width:{width}px;max-width:100%;image-rendering:pixelated">'
+        with Image.open(files[0]) as gif:
+            wide = gif.width // gif.height
+        parts = "from left to right what is seen, its mask, and what is left"
+        text = (
+            f"The first episode of the test, return {test['returns'][0]:.1f}; 25 steps of the "
+            f"agent a second: {parts if wide == _WIDE else 'what is seen'}."
         )
-        yield Section(f"Film: {mode}", text, film)
+        file = files[-1] if files[-1].is_file() else files[0]
+        content = base64.b64encode(file.read_bytes()).decode()
+        style = f'style="width:{_PIXELS * wide}px;max-width:100%;image-rendering:pixelated"'
+        yield Section(f"Film: {mode}", text, _SHOWN[file.suffix].format(content, mode, style))
+
+
+_SHOWN = {
+    ".mp4": '<video src="data:video/mp4;base64,{}" aria-label="Film, {}" {} controls autoplay loop '
+    "muted playsinline></video>",
+    ".gif": '<img src="data:image/gif;base64,{}" alt="Film, {}" {}>',
+}
 
 
 def _curves(result: Mapping[str, Any]) -> Iterator[Section]:
@@ -100,15 +128,40 @@ def _curves(result: Mapping[str, Any]) -> Iterator[Section]:
 
 
 def _masks(result: Mapping[str, Any]) -> Iterator[Section]:
-    lines = {
-        mode: [(found["step"], found["auc"]) for found in evaluations if "auc" in found]
-        for mode, evaluations in result["evaluations"].items()
-    }
-    text = (
-        "How often a pixel of the foreground is masked less than one of the background: 0.5 is "
-        "chance, 1 perfect."
-    )
-    yield from _lines("Masks against the true foreground", text, lines, "AUC")
+    for name, (title, y, text, chance) in _JUDGED.items():
+        lines = {
+            mode: [(found["step"], found[name]) for found in evaluations if name in found]
+            for mode, evaluations in result["evaluations"].items()
+        }
+        found = [value for points in lines.values() for _, value in points]
+        ends = min([chance, *found]) - 0.03, 1.03
+        yield from _lines(title, text, lines, y, partial(_from_to, ends))
+
+
+def _from_to(ends: tuple[float, float], axes: Any) -> None:
+    axes.set_ylim(*ends)
+
+
+_JUDGED = {
+    "auc": (
+        "Masks against the true foreground",
+        "AUC",
+        (
+            "How often a pixel of the foreground is masked less than one of the background: 0.5 is "
+            "chance, 1 perfect. Only the order counts; how much is hidden says the table."
+        ),
+        0.5,
+    ),
+    "iou": (
+        "Masks cut at their best threshold",
+        "best IoU",
+        (
+            "Of the pixels that are foreground in truth or by the mask, the share that is both, at "
+            "the threshold at which it is highest. 1 is perfect."
+        ),
+        0.0,
+    ),
+}
 
 
 def _losses(lines: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
@@ -117,7 +170,12 @@ def _losses(lines: Sequence[Mapping[str, Any]]) -> Iterator[Section]:
         label: [(line["step"], line[name]) for line in lines if name in line]
         for name, label in names.items()
     }
-    scaled: Callable[[Any], object] = lambda axes: axes.set_yscale("log")  # noqa: E731
+
+    def scaled(axes: Any) -> None:
+        axes.set_yscale("log")
+        for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            which("{x:g}")
+
     yield from _lines("Losses", "Of the last update before a test.", found, "loss", scaled)
 
 

@@ -103,6 +103,9 @@ _SMOKE = {
     "width": 32, "batch": 8, "shift": 2, "augmentation": "conv", "evaluate_every": 100,
     "episodes": 1, "test": ("moving",),
 }  # fmt: skip
+_RENDERED = _SMOKE | {
+    "steps": 100, "size": 48, "evaluate_every": 50, "quality": "fast", "test": ("color_hard",),
+}  # fmt: skip
 # Nothing was tuned on these.
 _QUICK = {
     "size": 64, "batch": 64, "augmentation": "overlay", "quality": "fast", "episodes": 5,
@@ -123,7 +126,13 @@ def _quick(arms: Mapping[str, Arm], name: str) -> Any:
 
 PRESETS = {
     "smoke": Preset(
-        "a minute", {"dot": partial(_trials, FEW, ("dot",), 3, **_SMOKE)}, judges=False
+        "a minute; --data cartpole-swingup, which draws 48 pixels in software, as well",
+        {
+            "dot": partial(_trials, FEW, ("dot",), 3, **_SMOKE),
+            "cartpole-swingup": partial(_trials, FEW, ("cartpole-swingup",), 1, **_RENDERED),
+        },
+        default="dot",
+        judges=False,
     ),
     "quick": Preset(
         "on a GPU: a run of 25,000 steps some minutes, an estimate; 18 runs of a task, or with "

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regrow.control.distractions import Pixels, side_by_side, write_film
+from regrow.control.distractions import Pixels, side_by_side
 from regrow.control.pixels.augment import read_photos
 from regrow.control.pixels.evaluate import Evaluation
 from regrow.control.pixels.masker import multiply_adds
@@ -24,9 +24,9 @@ from regrow.data.places import Places
 from regrow.engine.checks import check_choice
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
-from regrow.studies.distraction_masks.page import film_name, write_page
+from regrow.studies.distraction_masks.page import write_films, write_page
 
-__all__ = ["WEIGHTS", "LearnFromPixels", "PixelMethodName"]
+__all__ = ["WEIGHTS", "LearnFromPixels", "PixelMethodName", "shows_videos"]
 
 PixelMethodName = Literal[
     "SAC", "DrQ", "RAD", "SODA", "SVEA", "SGQN", "MaDi", "MaDi-half", "MaDi-strided", "MaDi-shared",
@@ -87,35 +87,45 @@ class LearnFromPixels(PixelSetting, Trial):
             method = replace(method, quantile=0.98)  # as in SGQN's table 3
         return method
 
-    def environments(self, videos: Path | None) -> tuple[Pixels, dict[str, Pixels]]:
+    def environments(
+        self, videos: Path | None, *, runs: int = 1, workers: int = 1
+    ) -> tuple[Pixels, dict[str, Pixels]]:
         """Make those of training and, by mode, of tests.
+
+        Args:
+            videos: folder of those that are shown behind.
+            runs: episodes of a test that are played at once.
+            workers: processes that step and draw them.
 
         Raises:
             ValueError: the task or a mode is unknown, or videos are missing.
         """
         rendered = self.how().rendered(self.size)
 
-        def make(seed: int, mode: str) -> Pixels:
+        def make(seed: int, mode: str, **more: int) -> Pixels:
             return make_task(
                 self.task, seed, mode, size=rendered, repeat=self.repeat, quality=self.quality,
-                cut=self.cut, videos=videos if _shows_videos(mode) else None,
+                cut=self.cut, videos=videos if shows_videos(mode) else None, **more,
             )  # fmt: skip
 
-        tests = {mode: make(self.seed + _OTHER, mode) for mode in ("clean", *self.test)}
+        other, modes = self.seed + _OTHER, ("clean", *self.test)
+        tests = {mode: make(other, mode, runs=runs, workers=workers) for mode in modes}
         return make(self.seed, "clean"), tests
 
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and test.
 
         Options of the run: ``device``; the folders ``videos`` and ``photos``, else those of
-        ``data_dir``; and ``keep_weights``.
+        ``data_dir``; ``workers``, processes that step and draw in tests; and ``keep_weights``.
 
         Raises:
             ValueError: videos or photos are damaged.
             FileNotFoundError: they are missing.
         """
         began = time.monotonic()
-        environments, tests = self.environments(self._videos(run))
+        environments, tests = self.environments(
+            self._videos(run), runs=self.episodes, workers=run.options.get("workers") or 1
+        )
         training = train_from_pixels(
             environments,
             method=self.how(),
@@ -130,13 +140,13 @@ class LearnFromPixels(PixelSetting, Trial):
         result = result_of(training) | {"last_seconds": time.monotonic() - began}
         if run.writes:
             for name, found in training.last.items():
-                write_film(run.folder / film_name(name), film_of(found))
+                write_films(run.folder, name, film_of(found))
             title = f"{self.method} on {self.task}, {self.steps:,} steps, seed {self.seed}"
             write_page(run.folder, title, result)
         return result
 
     def _videos(self, run: Run) -> Path | None:
-        return _folder(run, "videos", _CLIPS) if any(map(_shows_videos, self.test)) else None
+        return _folder(run, "videos", _CLIPS) if any(map(shows_videos, self.test)) else None
 
     def _photos(self, run: Run) -> Tensor | None:
         needed = self.augmentation in ("overlay", "splice")
@@ -145,7 +155,13 @@ class LearnFromPixels(PixelSetting, Trial):
         return read_photos(_folder(run, "photos", ("photos",)))
 
 
-def _shows_videos(mode: str) -> bool:
+def shows_videos(mode: str) -> bool:
+    """Tell whether a mode needs videos.
+
+    Example:
+        >>> shows_videos("video_hard"), shows_videos("color_hard")
+        (True, False)
+    """
     return mode.startswith(("video", "distracting"))
 
 
