@@ -32,7 +32,7 @@ from regrow.studies.sample_pruning.study import CLAIMS, STUDY
 from regrow.studies.sample_pruning.trial import PruneSamples
 
 NAMES = (
-    *("ours", "wrong", "by heart", "guard", "nested", "weights"),
+    *("ours", "wrong", "by heart", "guard", "nested", "apart", "weights"),
     *("InfoBatch lossless", "SeTa lossless", "cyclic lossless", "InfoBatch", "SeTa"),
     *("dynamic", "bandits", "curriculum", "hard", "without replacement"),
 )

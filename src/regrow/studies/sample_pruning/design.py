@@ -128,6 +128,24 @@ _FASHION = Task(
     ),
     {"samples": 5000, "epochs": 60, "warmup": 2.0},
 )
+# Of 0.01, 0.02 and 0.05 the rate at which full data were best on validation samples, with seed 0.
+# They have learnt if full data reach 60 % on test samples in the mean; else nothing is to be read.
+_SPEECH = Task(
+    _base(
+        data="spoken-digits",
+        model="mlp-100-50",
+        learning_rate=0.02,
+        epochs=20,
+        batch=32,
+        warmup=1.0,
+        augment=False,
+    ),
+    {"epochs": 60},
+)
+_TEXT = Task(
+    _base(data="wordnet", model="mlp-50", learning_rate=0.01, epochs=6, warmup=0.5, augment=False),
+    {"samples": 5000, "epochs": 40, "warmup": 2.0},
+)
 _CIFAR = Task(
     _base(data="cifar10", model="resnet18", epochs=20, precision="bfloat16", warmup=1.0),
     {"samples": 10_000, "epochs": 60, "warmup": 2.0, "augment": False},
@@ -167,6 +185,8 @@ PRESETS = {
         {
             "fashion-mnist": partial(_small, _FASHION),
             "digits": partial(_small, _DIGITS),
+            "spoken-digits": partial(_small, _SPEECH),
+            "wordnet": partial(_small, _TEXT),
             "cifar10": _cifar,
         },
         default="fashion-mnist",
