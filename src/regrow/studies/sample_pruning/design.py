@@ -180,8 +180,9 @@ PRESETS = {
     "smoke": Preset("a minute on two CPU cores (digits)", {"digits": _smoke}, judges=False),
     "quick": Preset(
         "two million steps of a perceptron: on an H200 with --jobs 16 about eight minutes (not "
-        "measured); with --data digits an hour on two busy CPU cores; with --data cifar10 half a "
-        "million steps of ResNet-18: on an H200 an hour (not measured)",
+        "measured); with --data digits, spoken-digits or wordnet half an hour to an hour on a CPU "
+        "core; with --data cifar10 half a million steps of ResNet-18: on an H200 an hour (not "
+        "measured)",
         {
             "fashion-mnist": partial(_small, _FASHION),
             "digits": partial(_small, _DIGITS),
