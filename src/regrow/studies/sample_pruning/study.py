@@ -32,6 +32,7 @@ STUDY = Study(
             ("MLP 100-50 on digits", 96.8),
             ("MLP 300-100 on Fashion-MNIST", 89.6),
             ("MLP 100-50 on spoken digits", 63.5),
+            ("MLP 50 on WordNet glosses", 71.4),
         )
     ],
     page=PAGE,
