@@ -11,7 +11,7 @@ from regrow.machine import cache_folder
 def roots(tmp_path, monkeypatch):
     """The places in order, each with a file that says which it is."""
     monkeypatch.setenv("REGROW_DATA", str(tmp_path / "variable"))
-    monkeypatch.setattr("regrow.data.places._SYSTEM", str(tmp_path / "system"))
+    monkeypatch.setattr("regrow.data.places._SYSTEM", (str(tmp_path / "system"),))
     found = [tmp_path / "argument", tmp_path / "variable", cache_folder(), tmp_path / "system"]
     for i, root in enumerate(found):
         (root / "tea").mkdir(parents=True)

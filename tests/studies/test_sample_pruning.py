@@ -32,7 +32,7 @@ from regrow.studies.sample_pruning.study import CLAIMS, STUDY
 from regrow.studies.sample_pruning.trial import PruneSamples
 
 NAMES = (
-    *("ours", "wrong", "by heart", "guard", "nested", "weights"),
+    *("ours", "wrong", "by heart", "guard", "nested", "apart", "weights"),
     *("InfoBatch lossless", "SeTa lossless", "cyclic lossless", "InfoBatch", "SeTa"),
     *("dynamic", "bandits", "curriculum", "hard", "without replacement"),
 )
@@ -55,7 +55,11 @@ def fresh(folder, name, kind=Run, **more):
 
 
 @pytest.mark.parametrize(
-    ("preset", "data"), [("smoke", "digits"), ("quick", "fashion-mnist"), ("quick", "cifar10")]
+    ("preset", "data"),
+    [
+        ("smoke", "digits"),
+        *(("quick", data) for data in ("fashion-mnist", "spoken-digits", "wordnet", "cifar10")),
+    ],
 )
 def test_every_cell_is_there_once_with_its_base(preset, data):
     trials = STUDY.trials(preset, data)
@@ -206,9 +210,9 @@ def test_records_of_the_first_guard_are_told_from_those_of_today():
 # ---------------------------------------------------------------------- rules
 
 
-def records_of(gain, validated=None):
+def records_of(gain, validated=None, trials=TRIALS):
     records = []
-    for labels, trial in TRIALS:
+    for labels, trial in trials:
         noise = random.Random(trial.identity).uniform(-0.0002, 0.0002) + 0.01 * trial.seed
         tested, kept = gain(labels), (validated or gain)(labels)
         result = {"accuracy": 0.7 + tested + noise, "validation_accuracy": 0.7 + kept + noise}
@@ -218,7 +222,8 @@ def records_of(gain, validated=None):
 
 
 def judged(name, gain):
-    return CLAIMS[NAMES.index(name)].judge(records_of(gain)).outcome
+    trials = TRIALS + STUDY.trials("quick", "wordnet") if name == "apart" else TRIALS
+    return CLAIMS[NAMES.index(name)].judge(records_of(gain, trials=trials)).outcome
 
 
 def when(arm, amount, *conditions):
@@ -245,6 +250,8 @@ YES, NO, OPEN = "supported", "not supported", "inconclusive"
         ("guard", when("ours, no guard", 0.01, BY_HEART), NO),
         ("nested", when("ours", 0.01), YES),
         ("nested", lambda at: -0.01 * (at["arm"] != "cyclic"), OPEN),
+        ("apart", when("ours", 0.01), YES),
+        ("apart", when("ours", -0.01, "clean"), OPEN),
         ("weights", when(FIRST, 0.01), YES),
         ("weights", when("ours, weighted", 0.01), NO),
         ("InfoBatch lossless", when("full", 0.001), YES),
@@ -289,6 +296,24 @@ def test_a_criterion_is_picked_by_the_validation_samples_of_the_other_conditions
     }
     assert picked["clean"].elsewhere == pytest.approx(1, abs=0.05)
     assert all(gain == pytest.approx(-2, abs=0.05) for gain in picked["clean"].gains.values())
+
+
+def test_apart_no_condition_of_the_tested_data_set_is_picked_by():
+    texts = STUDY.trials("quick", "wordnet")
+    task = texts[0].labels["task"]
+
+    def best(at):  # UCB on texts, ours by less on pictures
+        own = 0.05 * (at["arm"] == "UCB") if at["task"] == task else 0.01 * (at["arm"] == "ours")
+        return own - 0.02 * (at["arm"] == "ours" and at["task"] == task)
+
+    view = records_of(best, trials=TRIALS + texts)
+    assert {one.arm for one in nested(view)} == {"UCB"}
+    apart = {one.cell[0]: one.arm for one in nested(view, apart=True)}
+    assert apart.pop(task) == "ours" and set(apart.values()) == {"UCB"}
+    lost = [one for one in nested(view, apart=True) if one.cell[0] == task]
+    assert all(gain == pytest.approx(-2, abs=0.05) for one in lost for gain in one.gains.values())
+    with pytest.raises(ValueError, match="two data sets are needed"):
+        nested(records_of(best), apart=True)
 
 
 def test_choice_at_random_is_picked_where_nothing_beats_it():

@@ -12,7 +12,7 @@ from regrow.machine import cache_folder, expanded
 
 __all__ = ["Places"]
 
-_SYSTEM = "/usr/share/datasets"  # Debian's
+_SYSTEM = "/usr/share/datasets", "/usr/share"  # Debian's
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Places:
             >>> str(Places("digits", "here").folders[0])
             'here/digits'
         """
-        roots = [self.data_dir, os.environ.get("REGROW_DATA"), cache_folder(), _SYSTEM]
+        roots = [self.data_dir, os.environ.get("REGROW_DATA"), cache_folder(), *_SYSTEM]
         return [expanded(root) / self.name for root in roots if root]
 
     def find(

@@ -16,6 +16,8 @@ _NAMES = {
     r"conv-net": "CNN",
     r"moving-fashion": "moving Fashion-MNIST",
     r"fashion-mnist": "Fashion-MNIST",
+    r"spoken-digits": "spoken digits",
+    r"wordnet": "WordNet glosses",
     r"cifar(\d+)": r"CIFAR-\1",
     r"mini-imagenet": "mini-ImageNet",
     r"tiny-imagenet": "Tiny ImageNet",

@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from regrow.data.places import Places
 from regrow.reading import UnreadableError, is_there
 from regrow.speech.corpora.lines import pairs, text_lines
 from regrow.speech.utterances import Corpus, LeftOut, Utterance, gathered
 
 __all__ = [
     "digit_strings",
+    "find_spoken_digits",
     "read_asterisk",
     "read_librispeech",
     "read_lrs3",
@@ -123,6 +125,22 @@ def _cut(
         part.append(word)
     if part:
         yield part
+
+
+def find_spoken_digits(data_dir: str | Path | None = None) -> Path:
+    """Return the folder of the Free Spoken Digit Dataset.
+
+    Args:
+        data_dir: the folder that holds ``free-spoken-digit-dataset``; else the usual places.
+
+    Raises:
+        FileNotFoundError: it is nowhere; the message says where it was looked for.
+    """
+    return Places("free-spoken-digit-dataset", data_dir).find(
+        lambda folder: folder if (folder / "recordings").is_dir() else None,
+        "recordings",
+        "github.com/Jakobovski/free-spoken-digit-dataset",
+    )
 
 
 def read_spoken_digits(folder: Path, split: str = "") -> Corpus:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from regrow.data.places import Places
 from regrow.machine import cache_folder, needed
-from regrow.speech.corpora.trees import digit_strings, read_spoken_digits
+from regrow.speech.corpora.trees import digit_strings, find_spoken_digits, read_spoken_digits
 from regrow.speech.synthesis.generate import MANIFEST, Defects, generate
 from regrow.speech.synthesis.phrases import WORDNET, read_phrases
 from regrow.speech.synthesis.strings import write_strings
@@ -21,7 +21,6 @@ from regrow.speech.synthesis.voices import espeak_voices, flite_voices
 __all__ = ["DIGITS", "Made"]
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-_FSDD = "free-spoken-digit-dataset"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +93,7 @@ class Made:
 
     def _make(self, place: Path, data_dir: str | Path | None, workers: int) -> None:
         if self.what == "strings":
-            folder = Places(_FSDD, data_dir).find(
-                lambda one: one if (one / "recordings").is_dir() else None,
-                "recordings",
-                "github.com/Jakobovski/free-spoken-digit-dataset",
-            )
-            corpus = read_spoken_digits(folder, self.part)
+            corpus = read_spoken_digits(find_spoken_digits(data_dir), self.part)
             seeds = range(self.seed, self.seed + self.rounds)
             write_strings(place, [s for n in seeds for s in digit_strings(corpus, self.words, n)])
             return

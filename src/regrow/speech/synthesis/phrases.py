@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from regrow.machine import expanded
+from regrow.reading import damaged
 from regrow.speech.corpora.lines import text_lines
 from regrow.speech.utterances import normalise_text
 
-__all__ = ["WORDNET", "read_phrases"]
+__all__ = ["WORDNET", "read_glosses", "read_phrases"]
 
 WORDNET = Path("/usr/share/wordnet")
 """Where Debian's ``wordnet-base`` puts it."""
@@ -60,5 +62,26 @@ def _quoted(folder: Path) -> list[str]:
         raise FileNotFoundError(
             f"{folder}: no {missing[0]}: install Debian's wordnet-base, or give a file of phrases"
         )
-    lines = (line for name in _FILES for _, line in text_lines(folder / name))
-    return [quote for line in lines for quote in _QUOTED.findall(line.partition("| ")[2])]
+    glosses = (gloss for name in _FILES for _, gloss in read_glosses(folder / name))
+    return [quote for gloss in glosses for quote in _QUOTED.findall(gloss)]
+
+
+def read_glosses(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield what a file of WordNet explains: the number of the lexicographer file, and the gloss.
+
+    Args:
+        path: such as ``data.noun``: a synset a line, its fields before a bar and its gloss behind.
+
+    Raises:
+        UnreadableError: a line is none of WordNet.
+
+    Source: wndb(5WN) of WordNet 3.0.
+    """
+    for number, line in text_lines(path):
+        fields, bar, gloss = line.partition("| ")
+        if line.startswith(" "):  # the licence
+            continue
+        kind = fields.split(" ", 2)[1:2]
+        if not bar or not kind or not kind[0].isdecimal():
+            raise damaged(path, f"line {number} is no synset with a gloss")
+        yield int(kind[0]), gloss.strip()

@@ -8,7 +8,7 @@ from regrow.lab.claims import Answer
 from regrow.lab.effects import EVERY, LOWEST, Effect, gain
 from regrow.lab.rules import claim, each
 from regrow.studies.sample_pruning.design import BY_HEART, FIRST
-from regrow.studies.sample_pruning.nested import NESTED
+from regrow.studies.sample_pruning.nested import APART, NESTED
 
 __all__ = ["CLAIMS", "MARGIN", "over_cyclic", "over_full"]
 
@@ -60,6 +60,7 @@ CLAIMS = (
         above=0,
     ),
     NESTED,
+    APART,
     claim(
         "Weights for unbiased gradients take a part of the gain away.",
         "ours: a prototype",

@@ -37,9 +37,10 @@ class Classify(Setting, Problem[LabelledSource], Trial):
 
     Args:
         data: a data set: digits, fashion-mnist, cifar10, cifar100, tiny-imagenet, higgs; clips of
-            moving-fashion; imagenet, a folder of images by class in train and val; ucf101; or a
-            path of your own: a folder of images by class, a CSV or Parquet file, a folder of those,
-            a data set of Hugging Face.
+            moving-fashion; wordnet, glosses by the kind of thing; spoken-digits, whose speakers
+            take turns by seed in being tested on; imagenet, a folder of images by class in train
+            and val; ucf101; or a path of your own: a folder of images by class, a CSV or Parquet
+            file, a folder of those, a data set of Hugging Face.
         model: a model: mlp-300-100 with any widths, conv-net, small-conv, lenet5, resnet20 (32, 44,
             56), resnet18 (34, 50), vgg16, efficientnet-b0, deit-tiny (small, base); for clips
             small-conv3d, resnet3d-50, i3d.

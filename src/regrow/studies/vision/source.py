@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from regrow.spelling import did_you_mean
+from regrow.studies.vision.glosses import load_glosses
+from regrow.studies.vision.spoken_digits import load_spoken_digits
 from regrow.training.batch import Source
 from regrow.vision.data import (
     UCF101,
@@ -65,6 +67,12 @@ _FOLDERS: dict[str, Callable[[str | None, int], tuple[Any, Any]]] = {
     ),
 }
 
+_OTHERS: dict[str, Callable[[str | None, int], DataSet]] = {
+    "wordnet": lambda where, _: load_glosses(where),
+    "spoken-digits": load_spoken_digits,
+}
+_TURNS = ("spoken-digits",)  # whose test part hangs on the seed
+
 
 def known_data() -> list[str]:
     """Return the names of all data sets that a trial can open.
@@ -73,7 +81,7 @@ def known_data() -> list[str]:
         >>> known_data()[:3]
         ['cifar10', 'cifar100', 'digits']
     """
-    return sorted({*names(), *_FOLDERS})
+    return sorted({*names(), *_FOLDERS, *_OTHERS})
 
 
 def check_data(name: str) -> None:
@@ -134,7 +142,7 @@ def open_source(
 
     Args:
         name: of :func:`regrow.vision.data.names`, "imagenet" for a folder with ``train`` and
-            ``val``, or "ucf101".
+            ``val``, "ucf101", or of what is no vision: "wordnet", "spoken-digits".
         data_dir: where data lie, if not in the usual places.
         device: where batches are wanted.
         batch: samples in a batch, over all ranks.
@@ -161,8 +169,9 @@ def open_source(
             raise ValueError(f"data={name!r} is read as it is: use a data set that fits in memory")
         train_part, test_part = files or _FOLDERS[name](data_dir, seed)
         return _open_folder(train_part, test_part, device, batch, common)
+    turn = seed if name in _TURNS else 0
     train, labels, test, test_labels, classes, moments, scale, about = _arrays(
-        name, data_dir, device, change, own
+        name, data_dir, device, change, own, turn
     )
     kept = torch.arange(len(labels), device=device)
     if samples is not None and samples != len(labels):
@@ -181,7 +190,7 @@ def open_source(
     if batch > len(inputs):
         many = f"{len(inputs)} samples to train on"
         raise ValueError(f"batch={batch}: data={name!r} has {many}: take a smaller one")
-    augmented = standard(name) if augment and own is None else None
+    augmented = standard(name) if augment and own is None and name not in _OTHERS else None
     return LabelledSource(
         shape=tuple(train.shape[1:]),
         classes=classes,
@@ -217,9 +226,15 @@ def _arrays(
     device: torch.device,
     change: Change | None = None,
     own: Own | None = None,
+    turn: int = 0,
 ) -> tuple[Any, ...]:
     """Load and standardize once for all trials of this process."""
-    data = load_data(name, data_dir) if own is None else load_own(own)
+    if own is not None:
+        data = load_own(own)
+    elif name in _OTHERS:
+        data = _OTHERS[name](data_dir, turn)
+    else:
+        data = load_data(name, data_dir)
     if change is not None:
         data = change(data, device)
     train, test = data.standardized()
