@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from benchmarks import segmentation_bytes
 from regrow.segmentation import E2ENet, pack
 from regrow.segmentation.joins import Pending, Reading, join, leave
 from regrow.segmentation.shift import join_shifted
 from tests.segmentation.test_links import gradient, sparse_lattice, volume
+from tests.test_docs import DOCS
 
 LAST = torch.channels_last_3d
 OPTIONS = [
@@ -273,3 +275,21 @@ def test_a_lattice_reads_what_it_did_where_nobody_asks():
 def _small():
     model, _, sparse = sparse_lattice()
     return model, sparse.masks
+
+
+@pytest.mark.parametrize(("name", "density"), [("E2ENet", 0.2), ("lean", 0.25)])
+def test_the_page_tells_the_bytes_that_are_counted(name, density):
+    ways = segmentation_bytes.counted(density, lean=name == "lean")
+    forth, back = (
+        " | ".join(f"{ways[way][direction]:,.0f}" for way in ("apart", "fused"))
+        for direction in ("forth", "back")
+    )
+    text = (DOCS / "segmentation.md").read_text("utf-8")
+    assert f"| {name}, links {density} | forth | {forth} |\n| | back | {back} |" in text
+
+
+def test_bytes_by_hand():
+    """A level of one reader who picks and one who pools; a sector holds 16 channels."""
+    reading = Reading(((0, 2, 1), (15, 17, 0), (40, 41, 0)), 0)
+    assert segmentation_bytes.fetched(reading, 32) == 96  # of channels 0-15, 16-31, 32-47
+    assert segmentation_bytes.fetched(reading, 2) == 10
