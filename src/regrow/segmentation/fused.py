@@ -138,8 +138,10 @@ def _join_normed_gradient(
         flat = (1, 1, 1)
         for window in sorted(set(each) - {flat}) or [flat]:
             which = [r for r, own in enumerate(each) if own in (window, flat)]
+            # Not indexed by a list, which is copied to the device: a CUDA graph cannot capture it.
+            some = tables if len(which) == len(each) else torch.stack([tables[r] for r in which])
             _launch_back([gradients[r] for r in which], [each[r] != flat for r in which],
-                tables[which], whole, z, norm, slope, window, axis, out)  # fmt: skip
+                some, whole, z, norm, slope, window, axis, out)  # fmt: skip
             each, whole = [(0, 0, 0) if own in (window, flat) else own for own in each], out
         return out
     total = torch.zeros_like(out, dtype=torch.promote_types(out.dtype, torch.float32))
