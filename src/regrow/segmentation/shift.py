@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.segmentation.fused import fusable
-from regrow.segmentation.joins import join
+from regrow.segmentation.fused import fusable, join_moved
 
 __all__ = ["group_sizes", "join_shifted", "shift_channels", "shift_segments"]
 
@@ -139,10 +138,8 @@ def join_shifted(sources: Sequence[Tensor], segments: Sequence[Segment], axis: i
     whole = sum(stop - start for _, start, stop, _ in segments) == channels
     if whole and not any(offset for *_, offset in segments):
         return sources[0] if len(sources) == 1 else torch.cat(list(sources), 1)
-    order = [source for source, *_ in segments]
-    alike = all(source.dtype == sources[0].dtype for source in sources)
-    if alike and order == sorted(order) and fusable(*sources):
-        return join(sources, segments, axis)
+    if all(source.dtype == sources[0].dtype for source in sources) and fusable(*sources):
+        return join_moved(sources, segments, axis)
     joined: Tensor = _Join.apply(tuple(segments), axis + 2, *sources)  # type: ignore[no-untyped-call]
     return joined
 
