@@ -94,7 +94,7 @@ def draw_scene(
     return figure
 
 
-def _mosaic(points: bool, tall: bool) -> tuple[list[list[str]], dict[str, Any]]:
+def _mosaic(points: bool, tall: bool) -> tuple[Any, dict[str, Any]]:
     """Return what stands where, and how wide or high its parts are."""
     if not points:
         return [["above"]], {}
