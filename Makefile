@@ -76,7 +76,7 @@ check: venv
 
 docs: $(VENV)/.docs-installed
 	$(BIN)/python -m sphinx -E -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
-	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python -m pytest src tests/test_docs.py tests/test_numbers.py tests/test_readme.py
 
 $(VENV)/.docs-installed: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

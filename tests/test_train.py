@@ -51,6 +51,7 @@ def test_methods_are_made_of_words(name, density, options, method):
     [
         ({"method": "rig"}, "method 'rig': must be one of RigL, RigLITOP"),
         ({"option": ("update=3",)}, "update=3: RigL has no such argument; it has allocation, den"),
+        ({"option": ("update_evry=3",)}, "did you mean update_every?"),
         ({"option": ("update_every",)}, "option 'update_every': must be KEY=VALUE"),
         ({"option": ("update_every=often",)}, "update_every='often': int is needed"),
         ({"option": ("update_every=0",)}, "update_every=0: must be at least 1"),

@@ -1,4 +1,4 @@
-"""``{study} NAME``: verdicts, figures and tables of a study, from its records in ``results/``."""
+"""``{study} NAME``: answer, verdicts, figures and tables of a study, from ``results/``."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Study(SphinxDirective):
         """Make the nodes, a section each so that the page's contents list them."""
         name = self.arguments[0]
         found = find((RESULTS / name,), load_study)
+        self._answer_first(found.answer)
         made: list[nodes.Node] = [
-            nodes.paragraph(text=found.answer),
             self._raw(verdicts_html(found.verdicts, judged=not found.held)),
         ]
         parts = [(one.title, section_html(one)) for one in found.sections()]
@@ -39,6 +39,11 @@ class Study(SphinxDirective):
             made.append(section)
         self._hold("".join(part.astext() for one in made for part in one.findall(nodes.raw)))
         return made
+
+    def _answer_first(self, answer: str) -> None:
+        """Put the answer below the page's title: who reads no further knows it."""
+        top = next(self.state.document.findall(nodes.section))
+        top.insert(1, nodes.block_quote("", nodes.paragraph(text=answer)))
 
     def _hold(self, said: str) -> None:
         """Warn of numbers in the page's text that these records do not say."""

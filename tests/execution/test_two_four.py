@@ -353,3 +353,25 @@ def test_inference_on_a_cpu_stores_nonzeros():
     assert type(fast[0]).__name__ == "CsrLinear"
     x = torch.randn(5, 64)
     torch.testing.assert_close(fast(x), model(x))
+
+
+@pytest.mark.parametrize("rule", [regrow.Wanda, regrow.SparseGPT])
+def test_a_trained_model_that_was_pruned_to_2_4_trains_on_and_is_packed(tensor_cores, rule):
+    """From regrow.prune to the layers of sparse tensor cores: nothing is lost on the way."""
+    model, x = perceptron(), torch.randn(32, 64).to(HALF)
+    done = {"density": 0.5, "pattern": NM(2, 4)}
+    pruned = regrow.prune(model, rule(**done), [x], exclude="3.*")
+    before = model(x)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    method = regrow.DynamicNM(start=pruned.start, update_every=3)
+    options = {"total_steps": 30, "include": pruned.names, "execution": "2:4"}
+    sparse = regrow.sparsify(model, optimizer, method, **options)
+    torch.testing.assert_close(model(x), before)
+    assert tensor_cores and all(isinstance(model[i], TwoFourLinear) for i in (0, 2))
+    for number in range(7):
+        step(model, optimizer, number)
+    assert {name: int(mask.sum()) for name, mask in sparse.masks.items()} == dict(pruned.kept)
+    for i in (0, 2):
+        assert ((model[i].weight != 0).view(-1, 4).sum(1) <= 2).all()
+        inputs = torch.randn(5, model[i].in_features).to(HALF)
+        torch.testing.assert_close(PackedLinear(model[i])(inputs), model[i](inputs))

@@ -294,6 +294,8 @@ def test_names():
     assert (load_digits().data == digits.X).all() and len(digits.labels) == 10
     with pytest.raises(ValueError, match="data set 'mnist': there is none; known are lymphoma"):
         load_features("mnist")
+    with pytest.raises(ValueError, match=r"did you mean Prostate-GE\?"):
+        load_features("prostate_ge")
 
 
 def test_a_file_that_is_nowhere_is_said_with_the_way_to_it(tmp_path, monkeypatch):

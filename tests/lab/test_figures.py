@@ -94,3 +94,15 @@ def test_a_figure_takes_the_colours_of_the_page_and_no_name_twice():
     assert len(names) == len(set(names))
     used = re.findall(r'(?:href="#|url\(#)([^")]+)', drawing)
     assert set(used) <= set(names)
+
+
+def test_a_colour_with_a_twin_for_dark_pages_is_said_twice():
+    """First for browsers that know no light-dark(); text and lines alike."""
+    with figure_style():
+        figure = Figure()
+        figure.text(0.5, 0.5, "words", color="#22252b")
+        figure.subplots().plot([0, 1], color="#22252b")
+        drawing = svg(figure, "a line", {"#22252b": "#e8eaee"})
+    for what in ("fill", "stroke"):
+        assert f"{what}: #22252b; {what}: light-dark(#22252b, #e8eaee)" in drawing
+    assert drawing.count("#22252b") == 2 * drawing.count("#e8eaee")

@@ -98,6 +98,7 @@ def test_another_study_is_refused_and_nothing_touched(regrow, tmp_path):
     ("arguments", "said"),
     [
         (("study", "run", "tyo"), "study 'tyo': there is none; known are: "),
+        (("study", "run", "tyo"), "did you mean toy?"),
         (("study", "run", "toy", "--preset", "paper"), "toy has 'smoke', 'quick'"),
         (("study", "run", "toy", "--data", "x"), "data='x'"),
         (("study", "run", "toy", "--only", "zz"), "only='zz': 0 of the preset's 45 trials"),

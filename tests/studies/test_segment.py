@@ -15,7 +15,8 @@ import regrow
 from regrow.lab.files import read_json
 from regrow.lab.run import Run
 from regrow.segmentation import feature_fusion
-from regrow.studies.segmentation import page
+from regrow.segmentation.folders import open_folder
+from regrow.studies.segmentation import page, slices
 from regrow.studies.segmentation import segment as room
 from regrow.studies.segmentation.page import write_evaluation, write_page
 from regrow.studies.segmentation.predict import judge_folder, predict_cases
@@ -170,8 +171,20 @@ def test_the_page_shows_slices_curves_and_cases_worst_first(data, finished, tmp_
     assert "Mean Dice" in said and "Slices" in (tmp_path / "e.html").read_text()
     # The colours of labels and of errors are named; so are lesions.
     for name in ("shell", "core", "error: missed", "error: wrong or too much"):
-        assert f">{name}</text>" in html
+        assert f"</svg>{name}</li>" in html
     assert "predicted where there is none" in table
+
+
+def test_the_slice_that_is_shown_is_one_of_the_truth(data, tmp_path):
+    """A bad prediction filled a slice in which there is nothing, and that one was shown."""
+    image = nibabel.load(data / "labelsTr" / "ball_0.nii.gz")
+    predicted = np.zeros(image.shape, np.uint8)
+    predicted[0] = predicted[:, 0] = predicted[:, :, 0] = 1
+    write(tmp_path / "ball_0.nii.gz", predicted)
+    _, truth, shown, _ = slices._slice("ball_0", tmp_path, open_folder(data))
+    counts = [(np.asarray(image.dataobj) > 0).sum(axes).max() for axes in ((0, 1), (1, 2), (0, 2))]
+    assert (truth > 0).sum() in counts
+    assert (shown != truth).any()
 
 
 def made_up(classes, dice=0.5):

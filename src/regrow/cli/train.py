@@ -15,6 +15,7 @@ from regrow.cli.trial import run_trial
 from regrow.cli.values import read_value
 from regrow.lab.files import make_folder
 from regrow.machine import expanded
+from regrow.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from regrow.engine.method import Method
@@ -131,7 +132,7 @@ def make_method(name: str, density: float | None, options: Sequence[str]) -> Met
         if key not in fields:
             raise ValueError(
                 f"{key}={value!r}: {kind.__name__} has no such argument; it has "
-                f"{', '.join(sorted(fields))}"
+                f"{', '.join(sorted(fields))}{did_you_mean(key, fields)}"
             )
     missing = dataclasses.MISSING
     for key, field in fields.items():

@@ -95,12 +95,14 @@ def on_page(colour: str) -> str:
     return _OF_THE_PAGE.get(colour, colour)
 
 
-def svg(figure: Figure, title: str) -> str:
+def svg(figure: Figure, title: str, dark: Mapping[str, str] | None = None) -> str:
     """Turn a figure into an SVG element that scales with the page and takes its colours.
 
     Args:
         figure: a matplotlib figure.
         title: what it shows, for those who cannot see it.
+        dark: colours on a dark page by those that are drawn, in hexadecimal digits, beside those
+            that every page knows.
     """
     from markupsafe import escape  # noqa: PLC0415 (an extra)
 
@@ -108,8 +110,12 @@ def svg(figure: Figure, title: str) -> str:
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     drawing = out.getvalue()
     drawing = re.sub(r"\s*\n\s*", " ", _NEEDLESS.sub("", drawing[drawing.index("<svg") :]))
+    for light, other in (dark or {}).items():  # said twice: an old browser passes over the second
+        pair = rf"\1: {light}; \1: light-dark({light}, {other})"
+        drawing = re.sub(rf"\b(fill|stroke): {light}\b", pair, drawing)
     for colour, name in _OF_THE_PAGE.items():
-        drawing = drawing.replace(f": {colour}", f": {name}")
+        if colour not in (dark or {}):
+            drawing = drawing.replace(f": {colour}", f": {name}")
     head, rest = drawing.replace("> <", "><").split(">", 1)
     return f'{head} role="img" aria-label="{escape(title)}">{rest.rstrip()}'
 

@@ -52,6 +52,7 @@ def panels(
     title: str,
     looks: Mapping[str, Look] | None = None,
     kind: str = "",
+    dark: Mapping[str, str] | None = None,
 ) -> str:
     """Set figures side by side, each below its name, as the figure of a section.
 
@@ -61,6 +62,7 @@ def panels(
         title: what all of them show, for those who cannot see it.
         looks: of the lines that are drawn, for the legend.
         kind: "small" for figures of `SMALL` inches, "scale" for a scale of colours.
+        dark: colours on a dark page, as :func:`regrow.lab.figures.svg` takes them.
 
     Returns:
         HTML.
@@ -71,7 +73,7 @@ def panels(
     for name, figure in drawn.items():
         heading = f'<p class="name">{escape(name)}</p>' if name else ""
         words = f"{title}: {name}" if name else title
-        cells.append(f"<div>{heading}{svg(figure, words)}</div>")
+        cells.append(f"<div>{heading}{svg(figure, words, dark)}</div>")
     classes = f"panels {kind}".rstrip()
     return f'{legend(looks or {})}<div class="{classes}">{"".join(cells)}</div>'
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from regrow.lab.statistics import Interval
 
-__all__ = ["Details", "Section", "Table", "estimate"]
+__all__ = ["Details", "Section", "Table", "duration", "estimate"]
 
 _PHONE = 38  # characters of a table's line on a phone
 _HEADING = 14  # characters that a row's heading gets at least
@@ -93,3 +93,13 @@ def estimate(interval: Interval | None) -> str:
     if interval.n == 1:
         return f"{mean} (1)"
     return f"{mean} ± {interval.half_width:.2f} ({interval.n})"
+
+
+def duration(seconds: float) -> str:
+    """Write how long something took, for a sentence.
+
+    Example:
+        >>> duration(8.3), duration(150)
+        ('8 seconds', '2.5 minutes')
+    """
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
+from regrow.spelling import did_you_mean
+
 if TYPE_CHECKING:  # torch is slow to import, and names are asked for without it
     from regrow.lab.study import Study
 
@@ -39,6 +41,7 @@ def load_study(name: str) -> Study:
     """
     if name not in STUDIES:
         known = ", ".join(sorted(STUDIES)) or "none yet"
-        raise ValueError(f"study {name!r}: there is none; known are: {known}")
+        meant = did_you_mean(name, STUDIES)
+        raise ValueError(f"study {name!r}: there is none; known are: {known}{meant}")
     study: Study = resolve_name(STUDIES[name])
     return study

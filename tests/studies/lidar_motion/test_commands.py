@@ -1,6 +1,7 @@
 """The commands on made-up scenes and on a cache: a run, its page, forecasts, pictures."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -14,6 +15,7 @@ from regrow.motion.datasets import CachedScenes
 from regrow.motion.intentions import intention_points
 from regrow.motion.prepare import Settings, prepare
 from regrow.motion.simulator.stored import make_scenes
+from regrow.studies.lidar_motion.looks import ON_DARK
 from regrow.studies.lidar_motion.pictures import draw_scene, write_picture
 from regrow.studies.lidar_motion.predict import Predict
 from regrow.studies.lidar_motion.trained import Trained, forecast_of
@@ -52,6 +54,11 @@ def test_a_run_has_forecasts_weights_and_a_page(made):
         assert title.replace("'", "&#39;") in page
     for story in result["by_story"]:
         assert story in page
+    # On a dark page nothing is drawn in the light one's ink: each colour is said with its twin.
+    for light, dark in ON_DARK.items():
+        page = page.replace(f"{light}; ", "").replace(f"light-dark({light}, {dark})", "both")
+    assert "both" in page
+    assert not re.search(rf"(?:fill|stroke): (?:{'|'.join(ON_DARK)})", page)
 
 
 @pytest.mark.long

@@ -75,8 +75,20 @@ def test_the_points_beside_it_are_those_of_the_frame():
 
 
 def test_a_scene_without_lidar_has_no_place_for_points():
-    assert len(draw_scene(replace(SCENE, points=None), 0).axes) == 1
-    assert len(draw_scene(SCENE, 0).axes) == 3
+    for tall in (False, True):
+        assert len(draw_scene(replace(SCENE, points=None), 0, tall=tall).axes) == 1
+        assert len(draw_scene(SCENE, 0, tall=tall).axes) == 3
+
+
+def test_what_is_drawn_for_a_page_is_narrow_with_the_points_below():
+    """As wide as a phone at the size of its letters, and nothing lies on something else."""
+    figure = draw_scene(SCENE, 0, _forecast(SCENE), tall=True)
+    figure.canvas.draw()
+    assert figure.get_figwidth() <= 3.6
+    above, front, side = (axes.get_window_extent() for axes in figure.axes)
+    assert max(front.y1, side.y1) < above.y0 and front.x1 < side.x0
+    assert figure.legends[0].get_window_extent().y1 < min(front.y0, side.y0)
+    assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_dark_and_light_differ_in_colour_only(tmp_path):

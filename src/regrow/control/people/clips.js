@@ -9,10 +9,11 @@ function draw(canvas, clip, passed) {
   const number = Math.floor(Math.max(0, passed) / 1000 * clip.rate) % (clip.frames.length + Math.ceil(clip.rate / 2));
   const frame = clip.frames[Math.min(number, clip.frames.length - 1)];
   pen.clearRect(0, 0, canvas.width, canvas.height);
+  const thin = 1.5 * canvas.width / (canvas.clientWidth || canvas.width);  // on a small screen lines would vanish
   pen.lineCap = pen.lineJoin = "round";
   for (const [style, ...points] of [...frame].sort((a, b) => (b[0] == 3) - (a[0] == 3) || (a[0] != 0) - (b[0] != 0))) {
     pen.strokeStyle = colour(["soft", "body", "front", "back", "goal"][style]);
-    pen.lineWidth = [2, 12, 9, 9, 4][style];
+    pen.lineWidth = Math.max([2, 12, 9, 9, 4][style], thin);
     pen.beginPath();
     for (let i = 0; i < points.length; i += 2) pen.lineTo(x(points[i]), y(points[i + 1]));
     pen.stroke();

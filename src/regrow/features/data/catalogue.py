@@ -11,6 +11,7 @@ from regrow.data.places import Places
 from regrow.features.data.feature_set import FeatureSet, make_feature_set
 from regrow.features.data.madelon import make_madelon
 from regrow.features.data.mat import read_mat
+from regrow.spelling import did_you_mean
 
 __all__ = ["FEATURE_SETS", "MatFile", "load_features"]
 
@@ -82,8 +83,9 @@ def load_features(
         return replace(make_madelon(*_MADE[name]), name=name)
     if name == "digits":
         return _digits()
-    known = ", ".join((*FEATURE_SETS, "fashion-mnist", "digits", *_MADE))
-    raise ValueError(f"data set {name!r}: there is none; known are {known}")
+    known = (*FEATURE_SETS, "fashion-mnist", "digits", *_MADE)
+    meant = did_you_mean(name, known)
+    raise ValueError(f"data set {name!r}: there is none; known are {', '.join(known)}{meant}")
 
 
 def _digits() -> FeatureSet:

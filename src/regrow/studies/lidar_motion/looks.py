@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from regrow.motion.scene import LINES
 
-__all__ = ["DARK", "LIGHT", "Palette"]
+__all__ = ["DARK", "LIGHT", "ON_DARK", "Palette"]
 
 
 @dataclass(frozen=True)
@@ -87,3 +87,7 @@ DARK = Palette(
     crossing="#20252d",
     others="#525b68",
 )
+ON_DARK: dict[str, str] = {
+    light: getattr(DARK, name) for name, light in asdict(LIGHT).items() if name != "paper"
+}
+"""What a light colour is on a dark page, whose paper is its own."""

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.lab.figures import COLOURS, figure_style, svg
+from regrow.lab.figures import COLOURS, figure_style
 from regrow.lab.files import read_json, read_lines, write_bytes
 from regrow.lab.panels import panels, plots
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
-from regrow.lab.section import Details, Section, Table
+from regrow.lab.section import Details, Section, Table, duration
 from regrow.motion.scene import KINDS, Scene
+from regrow.studies.lidar_motion.looks import ON_DARK
 from regrow.studies.lidar_motion.pictures import draw_scene
 from regrow.studies.lidar_motion.results import errors_of
 from regrow.studies.lidar_motion.trained import forecast_of
@@ -64,7 +65,7 @@ def write_page(record: Path, found: Found, scenes: Sequence[Scene]) -> Path:
     findings.append(
         f"Network of size {config['size']}, {lidar}; {result['nonzeros']:,} of "
         f"{result['parameters']:,} parameters active; epochs: {config['epochs']}, in "
-        f"{result['train_seconds'] / 60:.1f} minutes."
+        f"{duration(result['train_seconds'])}."
     )
     sections = [*_sections(found, scenes, result), *_curves(read_lines(record / METRICS))]
     source = f"{config['data']}: {len(scenes):,} scenes that were not learnt from."
@@ -131,14 +132,18 @@ def _pictures(
 ) -> Iterator[Section]:
     middle = order[len(order) // 2 : len(order) // 2 + 1]
     chosen = {"worst": order[:_DRAWN], "middle": middle, "best": order[::-1][:1]}
+    drawn = {}
     for word, rows in chosen.items():
         for rank, row in enumerate(rows, 1):
             scene, target = _where(scenes, int(row))
             kind = KINDS[found["kind"][row]]
             number = f"{word} {rank}" if len(rows) > 1 else word
             title = f"{number.capitalize()}: {kind} in {scene.name}, {errors[row]:.2f} m"
-            figure = draw_scene(scene, target, forecast_of(found, int(row)), title=" ")
-            yield Section(title, "", svg(figure, title))
+            shown = draw_scene(scene, target, forecast_of(found, int(row)), title=" ", tall=True)
+            drawn[title] = shown
+    if drawn:
+        text = "By minADE: the worst, the middle one, the best."
+        yield Section("Predictions", text, panels(drawn, "From above", dark=ON_DARK))
 
 
 def _table(title: str, head: str, rows: Mapping[str, Mapping[str, Any]]) -> Section:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["FILMS", "draw_scene", "write_film", "write_picture"]
 
 _SIZE = (7.6, 5.2)  # inches
+_TALL = (3.6, 4.9)  # inches of one that is read on a phone, too
 _EVERY = 2  # steps between the pictures of a film
 # One scene is one file: nothing in it tells when it was drawn.
 _DATES: dict[str, dict[str, Any]] = {
@@ -43,6 +44,7 @@ def draw_scene(
     step: int | None = None,
     title: str = "",
     window: Any = None,
+    tall: bool = False,
 ) -> Figure:
     """Draw a scene from above and, if it has LiDAR, the points on its target.
 
@@ -54,6 +56,7 @@ def draw_scene(
         step: where everyone is; None: now.
         title: above it; else the scene's name, and who is predicted.
         window: of ``window_around``; None: found here.
+        tall: for a page: narrow, the points below the scene and not beside it.
 
     Returns:
         A figure of matplotlib.
@@ -69,11 +72,9 @@ def draw_scene(
             f"target={target}: scene {scene.name} has {len(scene.targets)} targets, from 0 on"
         )
     with figure_style():
-        figure = Figure(figsize=_SIZE, facecolor=look.paper, dpi=120)
-        parts: dict[str, Any] = figure.subplot_mosaic(
-            [["above", "front"], ["above", "side"]] if scene.points is not None else [["above"]],
-            width_ratios=[3.2, 1] if scene.points is not None else [1],
-        )
+        figure = Figure(figsize=_TALL if tall else _SIZE, facecolor=look.paper, dpi=120)
+        places, ratios = _mosaic(scene.points is not None, tall)
+        parts: dict[str, Any] = figure.subplot_mosaic(places, **ratios)
         draw_from_above(parts["above"], scene, target, forecast, look, step=step, window=window)
         said = title or f"{scene.name}: {KINDS[scene.kinds[scene.targets[target]]]}"
         if scene.points is not None:
@@ -84,13 +85,22 @@ def draw_scene(
         figure.legend(
             *parts["above"].get_legend_handles_labels(),
             loc="outside lower left",
-            ncols=6,
+            ncols=3 if tall else 6,
             fontsize=8,
             labelcolor=look.ink,
             handlelength=1.6,
             columnspacing=1.0,
         )
     return figure
+
+
+def _mosaic(points: bool, tall: bool) -> tuple[Any, dict[str, Any]]:
+    """Return what stands where, and how wide or high its parts are."""
+    if not points:
+        return [["above"]], {}
+    if tall:
+        return [["above", "above"], ["front", "side"]], {"height_ratios": [3.2, 1]}
+    return [["above", "front"], ["above", "side"]], {"width_ratios": [3.2, 1]}
 
 
 def write_picture(figure: Figure, path: Path) -> Path:

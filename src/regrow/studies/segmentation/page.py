@@ -13,7 +13,7 @@ from regrow.lab.files import read_json, read_lines, write_bytes
 from regrow.lab.panels import panels, plots
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
-from regrow.lab.section import Details, Section, Table
+from regrow.lab.section import Details, Section, Table, duration
 from regrow.segmentation.problem import mean_known
 from regrow.studies.segmentation.slices import ByCase, slices, worst_first
 
@@ -42,7 +42,7 @@ def write_page(record: Path, data: Path) -> Path:
     findings.append(
         f"{config['model']}, {result['nonzeros']:,} of {result['parameters']:,} parameters active; "
         f"{config['epochs'] * config['batches']:,} steps of {config['batch']} patches of {patch} "
-        f"in {_duration(result['train_seconds'])}."
+        f"in {duration(result['train_seconds'])}."
     )
     with figure_style():
         sections = [
@@ -81,10 +81,6 @@ def write_evaluation(by_case: ByCase, predictions: Path, data: Path, out: Path) 
     )
     write_bytes(out, html.encode())
     return f"{finding}\n{out}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
 
 
 def _finding(by_case: ByCase) -> str:

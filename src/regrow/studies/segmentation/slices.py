@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from regrow.lab.figures import COLOURS, svg
+from regrow.lab.figures import COLOURS, Look
+from regrow.lab.panels import panels
 from regrow.lab.section import Section
 from regrow.segmentation.cases import read_prediction
 from regrow.segmentation.folders import Folder, open_folder
 from regrow.segmentation.problem import mean_known
 from regrow.segmentation.survey import read
 from regrow.studies.segmentation.predict import file_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["ByCase", "slices", "worst_first"]
 
@@ -48,33 +46,27 @@ def slices(by_case: ByCase, predictions: Path, data: Path) -> Iterator[Section]:
     chosen = {"worst": order[0], "middle": order[len(order) // 2], "best": order[-1]}
     if len(order) < len(chosen):
         chosen = {f"case {i + 1}": one for i, one in enumerate(order)}
-    figure = Figure(figsize=(7.2, 2.1 * len(chosen) + 0.4), dpi=200)
-    grid = figure.subplots(len(chosen), 4, squeeze=False)
-    for axes, (word, (mean, name)) in zip(grid, chosen.items(), strict=True):
+    drawn = {}
+    for word, (mean, name) in chosen.items():
         image, truth, predicted, ratio = _slice(name, predictions, folder)
-        _draw(axes, image, truth, predicted, ratio, sorted(folder.labels))
-        axes[0].set_ylabel(f"{word}: {name}\nDice {mean:.3f}", fontsize=8, parse_math=False)
-    for axis, title in zip(grid[0], ("image", "truth", "prediction", "error"), strict=True):
-        axis.set_title(title, fontsize=9)
-    names = [name for value, name in sorted(folder.labels.items()) if value]
-    _legend(figure, names)
+        figure = drawn[f"{word}: {name}, Dice {mean:.3f}"] = Figure(figsize=(3.4, 4.1), dpi=200)
+        grid = figure.subplots(2, 2).flat
+        _draw(list(grid), image, truth, predicted, ratio, sorted(folder.labels))
     caption = (
-        "The slice with most labelled voxels. The front is up, the patient's right is on the right."
+        "The slice with most labelled voxels; of a case without any, with most predicted ones. "
+        "The front is up, the patient's right is on the right."
     )
-    yield Section("Slices", "", svg(figure, "Slices of cases"), caption=caption)
+    names = [name for value, name in sorted(folder.labels.items()) if value]
+    yield Section("Slices", "", panels(drawn, "Slices", _looks(names)), caption=caption)
 
 
-def _legend(figure: Figure, names: Sequence[str]) -> None:
+def _looks(names: Sequence[str]) -> dict[str, Look]:
     """Name the colours of labels, and those of errors."""
-    from matplotlib.patches import Patch  # noqa: PLC0415
+    from matplotlib.colors import to_hex  # noqa: PLC0415
 
-    colours = {name: _colour(i) for i, name in enumerate(names)}
+    colours = {name: to_hex(_colour(i)) for i, name in enumerate(names)}
     colours |= {f"error: {name}": colour for name, colour in _ERRORS.items()}
-    named = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]
-    columns = min(len(named), 4)
-    legend = figure.legend(handles=named, loc="outside lower center", ncols=columns, fontsize=8)
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a name is no formula, whatever its signs
+    return {name: Look(colour, "s") for name, colour in colours.items()}
 
 
 def _slice(
@@ -87,7 +79,8 @@ def _slice(
     assert file is not None
     predicted = read_prediction(case, file, folder.values, truth)
     assert truth.labels is not None
-    depth = int(((truth.labels > 0) | (predicted > 0)).sum((1, 2)).argmax())
+    labelled = truth.labels > 0
+    depth = int((labelled if labelled.any() else predicted > 0).sum((1, 2)).argmax())
     _, high, wide = truth.grid.spacing
     # Up in the picture is towards the front; rows are drawn from the top.
     cut = np.s_[depth, ::-1]
@@ -105,7 +98,8 @@ def _draw(
     from matplotlib.colors import ListedColormap, to_rgba  # noqa: PLC0415
 
     low, high = np.percentile(image, (1, 99))
-    for axis in axes:
+    for axis, title in zip(axes, ("image", "truth", "prediction", "error"), strict=True):
+        axis.set_title(title)
         axis.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=ratio)
         axis.set_xticks([])
         axis.set_yticks([])

@@ -15,7 +15,7 @@ from regrow.lab.files import read_json, read_lines, write_bytes
 from regrow.lab.panels import panels, plots
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
-from regrow.lab.section import Details, Section, Table
+from regrow.lab.section import Details, Section, Table, duration
 from regrow.speech.audio import read_audio
 from regrow.speech.heard import TESTED, TRAINED, summary
 from regrow.speech.utterances import Utterance
@@ -47,7 +47,7 @@ def write_page(record: Path) -> Path:
     findings.append(
         f"Conformer of {result['parameters']:,} parameters, {config['units']}; "
         f"{config['epochs']} epochs over {result['hours']:.2f} h, {heard:.2f} h heard in all, "
-        f"in {result['train_seconds'] / 60:.1f} minutes."
+        f"in {duration(result['train_seconds'])}."
     )
     with figure_style():
         sections = [
@@ -117,7 +117,7 @@ def _curves(lines: Rows) -> Iterator[Section]:
             right.plot(hours, [100 * line[name] for line in lines], color=colour, label=label)
     right.set(xlabel="hours heard", ylabel="errors, %", ylim=(0, None))
     if right.lines:
-        right.legend(loc="upper right", fontsize=8)
+        right.legend(loc="best", fontsize=8)
     yield Section(
         "Learning",
         "Errors are those of utterances set apart from what is learnt from.",
@@ -169,7 +169,7 @@ def _losses(trained: Rows) -> Iterator[Section]:
         speakers.setdefault(row["speaker"], []).append(row["loss"])
     means = sorted(statistics.fmean(of) for of in speakers.values())
     right.plot(range(1, len(means) + 1), means, ".", ms=3, color=COLOURS[7])
-    right.set(xlabel="speaker, by loss", ylabel="mean loss by label", ylim=(0, None))
+    right.set(xlabel="speaker, by loss", ylabel="mean loss by label", ylim=(0, 1.08 * means[-1]))
     worst = sorted(speakers.items(), key=lambda of: -statistics.fmean(of[1]))
     rows = [
         (name or "unknown", f"{statistics.fmean(of):.3f}", str(len(of)))
@@ -259,7 +259,7 @@ def _players(rows: Sequence[tuple[Mapping[str, Any], str]]) -> str:
         f"<td>{escape(row['said'])}<br><b>{escape(words)}</b></td></tr>"
         for row, words in rows
     )
-    return f"<table><tbody>{''.join(cells)}</tbody></table>"
+    return f"<div class='players'><table><tbody>{''.join(cells)}</tbody></table></div>"
 
 
 def _player(row: Mapping[str, Any]) -> str:
