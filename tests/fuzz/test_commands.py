@@ -111,7 +111,7 @@ def test_every_option_that_help_shows_is_tried():
         assert shown and shown <= tried, command
 
 
-FLAGS = {"--augment", "--rescale"}  # without a value
+FLAGS = {"--augment", "--regression", "--rescale"}  # without a value
 BENCH = OPTIONS["bench model"].keys() | OPTIONS["bench execution"].keys()
 
 

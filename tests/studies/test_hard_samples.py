@@ -349,7 +349,7 @@ def test_several_ranks_take_scores_from_the_cache_only(tmp_path, monkeypatch):
         ({"severity": 6}, r"severity=6: must lie in 0..5"),
         ({"chosen": "snip"}, r"chosen='snip': must be one of at random, SNIP"),
         ({"chosen": "LTH", "method": regrow.Dense()}, r"give method=Static"),
-        ({"share": 0.01}, r"9 samples make no batch"),
+        ({"share": 0.01}, r"batch=64: data=.digits. has 9 samples to train on: take a smaller one"),
         ({"data": "imagenet", "severity": 1}, r"data='imagenet' is read as it is"),
     ],
     ids=str,
