@@ -13,6 +13,7 @@ pytest.importorskip("accelerate", reason="needs the extra regrow[transformers]")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "accelerate_loop.py"
 
 
+@pytest.mark.long
 def test_the_example_learns_and_saves(tmp_path):
     command = [sys.executable, str(EXAMPLE), "--epochs", "6", "--save", str(tmp_path / "state")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

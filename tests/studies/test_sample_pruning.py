@@ -335,7 +335,7 @@ def test_every_claim_is_named_here():
     assert len(NAMES) == len(CLAIMS)
 
 
-@pytest.mark.parametrize("epochs", [2, pytest.param(None, marks=pytest.mark.long)])
+@pytest.mark.parametrize("epochs", [1, pytest.param(None, marks=pytest.mark.long)])
 def test_the_smoke_preset_ends_with_a_page(tmp_path, epochs):
     made = STUDY.trials("smoke")
     if epochs:

@@ -83,7 +83,7 @@ def test_rules(name, gain, outcome):
     assert judged(name, gain) == outcome
 
 
-@pytest.mark.parametrize("epochs", [2, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("epochs", [1, pytest.param(20, marks=pytest.mark.long)])
 def test_the_smoke_preset_ends_with_a_page(tmp_path, epochs):
     options = {"data_dir": None, "device": "cpu"}
     few = [one._replace(trial=replace(one.trial, epochs=epochs)) for one in STUDY.trials("smoke")]

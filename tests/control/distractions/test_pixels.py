@@ -119,7 +119,9 @@ def test_a_resumed_environment_goes_on_bit_for_bit(pixels, task, mode):
         assert np.array_equal(one.foreground(), two.foreground())
 
 
-@pytest.mark.parametrize("mode", ["video_hard", "distracting"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param("video_hard", marks=pytest.mark.long), "distracting"]
+)
 def test_environments_in_processes_are_those_of_one_and_resumed_in_either(pixels, mode):
     """Bit for bit: observations, rewards, foregrounds, and what comes after a state."""
     random, seeds = np.random.default_rng(1), [4, 7, 7]

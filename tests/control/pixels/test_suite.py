@@ -40,7 +40,9 @@ def suite(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["MaDi", "mask-segmentation"])
+@pytest.mark.parametrize(
+    "method", ["MaDi", pytest.param("mask-segmentation", marks=pytest.mark.long)]
+)
 def test_a_killed_training_goes_on_bit_for_bit(suite, tmp_path, monkeypatch, method, equal_states):
     monkeypatch.setattr("regrow.control.pixels.train._LOOK_EVERY", 1)
 
