@@ -391,6 +391,28 @@ def narrow(
 
 
 @jit
+def _marked(
+    places, part, i, there, clears: tl.constexpr, row, written, near, listed, marked,
+    ALSO: tl.constexpr, FEW: tl.constexpr,
+):  # fmt: skip
+    """Choose what lies below an interval, and list what lies in it; return how many of ``marked``.
+
+    clears: whether what is not chosen is written, as well.
+    """
+    chosen = there & (part < 0)
+    tl.store(written + i, chosen.to(tl.int8), mask=there if clears else chosen)
+    common = 0
+    if ALSO:
+        both = tl.load(marked + i, mask=chosen, other=0) != 0
+        common += tl.sum((chosen & both).to(tl.int32), 0)
+    # So few that each takes its own place on the list.
+    which = there & (part == 0)
+    at = tl.atomic_add(listed + row + places * 0, which.to(tl.int32), mask=which, sem="relaxed")
+    tl.store(near + row * FEW + at, places, mask=which & (at < FEW))
+    return common
+
+
+@jit
 def mark(
     table, tiles, state, tallies, lists, out, near, listed, also, shared,
     WORTH: tl.constexpr, ALLOWED: tl.constexpr, HIGHEST: tl.constexpr, MAGNITUDE: tl.constexpr,
@@ -401,6 +423,8 @@ def mark(
     tile = tl.program_id(0)
     row = tl.load(tiles + tile * 2)
     offset = tl.load(table + row * FIELDS + 6)
+    written = out + offset
+    marked = also + offset
     start = tl.load(state + row * STATE)
     shift = tl.load(state + row * STATE + 1)
     common = 0
@@ -411,13 +435,10 @@ def mark(
         while some < held:
             j = some + tl.arange(0, SOME)
             places, part, there = _listed(tile, j, held, lists, start, shift, HELD)
-            i = places & index
-            chosen = there & (part < 0)
-            tl.store(out + offset + i, chosen.to(tl.int8), mask=chosen)
-            if ALSO:
-                both = tl.load(also + offset + i, mask=chosen, other=0) != 0
-                common += tl.sum((chosen & both).to(tl.int32), 0)
-            _listed_near(places, there & (part == 0), row, near, listed, FEW)
+            common += _marked(
+                places, part, places & index, there, False, row, written, near, listed, marked,
+                ALSO, FEW,
+            )  # fmt: skip
             some += SOME
     else:
         begin = tl.load(tiles + tile * 2 + 1)
@@ -429,22 +450,12 @@ def mark(
                 WORTH, ALLOWED, HIGHEST, MAGNITUDE, OUTSIDE, ALSO, SIGNED, SPARE,
             )  # fmt: skip
             part = (places - start) >> shift
-            chosen = there & (part < 0)
             # What the sieve chose is taken back where it is not.
-            tl.store(out + offset + i, chosen.to(tl.int8), mask=there)
-            if ALSO:
-                both = tl.load(also + offset + i, mask=chosen, other=0) != 0
-                common += tl.sum((chosen & both).to(tl.int32), 0)
-            _listed_near(places, there & (part == 0), row, near, listed, FEW)
+            common += _marked(
+                places, part, i, there, True, row, written, near, listed, marked, ALSO, FEW
+            )
     if ALSO:
         tl.atomic_add(shared + row, common, sem="relaxed")
-
-
-@jit
-def _listed_near(places, which, row, near, listed, FEW: tl.constexpr):
-    """Put places on a row's list: so few that each takes its own place there."""
-    at = tl.atomic_add(listed + row + places * 0, which.to(tl.int32), mask=which, sem="relaxed")
-    tl.store(near + row * FEW + at, places, mask=which & (at < FEW))
 
 
 @jit
