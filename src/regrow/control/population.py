@@ -174,7 +174,7 @@ class Population:
         if learns:  # the device learns while the environments step
             (self._learn_alone if self.step < setting.first_feedback else self._learn)()
         step = self.environments.step(actions)
-        check_finite(self.step, observations=step.observations, rewards=step.rewards)
+        check_finite(self.step, rewards=step.rewards)  # observations are where they are seen
         self._keep_(step)
         self.step += 1
         if learns:
