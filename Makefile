@@ -4,7 +4,7 @@
 # make test-long  whole smoke presets of studies, which the suite tries in part
 # make fuzz    every fuzzer of tests/fuzz, at length: hours; SEED=1 looks elsewhere
 # make sanitize  the C kernels under gcc's address and undefined-behaviour sanitizers: fuzzer and tests
-# make interpret  the kernels of updates and of block layers on a GPU, by Triton's interpreter; needs triton
+# make interpret  the kernels of updates, block layers and volumes on a GPU, by Triton's interpreter; needs triton
 # make check   style, types, floors, documentation
 # make docs    the documentation in docs/_build/html, its examples run
 
@@ -65,7 +65,7 @@ sanitize: venv
 interpret: venv
 	@$(BIN)/python -c "import triton"
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/engine/test_many.py \
-	  tests/execution/test_block_kernels.py
+	  tests/execution/test_block_kernels.py tests/segmentation/test_join_kernels.py
 
 check: venv
 	$(BIN)/ruff check

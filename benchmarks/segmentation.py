@@ -49,17 +49,23 @@ KINDS = ("step", "infer")
 
 SHAPE = 1, CLASSES, (32, 64, 128, 256, 320, 320)
 NNUNET = partial(PlainConvUNet, *SHAPE)
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], bool]] = {
-    # How it is built, what makes it sparse, and whether it is packed then.
-    "nnU-Net": (NNUNET, {}, False),
-    "nnU-Net, fused norms": (NNUNET, {}, False),
-    "E2ENet, masks": (partial(E2ENet, 1, CLASSES), feature_fusion(0.2), False),
-    "E2ENet, links": (partial(E2ENet, 1, CLASSES), channel_links(0.2), True),
-    "lean, masks": (partial(E2ENet, *SHAPE, **lean_shape(6)), feature_fusion(LEAN), False),
-    "lean, links": (partial(E2ENet, *SHAPE, **lean_shape(6)), channel_links(0.25), True),
-    "residual nnU-Net": (partial(ResidualEncoderUNet, *SHAPE), {}, False),
-    "MONAI U-Net": (partial(monai_unet, *SHAPE), {}, False),
-    "SegResNet": (partial(seg_res_net, 1, CLASSES, SHAPE[2][0]), {}, False),
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], dict[str, Any] | None]] = {
+    # How it is built, what makes it sparse, and how it is packed then.
+    "nnU-Net": (NNUNET, {}, None),
+    "nnU-Net, fused norms": (NNUNET, {}, None),
+    "E2ENet, masks": (partial(E2ENet, 1, CLASSES), feature_fusion(0.2), None),
+    "E2ENet, links": (partial(E2ENet, 1, CLASSES), channel_links(0.2), {}),
+    "E2ENet, links, fused": (partial(E2ENet, 1, CLASSES), channel_links(0.2), {"fused": True}),
+    "lean, masks": (partial(E2ENet, *SHAPE, **lean_shape(6)), feature_fusion(LEAN), None),
+    "lean, links": (partial(E2ENet, *SHAPE, **lean_shape(6)), channel_links(0.25), {}),
+    "lean, links, fused": (
+        partial(E2ENet, *SHAPE, **lean_shape(6)),
+        channel_links(0.25),
+        {"fused": True},
+    ),
+    "residual nnU-Net": (partial(ResidualEncoderUNet, *SHAPE), {}, None),
+    "MONAI U-Net": (partial(monai_unet, *SHAPE), {}, None),
+    "SegResNet": (partial(seg_res_net, 1, CLASSES, SHAPE[2][0]), {}, None),
 }
 
 
@@ -83,8 +89,8 @@ class Bench:
         self.optimizer = self._optimizer()
         if sparse:
             made = regrow.sparsify(self.model, self.optimizer, total_steps=10**6, **sparse)
-            if packed:
-                self.model = pack(self.model, made.masks)
+            if packed is not None:
+                self.model = pack(self.model, made.masks, **packed)
                 self.optimizer = self._optimizer()
         compiled = partial(torch.compile, mode=self.mode) if self.mode else lambda what: what
         self.call, self.loss = compiled(self.model), compiled(dice_ce)

@@ -1,8 +1,9 @@
-"""What lies between convolutions, in few passes over memory: norms with their ReLU, joined shifts.
+"""What lies between convolutions, in few passes over memory: operators for torch.
 
-Operators ``regrow::norm_relu``, ``regrow::join_moved`` and their gradients run Triton kernels on a
-GPU, where channels lie last in memory; torch.compile sees them whole. Elsewhere torch's own
-operations serve.
+``regrow::norm_numbers`` and ``regrow::norm_relu`` are an instance norm and its leaky ReLU,
+``regrow::join_normed`` reads several sources of a convolution and joins them; two more are their
+gradients. They run Triton kernels on a GPU, where channels lie last in memory, and plain torch
+elsewhere; torch.compile sees them whole.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from regrow.segmentation import kernels
+from regrow.segmentation import join_kernels, kernels, plain
 
-__all__ = ["channels_last", "fusable", "join_moved", "norm_relu"]
+__all__ = ["channels_last", "fusable"]
 
 _LAST = torch.channels_last_3d
 _LIBRARY = torch.library.Library("regrow", "FRAGMENT")
@@ -31,148 +31,173 @@ def channels_last(x: Tensor) -> bool:
 
 def fusable(*tensors: Tensor) -> bool:
     """Whether the kernels of this module can take these tensors."""
-    return kernels.available and all(
-        x.is_cuda and x.ndim == 5 and x.dtype in _DTYPES and x.numel() > 0 and channels_last(x)
-        for x in tensors
-    )
+    return all(_taken(x) and channels_last(x) for x in tensors)
 
 
-def norm_relu(z: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float) -> Tensor:
-    """Compute the leaky ReLU of the instance norm, of tensors that are :func:`fusable`.
-
-    Args:
-        z: shape (n, channels, d, h, w).
-        weight: of the norm, one number a channel.
-        bias: likewise.
-        eps: added to the variance.
-        slope: of the ReLU below 0; 1 leaves it out.
-    """
-    y: Tensor = _NormRelu.apply(z, weight, bias, eps, slope)  # type: ignore[no-untyped-call]
-    return y
+def _taken(x: Tensor) -> bool:
+    there = kernels.available and _on_gpu(x)
+    return there and x.ndim == 5 and x.dtype in _DTYPES and x.numel() > 0
 
 
-class _NormRelu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float) -> Any:
-        y, stats = torch.ops.regrow.norm_relu(z, weight, bias, eps, slope)
-        ctx.save_for_backward(z, weight, bias, stats)
-        ctx.slope = slope
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> Any:
-        dy = dy.contiguous(memory_format=_LAST)
-        saved = ctx.saved_tensors
-        dz, sums = torch.ops.regrow.norm_relu_gradient(dy, *saved, ctx.slope)
-        dbias, dweight = sums.sum(0).to(saved[1].dtype).unbind(0)
-        return dz, dweight, dbias, None, None
-
-
-def join_moved(
-    sources: Sequence[Tensor], segments: Sequence[tuple[int, int, int, int]], axis: int
-) -> Tensor:
-    """Join and shift sources that are :func:`fusable` and of one dtype.
-
-    Args:
-        sources: shape (n, channels, d, h, w) each, equal but for the channels.
-        segments: (source, start, stop, offset), in the order of the joined channels.
-        axis: 0, 1 or 2: along which channels move.
-    """
-    flat = [number for segment in segments for number in segment]
-    y: Tensor = _JoinMoved.apply(flat, axis, *sources)  # type: ignore[no-untyped-call]
-    return y
-
-
-class _JoinMoved(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, segments: list[int], axis: int, *sources: Tensor) -> Any:
-        ctx.segments, ctx.axis, ctx.channels = segments, axis, [s.shape[1] for s in sources]
-        return torch.ops.regrow.join_moved(sources, segments, axis)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        gradient = gradient.contiguous(memory_format=_LAST)
-        parts = torch.ops.regrow.join_moved_gradient(gradient, ctx.channels, ctx.segments, ctx.axis)
-        return None, None, *parts
+def _on_gpu(x: Tensor) -> bool:
+    return x.is_cuda
 
 
 # ------------------------------------------------------------------ the operators
 
 
-def _norm_relu(
-    z: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float
-) -> tuple[Tensor, Tensor]:
+def _norm_numbers(z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    if not fusable(z):
+        return plain.norm_numbers(z, weight, bias, eps)
     n, channels, rows, columns = _shape(z)
     n_parts, share = _shares(n, rows, channels, columns)
-    parts, stats = _floats(z, n, n_parts, 2, channels), _floats(z, n, 2, channels)
-    y = torch.empty_like(z)
+    parts, norm = _floats(z, n, n_parts, 2, channels), _floats(z, n, 4, channels)
     blocks, tile = -(-channels // columns), {"ROWS": _rows(columns), "COLUMNS": columns}
     with torch.cuda.device_of(z):
         kernels.moments[n_parts, blocks, n](z, parts, rows, channels, share, **tile)
         kernels.merge_moments[blocks, n](
-            parts, stats, rows, channels, n_parts, share, eps, _power(n_parts), columns
+            parts, weight, bias, norm, rows, channels, n_parts, share, eps, _power(n_parts), columns
         )
-        grid = -(-rows // tile["ROWS"]), blocks, n
-        kernels.normalise[grid](z, stats, weight, bias, y, rows, channels, slope, **tile)
-    return y, stats
+    return norm
 
 
-def _norm_relu_gradient(
-    dy: Tensor, z: Tensor, weight: Tensor, bias: Tensor, stats: Tensor, slope: float
-) -> tuple[Tensor, Tensor]:
+def _norm_relu(z: Tensor, norm: Tensor, slope: float) -> Tensor:
+    if not fusable(z):
+        return plain.norm_relu(z, norm, slope)
+    n, channels, rows, columns = _shape(z)
+    y, tile = torch.empty_like(z), {"ROWS": _rows(columns), "COLUMNS": columns}
+    grid = -(-rows // tile["ROWS"]), -(-channels // columns), n
+    with torch.cuda.device_of(z):
+        kernels.normalise[grid](z, norm, y, rows, channels, slope, **tile)
+    return y
+
+
+def _norm_relu_gradient(dy: Tensor, z: Tensor, norm: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+    if not fusable(dy, z):
+        return plain.norm_relu_gradient(dy, z, norm, slope)
     n, channels, rows, columns = _shape(z)
     n_parts, share = _shares(n, rows, channels, columns)
     parts, sums = _floats(z, n, n_parts, 2, channels), _floats(z, n, 2, channels)
     dz = torch.empty_like(z)
     blocks, tile = -(-channels // columns), {"ROWS": _rows(columns), "COLUMNS": columns}
-    given = dy, z, stats, weight, bias
     with torch.cuda.device_of(z):
         kernels.gradient_sums[n_parts, blocks, n](
-            *given, parts, rows, channels, share, slope, **tile
+            dy, z, norm, parts, rows, channels, share, slope, **tile
         )
         both = 2 * channels
         kernels.sum_parts[-(-both // columns), n](
             parts, sums, both, n_parts, _power(n_parts), columns
         )
         grid = -(-rows // tile["ROWS"]), blocks, n
-        kernels.gradient[grid](*given, sums, dz, rows, channels, slope, **tile)
+        kernels.gradient[grid](dy, z, norm, sums, dz, rows, channels, slope, **tile)
     return dz, sums
 
 
-def _join_moved(sources: list[Tensor], segments: list[int], axis: int) -> Tensor:
-    out = _joined(sources, segments)
-    column = 0
-    for number, source in enumerate(sources):
+def _join_normed(
+    sources: list[Tensor],
+    norms: list[Tensor | None],
+    segments: list[int],
+    windows: list[int],
+    axis: int,
+    slopes: list[float],
+) -> Tensor:
+    out, column = _joined(sources, segments, windows), 0
+    # Of one channel a tensor lies either way.
+    last = channels_last(out) and all(s.is_contiguous(memory_format=_LAST) for s in sources)
+    quick = last and all(_taken(source) and source.dtype == out.dtype for source in sources)
+    for number, (source, norm) in enumerate(zip(sources, norms, strict=True)):
         table = _forth(number, tuple(segments), source.device)
-        _move(source, out, table, column, axis)
-        column += table.shape[1]
+        window, count = windows[3 * number : 3 * number + 3], table.shape[1]
+        if quick:
+            _launch_forth(source, norm, slopes[number], table, window, axis, out, column)
+        else:
+            picked = plain.columns(source, norm, slopes[number], table, window, axis)
+            out.narrow(1, column, count).copy_(picked)
+        column += count
     return out
 
 
-def _join_moved_gradient(
-    gradient: Tensor, channels: list[int], segments: list[int], axis: int
-) -> list[Tensor]:
-    parts = _parts(gradient, channels)
-    for number, part in enumerate(parts):
-        table = _back(number, channels[number], tuple(segments), gradient.device)
-        _move(gradient, part, table, 0, axis)
-    return parts
+def _join_normed_gradient(
+    gradients: list[Tensor],
+    z: Tensor | None,
+    norm: Tensor | None,
+    whole: Tensor | None,
+    channels: int,
+    moves: list[int],
+    windows: list[int],
+    axis: int,
+    slope: float,
+) -> Tensor:
+    out = _sourced(gradients, z, channels)
+    tables = _back(len(gradients), channels, tuple(moves), out.device)
+    each = [tuple(windows[i : i + 3]) for i in range(0, len(windows), 3)]
+    if fusable(gradients[0] if z is None else z):
+        if whole is not None:
+            whole = whole.contiguous(memory_format=_LAST)
+        # All that are pooled are, in a lattice, by the same window: one launch.
+        flat = (1, 1, 1)
+        for window in sorted(set(each) - {flat}) or [flat]:
+            which = [r for r, own in enumerate(each) if own in (window, flat)]
+            # Not indexed by a list, which is copied to the device: a CUDA graph cannot capture it.
+            some = tables if len(which) == len(each) else torch.stack([tables[r] for r in which])
+            _launch_back([gradients[r] for r in which], [each[r] != flat for r in which],
+                some, whole, z, norm, slope, window, axis, out)  # fmt: skip
+            each, whole = [(0, 0, 0) if own in (window, flat) else own for own in each], out
+        return out
+    total = torch.zeros_like(out, dtype=torch.promote_types(out.dtype, torch.float32))
+    if whole is not None:
+        total += whole
+    for gradient, table, window in zip(gradients, tables, each, strict=True):
+        plain.add_gradient(total, gradient, z, norm, slope, table, window, axis)
+    return out.copy_(total)
 
 
-def _move(source: Tensor, out: Tensor, table: Tensor, column: int, axis: int) -> None:
-    sides = source.shape[2:]
-    inner = sides[axis + 1 :].numel()
-    rows, count = len(source) * sides.numel(), table.shape[1]
+def _launch_forth(
+    source: Tensor,
+    norm: Tensor | None,
+    slope: float,
+    table: Tensor,
+    window: Sequence[int],
+    axis: int,
+    out: Tensor,
+    column: int,
+) -> None:
+    (n, channels, *sides), (_, joined, deep, high, wide) = source.shape, out.shape
+    count = table.shape[1]
     if not count:
         return
     columns = min(64, _power(count))
-    tile = max(16, 2048 // columns)
+    rows = _part(wide, 2048 // columns)
     with torch.cuda.device_of(source):
-        kernels.move[-(-rows // tile), -(-count // columns)](
-            source, out, table, rows, sides[axis], inner, source.shape[1], out.shape[1], column,
-            count, ROWS=tile, COLUMNS=columns, LONG=max(source.numel(), out.numel()) >= 2**31,
+        join_kernels.forth[deep * high * -(-wide // rows), -(-count // columns), n](
+            source, norm, out, table, *sides, channels, joined, column, count, slope,
+            axis, *window, rows, columns, _long(source, out),
+        )  # fmt: skip
+
+
+def _launch_back(
+    gradients: Sequence[Tensor],
+    pooled: Sequence[bool],
+    tables: Tensor,
+    whole: Tensor | None,
+    z: Tensor | None,
+    norm: Tensor | None,
+    slope: float,
+    window: Sequence[int],
+    axis: int,
+    out: Tensor,
+) -> None:
+    n, channels, *sides = out.shape
+    deep, high, wide = (-(-side // by) for side, by in zip(sides, window, strict=True))
+    flat = [gradient.movedim(1, -1).flatten(0, 3) for gradient in gradients]
+    flat = [g if g.shape[1] == 1 or g.stride(1) == 1 else g.contiguous() for g in flat]
+    columns = min(64, _power(channels))
+    # Of windows the values stay in registers until their first maximum is known.
+    rows = _part(wide, (2048 if max(window) == 1 else 512) // columns)
+    with torch.cuda.device_of(out):
+        join_kernels.back[deep * high * -(-wide // rows), -(-channels // columns), n](
+            tuple(flat), tuple(g.stride(0) for g in flat), tables, whole, z, norm, out, *sides,
+            channels, slope, tuple(pooled), axis, *window, rows, columns, _long(out, *gradients),
         )  # fmt: skip
 
 
@@ -181,7 +206,7 @@ def _forth(source: int, segments: tuple[int, ...], device: torch.device) -> Tens
     """Return the channel and offset of each joined channel of a source; int32, (2, count)."""
     moves = [
         (channel, offset)
-        for of, start, stop, offset in _fours(segments)
+        for of, start, stop, offset in _grouped(segments, 4)
         if of == source
         for channel in range(start, stop)
     ]
@@ -189,35 +214,40 @@ def _forth(source: int, segments: tuple[int, ...], device: torch.device) -> Tens
 
 
 @functools.lru_cache(maxsize=1024)
-def _back(source: int, channels: int, segments: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return where the gradient of each channel of a source comes from; -1: from nowhere."""
-    table = torch.zeros(2, channels, dtype=torch.int32)
-    table[0] = -1
-    place = 0
-    for of, start, stop, offset in _fours(segments):
-        if of == source:
-            table[0, start:stop] = torch.arange(place, place + stop - start)
-            table[1, start:stop] = -offset  # what moved forth comes back
-        place += stop - start
-    return table.to(device)
+def _back(readers: int, channels: int, moves: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return each reader's column of a source's channels, -1 for none, and offset; int32."""
+    tables = torch.zeros(readers, 2, channels, dtype=torch.int32)
+    tables[:, 0] = -1
+    for reader, start, stop, offset, column in _grouped(moves, 5):
+        tables[reader, 0, start:stop] = torch.arange(column, column + stop - start)
+        tables[reader, 1, start:stop] = offset
+    return tables.to(device)
 
 
-def _fours(segments: Sequence[int]) -> list[tuple[int, ...]]:
-    return [tuple(segments[i : i + 4]) for i in range(0, len(segments), 4)]
+def _grouped(numbers: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    return [tuple(numbers[i : i + size]) for i in range(0, len(numbers), size)]
 
 
-def _joined(sources: Sequence[Tensor], segments: Sequence[int]) -> Tensor:
-    channels = sum(stop - start for _, start, stop, _ in _fours(segments))
-    return _empty(sources[0], channels)
+def _joined(sources: Sequence[Tensor], segments: Sequence[int], windows: Sequence[int]) -> Tensor:
+    """Return what sources are joined in, empty."""
+    channels = sum(stop - start for _, start, stop, _ in _grouped(segments, 4))
+    dtype = functools.reduce(torch.promote_types, (source.dtype for source in sources))
+    sides = (side // by for side, by in zip(sources[0].shape[2:], windows[:3], strict=True))
+    like = next(filter(channels_last, sources), sources[0])
+    return _empty(like, (len(like), channels, *sides), dtype)
 
 
-def _parts(gradient: Tensor, channels: Sequence[int]) -> list[Tensor]:
-    return [_empty(gradient, count) for count in channels]
+def _sourced(gradients: Sequence[Tensor], z: Tensor | None, channels: int) -> Tensor:
+    """Return what the gradient of a source is written to, empty."""
+    if z is not None:
+        return torch.empty_like(z)
+    first = gradients[0]
+    return _empty(first, (len(first), channels, *first.shape[2:]), first.dtype)
 
 
-def _empty(x: Tensor, channels: int) -> Tensor:
-    shape = len(x), channels, *x.shape[2:]
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_LAST)
+def _empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    layout = _LAST if channels_last(like) else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=layout)
 
 
 # ------------------------------------------------------------------ sizes of tiles
@@ -242,6 +272,22 @@ def _shares(n: int, rows: int, channels: int, columns: int) -> tuple[int, int]:
     return -(-rows // share), share
 
 
+def _part(width: int, most: int) -> int:
+    """Return how much of a line a program has: a power of two that leaves little over.
+
+    Example:
+        >>> [_part(width, 128) for width in (128, 160, 20, 4, 1)]
+        [128, 32, 32, 4, 1]
+    """
+    parts = (1 << k for k in range(most.bit_length()))
+    return min(parts, key=lambda part: -(-width // part) * (part + 8))
+
+
+def _long(*tensors: Tensor) -> bool:
+    """Whether places within one sample exceed 32 bits."""
+    return any(x.shape[2:].numel() * x.stride(-1) >= 2**31 for x in tensors)
+
+
 def _power(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
@@ -251,30 +297,44 @@ def _floats(x: Tensor, *shape: int) -> Tensor:
 
 
 def _define(schema: str, compute: Any, shapes: Any) -> None:
+    """Register an operator of this library, and the shapes of what it returns."""
     name = schema.partition("(")[0]
     _LIBRARY.define(schema)
-    _LIBRARY.impl(name, compute, "CUDA")
+    for where in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, compute, where)
     torch.library.register_fake(f"regrow::{name}", shapes, lib=_LIBRARY)
 
 
+def _wide(z: Tensor, numbers: int) -> Tensor:
+    """Return an empty tensor of numbers of each sample and channel, as precise as sums are."""
+    dtype = torch.promote_types(z.dtype, torch.float32)
+    return torch.empty((len(z), numbers, z.shape[1]), dtype=dtype, device=z.device)
+
+
 _define(
-    "norm_relu(Tensor z, Tensor weight, Tensor bias, float eps, float slope) -> (Tensor, Tensor)",
+    "norm_numbers(Tensor z, Tensor weight, Tensor bias, float eps) -> Tensor",
+    _norm_numbers,
+    lambda z, *_: _wide(z, 4),
+)
+_define(
+    "norm_relu(Tensor z, Tensor norm, float slope) -> Tensor",
     _norm_relu,
-    lambda z, *_: (torch.empty_like(z), _floats(z, len(z), 2, z.shape[1])),
+    lambda z, *_: torch.empty_like(z),
 )
 _define(
-    "norm_relu_gradient(Tensor dy, Tensor z, Tensor weight, Tensor bias, Tensor stats, "
-    "float slope) -> (Tensor, Tensor)",
+    "norm_relu_gradient(Tensor dy, Tensor z, Tensor norm, float slope) -> (Tensor, Tensor)",
     _norm_relu_gradient,
-    lambda dy, z, *_: (torch.empty_like(z), _floats(z, len(z), 2, z.shape[1])),
+    lambda dy, z, *_: (torch.empty_like(z), _wide(z, 2)),
 )
 _define(
-    "join_moved(Tensor[] sources, int[] segments, int axis) -> Tensor",
-    _join_moved,
-    lambda sources, segments, axis: _joined(sources, segments),
+    "join_normed(Tensor[] sources, Tensor?[] norms, int[] segments, int[] windows, int axis, "
+    "float[] slopes) -> Tensor",
+    _join_normed,
+    lambda sources, norms, segments, windows, *_: _joined(sources, segments, windows),
 )
 _define(
-    "join_moved_gradient(Tensor gradient, int[] channels, int[] segments, int axis) -> Tensor[]",
-    _join_moved_gradient,
-    lambda gradient, channels, segments, axis: _parts(gradient, channels),
+    "join_normed_gradient(Tensor[] gradients, Tensor? z, Tensor? norm, Tensor? whole, "
+    "int channels, int[] moves, int[] windows, int axis, float slope) -> Tensor",
+    _join_normed_gradient,
+    lambda gradients, z, norm, whole, channels, *_: _sourced(gradients, z, channels),
 )

@@ -15,7 +15,10 @@ try:
 except ImportError:  # the module can be read without it
     triton = None
 
-__all__ = ["available", "gradient", "gradient_sums", "moments", "move", "normalise", "sum_parts"]
+__all__ = [
+    "available", "gradient", "gradient_sums", "merge_moments", "moments", "normalise", "number",
+    "sum_parts",
+]  # fmt: skip
 
 available = triton is not None
 
@@ -53,9 +56,10 @@ def moments(z, parts, rows, channels, share, ROWS: tl.constexpr, COLUMNS: tl.con
 
 @jit
 def merge_moments(
-    parts, out, rows, channels, n_parts, share, eps, PARTS: tl.constexpr, COLUMNS: tl.constexpr
-):
-    """Write mean and 1/deviation of each sample and channel; grid (columns, n)."""
+    parts, weight, bias, norm, rows, channels, n_parts, share, eps,
+    PARTS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Write mean, 1/deviation, a and b of the norm a·z + b, of each channel; grid (columns, n)."""
     n = tl.program_id(1).to(tl.int64)
     c = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.arange(0, PARTS)
@@ -70,9 +74,14 @@ def merge_moments(
     mean = tl.sum(means * counts, 0) / rows
     away = means - mean[None, :]
     variance = (tl.sum(squares, 0) + tl.sum(counts * away * away, 0)) / rows
-    at = out + n * 2 * channels + c
+    inverse = 1 / tl.sqrt(variance + eps)
+    a = tl.load(weight + c, mask=c < channels, other=0.0).to(tl.float32) * inverse
+    b = tl.load(bias + c, mask=c < channels, other=0.0).to(tl.float32) - mean * a
+    at = norm + n * 4 * channels + c
     tl.store(at, mean, mask=c < channels)
-    tl.store(at + channels, 1 / tl.sqrt(variance + eps), mask=c < channels)
+    tl.store(at + channels, inverse, mask=c < channels)
+    tl.store(at + 2 * channels, a, mask=c < channels)
+    tl.store(at + 3 * channels, b, mask=c < channels)
 
 
 @jit
@@ -88,40 +97,34 @@ def sum_parts(parts, out, channels, n_parts, PARTS: tl.constexpr, COLUMNS: tl.co
 
 
 @jit
-def _affine(stats, weight, bias, n, c, channels):
-    """Return mean and 1/deviation, and a and b of the norm's a·z + b."""
-    inside = c < channels
-    mean = tl.load(stats + n * 2 * channels + c, mask=inside, other=0.0)
-    inverse = tl.load(stats + n * 2 * channels + channels + c, mask=inside, other=0.0)
-    a = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32) * inverse
-    b = tl.load(bias + c, mask=inside, other=0.0).to(tl.float32) - mean * a
-    return mean, inverse, a, b
+def number(norm, which, n, c, channels):
+    """Return one of the norm's four numbers of each channel, in the order they are written."""
+    return tl.load(norm + (n * 4 + which) * channels + c, mask=c < channels, other=0.0)
 
 
 @jit
-def normalise(
-    z, stats, weight, bias, y, rows, channels, slope, ROWS: tl.constexpr, COLUMNS: tl.constexpr
-):
+def normalise(z, norm, y, rows, channels, slope, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Write the leaky ReLU of the norm; grid (rows, columns, n)."""
     n = tl.program_id(2).to(tl.int64)
     v = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     c = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (v < rows)[:, None] & (c < channels)[None, :]
     at = (n * rows + v)[:, None] * channels + c[None, :]
-    _, _, a, b = _affine(stats, weight, bias, n, c, channels)
+    a, b = number(norm, 2, n, c, channels), number(norm, 3, n, c, channels)
     x = tl.load(z + at, mask=inside, other=0.0).to(tl.float32) * a[None, :] + b[None, :]
     tl.store(y + at, tl.where(x > 0, x, slope * x).to(y.dtype.element_ty), mask=inside)
 
 
 @jit
 def gradient_sums(
-    dy, z, stats, weight, bias, parts, rows, channels, share, slope,
+    dy, z, norm, parts, rows, channels, share, slope,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Write Σ dx and Σ dx·z' of a share of the rows, x the norm's output; grid as for moments."""
     part, n = tl.program_id(0), tl.program_id(2).to(tl.int64)
     c = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    mean, inverse, a, b = _affine(stats, weight, bias, n, c, channels)
+    mean, inverse = number(norm, 0, n, c, channels), number(norm, 1, n, c, channels)
+    a, b = number(norm, 2, n, c, channels), number(norm, 3, n, c, channels)
     one, two = tl.zeros((COLUMNS,), tl.float32), tl.zeros((COLUMNS,), tl.float32)
     first = part * share
     for begin in range(0, share, ROWS):
@@ -140,7 +143,7 @@ def gradient_sums(
 
 @jit
 def gradient(
-    dy, z, stats, weight, bias, sums, dz, rows, channels, slope,
+    dy, z, norm, sums, dz, rows, channels, slope,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Write dz = a (dx - mean(dx) - z' mean(dx·z')); grid as for normalise."""
@@ -149,7 +152,8 @@ def gradient(
     c = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (v < rows)[:, None] & (c < channels)[None, :]
     at = (n * rows + v)[:, None] * channels + c[None, :]
-    mean, inverse, a, b = _affine(stats, weight, bias, n, c, channels)
+    mean, inverse = number(norm, 0, n, c, channels), number(norm, 1, n, c, channels)
+    a, b = number(norm, 2, n, c, channels), number(norm, 3, n, c, channels)
     one = tl.load(sums + n * 2 * channels + c, mask=c < channels, other=0.0) / rows
     two = tl.load(sums + n * 2 * channels + channels + c, mask=c < channels, other=0.0) / rows
     x = tl.load(z + at, mask=inside, other=0.0).to(tl.float32)
@@ -158,28 +162,3 @@ def gradient(
     normal = (x - mean[None, :]) * inverse[None, :]
     dx = a[None, :] * (dx - one[None, :] - normal * two[None, :])
     tl.store(dz + at, dx.to(dz.dtype.element_ty), mask=inside)
-
-
-@jit
-def move(
-    source, out, table, rows, side, inner, channels, width, column, count,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, LONG: tl.constexpr,
-):  # fmt: skip
-    """Write count columns of out, each a column of the source moved along one axis, or zeros.
-
-    The table holds the columns of the source, -1 for zeros, then by how far they move; the axis has
-    side places, inner rows apart. Grid (rows, columns), over all samples.
-    """
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    # Divisions of 64 bits would take longer than the memory does.
-    if LONG:
-        row = row.to(tl.int64)
-    k = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    c = tl.load(table + k, mask=k < count, other=-1)
-    offset = tl.load(table + count + k, mask=k < count, other=0)
-    place = ((row // inner) % side)[:, None] - offset[None, :]
-    there = (row < rows)[:, None] & (c >= 0)[None, :] & (place >= 0) & (place < side)
-    at = (row[:, None] - offset[None, :] * inner) * channels + c[None, :]
-    x = tl.load(source + at, mask=there, other=0.0)
-    inside = (row < rows)[:, None] & (k < count)[None, :]
-    tl.store(out + row[:, None] * width + column + k[None, :], x, mask=inside)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrow.segmentation.joins import Pending, join, whole
 from regrow.segmentation.segmenter import ConvBlock, Segmenter, Sides
 from regrow.segmentation.shift import Segment, check_shift, join_shifted, shift_segments
 
@@ -24,7 +25,12 @@ class ShiftedBlock(ConvBlock):
         after: channels of the output.
         kernel: of the convolution.
         stride: of the convolution.
+
+    Attributes:
+        reader: the name by which sources that are pending know this block.
     """
+
+    reader = ""
 
     def __init__(
         self,
@@ -38,9 +44,18 @@ class ShiftedBlock(ConvBlock):
         super().__init__(before, after, kernel, stride)
         self.segments, self.axis = segments, axis
 
-    def forward(self, *sources: Tensor) -> Tensor:
+    def forward(self, *sources: Tensor | Pending) -> Tensor | Pending:
         """Return the block's output."""
-        return super().forward(join_shifted(sources, self.segments, self.axis))
+        given = [
+            source
+            if isinstance(source, Pending) and self.reader in source.readings
+            else whole(source)
+            for source in sources
+        ]
+        tensors = [source for source in given if isinstance(source, Tensor)]
+        if len(tensors) == len(given):
+            return super().forward(join_shifted(tensors, self.segments, self.axis))
+        return super().forward(join(given, self.segments, self.axis, self.reader))
 
 
 class Node(nn.Module):

@@ -8,7 +8,7 @@ PyTorch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.nn import functional
 from regrow.engine.checks import check_type
 from regrow.engine.patterns import InputChannel
 from regrow.segmentation.fusion import exchange
+from regrow.segmentation.joins import Pending, Reading, whole
 from regrow.segmentation.lattice import E2ENet, Node, ShiftedBlock
 from regrow.segmentation.shift import Segment, join_shifted
 
@@ -53,7 +54,7 @@ def channel_links(
     return {"method": exchange(densities, InputChannel(), update_every), "include": LINKS}
 
 
-def pack(model: E2ENet, masks: Mapping[str, Tensor]) -> E2ENet:
+def pack(model: E2ENet, masks: Mapping[str, Tensor], *, fused: bool = False) -> E2ENet:
     """Return a network that gives the same outputs and holds and computes only what is read.
 
     Fusion convolutions keep the input channels that their masks keep; up-sampling and first blocks
@@ -63,6 +64,10 @@ def pack(model: E2ENet, masks: Mapping[str, Tensor]) -> E2ENet:
     Args:
         model: stays as it is.
         masks: of a sparsifier, by weight; convolutions without one read all their inputs.
+        fused: whether norm, ReLU, pooling and shift are computed as sources are joined, of the
+            channels that are read, by one kernel a source on a GPU: fewer bytes are moved and kept.
+            Otherwise each is a pass over memory of its own, which is faster on a CPU. Outputs and
+            weights are the same.
 
     Returns:
         A copy whose nodes are packed. Its weights are saved and loaded as usual, into a network
@@ -98,6 +103,8 @@ def pack(model: E2ENet, masks: Mapping[str, Tensor]) -> E2ENet:
         present = [made[level, stage - 1]] + ([made[level - 1, stage - 1]] if level else [])
         first = links[f"nodes.{name}.blocks.0"]
         packed.nodes[name] = _PackedNode(node, present, first, inner, made[level, stage])
+    if fused:
+        _leave_norms(packed)
     return packed
 
 
@@ -133,20 +140,41 @@ class _PackedNode(nn.Module):
         self.links = torch.cat(kept)
         self.to(node.up.weight.device)
 
-    def forward(self, skip: Tensor, below: Tensor, above: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        skip: Tensor | Pending,
+        below: Tensor | Pending,
+        above: Tensor | Pending | None,
+    ) -> Tensor | Pending:
         """Return the features that are read."""
-        sources = []
+        sources: list[Tensor | Pending] = []
         if self.skips:
             sources.append(skip)
         if self.up is not None:
-            sources.append(self.up(below))
+            sources.append(self.up(whole(below)))
         if above is not None and self.down is not None and self.above:
-            picked = join_shifted([above], self.above)
-            sources.append(functional.max_pool3d(picked, self.down, self.down))
-        x: Tensor = self.blocks[0](*sources)
+            if isinstance(above, Tensor):
+                above = join_shifted([above], self.above)
+                above = functional.max_pool3d(above, self.down, self.down)
+            sources.append(above)  # if pending, the block picks and pools as it reads
+        x: Tensor | Pending = self.blocks[0](*sources)
         for block in self.blocks[1:]:
             x = block(x)
         return x
+
+    def reads(self) -> tuple[Reading | None, Reading | None]:
+        """Return what the first block takes of the skip and from above, if it does."""
+        block = self.blocks[0]
+        assert isinstance(block, ShiftedBlock)
+        skip = above = None
+        if self.skips:
+            skip = Reading(tuple(s[1:] for s in block.segments if s[0] == 0), block.axis)
+        if self.above and self.down:
+            places = torch.cat([torch.arange(*run[1:3]) for run in self.above])
+            last = block.segments[-1][0]
+            runs = _picked(block.segments, places, last)
+            above = Reading(tuple(r[1:] for r in runs if r[0] == last), block.axis, self.down)
+        return skip, above
 
     # Two sets of links may have equally many in every place: weights of one loaded into the other
     # would fit, and be wrong.
@@ -159,6 +187,56 @@ class _PackedNode(nn.Module):
                 "the saved weights are of a network packed with other links: pack with the masks "
                 "that it was packed with"
             )
+
+
+def _leave_norms(model: E2ENet) -> None:
+    """Let blocks leave their norm and ReLU to those that read their output through a join.
+
+    A reader takes as many bytes of y as of the convolution's z, and writes the same. So z alone
+    is the least there is to move, unless someone needs y itself: up-sampling, a head, or a
+    convolution that nothing is moved for. Then y is written once, for them.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    last = len(model.channels) - 1
+
+    def giver(level: int, stage: int) -> ShiftedBlock:
+        while stage and f"{level}_{stage}" not in model.nodes:
+            stage -= 1
+        node = model.nodes[f"{level}_{stage}"] if stage else model.encoder[level]
+        *_, block = (module for module in node.modules() if isinstance(module, ShiftedBlock))
+        return block
+
+    needed = {giver(level, last - level) for level in range(len(model.heads))}
+
+    def leave(block: ShiftedBlock, reader: nn.Module, reading: Reading | None) -> None:
+        assert isinstance(reader, ShiftedBlock)
+        if reading is not None:
+            reader.reader = names[reader]
+            block.readings = {**block.readings, reader.reader: reading}
+
+    def follow(blocks: Iterable[nn.Module]) -> None:
+        """Let blocks read each other in turn."""
+        for one, other in pairwise(blocks):
+            assert isinstance(one, ShiftedBlock) and isinstance(other, ShiftedBlock)
+            moves = tuple(segment[1:] for segment in other.segments)
+            if any(offset for *_, offset in moves):
+                leave(one, other, Reading(moves, other.axis))
+            else:
+                needed.add(one)
+
+    follow(block for block in model.encoder.modules() if isinstance(block, ShiftedBlock))
+    for name, node in model.nodes.items():
+        level, stage = map(int, name.split("_"))
+        assert isinstance(node, _PackedNode)
+        skip, above = node.reads()
+        leave(giver(level, stage - 1), node.blocks[0], skip)
+        if above is not None:
+            leave(giver(level - 1, stage - 1), node.blocks[0], above)
+        if node.up is not None:
+            needed.add(giver(level + 1, stage - 1))
+        follow(node.blocks)
+    for block in needed:
+        block.whole = True
 
 
 def _fusions(model: E2ENet) -> dict[str, ShiftedBlock]:
@@ -226,15 +304,15 @@ def _runs(channels: Tensor, offset: int = 0) -> tuple[Segment, ...]:
     return tuple(runs)
 
 
-def _picked(segments: Sequence[Segment], places: Tensor) -> tuple[Segment, ...]:
-    """Return segments that read source 0 where the picked channels are."""
-    return tuple(
-        run
-        for segment in segments
-        for run in (
-            (segment,) if segment[0] else _runs(places[segment[1] : segment[2]], segment[3])
-        )
-    )
+def _picked(segments: Sequence[Segment], places: Tensor, source: int = 0) -> tuple[Segment, ...]:
+    """Return segments that read a source where the picked channels are."""
+    found: list[Segment] = []
+    for of, start, stop, offset in segments:
+        if of == source:
+            found += [(of, *run[1:]) for run in _runs(places[start:stop], offset)]
+        else:
+            found.append((of, start, stop, offset))
+    return tuple(found)
 
 
 def _places(present: Tensor, wanted: Tensor) -> Tensor:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regrow.segmentation.fused import channels_last, fusable, norm_relu
+from regrow.segmentation.fused import channels_last, fusable
+from regrow.segmentation.joins import Pending, Reading, leave, norm_relu
 
 __all__ = ["ConvBlock", "Segmenter", "channels_of", "deep_supervision_weights", "triple"]
 
@@ -81,7 +82,15 @@ class ConvBlock(nn.Module):
     Example:
         >>> ConvBlock(2, 4, (1, 3, 3), (1, 2, 2))(torch.zeros(1, 2, 3, 6, 6)).shape
         torch.Size([1, 4, 3, 3, 3])
+
+    Attributes:
+        readings: what is read of the output by whom, if that shall compute it as it reads; none by
+            default.
+        whole: whether the output is then read whole, too.
     """
+
+    readings: Mapping[str, Reading] = {}
+    whole = False
 
     def __init__(
         self,
@@ -100,13 +109,17 @@ class ConvBlock(nn.Module):
         # In place: the norm's backward pass needs what came into it, not what came out.
         self.activation = nn.LeakyReLU(0.01, inplace=True) if activated else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the block's output."""
+    def forward(self, x: Tensor) -> Tensor | Pending:
+        """Return the block's output; pending, if it has ``readings``."""
         out: Tensor = self.conv(x)
         norm = self.norm
-        if fusable(out) and norm.weight is not None and norm.bias is not None:
+        if norm.weight is not None and norm.bias is not None:
             slope = getattr(self.activation, "negative_slope", 1.0)
-            return norm_relu(out, norm.weight, norm.bias, norm.eps, slope)
+            how = out, norm.weight, norm.bias, norm.eps, slope
+            if self.readings:
+                return leave(*how, self.readings, whole=self.whole)
+            if fusable(out):
+                return norm_relu(*how)
         activated: Tensor = self.activation(norm(out))
         return activated
 

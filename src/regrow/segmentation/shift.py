@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.segmentation.fused import fusable, join_moved
+from regrow.segmentation.fused import fusable
+from regrow.segmentation.joins import join
 
 __all__ = ["group_sizes", "join_shifted", "shift_channels", "shift_segments"]
 
@@ -138,8 +139,10 @@ def join_shifted(sources: Sequence[Tensor], segments: Sequence[Segment], axis: i
     whole = sum(stop - start for _, start, stop, _ in segments) == channels
     if whole and not any(offset for *_, offset in segments):
         return sources[0] if len(sources) == 1 else torch.cat(list(sources), 1)
-    if all(source.dtype == sources[0].dtype for source in sources) and fusable(*sources):
-        return join_moved(sources, segments, axis)
+    order = [source for source, *_ in segments]
+    alike = all(source.dtype == sources[0].dtype for source in sources)
+    if alike and order == sorted(order) and fusable(*sources):
+        return join(sources, segments, axis)
     joined: Tensor = _Join.apply(tuple(segments), axis + 2, *sources)  # type: ignore[no-untyped-call]
     return joined
 
