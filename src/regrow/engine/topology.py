@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from regrow.engine import swift
 from regrow.engine.finite import check_finite, not_finite
 from regrow.engine.first_values import put_back_
+from regrow.engine.heap import give_back
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.method import Method
 from regrow.engine.moments import (
@@ -318,12 +319,10 @@ class Topology:
             return self._take_over_(at_once, method, optimizer, moves, record)
         # A NaN has no place in an order: it would be kept or dropped by accident.
         check_finite(weights, "weight", "no mask was moved")
-        fraction = method.fraction_at(progress)
-        active = {layer.name: layer.units() for layer in layers}
+        active, fraction = {one.name: one.units() for one in layers}, method.fraction_at(progress)
         proposed = method.propose(UpdateView(layers, active, moves, fraction, signals, generator))
-        # Everything is proposed, counted and computed before any layer is written: an error until
-        # here leaves the model as it was, and after it the update is finished before it is raised.
         changes = _count_changes(layers, active, proposed)
+        give_back(layers)  # what choosing needed: the copies that follow are the most of an update
         self.check_slots(optimizer, method.on_grow, moves)
         writes: list[Callable[[], object]] = []
         for layer in layers:
@@ -337,7 +336,8 @@ class Topology:
                 restarting(optimizer, weight, changes[layer.name].active if layer.stored else None),
                 partial(setattr, layer, "active", changes[layer.name].active),
             ]
-        # A mask that was full may hold zeros now, or the other way round.
+        # Errors until here leave all as it was; later ones are raised when all is written. And a
+        # mask that was full may hold zeros now, or the other way round.
         finish([*writes, self.collect_, partial(record, changes)])
         return changes
 

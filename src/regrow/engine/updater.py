@@ -20,8 +20,6 @@ from regrow.engine.update import Moves
 
 __all__ = ["Updater"]
 
-_MANY = 1 << 20  # active units whose bookkeeping is worth returning to the system
-
 
 class Updater:
     """Plans an update before an optimizer's step and makes it afterwards.
@@ -146,10 +144,8 @@ class Updater:
             generator,
             lambda changes: record(Update(step, changes, read_gradients=reads)),
         )
-        # Only now are the copies gone that an update makes of all layers before it writes any; for
-        # small layers the call takes longer than the memory is worth.
-        if sum(layer.active for layer in self.topology.layers if layer.stored) >= _MANY:
-            give_back()
+        # Only now are the copies gone that an update makes of all layers before it writes any.
+        give_back(self.topology.layers)
 
     def _unscaled(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
         """Undo the scale of a loss: a fused optimizer does so in its step, and there was none."""
