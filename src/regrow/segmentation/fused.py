@@ -17,7 +17,7 @@ from torch import Tensor
 
 from regrow.segmentation import join_kernels, kernels, plain
 
-__all__ = ["channels_last", "fusable"]
+__all__ = ["channels_last", "fusable", "last"]
 
 _LAST = torch.channels_last_3d
 _LIBRARY = torch.library.Library("regrow", "FRAGMENT")
@@ -25,13 +25,25 @@ _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def channels_last(x: Tensor) -> bool:
-    """Whether a tensor's channels lie last in memory."""
-    return x.is_contiguous(memory_format=_LAST) and not x.is_contiguous()
+    """Whether a tensor's channels lie last in memory, and nowhere else: one channel lies anywhere.
+
+    Example:
+        >>> two = torch.zeros(1, 2, 3, 3, 3).to(memory_format=torch.channels_last_3d)
+        >>> one = torch.zeros(1, 1, 3, 3, 3)
+        >>> channels_last(two), channels_last(one), last(one)
+        (True, False, True)
+    """
+    return last(x) and not x.is_contiguous()
+
+
+def last(x: Tensor) -> bool:
+    """Whether a tensor's channels may be read as if they lay last in memory."""
+    return x.is_contiguous(memory_format=_LAST)
 
 
 def fusable(*tensors: Tensor) -> bool:
     """Whether the kernels of this module can take these tensors."""
-    return all(_taken(x) and channels_last(x) for x in tensors)
+    return all(_taken(x) and last(x) for x in tensors)
 
 
 def _taken(x: Tensor) -> bool:
@@ -102,9 +114,9 @@ def _join_normed(
     slopes: list[float],
 ) -> Tensor:
     out, column = _joined(sources, segments, windows), 0
-    # Of one channel a tensor lies either way.
-    last = channels_last(out) and all(s.is_contiguous(memory_format=_LAST) for s in sources)
-    quick = last and all(_taken(source) and source.dtype == out.dtype for source in sources)
+    quick = fusable(out) and all(source.dtype == out.dtype for source in sources)
+    if quick:
+        sources = [source.contiguous(memory_format=_LAST) for source in sources]
     for number, (source, norm) in enumerate(zip(sources, norms, strict=True)):
         table = _forth(number, tuple(segments), source.device)
         window, count = windows[3 * number : 3 * number + 3], table.shape[1]
@@ -233,8 +245,8 @@ def _joined(sources: Sequence[Tensor], segments: Sequence[int], windows: Sequenc
     channels = sum(stop - start for _, start, stop, _ in _grouped(segments, 4))
     dtype = functools.reduce(torch.promote_types, (source.dtype for source in sources))
     sides = (side // by for side, by in zip(sources[0].shape[2:], windows[:3], strict=True))
-    like = next(filter(channels_last, sources), sources[0])
-    return _empty(like, (len(like), channels, *sides), dtype)
+    shape = len(sources[0]), channels, *sides
+    return _empty(shape, dtype, sources[0].device, any(map(channels_last, sources)))
 
 
 def _sourced(gradients: Sequence[Tensor], z: Tensor | None, channels: int) -> Tensor:
@@ -242,12 +254,15 @@ def _sourced(gradients: Sequence[Tensor], z: Tensor | None, channels: int) -> Te
     if z is not None:
         return torch.empty_like(z)
     first = gradients[0]
-    return _empty(first, (len(first), channels, *first.shape[2:]), first.dtype)
+    shape = len(first), channels, *first.shape[2:]
+    return _empty(shape, first.dtype, first.device, last(first))
 
 
-def _empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    layout = _LAST if channels_last(like) else torch.contiguous_format
-    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=layout)
+def _empty(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, lies_last: bool
+) -> Tensor:
+    layout = _LAST if lies_last else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device=device, memory_format=layout)
 
 
 # ------------------------------------------------------------------ sizes of tiles

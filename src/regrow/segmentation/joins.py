@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from regrow.segmentation.fused import channels_last
+from regrow.segmentation.fused import last
 
 __all__ = ["Pending", "Reading", "join", "leave", "norm_relu", "whole"]
 
@@ -147,7 +147,7 @@ class _Leave(torch.autograd.Function):
                 parts, z, norm, dy, z.shape[1], ctx.moves, ctx.windows, ctx.axis, ctx.slope
             )
         assert dy is not None
-        if channels_last(z):
+        if last(z):
             dy = dy.contiguous(memory_format=_LAST)
         dz, sums = torch.ops.regrow.norm_relu_gradient(dy, z, norm, ctx.slope)
         dbias, dweight = sums.sum(0).unbind(0)
@@ -209,7 +209,7 @@ class _Join(torch.autograd.Function):
             value.shape[1] if norm is None else 0 for value, norm in zip(values, norms, strict=True)
         ]
         joined = torch.ops.regrow.join_normed(values, norms, segments, windows, axis, slopes)
-        ctx.last = channels_last(joined)
+        ctx.last = last(joined)
         return joined
 
     @staticmethod
