@@ -17,6 +17,7 @@ import torch
 import regrow
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.ranks import rank_and_ranks
+from regrow.engine.swift import Exchanged
 from regrow.lab.files import remove
 from regrow.lab.ranks import all_ranks, run_on_all
 from regrow.lab.run import CHECKPOINT, Run
@@ -52,7 +53,7 @@ class Told:
 
         trainer.optimizer.register_step_post_hook(look)
         if run.options.get("dies") == rank:
-            _die(len(trainer.sparse.weights()) + 2)  # between two layers of its second update
+            _die(len(trainer.sparse.weights()))
         if "stop" in run.options:
             _stop(trainer, run.options["stop"])
         found = learn(self, trainer, run)
@@ -74,22 +75,29 @@ def _stop(trainer, epochs):
     trainer.run_epoch = run_epoch
 
 
-def _die(commits):
-    """Let this process be killed instead of making a layer's commit for the n-th time."""
-    left, before = [commits], MaskedLayer.committing
+def _die(layers):
+    """Let this process be killed in its second update: between two layers, on a GPU before all."""
+    left, by_layer, at_once = [layers + 2], MaskedLayer.committing, Exchanged.write_
+
+    def count(steps):
+        left[0] -= steps
+        if left[0] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def committing(*given):
-        commit = before(*given)
+        commit = by_layer(*given)
 
         def counted():
-            left[0] -= 1
-            if not left[0]:
-                os.kill(os.getpid(), signal.SIGKILL)
+            count(1)
             commit()
 
         return counted
 
-    MaskedLayer.committing = committing
+    def write_(update):
+        count(layers + 1)
+        at_once(update)
+
+    MaskedLayer.committing, Exchanged.write_ = committing, write_
 
 
 @dataclass(frozen=True, kw_only=True)
