@@ -286,6 +286,26 @@ def motion_steps() -> tuple[Rows, str]:
     return rows, f"{what}. {record['device']}, torch {record['torch']}."
 
 
+def scaling() -> tuple[Rows, str]:
+    """Tell what trainings gain from more GPUs, and what they lose to sending gradients."""
+    record = load("execution/scaling.json")
+    alone = {r["training"]: r["samples_per_second"] for r in record["rows"] if r["ranks"] == 1}
+    parts = {
+        "step": "a step, ms",
+        "step, gradients kept": "nothing sent, ms",
+        "all-reduce alone": "sending alone, ms",
+    }
+    rows: Rows = [("training", "GPUs", "batch", *parts.values(), "samples a second", "times")]
+    for row in record["rows"]:
+        name = row["training"] + (", CUDA graphs" if row["graphs"] else "")
+        speed = row["samples_per_second"]
+        cells = (f"{row[part]['ms']:.1f}" for part in parts)
+        times = f"{speed / alone[row['training']]:.2f}"
+        rows.append((name, str(row["ranks"]), str(row["batch"]), *cells, f"{speed:,.0f}", times))
+    where = record["environment"]
+    return rows, f"bfloat16. {where['gpu']}s of one host, torch {where['torch']}, NCCL {where['nccl']}."
+
+
 def _cpu(record: dict[str, Any]) -> str:
     where = record["environment"]
     return f"One thread, {where['cpu']}, torch {where['torch']}"
@@ -314,6 +334,7 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "pixel-updates": pixel_updates,
     "topology-updates": topology_updates,
     "motion-steps": motion_steps,
+    "scaling": scaling,
     "pruning-language-model": pruning,
     "samples-cifar10": samples,
     "block-accuracy-fashion-mnist": lambda: accuracy("fashion-mnist"),
