@@ -285,7 +285,8 @@ def samples_of_cifar10() -> list[float]:
     from regrow.studies.registry import load_study  # noqa: PLC0415
     from regrow.studies.sample_pruning.claims import over_cyclic, over_full  # noqa: PLC0415
 
-    view = find((RESULTS / "sample-pruning-cifar10",), load_study).view
+    whole = find((RESULTS / "sample-pruning",), load_study).view
+    view = whole.by("task")["ResNet-18 on CIFAR-10"]
     asked = [
         *(over_cyclic("ours", keep=k) for k in (0.3, 0.5, 0.7)),
         *(over_full(*one) for one in (("ours", 0.7), ("InfoBatch", 0.7), ("InfoBatch", 0.3))),
@@ -301,6 +302,73 @@ def pixel_updates() -> list[float]:
     loop = found["loop"][0]["milliseconds"]
     of_loop = median(loop["ours"]), median(loop["common, eager float32"])
     return [took["MaDi"] / took["SVEA"], took["MaDi-shared"] / took["SVEA"], *of_loop]
+
+
+def scaling() -> list[float]:
+    """Times as fast on two GPUs, a batch each; what two trainings wait for, and a third loses."""
+    alone, each, _ = _on_gpus()
+    quiet = "step, gradients kept"
+    resnet, _, conformer = each
+    waits = [row["step"]["ms"] - row[quiet]["ms"] for row in (resnet, conformer)]
+    longer = conformer[quiet]["ms"] - alone[conformer["training"]]["step"]["ms"]
+    return [*(_times(row, alone) for row in each), *waits, longer]
+
+
+def scaling_shared() -> list[float]:
+    """Times as fast on two GPUs, one batch for both: volumes, images, speech."""
+    alone, _, shared = _on_gpus()
+    images, volumes, speech = (_times(row, alone) for row in shared)
+    return [volumes, images, speech]
+
+
+def _on_gpus() -> tuple[dict[str, Any], list[Any], list[Any]]:
+    rows = record("execution/scaling")["rows"]
+    alone = {r["training"]: r for r in rows if r["ranks"] == 1 and not r["graphs"]}
+    two = [row for row in rows if row["ranks"] == 2]
+    each = [row for row in two if row["mode"] == "same batch a rank"]
+    return alone, each, [row for row in two if row not in each]
+
+
+def _times(row: dict[str, Any], alone: dict[str, Any]) -> float:
+    return float(row["samples_per_second"] / alone[row["training"]]["samples_per_second"])
+
+
+def control_rival() -> list[float]:
+    """Updates a second of Stable-Baselines3, and how many times as many one run and 32 make."""
+    found = record("control/rival")
+    theirs = median(found["rival"]["updates_per_second"])
+    ours = [row["run_updates_per_second"]["agent, graph"] for row in found["updates"]]
+    return [theirs, *(one / theirs for one in ours)]
+
+
+def small_blocks() -> list[float]:
+    """Times as fast as dense: a layer in blocks of 32, of 64, and the weight's gradient of 32."""
+    small, larger = record("execution/block-small")["rows"]
+    return [small["total"]["ratio"], larger["total"]["ratio"], small["dW"]["ratio"]]
+
+
+def speech_heard() -> list[float]:
+    """What runs on sentences took, and got wrong, with intervals; then those on real ones."""
+    read, real = record("speech/sentences"), record("speech/speechocean762")
+    result, epochs = read["result"], [one["config"]["epochs"] for one in (read, real)]
+    heard = real["result"]["by_corpus"]["speechocean762/test"]
+    rates = [100 * result[name] for name in ("wer", "low", "high", "cer")]
+    return [
+        result["parameters"] / 1e6, epochs[0], result["hours"], round(result["train_seconds"]),
+        *rates, *(100 * heard[name] for name in ("wer", "low", "high")), epochs[1],
+    ]  # fmt: skip
+
+
+def fused_joins() -> list[float]:
+    """Per cent: what a step takes longer, then what it takes less memory, of two networks."""
+    networks = record("execution/segmentation-cubes-fused")["networks"]
+    pairs = [
+        (networks[name], networks[f"{name}, fused"]) for name in ("E2ENet, links", "lean, links")
+    ]
+    found = []
+    for key, sign in (("step ms", 1), ("step GiB", -1)):
+        found += [sign * 100 * (fused[key] / apart[key] - 1) for apart, fused in pairs]
+    return found
 
 
 FACTS: dict[str, Callable[[], list[float]]] = {
@@ -323,6 +391,12 @@ FACTS: dict[str, Callable[[], list[float]]] = {
     "demo": demo,
     "samples-cifar10": samples_of_cifar10,
     "pixel-updates": pixel_updates,
+    "scaling": scaling,
+    "scaling-shared": scaling_shared,
+    "fused-joins": fused_joins,
+    "control-rival": control_rival,
+    "small-blocks": small_blocks,
+    "speech-heard": speech_heard,
     "demo-accuracy": lambda: demo(2),
     "demo-answer": demo_answer,
 }

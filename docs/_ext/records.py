@@ -218,23 +218,23 @@ def pruning() -> tuple[Rows, str]:
 
 
 def samples() -> tuple[Rows, str]:
-    """Tell what choosing samples of CIFAR-10 costs and gains, as far as it was run."""
-    found = find((RESULTS / "sample-pruning-cifar10",), load_study)
+    """Tell what choosing samples of clean CIFAR-10 costs and gains."""
+    found = find((RESULTS / "sample-pruning",), load_study)
+    view = found.view.by("task")["ResNet-18 on CIFAR-10"]
     clean, keeps = {"condition": "clean"}, (0.7, 0.5, 0.3)
-    full = level("full", **clean).maybe(found.view)
+    full = level("full", **clean).maybe(view)
     rows: Rows = [
         ("", *(f"{k:.0%} kept" for k in keeps), *(f"over random, {k:.0%}" for k in keeps))
     ]
     for arm in ARMS:
         cells = [
-            estimate(ask(arm, keep=k, **clean).maybe(found.view))
+            estimate(ask(arm, keep=k, **clean).maybe(view))
             for ask in (level, over_cyclic)
             for k in keeps
         ]
         if arm != "full" and set(cells) != {"–"}:
             rows.append((arm, *cells))
-    note = f"Test accuracy, % (seeds); all data at all steps: {estimate(full)}. "
-    return rows, note + f"{len(found.records)} of {len(found.records) + len(found.missing)} trials."
+    return rows, f"Test accuracy, % (seeds); all data at all steps: {estimate(full)}."
 
 
 def topology_updates() -> tuple[Rows, str]:
@@ -303,7 +303,10 @@ def scaling() -> tuple[Rows, str]:
         times = f"{speed / alone[row['training']]:.2f}"
         rows.append((name, str(row["ranks"]), str(row["batch"]), *cells, f"{speed:,.0f}", times))
     where = record["environment"]
-    return rows, f"bfloat16. {where['gpu']}s of one host, torch {where['torch']}, NCCL {where['nccl']}."
+    return (
+        rows,
+        f"bfloat16. {where['gpu']}s of one host, torch {where['torch']}, NCCL {where['nccl']}.",
+    )
 
 
 def _cpu(record: dict[str, Any]) -> str:
@@ -320,12 +323,14 @@ TABLES: dict[str, Callable[[], tuple[Rows, str]]] = {
     "demo": demo,
     **{f"cpu-{part}": (lambda part=part: cpu(part)) for part in bench.PARTS},
     "block-layers": lambda: block_layers("block-layers", "bfloat16"),
+    "block-small": lambda: block_layers("block-small", "bfloat16"),
     "block-tf32": lambda: block_layers("block-tf32", "TF32"),
     "block-launched": block_launched,
     "transformer-block": transformer,
     "kernel-layers": kernel_layers,
     "kernel-networks": kernel_networks,
     "volumes-cubes": lambda: volumes("cubes"),
+    "volumes-cubes-fused": lambda: volumes("cubes-fused"),
     "volumes-slabs": lambda: volumes("slabs"),
     "volumes-slabs-lean": lambda: volumes("slabs-lean"),
     "volumes-cpu-float32": lambda: volumes("cpu-float32"),
