@@ -66,6 +66,11 @@ JOBS = {
         "execution/topology-update-cuda.json",
     ),
     "layers": Job(TIMED.format("block_layers.py --only layers"), 3, "execution/block-layers.json"),
+    "small-blocks": Job(
+        TIMED.format("block_layers.py --only layers --blocks 32 64 --densities .1"),
+        1,
+        "execution/block-small.json",
+    ),
     "launched": Job(
         TIMED.format("block_layers.py --only launched"), 1, "execution/block-launched.json"
     ),
@@ -77,6 +82,11 @@ JOBS = {
         1,
         "control/speed.json",
     ),
+    "rival": Job(
+        TIMED.format("control.py updates rival --tf32 --seconds .2 --repetitions 7"),
+        1,
+        "control/rival.json",
+    ),
     "pixels": Job(
         TIMED.format("pixels.py updates loop acting --compiled --seconds .3"),
         5,
@@ -84,6 +94,14 @@ JOBS = {
     ),
     "volumes-cubes": Job(
         TIMED.format("segmentation.py --patch 128 128 128"), 5, "execution/segmentation-cubes.json"
+    ),
+    "volumes-fused": Job(
+        TIMED.format(
+            "segmentation.py --patch 128 128 128 --networks nnU-Net 'E2ENet, links' "
+            "'E2ENet, links, fused' 'lean, links' 'lean, links, fused'"
+        ),
+        2,
+        "execution/segmentation-cubes-fused.json",
     ),
     "volumes-slabs": Job(
         TIMED.format("segmentation.py --patch 64 160 160"), 5, "execution/segmentation-slabs.json"
@@ -95,7 +113,7 @@ JOBS = {
         STUDY.format("preference-noise", "walker-walk", 1), 40, "preference-noise"
     ),
     "distraction-masks": Job(
-        STUDY.format("distraction-masks", "cartpole-swingup-25k", 6), 10, "distraction-masks"
+        STUDY.format("distraction-masks", "cartpole-swingup-25k", 9), 20, "distraction-masks"
     ),
     "lidar-motion": Job(STUDY.format("lidar-motion", "simulator", 6), 20, "lidar-motion"),
 }
