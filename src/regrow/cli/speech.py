@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -130,7 +131,7 @@ def speech_transcribe(
     language: float = 0.0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Print what is said in audio files.
+    """Print what is said in audio files; why one cannot be read is said on standard error.
 
     Args:
         run: The folder of a run of "regrow speech train", with result.json and weights.pt.
@@ -150,9 +151,12 @@ def speech_transcribe(
     trained = load_recogniser(run, Decoding(beam, language), device)
     bad = 0
     for path, text, error in transcribe(trained, files):
-        name = f"{path}: " if len(files) > 1 or error else ""
-        print(f"{name}{error or text}", flush=True)
-        bad += bool(error)
+        if error:
+            bad += 1  # beside the texts, which may go into a file
+            named = error if error.startswith(str(path)) else f"{path}: {error}"
+            print(named, file=sys.stderr, flush=True)
+        else:
+            print(f"{path}: {text}" if len(files) > 1 else text, flush=True)
     if bad:
         raise ValueError(f"{bad} files could not be read; see above")
 
