@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import regrow
-from regrow.cli.speech import speech_evaluate, speech_train, speech_transcribe
+from regrow.cli.speech import _criterion, speech_evaluate, speech_train, speech_transcribe
 from regrow.lab.files import read_json, read_lines
 from regrow.lab.run import METRICS, Run
+from regrow.samples import Hard, RootLoss
 from regrow.speech.heard import TESTED, TRAINED
 from regrow.speech.recogniser import SIZES, Recogniser
 from regrow.speech.synthesis.made import Made
@@ -310,3 +311,12 @@ def test_two_ranks_learn_what_one_learns_and_share_the_test(choose, data, tmp_pa
         assert sum(times.values()) == (44 + 22 if choose else 88)
     # Sums in another order decide between losses that are nearly alike.
     assert sum(seen[0][name] != seen[1][name] for name in seen[0]) <= 8
+
+
+def test_criteria_are_chosen_by_their_names_ours_without_its_guard():
+    assert _criterion("") is None and _criterion("Hard") == Hard()
+    assert _criterion("RootLoss") == RootLoss(guard=False)
+    with pytest.raises(ValueError, match="choose='Harder': must be one of Coverage, Cyclic"):
+        _criterion("Harder")
+    with pytest.raises(ValueError, match=r"choose=RHOLoss: .*: use it from Python"):
+        _criterion("RHOLoss")

@@ -98,7 +98,10 @@ def speech_train(
 
 
 def _criterion(name: str) -> Any:
-    """Make a criterion of its name, with its own defaults."""
+    """Make a criterion of its name, with its own defaults; RootLoss without its guard.
+
+    That is not validated for the losses of sequences.
+    """
     from regrow import samples  # noqa: PLC0415
 
     kinds = {
@@ -109,6 +112,8 @@ def _criterion(name: str) -> Any:
     known = ", ".join(sorted(kinds.keys() - {"Criterion"}))
     if name and (name not in kinds or name == "Criterion"):
         raise ValueError(f"choose={name!r}: must be one of {known}")
+    if name == "RootLoss":
+        return samples.RootLoss(guard=False)
     try:
         return kinds[name]() if name else None
     except TypeError as error:
