@@ -142,6 +142,7 @@ def _kept(lines: Rows) -> Iterator[Section]:
         extent=(0.5, len(lines) + 0.5, 0.5, 10.5),
     )  # fmt: skip
     axes.grid(visible=False)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epoch", ylabel="tenth, short to long")
     figure.colorbar(image, ax=axes, label="share kept")
     hours = [line["hours_kept"] for line in lines if "hours_kept" in line]
