@@ -190,7 +190,7 @@ class BatchSampler(_Epoch, Sampler[list[int]]):
         if self.max_length is not None:
             steps = self._steps(order)
             learnt = self.samples.learnt
-            if left:
+            if left and learnt(order).any():
                 steps = [s for s in steps if not all(learnt(batch).all() for batch in s)]
             return [step[self.rank] for step in steps]
         assert self.batch_size is not None
