@@ -8,7 +8,13 @@ import pytest
 import torch
 
 import regrow
-from regrow.cli.speech import _criterion, speech_evaluate, speech_train, speech_transcribe
+from regrow.cli.speech import (
+    _check_used,
+    _criterion,
+    speech_evaluate,
+    speech_train,
+    speech_transcribe,
+)
 from regrow.lab.files import read_json, read_lines
 from regrow.lab.run import METRICS, Run
 from regrow.samples import Hard, RootLoss
@@ -320,3 +326,18 @@ def test_criteria_are_chosen_by_their_names_ours_without_its_guard():
         _criterion("Harder")
     with pytest.raises(ValueError, match=r"choose=RHOLoss: .*: use it from Python"):
         _criterion("RHOLoss")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"keep": 0.5}, "keep=0.5: changes nothing without choose"),
+        ({"score": "sum"}, "score='sum'"),
+        ({"every": None}, "every=None"),
+        ({"time_chunk": 1}, "time_chunk=1: changes nothing without time_keep"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        _check_used("", given)
+    _check_used("Hard", {"time_keep": 0.5, **given})

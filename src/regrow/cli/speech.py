@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,6 +81,7 @@ def speech_train(
     check_between("workers", workers, 1, 64)
     if not corpora:
         raise ValueError("corpora: name at least one to learn from")
+    _check_used(choose, fields)
     learnt, tested = _by_name(corpora), _by_name(test)
     trial = Recognise(
         **(_DEFAULTS | fields),
@@ -95,6 +96,25 @@ def speech_train(
     options = {"device": device, "keep_weights": True, "workers": workers, "corpora": places}
     record = run_trial(trial, out, options, threads, ["wer", "cer"] if tested else [])
     print(f"page             {write_page(record)}")
+
+
+def _check_used(choose: str, given: Mapping[str, Any]) -> None:
+    """Refuse what would change nothing: how much is kept, of a choice that was not asked for."""
+    from dataclasses import fields  # noqa: PLC0415
+
+    from regrow.studies.speech.recognise import Recognise  # noqa: PLC0415
+
+    usual = {field.name: field.default for field in fields(Recognise)}
+    without = {
+        "choose, such as EasyToHard": ()
+        if choose
+        else ("keep", "full_first", "full_last", "every", "score"),
+        "time_keep below 1": ("time_chunk", "time_by") if given.get("time_keep", 1) == 1 else (),
+    }
+    for missing, names in without.items():
+        for name in names:
+            if (value := given.get(name, usual[name])) != usual[name]:
+                raise ValueError(f"{name}={value!r}: changes nothing without {missing}: add it")
 
 
 def _criterion(name: str) -> Any:
