@@ -27,6 +27,9 @@ def check_integer(value: object, argument: str, least: int | None = None) -> int
         >>> import numpy as np
         >>> check_integer(np.int64(3), "seed")
         3
+        >>> check_integer(0, "batch_size", least=1)
+        Traceback (most recent call last):
+        ValueError: batch_size=0: must be at least 1
     """
     kind = str(getattr(value, "dtype", type(value).__name__))
     if isinstance(value, SupportsIndex) and "bool" not in kind:
@@ -42,7 +45,13 @@ def check_integer(value: object, argument: str, least: int | None = None) -> int
 
 
 def check_number(value: object, argument: str, example: str) -> None:
-    """Raise TypeError unless the value is a number, Python's or NumPy's; a bool is none."""
+    """Raise TypeError unless the value is a number, Python's or NumPy's; a bool is none.
+
+    Example:
+        >>> check_number("0.7", "keep", "0.7")
+        Traceback (most recent call last):
+        TypeError: keep='0.7': a number is needed, such as 0.7
+    """
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{argument}={value!r}: a number is needed, such as {example}")
 
