@@ -163,7 +163,7 @@ def check_shapes(ids: Any, losses: Any, correct: Any = None) -> None:
         )
     if isinstance(ids, Tensor) and ids.ndim:  # len() of it is slow
         n = ids.shape[0]
-    elif hasattr(ids, "__len__") and getattr(ids, "ndim", 1):
+    elif hasattr(ids, "__len__") and getattr(ids, "shape", None) != ():
         n = len(ids)
     else:
         raise TypeError(f"ids={ids!r}: one id a sample is needed, such as [3]")
