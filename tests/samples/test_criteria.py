@@ -503,11 +503,13 @@ def test_the_first_epoch_of_infobatch_is_full_as_published():
         (lambda: SeTa(groups=0), "groups=0"),
         (lambda: SeTa(window=0), "window=0"),
         (lambda: Coverage(0), "groups=0"),
+        (lambda: SeTa(groups=2.5), "groups=2.5: an integer is needed"),
+        (lambda: Stratified("class", "hard"), "within='hard'"),
         (lambda: InfoBatch(prune=1.0), "prune=1.0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(make, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         make()
 
 

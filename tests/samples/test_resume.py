@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 
 import numpy as np
 import pytest
@@ -247,22 +248,48 @@ def test_what_is_excluded_stays_so():
         (lambda s: s["scores"].update(last=torch.zeros(3)), "'last' is not there"),
         (lambda s: s.update(available=torch.zeros(1)), "a mask is not of 20"),
         (lambda s: s["selection"].update(mask=torch.zeros(1, dtype=torch.uint8)), "a mask is not"),
-        (lambda s: s["selection"].update(weights=torch.ones(2)), "weights for 20"),
+        (lambda s: s["selection"].update(weights=torch.ones(2)), "'weights' is not there"),
         (lambda s: s["scores"].pop("updates"), "counts of updates"),
         (lambda s: s.update(ids=[1, 1]), "twice"),
+        (lambda s: s.update(ids=None), "integers or texts"),
+        (lambda s: s.update(scores=3), "'scores' is a int"),
+        (lambda s: s["scores"].update(credit=torch.ones(3)), "'credit' is not there"),
+        (lambda s: s["scores"]["last"].fill_(math.nan), "'last' has values that are not finite"),
+        (lambda s: s["scores"].update(updates="x"), "counts of updates"),
+        (lambda s: s["scores"].update(start=[math.nan, 3]), "counts of updates"),
+        (lambda s: s.update(epoch=None), "'epoch' is None"),
+        (lambda s: s.update(epoch=9), "state of epoch 9: the run has epochs=5"),
+        (lambda s: s.update(seed="x"), "'seed' is 'x'"),
+        (lambda s: s.update(done=[1]), r"'done' is \[1\]"),
+        (lambda s: s.update(selection=3), "selection is a int"),
+        (lambda s: s["selection"].pop("round"), "'round' is missing"),
+        (lambda s: s["selection"].update(chosen=torch.ones(2)), "'chosen' is"),
+        (lambda s: s["selection"].update(epoch=-1), "'epoch' is -1"),
     ],
 )
 def test_a_state_that_is_none_changes_nothing(spoil, words):
-    samples = Samples(20, InfoBatch(), keep=0.5)
+    samples = Samples(20, InfoBatch(), keep=0.5, epochs=EPOCHS)
     run(samples, samples.batch_sampler(5), range(3))
     state = copy.deepcopy(samples.state_dict())
     spoil(state)
-    other = Samples(20, InfoBatch(), keep=0.5)
+    other = Samples(20, InfoBatch(), keep=0.5, epochs=EPOCHS)
     learn(other, other.batch_sampler(5), stop=1)
     before = str(other.state_dict())
     with pytest.raises(ValueError, match=words):
         other.load_state_dict(state)
     assert str(other.state_dict()) == before
+
+
+@pytest.mark.parametrize("other", [None, 3, [], torch.zeros(2)])
+def test_what_is_no_state_at_all_is_told_by_its_kind(other):
+    with pytest.raises(ValueError, match=r"give what Samples\.state_dict"):
+        Samples(20, InfoBatch()).load_state_dict(other)
+
+
+def test_a_state_holds_plain_numbers_whatever_epochs_are_counted_with():
+    samples = Samples(6, Cyclic(), keep=1.0)
+    samples.set_epoch(np.int64(3))
+    assert stored(samples.state_dict())["epoch"] == 3
 
 
 def test_a_state_is_a_copy():

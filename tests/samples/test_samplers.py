@@ -164,13 +164,17 @@ def test_too_few_samples_for_all_ranks_are_refused():
         ({}, "give the samples of a batch"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"batch_size": 2, "rank": 2, "ranks": 2}, "rank=2"),
+        ({"batch_size": 2, "ranks": 0}, "ranks=0"),
+        ({"batch_size": 2.5}, "batch_size=2.5: an integer is needed"),
+        ({"batch_size": 2, "rank": 0.5, "ranks": 2}, "rank=0.5: an integer is needed"),
+        ({"max_length": "9"}, "max_length='9': a number is needed"),
         ({"batch_size": 2, "buckets": 0}, "buckets=0"),
         ({"max_length": 3}, "1 samples are longer, up to 4"),
         ({"max_length": 9, "drop_last": True}, "drop_last=True"),
     ],
 )
 def test_samplers_refuse_what_does_not_fit(how, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         Samples(4, Random(), lengths=[1, 2, 3, 4]).batch_sampler(**how)
     with pytest.raises(ValueError, match="needs Samples"):
         Samples(4, Random()).batch_sampler(max_length=9)
@@ -282,6 +286,14 @@ def test_a_learning_rate_ends_where_training_ends():
 def test_steps_that_nobody_knows_are_not_told(options, words):
     with pytest.raises(ValueError, match=words):
         Samples(9, InfoBatch(), **options).steps(2)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "accumulate", "ranks"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "2"])
+def test_steps_of_no_batches_are_refused(name, value):
+    samples = Samples(9, Random(), epochs=3)
+    with pytest.raises((TypeError, ValueError), match=f"{name}="):
+        samples.steps(**{"batch_size": 2, name: value})
 
 
 # ---------------------------------------------------------------------- loaders

@@ -91,6 +91,8 @@ def tiny(**options):
         ([0, 1], 1.0, TypeError, "a tensor of floats"),
         (torch.tensor([0.0, 1.0]), torch.ones(2), TypeError, "integers are needed"),
         (["0", "1"], torch.ones(2), TypeError, "integers or texts"),
+        (3, torch.ones(1), TypeError, "ids=3: one id a sample"),
+        (torch.tensor(3), torch.ones(1), TypeError, "one id a sample"),
     ],
 )
 def test_what_is_no_loss_a_sample_is_refused_at_the_first_call(ids, losses, error, words):
@@ -112,6 +114,8 @@ def test_too_large_for_float32_is_infinite():
 def test_correct_has_the_shape_of_the_losses():
     with pytest.raises(ValueError, match="correct of shape"):
         tiny().update([0, 1], torch.ones(2), torch.ones(1, dtype=torch.bool))
+    with pytest.raises(TypeError, match="correct of list"):
+        tiny().update([0, 1], torch.ones(2), [True, False])
 
 
 def test_an_id_twice_in_a_batch_counts_once_with_the_mean():
@@ -163,10 +167,14 @@ def test_scores_cannot_be_changed_from_outside():
         ({"keep": 1.5}, ValueError, "keep=1.5"),
         ({"keep": math.nan}, ValueError, "keep=nan"),
         ({"keep": 0.01}, ValueError, "keeps none"),
+        ({"keep": "0.7"}, TypeError, "keep='0.7': a number is needed"),
+        ({"keep": True}, TypeError, "keep=True: a number is needed"),
+        ({"keep": lambda progress: "x", "epochs": 4}, ValueError, "gives no number in epoch 0"),
         ({"keep": None}, ValueError, "needs to be told"),
         ({"keep": lambda progress: 0.5}, ValueError, "needs epochs="),
         ({"keep": lambda progress: 0.5 - progress, "epochs": 4}, ValueError, "keep="),
         ({"epochs": 0}, ValueError, "epochs=0"),
+        ({"epochs": 10**12}, ValueError, "epochs=1000000000000: must be at most 32768"),
         ({"epochs": 2.5}, TypeError, "epochs=2.5"),
         ({"anneal": 1}, ValueError, "needs epochs="),
         ({"warmup": 3, "anneal": 2, "epochs": 4}, ValueError, "together more"),
@@ -183,6 +191,8 @@ def test_scores_cannot_be_changed_from_outside():
         ({"lengths": list("abcde")}, ValueError, "lengths of shape"),
         ({"strata": {"class": [0, 1]}}, ValueError, r"strata\['class'\] of shape"),
         ({"strata": {"class": [0.5] * 5}}, ValueError, "integer or text"),
+        ({"strata": [0] * 5}, TypeError, "strata="),
+        ({"newest": "0.5"}, TypeError, "newest='0.5'"),
         ({"seed": "x"}, TypeError, "seed="),
         ({"criterion": "hard"}, TypeError, "criterion='hard'"),
         ({"criterion": RootLoss}, TypeError, "criterion="),
@@ -196,6 +206,12 @@ def test_arguments_that_do_not_fit_are_refused(options, error, words):
 def test_a_data_set_of_another_length_is_refused():
     with pytest.raises(ValueError, match="dataset has 4 items, and there are 5"):
         tiny().with_ids([1, 2, 3, 4])
+
+
+def test_a_position_from_the_end_has_its_own_id():
+    assert tiny().with_ids(list("abcde"))[-1] == ("e", 4)
+    with pytest.raises(TypeError, match="slice"):
+        tiny().with_ids(list("abcde"))[:2]
 
 
 def test_a_key_that_is_taken_is_refused():

@@ -150,6 +150,19 @@ def test_a_speed_is_drawn_for_each_utterance_and_epoch_unless_it_is_too_short():
     assert orders[0] == orders[1]
 
 
+def test_at_a_larger_stride_fewer_are_long_enough_at_another_speed():
+    whole = made()
+    half = whole.features.lengths // 2
+    other = Features.of((torch.ones(int(half.sum()), 80).half(), half))
+    fine, coarse = ((half + stride - 1) // stride >= whole.needed for stride in (4, 8))
+    assert (fine & ~coarse).any()
+    both = made(others=[other], stride=8)
+    for epoch in range(12):
+        for batch in both.epoch(epoch):
+            fast = batch.inputs[1] == half[batch.ids]
+            assert coarse[batch.ids[fast]].all()
+
+
 def test_one_speed_is_as_none():
     one, other = made(), made(others=())
     for a, b in zip(one.epoch(1), other.epoch(1), strict=True):

@@ -13,7 +13,9 @@ from regrow.speech.choice import BySamples
 from regrow.speech.data import Learnt
 from regrow.speech.features import Features
 from regrow.speech.heard import TRAINED
+from regrow.speech.recogniser import Heard
 from regrow.studies.speech.recognise import Recognise
+from regrow.training.batch import Batch
 from tests.speech.beeps import corpus
 
 
@@ -59,6 +61,17 @@ def test_last_scores_are_known_and_missing_ones_are_not_zero():
     wanted = torch.tensor([0.5, 1.0]) * part.label_lengths[[2, 5]]
     torch.testing.assert_close(choice.losses[[2, 5]], wanted)
     assert choice.losses[[0, 1, 3, 4]].isnan().all() and choice.seen.tolist() == [0, 0, 1, 0, 0, 1]
+
+
+def test_what_cannot_be_aligned_has_no_loss_and_is_not_the_easiest():
+    """Such as where a network has fewer steps than its class says."""
+    scores = torch.randn(2, 5, 4).log_softmax(2)
+    heard = Heard(scores, torch.tensor([5, 5]), None)
+    targets = torch.tensor([[1, 1, 2, 2], [1, 2, 0, 0]]), torch.tensor([4, 2])
+    losses = trial().loss(heard, Batch((), targets, torch.arange(2)))
+    assert losses.isnan().tolist() == [True, False]
+    with pytest.raises(ValueError, match="not finite, such as nan of id 0"):
+        Samples(2, Easy()).update(torch.arange(2), losses)
 
 
 def test_what_cannot_be_planned_is_refused():

@@ -69,6 +69,9 @@ def test_lrs3_as_published(tmp_path):
     assert (cut.start, cut.duration) == (17.0, 0.25)
     assert all(u.duration <= 16 for u in corpus.utterances if u.duration)
     assert "Text:" in problems(corpus)["test/abc/00002"]
+    lines(tmp_path / "pretrain/xyz/00001.txt", *PRETRAIN[:-1], "NO 17.25 17.00 4.4")
+    assert "ends at 17 s" in problems(read_lrs3(tmp_path))["pretrain/xyz/00001_01"]
+    lines(tmp_path / "pretrain/xyz/00001.txt", *PRETRAIN)
     assert [u.id for u in read_lrs3(tmp_path, longest=1.0).utterances][:3] == [
         f"pretrain/xyz/00001_{i:02}" for i in range(3)
     ]
@@ -160,6 +163,24 @@ def test_nemo(tmp_path):
         assert len(corpus.left_out) == 4
 
 
+def test_a_damaged_first_line_does_not_make_it_another_format(tmp_path):
+    table = lines(
+        tmp_path / "m.jsonl", '{"audio_file', json.dumps({"audio_filepath": "a.wav", "text": "yes"})
+    )
+    corpus = open_corpus(table)
+    assert (
+        texts(corpus) == {"000002-a": "yes"} and "is no JSON" in problems(corpus)["m.jsonl, line 1"]
+    )
+
+
+def test_a_split_is_of_the_spoken_digits_only(tmp_path):
+    lines(tmp_path / "kaldi/wav.scp", "a a.wav")
+    with pytest.raises(ValueError, match="kaldi:train: train is a split of the Free Spoken Digit"):
+        open_corpus(tmp_path / "kaldi:train")
+    with pytest.raises(FileNotFoundError, match="gone:train: there is no such file or folder"):
+        open_corpus(tmp_path / "gone:train")
+
+
 def test_kaldi_tables(tmp_path, recording):
     folder = tmp_path / "data/train"
     recording("WAVE/one.wav", seconds=3.0)
@@ -177,14 +198,42 @@ def test_kaldi_tables(tmp_path, recording):
     assert one.audio == tmp_path / "WAVE/one.wav"
     found = problems(corpus)
     assert "command" in found["utt2"] and "text" in found["utt5"] and "rec9" in found["utt4"]
+    assert "is not in" in found["utt3"] and "segments" in found["utt3"]
 
 
-def test_a_kaldi_segment_that_is_none_is_an_error(tmp_path):
+def test_a_kaldi_segment_that_is_none_is_left_out_like_any_other_line(tmp_path):
     lines(tmp_path / "wav.scp", "rec1 a.wav")
-    lines(tmp_path / "text", "utt1 YES")
-    lines(tmp_path / "segments", "utt1 rec1 soon later")
-    with pytest.raises(ValueError, match=r"segments, line 1"):
-        read_kaldi(tmp_path)
+    lines(tmp_path / "text", "utt1 YES", "utt2 NO")
+    lines(tmp_path / "segments", "utt1 rec1 soon later", "utt2 rec1 1 2")
+    corpus = read_kaldi(tmp_path)
+    assert texts(corpus) == {"utt2": "NO"}
+    assert list(problems(corpus)) == ["utt1"] and "segments, line 1" in problems(corpus)["utt1"]
+
+
+@pytest.mark.parametrize("table", ["wav.scp", "text", "utt2spk"])
+def test_of_two_lines_of_one_key_the_first_counts_and_one_is_told(tmp_path, table):
+    first = {"wav.scp": "a a.wav", "text": "a YES", "utt2spk": "a ann"}
+    other = {"wav.scp": "a b.wav", "text": "a NO", "utt2spk": "a bob"}
+    for name, line in first.items():
+        lines(tmp_path / name, line, *([other[name]] if name == table else []))
+    corpus = read_kaldi(tmp_path)
+    (one,) = corpus.utterances
+    assert (one.audio.name, one.text, one.speaker) == ("a.wav", "YES", "ann")
+    assert "twice" in problems(corpus)["a"] and table in problems(corpus)["a"]
+
+
+def test_a_transcript_without_a_recording_is_told(tmp_path):
+    lines(tmp_path / "wav.scp", "a a.wav")
+    lines(tmp_path / "text", "a YES", "b NO")
+    assert "wav.scp: add a line" in problems(read_kaldi(tmp_path))["b"]
+
+
+def test_one_missing_recording_does_not_lose_the_others(tmp_path, recording):
+    recording("WAVE/two.wav")
+    folder = tmp_path / "data/train"
+    lines(folder / "wav.scp", "a WAVE/gone.wav", "b WAVE/two.wav")
+    lines(folder / "text", "a YES", "b NO")
+    assert [u.audio for u in read_kaldi(folder).utterances][1] == tmp_path / "WAVE/two.wav"
 
 
 def recording_line(name, path):

@@ -133,5 +133,8 @@ def test_what_cannot_be_made_is_refused(tmp_path, made):
         generate(tmp_path, [], PHRASES, hours=0.01)
     with pytest.raises(ValueError, match="manifest"):
         generate(made.parent, ["en-us+f1"], PHRASES, hours=0.01)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"folder=.*Not a directory; name a folder"):
+        generate(tmp_path / "file", ["en-us+f1"], PHRASES, hours=0.01)
     with pytest.raises(ValueError, match="shares"):
         Defects(noisy=0.7, wrong=0.7)

@@ -8,9 +8,16 @@ import pytest
 import torch
 
 import regrow
-from regrow.cli.speech import speech_evaluate, speech_train, speech_transcribe
+from regrow.cli.speech import (
+    _check_used,
+    _criterion,
+    speech_evaluate,
+    speech_train,
+    speech_transcribe,
+)
 from regrow.lab.files import read_json, read_lines
 from regrow.lab.run import METRICS, Run
+from regrow.samples import Hard, RootLoss
 from regrow.speech.heard import TESTED, TRAINED
 from regrow.speech.recogniser import SIZES, Recogniser
 from regrow.speech.synthesis.made import Made
@@ -103,8 +110,9 @@ def test_words_are_transcribed_from_files(learnt, data, capsys):
     assert capsys.readouterr().out.strip() == heard[0]
     with pytest.raises(ValueError, match="1 files could not be read"):
         speech_transcribe(learnt, (data / "heard/0.wav", data / "gone.wav"), device="cpu")
-    out = capsys.readouterr().out
-    assert heard[0] in out and "gone.wav: no such file" in out.replace(f"{data}/", "")
+    said = capsys.readouterr()
+    assert said.out.strip() == f"{data / 'heard/0.wav'}: {heard[0]}"
+    assert said.err.strip() == f"{data / 'gone.wav'}: no such file"
 
 
 @pytest.mark.slow
@@ -309,3 +317,27 @@ def test_two_ranks_learn_what_one_learns_and_share_the_test(choose, data, tmp_pa
         assert sum(times.values()) == (44 + 22 if choose else 88)
     # Sums in another order decide between losses that are nearly alike.
     assert sum(seen[0][name] != seen[1][name] for name in seen[0]) <= 8
+
+
+def test_criteria_are_chosen_by_their_names_ours_without_its_guard():
+    assert _criterion("") is None and _criterion("Hard") == Hard()
+    assert _criterion("RootLoss") == RootLoss(guard=False)
+    with pytest.raises(ValueError, match="choose='Harder': must be one of Coverage, Cyclic"):
+        _criterion("Harder")
+    with pytest.raises(ValueError, match=r"choose=RHOLoss: .*: use it from Python"):
+        _criterion("RHOLoss")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"keep": 0.5}, "keep=0.5: changes nothing without choose"),
+        ({"score": "sum"}, "score='sum'"),
+        ({"every": None}, "every=None"),
+        ({"time_chunk": 1}, "time_chunk=1: changes nothing without time_keep"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        _check_used("", given)
+    _check_used("Hard", {"time_keep": 0.5, **given})

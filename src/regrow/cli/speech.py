@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +81,7 @@ def speech_train(
     check_between("workers", workers, 1, 64)
     if not corpora:
         raise ValueError("corpora: name at least one to learn from")
+    _check_used(choose, fields)
     learnt, tested = _by_name(corpora), _by_name(test)
     trial = Recognise(
         **(_DEFAULTS | fields),
@@ -96,8 +98,30 @@ def speech_train(
     print(f"page             {write_page(record)}")
 
 
+def _check_used(choose: str, given: Mapping[str, Any]) -> None:
+    """Refuse what would change nothing: how much is kept, of a choice that was not asked for."""
+    from dataclasses import fields  # noqa: PLC0415
+
+    from regrow.studies.speech.recognise import Recognise  # noqa: PLC0415
+
+    usual = {field.name: field.default for field in fields(Recognise)}
+    without = {
+        "choose, such as EasyToHard": ()
+        if choose
+        else ("keep", "full_first", "full_last", "every", "score"),
+        "time_keep below 1": ("time_chunk", "time_by") if given.get("time_keep", 1) == 1 else (),
+    }
+    for missing, names in without.items():
+        for name in names:
+            if (value := given.get(name, usual[name])) != usual[name]:
+                raise ValueError(f"{name}={value!r}: changes nothing without {missing}: add it")
+
+
 def _criterion(name: str) -> Any:
-    """Make a criterion of its name, with its own defaults."""
+    """Make a criterion of its name, with its own defaults; RootLoss without its guard.
+
+    That is not validated for the losses of sequences.
+    """
     from regrow import samples  # noqa: PLC0415
 
     kinds = {
@@ -108,6 +132,8 @@ def _criterion(name: str) -> Any:
     known = ", ".join(sorted(kinds.keys() - {"Criterion"}))
     if name and (name not in kinds or name == "Criterion"):
         raise ValueError(f"choose={name!r}: must be one of {known}")
+    if name == "RootLoss":
+        return samples.RootLoss(guard=False)
     try:
         return kinds[name]() if name else None
     except TypeError as error:
@@ -130,7 +156,7 @@ def speech_transcribe(
     language: float = 0.0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Print what is said in audio files.
+    """Print what is said in audio files; why one cannot be read is said on standard error.
 
     Args:
         run: The folder of a run of "regrow speech train", with result.json and weights.pt.
@@ -150,9 +176,12 @@ def speech_transcribe(
     trained = load_recogniser(run, Decoding(beam, language), device)
     bad = 0
     for path, text, error in transcribe(trained, files):
-        name = f"{path}: " if len(files) > 1 or error else ""
-        print(f"{name}{error or text}", flush=True)
-        bad += bool(error)
+        if error:
+            bad += 1  # beside the texts, which may go into a file
+            named = error if error.startswith(str(path)) else f"{path}: {error}"
+            print(named, file=sys.stderr, flush=True)
+        else:
+            print(f"{path}: {text}" if len(files) > 1 else text, flush=True)
     if bad:
         raise ValueError(f"{bad} files could not be read; see above")
 

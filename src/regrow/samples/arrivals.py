@@ -161,14 +161,23 @@ def check_shapes(ids: Any, losses: Any, correct: Any = None) -> None:
             "losses is a single value, a mean or sum over the batch: one loss a sample is needed, "
             "such as cross_entropy(outputs, targets, reduction='none')"
         )
-    n = ids.shape[0] if isinstance(ids, Tensor) and ids.ndim else len(ids)  # len() is slow
+    if isinstance(ids, Tensor) and ids.ndim:  # len() of it is slow
+        n = ids.shape[0]
+    elif hasattr(ids, "__len__") and getattr(ids, "shape", None) != ():
+        n = len(ids)
+    else:
+        raise TypeError(f"ids={ids!r}: one id a sample is needed, such as [3]")
     if losses.ndim != 1 or losses.shape[0] != n:
         hint = "their mean over all but the first dimension" if losses.ndim > 1 else "one an id"
         raise ValueError(
             f"losses of shape {tuple(losses.shape)} for {n} ids: shape ({n},) is needed; give "
             + hint
         )
-    if correct is not None and tuple(correct.shape) != (n,):
+    if correct is None:
+        return
+    if not isinstance(correct, Tensor):
+        raise TypeError(f"correct of {type(correct).__name__}: a tensor of bool is needed")
+    if correct.shape != (n,):
         raise ValueError(f"correct of shape {tuple(correct.shape)}: shape ({n},) is needed")
 
 

@@ -81,13 +81,15 @@ def by_length(
 
 
 def _cut(bucket: Integers, lengths: Floats, budget: float, size: int | None) -> list[Integers]:
-    starts, longest, start = [0], 0.0, 0
+    starts, longest, count = [0], 0.0, 0
+    most = len(bucket) if size is None else size
     for at, length in enumerate(lengths.tolist()):
-        longest = max(longest, length)
-        count = at - start + 1
-        if count > 1 and (count * longest > budget or (size is not None and count > size)):
+        count += 1
+        if length > longest:  # noqa: PLR1730 a call of max() costs as much as all the rest
+            longest = length
+        if count > 1 and (count * longest > budget or count > most):
             starts.append(at)
-            start, longest = at, length
+            longest, count = length, 1
     return [batch for batch in np.split(bucket, starts[1:]) if len(batch)]
 
 

@@ -18,13 +18,13 @@ from regrow.samples.chooser import Chooser, Selection
 from regrow.samples.ids import Ids
 from regrow.samples.merge import joined, merged
 from regrow.samples.ranks import from_first
+from regrow.samples.shares import MOST_EPOCHS
 from regrow.samples.store import Store
 
 __all__ = ["Course"]
 
 Mask = npt.NDArray[np.bool_]
 
-_MOST_EPOCHS = 32_767  # the store holds them as int16
 _TOGETHER = 1 << 13  # places far apart in memory are written to faster, many at a time
 
 
@@ -67,7 +67,7 @@ class Course:
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes next; see ``Samples.set_epoch``."""
-        if check_integer(epoch, "epoch") < self.epoch:
+        if (epoch := check_integer(epoch, "epoch")) < self.epoch:
             raise ValueError(
                 f"epoch={epoch}: epoch {self.epoch} has begun, and scores cannot go back; for "
                 "another training make new Samples; after a resume, give the number of the epoch "
@@ -92,8 +92,8 @@ class Course:
         epochs = self.chooser.shares.epochs
         if epochs is not None and epoch >= epochs:
             raise ValueError(f"epoch {epoch}: the run has epochs={epochs}; give Samples more")
-        if epoch > _MOST_EPOCHS:
-            raise ValueError(f"epoch {epoch}: {_MOST_EPOCHS} is the last that can be counted")
+        if epoch >= MOST_EPOCHS:
+            raise ValueError(f"epoch {epoch}: {MOST_EPOCHS - 1} is the last that can be counted")
 
     def go_to(self, epoch: int) -> None:
         """Make an epoch the next one."""

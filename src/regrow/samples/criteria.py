@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regrow.engine.checks import check_integer
 from regrow.engine.selection import bottom_k, top_k
 from regrow.samples.known import Choice, Criterion, Known
 from regrow.samples.pick import drawn, of
@@ -195,8 +196,7 @@ class SeTa(Criterion):
     window: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.groups < 1:
-            raise ValueError(f"groups={self.groups}: must be at least 1")
+        check_integer(self.groups, "groups", 1)
         if not 0 < self.window <= 1:
             raise ValueError(f"window={self.window}: must be above 0 and at most 1")
 

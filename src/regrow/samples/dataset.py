@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -40,7 +41,8 @@ class WithIds(Dataset[Any]):
         return len(self.ids)
 
     def __getitem__(self, position: int) -> Any:
-        return self._named(position, self.dataset[position])
+        position = index(position)  # of a slice there would be no id
+        return self._named(range(len(self))[position], self.dataset[position])
 
     def _items(self, positions: list[int]) -> list[Any]:
         found = self.dataset.__getitems__(positions)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler
 
+from regrow.engine.checks import check_integer, check_number
 from regrow.engine.ranks import rank_and_ranks
 from regrow.samples.batches import by_length, by_size
 from regrow.samples.shares import batches_of
@@ -58,8 +59,8 @@ class _Epoch:
     def __init__(self, samples: Epochs, rank: int | None, ranks: int | None) -> None:
         own = rank_and_ranks()
         self.samples = samples
-        self.rank = own[0] if rank is None and ranks is None else rank or 0
-        self.ranks = own[1] if ranks is None else ranks
+        self.rank = own[0] if rank is None and ranks is None else check_integer(rank or 0, "rank")
+        self.ranks = own[1] if ranks is None else check_integer(ranks, "ranks", 1)
         if not 0 <= self.rank < self.ranks:
             raise ValueError(f"rank={self.rank}: must lie in 0..{self.ranks - 1} (ranks - 1)")
         self._ended: int | None = None
@@ -189,7 +190,7 @@ class BatchSampler(_Epoch, Sampler[list[int]]):
         if self.max_length is not None:
             steps = self._steps(order)
             learnt = self.samples.learnt
-            if left:
+            if left and learnt(order).any():
                 steps = [s for s in steps if not all(learnt(batch).all() for batch in s)]
             return [step[self.rank] for step in steps]
         assert self.batch_size is not None
@@ -214,12 +215,12 @@ def _check(
 ) -> None:
     if batch_size is None and max_length is None:
         raise ValueError("batch_size=None: give the samples of a batch, or max_length, or both")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: must be at least 1")
-    if buckets < 1:
-        raise ValueError(f"buckets={buckets}: must be at least 1")
+    if batch_size is not None:
+        check_integer(batch_size, "batch_size", 1)
+    check_integer(buckets, "buckets", 1)
     if max_length is None:
         return
+    check_number(max_length, "max_length", "16000")
     if lengths is None:
         raise ValueError(f"max_length={max_length}: needs Samples(lengths=...), one a sample")
     if drop_last:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from regrow.engine.checks import check_choice, check_integer, check_type
+from regrow.engine.checks import check_choice, check_integer, check_number, check_type
 from regrow.engine.ranks import rank_and_ranks
 from regrow.samples import report, saved
 from regrow.samples.chooser import Chooser
@@ -93,6 +93,9 @@ class Samples:
     ) -> None:
         check_type(criterion, Criterion, "criterion", "InfoBatch()")
         check_choice(share_of, ("samples", "length"), "share_of")
+        if strata is not None:
+            check_type(strata, Mapping, "strata", "{'class': labels}")
+        check_number(newest, "newest", "0.5")
         self.ids = Ids(ids)
         self.shares = shares = Shares(keep, epochs, warmup, anneal, every)
         n = len(self.ids)
@@ -292,7 +295,9 @@ class Samples:
         """
         if self.shares.epochs is None:
             raise ValueError("epochs=None: steps need Samples(epochs=...), the run's length")
-        ranks = rank_and_ranks()[1] if ranks is None else ranks
+        ranks = rank_and_ranks()[1] if ranks is None else check_integer(ranks, "ranks", 1)
+        batch_size = check_integer(batch_size, "batch_size", 1)
+        accumulate = check_integer(accumulate, "accumulate", 1)
         available = int(self._course.available.sum())
         counts = [self._course.chooser.count(e, available) for e in range(self.shares.epochs)]
         return steps_of(counts, batch_size, accumulate, drop_last=drop_last, ranks=ranks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from torch import Tensor
 from regrow.samples.chooser import Selection
 from regrow.samples.course import Course
 from regrow.samples.ids import Ids
-from regrow.samples.store import Store
+from regrow.samples.shares import MOST_EPOCHS
+from regrow.samples.store import Store, check_values
 
 __all__ = ["check_state", "packed", "restore", "selection_of", "state_of", "unpacked"]
 
@@ -49,6 +50,9 @@ def restore(course: Course, state: Mapping[str, Any], from_start: bool) -> None:
         ValueError: it is no such state; nothing is changed.
     """
     theirs = check_state(state)
+    epochs, epoch = course.chooser.shares.epochs, state["epoch"]
+    if epoch >= (epochs or MOST_EPOCHS):
+        raise ValueError(f"state of epoch {epoch}: the run has epochs={epochs}; give Samples more")
     here, there = course.ids.common(theirs)
     n, total = len(course.ids), len(theirs)
     available = np.ones(n, dtype=np.bool_)
@@ -56,12 +60,12 @@ def restore(course: Course, state: Mapping[str, Any], from_start: bool) -> None:
     selection = selection_of(state["selection"], n, here, there, total)
     course.store.load(state["scores"], here, there)
     course.available = available
-    course.chooser = course.chooser.with_seed(int(state["seed"]))
+    course.chooser = course.chooser.with_seed(state["seed"])
     course.forget_arrivals()
-    course.go_to(int(state["epoch"]))
+    course.go_to(epoch)
     course.use(selection)
     course.ever_under_way, course.from_start = course.store.updates > 0, from_start
-    course.done, course.planned = map(int, state["done"])
+    course.done, course.planned = state["done"]
 
 
 def packed(mask: Mask) -> Tensor:
@@ -90,23 +94,47 @@ def check_state(state: Mapping[str, Any]) -> Ids:
     Raises:
         ValueError: something is missing or does not fit.
     """
-    if missing := [key for key in _KEYS if key not in state]:
-        raise ValueError(f"state: {missing[0]!r} is missing; give what Samples.state_dict() gave")
-    if state["version"] != VERSION:
-        raise ValueError(f"state of version {state['version']}: this regrow reads {VERSION}")
-    ids = Ids(state["ids"])
+    _check_keys(state, _KEYS, "state")
+    if isinstance(version := state["version"], Tensor) or version != VERSION:
+        raise ValueError(f"state of version {version}: this regrow reads {VERSION}")
+    try:
+        ids = Ids(state["ids"])
+    except TypeError as error:
+        raise ValueError(f"state: {error}") from error
     n = len(ids)
     Store.check(state["scores"], n)
+    _check_counts(epoch=state["epoch"], done=state["done"])
+    if type(state["seed"]) is not int:
+        raise ValueError(f"state: 'seed' is {state['seed']!r}, and must be an integer")
     masks = [state["available"]]
     if (selection := state["selection"]) is not None:
+        _check_keys(selection, ("mask", "weights", "epoch", "round", "chosen"), "state: selection")
+        _check_counts(epoch=selection["epoch"], round=selection["round"])
+        if type(selection["chosen"]) is not bool:
+            raise ValueError(f"state: 'chosen' is {selection['chosen']!r}, and must be a bool")
         masks.append(selection["mask"])
-        weights = selection["weights"]
-        if weights is not None and weights.shape != (n,):
-            raise ValueError(f"state: {tuple(weights.shape)} weights for {n} samples")
+        if (weights := selection["weights"]) is not None:
+            check_values(weights, n, "weights")
     for bits in masks:
-        if not isinstance(bits, Tensor) or bits.dtype != torch.uint8 or len(bits) != -(-n // 8):
+        whole = isinstance(bits, Tensor) and bits.shape == (-(-n // 8),)
+        if not whole or bits.dtype != torch.uint8:
             raise ValueError(f"state: a mask is not of {n} samples")
     return ids
+
+
+def _check_keys(state: object, keys: Sequence[str], what: str) -> None:
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{what} is a {type(state).__name__}; give what Samples.state_dict() gave")
+    if missing := [key for key in keys if key not in state]:
+        raise ValueError(f"{what}: {missing[0]!r} is missing; give what Samples.state_dict() gave")
+
+
+def _check_counts(**found: Any) -> None:
+    """Refuse what is no count of at least 0, or no two of them where "done" is told."""
+    for name, value in found.items():
+        counts = value if name == "done" and isinstance(value, list | tuple) else [value]
+        if len(counts) != 1 + (name == "done") or any(type(c) is not int or c < 0 for c in counts):
+            raise ValueError(f"state: {name!r} is {value!r}, and must be of counts from 0 on")
 
 
 def _saved(selection: Selection | None) -> dict[str, Any] | None:

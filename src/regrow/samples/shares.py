@@ -7,10 +7,13 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from regrow.engine.checks import check_integer
+from regrow.engine.checks import check_integer, check_number
 from regrow.engine.schedules import in_steps
 
-__all__ = ["Shares", "batches_of", "steps_of"]
+__all__ = ["MOST_EPOCHS", "Shares", "batches_of", "steps_of"]
+
+MOST_EPOCHS = 1 << 15
+"""Epochs that can be counted: the store holds their numbers as int16."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,12 @@ class Shares:
     every: int | None = 1
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and check_integer(self.epochs, "epochs") < 1:
-            raise ValueError(f"epochs={self.epochs}: must be at least 1")
-        if self.every is not None and check_integer(self.every, "every") < 1:
-            raise ValueError(f"every={self.every}: must be at least 1; None selects once")
+        if self.epochs is not None and check_integer(self.epochs, "epochs", 1) > MOST_EPOCHS:
+            raise ValueError(f"epochs={self.epochs}: must be at most {MOST_EPOCHS}")
+        if self.keep is not None and not callable(self.keep):
+            check_number(self.keep, "keep", "0.7, or a schedule")
+        if self.every is not None:
+            check_integer(self.every, "every", 1)
         needs = {
             "keep": callable(self.keep),
             "anneal": self.anneal != 0,
@@ -65,8 +70,16 @@ class Shares:
                 f"epochs={self.epochs}"
             )
         for epoch in range(self.epochs or 1):
-            if self.keep is not None and not 0 < self(epoch) <= 1:
-                raise ValueError(f"keep={self(epoch)} in epoch {epoch}: must be in (0, 1]")
+            if self.keep is None:
+                continue
+            try:
+                share = self(epoch)
+            except (TypeError, ValueError) as error:
+                raise type(error)(
+                    f"keep={self.keep!r}: it gives no number in epoch {epoch}: {error}"
+                ) from error
+            if not 0 < share <= 1:
+                raise ValueError(f"keep={share} in epoch {epoch}: must be in (0, 1]")
 
     @property
     def first(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Store"]
+__all__ = ["Store", "check_values"]
 
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
@@ -138,12 +139,28 @@ class Store:
         Raises:
             ValueError: something is missing or has another shape.
         """
-        for name in _NAMES:
-            values = state.get(name)
-            if not isinstance(values, Tensor) or values.shape != (n,):
-                raise ValueError(f"state: {name!r} is not there for all {n} samples")
-        if "updates" not in state or len(state.get("start", ())) != 2:
-            raise ValueError("state: counts of updates are missing")
+        if not isinstance(state, Mapping):
+            raise ValueError(f"state: 'scores' is a {type(state).__name__}, and must be a dict")
+        counts = state.get("updates"), state.get("start")
+        for name in (*_NAMES, *(state.keys() - {"updates", "start", *_NAMES})):
+            check_values(state.get(name), n, name)
+        match counts:
+            case int(updates), [int() | float() as total, int(count)] if min(updates, count) >= 0:
+                if math.isfinite(total):
+                    return
+        raise ValueError("state: counts of updates are missing, or are none")
 
 
 _NAMES = ("last", "average", "seen", "epoch")
+
+
+def check_values(values: object, n: int, name: str) -> None:
+    """Refuse what is not a tensor of n finite numbers.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(values, Tensor) or values.shape != (n,):
+        raise ValueError(f"state: {name!r} is not there for all {n} samples")
+    if not bool(values.isfinite().all()):
+        raise ValueError(f"state: {name!r} has values that are not finite")

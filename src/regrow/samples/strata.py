@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regrow.engine.checks import check_integer, check_type
 from regrow.engine.selection import top_k
 from regrow.samples.criteria import Random
 from regrow.samples.known import Choice, Criterion, Known
@@ -38,6 +39,9 @@ class Stratified(Criterion):
 
     by: str = "length"
     within: Criterion = Random()  # noqa: RUF009 it is frozen
+
+    def __post_init__(self) -> None:
+        check_type(self.within, Criterion, "within", "Random()")
 
     @property
     def scored(self) -> bool:  # type: ignore[override]
@@ -103,8 +107,7 @@ class Coverage(Criterion):
     groups: int = 10
 
     def __post_init__(self) -> None:
-        if self.groups < 1:
-            raise ValueError(f"groups={self.groups}: must be at least 1")
+        check_integer(self.groups, "groups", 1)
 
     def __call__(self, known: Known, k: int | None) -> Choice:
         """Choose in every bin of the loss."""

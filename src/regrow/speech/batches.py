@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 
 from regrow.engine.ranks import rank_and_ranks
 from regrow.engine.selection import seeded_generator
-from regrow.speech.conformer import steps_of
+from regrow.speech.conformer import STRIDE, steps_of
 from regrow.speech.ctc import needed_steps
 from regrow.speech.features import HOP, Features, sent
 from regrow.speech.granularity import TimePruning
@@ -177,6 +177,7 @@ class UtteranceBatches:
         ranks: how many train together.
         others: features of the same utterances at other speeds: in every epoch one is drawn for
             each, the first among them.
+        stride: frames of a step of the recogniser.
 
     Attributes:
         told: what the last epoch had.
@@ -197,6 +198,7 @@ class UtteranceBatches:
         rank: int = 0,
         ranks: int = 1,
         others: Sequence[Features] = (),
+        stride: int = STRIDE,
     ) -> None:
         self.features, self.label_lengths = features, label_lengths
         self.batch, self.seed, self.chosen, self.pruning = batch, seed, chosen, pruning
@@ -207,7 +209,7 @@ class UtteranceBatches:
         # All that is gathered lies where batches are wanted: a GPU is never waited for.
         self.labels = labels.to(self.device)
         self._frames = Features.joined([features, *others]).to(self.device)
-        self._rows = _rows([features, *others], self.needed)
+        self._rows = _rows([features, *others], self.needed, stride)
 
     def __len__(self) -> int:
         return self._number(len(self.features))
@@ -276,13 +278,13 @@ class UtteranceBatches:
         return float((frames * seen).sum()) * HOP / 3600
 
 
-def _rows(versions: Sequence[Features], needed: Tensor) -> Tensor:
+def _rows(versions: Sequence[Features], needed: Tensor, stride: int) -> Tensor:
     """Return the places of utterances at each speed among the features of all speeds.
 
     Where one is too short at a speed to be aligned with its labels, the first takes its place.
     """
     n = len(needed)
     own = torch.arange(n)
-    fits = (steps_of(one.lengths) >= needed for one in versions[1:])
+    fits = (steps_of(one.lengths, stride) >= needed for one in versions[1:])
     places = (torch.where(fit, own + n * v, own) for v, fit in enumerate(fits, 1))
     return torch.stack([own, *places])

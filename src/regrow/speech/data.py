@@ -165,7 +165,7 @@ def open_part(
     Returns:
         What can be used, and what not.
     """
-    return usable(open_corpus(path), speeds=speeds, device=device, workers=workers)
+    return usable(open_corpus(path), speeds=speeds, device=device, workers=workers, where=path)
 
 
 def usable(
@@ -174,8 +174,9 @@ def usable(
     speeds: Sequence[float] = (),
     device: torch.device | str = "cpu",
     workers: int = 2,
+    where: object = "corpus",
 ) -> tuple[Part, list[LeftOut]]:
-    """Compute the features of a corpus; see :func:`open_part`.
+    """Compute the features of a corpus; see :func:`open_part`. ``where`` names it in an error.
 
     Raises:
         ValueError: nothing can be used.
@@ -188,7 +189,7 @@ def usable(
     ]
     spoken = corpus.without(empty)
     if not spoken.utterances:
-        raise ValueError(f"not one of {len(corpus)} utterances has a transcript")
+        raise ValueError(f"{where}: not one of {len(corpus)} utterances has a transcript: add them")
     rest, features = make_features(spoken, device=device, workers=workers)
     for one in rest.left_out:
         logger.warning("left out: %s", one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -201,6 +202,7 @@ class RecogniseSpeech(Problem[SpeechSource]):
             rank=rank,
             ranks=ranks,
             others=learnt.others,
+            stride=self.stride,
         )
         frames = int(learnt.features.lengths.double().mean() * self.time_keep)
         labels = int(learnt.label_lengths.double().mean())
@@ -224,10 +226,14 @@ class RecogniseSpeech(Problem[SpeechSource]):
         return Recogniser(units, SIZES[self.size], self.dropout, self.augment)
 
     def loss(self, outputs: Heard, batch: Batch) -> Tensor:
-        """Compute the loss of each utterance by label; CTC's, and that of the decoder."""
+        """Compute the loss of each utterance by label; CTC's, and that of the decoder.
+
+        All that is learnt from can be aligned, unless a network has other steps than ``stride``
+        says. What cannot has no loss: NaN, which training stops at, not 0, the easiest of all.
+        """
         labels, lengths = batch.targets
-        sums, _ = ctc_losses(outputs.log_probs, outputs.steps, labels, lengths)
-        losses: Tensor = sums / lengths.clamp(min=1)
+        sums, known = ctc_losses(outputs.log_probs, outputs.steps, labels, lengths)
+        losses = torch.where(known, sums / lengths.clamp(min=1), math.nan)
         if outputs.scores is not None:
             written = _decoder_losses(outputs.scores, labels, lengths)
             return (1 - self.attention) * losses + self.attention * written

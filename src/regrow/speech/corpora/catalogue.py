@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 from regrow.machine import expanded
@@ -46,14 +47,19 @@ def open_corpus(path: Path) -> Corpus:
         ValueError: it has none of the formats, or there is no utterance.
     """
     path = expanded(path)
-    place, colon, split = str(path).rpartition(":")
-    if colon and split in ("train", "test") and not path.exists():
-        return read_spoken_digits(Path(place), split)
     if path.is_dir():
         return _folder_reader(path)(path)
-    if not path.exists():
+    if path.exists():
+        return _table_reader(path)(path)
+    place, _, split = str(path).rpartition(":")
+    if split not in ("train", "test") or not (folder := Path(place)).is_dir():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
-    return _table_reader(path)(path)
+    if not _holds_digits(folder):
+        raise ValueError(
+            f"{path}: {split} is a split of the Free Spoken Digit Dataset, which {folder} is not: "
+            f"name a folder or a table, such as {folder / split}"
+        )
+    return read_spoken_digits(folder, split)
 
 
 def _folder_reader(folder: Path) -> Callable[[Path], Corpus]:
@@ -62,8 +68,7 @@ def _folder_reader(folder: Path) -> Callable[[Path], Corpus]:
     for name in ("manifest.jsonl", "manifest.json"):
         if (folder / name).is_file():
             return lambda path: read_nemo(path / name)
-    recordings = folder / "recordings"
-    if any((recordings if recordings.is_dir() else folder).glob("[0-9]_*_[0-9]*.*")):
+    if _holds_digits(folder):
         return read_spoken_digits
     if next(folder.rglob("*.trans.txt"), None):
         return read_librispeech
@@ -75,15 +80,20 @@ def _folder_reader(folder: Path) -> Callable[[Path], Corpus]:
     raise ValueError(f"{folder}: no corpus of a known format; known are {_KNOWN}")
 
 
+def _holds_digits(folder: Path) -> bool:
+    recordings = folder / "recordings"
+    return any((recordings if recordings.is_dir() else folder).glob("[0-9]_*_[0-9]*.*"))
+
+
 def _table_reader(path: Path) -> Callable[[Path], Corpus]:
     suffixes = "".join(path.suffixes[-2:])
-    first = _first(path)
     if suffixes.endswith((".jsonl.gz", ".jsonl", ".json")):
-        return read_nemo if '"audio_filepath"' in first else read_lhotse
+        some = islice(text_lines(path), 100)  # the first may be damaged
+        return read_nemo if any('"audio_filepath"' in line for _, line in some) else read_lhotse
     if path.suffix == ".tsv":
         return read_common_voice
     if path.suffix == ".csv":
-        header = [field.strip() for field in next(csv.reader([first]), [])]
+        header = [field.strip() for field in next(csv.reader([_first(path)]), [])]
         return read_speechbrain if "ID" in header or len(header) != 4 else read_auto_avsr
     raise ValueError(f"{path}: no corpus of a known format; known are {_KNOWN}")
 

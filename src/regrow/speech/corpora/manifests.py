@@ -74,7 +74,10 @@ Lines = list[tuple[str, "dict[str, Any] | LeftOut"]]
 
 def _lhotse_supervisions(path: Path, lines: Lines) -> Iterator[Utterance | LeftOut]:
     if "supervisions" not in path.name:
-        raise ValueError(f"{path}: neither cuts nor supervisions: give one of these manifests")
+        raise ValueError(
+            f"{path}: neither lines with audio_filepath, as NeMo's, nor lhotse's cuts nor "
+            "supervisions: give one of these manifests"
+        )
     beside = path.with_name(path.name.replace("supervisions", "recordings"))
     recordings = {
         str(line.get("id")): line for _, line in json_lines(beside) if isinstance(line, dict)

@@ -17,6 +17,7 @@ __all__ = [
     "read_speechbrain",
 ]
 
+_SOME = 100  # files that are looked for, to find where paths start from
 _FPS = 25  # of auto_avsr's videos, in whose frames it tells lengths
 
 
@@ -29,22 +30,30 @@ def read_kaldi(folder: Path, root: Path | None = None) -> Corpus:
     Args:
         folder: of the tables.
         root: that relative paths start from; None: the tables' folder, or the folder around it
-            where the first file is there.
+            where one of the first files is there.
 
     Raises:
         FileNotFoundError: ``wav.scp`` or ``text`` is missing.
         ValueError: there is no utterance.
     """
-    wavs = dict(pairs(folder / "wav.scp"))
-    texts = dict(pairs(folder / "text"))
+    twice: list[LeftOut] = []
+    wavs, texts = (_kaldi_table(folder / name, twice) for name in ("wav.scp", "text"))
     speakers, groups, genders = (
-        dict(pairs(path)) if (path := folder / name).is_file() else {}
+        _kaldi_table(path, twice) if (path := folder / name).is_file() else {}
         for name in ("utt2spk", "utt2group", "spk2gender")
     )
     root = root or _kaldi_root(folder, wavs)
 
     def found() -> Iterator[Utterance | LeftOut]:
-        for key, (recording, start, duration) in _kaldi_parts(folder, wavs):
+        yield from twice
+        parts = dict.fromkeys(texts, "segments" if (folder / "segments").is_file() else "wav.scp")
+        for part in _kaldi_parts(folder, wavs):
+            if isinstance(part, LeftOut):
+                parts.pop(part.name, None)
+                yield part
+                continue
+            key, recording, start, duration = part
+            parts.pop(key, None)
             place = wavs.get(recording)
             if place is None or key not in texts:
                 what = f"recording {recording!r}" if place is None else "it"
@@ -61,35 +70,48 @@ def read_kaldi(folder: Path, root: Path | None = None) -> Corpus:
                     yield Utterance(key, audio, texts[key], speaker, group, start, duration)
                 except ValueError as error:
                     yield LeftOut(key, str(error))
+        for key, table in parts.items():
+            yield LeftOut(key, f"it is not in {folder / table}: add a line")
 
     return gathered(found(), folder)
 
 
+def _kaldi_table(path: Path, twice: list[LeftOut]) -> dict[str, str]:
+    """Read a table; of several lines of one key the first counts, and the others are told."""
+    found: dict[str, str] = {}
+    for key, rest in pairs(path):
+        if key in found:
+            why = f"is there twice in {path}; the first line counts: take the other out"
+            twice.append(LeftOut(key, why))
+        found.setdefault(key, rest)
+    return found
+
+
 def _kaldi_root(folder: Path, wavs: Mapping[str, str]) -> Path:
-    first = next(iter(wavs.values()), "")
+    some = list(wavs.values())[:_SOME]  # one file may be missing
     roots = (folder, *list(folder.parents)[:2])
-    return next((root for root in roots if is_there(audio_in(root, first))), folder)
+    here = (root for root in roots if any(is_there(audio_in(root, name)) for name in some))
+    return next(here, folder)
 
 
 def _kaldi_parts(
     folder: Path, wavs: Mapping[str, str]
-) -> Iterator[tuple[str, tuple[str, float, float | None]]]:
+) -> Iterator[tuple[str, str, float, float | None] | LeftOut]:
     """Yield each utterance with its recording, start and duration."""
     segments = folder / "segments"
     if not segments.is_file():
         for key in wavs:
-            yield key, (key, 0.0, None)
+            yield key, key, 0.0, None
         return
     for line, (key, rest) in enumerate(pairs(segments), 1):
         fields = rest.split()
         try:
             recording, start, end = fields[0], float(fields[1]), float(fields[2])
         except (IndexError, ValueError):
-            raise ValueError(
-                f"{segments}, line {line}: {key} {rest!r}: utterance, recording, start and end "
-                "are needed"
-            ) from None
-        yield key, (recording, start, None if end < 0 else end - start)
+            why = f"segments, line {line}: {rest!r} is no recording, start and end: mend it"
+            yield LeftOut(key, why)
+            continue
+        yield key, recording, start, None if end < 0 else end - start
 
 
 def read_common_voice(path: Path, group: str = "accents") -> Corpus:

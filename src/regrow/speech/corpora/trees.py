@@ -90,7 +90,9 @@ def read_lrs3(folder: Path, longest: float = 16.0) -> Corpus:
     return gathered(found(), folder)
 
 
-def _lrs3_parts(table: Path, name: str, audio: Path, longest: float) -> Iterator[Utterance]:
+def _lrs3_parts(
+    table: Path, name: str, audio: Path, longest: float
+) -> Iterator[Utterance | LeftOut]:
     lines = [line for _, line in text_lines(table)]
     if not lines or not lines[0].startswith("Text:"):
         raise ValueError(f"{table}: the first line does not begin with 'Text:'")
@@ -109,8 +111,11 @@ def _lrs3_parts(table: Path, name: str, audio: Path, longest: float) -> Iterator
     for number, part in enumerate(_cut(words, longest)):
         start, end = part[0][1], part[-1][2]
         text = " ".join(word for word, _, _ in part)
+        key = f"{name}_{number:02}"
         if end > start:
-            yield Utterance(f"{name}_{number:02}", audio, text, speaker, "", start, end - start)
+            yield Utterance(key, audio, text, speaker, "", start, end - start)
+        else:
+            yield LeftOut(key, f"{table}: it ends at {end:g} s, and begins at {start:g} s: mend it")
 
 
 def _cut(

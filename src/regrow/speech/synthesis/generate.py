@@ -127,7 +127,12 @@ def generate(
     manifest = folder / MANIFEST
     if manifest.exists():
         raise ValueError(f"folder={folder}: has a {MANIFEST} already: name another one")
-    (folder / "audio").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "audio").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"folder={folder}: {error.strerror}; name a folder that can be written to"
+        ) from error
     defects = defects or Defects()
     plan = _Plan(folder, ending, engine, tuple(voices), tuple(phrases), defects, seed, words)
     lines: list[dict[str, Any]] = []

@@ -129,6 +129,7 @@ def _curves(lines: Rows) -> Iterator[Section]:
 def _kept(lines: Rows) -> Iterator[Section]:
     """Show which tenths of the utterances, by length, were kept in which epoch."""
     from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     names = [f"kept_{i}" for i in range(1, 11)]
     table = [[line.get(name, math.nan) for line in lines] for name in names]
@@ -142,6 +143,7 @@ def _kept(lines: Rows) -> Iterator[Section]:
         extent=(0.5, len(lines) + 0.5, 0.5, 10.5),
     )  # fmt: skip
     axes.grid(visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="tenth, short to long")
     figure.colorbar(image, ax=axes, label="share kept")
     hours = [line["hours_kept"] for line in lines if "hours_kept" in line]
