@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -244,6 +245,17 @@ def test_of_two_kinds_of_data_in_a_folder_none_is_chosen(womd):
     (womd / "scenario_1.parquet").write_bytes(b"")
     with pytest.raises(ValueError, match="several kinds of data: womd, argoverse-forecasting"):
         find_kind(womd)
+
+
+def test_scenes_with_nobody_to_predict_are_left_out_and_counted(tmp_path, capsys):
+    scenes = scenes_of(0)
+    scenes[1] = replace(scenes[1], targets=scenes[1].targets[:0])
+    (tmp_path / "womd").mkdir()
+    write_scenarios(tmp_path / "womd" / "a.tfrecord", scenes)
+    for _ in range(2):  # made, and there already
+        motion_prepare(tmp_path / "womd", out=tmp_path / "cache")
+        assert "1 with nobody to predict were left out" in capsys.readouterr().out
+    assert names(tmp_path / "cache") == [scenes[0].name, scenes[2].name]
 
 
 def test_a_log_that_is_too_short_for_a_scene_is_told(tmp_path):

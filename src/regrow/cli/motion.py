@@ -75,6 +75,8 @@ def motion_prepare(
 def _summary(total: Prepared, out: Path) -> str:
     each = total.bytes / max(total.scenes, 1) / 1000
     parts = [f"{total.scenes:,} scenes in {out}, {each:,.1f} kB each"]
+    if total.empty:
+        parts.append(f"{total.empty:,} with nobody to predict were left out")
     if total.lidar:
         parts.append(f"{total.lidar:,} with LiDAR, {total.absent:,} of their frames absent")
     if total.done_before:

@@ -86,6 +86,7 @@ class Prepared:
     Args:
         scenes: written.
         bytes: of the shards.
+        empty: scenes left out, for they have nobody to predict.
         lidar: scenes with LiDAR.
         absent: LiDAR frames that are absent in these.
         done_before: shards that were there already.
@@ -94,6 +95,7 @@ class Prepared:
     """
 
     scenes: int = 0
+    empty: int = 0
     bytes: int = 0
     lidar: int = 0
     absent: int = 0
@@ -229,6 +231,9 @@ def _prepare_shard(path: Path, sources: list[Path], settings: Settings) -> Prepa
 
     def scenes() -> Iterator[Scene]:
         for scene in _scenes(sources, settings, found):
+            if not len(scene.targets):
+                found.empty += 1  # nothing can be learnt from it, nor predicted in it
+                continue
             found.scenes += 1
             yield scene
         told["prepared"] = asdict(found)
@@ -261,8 +266,8 @@ def _scenes(sources: list[Path], settings: Settings, found: Prepared) -> Iterato
     for source in sources:
         try:
             for scene in readers[settings.kind](source):
-                made = _with_lidar(scene, settings, found)
-                if made.points is not None:
+                made = _with_lidar(scene, settings, found) if len(scene.targets) else scene
+                if made.points is not None and len(made.targets):
                     found.lidar += 1
                 yield made
         except (ValueError, FileNotFoundError) as error:
