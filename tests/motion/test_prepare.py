@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from regrow.motion.datasets import CachedScenes
 from regrow.motion.formats.scenario_writer import encode_scenario, write_scenarios
 from regrow.motion.formats.tfrecord import write_records
 from regrow.motion.prepare import Settings, find_kind, prepare
-from regrow.motion.shards import Shard
+from regrow.motion.shards import SUFFIX, Shard
 from tests.motion.curves import scene_of
+from tests.motion.formats.argoverse_files import write_log
 from tests.motion.lasers import calibration, frame, laser, lidar_record, pose_of
 from tests.motion.made import argoverse
 
@@ -224,11 +226,55 @@ def test_a_folder_and_settings_that_do_not_fit_are_refused(tmp_path, womd):
         ("womd", None, 0): "most=0",
         ("womd", None, 5, 3): "past=3: womd has scenes",
         ("pedestrians", tmp_path): "goes with kind='womd'",
+        ("argoverse-sensor", None, 9, -1): "past=-1: must be at least 0",
+        ("pedestrians", None, 9, 0): "past=0: must be at least 1",
+        ("argoverse-sensor", None, 9, None, 0): "future=0: must be at least 1",
+        ("argoverse-sensor", None, 9, None, None, 0): "every=0: must be at least 1",
+        ("womd", None, 9, None, None, None, "scored"): "goes with kind='argoverse-forecasting'",
+        ("womd", None, 9, None, None, None, "all"): "targets='all'",
     }.items():
         with pytest.raises(ValueError, match=said):
             Settings(*settings)
     with pytest.raises(FileNotFoundError, match="lidar="):
         Settings("womd", tmp_path / "none")
+
+
+def test_of_two_kinds_of_data_in_a_folder_none_is_chosen(womd):
+    (womd / "readme.txt").write_text("Notes, not tracks.")
+    assert find_kind(womd) == "womd"
+    (womd / "scenario_1.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match="several kinds of data: womd, argoverse-forecasting"):
+        find_kind(womd)
+
+
+def test_scenes_with_nobody_to_predict_are_left_out_and_counted(tmp_path, capsys):
+    scenes = scenes_of(0)
+    scenes[1] = replace(scenes[1], targets=scenes[1].targets[:0])
+    (tmp_path / "womd").mkdir()
+    write_scenarios(tmp_path / "womd" / "a.tfrecord", scenes)
+    for _ in range(2):  # made, and there already
+        motion_prepare(tmp_path / "womd", out=tmp_path / "cache")
+        assert "1 with nobody to predict were left out" in capsys.readouterr().out
+    assert names(tmp_path / "cache") == [scenes[0].name, scenes[2].name]
+
+
+def test_a_log_that_is_too_short_for_a_scene_is_told(tmp_path):
+    log = write_log(tmp_path / "logs" / "one")
+    found = prepare(log.parent, tmp_path / "cache", Settings("argoverse-sensor", future=80))
+    assert found.scenes == 0
+    assert "is too short: it has" in found.errors[0]
+    assert "a scene 91" in found.errors[0]
+
+
+def test_options_that_cannot_be_leave_the_cache_as_it_is(womd, tmp_path):
+    tracks = tmp_path / "tracks"
+    tracks.mkdir()
+    (tracks / "zara.txt").write_text("\n".join(f"{10 * n}\t1\t{n}\t0" for n in range(30)))
+    motion_prepare(tracks, out=tmp_path / "cache")
+    before = (tmp_path / "cache" / f"zara.txt{SUFFIX}").read_bytes()
+    with pytest.raises(ValueError, match="every=0"):
+        motion_prepare(tracks, out=tmp_path / "cache", every=0)
+    assert (tmp_path / "cache" / f"zara.txt{SUFFIX}").read_bytes() == before
 
 
 def test_the_command_tells_of_errors_and_sums_up(womd, tmp_path, capsys):
@@ -240,5 +286,5 @@ def test_the_command_tells_of_errors_and_sums_up(womd, tmp_path, capsys):
     assert "errors: 1" in said
     for path in womd.iterdir():
         path.write_bytes(b"tea")
-    with pytest.raises(ValueError, match="no scene could be read"):
+    with pytest.raises(ValueError, match="no scene was made"):
         motion_prepare(womd, out=tmp_path / "cache")

@@ -98,7 +98,7 @@ def test_graphs_are_refused_where_they_would_be_captured(monkeypatch, tmp_path):
         ({"size": "huge"}, "size='huge'"),
         ({"lidar": "voxels"}, "lidar='voxels'"),
         ({"fusion": ("keys", "late")}, "fusion: \\['late'\\]"),
-        ({"fusion": ()}, "token, centre, keys"),
+        ({"fusion": (), "lidar": "temporal"}, "fusion: is empty; must be some of token"),
         ({"velocity": -1.0}, "velocity=-1.0"),
         ({"polylines": 0}, "polylines=0"),
         ({"turn": "north"}, "turn='north'"),

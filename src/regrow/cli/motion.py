@@ -59,19 +59,24 @@ def motion_prepare(
 
     def tell(done: int, of: int, name: str, found: Prepared) -> None:
         for error in found.errors:
-            print(f"\r{error}")
-        print(f"\r{done} of {of}: {name}, {found.scenes} scenes", end="", flush=True)
+            print(error)
+        print(f"{done} of {of}: {name}, {found.scenes} scenes", flush=True)
 
     workers = (os.cpu_count() or 1) if jobs == -1 else jobs
     total = prepare(folder, out, settings, jobs=workers, told=tell)
-    print(f"\n{_summary(total, out)}")
+    print(_summary(total, out))
     if not total.scenes:
-        raise ValueError(f"folder={folder}: no scene could be read; see above")
+        raise ValueError(
+            f"folder={folder}: no scene was made. Either errors are above, or no recording is long "
+            "enough with somebody to predict who is there throughout"
+        )
 
 
 def _summary(total: Prepared, out: Path) -> str:
     each = total.bytes / max(total.scenes, 1) / 1000
     parts = [f"{total.scenes:,} scenes in {out}, {each:,.1f} kB each"]
+    if total.empty:
+        parts.append(f"{total.empty:,} with nobody to predict were left out")
     if total.lidar:
         parts.append(f"{total.lidar:,} with LiDAR, {total.absent:,} of their frames absent")
     if total.done_before:

@@ -59,11 +59,19 @@ class Settings:
             raise FileNotFoundError(f"lidar={self.lidar}: no such folder")
         if self.most < 1:
             raise ValueError(f"most={self.most}: must be at least 1")
-        cut = {name: getattr(self, name) for name in ("past", "future", "every")}
-        given = {name: value for name, value in cut.items() if value is not None}
-        if given and self.kind not in ("argoverse-sensor", "pedestrians"):
-            name = next(iter(given))
-            raise ValueError(f"{name}={given[name]}: {self.kind} has scenes, which are not cut")
+        for name, value in self.window().items():
+            if self.kind not in ("argoverse-sensor", "pedestrians"):
+                raise ValueError(f"{name}={value}: {self.kind} has scenes, which are not cut")
+            # Pedestrians have velocities from the step before only.
+            least = 0 if name == "past" and self.kind == "argoverse-sensor" else 1
+            if value < least:
+                raise ValueError(f"{name}={value}: must be at least {least}")
+        if self.targets not in ("focal", "scored"):
+            raise ValueError(f"targets={self.targets!r}: must be focal or scored")
+        if self.targets != "focal" and self.kind != "argoverse-forecasting":
+            raise ValueError(
+                f"targets={self.targets}: goes with kind='argoverse-forecasting', not {self.kind!r}"
+            )
 
     def window(self) -> dict[str, int]:
         """Return past, future and every, as far as they are given."""
@@ -78,6 +86,7 @@ class Prepared:
     Args:
         scenes: written.
         bytes: of the shards.
+        empty: scenes left out, for they have nobody to predict.
         lidar: scenes with LiDAR.
         absent: LiDAR frames that are absent in these.
         done_before: shards that were there already.
@@ -86,6 +95,7 @@ class Prepared:
     """
 
     scenes: int = 0
+    empty: int = 0
     bytes: int = 0
     lidar: int = 0
     absent: int = 0
@@ -104,6 +114,7 @@ def find_kind(folder: Path) -> Kind:
 
     Raises:
         FileNotFoundError: there is no such folder, or none of a kind that can be read.
+        ValueError: several kinds lie in it.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
@@ -113,13 +124,23 @@ def find_kind(folder: Path) -> Kind:
         "argoverse-sensor": "city_SE3_egovehicle.feather",
         "pedestrians": "*.txt",
     }
-    for kind, sign in signs.items():
-        if any(path.suffix != SUFFIX for path in folder.rglob(sign)):
-            return kind
-    raise FileNotFoundError(
-        f"{folder}: has no file such as {', '.join(signs.values())}: give a folder of the Waymo "
-        "Open Motion Dataset, of Argoverse 2, or of ETH and UCY tracks"
-    )
+    found = [
+        kind
+        for kind, sign in signs.items()
+        if any(path.suffix != SUFFIX for path in folder.rglob(sign))
+    ]
+    if not found:
+        raise FileNotFoundError(
+            f"{folder}: has no file such as {', '.join(signs.values())}: give a folder of the "
+            "Waymo Open Motion Dataset, of Argoverse 2, or of ETH and UCY tracks"
+        )
+    # A text file may be a note on any data set.
+    if len(certain := [kind for kind in found if kind != "pedestrians"]) > 1:
+        raise ValueError(
+            f"{folder}: holds several kinds of data: {', '.join(certain)}. Give one's folder, or "
+            "say which by kind"
+        )
+    return found[0]
 
 
 def prepare(
@@ -210,6 +231,9 @@ def _prepare_shard(path: Path, sources: list[Path], settings: Settings) -> Prepa
 
     def scenes() -> Iterator[Scene]:
         for scene in _scenes(sources, settings, found):
+            if not len(scene.targets):
+                found.empty += 1  # nothing can be learnt from it, nor predicted in it
+                continue
             found.scenes += 1
             yield scene
         told["prepared"] = asdict(found)
@@ -242,8 +266,8 @@ def _scenes(sources: list[Path], settings: Settings, found: Prepared) -> Iterato
     for source in sources:
         try:
             for scene in readers[settings.kind](source):
-                made = _with_lidar(scene, settings, found)
-                if made.points is not None:
+                made = _with_lidar(scene, settings, found) if len(scene.targets) else scene
+                if made.points is not None and len(made.targets):
                     found.lidar += 1
                 yield made
         except (ValueError, FileNotFoundError) as error:
@@ -252,7 +276,12 @@ def _scenes(sources: list[Path], settings: Settings, found: Prepared) -> Iterato
 
 def _log_scenes(path: Path, settings: Settings, found: Prepared) -> Iterator[Scene]:
     log, window = read_log(path), {"past": 10, "future": 80, **settings.window()}
-    every = window.pop("every", 10)
+    every, steps = window.pop("every", 10), len(log.stamps)
+    if steps <= window["past"] + window["future"]:
+        found.errors.append(
+            f"{path}: is too short: it has {steps} steps, a scene "
+            f"{window['past'] + 1 + window['future']}; give a smaller past or future"
+        )
     for now in log.presents(**window, every=every):
         scene = log.scene(now, **window, most=settings.most)
         if scene.points is not None:

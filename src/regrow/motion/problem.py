@@ -131,6 +131,11 @@ class PredictMotion(Problem[MotionSource]):
             raise ValueError(f"lidar={self.lidar!r}: must be none, temporal or pointnet-linear")
         if unknown := set(self.fusion) - set(_FUSIONS):
             raise ValueError(f"fusion: {sorted(unknown)}; must be of {', '.join(_FUSIONS)}")
+        if self.lidar != "none" and not self.fusion:
+            raise ValueError(
+                f"fusion: is empty; must be some of {', '.join(_FUSIONS)}. Without LiDAR lidar is "
+                "none"
+            )
         for name in ("velocity", "dense"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 0")

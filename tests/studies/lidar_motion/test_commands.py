@@ -124,6 +124,39 @@ def test_a_cache_is_learnt_from_and_drawn(tmp_path):
     assert "simulated-2" in one
 
 
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory):
+    """Return a cache of tracks: no LiDAR, a step each 0.4 s."""
+    folder = tmp_path_factory.mktemp("walks")
+    (folder / "zara.txt").write_text("\n".join(f"{10 * n}\t1\t{n}\t0" for n in range(30)))
+    prepare(folder, folder / "cache", Settings("pedestrians"))
+    return folder / "cache"
+
+
+def test_lidar_that_no_scene_has_is_not_learnt_from(walks, tmp_path):
+    for control in ("none", "zeroed"):
+        with pytest.raises(ValueError, match="LiDAR"):
+            motion_train(
+                **SMALL, control=control, learn_from=walks, test_on=walks, out=tmp_path / "out"
+            )
+
+
+def test_steps_of_another_length_are_refused(made, walks, tmp_path):
+    record, _ = made
+    said = "has a step each 0.4 s; the network has learnt from scenes with one each 0.1 s"
+    with pytest.raises(ValueError, match=said):
+        motion_predict(record, walks, out=tmp_path / "p.npz", device="cpu")
+    make_scenes(tmp_path / "made-up", 4)
+    with pytest.raises(ValueError, match=r"step each 0.1 s, those of .*zara.* each 0.4 s"):
+        motion_train(
+            **SMALL | {"lidar": "none"},
+            learn_from=tmp_path / "made-up",
+            test_on=walks,
+            out=tmp_path / "out",
+        )
+    assert not (tmp_path / "p.npz").exists()
+
+
 def test_what_is_wrong_is_told_before_anything_is_written(made, tmp_path):
     record, _ = made
     out = tmp_path / "out"

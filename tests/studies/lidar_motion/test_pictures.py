@@ -114,6 +114,16 @@ def test_pictures_are_written_as_their_names_say(tmp_path, ending):
     assert {".png": b"PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[ending] in start
 
 
+@pytest.mark.parametrize("look", [LIGHT, DARK])
+def test_a_picture_lies_on_its_paper(tmp_path, look):
+    from matplotlib.colors import to_rgba
+    from PIL import Image
+
+    with Image.open(write_picture(draw_scene(SCENE, 0, look=look), tmp_path / "a.png")) as image:
+        corner = image.convert("RGBA").getpixel((0, 0))
+    assert corner == tuple(round(255 * part) for part in to_rgba(look.paper))
+
+
 def test_a_film_shows_all_seconds_and_rests_at_now(tmp_path):
     from PIL import Image
 

@@ -10,10 +10,12 @@ import pytest
 import regrow
 from regrow.lab.run import Run
 from regrow.motion.datasets import CachedScenes
-from regrow.motion.simulator import stored
+from regrow.motion.shards import SUFFIX, write_shard
+from regrow.motion.simulator import simulate, stored
 from regrow.motion.simulator.stored import truths_of
+from regrow.studies.lidar_motion import predict
 from regrow.studies.lidar_motion.predict import Predict, keep_all
-from regrow.studies.lidar_motion.scenes import CROWDS
+from regrow.studies.lidar_motion.scenes import CROWDS, cached_scenes
 
 TRIAL = Predict(
     seed=0,
@@ -120,10 +122,11 @@ def test_crowds_are_learnt_from_with_bodies_that_follow_them(tmp_path):
 def test_scenes_of_all_trials_are_made_before_the_first(tmp_path, monkeypatch):
     """Each lot once, whatever trials share it; then no trial makes any."""
     options, said = {"data_dir": str(tmp_path), "device": "cpu"}, []
+    monkeypatch.setattr(predict, "_TOLD", 3)
     other = dataclasses.replace(TRIAL, reliability=0.0)
     trials = [TRIAL, dataclasses.replace(TRIAL, seed=1), other]
     keep_all(trials, options, said.append)
-    assert said == ["20 scenes are made, as far as they lack"]
+    assert said == ["20 scenes are made, as far as they lack", "3 files of scenes are made"]
     lots = {lot for trial in trials for lot in trial.lots(str(tmp_path))}
     assert len(lots) == 4
     monkeypatch.setattr(stored, "_make", None)  # nothing can be made any more
@@ -133,3 +136,17 @@ def test_scenes_of_all_trials_are_made_before_the_first(tmp_path, monkeypatch):
     cue = [[t.cue for truths in truths_of(CachedScenes(one.lots(str(tmp_path))[0].folder))
             for t in truths] for one in (TRIAL, other)]  # fmt: skip
     assert cue[0] != cue[1]
+
+
+@pytest.mark.parametrize("control", ["zeroed", "shuffled"])
+def test_a_control_leaves_scenes_without_lidar_as_they_are(control, tmp_path):
+    """As in Argoverse's logs, of which some have sweeps."""
+    seen = [simulate(seed)[0] for seed in range(4)]
+    scenes = [seen[0], dataclasses.replace(seen[1], points=None), seen[2], seen[3]]
+    write_shard(tmp_path / f"some{SUFFIX}", scenes, {"prepared": {"lidar": 3}})
+    changed = cached_scenes(tmp_path, 4, control)
+    assert changed[1].points is None
+    totals = [changed[place].points.counts.sum() for place in (0, 2, 3)]
+    donors = [seen[2], seen[0], None]  # half of the way round; the third's has no LiDAR
+    for total, donor in zip(totals, donors, strict=True):
+        assert (total > 0) == (control == "shuffled" and donor is not None)

@@ -12,6 +12,9 @@ __all__ = ["Body", "ground_hits", "hits"]
 
 Array = npt.NDArray[Any]
 
+_TERMS = (0, 0, 1), (1, 1, 1), (2, 2, 1), (0, 1, 2), (0, 2, 2), (1, 2, 2)
+"""Rows, columns and weights of the terms of dᵀ M d, M symmetric."""
+
 
 @dataclass(frozen=True)
 class Body:
@@ -54,9 +57,8 @@ def hits(directions: Array, origin: Array, body: Body, frame: int) -> Array:
     """
     scalings = body.scalings[frame]
     to = np.einsum("pij,pj->pi", scalings, body.centres[frame] - origin)
-    along = (directions @ scalings.reshape(-1, 3).T).reshape(len(directions), *to.shape)
-    distances = _ball(along, to) if body.round else _cube(along, to)
-    return np.asarray(distances.min(1))
+    meet = _balls if body.round else _cubes
+    return meet(np.ascontiguousarray(directions.T), scalings, to)
 
 
 def ground_hits(directions: Array, height: float) -> Array:
@@ -72,18 +74,27 @@ def ground_hits(directions: Array, height: float) -> Array:
     return found
 
 
-def _ball(along: Array, to: Array) -> Array:
-    squared = np.einsum("rpi,rpi->rp", along, along)
-    middle = np.einsum("rpi,pi->rp", along, to)
-    inside = middle * middle - squared * ((to * to).sum(-1) - 1)
-    met = (inside >= 0) & (middle > 0)
-    near = (middle - np.sqrt(np.where(met, inside, 0))) / squared
-    return np.asarray(np.where(met, near, np.inf))
+# Most of the time of a scene is spent below. Rays lie along the last axis, and no array has both
+# rays and x, y, z where a product of matrices does: twice to ten times as fast.
 
 
-def _cube(along: Array, to: Array) -> Array:
+def _balls(rays: Array, scalings: Array, to: Array) -> Array:
+    form = scalings.swapaxes(1, 2) @ scalings
+    weights = np.stack([weight * form[:, i, j] for i, j, weight in _TERMS], 1)
+    squared = weights @ np.stack([rays[i] * rays[j] for i, j, _ in _TERMS])
+    middle = np.einsum("pij,pi->pj", scalings, to) @ rays
+    inside = middle * middle - squared * ((to * to).sum(1, keepdims=True) - 1)
+    part, ray = np.nonzero((inside >= 0) & (middle > 0))
+    near = (middle[part, ray] - np.sqrt(inside[part, ray])) / squared[part, ray]
+    found = np.full(rays.shape[1], np.inf)
+    np.minimum.at(found, ray, near)
+    return found
+
+
+def _cubes(rays: Array, scalings: Array, to: Array) -> Array:
+    along = scalings @ rays
     # A ray along a side divides by zero: by a tiny number instead, which the bounds outlive.
     along = np.where(np.abs(along) < 1e-12, 1e-12, along)
-    one, other = (to - 1) / along, (to + 1) / along
-    enter, leave = np.minimum(one, other).max(-1), np.maximum(one, other).min(-1)
-    return np.where((enter <= leave) & (enter > 0), enter, np.inf)
+    middle, half = to[..., None] / along, 1 / np.abs(along)
+    enter, leave = (middle - half).max(1), (middle + half).min(1)
+    return np.asarray(np.where((enter <= leave) & (enter > 0), enter, np.inf).min(0))

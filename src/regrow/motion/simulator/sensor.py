@@ -77,7 +77,7 @@ class Sensor:
         Returns:
             float, (rays, 3): of length one, in the scene.
         """
-        azimuth, half = _window(centre, size, self.margin)
+        azimuth, half = map(float, _windows(centre, size, self.margin))
         step = 2 * np.pi / self.columns
         first, last = np.ceil((azimuth - half - facing) / step), (azimuth + half - facing) / step
         columns = facing + step * np.arange(
@@ -89,7 +89,7 @@ class Sensor:
         return np.stack(grid, -1).reshape(-1, 3)
 
     def _rows(self, centre: Array, size: Array) -> Array:
-        distance, reach = float(np.hypot(*centre[:2])), _reach(size, self.margin)
+        distance, reach = float(np.hypot(*centre[:2])), float(_reach(size, self.margin))
         spans = (max(distance - reach, 1e-3), distance + reach)
         heights = centre[2] + (size[2] / 2 + self.margin) * np.array([-1.0, 1.0])
         ends = [np.arctan2(height, span) for height in heights for span in spans]
@@ -136,28 +136,26 @@ class Sensor:
 
     def _in_the_way(self, target: int, places: Array, sizes: Array) -> list[int]:
         """Return the target and all nearer road users whose directions overlap with its own."""
-        distances, found = np.hypot(places[:, 0], places[:, 1]), []
-        azimuth, half = _window(places[target], sizes[target], self.margin)
-        for i, (place, size) in enumerate(zip(places, sizes, strict=True)):
-            other, width = _window(place, size, self.margin)
-            apart = abs((other - azimuth + np.pi) % (2 * np.pi) - np.pi)
-            reach = _reach(size, self.margin) + _reach(sizes[target], self.margin)
-            nearer = distances[i] - reach < distances[target]
-            if i == target or (apart < half + width and nearer):
-                found.append(i)
-        return found
+        distances, reach = np.hypot(places[:, 0], places[:, 1]), _reach(sizes, self.margin)
+        azimuths, halves = _windows(places, sizes, self.margin)
+        apart = np.abs((azimuths - azimuths[target] + np.pi) % (2 * np.pi) - np.pi)
+        nearer = distances - reach < distances[target] + reach[target]
+        found = (apart < halves + halves[target]) & nearer
+        found[target] = True
+        return np.flatnonzero(found).tolist()
 
 
-def _reach(size: Array, margin: float) -> float:
-    """Return how far a box and its margin reach from its centre, seen from above."""
-    return float(np.hypot(size[0] / 2 + margin, size[1] / 2 + margin))
+def _reach(sizes: Array, margin: float) -> Array:
+    """Return how far boxes and their margins reach from their centres, seen from above."""
+    return np.asarray(np.hypot(sizes[..., 0] / 2 + margin, sizes[..., 1] / 2 + margin))
 
 
-def _window(centre: Array, size: Array, margin: float) -> tuple[float, float]:
-    """Return the azimuth of a box, and how far it reaches to either side."""
-    distance, reach = float(np.hypot(centre[0], centre[1])), _reach(size, margin)
-    half = np.pi if distance <= reach else float(np.arcsin(reach / distance))
-    return float(np.arctan2(centre[1], centre[0])), half
+def _windows(centres: Array, sizes: Array, margin: float) -> tuple[Array, Array]:
+    """Return the azimuths of boxes, and how far they reach to either side."""
+    distance, reach = np.hypot(centres[..., 0], centres[..., 1]), _reach(sizes, margin)
+    share = np.divide(reach, distance, out=np.ones_like(distance), where=distance > reach)
+    half = np.where(distance > reach, np.arcsin(share), np.pi)
+    return np.arctan2(centres[..., 1], centres[..., 0]), half
 
 
 def _inside(points: Array, box: Array, margin: float) -> Array:

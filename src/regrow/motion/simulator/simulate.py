@@ -20,13 +20,16 @@ from regrow.motion.simulator.scan import scan
 from regrow.motion.simulator.stories import Story, Track
 from regrow.motion.simulator.world import Truth, World
 
-__all__ = ["simulate"]
+__all__ = ["STEP", "simulate"]
 
 Array = npt.NDArray[Any]
 
-_PAST, _FUTURE, _STEP = 10, 80, 0.1
+STEP = 0.1
+"""Seconds from one step to the next."""
+
+_PAST, _FUTURE = 10, 80
 _SEEN = _PAST + 1  # steps up to now
-_TIMES = np.arange(-_PAST, _FUTURE + 1) * _STEP  # seconds from now
+_TIMES = np.arange(-_PAST, _FUTURE + 1) * STEP  # seconds from now
 _PLACE_NOISE, _SPEED_NOISE = 0.02, 0.05  # of a tracker: metres, metres a second
 
 
@@ -114,7 +117,7 @@ def _cue(draw: np.random.Generator, intent: int, cues: int, reliability: float) 
 def _states(story: Story, track: Track, scale: float, draw: np.random.Generator) -> Array:
     """Return what a tracker has up to now, with its noise, and what happens after."""
     places, course = track
-    steps = np.diff(places, axis=0) / _STEP
+    steps = np.diff(places, axis=0) / STEP
     speeds = np.concatenate([steps[:1], steps])  # up to a step: none knows of the next
     moving = np.linalg.norm(speeds, axis=1) > 0.1
     headings = story.box_heading(course, draw)

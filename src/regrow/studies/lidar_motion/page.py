@@ -68,7 +68,9 @@ def write_page(record: Path, found: Found, scenes: Sequence[Scene]) -> Path:
         f"{duration(result['train_seconds'])}."
     )
     sections = [*_sections(found, scenes, result), *_curves(read_lines(record / METRICS))]
-    source = f"{config['data']}: {len(scenes):,} scenes that were not learnt from."
+    data = {"simulator": "Made-up scenes", "crowds": "Recordings of UCY with made-up bodies"}
+    of = data.get(config["data"], "A cache of scenes")
+    source = f"{of}: {len(scenes):,} scenes that were not learnt from."
     html = page("Motion of road users", source, findings, sections, f"Record: {record.name}")
     write_bytes(record / PAGE, html.encode())
     return record / PAGE

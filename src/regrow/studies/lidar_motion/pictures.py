@@ -117,7 +117,9 @@ def write_picture(figure: Figure, path: Path) -> Path:
         raise ValueError(f"out={path}: must end in .png, .svg or .pdf; a film in .gif or .mp4")
     out = io.BytesIO()
     with figure_style():
-        figure.savefig(out, format=path.suffix[1:], metadata=_DATES[path.suffix])
+        # On its paper: the style of pages, whose paper is their own, leaves it out.
+        paper, kind = figure.get_facecolor(), path.suffix[1:]
+        figure.savefig(out, format=kind, facecolor=paper, metadata=_DATES[path.suffix])
     write_bytes(path, out.getvalue())
     return path
 

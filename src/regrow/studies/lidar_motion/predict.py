@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.motion.datasets import CachedScenes
+from regrow.motion.formats.pedestrians import SECONDS
 from regrow.motion.network import Shape
 from regrow.motion.problem import MotionSource, PredictMotion, Scenes
 from regrow.motion.scene import Scene
 from regrow.motion.simulator import World
+from regrow.motion.simulator.simulate import STEP
 from regrow.motion.simulator.stored import Lot, story_of, truths_of
 from regrow.studies.lidar_motion.results import results
 from regrow.studies.lidar_motion.scenes import (
@@ -24,8 +27,10 @@ from regrow.studies.lidar_motion.scenes import (
     Control,
     cached_scenes,
     crowd_scenes,
+    has_lidar,
     keep,
     lot_of,
+    step_of,
 )
 from regrow.training.run import RunLike
 from regrow.training.setting import Setting
@@ -37,6 +42,7 @@ __all__ = ["FORECASTS", "Predict", "keep_all"]
 FORECASTS = "forecasts.npz"
 """Futures of all test targets, in a run's folder."""
 
+_TOLD = 20  # so many files at a time
 _TEST_SEEDS = 1_000_000_000  # seeds of test scenes begin here, far from those that are learnt from
 
 
@@ -116,19 +122,25 @@ class Predict(Setting, PredictMotion, Trial):
                 cached_scenes(Path(run.options[name]), most, self.control)
                 for name, most in (("learnt", self.scenes_learnt), ("tested", self.scenes_tested))
             )
-            return Scenes(learnt, tested, told={"data": self.data})
+            if self.lidar != "none" and not has_lidar(learnt.scenes):
+                raise ValueError(
+                    f"lidar={self.lidar!r}: no scene of {run.options['learnt']} has LiDAR; lidar "
+                    "must be none"
+                )
+            step = step_of(learnt.scenes, tested.scenes)
+            return Scenes(learnt, tested, told={"data": self.data, "step": step})
         if self.data == "crowds":
             parts = {
                 part: crowd_scenes(part, most, self.control, data_dir)
                 for part, most in (("training", self.scenes_learnt), ("test", self.scenes_tested))
             }
-            return Scenes(**parts, told={"data": self.data})
+            return Scenes(**parts, told={"data": self.data, "step": SECONDS})
         lots = self.lots(data_dir)
         keep(lots, lambda said: run.tell(0.0, said))
         learnt, tested = (
             Changed(CachedScenes(lot.folder), lot.count, self.control) for lot in lots
         )
-        return Scenes(learnt, tested, told={"data": self.data})
+        return Scenes(learnt, tested, told={"data": self.data, "step": STEP})
 
     def lots(self, data_dir: str | None) -> tuple[Lot, Lot]:
         """Return what is made up to learn from, and to test on.
@@ -185,4 +197,10 @@ def keep_all(
     own = [one for one in trials if isinstance(one, Predict) and one.data == "simulator"]
     if lots := {lot for one in own for lot in one.lots(options.get("data_dir"))}:
         tell(f"{sum(lot.count for lot in lots):,} scenes are made, as far as they lack")
-        keep(lots, lambda _: None)
+        files = itertools.count(1)
+
+        def count(_: str) -> None:
+            if (made := next(files)) % _TOLD == 0:
+                tell(f"{made} files of scenes are made")
+
+        keep(lots, count)

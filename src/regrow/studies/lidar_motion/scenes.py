@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import numpy as np
+
 from regrow.data.places import Places
 from regrow.machine import cache_folder, expanded, needed
 from regrow.motion.datasets import CachedScenes, LazyScenes
@@ -27,8 +29,11 @@ __all__ = [
     "cached_scenes",
     "crowd_scenes",
     "digest_of",
+    "has_lidar",
     "keep",
     "lot_of",
+    "seconds_of",
+    "step_of",
 ]
 
 Control = Literal["none", "zeroed", "shuffled"]
@@ -65,12 +70,14 @@ class Changed(LazyScenes):
     def made(self, place: int) -> Scene:
         """Make the scene of a place."""
         scene = self._whole(place)
-        if self.control == "zeroed":
-            return without_points(scene)
+        if self.control == "none" or scene.points is None:
+            return scene
         if self.control == "shuffled":
             # Half of the way round: never itself, where there are two scenes.
-            return with_points_of(scene, self._whole((place + self._count // 2) % self._count))
-        return scene
+            other = self._whole((place + self._count // 2) % self._count)
+            if other.points is not None:
+                return with_points_of(scene, other)
+        return without_points(scene)
 
     def _whole(self, place: int) -> Scene:
         return self.scenes[place * len(self.scenes) // self._count]
@@ -145,12 +152,49 @@ def cached_scenes(folder: Path, most: int, control: Control) -> Changed:
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: there is LiDAR to be changed, and a scene has none.
+        ValueError: there is LiDAR to be changed, and no scene has any.
     """
     scenes = CachedScenes(folder)
-    if control != "none" and scenes[0].points is None:
+    if control != "none" and not has_lidar(scenes):
         raise ValueError(f"control={control!r}: the scenes of {folder} have no LiDAR")
     return Changed(scenes, most, control)
+
+
+def has_lidar(scenes: CachedScenes) -> bool:
+    """Return whether scenes of a cache have LiDAR: some, or, of files not prepared, the first."""
+    return any(
+        shard.about["prepared"]["lidar"] > 0
+        if "prepared" in shard.about
+        else shard[0].points is not None
+        for shard in scenes.shards
+        if len(shard)
+    )
+
+
+def step_of(*caches: CachedScenes) -> float:
+    """Return the seconds from one step to the next of the scenes of caches.
+
+    Args:
+        caches: whose scenes are learnt from, tested on, predicted; each file's first tells.
+
+    Raises:
+        ValueError: they differ by more than a tenth.
+    """
+    found: dict[float, str] = {}
+    for shard in (shard for cache in caches for shard in cache.shards if len(shard)):
+        found.setdefault(seconds_of(shard[0]), str(shard.path))
+    least, most = min(found), max(found)
+    if most > 1.1 * least:
+        raise ValueError(
+            f"scenes of {found[least]} have a step each {least:g} s, those of {found[most]} each "
+            f"{most:g} s; a network learns and predicts in steps of one length"
+        )
+    return least
+
+
+def seconds_of(scene: Scene) -> float:
+    """Return the seconds from one step of a scene to the next."""
+    return round(float(np.median(np.diff(scene.times))), 3)
 
 
 def digest_of(*folders: Path) -> str:

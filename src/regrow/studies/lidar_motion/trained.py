@@ -22,6 +22,7 @@ from regrow.reading import decoding
 from regrow.studies.lidar_motion.birds_eye import Forecast
 from regrow.studies.lidar_motion.predict import Predict
 from regrow.studies.lidar_motion.results import in_scene
+from regrow.studies.lidar_motion.scenes import seconds_of
 from regrow.training.run import device_of
 from regrow.training.train import WEIGHTS
 
@@ -40,11 +41,13 @@ class Trained(NamedTuple):
         model: in evaluation mode, on its device.
         featurer: makes arrays of scenes.
         device: where the network is.
+        step: seconds from one step to the next of what it has learnt from; None: not known.
     """
 
     model: MotionTransformer
     featurer: Featurer
     device: torch.device
+    step: float | None = None
 
     def predict(self, scenes: Sequence[Scene], batch: int = 8) -> dict[str, npt.NDArray[Any]]:
         """Predict the targets of scenes, see :func:`regrow.motion.forecast.forecast`.
@@ -52,7 +55,17 @@ class Trained(NamedTuple):
         Args:
             scenes: all with a target.
             batch: scenes predicted together.
+
+        Raises:
+            ValueError: a scene has steps of another length than those that were learnt from.
         """
+        for scene in scenes:
+            step = seconds_of(scene)
+            if self.step and not self.step / 1.1 <= step <= self.step * 1.1:
+                raise ValueError(
+                    f"scene {scene.name}: has a step each {step:g} s; the network has learnt from "
+                    f"scenes with one each {self.step:g} s, and predicts such only"
+                )
         return forecast(self._outputs(), scenes, self.featurer, range(len(scenes)), batch=batch)
 
     def _outputs(self) -> Callable[[Mapping[str, Tensor]], Predicted]:
@@ -94,7 +107,8 @@ def load_trained(run: Path, device: str = "auto") -> Trained:
         saved = torch.load(run / WEIGHTS, map_location="cpu", weights_only=True)
         model.load_state_dict(saved["model"])
     where = device_of({"device": device})
-    return Trained(model.eval().to(where), trial.featurer(), where)
+    step = read_json(run / "result.json").get("step")
+    return Trained(model.eval().to(where), trial.featurer(), where, step)
 
 
 def forecast_of(found: Mapping[str, npt.NDArray[Any]], row: int) -> Forecast:
