@@ -25,9 +25,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 torch.set_num_threads(1)  # before the fixtures of modules, too: threads change the order of sums
 
+# What is imported and collected stays: looking for garbage among it takes as long as the rest.
+gc.disable()
+
 
 def pytest_collection_finish():
     """Leave what stays to the end, modules and tests, out of every garbage collection to come."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

@@ -22,6 +22,7 @@ from torch.distributed import TCPStore
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
+        "torch._dynamo",  # imported by the first step of any optimizer
         "torch.distributed.tensor",
         "tyro.extras",
         "regrow.names",

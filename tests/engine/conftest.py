@@ -400,6 +400,13 @@ def two_ranks(tmp_path_factory):
     return lambda function: run_on_two_ranks(tmp_path_factory.mktemp("ranks"), function)
 
 
+@pytest.fixture
+def uncompiled():
+    """What torchao compiles runs as it is written; test_optimizers.py has it compiled."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def optimizers():
     return OPTIMIZERS

@@ -212,11 +212,14 @@ def under_fsdp(name, style, place):
     )
     trail = train(run, range(STOPPED), style, **place)
     stopped = tell(run)
-    saved = copy.deepcopy((*get_state_dict(model, optimizer, options=options), sparse.state_dict()))
+    resumes = name in RESUMED and style == "plain"
+    saved = resumes and copy.deepcopy(
+        (*get_state_dict(model, optimizer, options=options), sparse.state_dict())
+    )
     trail += train(run, range(STOPPED, TOTAL), style, **place)
     found = {"stopped": stopped, "end": tell(run), "trail": trail}
     found |= {"parts": parts, "sharded": same}
-    if name not in RESUMED or style != "plain":
+    if not resumes:
         return found
     twin = start(shard(make_net(9, place["device"]), place["device"], each), METHODS[name])
     set_state_dict(*twin[:2], model_state_dict=saved[0], optim_state_dict=saved[1], options=options)

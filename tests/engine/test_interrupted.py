@@ -13,6 +13,8 @@ import regrow
 from regrow.engine.patterns import Block
 from tests.fuzz.faults import Fault
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 BUDGET = 24  # operators at which each case is interrupted, drawn anew with every seed
 
 
@@ -200,13 +202,7 @@ def _starved(make, act, seed=0):
     return torn
 
 
-# One of the two kinds of 8 bits; the other takes ten seconds to compile its steps.
-_LONG = {"torchao AdamW8bit"}
-
-
-@pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[pytest.mark.long] if k in _LONG else []) for k in STARVED]
-)
+@pytest.mark.parametrize("kind", STARVED)
 def test_an_update_without_memory_left_is_made_whole_or_not_at_all(kind):
     """Means of squares, first values and held weights were computed between two writes."""
     assert _starved(lambda: _sparse(kind), lambda *parts: parts[2].update_()) == []

@@ -11,6 +11,8 @@ import regrow
 from regrow.engine import quantised
 from regrow.engine.moments import slots
 
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
 ASCENDING = torch.linspace(-1, 1, 255).tolist()
 
 

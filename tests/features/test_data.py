@@ -80,7 +80,7 @@ def test_images_come_out_row_by_row(tmp_path):
         read_mat(tmp_path / "a.mat", shape=(3, 3))
 
 
-@settings(max_examples=20)  # each is another process; the fuzzer of readers tries thousands
+@settings(max_examples=8)  # each is another process; the fuzzer of readers tries thousands
 @given(cut=st.floats(0, 0.97), noise=st.binary(max_size=40))
 def test_a_damaged_file_is_named(tmp_path_factory, cut, noise):
     path = tmp_path_factory.mktemp("damaged") / "set.mat"
