@@ -34,7 +34,7 @@ FORKS.set_forkserver_preload(
         "regrow.studies.lidar_motion.predict",
         "regrow.studies.segmentation.segment",
         "regrow.studies.speech.recognise",
-        "regrow.studies.vision.classify",
+        "regrow.studies.supervised.classify",
     ]
 )
 

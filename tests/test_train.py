@@ -129,7 +129,7 @@ def test_a_failure_is_a_line_and_its_traceback_is_kept(tmp_path, monkeypatch):
     def broken(*_):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr("regrow.studies.vision.classify.Classify.loss", broken)
+    monkeypatch.setattr("regrow.studies.supervised.classify.Classify.loss", broken)
     with pytest.raises(SystemExit) as raised:
         train(**QUICK, out=tmp_path)
     line = raised.value.code

@@ -25,7 +25,7 @@ from regrow.lab.record_files import RESULT
 from regrow.lab.records import RUNNING, TRIALS, Records
 from regrow.lab.run import METRICS
 from regrow.lab.sweep import sweep
-from regrow.studies.vision.classify import Classify
+from regrow.studies.supervised.classify import Classify
 from regrow.training.train import WEIGHTS
 from tests.fuzz.budget import main
 

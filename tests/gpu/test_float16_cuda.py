@@ -5,7 +5,7 @@ import torch
 
 import regrow
 from regrow.lab.run import Run
-from regrow.studies.vision.classify import Classify
+from regrow.studies.supervised.classify import Classify
 from regrow.training import start
 from regrow.training.loop import not_finite
 

@@ -6,7 +6,7 @@ import torch
 import regrow
 from regrow.lab.run import Run
 from regrow.measure.movement import distance, jaccard
-from regrow.studies.vision.classify import Classify
+from regrow.studies.supervised.classify import Classify
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

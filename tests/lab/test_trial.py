@@ -118,7 +118,7 @@ def test_a_field_that_came_later_leaves_identities_as_they_were():
 
 
 def test_settings_that_were_there_before_keep_their_identity():
-    from regrow.studies.vision.classify import Classify
+    from regrow.studies.supervised.classify import Classify
 
     trial = Classify(
         seed=0, method=regrow.RigL(density=0.1), epochs=2, data="digits", model="mlp-30"

@@ -14,9 +14,9 @@ from regrow.lab.attempt import attempt
 from regrow.lab.failures import headline
 from regrow.lab.files import read_lines
 from regrow.lab.run import METRICS, Run
-from regrow.studies.vision import source as sources
-from regrow.studies.vision.classify import Classify, accuracy
-from regrow.studies.vision.source import known_data, open_source
+from regrow.studies.supervised import source as sources
+from regrow.studies.supervised.classify import Classify, accuracy
+from regrow.studies.supervised.source import known_data, open_source
 from regrow.training.train import WEIGHTS
 from regrow.vision.data import load_data
 from regrow.vision.models import MODELS, build_model, narrowed

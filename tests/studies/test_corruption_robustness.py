@@ -21,8 +21,8 @@ from regrow.lab.view import View
 from regrow.studies.corruption_robustness.design import ARMS, MOVING, RADII, Task
 from regrow.studies.corruption_robustness.study import CLAIMS, STUDY
 from regrow.studies.corruption_robustness.trial import Robust
-from regrow.studies.vision.corrupted import SEED, corrupted_test
-from regrow.studies.vision.source import open_source
+from regrow.studies.supervised.corrupted import SEED, corrupted_test
+from regrow.studies.supervised.source import open_source
 from regrow.vision.corruptions import CORRUPTIONS, FAMILIES, corrupt
 from regrow.vision.data import load_data
 

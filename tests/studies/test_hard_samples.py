@@ -38,7 +38,7 @@ from regrow.studies.hard_samples.design import (
 from regrow.studies.hard_samples.ranking import SCORES, Ranking, scores_of
 from regrow.studies.hard_samples.study import CLAIMS, STUDY
 from regrow.studies.hard_samples.trial import HardSamples
-from regrow.studies.vision.classify import Classify
+from regrow.studies.supervised.classify import Classify
 from regrow.vision.data import load_data
 from regrow.vision.models import MODELS
 

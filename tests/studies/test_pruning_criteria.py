@@ -31,7 +31,7 @@ from regrow.studies.pruning_criteria.design import (
 from regrow.studies.pruning_criteria.overlaps import ASKED, FRACTIONS
 from regrow.studies.pruning_criteria.study import CLAIMS, STUDY
 from regrow.studies.registry import STUDIES
-from regrow.studies.vision.classify import Classify
+from regrow.studies.supervised.classify import Classify
 
 TASK = Task(
     Classify(

@@ -7,7 +7,7 @@ import torch
 import regrow
 from regrow.cli.train import train
 from regrow.lab.records import Records
-from regrow.studies.vision.regress import Regress, errors
+from regrow.studies.supervised.regress import Regress, errors
 from regrow.vision.data import Own, load_own
 
 pytest.importorskip("pyarrow")

@@ -12,10 +12,10 @@ from regrow.lab.run import Run
 from regrow.reading import UnreadableError
 from regrow.samples import RootLoss
 from regrow.studies.sample_pruning.trial import PruneSamples
-from regrow.studies.vision import glosses, spoken_digits
-from regrow.studies.vision.glosses import load_glosses
-from regrow.studies.vision.source import open_source
-from regrow.studies.vision.spoken_digits import load_spoken_digits
+from regrow.studies.supervised import glosses, spoken_digits
+from regrow.studies.supervised.glosses import load_glosses
+from regrow.studies.supervised.source import open_source
+from regrow.studies.supervised.spoken_digits import load_spoken_digits
 from tests.speech.recordings import tone, write
 
 KINDS = tuple(glosses._KINDS)

@@ -29,7 +29,7 @@ from regrow.speech.features import MELS, Features
 from regrow.speech.problem import RecogniseSpeech
 from regrow.speech.units import Words
 from regrow.speech.utterances import Utterance
-from regrow.studies.vision.classify import Classify
+from regrow.studies.supervised.classify import Classify
 from regrow.training import Setting, start
 from regrow.training import train as learn
 from tests.motion.learning import Learn

@@ -87,7 +87,7 @@ def _names(command: str) -> Mapping[str, list[str]]:
     """Return what is known by name, of the arguments of a command."""
     from regrow.engine.methods import METHODS  # noqa: PLC0415  (imports torch)
     from regrow.studies.registry import STUDIES  # noqa: PLC0415
-    from regrow.studies.vision.source import known_data  # noqa: PLC0415
+    from regrow.studies.supervised.source import known_data  # noqa: PLC0415
     from regrow.vision.models.catalogue import MODELS  # noqa: PLC0415
 
     return {

@@ -19,7 +19,7 @@ from regrow.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from regrow.engine.method import Method
-    from regrow.studies.vision.classify import Classify
+    from regrow.studies.supervised.classify import Classify
 
 __all__ = ["make_method", "train"]
 
@@ -35,7 +35,9 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-@takes_fields("regrow.studies.vision.classify:Classify", leave_out=_NO_OPTIONS, defaults=_DEFAULTS)
+@takes_fields(
+    "regrow.studies.supervised.classify:Classify", leave_out=_NO_OPTIONS, defaults=_DEFAULTS
+)
 def train(
     *,
     method: str = "RigL",
@@ -72,9 +74,9 @@ def train(
         out: Folder for the records of runs.
         **fields: Of the trial.
     """
-    from regrow.studies.vision.classify import Classify  # noqa: PLC0415
-    from regrow.studies.vision.regress import Regress  # noqa: PLC0415
-    from regrow.studies.vision.source import check_data  # noqa: PLC0415
+    from regrow.studies.supervised.classify import Classify  # noqa: PLC0415
+    from regrow.studies.supervised.regress import Regress  # noqa: PLC0415
+    from regrow.studies.supervised.source import check_data  # noqa: PLC0415
     from regrow.vision.data import digest_of  # noqa: PLC0415
     from regrow.vision.models import check_model  # noqa: PLC0415
 
@@ -107,7 +109,7 @@ def train(
 
 def _own_path(data: str) -> Path | None:
     """Return the path that data of one's own are at; None: it is a name, or nothing is there."""
-    from regrow.studies.vision.source import known_data  # noqa: PLC0415
+    from regrow.studies.supervised.source import known_data  # noqa: PLC0415
 
     path = expanded(data)
     if data in known_data() or not ("/" in data or os.sep in data or path.exists()):

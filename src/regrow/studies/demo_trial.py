@@ -16,8 +16,8 @@ import regrow
 from regrow.engine.selection import seeded_generator
 from regrow.lab.run import Run
 from regrow.studies.measured import alone, measured
-from regrow.studies.vision.classify import Classifier, Classify, accuracy, open_for
-from regrow.studies.vision.source import LabelledSource
+from regrow.studies.supervised.classify import Classifier, Classify, accuracy, open_for
+from regrow.studies.supervised.source import LabelledSource
 from regrow.training.run import RunLike
 from regrow.training.setting import Setting
 from regrow.training.train import start

@@ -19,7 +19,7 @@ from regrow.lab.section import Section
 from regrow.lab.study import Preset, Study
 from regrow.lab.view import View
 from regrow.studies.names import in_words
-from regrow.studies.vision.classify import Classify
+from regrow.studies.supervised.classify import Classify
 
 __all__ = ["STUDY"]
 

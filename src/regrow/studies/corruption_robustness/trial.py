@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.studies.vision.classify import Classifier, Classify, accuracy
-from regrow.studies.vision.corrupted import clean_test, corrupted_test, standardized
-from regrow.studies.vision.source import Pairs
+from regrow.studies.supervised.classify import Classifier, Classify, accuracy
+from regrow.studies.supervised.corrupted import clean_test, corrupted_test, standardized
+from regrow.studies.supervised.source import Pairs
 from regrow.training.run import RunLike
 from regrow.vision.analysis import (
     effective_filter_sizes,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regrow.measure.flops import count_flops, training_flops
-from regrow.studies.vision.classify import Classifier
+from regrow.studies.supervised.classify import Classifier
 from regrow.training.batch import Batch, Batches
 from regrow.vision.adversarial import RobustAccuracy, pgd, robust_accuracy
 

@@ -15,8 +15,8 @@ import regrow
 from regrow.data.kept import Arrays, kept
 from regrow.engine.ranks import rank_and_ranks
 from regrow.lab.run import Run
-from regrow.studies.vision.classify import Classifier, Classify, open_for
-from regrow.studies.vision.source import Change
+from regrow.studies.supervised.classify import Classifier, Classify, open_for
+from regrow.studies.supervised.source import Change
 from regrow.training.run import device_of
 from regrow.training.train import start
 from regrow.vision.data import Batches, load_data

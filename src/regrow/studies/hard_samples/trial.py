@@ -26,9 +26,9 @@ from regrow.studies.hard_samples.attacks import (
 )
 from regrow.studies.hard_samples.corrupted import OneOfEach
 from regrow.studies.hard_samples.ranking import Ranking, scores_of
-from regrow.studies.vision.classify import Classifier, Classify, accuracy, open_for
-from regrow.studies.vision.corrupted import clean_test, standardized
-from regrow.studies.vision.source import LabelledSource, Pairs
+from regrow.studies.supervised.classify import Classifier, Classify, accuracy, open_for
+from regrow.studies.supervised.corrupted import clean_test, standardized
+from regrow.studies.supervised.source import LabelledSource, Pairs
 from regrow.training.run import RunLike
 from regrow.training.train import WEIGHTS, start
 from regrow.vision.data import Batches
@@ -99,8 +99,8 @@ class HardSamples(Classify):
         """Train, after a dense network if the topology needs one, and test.
 
         Returns:
-            What :class:`~regrow.studies.vision.classify.Classify` does; of the dense network before
-            it ``pretraining_flops`` and ``pretraining_seconds``.
+            What :class:`~regrow.studies.supervised.classify.Classify` does; of the dense network
+            before it ``pretraining_flops`` and ``pretraining_seconds``.
         """
         found = dict(super().run(run))
         before = run.folder / _PRETRAINING

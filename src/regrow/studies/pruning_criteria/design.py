@@ -14,7 +14,7 @@ from regrow.lab.study import Preset
 from regrow.studies.names import in_words
 from regrow.studies.pruning_criteria.criteria import CRITERIA, GROWTH, PAPER
 from regrow.studies.pruning_criteria.overlaps import Overlaps
-from regrow.studies.vision.classify import Classify
+from regrow.studies.supervised.classify import Classify
 
 __all__ = ["ARMS", "PRESETS", "Task", "criteria_grid", "few_samples", "overlaps", "periods"]
 

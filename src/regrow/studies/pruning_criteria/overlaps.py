@@ -11,7 +11,7 @@ from regrow.engine.dynamic import Dynamic
 from regrow.lab.run import Run
 from regrow.measure.movement import jaccard
 from regrow.studies.pruning_criteria.criteria import CRITERIA
-from regrow.studies.vision.classify import Classifier, Classify
+from regrow.studies.supervised.classify import Classifier, Classify
 
 __all__ = ["ASKED", "FRACTIONS", "Overlaps"]
 

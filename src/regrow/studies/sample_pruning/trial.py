@@ -21,8 +21,8 @@ from regrow.studies.sample_pruning.batches import (
     changed_index,
     wrong_labels,
 )
-from regrow.studies.vision.classify import Classifier, Classify, open_for
-from regrow.studies.vision.source import LabelledSource
+from regrow.studies.supervised.classify import Classifier, Classify, open_for
+from regrow.studies.supervised.source import LabelledSource
 from regrow.training.batch import Batch
 from regrow.training.problem import Problem
 from regrow.training.run import RunLike
@@ -66,7 +66,7 @@ class PruneSamples(Classify):
         """Train and test.
 
         Returns:
-            What :class:`~regrow.studies.vision.classify.Classify` does; and ``train_samples``,
+            What :class:`~regrow.studies.supervised.classify.Classify` does; and ``train_samples``,
             ``steps``, ``never_seen`` (a share), ``choosing_seconds``, ``drift`` of classes in the
             last choice; with wrong labels or copies ``visits``, how often one was learnt, relative
             to the mean of all samples.

@@ -15,7 +15,7 @@ import regrow
 from regrow.engine.ranks import rank_and_ranks
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
-from regrow.studies.vision.source import Change, Keep, LabelledSource, open_source
+from regrow.studies.supervised.source import Change, Keep, LabelledSource, open_source
 from regrow.training.batch import Batch
 from regrow.training.problem import Problem
 from regrow.training.run import RunLike, device_of
@@ -167,8 +167,8 @@ def open_for(
     Args:
         classify: which data, and what of them.
         run: whose options say where they are and are wanted.
-        change: as of :func:`~regrow.studies.vision.source.open_source`.
-        keep: as of :func:`~regrow.studies.vision.source.open_source`.
+        change: as of :func:`~regrow.studies.supervised.source.open_source`.
+        keep: as of :func:`~regrow.studies.supervised.source.open_source`.
     """
     rank, ranks = rank_and_ranks()
     own = None

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from regrow.studies.vision.classify import Classifier, Classify
-from regrow.studies.vision.source import LabelledSource
+from regrow.studies.supervised.classify import Classifier, Classify
+from regrow.studies.supervised.source import LabelledSource
 from regrow.training.batch import Batch
 from regrow.training.run import RunLike
 
@@ -25,7 +25,8 @@ class Regress(Classify):
 
     What is trained on is standardized: a loss of 1 is that of the mean of all. What is reported is
     in the numbers' own unit. Arguments are those of
-    :class:`~regrow.studies.vision.classify.Classify`; the data are tables, or images, of one's own.
+    :class:`~regrow.studies.supervised.classify.Classify`; the data are tables, or images, of one's
+    own.
 
     Raises:
         ValueError: labels are to be smoothed, data are not one's own, and as of ``Classify``.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from regrow.studies.vision.source import LabelledSource, Pairs
+from regrow.studies.supervised.source import LabelledSource, Pairs
 from regrow.vision.corruptions import CorruptedFolder, corrupt, corrupt_video, load_corrupted
 from regrow.vision.data import load_data
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from regrow.spelling import did_you_mean
-from regrow.studies.vision.glosses import load_glosses
-from regrow.studies.vision.spoken_digits import load_spoken_digits
+from regrow.studies.supervised.glosses import load_glosses
+from regrow.studies.supervised.spoken_digits import load_spoken_digits
 from regrow.training.batch import Source
 from regrow.vision.data import (
     UCF101,

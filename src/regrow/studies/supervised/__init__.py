@@ -1,0 +1,1 @@
+"""Networks that learn labels or numbers: the trials that studies and `regrow train` share."""

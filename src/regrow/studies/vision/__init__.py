@@ -1,1 +1,0 @@
-"""Classifiers of images, clips and tables: the trial that studies and `regrow train` share."""
