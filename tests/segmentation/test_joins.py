@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from benchmarks import segmentation_bytes
 from regrow.segmentation import E2ENet, pack
+from regrow.segmentation.fused import channels_last
 from regrow.segmentation.joins import Pending, Reading, join, leave
 from regrow.segmentation.shift import join_shifted
 from tests.segmentation.test_links import gradient, sparse_lattice, volume
@@ -293,3 +294,15 @@ def test_bytes_by_hand():
     reading = Reading(((0, 2, 1), (15, 17, 0), (40, 41, 0)), 0)
     assert segmentation_bytes.fetched(reading, 32) == 96  # of channels 0-15, 16-31, 32-47
     assert segmentation_bytes.fetched(reading, 2) == 10
+
+
+def test_one_channel_is_joined_and_sent_back_as_channels_that_lie_last():
+    """It lies first and last in memory alike; kernels take what may be read as lying last."""
+    one = torch.randn(1, 1, 3, 4, 5)
+    joined = join([one, one], ((0, 0, 1, 0), (1, 0, 1, 1)), 0)
+    assert channels_last(joined)
+    back = torch.ops.regrow.join_normed_gradient(
+        [one], None, None, None, 8, [0, 2, 3, 1, 0], [1, 1, 1], 0, 1.0
+    )
+    assert channels_last(back)
+    assert torch.equal(back[:, 2, :-1], one[:, 0, 1:])

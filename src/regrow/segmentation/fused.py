@@ -246,7 +246,8 @@ def _joined(sources: Sequence[Tensor], segments: Sequence[int], windows: Sequenc
     dtype = functools.reduce(torch.promote_types, (source.dtype for source in sources))
     sides = (side // by for side, by in zip(sources[0].shape[2:], windows[:3], strict=True))
     shape = len(sources[0]), channels, *sides
-    return _empty(shape, dtype, sources[0].device, any(map(channels_last, sources)))
+    lies_last = any(map(channels_last, sources)) or all(map(last, sources))
+    return _empty(shape, dtype, sources[0].device, lies_last)
 
 
 def _sourced(gradients: Sequence[Tensor], z: Tensor | None, channels: int) -> Tensor:
