@@ -13,7 +13,7 @@ from regrow.engine.schedules import in_steps
 __all__ = ["MOST_EPOCHS", "Shares", "batches_of", "steps_of"]
 
 MOST_EPOCHS = 1 << 15
-"""Epochs that can be counted: the store holds their numbers as int16."""
+"""Epochs that can be counted, whose numbers the store holds as int16."""
 
 
 @dataclass(frozen=True)
