@@ -14,6 +14,7 @@ numbers that read like measurements and no such comment is an error.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -279,6 +280,7 @@ def demo_answer() -> list[float]:
     return [number for number, _ in shown(" ".join(re.findall(r"\(([^)]*)\)", said)))]
 
 
+@functools.cache  # thousands of records are read
 def samples_of_cifar10() -> list[float]:
     """Points: ours over choice at random at three shares; ours, InfoBatch and SeTa to full data."""
     from regrow.lab.study_page import find  # noqa: PLC0415
