@@ -281,7 +281,8 @@ def launch(ranks: int, words: list[str]) -> dict[str, Any]:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print a line for each row, beside one rank without CUDA graphs."""
-    alone = {r["training"]: r["samples_per_second"] for r in rows if r["ranks"] == 1}
+    plain = [row for row in rows if row["ranks"] == 1 and not row["graphs"]]
+    alone = {row["training"]: row["samples_per_second"] for row in plain}
     print(f"{'training':22}{'ranks':>6}  {'mode':18}{'batch':>6}{'step':>9}{'quiet':>9}", end="")
     print(f"{'reduce':>9}{'samples/s':>11}{'times':>7}")
     for r in rows:

@@ -128,3 +128,19 @@ def python2_pickle():
 @pytest.fixture
 def pack_tar():
     return _pack_tar
+
+
+@pytest.fixture(scope="module")
+def whole_numbers():
+    """Triton 3.6 takes arrays of one number for numbers, which numpy refuses from 2.4 on."""
+    from triton.runtime import interpreter
+
+    before = interpreter._patch_lang_tensor
+
+    def patched(tensor, *scope):
+        before(tensor, *scope)
+        tensor.__index__ = lambda self: self.handle.data.item()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter, "_patch_lang_tensor", patched)
+        yield

@@ -289,7 +289,11 @@ def motion_steps() -> tuple[Rows, str]:
 def scaling() -> tuple[Rows, str]:
     """Tell what trainings gain from more GPUs, and what they lose to sending gradients."""
     record = load("execution/scaling.json")
-    alone = {r["training"]: r["samples_per_second"] for r in record["rows"] if r["ranks"] == 1}
+    alone = {
+        row["training"]: row["samples_per_second"]
+        for row in record["rows"]
+        if row["ranks"] == 1 and not row["graphs"]
+    }
     parts = {
         "step": "a step, ms",
         "step, gradients kept": "nothing sent, ms",
@@ -303,10 +307,8 @@ def scaling() -> tuple[Rows, str]:
         times = f"{speed / alone[row['training']]:.2f}"
         rows.append((name, str(row["ranks"]), str(row["batch"]), *cells, f"{speed:,.0f}", times))
     where = record["environment"]
-    return (
-        rows,
-        f"bfloat16. {where['gpu']}s of one host, torch {where['torch']}, NCCL {where['nccl']}.",
-    )
+    versions = f"torch {where['torch']}, NCCL {where['nccl']}"
+    return rows, f"bfloat16. {where['gpu']}s of one host, {versions}."
 
 
 def _cpu(record: dict[str, Any]) -> str:

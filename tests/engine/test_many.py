@@ -6,8 +6,6 @@ Triton's interpreter, by ``make interpret``. ``tests/gpu/test_updates_cuda.py`` 
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,11 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import regrow
-from regrow.engine import many, narrowing, topology
+from regrow.engine import many, topology
 from regrow.engine.draws import seed_from
 from regrow.engine.scores import SignedMagnitude, Unfired
 from regrow.engine.selection import bottom_k, random_k, top_k
 from tests.engine import narrowed
+from tests.interpreted import interpreted
 
 INF = float("inf")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -97,10 +96,7 @@ def kernels():
 # numpy remarks on words that wrap, as they are meant to.
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @pytest.mark.usefixtures("kernels")
-@pytest.mark.skipif(
-    os.environ.get("TRITON_INTERPRET") != "1" or not narrowing.available,
-    reason="needs triton, and TRITON_INTERPRET=1 when Python starts: make interpret",
-)
+@interpreted
 class TestTheKernels:
     @settings(max_examples=40)
     @given(st.lists(contests(1500), min_size=1, max_size=3), st.data())

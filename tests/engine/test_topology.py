@@ -10,13 +10,14 @@ from torch import nn
 
 import regrow
 from regrow.engine.allocation import Uniform
+from regrow.engine.changes import LayerChange
 from regrow.engine.finite import check_finite
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.patterns import Element, Kernel
 from regrow.engine.plan import make_plan
 from regrow.engine.saved import pack
 from regrow.engine.selection import seeded_generator
-from regrow.engine.topology import LayerChange, Topology
+from regrow.engine.topology import Topology
 from regrow.engine.update import Moves
 
 SHAPES = [(6, 5), (4, 3, 2, 2), (1, 1)]

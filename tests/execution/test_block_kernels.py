@@ -1,34 +1,14 @@
 """The Triton kernels of block-sparse layers, by Triton's interpreter on the CPU: make interpret."""
 
-import os
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.execution.block import BlockIndex, kernels, reference
+from regrow.execution.block import BlockIndex, reference
+from tests.interpreted import interpreted
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("TRITON_INTERPRET") != "1" or not kernels.available,
-    reason="needs triton, and TRITON_INTERPRET=1 when Python starts: make interpret",
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _whole_numbers():
-    """Triton 3.6 takes arrays of one number for numbers, which numpy refuses from 2.4 on."""
-    from triton.runtime import interpreter
-
-    before = interpreter._patch_lang_tensor
-
-    def patched(tensor, *scope):
-        before(tensor, *scope)
-        tensor.__index__ = lambda self: self.handle.data.item()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(interpreter, "_patch_lang_tensor", patched)
-        yield
+pytestmark = [interpreted, pytest.mark.usefixtures("whole_numbers")]
 
 
 @st.composite

@@ -1,38 +1,18 @@
 """The kernels between convolutions of volumes, by Triton's interpreter: make interpret."""
 
-import os
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.segmentation import fused, kernels, plain
+from regrow.segmentation import fused, plain
 from regrow.segmentation.joins import Reading, join, leave
+from tests.interpreted import interpreted
 from tests.segmentation.test_links import sparse_lattice
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("TRITON_INTERPRET") != "1" or not kernels.available,
-    reason="needs triton, and TRITON_INTERPRET=1 when Python starts: make interpret",
-)
+pytestmark = [interpreted, pytest.mark.usefixtures("whole_numbers")]
 LAST = torch.channels_last_3d
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _whole_numbers():
-    """Triton 3.6 takes arrays of one number for numbers, which numpy refuses from 2.4 on."""
-    from triton.runtime import interpreter
-
-    before = interpreter._patch_lang_tensor
-
-    def patched(tensor, *scope):
-        before(tensor, *scope)
-        tensor.__index__ = lambda self: self.handle.data.item()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(interpreter, "_patch_lang_tensor", patched)
-        yield
 
 
 def by_kernels(call):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from regrow.engine.topology import LayerChange
+from regrow.engine.changes import LayerChange
 
 __all__ = ["Progress", "Update", "read_progress"]
 

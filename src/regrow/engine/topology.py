@@ -7,9 +7,8 @@ bad numbers leaves the model untouched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import starmap
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine import swift
+from regrow.engine.changes import LayerChange, count_changes
 from regrow.engine.finite import check_finite, not_finite
 from regrow.engine.first_values import put_back_
 from regrow.engine.heap import give_back
@@ -41,22 +41,7 @@ from regrow.engine.update import Moves, UpdateView
 from regrow.engine.whole import finish
 from regrow.engine.written import Seen
 
-__all__ = ["LayerChange", "Topology"]
-
-
-@dataclass(frozen=True)
-class LayerChange:
-    """What an update did to one layer, in units.
-
-    Args:
-        dropped: were active and are not any more.
-        grown: were not active and are now.
-        active: are active after the update.
-    """
-
-    dropped: int
-    grown: int
-    active: int
+__all__ = ["Topology"]
 
 
 class Topology:
@@ -319,9 +304,12 @@ class Topology:
             return self._take_over_(at_once, method, optimizer, moves, record)
         # A NaN has no place in an order: it would be kept or dropped by accident.
         check_finite(weights, "weight", "no mask was moved")
-        active, fraction = {one.name: one.units() for one in layers}, method.fraction_at(progress)
+        fraction = method.fraction_at(progress)
+        active = {layer.name: layer.units() for layer in layers}
         proposed = method.propose(UpdateView(layers, active, moves, fraction, signals, generator))
-        changes = _count_changes(layers, active, proposed)
+        # Everything is proposed, counted and computed before any layer is written: an error until
+        # here leaves the model as it was, and after it the update is finished before it is raised.
+        changes = count_changes(layers, active, proposed)
         give_back(layers)  # what choosing needed: the copies that follow are the most of an update
         self.check_slots(optimizer, method.on_grow, moves)
         writes: list[Callable[[], object]] = []
@@ -336,8 +324,7 @@ class Topology:
                 restarting(optimizer, weight, changes[layer.name].active if layer.stored else None),
                 partial(setattr, layer, "active", changes[layer.name].active),
             ]
-        # Errors until here leave all as it was; later ones are raised when all is written. And a
-        # mask that was full may hold zeros now, or the other way round.
+        # A mask that was full may hold zeros now, or the other way round.
         finish([*writes, self.collect_, partial(record, changes)])
         return changes
 
@@ -481,20 +468,3 @@ def _changed(layer: SparseLayer, weight: Tensor, before: Any, after: Any) -> tup
     """Return the weights that grow, and those that stay active, laid out as the weight is."""
     was, will_be = layer.expanded(before), layer.expanded(after)
     return like(will_be & ~was, weight), like(will_be & was, weight)
-
-
-def _count_changes(
-    layers: Sequence[SparseLayer], before: Mapping[str, Tensor], after: Mapping[str, Tensor]
-) -> dict[str, LayerChange]:
-    """Count dropped, grown and active units of every layer; the device is asked once."""
-    counts: list[Tensor] = []
-    for layer in layers:
-        counts += layer.counts(before[layer.name], after[layer.name])
-    if not counts:
-        return {}
-    # One transfer for all layers: to wait for a GPU once a layer would cost more than the update.
-    rows = torch.stack([count.to(counts[0].device) for count in counts]).reshape(-1, 3).tolist()
-    return {
-        name: LayerChange(dropped=n - both, grown=m - both, active=m)
-        for name, (n, m, both) in zip(before, rows, strict=True)
-    }

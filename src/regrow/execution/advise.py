@@ -84,8 +84,7 @@ def advise(
         >>> [(step.density, step.execution) for step in advice.steps]
         [(1.0, 'dense'), (0.1, 'masked'), (0.1, 'csr'), (0.1, 'auto')]
     """
-    if check_integer(update_every, "update_every") < 1:
-        raise ValueError(f"update_every={update_every}: must be at least 1")
+    check_integer(update_every, "update_every", 1)
     execution = _execution(model, block)
     methods = {density: _method(density, execution, block, 2) for density in densities}
     plans = {

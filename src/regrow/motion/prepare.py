@@ -231,9 +231,6 @@ def _prepare_shard(path: Path, sources: list[Path], settings: Settings) -> Prepa
 
     def scenes() -> Iterator[Scene]:
         for scene in _scenes(sources, settings, found):
-            if not len(scene.targets):
-                found.empty += 1  # nothing can be learnt from it, nor predicted in it
-                continue
             found.scenes += 1
             yield scene
         told["prepared"] = asdict(found)
@@ -256,7 +253,7 @@ def _stamp(source: Path) -> list[Any]:
 
 
 def _scenes(sources: list[Path], settings: Settings, found: Prepared) -> Iterator[Scene]:
-    """Give the scenes of some sources; errors are noted."""
+    """Give the scenes of some sources with somebody to predict; errors are noted."""
     readers: dict[Kind, Callable[[Path], Iterable[Scene]]] = {
         "womd": lambda path: read_scenarios(path, lambda error: found.errors.append(str(error))),
         "argoverse-forecasting": lambda path: [read_forecasting(path, settings.targets)],
@@ -266,8 +263,11 @@ def _scenes(sources: list[Path], settings: Settings, found: Prepared) -> Iterato
     for source in sources:
         try:
             for scene in readers[settings.kind](source):
-                made = _with_lidar(scene, settings, found) if len(scene.targets) else scene
-                if made.points is not None and len(made.targets):
+                if not len(scene.targets):
+                    found.empty += 1  # nothing can be learnt from it, nor predicted in it
+                    continue
+                made = _with_lidar(scene, settings, found)
+                if made.points is not None:
                     found.lidar += 1
                 yield made
         except (ValueError, FileNotFoundError) as error:

@@ -103,13 +103,18 @@ def check_state(state: Mapping[str, Any]) -> Ids:
         raise ValueError(f"state: {error}") from error
     n = len(ids)
     Store.check(state["scores"], n)
-    _check_counts(epoch=state["epoch"], done=state["done"])
+    _check_count(state["epoch"], "epoch")
+    if not isinstance(done := state["done"], list | tuple) or len(done) != 2:
+        raise ValueError(f"state: 'done' is {done!r}, and must be of two counts")
+    for count in done:
+        _check_count(count, "done")
     if type(state["seed"]) is not int:
         raise ValueError(f"state: 'seed' is {state['seed']!r}, and must be an integer")
     masks = [state["available"]]
     if (selection := state["selection"]) is not None:
         _check_keys(selection, ("mask", "weights", "epoch", "round", "chosen"), "state: selection")
-        _check_counts(epoch=selection["epoch"], round=selection["round"])
+        for name in ("epoch", "round"):
+            _check_count(selection[name], name)
         if type(selection["chosen"]) is not bool:
             raise ValueError(f"state: 'chosen' is {selection['chosen']!r}, and must be a bool")
         masks.append(selection["mask"])
@@ -129,12 +134,9 @@ def _check_keys(state: object, keys: Sequence[str], what: str) -> None:
         raise ValueError(f"{what}: {missing[0]!r} is missing; give what Samples.state_dict() gave")
 
 
-def _check_counts(**found: Any) -> None:
-    """Refuse what is no count of at least 0, or no two of them where "done" is told."""
-    for name, value in found.items():
-        counts = value if name == "done" and isinstance(value, list | tuple) else [value]
-        if len(counts) != 1 + (name == "done") or any(type(c) is not int or c < 0 for c in counts):
-            raise ValueError(f"state: {name!r} is {value!r}, and must be of counts from 0 on")
+def _check_count(value: object, name: str) -> None:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"state: {name!r} is {value!r}, and must be a count from 0 on")
 
 
 def _saved(selection: Selection | None) -> dict[str, Any] | None:

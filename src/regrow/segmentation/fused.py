@@ -43,12 +43,10 @@ def last(x: Tensor) -> bool:
 
 def fusable(*tensors: Tensor) -> bool:
     """Whether the kernels of this module can take these tensors."""
-    return all(_taken(x) and last(x) for x in tensors)
-
-
-def _taken(x: Tensor) -> bool:
-    there = kernels.available and _on_gpu(x)
-    return there and x.ndim == 5 and x.dtype in _DTYPES and x.numel() > 0
+    return kernels.available and all(
+        _on_gpu(x) and x.ndim == 5 and x.dtype in _DTYPES and x.numel() > 0 and last(x)
+        for x in tensors
+    )
 
 
 def _on_gpu(x: Tensor) -> bool:

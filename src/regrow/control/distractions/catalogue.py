@@ -80,8 +80,7 @@ def make(
     check_choice(cut, ("segmentation", "key"), "cut")
     scale_of(intensity)
     for name, number, least in (("size", size, 8), ("repeat", repeat, 1), ("workers", workers, 1)):
-        if check_integer(number, name) < least:
-            raise ValueError(f"{name}={number}: must be at least {least}")
+        check_integer(number, name, least)
     if not seeds:
         raise ValueError(f"seeds={seeds}: at least one is needed")
     _check_used(mode, videos, colours)

@@ -26,6 +26,7 @@ __all__ = [
     "CROWDS",
     "Changed",
     "Control",
+    "alike",
     "cached_scenes",
     "crowd_scenes",
     "digest_of",
@@ -184,12 +185,22 @@ def step_of(*caches: CachedScenes) -> float:
     for shard in (shard for cache in caches for shard in cache.shards if len(shard)):
         found.setdefault(seconds_of(shard[0]), str(shard.path))
     least, most = min(found), max(found)
-    if most > 1.1 * least:
+    if not alike(least, most):
         raise ValueError(
             f"scenes of {found[least]} have a step each {least:g} s, those of {found[most]} each "
             f"{most:g} s; a network learns and predicts in steps of one length"
         )
     return least
+
+
+def alike(one: float, other: float) -> bool:
+    """Return whether steps are of one length, in seconds: they differ by at most a tenth.
+
+    Example:
+        >>> alike(0.1, 0.105), alike(0.1, 0.4)
+        (True, False)
+    """
+    return max(one, other) <= 1.1 * min(one, other)
 
 
 def seconds_of(scene: Scene) -> float:

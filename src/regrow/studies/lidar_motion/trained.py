@@ -22,7 +22,7 @@ from regrow.reading import decoding
 from regrow.studies.lidar_motion.birds_eye import Forecast
 from regrow.studies.lidar_motion.predict import Predict
 from regrow.studies.lidar_motion.results import in_scene
-from regrow.studies.lidar_motion.scenes import seconds_of
+from regrow.studies.lidar_motion.scenes import alike, seconds_of
 from regrow.training.run import device_of
 from regrow.training.train import WEIGHTS
 
@@ -61,7 +61,7 @@ class Trained(NamedTuple):
         """
         for scene in scenes:
             step = seconds_of(scene)
-            if self.step and not self.step / 1.1 <= step <= self.step * 1.1:
+            if self.step and not alike(self.step, step):
                 raise ValueError(
                     f"scene {scene.name}: has a step each {step:g} s; the network has learnt from "
                     f"scenes with one each {self.step:g} s, and predicts such only"
