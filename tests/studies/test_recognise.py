@@ -341,3 +341,45 @@ def test_options_that_would_change_nothing_are_refused(given, words):
     with pytest.raises(ValueError, match=words):
         _check_used("", given)
     _check_used("Hard", {"time_keep": 0.5, **given})
+
+
+@pytest.mark.slow
+def test_a_run_begins_with_anothers_weights(learnt, data, tmp_path, monkeypatch):
+    """One step that moves nothing errs as the other did; of a new start everything is wrong."""
+    monkeypatch.setenv("REGROW_DATA", str(data))
+    given = {"epochs": 1, "batch": 8, "size": "tiny", "units": "words", "watched": 0, "warmup": 0.0}
+    still = given | {"learning_rate": 1e-12, "weight_decay": 0.0, "augment": False}
+    found = {}
+    for name, begin in (("new", None), ("on", learnt)):
+        out = tmp_path / name
+        speech_train(
+            (data / "learnt",), test=(data / "heard",), begin=begin, out=out, device="cpu", **still
+        )
+        (run,) = (out / "trials").iterdir()
+        found[name] = run
+    texts = {n: [row["heard"] for row in read_lines(run / TESTED)] for n, run in found.items()}
+    assert texts["on"] == [row["heard"] for row in read_lines(learnt / TESTED)]
+    assert read_json(found["new"] / "result.json")["wer"] > 0.9
+    assert found["on"].name != found["new"].name  # they are different trials
+    assert load_recogniser(found["on"]).units == load_recogniser(learnt).units
+
+
+@pytest.mark.slow
+def test_what_cannot_begin_a_run_is_refused(learnt, data, tmp_path):
+    def train(out, **given):
+        setting = {"size": "tiny", "units": "words", "epochs": 1, "warmup": 0.0, "begin": learnt}
+        speech_train((data / "learnt",), out=tmp_path / out, device="cpu", **setting | given)
+
+    with pytest.raises(ValueError, match=r"size='1m': begin=.* has 'tiny'"):
+        train("a", size="1m")
+    with pytest.raises(ValueError, match=r"units='characters': begin=.* has 'words'"):
+        train("b", units="characters")
+    with pytest.raises(FileNotFoundError, match="finished run of regrow speech train"):
+        train("c", begin=tmp_path)
+    trial = Recognise(**SETTING | {"begin": "0" * 16})
+    with pytest.raises(ValueError, match="the run's option begin must say"):
+        trial.run(run_of(tmp_path / "d", data))
+    run = run_of(tmp_path / "e", data)
+    run.options["begin"] = str(learnt)
+    with pytest.raises(ValueError, match=r"begin='0{16}': the weights in .* are"):
+        trial.run(run)

@@ -25,6 +25,7 @@ _NO_OPTIONS = (
     "tests",
     "digest",
     "made",
+    "begin",
     "rescale",
 )
 _DEFAULTS: dict[str, Any] = {"epochs": 30, "warmup": 2.0, "seed": 0}
@@ -38,6 +39,7 @@ def speech_train(
     /,
     *,
     test: tuple[Path, ...] = (),
+    begin: Path | None = None,
     method: str = "Dense",
     density: float | None = None,
     option: tuple[str, ...] = (),
@@ -59,6 +61,7 @@ def speech_train(
     Args:
         corpora: To learn from: folders or tables, as published.
         test: Corpora to test on.
+        begin: The folder of a finished run, whose recogniser learns on; it keeps its units.
         method: How the network is kept sparse: a name from "regrow methods", or how one begins.
         density: The share of weights kept; else as the method has it.
         option: More arguments of the method: update_every=50 ...
@@ -74,6 +77,7 @@ def speech_train(
     from regrow.cli.trial import run_trial  # noqa: PLC0415
     from regrow.lab.files import make_folder  # noqa: PLC0415
     from regrow.speech.data import fingerprint  # noqa: PLC0415
+    from regrow.studies.speech.finished import weights_digest  # noqa: PLC0415
     from regrow.studies.speech.page import write_page  # noqa: PLC0415
     from regrow.studies.speech.recognise import Recognise  # noqa: PLC0415
 
@@ -90,10 +94,12 @@ def speech_train(
         data=tuple(learnt),
         tests=tuple(tested),
         digest=fingerprint([*learnt.values(), *tested.values()]),
+        begin=weights_digest(begin) if begin else "",
     )
     make_folder(out, "out")
     places = {name: str(path) for name, path in (learnt | tested).items()}
-    options = {"device": device, "keep_weights": True, "workers": workers, "corpora": places}
+    options: dict[str, Any] = {"device": device, "keep_weights": True, "workers": workers}
+    options |= {"corpora": places} | ({"begin": str(begin)} if begin else {})
     record = run_trial(trial, out, options, threads, ["wer", "cer"] if tested else [])
     print(f"page             {write_page(record)}")
 

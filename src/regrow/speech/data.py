@@ -94,7 +94,7 @@ def open_speech(
     corpora: Sequence[Path],
     tests: Mapping[str, Path],
     *,
-    units: str = "characters",
+    units: str | Units = "characters",
     unit_count: int = 500,
     watched: int = 0,
     speeds: Sequence[float] = (),
@@ -113,7 +113,8 @@ def open_speech(
     Args:
         corpora: to learn from.
         tests: to test on, by name.
-        units: "characters", "words" or "pieces", made from the transcripts that are learnt.
+        units: "characters", "words" or "pieces", made from the transcripts that are learnt; or
+            units that are there.
         unit_count: of words or pieces at most.
         watched: utterances set apart from those to learn from; a tenth of them at most.
         speeds: other than 1, at which they are learnt from, too.
@@ -136,15 +137,16 @@ def open_speech(
     apart = min(watched, len(whole) // 10)
     everyone = torch.ones(len(whole), dtype=torch.bool)
     set_apart = random_k(apart, everyone, seeded_generator(seed, "watched"))
-    made = make_units(units, whole.texts, unit_count)
-    learnt, out = labelled(whole.only(~set_apart), made, longest, stride)
+    if isinstance(units, str):
+        units = make_units(units, whole.texts, unit_count)
+    learnt, out = labelled(whole.only(~set_apart), units, longest, stride)
     opened = {}
     for name, path in tests.items():
         opened[name], more = open_part(path, device=device, workers=workers)
         left += more
     for one in out:
         logger.warning("left out: %s", one)
-    return Speech(learnt, whole.only(set_apart) if apart else None, opened, made, (*left, *out))
+    return Speech(learnt, whole.only(set_apart) if apart else None, opened, units, (*left, *out))
 
 
 def open_part(

@@ -54,11 +54,13 @@ class SpeechSource(Source):
         speech: what it is.
         chosen: which utterances an epoch has.
         batches: of them.
+        begun: weights that the network begins with; None: random ones.
     """
 
     speech: Speech
     chosen: Chosen
     batches: UtteranceBatches
+    begun: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,9 +223,12 @@ class RecogniseSpeech(Problem[SpeechSource]):
         )
 
     def build(self, source: SpeechSource) -> torch.nn.Module:
-        """Build the network."""
+        """Build the network, with the weights that it begins with."""
         units = source.speech.units.size
-        return Recogniser(units, SIZES[self.size], self.dropout, self.augment)
+        model = Recogniser(units, SIZES[self.size], self.dropout, self.augment)
+        if source.begun is not None:
+            model.load_state_dict(source.begun)
+        return model
 
     def loss(self, outputs: Heard, batch: Batch) -> Tensor:
         """Compute the loss of each utterance by label; CTC's, and that of the decoder.

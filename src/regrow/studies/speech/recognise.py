@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +11,9 @@ from regrow.data.places import Places
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.speech.data import Speech, open_speech
-from regrow.speech.problem import RecogniseSpeech
+from regrow.speech.problem import RecogniseSpeech, SpeechSource
 from regrow.speech.synthesis.made import Made
+from regrow.studies.speech.finished import Finished, open_finished, weights_digest
 from regrow.training.run import RunLike, device_of
 from regrow.training.setting import Setting
 from regrow.training.train import start, train
@@ -32,6 +33,9 @@ class Recognise(Setting, RecogniseSpeech, Trial):
             names and other utterances are another trial. Empty: they are not looked at.
         longest: utterance that is learnt from, in seconds.
         made: those among these corpora that are made when they are first asked for, by name.
+        begin: of the weights of a finished run that it begins with
+            (:func:`regrow.studies.speech.finished.weights_digest`), in whose units it writes; the
+            run's option ``begin`` says where that is. Empty: it begins with random weights.
 
     Raises:
         ValueError: a choice is unknown or a number out of its range; the message says which.
@@ -45,6 +49,7 @@ class Recognise(Setting, RecogniseSpeech, Trial):
     digest: str = ""
     longest: float = 35.0
     made: tuple[tuple[str, Made], ...] = field(default=(), metadata={"later": True})
+    begin: str = field(default="", metadata={"later": True})
     batch: int = 32
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = 1e-3
@@ -75,7 +80,7 @@ class Recognise(Setting, RecogniseSpeech, Trial):
         return open_speech(
             [place(name) for name in self.data],
             {name: place(name) for name in self.tests},
-            units=self.units,
+            units=begun.units if (begun := self.begun(run)) else self.units,
             unit_count=self.unit_count,
             watched=self.watched,
             speeds=sorted(set(self.speeds) - {1.0}),
@@ -86,12 +91,40 @@ class Recognise(Setting, RecogniseSpeech, Trial):
             workers=run.options.get("workers", 2),
         )
 
+    def begun(self, run: RunLike) -> Finished | None:
+        """Open the run that it begins with, if any.
+
+        Raises:
+            FileNotFoundError: the run is not there, or not finished.
+            ValueError: it has other weights than ``begin`` says, another size or other units.
+        """
+        if not self.begin:
+            return None
+        where = run.options.get("begin")
+        if where is None:
+            raise ValueError(f"begin={self.begin!r}: the run's option begin must say where that is")
+        if (found := weights_digest(Path(where))) != self.begin:
+            raise ValueError(f"begin={self.begin!r}: the weights in {where} are {found}")
+        finished = open_finished(Path(where))
+        for name, own, there in (
+            ("size", self.size, finished.size),
+            ("units", self.units, finished.units.told()["kind"]),
+        ):
+            if own != there:
+                raise ValueError(f"{name}={own!r}: begin={where} has {there!r}: give that")
+        return finished
+
+    def open(self, setting: Setting, run: RunLike) -> SpeechSource:
+        """Open the speech, and the weights that the network begins with."""
+        begun = self.begun(run)
+        return replace(super().open(setting, run), begun=begun.weights if begun else None)
+
     def run(self, run: Run) -> Mapping[str, Any]:
         """Train, resuming from the run's checkpoint if there is one, and test.
 
-        Options of the run: ``corpora`` (paths by name), ``data_dir``, ``device``, ``execution``,
-        ``keep_weights``, ``workers`` (threads that read audio). Passes are not captured as graphs,
-        for batches differ in shape.
+        Options of the run: ``begin``, ``corpora`` (paths by name), ``data_dir``, ``device``,
+        ``execution``, ``keep_weights``, ``workers`` (threads that read audio). Passes are not
+        captured as graphs, for batches differ in shape.
         """
         run.options.setdefault("graphs", False)
         return train(self, start(self, self, run), run)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from regrow.lab.files import read_json, read_lines
+from regrow.lab.files import read_lines
 from regrow.machine import expanded
 from regrow.reading import decoding as decoding_of
 from regrow.speech.audio import read_audio
@@ -21,8 +21,9 @@ from regrow.speech.features import normalised
 from regrow.speech.heard import TRAINED, recognise, rows_of
 from regrow.speech.ngram import NGram
 from regrow.speech.recogniser import SIZES, Heard, Recogniser
-from regrow.speech.units import Units, units_from
+from regrow.speech.units import Units
 from regrow.speech.utterances import Utterance
+from regrow.studies.speech.finished import open_finished
 from regrow.training.run import device_of
 from regrow.training.train import WEIGHTS
 
@@ -96,27 +97,13 @@ def load_recogniser(
         FileNotFoundError: one of the files is missing.
         ValueError: a file is damaged.
     """
-    run, decoding = expanded(run), decoding or Decoding()
-    for name in ("result.json", WEIGHTS):
-        if not (run / name).is_file():
-            raise FileNotFoundError(
-                f"{run}: no {name} in it. Give the folder of a finished run of regrow speech train"
-            )
-    result = read_json(run / "result.json", _flaw)
-    with decoding_of(run / "result.json"):
-        units = units_from(result["written"])
-        model = Recogniser(units.size, SIZES[result["size"]])
+    run, found = expanded(run), open_finished(run)
+    model = Recogniser(found.units.size, SIZES[found.size])
     with decoding_of(run / WEIGHTS):
-        saved = torch.load(run / WEIGHTS, map_location="cpu", weights_only=True)
-        model.load_state_dict(saved["model"])
+        model.load_state_dict(found.weights)
     where = device_of({"device": device})
-    return Trained(model.to(where).eval(), units, where, _decoder(decoding, units, run))
-
-
-def _flaw(result: dict[str, Any]) -> str:
-    written = result.get("written")
-    right = result.get("size") in SIZES and isinstance(written, dict) and bool(written)
-    return "" if right else "no size and units: give a run of regrow speech train"
+    decode = _decoder(decoding or Decoding(), found.units, run)
+    return Trained(model.to(where).eval(), found.units, where, decode)
 
 
 def _decoder(
