@@ -225,7 +225,7 @@ def main() -> None:
     rows = measure(options.networks, options)
     if options.json:
         told: dict[str, Any] = {"patch": options.patch, "batch": options.batch, "networks": rows}
-        told |= {"float32": options.float32, "eager": options.eager, "threads": options.threads}
+        told |= {name: getattr(options, name) for name in ("float32", "eager", "graphs", "threads")}
         if options.device == "cuda":
             from block_timing import environment  # noqa: PLC0415 needs Triton
         else:

@@ -209,6 +209,39 @@ def test_a_network_packed_either_way_is_the_same(options, compiled, monkeypatch)
     torch.compiler.reset()
 
 
+@pytest.mark.parametrize("kind", ["masks", "links", "links, fused"])
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+def test_torch_compile_captures_graphs_of_steps_and_of_inference(kind, monkeypatch):
+    """No table that stays lies in the pool of the graphs, which torch refuses."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    torch.manual_seed(0)
+    model = E2ENet(1, 3, (12, 24, 32)) if kind == "masks" else packed_ways()[kind != "links"]
+    model = model.cuda().to(memory_format=LAST)
+    other = copy.deepcopy(model)
+    call = torch.compile(other, mode="reduce-overhead")
+    for step in range(6):
+        x = torch.randn(2, 1, 12, 24, 40, device="cuda")
+        losses = []
+        for network, run in ((model, model), (other, call)):
+            torch.compiler.cudagraph_mark_step_begin()
+            loss = sum(o.square().mean() for o in run(x))
+            loss.backward()
+            losses.append(loss.detach().clone())
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    if parameter.grad is not None:
+                        parameter -= 1e-3 * parameter.grad
+                        parameter.grad = None
+        assert abs(losses[0] - losses[1]) < 2e-3 * losses[0], step
+    with torch.inference_mode():
+        for _ in range(4):
+            torch.compiler.cudagraph_mark_step_begin()
+            found, expected = call(x), model(x)
+            for one, two in zip(found, expected, strict=True):
+                assert (one - two).abs().max() < 2e-2 * two.abs().max()
+    torch.compiler.reset()
+
+
 def gradient_of(parameter):
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -220,7 +221,7 @@ def _forth(source: int, segments: tuple[int, ...], device: torch.device) -> Tens
         if of == source
         for channel in range(start, stop)
     ]
-    return torch.tensor(moves, dtype=torch.int32).reshape(-1, 2).T.contiguous().to(device)
+    return _kept(torch.tensor(moves, dtype=torch.int32).reshape(-1, 2).T.contiguous(), device)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -231,7 +232,24 @@ def _back(readers: int, channels: int, moves: tuple[int, ...], device: torch.dev
     for reader, start, stop, offset, column in _grouped(moves, 5):
         tables[reader, 0, start:stop] = torch.arange(column, column + stop - start)
         tables[reader, 1, start:stop] = offset
-    return tables.to(device)
+    return _kept(tables, device)
+
+
+def _kept(table: Tensor, device: torch.device) -> Tensor:
+    """Send a table to a device, from a thread of its own.
+
+    What a thread allocates while torch.compile warms up CUDA graphs lies in their pool, which gives
+    it away again after the call; a table stays.
+    """
+
+    def send() -> Tensor:
+        there = table.to(device)
+        if there.is_cuda:  # streams of other threads do not wait for it
+            torch.cuda.current_stream(device).synchronize()
+        return there
+
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(send).result()
 
 
 def _grouped(numbers: Sequence[int], size: int) -> list[tuple[int, ...]]:
