@@ -230,7 +230,7 @@ def test_torch_compile_captures_graphs_of_steps_and_of_inference(kind, monkeypat
             with torch.no_grad():
                 for parameter in network.parameters():
                     if parameter.grad is not None:
-                        parameter -= 1e-3 * parameter.grad
+                        parameter.sub_(parameter.grad, alpha=1e-3)
                         parameter.grad = None
         assert abs(losses[0] - losses[1]) < 2e-3 * losses[0], step
     with torch.inference_mode():
