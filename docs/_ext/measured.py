@@ -358,6 +358,7 @@ def speech_heard() -> list[float]:
     return [
         result["parameters"] / 1e6, epochs[0], result["hours"], round(result["train_seconds"]),
         *rates, *(100 * heard[name] for name in ("wer", "low", "high")), epochs[1],
+        real["result"]["parameters"] / 1e6,
     ]  # fmt: skip
 
 
