@@ -74,6 +74,21 @@ def test_what_cannot_be_aligned_has_no_loss_and_is_not_the_easiest():
         Samples(2, Easy()).update(torch.arange(2), losses)
 
 
+def test_the_middles_loss_is_weighed_against_the_ends():
+    torch.manual_seed(0)
+    end, half = torch.randn(2, 2, 5, 4).log_softmax(3)
+    steps = torch.tensor([5, 4])
+    targets = torch.tensor([[1, 2, 3], [2, 2, 0]]), torch.tensor([3, 2])
+    batch = Batch((), targets, torch.arange(2))
+    plain, weighed = trial(), trial(middle=0.25)
+    alone = [plain.loss(Heard(x, steps, None), batch) for x in (end, half)]
+    found = weighed.loss(Heard(end, steps, None, half), batch)
+    torch.testing.assert_close(found, 0.75 * alone[0] + 0.25 * alone[1])
+    counted = weighed.counts(Heard(end, steps, None, half), batch)
+    torch.testing.assert_close(counted["ctc"], alone[0].sum())
+    assert plain.counts(Heard(end, steps, None), batch) == {}
+
+
 def test_what_cannot_be_planned_is_refused():
     with pytest.raises(ValueError, match="keep=None"):
         BySamples(Samples(6, InfoBatch(), None), learnt(6))

@@ -1,6 +1,7 @@
 """The network: what is beside an utterance never matters; sizes; relative positions."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -127,6 +128,23 @@ def test_a_step_is_four_frames(frames):
     model = Recogniser(5, Shape(16, 1, 2, 3, 4), augment=False)
     found = model(torch.zeros(1, frames, 80), torch.tensor([frames]))
     assert found.log_probs.shape[1] == int(found.steps) == int(steps_of(torch.tensor(frames)))
+
+
+def test_the_middle_is_what_half_of_the_blocks_would_say():
+    torch.manual_seed(0)
+    shape = Shape(32, 3, 4, 5, 8)
+    whole = Recogniser(7, shape, dropout=0.0, augment=False, middle=True)
+    half = Recogniser(7, replace(shape, layers=2), dropout=0.0, augment=False)
+    kept = half.state_dict()
+    half.load_state_dict({name: whole.state_dict()[name] for name in kept})
+    _, found = heard(whole, [50, 31], None)
+    torch.testing.assert_close(found.middle, heard(half, [50, 31], None)[1].log_probs)
+    assert heard(whole.eval(), [50], None)[1].middle is None  # only training learns from it
+    assert heard(half.train(), [50], None)[1].middle is None
+    found.middle.sum().backward()
+    for number, block in enumerate(whole.encoder.blocks):
+        grads = [p.grad for p in block.parameters()]
+        assert all(g is None for g in grads) if number == 2 else grads[0].abs().sum() > 0
 
 
 def test_gradients_reach_every_weight():

@@ -202,6 +202,7 @@ def test_a_sparse_recogniser_keeps_its_density(data, tmp_path):
         ("unit_count", 1),
         ("dropout", 1.0),
         ("attention", 2.0),
+        ("middle", 1.0),
         ("time_keep", 0.0),
         ("chunk", {"time_chunk": 0}),
         ("by", {"time_by": "soft"}),

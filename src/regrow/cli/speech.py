@@ -28,7 +28,7 @@ _NO_OPTIONS = (
     "begin",
     "rescale",
 )
-_DEFAULTS: dict[str, Any] = {"epochs": 30, "warmup": 2.0, "seed": 0}
+_DEFAULTS: dict[str, Any] = {"epochs": 30, "warmup": 2.0, "seed": 0, "middle": 0.3}
 
 
 @takes_fields(

@@ -175,10 +175,17 @@ class Conformer(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return steps, shape (n, steps, width), and how many each utterance has."""
+        x, _, lengths = self.halves(frames, lengths)
+        return x, lengths
+
+    def halves(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return steps, what they are after half of the blocks, and how many there are."""
         x, lengths = self.subsampling(frames, lengths)
-        x = self.dropout(x)
+        x = middle = self.dropout(x)
         inside = mask_of(lengths, x.shape[1])
         far = distances(x.shape[1], self.width, x.device)
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks, 1):
             x = block(x, far, inside)
-        return x, lengths
+            if number == (len(self.blocks) + 1) // 2:
+                middle = x
+        return x, middle, lengths

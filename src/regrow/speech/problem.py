@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -79,6 +79,8 @@ class RecogniseSpeech(Problem[SpeechSource]):
             1.1: the audio is resampled.
         attention: weight of the attention decoder's loss against CTC's, for sizes with a decoder;
             auto_avsr's is 0.9.
+        middle: weight of a second CTC loss against the first, of the encoder's steps after half of
+            its blocks, scored by the same layer (Lee and Watanabe 2021, arXiv 2102.03216); 0: none.
         time_keep: the share of each utterance's time that is trained on; 1: all of it.
         time_chunk: steps of 40 ms that are removed together; 1: single points.
         time_by: which chunks stay: "random" or "loud" ones.
@@ -101,6 +103,7 @@ class RecogniseSpeech(Problem[SpeechSource]):
     augment: bool = True
     speeds: tuple[float, ...] = (1.0,)
     attention: float = 0.9
+    middle: float = field(default=0.0, metadata={"later": True})
     time_keep: float = 1.0
     time_chunk: int = 10
     time_by: Literal["random", "loud"] = "random"
@@ -135,6 +138,8 @@ class RecogniseSpeech(Problem[SpeechSource]):
             raise ValueError(f"speeds={self.speeds}: must lie in 0.5..2, and 1.0 be among them")
         if not 0 <= self.attention <= 1:
             raise ValueError(f"attention={self.attention}: must lie in 0..1")
+        if not 0 <= self.middle < 1:
+            raise ValueError(f"middle={self.middle}: must be at least 0 and below 1")
         if not 0 < self.time_keep <= 1:
             raise ValueError(f"time_keep={self.time_keep}: must be above 0 and at most 1")
         TimePruning(self.time_keep, self.time_chunk, self.time_by)
@@ -225,28 +230,36 @@ class RecogniseSpeech(Problem[SpeechSource]):
     def build(self, source: SpeechSource) -> torch.nn.Module:
         """Build the network, with the weights that it begins with."""
         units = source.speech.units.size
-        model = Recogniser(units, SIZES[self.size], self.dropout, self.augment)
+        shape = SIZES[self.size]
+        model = Recogniser(units, shape, self.dropout, self.augment, middle=self.middle > 0)
         if source.begun is not None:
             model.load_state_dict(source.begun)
         return model
 
     def loss(self, outputs: Heard, batch: Batch) -> Tensor:
-        """Compute the loss of each utterance by label; CTC's, and that of the decoder.
+        """Compute the loss of each utterance by label; CTC's, that of the middle, of the decoder.
 
         All that is learnt from can be aligned, unless a network has other steps than ``stride``
         says. What cannot has no loss: NaN, which training stops at, not 0, the easiest of all.
         """
         labels, lengths = batch.targets
-        sums, known = ctc_losses(outputs.log_probs, outputs.steps, labels, lengths)
-        losses = torch.where(known, sums / lengths.clamp(min=1), math.nan)
+        losses = self._ctc(outputs.log_probs, outputs.steps, labels, lengths)
+        if outputs.middle is not None:
+            half = self._ctc(outputs.middle, outputs.steps, labels, lengths)
+            losses = (1 - self.middle) * losses + self.middle * half
         if outputs.scores is not None:
             written = _decoder_losses(outputs.scores, labels, lengths)
             return (1 - self.attention) * losses + self.attention * written
         return losses
 
+    @staticmethod
+    def _ctc(log_probs: Tensor, steps: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
+        sums, known = ctc_losses(log_probs, steps, labels, lengths)
+        return torch.where(known, sums / lengths.clamp(min=1), math.nan)
+
     def counts(self, outputs: Heard, batch: Batch) -> Mapping[str, Tensor]:
         """Sum the CTC loss by label, as ``ctc``, where it is not the whole loss."""
-        if outputs.scores is None:
+        if outputs.scores is None and outputs.middle is None:
             return {}
         labels, lengths = batch.targets
         sums, _ = ctc_losses(outputs.log_probs, outputs.steps, labels, lengths)

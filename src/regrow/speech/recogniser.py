@@ -24,11 +24,13 @@ class Heard(NamedTuple):
         steps: int64, shape (n,): of each utterance.
         scores: of the decoder, shape (n, longest + 1, units), unit 0 being the end; None without
             a decoder or without labels to continue.
+        middle: as log_probs, after half of the blocks; None where nobody learns from it.
     """
 
     log_probs: Tensor
     steps: Tensor
     scores: Tensor | None
+    middle: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Recogniser(nn.Module):
         shape: of the network.
         dropout: of all layers.
         augment: hide parts of utterances in training.
+        middle: score the steps after half of the blocks, too, in training.
 
     Example:
         >>> model = Recogniser(5, Shape(16, 1, 2, 3, 4)).eval()
@@ -86,9 +89,15 @@ class Recogniser(nn.Module):
     """
 
     def __init__(
-        self, units: int, shape: Shape, dropout: float = 0.1, augment: bool = True
+        self,
+        units: int,
+        shape: Shape,
+        dropout: float = 0.1,
+        augment: bool = True,
+        middle: bool = False,
     ) -> None:
         super().__init__()
+        self.middle = middle
         self.augment = SpecAugment() if augment else None
         self.encoder = Conformer(
             shape.width,
@@ -115,12 +124,17 @@ class Recogniser(nn.Module):
         """
         if self.augment is not None:
             frames = self.augment(frames, lengths)
-        x, steps = self.encoder(frames, lengths)
-        log_probs = self.head(x).float().log_softmax(2)
+        x, half, steps = self.encoder.halves(frames, lengths)
+        log_probs = self._scored(x)
         scores = None
         if self.decoder is not None and labels is not None:
             scores = self.decoder(labels, x, mask_of(steps, x.shape[1]))
-        return Heard(log_probs, steps, scores)
+        middle = self._scored(half) if self.middle and self.training else None
+        return Heard(log_probs, steps, scores, middle)
+
+    def _scored(self, steps: Tensor) -> Tensor:
+        scores: Tensor = self.head(steps).float().log_softmax(2)
+        return scores
 
 
 class AttentionDecoder(nn.Module):
