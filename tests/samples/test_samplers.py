@@ -1,6 +1,7 @@
 """Samplers inside real loaders: every sample where it belongs, equal batches on all ranks."""
 
 import gc
+import itertools
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from regrow.samples import Cyclic, Hard, InfoBatch, Random, RootLoss, Samples
+from regrow.samples import batches as cutting
 from regrow.samples.batches import by_length, by_size
 from regrow.samples.sampler import BatchSampler
 from tests.samples.loops import learn, loss_of, run
@@ -39,7 +41,9 @@ RANKS = st.integers(1, 4)
 @given(st.integers(0, 60), SIZES, RANKS, st.booleans())
 def test_ranks_share_out_batches_evenly(n, size, ranks, drop_last):
     order = np.random.default_rng(n).permutation(n)
-    shares = [by_size(order, size, r, ranks, drop_last=drop_last) for r in range(ranks)]
+    cut = [by_size(order, size, r, ranks, drop_last=drop_last) for r in range(ranks)]
+    shares = [list(batches) for batches in cut]
+    assert [b.samples for b in cut] == [sum(map(len, batches)) for batches in shares]
     assert len({tuple(map(len, batches)) for batches in shares}) == 1
     flat = [int(p) for batches in shares for batch in batches for p in batch]
     assert len(set(flat)) == len(flat)
@@ -52,11 +56,64 @@ def test_ranks_share_out_batches_evenly(n, size, ranks, drop_last):
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=60)
 
 
+def steps_by_length(order, lengths, budget, size, ranks, buckets):
+    """The batches of all ranks, step by step."""
+    how = budget, size, ranks, buckets, torch.Generator()
+    positions, edges = by_length(order, lengths, *how)
+    return [[positions[a:b] for a, b in itertools.pairwise(step)] for step in edges]
+
+
+def plain(order, lengths, budget, size, ranks, buckets):
+    """The same by the book: sorted, cut sample by sample, halved, put in another order."""
+    found = []
+    for part in np.array_split(np.argsort(lengths[order], kind="stable"), min(buckets, len(order))):
+        batch = []
+        for position in order[np.sort(part)].tolist():
+            longer = [*batch, position]
+            over = len(longer) * max(lengths[p] for p in longer) > budget
+            if batch and (over or (size is not None and len(longer) > size)):
+                found.append(batch)
+                longer = [position]
+            batch = longer
+        found.append(batch)
+    while len(found) % ranks and max(map(len, found)) > 1:
+        at = max(range(len(found)), key=lambda i: len(found[i]))
+        half = len(found[at]) // 2
+        found[at : at + 1] = [found[at][:half], found[at][half:]]
+    steps = [found[at : at + ranks] for at in range(0, len(found) // ranks * ranks, ranks)]
+    return [steps[at] for at in torch.randperm(len(steps), generator=torch.Generator()).tolist()]
+
+
+@pytest.mark.parametrize("tenth", [0.1, 0.7, 1.0])
+def test_as_many_fit_as_the_product_allows(tenth):
+    """Quotients and products are rounded, and not alike: 3 × 0.1 is above 0.3."""
+    lengths = np.append(np.arange(1, 60) * tenth, [0.0, 1e-320])
+    for budget in np.arange(60, 120) * tenth:
+        fits = cutting._fitting(lengths, budget, None)
+        most = [max(c for c in range(1, 62) if c == 1 or c * x <= budget) for x in lengths]
+        assert fits.tolist() == most
+
+
+@pytest.mark.parametrize(("few", "part"), [(64, 1 << 16), (0, 3)])
+@given(LENGTHS, st.integers(40, 200), st.none() | SIZES, RANKS, st.integers(1, 8), st.booleans())
+def test_batches_by_length_are_those_cut_sample_by_sample(
+    few, part, lengths, budget, size, ranks, buckets, tenths
+):
+    lengths, budget = np.array(lengths) * (0.1 if tenths else 1.0), budget * (0.1 if tenths else 1)
+    order = np.random.default_rng(len(lengths)).permutation(len(lengths)).astype(np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cutting, "_FEW", few)
+        patch.setattr(cutting, "_PART", part)
+        steps = steps_by_length(order, lengths, budget, size, ranks, buckets)
+    whole = [[batch.tolist() for batch in step] for step in steps]
+    assert whole == plain(order, lengths, budget, size, ranks, buckets)
+
+
 @given(LENGTHS, st.integers(40, 200), st.none() | SIZES, RANKS, st.integers(1, 8))
 def test_batches_by_length_stay_within_their_budget(lengths, budget, size, ranks, buckets):
     lengths = np.array(lengths, dtype=np.float64)
     order = np.random.default_rng(len(lengths)).permutation(len(lengths))
-    steps = by_length(order, lengths, budget, size, ranks, buckets, torch.Generator())
+    steps = steps_by_length(order, lengths, budget, size, ranks, buckets)
     assert all(len(step) == ranks for step in steps)
     flat = [int(p) for step in steps for batch in step for p in batch]
     assert len(set(flat)) == len(flat)
@@ -75,7 +132,7 @@ def test_batches_by_length_pad_little():
     order = rng.permutation(5000)
 
     def padded(buckets):
-        steps = by_length(order, lengths, 20_000, None, 1, buckets, torch.Generator())
+        steps = steps_by_length(order, lengths, 20_000, None, 1, buckets)
         return sum(len(b) * lengths[b].max() for step in steps for b in step) / lengths.sum()
 
     assert padded(20) < 1.1
@@ -84,7 +141,7 @@ def test_batches_by_length_pad_little():
 
 def test_batches_by_length_come_in_mixed_order():
     lengths = np.arange(1.0, 1001)
-    steps = by_length(np.arange(1000), lengths, 4000, None, 1, 20, torch.Generator())
+    steps = steps_by_length(np.arange(1000), lengths, 4000, None, 1, 20)
     means = [lengths[batch].mean() for step in steps for batch in step]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
 
