@@ -38,9 +38,11 @@ CRITERIA = {
         *(rs.EpsilonGreedy(), rs.SeTa(), rs.Forgetting(), rs.Coverage(), rs.InfoBatch()),
     )
 }
+# A criterion, of how large a share of what, and the frames of a batch.
 WITH_LENGTHS = {
-    "Stratified, RootLoss inside": (rs.Stratified("length", rs.RootLoss()), None),
-    "Random, batches of 16,000 frames": (rs.Random(), 16_000),
+    "RootLoss inside Stratified": (rs.Stratified("length", rs.RootLoss()), "samples", None),
+    "RootLoss, a share of the frames": (rs.RootLoss(), "length", None),
+    "Random, batches of 16,000 frames": (rs.Random(), "samples", 16_000),
 }
 TURN = 128  # steps: of 128 samples, two looks
 MODELS = {
@@ -70,7 +72,7 @@ def epoch(name: str, n: int, keep: float) -> dict[str, float]:
     torch.set_num_threads(1)
     torch.rand(100_000).kthvalue(3), torch.rand(10).sort()
     rng = np.random.default_rng(0)
-    criterion, most = WITH_LENGTHS.get(name) or (CRITERIA[name], None)
+    criterion, of, most = WITH_LENGTHS.get(name) or (CRITERIA[name], "samples", None)
     lengths = np.floor(rng.gamma(2, 400, n)) + 50 if name in WITH_LENGTHS else None
     before, highest, ended = resident(), [0.0], threading.Event()
 
@@ -79,7 +81,7 @@ def epoch(name: str, n: int, keep: float) -> dict[str, float]:
             highest[0] = max(highest[0], resident())
 
     threading.Thread(target=watch, daemon=True).start()
-    samples = rs.Samples(n, criterion, keep=keep, epochs=4, lengths=lengths)
+    samples = rs.Samples(n, criterion, keep=keep, epochs=4, lengths=lengths, share_of=of)
     sampler = samples.batch_sampler(max_length=most) if most else samples.sampler()
     seconds = []
     for start in range(0, n, 1 << 17):

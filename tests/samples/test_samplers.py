@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from regrow.samples import Cyclic, Hard, InfoBatch, Random, RootLoss, Samples
+from regrow.samples import Choice, Cyclic, Hard, InfoBatch, Random, RootLoss, Samples
 from regrow.samples import batches as cutting
 from regrow.samples.batches import by_length, by_size
+from regrow.samples.choose import up_to_length
 from regrow.samples.sampler import BatchSampler
 from tests.samples.loops import learn, loss_of, run
 
@@ -278,6 +280,45 @@ def test_a_share_may_be_of_hours(keep):
     for batches in found[1:]:
         kept = lengths[batches[0]].sum() / lengths.sum()
         assert keep - 0.03 < kept <= keep
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.floats(0.01, 1), st.booleans())
+def test_a_total_length_is_met_as_closely_as_samples_allow(lengths, share, nested):
+    lengths, asked = torch.tensor(lengths, dtype=torch.float64), []
+    n = len(lengths)
+
+    def chosen(k):
+        asked.append(k)
+        first = 0 if nested else 7 * k  # else other samples with every count
+        mask = torch.zeros(n, dtype=torch.bool)
+        mask[(torch.arange(k) + first) % n] = True
+        return Choice(mask)
+
+    budget = share * float(lengths.sum())
+    mask = up_to_length(chosen, lengths, budget, n).mask
+    total, kept = float(lengths[mask].sum()), int(mask.sum())
+    assert total <= budget or kept == 1
+    if nested and kept < n:
+        assert float(lengths[: kept + 1].sum()) > budget or budget - total < 1e-4 * budget
+    assert len(asked) <= 3 * math.log2(n) + 3
+
+
+def test_a_total_length_of_many_is_met_in_few_choices():
+    """Lengths that have nothing to do with the order, and such that fall along it."""
+    for falling in (False, True):
+        lengths = np.random.default_rng(0).gamma(2, 400, 200_000)
+        lengths = torch.from_numpy(np.sort(lengths)[::-1].copy() if falling else lengths)
+        asked = []
+        budget = 0.7 * float(lengths.sum())
+        order = torch.arange(len(lengths))
+        choice = up_to_length(
+            lambda k, asked=asked, order=order: asked.append(k) or Choice(order < k),
+            lengths,
+            budget,
+            len(lengths),
+        )
+        assert 0 <= budget - float(lengths[choice.mask].sum()) < 1e-4 * budget
+        assert len(asked) <= (8 if falling else 4)
 
 
 STEPS = st.fixed_dictionaries(
