@@ -111,12 +111,13 @@ def by_length(
         ([0, 2, 1, 3], [[0, 2], [2, 4]])
     """
     buckets = min(buckets, max(len(order), 1))
-    by_bucket, ends = _sorted_into(lengths[order], buckets)
-    positions = order[by_bucket]
-    cuts = array("q")
+    places, ends = _sorted_into(lengths[order], buckets)
+    positions, cuts = order[places], array("q")
+    del places
     for begin, end in zip([0, *ends[:-1]], ends, strict=True):
         _cut(_fitting(lengths[positions[begin:end]], budget, size), begin, cuts)
-    edges = _halved(np.append(np.array(cuts, dtype=np.int64), len(order)), ranks)
+    cuts.append(len(order))
+    edges = _halved(np.frombuffer(cuts, dtype=np.int64), ranks)
     steps = torch.randperm((len(edges) - 1) // ranks, generator=generator).numpy()
     return positions, edges[steps[:, None] * ranks + np.arange(ranks + 1)]
 
