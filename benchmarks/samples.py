@@ -6,8 +6,9 @@ What is spent within ``samples.update`` is summed, each time with other ids of a
 are looked at many batches at a time. Steps are timed with and without it, too, in turns of a
 hundred, whose difference has the noise of a step. On the CPU in seconds of the processor. An epoch
 is the choice, the order and the first batch, in seconds of the processor and in memory: the highest
-resident size of a process of its own, less what it had before. One thread. Losses are drawn from an
-exponential distribution.
+resident size of a process of its own, less what it had before, and less what it had once all losses
+were in. One thread. Losses are drawn from an exponential distribution; lengths, where they count,
+from a gamma distribution, 50 frames and more, 850 on average.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ CRITERIA = {
         *(rs.EpsilonGreedy(), rs.SeTa(), rs.Forgetting(), rs.Coverage(), rs.InfoBatch()),
     )
 }
+# A criterion, of how large a share of what, and the frames of a batch.
+WITH_LENGTHS = {
+    "RootLoss inside Stratified": (rs.Stratified("length", rs.RootLoss()), "samples", None),
+    "RootLoss, a share of the frames": (rs.RootLoss(), "length", None),
+    "Random, batches of 16,000 frames": (rs.Random(), "samples", 16_000),
+}
 TURN = 128  # steps: of 128 samples, two looks
 MODELS = {
     "perceptron 784-128-64-10": lambda: nn.Sequential(
@@ -64,6 +71,9 @@ def epoch(name: str, n: int, keep: float) -> dict[str, float]:
     """Measure the third epoch of a criterion, in this process."""
     torch.set_num_threads(1)
     torch.rand(100_000).kthvalue(3), torch.rand(10).sort()
+    rng = np.random.default_rng(0)
+    criterion, of, most = WITH_LENGTHS.get(name) or (CRITERIA[name], "samples", None)
+    lengths = np.floor(rng.gamma(2, 400, n)) + 50 if name in WITH_LENGTHS else None
     before, highest, ended = resident(), [0.0], threading.Event()
 
     def watch() -> None:
@@ -71,18 +81,21 @@ def epoch(name: str, n: int, keep: float) -> dict[str, float]:
             highest[0] = max(highest[0], resident())
 
     threading.Thread(target=watch, daemon=True).start()
-    samples = rs.Samples(n, CRITERIA[name], keep=keep, epochs=4)
-    sampler, rng, seconds = samples.sampler(), np.random.default_rng(0), []
+    samples = rs.Samples(n, criterion, keep=keep, epochs=4, lengths=lengths, share_of=of)
+    sampler = samples.batch_sampler(max_length=most) if most else samples.sampler()
+    seconds = []
     for start in range(0, n, 1 << 17):
         ids = np.arange(start, min(start + (1 << 17), n))
         samples.update(ids, torch.from_numpy(rng.standard_exponential(len(ids), dtype=np.float32)))
+    held = resident()
     for _ in range(3):
         began = time.thread_time()
         next(iter(sampler))
         seconds.append(time.thread_time() - began)
         sampler.set_epoch(samples.epoch + 1)
     ended.set()
-    return {"seconds": max(seconds[1:]), "megabytes": highest[0] - before}
+    more = {"megabytes": highest[0] - before, "more_megabytes": highest[0] - held}
+    return {"seconds": max(seconds[1:])} | more
 
 
 def steps(batch: int, repeats: int, device: str) -> list[dict[str, object]]:
@@ -147,16 +160,19 @@ def main() -> None:
     rows = steps(args.batch, args.repeats, args.device)
     for row in rows:
         print({k: v if isinstance(v, str) else round(v, 4) for k, v in row.items()})
-    epochs = {}
-    for name in CRITERIA:
+    epochs: dict[str, dict[str, float]] = {}
+    for name in (*CRITERIA, *WITH_LENGTHS):
         command = [sys.executable, __file__, "--epoch", name, "--n", str(args.n)]
         command += ["--keep", str(args.keep)]
-        epochs[name] = json.loads(subprocess.check_output(command))
-        print(f"{name:14} {epochs[name]['seconds']:.2f} s {epochs[name]['megabytes']:.0f} MB")
+        epochs[name] = row = json.loads(subprocess.check_output(command))
+        figures = f"{row['seconds']:.2f} s {row['megabytes']:.0f} MB {row['more_megabytes']:.0f} MB"
+        print(f"{name:32} {figures}")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         asked = {"n": args.n, "keep": args.keep, "batch": args.batch, "device": args.device}
+        with_lengths = {name: epochs.pop(name) for name in WITH_LENGTHS}
         found = asked | {"environment": environment(), "steps": rows, "epochs": epochs}
+        found |= {"with_lengths": with_lengths}
         args.json.write_text(json.dumps(found, indent=1) + "\n")
 
 

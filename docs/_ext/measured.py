@@ -211,6 +211,12 @@ def samples_epoch() -> list[float]:
     return [quick, slow, round(small, -1), round(large, -1)]
 
 
+def samples_lengths() -> list[float]:
+    """Seconds of an epoch of ten million ids with lengths, and megabytes beyond what is held."""
+    rows = record("samples/overhead")["with_lengths"].values()
+    return [*(r["seconds"] for r in rows), *(round(r["more_megabytes"], -1) for r in rows)]
+
+
 def beside_monai() -> list[float]:
     """How many times as long MONAI takes, with quartiles, of figures, windows, loss, patches."""
     found = []
@@ -385,6 +391,7 @@ FACTS: dict[str, Callable[[], list[float]]] = {
     "share-of-a-task": share_of_a_task,
     "samples-step": samples_step,
     "samples-epoch": samples_epoch,
+    "samples-lengths": samples_lengths,
     "beside-monai": beside_monai,
     "selector-default": selector_default,
     "selector-density": selector_density,

@@ -1,6 +1,7 @@
 """Each criterion against its definition, written a second time."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -414,6 +415,50 @@ def test_every_stratum_keeps_its_share(within):
     samples.update(range(N), torch.arange(N).float())
     assert CLASSES[samples.kept].bincount().tolist() == [3, 2, 1]
     assert samples.metrics()["samples/drift/class"] == 0
+
+
+ALIKE = [Hard(), Easy(), UCB(), Forgetting(), RootLoss(), RootLoss(weighted=True), Coverage(1)]
+ALIKE += [RHOLoss(torch.arange(N) % 5), Stratified("parity", Hard()), InfoBatch()]
+
+
+@pytest.mark.parametrize("within", ALIKE, ids=repr)
+@given(losses=LOSS_LISTS, allowed=st.lists(st.booleans(), min_size=N, max_size=N), data=st.data())
+def test_a_stratum_by_itself_is_chosen_from_as_among_all(within, losses, allowed, data):
+    """The plain way: all samples are shown, and those of one stratum allowed."""
+    allowed = torch.tensor(allowed)
+    k = data.draw(st.integers(0, int(allowed.sum())))
+    credit = torch.rand(N, generator=torch.Generator().manual_seed(1)) + 0.01  # none is drawn
+    told = known(losses, allowed=allowed, kept={"credit": credit})
+    told = replace(told, strata={**told.strata, "parity": torch.arange(N) % 2})
+    choice = Stratified("class", within)(told, k)
+    mask, weights, fields = torch.zeros(N, dtype=torch.bool), torch.ones(N), dict(told.kept)
+    counts = CLASSES[allowed].bincount(minlength=3)
+    for label, share in enumerate(shared_out(counts, k).tolist()):
+        if not share:
+            continue
+        here = allowed & (label == CLASSES)
+        one = within(replace(told, allowed=here), share)
+        if isinstance(within, Coverage | InfoBatch):  # which draw: other samples, as many
+            one = replace(one, mask=choice.mask & here)
+            assert int(one.mask.sum()) == share
+        mask |= one.mask
+        weights = weights if one.weights is None else one.weights.where(one.mask, weights)
+        fields |= {name: values.where(here, fields[name]) for name, values in one.fields.items()}
+    assert choice.mask.equal(mask)
+    if choice.weights is not None:
+        assert choice.weights.allclose(weights)
+    assert (choice.weights is None) == (k == 0 or within(told, k).weights is None)
+    for name, values in choice.fields.items():
+        assert values.allclose(fields[name])
+
+
+def test_values_of_a_criterions_own_are_looked_up_inside_strata_of_strata():
+    reference = torch.tensor([0.0, 9.0, 0.0, 9.0] * 3)
+    told = replace(
+        known([5.0] * N), strata={"a": torch.arange(N) // 6, "b": torch.arange(N) // 2 % 3}
+    )
+    mask = Stratified("a", Stratified("b", RHOLoss(reference)))(told, N // 2).mask
+    assert mask.nonzero().flatten().tolist() == list(range(0, N, 2))
 
 
 @pytest.mark.parametrize("few", [0, 32])

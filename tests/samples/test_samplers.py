@@ -1,6 +1,8 @@
 """Samplers inside real loaders: every sample where it belongs, equal batches on all ranks."""
 
 import gc
+import itertools
+import math
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from regrow.samples import Cyclic, Hard, InfoBatch, Random, RootLoss, Samples
+from regrow.samples import Choice, Cyclic, Hard, InfoBatch, Random, RootLoss, Samples
+from regrow.samples import batches as cutting
 from regrow.samples.batches import by_length, by_size
+from regrow.samples.choose import up_to_length
 from regrow.samples.sampler import BatchSampler
 from tests.samples.loops import learn, loss_of, run
 
@@ -39,7 +43,9 @@ RANKS = st.integers(1, 4)
 @given(st.integers(0, 60), SIZES, RANKS, st.booleans())
 def test_ranks_share_out_batches_evenly(n, size, ranks, drop_last):
     order = np.random.default_rng(n).permutation(n)
-    shares = [by_size(order, size, r, ranks, drop_last=drop_last) for r in range(ranks)]
+    cut = [by_size(order, size, r, ranks, drop_last=drop_last) for r in range(ranks)]
+    shares = [list(batches) for batches in cut]
+    assert [b.samples for b in cut] == [sum(map(len, batches)) for batches in shares]
     assert len({tuple(map(len, batches)) for batches in shares}) == 1
     flat = [int(p) for batches in shares for batch in batches for p in batch]
     assert len(set(flat)) == len(flat)
@@ -52,11 +58,64 @@ def test_ranks_share_out_batches_evenly(n, size, ranks, drop_last):
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=60)
 
 
+def steps_by_length(order, lengths, budget, size, ranks, buckets):
+    """The batches of all ranks, step by step."""
+    how = budget, size, ranks, buckets, torch.Generator()
+    positions, edges = by_length(order, lengths, *how)
+    return [[positions[a:b] for a, b in itertools.pairwise(step)] for step in edges]
+
+
+def plain(order, lengths, budget, size, ranks, buckets):
+    """The same by the book: sorted, cut sample by sample, halved, put in another order."""
+    found = []
+    for part in np.array_split(np.argsort(lengths[order], kind="stable"), min(buckets, len(order))):
+        batch = []
+        for position in order[np.sort(part)].tolist():
+            longer = [*batch, position]
+            over = len(longer) * max(lengths[p] for p in longer) > budget
+            if batch and (over or (size is not None and len(longer) > size)):
+                found.append(batch)
+                longer = [position]
+            batch = longer
+        found.append(batch)
+    while len(found) % ranks and max(map(len, found)) > 1:
+        at = max(range(len(found)), key=lambda i: len(found[i]))
+        half = len(found[at]) // 2
+        found[at : at + 1] = [found[at][:half], found[at][half:]]
+    steps = [found[at : at + ranks] for at in range(0, len(found) // ranks * ranks, ranks)]
+    return [steps[at] for at in torch.randperm(len(steps), generator=torch.Generator()).tolist()]
+
+
+@pytest.mark.parametrize("tenth", [0.1, 0.7, 1.0])
+def test_as_many_fit_as_the_product_allows(tenth):
+    """Quotients and products are rounded, and not alike: 3 × 0.1 is above 0.3."""
+    lengths = np.append(np.arange(1, 60) * tenth, [0.0, 1e-320])
+    for budget in np.arange(60, 120) * tenth:
+        fits = cutting._fitting(lengths, budget, None)
+        most = [max(c for c in range(1, 62) if c == 1 or c * x <= budget) for x in lengths]
+        assert fits.tolist() == most
+
+
+@pytest.mark.parametrize(("few", "part"), [(64, 1 << 16), (0, 3)])
+@given(LENGTHS, st.integers(40, 200), st.none() | SIZES, RANKS, st.integers(1, 8), st.booleans())
+def test_batches_by_length_are_those_cut_sample_by_sample(
+    few, part, lengths, budget, size, ranks, buckets, tenths
+):
+    lengths, budget = np.array(lengths) * (0.1 if tenths else 1.0), budget * (0.1 if tenths else 1)
+    order = np.random.default_rng(len(lengths)).permutation(len(lengths)).astype(np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cutting, "_FEW", few)
+        patch.setattr(cutting, "_PART", part)
+        steps = steps_by_length(order, lengths, budget, size, ranks, buckets)
+    whole = [[batch.tolist() for batch in step] for step in steps]
+    assert whole == plain(order, lengths, budget, size, ranks, buckets)
+
+
 @given(LENGTHS, st.integers(40, 200), st.none() | SIZES, RANKS, st.integers(1, 8))
 def test_batches_by_length_stay_within_their_budget(lengths, budget, size, ranks, buckets):
     lengths = np.array(lengths, dtype=np.float64)
     order = np.random.default_rng(len(lengths)).permutation(len(lengths))
-    steps = by_length(order, lengths, budget, size, ranks, buckets, torch.Generator())
+    steps = steps_by_length(order, lengths, budget, size, ranks, buckets)
     assert all(len(step) == ranks for step in steps)
     flat = [int(p) for step in steps for batch in step for p in batch]
     assert len(set(flat)) == len(flat)
@@ -75,7 +134,7 @@ def test_batches_by_length_pad_little():
     order = rng.permutation(5000)
 
     def padded(buckets):
-        steps = by_length(order, lengths, 20_000, None, 1, buckets, torch.Generator())
+        steps = steps_by_length(order, lengths, 20_000, None, 1, buckets)
         return sum(len(b) * lengths[b].max() for step in steps for b in step) / lengths.sum()
 
     assert padded(20) < 1.1
@@ -84,7 +143,7 @@ def test_batches_by_length_pad_little():
 
 def test_batches_by_length_come_in_mixed_order():
     lengths = np.arange(1.0, 1001)
-    steps = by_length(np.arange(1000), lengths, 4000, None, 1, 20, torch.Generator())
+    steps = steps_by_length(np.arange(1000), lengths, 4000, None, 1, 20)
     means = [lengths[batch].mean() for step in steps for batch in step]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
 
@@ -221,6 +280,45 @@ def test_a_share_may_be_of_hours(keep):
     for batches in found[1:]:
         kept = lengths[batches[0]].sum() / lengths.sum()
         assert keep - 0.03 < kept <= keep
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.floats(0.01, 1), st.booleans())
+def test_a_total_length_is_met_as_closely_as_samples_allow(lengths, share, nested):
+    lengths, asked = torch.tensor(lengths, dtype=torch.float64), []
+    n = len(lengths)
+
+    def chosen(k):
+        asked.append(k)
+        first = 0 if nested else 7 * k  # else other samples with every count
+        mask = torch.zeros(n, dtype=torch.bool)
+        mask[(torch.arange(k) + first) % n] = True
+        return Choice(mask)
+
+    budget = share * float(lengths.sum())
+    mask = up_to_length(chosen, lengths, budget, n).mask
+    total, kept = float(lengths[mask].sum()), int(mask.sum())
+    assert total <= budget or kept == 1
+    if nested and kept < n:
+        assert float(lengths[: kept + 1].sum()) > budget or budget - total < 1e-4 * budget
+    assert len(asked) <= 3 * math.log2(n) + 3
+
+
+def test_a_total_length_of_many_is_met_in_few_choices():
+    """Lengths that have nothing to do with the order, and such that fall along it."""
+    for falling in (False, True):
+        lengths = np.random.default_rng(0).gamma(2, 400, 200_000)
+        lengths = torch.from_numpy(np.sort(lengths)[::-1].copy() if falling else lengths)
+        asked = []
+        budget = 0.7 * float(lengths.sum())
+        order = torch.arange(len(lengths))
+        choice = up_to_length(
+            lambda k, asked=asked, order=order: asked.append(k) or Choice(order < k),
+            lengths,
+            budget,
+            len(lengths),
+        )
+        assert 0 <= budget - float(lengths[choice.mask].sum()) < 1e-4 * budget
+        assert len(asked) <= (8 if falling else 4)
 
 
 STEPS = st.fixed_dictionaries(

@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["by_length", "by_size"]
+__all__ = ["Batches", "by_length", "by_size"]
 
 Positions = npt.NDArray[np.int64]
 Integers = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.floating]
 
+_FEW = 64  # buckets that are looked for one by one
+_PART = 1 << 16  # as a list of Python's numbers, millions would take hundreds of megabytes
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of one rank, each cut when its turn comes: millions of arrays would take gigabytes.
+
+    Args:
+        positions: of samples.
+        edges: int64, shape (batches, 2): where in the positions each begins and ends.
+
+    Example:
+        >>> [b.tolist() for b in Batches(np.array([5, 3, 4]), np.array([[1, 3], [0, 1]]))]
+        [[3, 4], [5]]
+    """
+
+    positions: Integers
+    edges: Positions
+
+    def __len__(self) -> int:
+        return len(self.edges)
+
+    def __iter__(self) -> Iterator[Integers]:
+        for begin, end in self.edges:
+            yield self.positions[begin:end]
+
+    @property
+    def samples(self) -> int:
+        """How many samples they have in all."""
+        return int((self.edges[:, 1] - self.edges[:, 0]).sum())
+
 
 def by_size(
     order: Integers, size: int, rank: int = 0, ranks: int = 1, *, drop_last: bool = False
-) -> list[Integers]:
+) -> Batches:
     """Cut an order into batches and return this rank's, as many and as large as any other's.
 
     If the last batch is kept, up to ranks - 1 samples of it are left out.
@@ -33,7 +70,9 @@ def by_size(
     """
     whole = size * ranks
     end = len(order) // whole * whole if drop_last else len(order) // ranks * ranks
-    return [order[at : min(at + whole, end)][rank::ranks] for at in range(0, end, whole)]
+    own = order[rank:end:ranks]
+    begins = np.arange(0, len(own), size)
+    return Batches(own, np.stack([begins, np.minimum(begins + size, len(own))], axis=1))
 
 
 def by_length(
@@ -44,7 +83,7 @@ def by_length(
     ranks: int,
     buckets: int,
     generator: torch.Generator,
-) -> list[list[Integers]]:
+) -> tuple[Integers, Positions]:
     """Cut an order into batches of samples of similar lengths, padded to at most a budget.
 
     Samples are sorted into buckets of equally many by their length, keep their order inside, and
@@ -62,41 +101,81 @@ def by_length(
         generator: for the order of batches.
 
     Returns:
-        One entry a step: the batches of all ranks.
+        The positions, sorted into buckets; and edges, int64, shape (steps, ranks + 1): in a step,
+        rank r learns those from edge r to edge r + 1.
 
     Example:
         >>> order, lengths = np.arange(4), np.array([1.0, 9.0, 1.0, 8.0])
-        >>> steps = by_length(order, lengths, 18, None, 1, 2, torch.Generator())
-        >>> sorted(batch.tolist() for step in steps for batch in step)
-        [[0, 2], [1, 3]]
+        >>> positions, edges = by_length(order, lengths, 18, None, 1, 2, torch.Generator())
+        >>> positions.tolist(), sorted(edges.tolist())
+        ([0, 2, 1, 3], [[0, 2], [2, 4]])
     """
-    batches: list[Integers] = []
-    by_rank = np.argsort(lengths[order], kind="stable")
-    for part in np.array_split(by_rank, min(buckets, max(len(order), 1))):
-        bucket = order[np.sort(part)]
-        batches += _cut(bucket, lengths[bucket], budget, size)
-    _halve(batches, ranks)
-    steps = [batches[at : at + ranks] for at in range(0, len(batches) // ranks * ranks, ranks)]
-    return [steps[at] for at in torch.randperm(len(steps), generator=generator).tolist()]
+    buckets = min(buckets, max(len(order), 1))
+    places, ends = _sorted_into(lengths[order], buckets)
+    positions, cuts = order[places], array("q")
+    del places
+    for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+        _cut(_fitting(lengths[positions[begin:end]], budget, size), begin, cuts)
+    cuts.append(len(order))
+    edges = _halved(np.frombuffer(cuts, dtype=np.int64), ranks)
+    steps = torch.randperm((len(edges) - 1) // ranks, generator=generator).numpy()
+    return positions, edges[steps[:, None] * ranks + np.arange(ranks + 1)]
 
 
-def _cut(bucket: Integers, lengths: Floats, budget: float, size: int | None) -> list[Integers]:
-    starts, longest, count = [0], 0.0, 0
-    most = len(bucket) if size is None else size
-    for at, length in enumerate(lengths.tolist()):
+def _sorted_into(lengths: Floats, buckets: int) -> tuple[Positions, list[int]]:
+    """Sort lengths into buckets of equally many; of equal ones the first go to the lower bucket.
+
+    Returns:
+        Their places, bucket after bucket, ascending inside; and where each bucket ends.
+    """
+    whole, more = divmod(len(lengths), buckets)
+    ends = [whole * (i + 1) + min(i + 1, more) for i in range(buckets)]
+    number = np.zeros(len(lengths), np.min_scalar_type(buckets))
+    if buckets > _FEW:
+        number[lengths.argsort(kind="stable")] = np.arange(buckets).repeat(np.diff(ends, prepend=0))
+    else:
+        ordered = np.sort(lengths)  # without places: many times faster
+        lowest = ordered[ends[:-1]]
+        below = ends[:-1] - ordered.searchsorted(lowest)
+        del ordered
+        for length, equal in zip(lowest, below, strict=True):
+            beyond = lengths >= length
+            if equal:
+                beyond[np.flatnonzero(lengths == length)[:equal]] = False
+            number += beyond
+    # Integers of 16 bits and fewer are sorted by counting.
+    return number.argsort(kind="stable"), ends
+
+
+def _fitting(lengths: Floats, budget: float, size: int | None) -> Positions:
+    """Return of each sample how many fit where it is the longest, at least 1: int64."""
+    most = len(lengths) if size is None else min(size, len(lengths))
+    with np.errstate(divide="ignore", over="ignore"):
+        fits: Floats = np.floor(np.minimum(budget / lengths, most))
+    # A quotient is rounded, and it is the product that counts.
+    fits += (fits + 1) * lengths <= budget
+    fits -= fits * lengths > budget
+    return np.clip(fits, 1, most).astype(np.int64)
+
+
+def _cut(fits: Positions, begin: int, cuts: array[int]) -> None:
+    """Append where batches begin, each of as many as fit by the longest in it."""
+    fewest, count = 0, 0
+    parts = (fits[at : at + _PART].tolist() for at in range(0, len(fits), _PART))
+    for at, fit in enumerate(chain.from_iterable(parts), begin):
         count += 1
-        if length > longest:  # noqa: PLR1730 a call of max() costs as much as all the rest
-            longest = length
-        if count > 1 and (count * longest > budget or count > most):
-            starts.append(at)
-            longest, count = length, 1
-    return [batch for batch in np.split(bucket, starts[1:]) if len(batch)]
+        if fit < fewest:  # noqa: PLR1730 a call of min() costs as much as all the rest
+            fewest = fit
+        if count > fewest:
+            cuts.append(at)
+            fewest, count = fit, 1
 
 
-def _halve(batches: list[Integers], ranks: int) -> None:
+def _halved(edges: Positions, ranks: int) -> Positions:
     """Halve the largest batches until they are a multiple of the ranks, where that is possible."""
-    for _ in range(-len(batches) % ranks):
-        at = max(range(len(batches)), key=lambda i: len(batches[i]))
-        if len(batches[at]) > 1:
-            half = len(batches[at]) // 2
-            batches[at : at + 1] = [batches[at][:half], batches[at][half:]]
+    for _ in range((1 - len(edges)) % ranks):
+        sizes = np.diff(edges)
+        at = int(sizes.argmax())
+        if sizes[at] > 1:
+            edges = np.insert(edges, at + 1, edges[at] + sizes[at] // 2)
+    return edges

@@ -107,7 +107,8 @@ class Chooser:
 
         k = self.count(epoch, m := int(available.sum()))
         if k is None and self.shares.keep is not None and self.lengths is not None:
-            lengths = torch.from_numpy(np.where(available, self.lengths, 0))
+            own = self.lengths if available.all() else np.where(available, self.lengths, 0)
+            lengths = torch.from_numpy(own)
             return up_to_length(chosen, lengths, self.shares(epoch) * float(lengths.sum()), m)
         return chosen(k)
 

@@ -270,7 +270,8 @@ class RHOLoss(Criterion):
 
     def __call__(self, known: Known, k: int | None) -> Choice:
         """Choose the highest reducible losses."""
-        return Choice(top_k(known.loss - self.reference, _count(k), known.allowed))
+        reference = self.reference if known.at is None else self.reference[known.at]
+        return Choice(top_k(known.loss - reference, _count(k), known.allowed))
 
 
 def _count(k: int | None) -> int:

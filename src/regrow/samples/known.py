@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -27,7 +27,10 @@ class Known:
         progress: of the epochs in which samples are chosen: 0 in the first, 1 in the last.
         generator: of random numbers: a function of seed and epoch.
         kept: what fields of its own the criterion has kept, by name; see :class:`Criterion`.
-        strata: int64 labels, shape (n,), by name: classes, bins of length.
+        strata: integer labels, shape (n,), by name: classes, bins of length.
+        at: int64, shape (n,): the positions of these samples among all, where they are some of
+            them, as inside a stratum; None: they are all. A criterion that has values of its own a
+            sample looks them up here.
     """
 
     allowed: Tensor
@@ -40,9 +43,31 @@ class Known:
     generator: torch.Generator
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     strata: Mapping[str, Tensor] = field(default_factory=dict)
+    at: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.allowed)
+
+    def some(self, at: Tensor) -> Known:
+        """Return what is known of some of the samples.
+
+        Args:
+            at: int64: their positions among these, ascending, so that ties fall as among all.
+        """
+
+        def here(values: Tensor) -> Tensor:
+            return values.index_select(0, at)
+
+        return replace(
+            self,
+            allowed=here(self.allowed),
+            loss=here(self.loss),
+            last=here(self.last),
+            seen=here(self.seen),
+            kept={name: here(values) for name, values in self.kept.items()},
+            strata={name: here(labels) for name, labels in self.strata.items()},
+            at=at if self.at is None else here(self.at),
+        )
 
 
 @dataclass(frozen=True)

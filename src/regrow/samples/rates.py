@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ __all__ = ["RootLoss", "capped", "otsu", "spread"]
 _GUARDS = {"sure": (0.68, 0.05, 1.1), True: (0.72, 0.03, 0.0)}
 _MOST = 0.45
 _BINS = 1024
+_PART = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def capped(worth: Tensor, k: int) -> Tensor:
     while True:  # more values are full in every pass, and at most k
         above = worth.numpy() > 1 / scale
         now = int(np.count_nonzero(above))
-        rest = total - float(worth.numpy().sum(where=above, dtype=np.float64))
+        rest = total - _sum(worth, above)
         if now <= full or now >= k or rest <= 1e-12 * total:
             break
         full, scale = now, (k - now) / rest
@@ -184,8 +186,13 @@ def spread(
     return mask, credit
 
 
-def _sum(values: Tensor) -> float:
-    return float(values.numpy().sum(dtype=np.float64))
+def _sum(values: Tensor, inside: npt.NDArray[np.bool_] | None = None) -> float:
+    numbers = values.numpy()
+    if inside is None:
+        return float(numbers.sum(dtype=np.float64))
+    # A product in the cache and its sum: a third of the time of numpy's where=.
+    parts = (slice(at, at + _PART) for at in range(0, len(numbers), _PART))
+    return sum(float((numbers[part] * inside[part]).sum(dtype=np.float64)) for part in parts)
 
 
 def otsu(values: Tensor) -> tuple[float, float, float, float]:

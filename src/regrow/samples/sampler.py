@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 
 from regrow.engine.checks import check_integer, check_number
 from regrow.engine.ranks import rank_and_ranks
-from regrow.samples.batches import by_length, by_size
+from regrow.samples.batches import Batches, by_length, by_size
 from regrow.samples.shares import batches_of
 
 __all__ = ["BatchSampler", "Epochs", "IndexSampler"]
@@ -73,7 +73,7 @@ class _Epoch:
         """
         self.samples.set_epoch(epoch)
 
-    def _batches(self, *, left: bool) -> list[Integers]:
+    def _batches(self, *, left: bool) -> Batches:
         """Return this rank's batches of the epoch: all, or those still to be learnt."""
         raise NotImplementedError
 
@@ -82,7 +82,7 @@ class _Epoch:
         learnt = self.samples.learnt(order)
         return order[~learnt] if learnt.any() else order
 
-    def _begin(self) -> list[Integers]:
+    def _begin(self) -> Batches:
         if self._ended == self.samples.epoch:
             self.samples.next_epoch()
         batches = self._batches(left=True)
@@ -95,7 +95,7 @@ class _Epoch:
                 f"no batch for each of {self.ranks} ranks: keep more, or make batches smaller"
             )
         whole = self._batches(left=False)
-        self.samples.begin(sum(map(len, whole)), sum(map(len, batches)))
+        self.samples.begin(whole.samples, batches.samples)
         return batches
 
     def _end(self) -> None:
@@ -123,7 +123,7 @@ class IndexSampler(_Epoch, Sampler[int]):
         """Return how many samples this rank has in the whole epoch."""
         return len(self.samples.order()) // self.ranks
 
-    def _batches(self, *, left: bool) -> list[Integers]:
+    def _batches(self, *, left: bool) -> Batches:
         order = self._left() if left else self.samples.order()
         return by_size(order, _CHUNK, self.rank, self.ranks)
 
@@ -164,7 +164,7 @@ class BatchSampler(_Epoch, Sampler[list[int]]):
         _check(batch_size, max_length, lengths, buckets, drop_last)
         self.batch_size, self.max_length, self.drop_last = batch_size, max_length, drop_last
         self.lengths, self.buckets = lengths, buckets
-        self._cut: tuple[int, list[list[Integers]]] | None = None
+        self._cut: tuple[int, tuple[Integers, Integers]] | None = None
 
     @property
     def sampler(self) -> BatchSampler:
@@ -180,24 +180,24 @@ class BatchSampler(_Epoch, Sampler[list[int]]):
         """Return how many batches each rank has in the whole epoch."""
         order = self.samples.order()
         if self.max_length is not None:
-            return len(self._steps(order))
+            return len(self._steps(order)[1])
         assert self.batch_size is not None
         # Loops ask in every step.
         return batches_of(len(order), self.batch_size, self.ranks, drop_last=self.drop_last)
 
-    def _batches(self, *, left: bool) -> list[Integers]:
+    def _batches(self, *, left: bool) -> Batches:
         order = self.samples.order()
         if self.max_length is not None:
-            steps = self._steps(order)
-            learnt = self.samples.learnt
-            if left and learnt(order).any():
-                steps = [s for s in steps if not all(learnt(batch).all() for batch in s)]
-            return [step[self.rank] for step in steps]
+            positions, edges = self._steps(order)
+            if left and (learnt := self.samples.learnt(positions)).any():
+                before = np.append(0, np.cumsum(~learnt))  # how many are left before each
+                edges = edges[before[edges[:, -1]] > before[edges[:, 0]]]
+            return Batches(positions, edges[:, self.rank : self.rank + 2])
         assert self.batch_size is not None
         order = self._left() if left else order
         return by_size(order, self.batch_size, self.rank, self.ranks, drop_last=self.drop_last)
 
-    def _steps(self, order: Integers) -> list[list[Integers]]:
+    def _steps(self, order: Integers) -> tuple[Integers, Integers]:
         if self._cut is None or self._cut[0] != self.samples.epoch:
             assert self.lengths is not None and self.max_length is not None
             budget, generator = self.max_length, self.samples.generator("batches")

@@ -161,8 +161,8 @@ class Samples:
             ValueError: an argument is out of range, or a sample is longer than the budget.
         """
         lengths = self.lengths
-        if lengths is not None:  # what is left out may be of any length
-            lengths = np.where(self._course.available, lengths, 0)
+        if lengths is not None and not self._course.available.all():
+            lengths = np.where(self._course.available, lengths, 0)  # left out: of any length
         how = batch_size, max_length, lengths, buckets, drop_last, rank, ranks
         return BatchSampler(self._course, *how)
 

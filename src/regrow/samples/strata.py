@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -72,18 +73,22 @@ class Stratified(Criterion):
     def __call__(self, known: Known, k: int | None) -> Choice:
         """Choose in every stratum."""
         labels, allowed = known.strata[self.by], known.allowed
-        shares = shared_out(of(labels, allowed).bincount(), k or 0)
         if self.within == Random():
+            shares = shared_out(of(labels, allowed).bincount(), k or 0)
             return Choice(at_random(labels, shares, allowed, known.generator))
-        mask, weights = torch.zeros_like(allowed), torch.ones(len(known))
-        for label in shares.nonzero().flatten().tolist():
-            here = replace(known, allowed=allowed & (labels == label))
-            choice = self.within(here, int(shares[label]))
-            known = replace(known, kept={**known.kept, **choice.fields})
-            mask |= choice.mask
+        mask, fields = torch.zeros_like(allowed), dict[str, Tensor]()
+        weights: Tensor | None = None
+        for at, share in _groups(labels, allowed, k or 0):
+            # Looked at alone: all strata cost about as much as one choice among all.
+            choice = self.within(known.some(at), share)
+            mask.index_copy_(0, at, choice.mask)
             if choice.weights is not None:
-                weights = torch.where(choice.mask, choice.weights, weights)
-        fields = {name: known.kept[name] for name in self.fields}
+                weights = torch.ones(len(known)) if weights is None else weights
+                weights.index_copy_(0, at, choice.weights.float().where(choice.mask, 1.0))
+            for name, values in choice.fields.items():
+                if name not in fields:
+                    fields[name] = known.kept[name].clone()
+                fields[name].index_copy_(0, at, values.to(fields[name].dtype))
         return Choice(mask, weights, fields)
 
 
@@ -221,14 +226,34 @@ def _by_sorting(
     """Do the same where strata are too many to look for each by itself."""
     order = torch.randperm(len(labels), generator=generator, dtype=torch.int32).numpy()
     order = order[allowed.numpy()[order]]
-    # Integers of 16 bits and fewer are sorted by counting.
-    small = np.min_scalar_type(max(len(shares) - 1, 0))
-    grouped = order[np.argsort(labels.numpy().astype(small)[order], kind="stable")]
-    ends = np.cumsum(np.bincount(labels.numpy()[grouped], minlength=len(shares)))
+    by_label, counts = _by_label(labels.numpy()[order], len(shares))
+    grouped, ends = order[by_label], np.cumsum(counts)
     mask = torch.zeros_like(allowed)
-    for end, size, share in zip(ends, np.diff(ends, prepend=0), shares.tolist(), strict=True):
+    for end, size, share in zip(ends, counts, shares.tolist(), strict=True):
         mask.numpy()[grouped[end - size : end - size + share]] = True
     return mask
+
+
+def _groups(labels: Tensor, allowed: Tensor, k: int) -> Iterator[tuple[Tensor, int]]:
+    """Yield the positions of the allowed of each stratum, ascending, and how many to choose."""
+    inside = None if bool(allowed.numpy().all()) else np.flatnonzero(allowed.numpy())
+    numbers = labels.numpy() if inside is None else labels.numpy()[inside]
+    order, counts = _by_label(numbers, int(labels.max()) + 1)
+    if inside is not None:
+        order = inside[order]
+    shares = shared_out(torch.from_numpy(counts), k).tolist()
+    for at, share in zip(torch.from_numpy(order).split(counts.tolist()), shares, strict=True):
+        if share:
+            yield at, share
+
+
+def _by_label(
+    labels: npt.NDArray[np.integer], groups: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the order of labels, equal ones as they come, and how many there are of each."""
+    # Integers of 16 bits and fewer are sorted by counting.
+    small = labels.astype(np.min_scalar_type(max(groups - 1, 0)))
+    return small.argsort(kind="stable"), np.bincount(small, minlength=groups)
 
 
 def bins(values: Tensor, groups: int, allowed: Tensor | None = None) -> Tensor:
