@@ -341,6 +341,12 @@ def _times(row: dict[str, Any], alone: dict[str, Any]) -> float:
     return float(row["samples_per_second"] / alone[row["training"]]["samples_per_second"])
 
 
+def control_environments() -> list[float]:
+    """Thousands of control steps a CPU-second on another machine: cartpole, walker, cheetah."""
+    rows = record("control/environments")["environments"]
+    return [1000 * round(row["per_cpu_second"] / 1000) for row in rows if row["threads"] == 1]
+
+
 def control_rival() -> list[float]:
     """Updates a second of Stable-Baselines3, and how many times as many one run and 32 make."""
     found = record("control/rival")
@@ -404,6 +410,7 @@ FACTS: dict[str, Callable[[], list[float]]] = {
     "scaling": scaling,
     "scaling-shared": scaling_shared,
     "fused-joins": fused_joins,
+    "control-environments": control_environments,
     "control-rival": control_rival,
     "small-blocks": small_blocks,
     "speech-heard": speech_heard,
