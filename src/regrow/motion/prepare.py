@@ -261,8 +261,12 @@ def _scenes(sources: list[Path], settings: Settings, found: Prepared) -> Iterato
         "pedestrians": lambda path: read_pedestrians(path, **settings.window()),
     }
     for source in sources:
+        if source.is_file() and not source.stat().st_size:
+            found.errors.append(f"{source}: is empty: get it again")
+            continue
         try:
-            for scene in readers[settings.kind](source):
+            for read in readers[settings.kind](source):
+                scene = _with_targets_now(read, source, found)
                 if not len(scene.targets):
                     found.empty += 1  # nothing can be learnt from it, nor predicted in it
                     continue
@@ -272,6 +276,20 @@ def _scenes(sources: list[Path], settings: Settings, found: Prepared) -> Iterato
                 yield made
         except (ValueError, FileNotFoundError) as error:
             found.errors.append(str(error))
+
+
+def _with_targets_now(scene: Scene, source: Path, found: Prepared) -> Scene:
+    """Return a scene without the targets that are not there now; each of them is noted.
+
+    No frame can be put to them: one of them would end a training run.
+    """
+    there = scene.valid[scene.targets, scene.now]
+    for target in scene.targets[~there]:
+        found.errors.append(
+            f"{source}, scene {scene.name}: target {target} (id {scene.ids[target]}) is not valid "
+            f"at step {scene.now}, which is now: it is left out"
+        )
+    return scene if there.all() else replace(scene, targets=scene.targets[there])
 
 
 def _log_scenes(path: Path, settings: Settings, found: Prepared) -> Iterator[Scene]:
