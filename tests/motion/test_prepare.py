@@ -19,7 +19,7 @@ from regrow.motion.formats.tfrecord import write_records
 from regrow.motion.prepare import Settings, find_kind, prepare
 from regrow.motion.shards import SUFFIX, Shard
 from tests.motion.curves import scene_of
-from tests.motion.formats.argoverse_files import write_log
+from tests.motion.formats.argoverse_files import STAMPS, write_log
 from tests.motion.lasers import calibration, frame, laser, lidar_record, pose_of
 from tests.motion.made import argoverse
 
@@ -284,6 +284,36 @@ def test_a_file_without_a_byte_is_told(womd, tmp_path):
     found = prepare(womd, tmp_path / "cache", Settings("womd"))
     assert found.errors == [f"{path}: is empty: get it again"]
     assert found.scenes == 6
+
+
+def test_a_damaged_sweep_costs_a_log_that_frame_alone(tmp_path):
+    """Told of once, though several scenes have it; those that have another keep their LiDAR."""
+    log = write_log(tmp_path / "logs" / "one")
+    (sweep,) = (log / "sensors" / "lidar").iterdir()
+    bad = sweep.with_name(f"{STAMPS[1]}.feather")
+    bad.write_bytes(sweep.read_bytes()[:100])
+    settings = Settings("argoverse-sensor", past=1, future=1, every=1)
+    found = prepare(log.parent, tmp_path / "cache", settings)
+    assert (found.scenes, found.lidar) == (4, 2)
+    assert found.absent == 2  # the damaged frame of one scene, the next one of another
+    (error,) = found.errors
+    assert error.startswith(f"{bad} is damaged")
+    assert error.endswith("(the frame counts as absent)")
+    counts = [CachedScenes(tmp_path / "cache")[place].points for place in range(4)]
+    assert [None if points is None else points.counts.tolist() for points in counts] == [
+        None,
+        [[0, 5]],
+        [[5, 0]],
+        None,
+    ]
+
+
+def test_lidar_without_a_point_in_any_frame_is_told(womd, lidar, tmp_path):
+    write_records(lidar / "made-0.tfrecord", [lidar_record([b""] * 11)])
+    found = prepare(womd, tmp_path / "cache", Settings("womd", lidar=lidar))
+    said = "all frames are empty (scene made-0 goes without LiDAR)"
+    assert found.errors[0] == f"{lidar / 'made-0.tfrecord'}: {said}"
+    assert found.absent == found.lidar == 2  # each of the others lacks one
 
 
 def test_a_log_that_is_too_short_for_a_scene_is_told(tmp_path):

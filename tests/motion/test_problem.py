@@ -104,6 +104,9 @@ def test_graphs_are_refused_where_they_would_be_captured(monkeypatch, tmp_path):
         ({"turn": "north"}, "turn='north'"),
         ({"measured": ("colour",)}, "measured"),
         ({"intention_scenes": 0}, "intention_scenes=0"),
+        ({"lidar": "temporal", "lidar_points": 0}, "lidar_points=0: must be at least 1"),
+        ({"lidar": "temporal", "lidar_frames": 0}, "lidar_frames=0: must be at least 1"),
+        ({"workers": -1}, "workers=-1: must be at least 0"),
     ],
 )
 def test_what_is_out_of_range_is_refused(changes, said):

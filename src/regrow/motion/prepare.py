@@ -19,6 +19,7 @@ from regrow.motion.formats.scenario import read_scenarios
 from regrow.motion.formats.womd_lidar import read_sweeps
 from regrow.motion.scene import Scene
 from regrow.motion.shards import SUFFIX, remove_leftovers, whole, write_shard
+from regrow.reading import UnreadableError
 
 __all__ = ["Kind", "Prepared", "Settings", "find_kind", "prepare"]
 
@@ -300,10 +301,16 @@ def _log_scenes(path: Path, settings: Settings, found: Prepared) -> Iterator[Sce
             f"{path}: is too short: it has {steps} steps, a scene "
             f"{window['past'] + 1 + window['future']}; give a smaller past or future"
         )
+    told: set[str] = set()
     for now in log.presents(**window, every=every):
-        scene = log.scene(now, **window, most=settings.most)
+        damaged: list[UnreadableError] = []
+        scene = log.scene(now, **window, most=settings.most, skipped=damaged.append)
+        # Scenes share frames: each is told of once.
+        new = [said for said in map(str, damaged) if said not in told]
+        found.errors += [f"{said} (the frame counts as absent)" for said in new]
+        told.update(new)
         if scene.points is not None:
-            found.absent += log.sweeps[now - scene.now : now + 1].count(None)
+            found.absent += log.sweeps[now - scene.now : now + 1].count(None) + len(damaged)
         yield scene
 
 
@@ -317,6 +324,9 @@ def _with_lidar(scene: Scene, settings: Settings, found: Prepared) -> Scene:
         points = crop(sweeps, scene, most=settings.most)
     except (ValueError, FileNotFoundError) as error:
         found.errors.append(f"{error} (scene {scene.name} goes without LiDAR)")
+        return scene
+    if points is None:
+        found.errors.append(f"{path}: all frames are empty (scene {scene.name} goes without LiDAR)")
         return scene
     found.absent += sum(sweep is None for sweep in sweeps)
     return replace(scene, points=points)

@@ -179,6 +179,19 @@ def test_of_one_target_one_picture_is_drawn(made, tmp_path):
     assert "Best: " not in page
 
 
+def test_of_scenes_without_a_future_nothing_is_measured(made, tmp_path, capsys):
+    record, _ = made
+    scene = simulate(0)[0]
+    past = {"times": scene.times[:11], "states": scene.states[:, :11], "valid": scene.valid[:, :11]}
+    write_shard(tmp_path / "now" / "a.scenes", [replace(scene, **past)], {})
+    motion_evaluate(record, tmp_path / "now", out=tmp_path / "e.html", device="cpu")
+    assert "Of no target the future is known" in capsys.readouterr().out
+    assert "<table" not in (tmp_path / "e.html").read_text()
+    motion_predict(record, tmp_path / "now", out=tmp_path / "p.npz", device="cpu")
+    with np.load(tmp_path / "p.npz") as found:
+        assert np.isfinite(found["paths"]).all()
+
+
 @pytest.fixture(scope="module")
 def walks(tmp_path_factory):
     """Return a cache of tracks: no LiDAR, a step each 0.4 s."""

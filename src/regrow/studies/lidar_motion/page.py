@@ -108,7 +108,7 @@ def write_evaluation(
 
 def _finding(result: Mapping[str, Any]) -> str:
     if result["min_ade"] is None:
-        return "Of no target the future is known."
+        return "Of no target the future is known: nothing can be measured."
     said = f"minADE {result['min_ade']:.2f} m and minFDE {result['min_fde']:.2f} m of six futures"
     likely = f"{result['ade_1']:.2f} m of the likeliest"
     targets = counted(result["targets"], "target")
@@ -122,6 +122,8 @@ def _sections(
 ) -> Iterator[Section]:
     errors = errors_of(found)["min_ade"]
     known = np.flatnonzero(np.isfinite(errors))
+    if not len(known):
+        return
     order = known[np.argsort(-errors[known], kind="stable")]
     yield from _pictures(found, scenes, errors, order)
     yield from _waymo(result)
