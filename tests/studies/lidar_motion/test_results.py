@@ -151,9 +151,25 @@ def test_each_challenge_has_scenes_of_its_own_lengths():
     whole = results(_found(SCENES), SCENES)
     assert "waymo" in whole
     assert "argoverse" not in whole
+    seven = [_short(scene, 70) for scene in SCENES]
+    for some in (seven, [six[0], SCENES[1]]):
+        assert not {"waymo", "argoverse"} & set(results(_padded(some), some))
     for steps in (60, 80):
         slow = [_short(scene, steps, every=4.0) for scene in SCENES]
         assert not {"waymo", "argoverse"} & set(results(_found(slow), slow))
+
+
+def _padded(scenes):
+    """Return futures of 80 steps, of which some are not known."""
+    parts = []
+    for scene in scenes:
+        found = _found([scene])
+        lack = 80 - found["future"].shape[1]
+        for name, axis in (("paths", 2), ("future", 1), ("future_valid", 1)):
+            pads = [(0, lack if place == axis else 0) for place in range(found[name].ndim)]
+            found[name] = np.pad(found[name], pads)
+        parts.append(found)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def test_futures_shorter_than_a_challenge_asks_are_not_measured_by_it():
