@@ -139,7 +139,9 @@ def motion_evaluate(
     check_writable(out, "out")
     trained, source = load_trained(run, device), _scenes(folder, scenes, first, once=True)
     found = trained.predict(source)
-    said = f"{folder or 'Made-up scenes'}: {counted(len(source), 'scene')}."
+    said = (
+        f"{folder or 'Made-up scenes'}: {counted(len(source), 'scene')}. Run: {run.resolve().name}."
+    )
     print(write_evaluation(found, source, results(found, source), said, out))
 
 

@@ -103,7 +103,9 @@ def test_evaluation_says_what_the_run_said(made, tmp_path, capsys):
     motion_evaluate(record, scenes=4, first=1_000_000_000, out=tmp_path / "e.html", device="cpu")
     result = json.loads((record / "result.json").read_text())
     assert f"minADE {result['min_ade']:.2f} m" in capsys.readouterr().out
-    assert "Kinds of road users" in (tmp_path / "e.html").read_text()
+    page = (tmp_path / "e.html").read_text()
+    assert "Kinds of road users" in page
+    assert f"Run: {record.name}." in page
 
 
 def test_a_cache_is_learnt_from_and_drawn(tmp_path):

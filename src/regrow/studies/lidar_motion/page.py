@@ -155,7 +155,7 @@ def _pictures(
             scene, target = _where(scenes, row)
             kind = KINDS[found["kind"][row]]
             number = f"{word} {rank}" if len(rows) > 1 else word
-            title = f"{number.capitalize()}: {kind} in {scene.name}, {errors[row]:.2f} m"
+            title = f"{number.capitalize()}: {kind} in {scene.name}, {errors[row]:.2f}\u00a0m"
             shown = draw_scene(scene, target, forecast_of(found, row), title=" ", tall=True)
             drawn[title] = shown
     if drawn:
