@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from regrow.cli.checks import check_between, check_threads
 from regrow.cli.fields import takes_fields
 from regrow.lab.files import check_writable, make_folder, read_json
-from regrow.lab.section import counted
 from regrow.machine import expanded
 
 if TYPE_CHECKING:
@@ -130,6 +129,7 @@ def motion_evaluate(
         device: Where to compute; "auto" takes a GPU if there is one.
         out: The page.
     """
+    from regrow.lab.section import counted  # noqa: PLC0415
     from regrow.studies.lidar_motion.page import write_evaluation  # noqa: PLC0415
     from regrow.studies.lidar_motion.results import results  # noqa: PLC0415
     from regrow.studies.lidar_motion.trained import load_trained  # noqa: PLC0415
@@ -166,6 +166,7 @@ def motion_predict(
         first: The seed of the first made-up scene.
         device: Where to compute; "auto" takes a GPU if there is one.
     """
+    from regrow.lab.section import counted  # noqa: PLC0415
     from regrow.studies.lidar_motion.trained import load_trained, save_forecasts  # noqa: PLC0415
 
     if out.suffix != ".npz":

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from regrow.cli.checks import check_jobs
-from regrow.lab.section import counted
 
 if TYPE_CHECKING:
     from regrow.motion.prepare import Prepared
@@ -51,6 +50,7 @@ def motion_prepare(
     """
     import os  # noqa: PLC0415
 
+    from regrow.lab.section import counted  # noqa: PLC0415
     from regrow.motion.prepare import Settings, find_kind, prepare  # noqa: PLC0415
 
     check_jobs(jobs)
@@ -74,6 +74,8 @@ def motion_prepare(
 
 
 def _summary(total: Prepared, out: Path) -> str:
+    from regrow.lab.section import counted  # noqa: PLC0415
+
     each = total.bytes / max(total.scenes, 1) / 1000
     parts = [f"{counted(total.scenes, 'scene')} in {out}, {each:,.1f} kB each"]
     if total.empty:
