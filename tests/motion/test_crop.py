@@ -27,9 +27,9 @@ def flat_pose(step):
 
 
 def corners(state, share):
-    """Return points in a box at a share of its half sizes, margin included."""
+    """Return points in a box at a share of its half sizes, LiMTR's margin included."""
     signs = np.stack(np.meshgrid(*[[-1, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    local = signs * (state[3:6] / 2 + MARGIN) * share
+    local = signs * (state[3:6] / 2 + 0.15) * share
     return local @ turn_of(0, 0, state[6]).T + state[:3]
 
 

@@ -223,6 +223,25 @@ def test_frames_match_their_points_for_any_number_of_frames():
         assert not counts[:, : frames - len(steps)].any()
 
 
+@pytest.mark.parametrize("turn", ["box", "sight"])
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+def test_few_frames_are_turned_each_by_its_own_step(frames, turn):
+    """LiMTR pairs the points of spread frames with the last boxes; here each has its own."""
+    one = scene(2, points=30)
+    whole, few = (
+        Featurer(lidar=LidarFeatures(frames=count, turn=turn, measured=()))(one)
+        for count in (NOW + 1, frames)
+    )
+    for place, step in enumerate(LidarFeatures(frames=frames).steps(NOW)):
+        for target in range(2):
+            there, wanted = (
+                found["lidar"][target, at][found["lidar_valid"][target, at]]
+                for found, at in ((few, place), (whole, step))
+            )
+            np.testing.assert_array_equal(there, wanted)
+    assert few["lidar_valid"].any()
+
+
 def test_too_many_points_are_thinned_out_evenly_or_drawn():
     one = scene(2, points=200)
     how = Featurer(lidar=LidarFeatures(points=16))

@@ -169,6 +169,18 @@ def test_chosen_ends_lie_apart_until_nothing_else_is_left():
     torch.testing.assert_close(probabilities, wanted)
 
 
+@pytest.mark.parametrize(("metres", "chosen"), [(2.4, 2.4 * 6), (2.6, 2.6 * 5)])
+def test_ends_are_apart_by_two_and_a_half_metres_as_in_mtr(metres, chosen):
+    """Of likely ends on a line every second one is chosen, if neighbours are nearer than that."""
+    predicted, _ = made()
+    futures = predicted.scores.shape[2]
+    paths = torch.zeros_like(predicted.trajectories)
+    paths[..., 0] = metres * torch.arange(futures).float()[:, None]
+    scores = -torch.arange(futures).float().expand_as(predicted.scores)
+    ends = modes(predicted._replace(scores=scores, trajectories=paths))[0][:, :, -1, 0]
+    assert ends[0].max() == pytest.approx(chosen)
+
+
 def test_more_futures_than_there_are_is_refused():
     with pytest.raises(ValueError, match="keep=9"):
         modes(made()[0], 9)

@@ -13,12 +13,13 @@ import pytest
 
 from regrow.cli.motion import motion_prepare
 from regrow.motion.datasets import CachedScenes
+from regrow.motion.features import Featurer
 from regrow.motion.formats.scenario_writer import encode_scenario, write_scenarios
 from regrow.motion.formats.tfrecord import write_records
 from regrow.motion.prepare import Settings, find_kind, prepare
 from regrow.motion.shards import SUFFIX, Shard
 from tests.motion.curves import scene_of
-from tests.motion.formats.argoverse_files import write_log
+from tests.motion.formats.argoverse_files import STAMPS, write_log
 from tests.motion.lasers import calibration, frame, laser, lidar_record, pose_of
 from tests.motion.made import argoverse
 
@@ -254,8 +255,65 @@ def test_scenes_with_nobody_to_predict_are_left_out_and_counted(tmp_path, capsys
     write_scenarios(tmp_path / "womd" / "a.tfrecord", scenes)
     for _ in range(2):  # made, and there already
         motion_prepare(tmp_path / "womd", out=tmp_path / "cache")
-        assert "1 with nobody to predict were left out" in capsys.readouterr().out
+        assert "left out, with nobody to predict: 1" in capsys.readouterr().out
     assert names(tmp_path / "cache") == [scenes[0].name, scenes[2].name]
+
+
+@pytest.mark.parametrize("how", ["not valid", "not a number"])
+def test_targets_that_are_not_there_now_are_left_out_and_named(how, tmp_path):
+    """In one scene of three both are gone, in another one of two: nothing else is lost."""
+    scenes = [scene_of(seed, kinds=(2, 1), targets=2) for seed in range(3)]
+    for scene, gone in ((scenes[0], [0, 1]), (scenes[1], [0])):
+        scene.states[gone, scene.now, 0] = np.nan
+        scene.valid[gone, scene.now] = how == "not a number"
+    folder = tmp_path / "womd"
+    folder.mkdir()
+    write_scenarios(folder / "a.tfrecord", scenes)
+    found = prepare(folder, tmp_path / "cache", Settings("womd"))
+    assert (found.scenes, found.empty) == (2, 1)
+    said = f"target 0 (id {scenes[1].ids[0]}) is not valid at step 10, which is now: it is left out"
+    assert found.errors[2:] == [f"{folder / 'a.tfrecord'}, scene made-1: {said}"]
+    kept = CachedScenes(tmp_path / "cache")
+    assert [kept[place].targets.tolist() for place in range(2)] == [[1], [0, 1]]
+    for place in range(2):
+        assert len(Featurer()(kept[place])["future"])
+
+
+def test_a_file_without_a_byte_is_told(womd, tmp_path):
+    (path := womd / "training.tfrecord-00001-of-00003").write_bytes(b"")
+    found = prepare(womd, tmp_path / "cache", Settings("womd"))
+    assert found.errors == [f"{path}: is empty: get it again"]
+    assert found.scenes == 6
+
+
+def test_a_damaged_sweep_costs_a_log_that_frame_alone(tmp_path):
+    """Told of once, though several scenes have it; those that have another keep their LiDAR."""
+    log = write_log(tmp_path / "logs" / "one")
+    (sweep,) = (log / "sensors" / "lidar").iterdir()
+    bad = sweep.with_name(f"{STAMPS[1]}.feather")
+    bad.write_bytes(sweep.read_bytes()[:100])
+    settings = Settings("argoverse-sensor", past=1, future=1, every=1)
+    found = prepare(log.parent, tmp_path / "cache", settings)
+    assert (found.scenes, found.lidar) == (4, 2)
+    assert found.absent == 2  # the damaged frame of one scene, the next one of another
+    (error,) = found.errors
+    assert error.startswith(f"{bad} is damaged")
+    assert error.endswith("(the frame counts as absent)")
+    counts = [CachedScenes(tmp_path / "cache")[place].points for place in range(4)]
+    assert [None if points is None else points.counts.tolist() for points in counts] == [
+        None,
+        [[0, 5]],
+        [[5, 0]],
+        None,
+    ]
+
+
+def test_lidar_without_a_point_in_any_frame_is_told(womd, lidar, tmp_path):
+    write_records(lidar / "made-0.tfrecord", [lidar_record([b""] * 11)])
+    found = prepare(womd, tmp_path / "cache", Settings("womd", lidar=lidar))
+    said = "all frames are empty (scene made-0 goes without LiDAR)"
+    assert found.errors[0] == f"{lidar / 'made-0.tfrecord'}: {said}"
+    assert found.absent == found.lidar == 2  # each of the others lacks one
 
 
 def test_a_log_that_is_too_short_for_a_scene_is_told(tmp_path):

@@ -1,5 +1,7 @@
 """Training motion: it learns, resumes bit for bit, in half precision, on ranks; forecasts."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ import regrow
 from regrow.lab.files import read_lines
 from regrow.lab.run import METRICS, Run
 from regrow.motion.batches import SceneBatches
+from regrow.motion.decoder import Predicted
 from regrow.motion.features import Featurer
 from regrow.motion.forecast import displacements
 from regrow.motion.intentions import ends, intention_points
@@ -35,10 +38,12 @@ def test_it_learns_and_tells_what_it_found(tmp_path):
         *(torch.from_numpy(found[n]) for n in ("paths", "future", "future_valid"))
     )[0].amin(1)
     assert result["min_ade"] == pytest.approx(float(best.mean()), rel=1e-5)
-    parts = result["with_points"], result["without_points"]
-    shares = (found["points"] > 0).mean(), (found["points"] == 0).mean()
-    both = sum(p["min_ade"] * s for p, s in zip(parts, shares, strict=True))
-    assert both == pytest.approx(result["min_ade"], rel=1e-5)
+    for name, own in (
+        ("with_points", found["points"] > 0),
+        ("without_points", found["points"] == 0),
+    ):
+        assert own.any()
+        assert result[name]["min_ade"] == pytest.approx(float(best[own].mean()), rel=1e-5)
 
 
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
@@ -104,11 +109,39 @@ def test_graphs_are_refused_where_they_would_be_captured(monkeypatch, tmp_path):
         ({"turn": "north"}, "turn='north'"),
         ({"measured": ("colour",)}, "measured"),
         ({"intention_scenes": 0}, "intention_scenes=0"),
+        ({"lidar": "temporal", "lidar_points": 0}, "lidar_points=0: must be at least 1"),
+        ({"lidar": "temporal", "lidar_frames": 0}, "lidar_frames=0: must be at least 1"),
+        ({"workers": -1}, "workers=-1: must be at least 0"),
     ],
 )
 def test_what_is_out_of_range_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         learn(**changes).check()
+
+
+def test_the_choice_of_a_query_weighs_fifty_a_target_and_in_mtrs_own_way_one_times_the_batch():
+    draw = torch.Generator().manual_seed(0)
+    predicted = Predicted(
+        torch.randn(2, 3, 4, generator=draw),
+        torch.randn(2, 3, 4, 20, 7, generator=draw),
+        torch.randn(3, 2, 20, 7, generator=draw),
+        torch.randn(3, 4, 2, generator=draw),
+    )
+    targets = {
+        "future": torch.randn(3, 20, 4, generator=draw),
+        "future_valid": torch.ones(3, 20, dtype=torch.bool),
+        "others": torch.randn(3, 2, 20, 4, generator=draw),
+        "others_valid": torch.ones(3, 2, 20, dtype=torch.bool),
+    }
+    batch = SimpleNamespace(targets=targets)
+    own, mtr, told = (
+        learn(**changes).losses(predicted, batch)
+        for changes in ({}, {"mtr_compat": True}, {"mtr_compat": True, "classification": 2.0})
+    )
+    for found, weight in ((own, 50), (mtr, 1), (told, 2)):
+        rest = found["nll"] + 0.5 * found["velocity"] + found["dense"]
+        torch.testing.assert_close(found["total"], rest + weight * found["classification"])
+    torch.testing.assert_close(mtr["classification"], own["classification"].sum().expand(3))
 
 
 def test_batches_follow_from_seed_and_epoch_whoever_makes_them():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from regrow.cli.checks import check_between, check_threads
 from regrow.cli.fields import takes_fields
-from regrow.lab.files import check_writable, make_folder
+from regrow.lab.files import check_writable, make_folder, read_json
 from regrow.machine import expanded
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def motion_train(
     }
     record = run_trial(trial, out, options, threads, ["min_ade", "min_fde", "ade_1"])
     scenes = _tested(trial, record, options)
+    if both := read_json(record / "result.json").get("in_both"):
+        print(f"note             {both:,} of the scenes of the test were learnt from, too")
     print(f"page             {write_page(record, _load(record / FORECASTS), scenes)}")
 
 
@@ -127,6 +129,7 @@ def motion_evaluate(
         device: Where to compute; "auto" takes a GPU if there is one.
         out: The page.
     """
+    from regrow.lab.section import counted  # noqa: PLC0415
     from regrow.studies.lidar_motion.page import write_evaluation  # noqa: PLC0415
     from regrow.studies.lidar_motion.results import results  # noqa: PLC0415
     from regrow.studies.lidar_motion.trained import load_trained  # noqa: PLC0415
@@ -134,9 +137,11 @@ def motion_evaluate(
     if out.suffix not in (".html", ".htm"):
         raise ValueError(f"out={out}: a page is written, which must be called .html")
     check_writable(out, "out")
-    trained, source = load_trained(run, device), _scenes(folder, scenes, first)
+    trained, source = load_trained(run, device), _scenes(folder, scenes, first, once=True)
     found = trained.predict(source)
-    said = f"{folder or 'Made-up scenes'}: {len(source):,} scenes."
+    said = (
+        f"{folder or 'Made-up scenes'}: {counted(len(source), 'scene')}. Run: {run.resolve().name}."
+    )
     print(write_evaluation(found, source, results(found, source), said, out))
 
 
@@ -161,6 +166,7 @@ def motion_predict(
         first: The seed of the first made-up scene.
         device: Where to compute; "auto" takes a GPU if there is one.
     """
+    from regrow.lab.section import counted  # noqa: PLC0415
     from regrow.studies.lidar_motion.trained import load_trained, save_forecasts  # noqa: PLC0415
 
     if out.suffix != ".npz":
@@ -169,7 +175,7 @@ def motion_predict(
     count = 100 if folder is None and scenes == _MOST else scenes
     trained, source = load_trained(run, device), _scenes(folder, count, first)
     save_forecasts(out, trained.predict(source), source)
-    print(f"{sum(len(scene.targets) for scene in source):,} targets: {out}")
+    print(f"{counted(sum(len(scene.targets) for scene in source), 'target')}: {out}")
 
 
 def motion_draw(
@@ -216,15 +222,18 @@ def motion_draw(
         print(write_picture(draw_scene(shown, target, forecast, look=look), out))
 
 
-def _scenes(folder: Path | None, most: int, first: int) -> Sequence[Scene]:
-    """Return scenes that have targets."""
+def _scenes(folder: Path | None, most: int, first: int, *, once: bool = False) -> Sequence[Scene]:
+    """Return scenes that have targets; ``once``: refuse those of which one is there twice."""
     from regrow.motion.datasets import CachedScenes  # noqa: PLC0415
     from regrow.motion.simulator.stored import Simulated  # noqa: PLC0415
+    from regrow.studies.lidar_motion.scenes import check_once  # noqa: PLC0415
 
     check_between("scenes", most, 1, _MOST)
     if folder is None:
         return list(Simulated(most, first=first))
     scenes = CachedScenes(expanded(folder))
+    if once:
+        check_once(scenes)
     places = [i for i in range(len(scenes)) if i < most]
     found = [one for one in (scenes[i] for i in places) if len(one.targets)]
     if not found:

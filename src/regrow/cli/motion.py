@@ -50,6 +50,7 @@ def motion_prepare(
     """
     import os  # noqa: PLC0415
 
+    from regrow.lab.section import counted  # noqa: PLC0415
     from regrow.motion.prepare import Settings, find_kind, prepare  # noqa: PLC0415
 
     check_jobs(jobs)
@@ -60,7 +61,7 @@ def motion_prepare(
     def tell(done: int, of: int, name: str, found: Prepared) -> None:
         for error in found.errors:
             print(error)
-        print(f"{done} of {of}: {name}, {found.scenes} scenes", flush=True)
+        print(f"{done} of {of}: {name}, {counted(found.scenes, 'scene')}", flush=True)
 
     workers = (os.cpu_count() or 1) if jobs == -1 else jobs
     total = prepare(folder, out, settings, jobs=workers, told=tell)
@@ -73,15 +74,17 @@ def motion_prepare(
 
 
 def _summary(total: Prepared, out: Path) -> str:
+    from regrow.lab.section import counted  # noqa: PLC0415
+
     each = total.bytes / max(total.scenes, 1) / 1000
-    parts = [f"{total.scenes:,} scenes in {out}, {each:,.1f} kB each"]
+    parts = [f"{counted(total.scenes, 'scene')} in {out}, {each:,.1f} kB each"]
     if total.empty:
-        parts.append(f"{total.empty:,} with nobody to predict were left out")
+        parts.append(f"left out, with nobody to predict: {total.empty:,}")
     if total.lidar:
         parts.append(f"{total.lidar:,} with LiDAR, {total.absent:,} of their frames absent")
     if total.done_before:
-        parts.append(f"{total.done_before:,} shards were there already")
+        parts.append(f"there already: {counted(total.done_before, 'shard')}")
     if total.others:
-        parts.append(f"{total.others:,} shards of something else are there, too")
+        parts.append(f"of something else there: {counted(total.others, 'shard')}")
     parts.append(f"errors: {len(total.errors):,}" if total.errors else "no errors")
     return "; ".join(parts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from regrow.lab.statistics import Interval
 
-__all__ = ["Details", "Section", "Table", "duration", "estimate"]
+__all__ = ["Details", "Section", "Table", "counted", "duration", "estimate"]
 
 _PHONE = 38  # characters of a table's line on a phone
 _HEADING = 14  # characters that a row's heading gets at least
@@ -93,6 +93,16 @@ def estimate(interval: Interval | None) -> str:
     if interval.n == 1:
         return f"{mean} (1)"
     return f"{mean} ± {interval.half_width:.2f} ({interval.n})"
+
+
+def counted(count: int, word: str) -> str:
+    """Write how many there are of something.
+
+    Example:
+        >>> counted(1, "scene"), counted(2000, "scene")
+        ('1 scene', '2,000 scenes')
+    """
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -19,6 +19,7 @@ from regrow.motion.formats.scenario import read_scenarios
 from regrow.motion.formats.womd_lidar import read_sweeps
 from regrow.motion.scene import Scene
 from regrow.motion.shards import SUFFIX, remove_leftovers, whole, write_shard
+from regrow.reading import UnreadableError
 
 __all__ = ["Kind", "Prepared", "Settings", "find_kind", "prepare"]
 
@@ -261,8 +262,12 @@ def _scenes(sources: list[Path], settings: Settings, found: Prepared) -> Iterato
         "pedestrians": lambda path: read_pedestrians(path, **settings.window()),
     }
     for source in sources:
+        if source.is_file() and not source.stat().st_size:
+            found.errors.append(f"{source}: is empty: get it again")
+            continue
         try:
-            for scene in readers[settings.kind](source):
+            for read in readers[settings.kind](source):
+                scene = _with_targets_now(read, source, found)
                 if not len(scene.targets):
                     found.empty += 1  # nothing can be learnt from it, nor predicted in it
                     continue
@@ -274,6 +279,20 @@ def _scenes(sources: list[Path], settings: Settings, found: Prepared) -> Iterato
             found.errors.append(str(error))
 
 
+def _with_targets_now(scene: Scene, source: Path, found: Prepared) -> Scene:
+    """Return a scene without the targets that are not there now; each of them is noted.
+
+    No frame can be put to them: one of them would end a training run.
+    """
+    there = scene.valid[scene.targets, scene.now]
+    for target in scene.targets[~there]:
+        found.errors.append(
+            f"{source}, scene {scene.name}: target {target} (id {scene.ids[target]}) is not valid "
+            f"at step {scene.now}, which is now: it is left out"
+        )
+    return scene if there.all() else replace(scene, targets=scene.targets[there])
+
+
 def _log_scenes(path: Path, settings: Settings, found: Prepared) -> Iterator[Scene]:
     log, window = read_log(path), {"past": 10, "future": 80, **settings.window()}
     every, steps = window.pop("every", 10), len(log.stamps)
@@ -282,10 +301,16 @@ def _log_scenes(path: Path, settings: Settings, found: Prepared) -> Iterator[Sce
             f"{path}: is too short: it has {steps} steps, a scene "
             f"{window['past'] + 1 + window['future']}; give a smaller past or future"
         )
+    told: set[str] = set()
     for now in log.presents(**window, every=every):
-        scene = log.scene(now, **window, most=settings.most)
+        damaged: list[UnreadableError] = []
+        scene = log.scene(now, **window, most=settings.most, skipped=damaged.append)
+        # Scenes share frames: each is told of once.
+        new = [said for said in map(str, damaged) if said not in told]
+        found.errors += [f"{said} (the frame counts as absent)" for said in new]
+        told.update(new)
         if scene.points is not None:
-            found.absent += log.sweeps[now - scene.now : now + 1].count(None)
+            found.absent += log.sweeps[now - scene.now : now + 1].count(None) + len(damaged)
         yield scene
 
 
@@ -299,6 +324,9 @@ def _with_lidar(scene: Scene, settings: Settings, found: Prepared) -> Scene:
         points = crop(sweeps, scene, most=settings.most)
     except (ValueError, FileNotFoundError) as error:
         found.errors.append(f"{error} (scene {scene.name} goes without LiDAR)")
+        return scene
+    if points is None:
+        found.errors.append(f"{path}: all frames are empty (scene {scene.name} goes without LiDAR)")
         return scene
     found.absent += sum(sweep is None for sweep in sweeps)
     return replace(scene, points=points)

@@ -139,9 +139,10 @@ class PredictMotion(Problem[MotionSource]):
         for name in ("velocity", "dense"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 0")
-        for name in ("intention_scenes", "watched", "workers"):
-            if (value := getattr(self, name)) < (name == "intention_scenes"):
-                raise ValueError(f"{name}={value}: is too small")
+        for name in ("intention_scenes", "lidar_frames", "lidar_points", "watched", "workers"):
+            least = 0 if name in ("watched", "workers") else 1
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name}={value}: must be at least {least}")
         self.shape()
         self.featurer()
 

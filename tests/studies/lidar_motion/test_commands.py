@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from regrow.motion import MotionTransformer
 from regrow.motion.datasets import CachedScenes
 from regrow.motion.intentions import intention_points
 from regrow.motion.prepare import Settings, prepare
+from regrow.motion.shards import write_shard
+from regrow.motion.simulator import simulate
 from regrow.motion.simulator.stored import make_scenes
 from regrow.studies.lidar_motion.looks import ON_DARK
 from regrow.studies.lidar_motion.pictures import draw_scene, write_picture
@@ -100,7 +103,9 @@ def test_evaluation_says_what_the_run_said(made, tmp_path, capsys):
     motion_evaluate(record, scenes=4, first=1_000_000_000, out=tmp_path / "e.html", device="cpu")
     result = json.loads((record / "result.json").read_text())
     assert f"minADE {result['min_ade']:.2f} m" in capsys.readouterr().out
-    assert "Kinds of road users" in (tmp_path / "e.html").read_text()
+    page = (tmp_path / "e.html").read_text()
+    assert "Kinds of road users" in page
+    assert f"Run: {record.name}." in page
 
 
 def test_a_cache_is_learnt_from_and_drawn(tmp_path):
@@ -122,6 +127,71 @@ def test_a_cache_is_learnt_from_and_drawn(tmp_path):
     one, other = ((tmp_path / f"{name}.svg").read_text() for name in ("simulated-2", "2"))
     assert one == other
     assert "simulated-2" in one
+
+
+def test_scenes_of_the_test_that_were_learnt_from_are_told(tmp_path, capsys):
+    make_scenes(tmp_path / "cache", 4)
+    settings = SMALL | {"lidar": "none", "learn_from": tmp_path / "cache"}
+    motion_train(**settings, test_on=tmp_path / "cache", out=tmp_path / "out")
+    assert "4 of the scenes of the test were learnt from, too" in capsys.readouterr().out
+    (page,) = (tmp_path / "out" / "trials").glob("*/page.html")
+    assert "4 scenes to test on, of which 4 were learnt from, too" in page.read_text()
+
+
+def test_a_scene_that_is_there_twice_is_not_tested_on(made, tmp_path):
+    """It is refused before a step is made, not after the last one."""
+    record, _ = made
+    for part in ("cache", "cache/copy"):
+        make_scenes(tmp_path / part, 4)
+    with pytest.raises(ValueError, match=r"scene simulated-0: is there twice, in .*copy"):
+        motion_train(
+            **SMALL | {"lidar": "none"},
+            learn_from=tmp_path / "cache",
+            test_on=tmp_path / "cache",
+            out=tmp_path / "out",
+        )
+    assert not list((tmp_path / "out").glob("failed/*"))
+    with pytest.raises(ValueError, match="is there twice"):
+        motion_evaluate(record, tmp_path / "cache", out=tmp_path / "e.html", device="cpu")
+    assert not (tmp_path / "e.html").exists()
+
+
+def test_a_cache_without_a_scene_is_named(tmp_path):
+    write_shard(tmp_path / "none" / "a.scenes", [], {})
+    with pytest.raises(ValueError, match="none: its files hold no scene"):
+        motion_train(
+            **SMALL | {"lidar": "none"},
+            learn_from=tmp_path / "none",
+            test_on=tmp_path / "none",
+            out=tmp_path / "out",
+        )
+
+
+def test_of_one_target_one_picture_is_drawn(made, tmp_path):
+    record, _ = made
+    scene = simulate(0)[0]
+    one = replace(scene, targets=scene.targets[:1], points=None)
+    write_shard(tmp_path / "one" / "a.scenes", [one], {})
+    motion_evaluate(record, tmp_path / "one", out=tmp_path / "e.html", device="cpu")
+    page = (tmp_path / "e.html").read_text()
+    assert "1 scene." in page
+    assert "1 target." in page
+    assert "Worst: " in page
+    assert "Middle: " not in page
+    assert "Best: " not in page
+
+
+def test_of_scenes_without_a_future_nothing_is_measured(made, tmp_path, capsys):
+    record, _ = made
+    scene = simulate(0)[0]
+    past = {"times": scene.times[:11], "states": scene.states[:, :11], "valid": scene.valid[:, :11]}
+    write_shard(tmp_path / "now" / "a.scenes", [replace(scene, **past)], {})
+    motion_evaluate(record, tmp_path / "now", out=tmp_path / "e.html", device="cpu")
+    assert "Of no target the future is known" in capsys.readouterr().out
+    assert "<table" not in (tmp_path / "e.html").read_text()
+    motion_predict(record, tmp_path / "now", out=tmp_path / "p.npz", device="cpu")
+    with np.load(tmp_path / "p.npz") as found:
+        assert np.isfinite(found["paths"]).all()
 
 
 @pytest.fixture(scope="module")

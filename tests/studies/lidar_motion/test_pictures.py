@@ -38,7 +38,7 @@ def _legend(figure):
 def test_axes_are_equal_and_the_target_and_its_futures_are_in_the_picture():
     forecast = _forecast(SCENE)
     figure = draw_scene(SCENE, 0, forecast)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     above = figure.axes[0]
     assert all(axes.get_aspect() == 1 for axes in figure.axes)
     (left, right), (low, high) = above.get_xlim(), above.get_ylim()
@@ -54,11 +54,21 @@ def test_likely_futures_bear_their_probabilities():
     assert "2%" not in words
 
 
+def test_the_likeliest_future_bears_its_probability_however_small():
+    """Of 64 futures nearly alike none has a twentieth; it is seen, and in the picture."""
+    few = replace(_forecast(SCENE), probabilities=np.array([0.02, 0.018, 0.017, 0.016, 0.01, 0.01]))
+    words = _words(draw_scene(SCENE, 0, few))
+    assert "2%" in words
+    assert not {"1%"} & set(words)
+    middle, half = window_around(SCENE, 0, few)
+    assert (np.abs(few.paths[0] - middle) < half).all()
+
+
 def test_the_legend_names_what_is_drawn_and_nothing_else():
     whole = _legend(draw_scene(SCENE, 0, _forecast(SCENE)))
-    assert {"may happen", "what happened", "the past", "the pedestrian"} <= whole
+    assert {"predicted", "what happened", "the past", "the pedestrian"} <= whole
     bare = _legend(draw_scene(SCENE, 0))
-    assert "may happen" in whole - bare
+    assert "predicted" in whole - bare
     alone = replace(SCENE, valid=SCENE.valid & (np.arange(len(SCENE.ids)) == 1)[:, None])
     assert _legend(draw_scene(alone, 0)) == {"what happened", "the past", "the pedestrian"}
     before = _legend(draw_scene(alone, 0, _forecast(SCENE), step=5))
@@ -80,10 +90,18 @@ def test_a_scene_without_lidar_has_no_place_for_points():
         assert len(draw_scene(SCENE, 0, tall=tall).axes) == 3
 
 
+def test_a_scene_alone_fills_its_picture():
+    figure = draw_scene(replace(SCENE, points=None), 0, _forecast(SCENE))
+    figure.draw_without_rendering()
+    above = figure.axes[0].get_window_extent()
+    assert above.width > 0.9 * figure.bbox.width
+    assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_what_is_drawn_for_a_page_is_narrow_with_the_points_below():
     """As wide as a phone at the size of its letters, and nothing lies on something else."""
     figure = draw_scene(SCENE, 0, _forecast(SCENE), tall=True)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert figure.get_figwidth() <= 3.6
     above, front, side = (axes.get_window_extent() for axes in figure.axes)
     assert max(front.y1, side.y1) < above.y0 and front.x1 < side.x0

@@ -1,5 +1,7 @@
 """What forecasts are worth: against numbers by hand; each table counts every target once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -90,3 +92,91 @@ def test_targets_without_points_are_told_apart():
     told = results(_found(scenes), scenes)["by_points"]
     unseen = (SCENES[0].points.counts.sum(1) == 0).sum()
     assert told["none"]["targets"] == len(SCENES[1].targets) + unseen
+
+
+def _short(scene, steps, every=1.0):
+    """Return a scene of fewer steps to come, each so many times as long."""
+    end = scene.now + 1 + steps
+    return replace(
+        scene,
+        times=scene.times[:end] * every,
+        states=scene.states[:, :end],
+        valid=scene.valid[:, :end],
+    )
+
+
+def test_a_scene_without_lidar_has_no_points_and_its_car_to_measure_from():
+    """Nobody's points are missing where no LiDAR was: three words, not two."""
+    bare = replace(SCENES[1], points=None)
+    scenes = [SCENES[0], bare]
+    told = results(_found(scenes), scenes)
+    assert told["by_points"]["no LiDAR"]["targets"] == len(bare.targets)
+    assert sum(row["targets"] for row in told["by_range"].values()) == told["targets"]
+    assert "not known" not in told["by_range"]
+    own = results(_found([bare]), [bare])
+    assert "by_points" not in own
+    assert own["by_range"].get("0 to 15", {"targets": 0})["targets"] == _near(bare)
+    lost = replace(bare, ego=None)
+    assert (
+        list(results(_found([SCENES[0], lost]), [SCENES[0], lost])["by_range"])[-1] == "not known"
+    )
+    assert "by_range" not in results(_found([lost]), [lost])
+
+
+def _near(scene):
+    away = scene.states[scene.targets, scene.now, :2] - scene.states[scene.ego, scene.now, :2]
+    return int((np.linalg.norm(away, axis=1) < 15).sum())
+
+
+def test_the_outermost_bins_do_not_claim_an_end():
+    states = SCENES[0].states.copy()
+    states[SCENES[0].targets[0], :, 0] += 400  # metres
+    states[SCENES[0].targets[1], SCENES[0].now, 7] = 90  # metres a second
+    scene = replace(SCENES[0], states=states)
+    told = results(_found([scene]), [scene])
+    assert told["by_range"]["over 75"]["targets"] == 1
+    assert list(told["by_range"])[-1] == "over 75"
+    assert told["by_speed"]["over 40"]["targets"] == 1
+
+
+def test_each_challenge_has_scenes_of_its_own_lengths():
+    """Six seconds are Argoverse's, eight Waymo's; steps of 0.4 s are of neither."""
+    six = [_short(scene, 60) for scene in SCENES]
+    told = results(_found(six, off=1.5), six)
+    assert told["argoverse"]["min_fde"] == pytest.approx(1.5)
+    assert told["argoverse"]["min_ade"] == pytest.approx(1.5)
+    assert told["argoverse"]["miss"] == 0
+    assert told["argoverse"]["brier_min_fde"] == pytest.approx(1.5 + 0.8**2)
+    assert "waymo" not in told
+    whole = results(_found(SCENES), SCENES)
+    assert "waymo" in whole
+    assert "argoverse" not in whole
+    seven = [_short(scene, 70) for scene in SCENES]
+    for some in (seven, [six[0], SCENES[1]]):
+        assert not {"waymo", "argoverse"} & set(results(_padded(some), some))
+    for steps in (60, 80):
+        slow = [_short(scene, steps, every=4.0) for scene in SCENES]
+        assert not {"waymo", "argoverse"} & set(results(_found(slow), slow))
+
+
+def _padded(scenes):
+    """Return futures of 80 steps, of which some are not known."""
+    parts = []
+    for scene in scenes:
+        found = _found([scene])
+        lack = 80 - found["future"].shape[1]
+        for name, axis in (("paths", 2), ("future", 1), ("future_valid", 1)):
+            pads = [(0, lack if place == axis else 0) for place in range(found[name].ndim)]
+            found[name] = np.pad(found[name], pads)
+        parts.append(found)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def test_futures_shorter_than_a_challenge_asks_are_not_measured_by_it():
+    found = _found(SCENES)
+    for name in ("future", "future_valid"):
+        found[name] = found[name][:, :40]
+    found["paths"] = found["paths"][:, :, :40]
+    told = results(found, SCENES)
+    assert "waymo" not in told
+    assert told["min_ade"] == pytest.approx(0, abs=1e-6)

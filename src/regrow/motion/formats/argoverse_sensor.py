@@ -12,8 +12,9 @@ import numpy.typing as npt
 from regrow.motion.crop import Sweep, crop
 from regrow.motion.formats.argoverse_map import read_map
 from regrow.motion.formats.columns import read_columns
+from regrow.motion.formats.tfrecord import Skipped
 from regrow.motion.scene import KINDS, STATE, Scene, plausible
-from regrow.reading import check_size, decoding
+from regrow.reading import UnreadableError, check_size, decoding
 
 __all__ = ["SensorLog", "read_log"]
 
@@ -86,6 +87,7 @@ class SensorLog:
         future: int = 80,
         reach: float = 60.0,
         most: int | None = None,
+        skipped: Skipped | None = None,
     ) -> Scene:
         """Return some seconds of the log as a scene, with LiDAR where the log has sweeps.
 
@@ -100,6 +102,8 @@ class SensorLog:
             future: steps after it.
             reach: metres from the sensors within which agents are targets.
             most: LiDAR points of a target in a frame to keep; None: all.
+            skipped: told of each damaged sweep, which then counts as absent; None: the first one is
+                an error.
 
         Raises:
             ValueError: the log has not these steps.
@@ -138,8 +142,17 @@ class SensorLog:
             line_lengths=self.lines[1],
             line_kinds=self.lines[2],
         )
-        sweeps = [self.sweep(step) for step in range(now - past, now + 1)]
+        sweeps = [self._sweep(step, skipped) for step in range(now - past, now + 1)]
         return replace(scene, points=crop(sweeps, scene, most=most))
+
+    def _sweep(self, step: int, skipped: Skipped | None) -> Sweep | None:
+        try:
+            return self.sweep(step)
+        except UnreadableError as error:
+            if skipped is None:
+                raise
+            skipped(error)
+            return None
 
     def presents(self, *, past: int = 10, future: int = 80, every: int = 10) -> range:
         """Return the present steps of scenes that cover the log.

@@ -19,7 +19,7 @@ __all__ = ["Forecast", "draw_from_above", "window_around"]
 Array = npt.NDArray[Any]
 
 _AREAS = (LINES["crosswalk"], LINES["speed bump"], LINES["driveway"])
-_TOLD = 0.05  # a future less likely is drawn without its number
+_TOLD = 0.05  # a future less likely is drawn without its number, unless it is the likeliest
 _LEAST = 14.0  # metres from the middle of a picture to its side, at least
 
 
@@ -61,7 +61,7 @@ def window_around(scene: Scene, target: int, forecast: Forecast | None) -> tuple
     agent = scene.targets[target]
     places = [scene.states[agent, scene.valid[agent], :2]]
     if forecast is not None:
-        likely = forecast.probabilities >= _TOLD
+        likely = forecast.probabilities >= min(_TOLD, forecast.probabilities.max(initial=0))
         places.append(forecast.paths[likely].reshape(-1, 2))
     low, high = np.concatenate(places).min(0), np.concatenate(places).max(0)
     return (low + high) / 2, max(_LEAST, float((high - low).max()) * 0.62)
@@ -129,7 +129,7 @@ def _draw_users(
     for agent in np.flatnonzero(scene.valid[:, at] & (away < window[1] + 2)):
         own, ego = agent == target, agent == scene.ego
         kind = KINDS[scene.kinds[agent]]
-        name = f"the {kind}" if own else "car with LiDAR" if ego else "others"
+        name = f"the {kind}" if own else "car with sensors" if ego else "others"
         axes.add_patch(
             Polygon(
                 _corners(scene.states[agent, at]),
@@ -169,12 +169,12 @@ def _draw_futures(axes: Axes, forecast: Forecast, look: Palette, half: float) ->
             alpha=alpha,
             solid_capstyle="round",
             zorder=5,
-            label="may happen" if rank == order[-1] else "",
+            label="predicted" if rank == order[-1] else "",
         )
         axes.plot(*path[-1], "o", color=look.predicted, ms=3.5 + 3 * share, alpha=alpha, zorder=5)
     for rank in order[::-1]:
         path, share = forecast.paths[rank], float(forecast.probabilities[rank])
-        if share < _TOLD or not len(path):
+        if (share < _TOLD and rank != order[-1]) or not len(path):
             continue
         place = _beside(path, half)
         if all(np.linalg.norm(place - other) > half * 0.13 for other in written):

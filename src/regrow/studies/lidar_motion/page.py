@@ -16,7 +16,7 @@ from regrow.lab.files import read_json, read_lines, write_bytes
 from regrow.lab.panels import panels, plots
 from regrow.lab.report import page
 from regrow.lab.run import METRICS
-from regrow.lab.section import Details, Section, Table, duration
+from regrow.lab.section import Details, Section, Table, counted, duration
 from regrow.motion.scene import KINDS, Scene
 from regrow.studies.lidar_motion.looks import ON_DARK
 from regrow.studies.lidar_motion.pictures import draw_scene
@@ -33,7 +33,7 @@ Found = Mapping[str, npt.NDArray[Any]]
 
 _GROUPS = {
     "by_kind": ("Kinds of road users", "kind"),
-    "by_range": ("Distance from the LiDAR, now", "metres"),
+    "by_range": ("Distance from the LiDAR or its car, now", "metres"),
     "by_speed": ("Speed, now", "metres a second"),
     "by_points": ("LiDAR points on them", "points"),
     "by_story": ("Stories, and what tells how they go on", "story"),
@@ -45,6 +45,12 @@ _WAYMO = {
     "overlap_rate": "overlap rate",
     "map": "mAP",
     "soft_map": "soft mAP",
+}
+_ARGOVERSE = {
+    "min_ade": "minADE, m",
+    "min_fde": "minFDE, m",
+    "miss": "miss rate",
+    "brier_min_fde": "brier-minFDE, m",
 }
 
 
@@ -70,7 +76,9 @@ def write_page(record: Path, found: Found, scenes: Sequence[Scene]) -> Path:
     sections = [*_sections(found, scenes, result), *_curves(read_lines(record / METRICS))]
     data = {"simulator": "Made-up scenes", "crowds": "Recordings of UCY with made-up bodies"}
     of = data.get(config["data"], "A cache of scenes")
-    source = f"{of}: {len(scenes):,} scenes that were not learnt from."
+    source = f"{of}: {counted(len(scenes), 'scene')} to test on"
+    both = result.get("in_both", 0)
+    source += f", of which {both:,} were learnt from, too." if both else ", not learnt from."
     html = page("Motion of road users", source, findings, sections, f"Record: {record.name}")
     write_bytes(record / PAGE, html.encode())
     return record / PAGE
@@ -100,12 +108,13 @@ def write_evaluation(
 
 def _finding(result: Mapping[str, Any]) -> str:
     if result["min_ade"] is None:
-        return "Of no target the future is known."
+        return "Of no target the future is known: nothing can be measured."
     said = f"minADE {result['min_ade']:.2f} m and minFDE {result['min_fde']:.2f} m of six futures"
     likely = f"{result['ade_1']:.2f} m of the likeliest"
+    targets = counted(result["targets"], "target")
     if (precision := result.get("waymo_map")) is not None:
-        return f"{said}, {likely}; mAP {precision:.3f}; {result['targets']:,} targets."
-    return f"{said}, {likely}; {result['targets']:,} targets."
+        return f"{said}, {likely}; mAP {precision:.3f}; {targets}."
+    return f"{said}, {likely}; {targets}."
 
 
 def _sections(
@@ -113,9 +122,12 @@ def _sections(
 ) -> Iterator[Section]:
     errors = errors_of(found)["min_ade"]
     known = np.flatnonzero(np.isfinite(errors))
+    if not len(known):
+        return
     order = known[np.argsort(-errors[known], kind="stable")]
     yield from _pictures(found, scenes, errors, order)
     yield from _waymo(result)
+    yield from _argoverse(result)
     for group, (title, head) in _GROUPS.items():
         if rows := result.get(group):
             yield _table(title, head, rows)
@@ -134,14 +146,17 @@ def _pictures(
 ) -> Iterator[Section]:
     middle = order[len(order) // 2 : len(order) // 2 + 1]
     chosen = {"worst": order[:_DRAWN], "middle": middle, "best": order[::-1][:1]}
-    drawn = {}
-    for word, rows in chosen.items():
+    drawn: dict[str, Any] = {}
+    done: set[int] = set()
+    for word, places in chosen.items():
+        rows = [int(row) for row in places if row not in done]  # of few each is drawn once
+        done.update(rows)
         for rank, row in enumerate(rows, 1):
-            scene, target = _where(scenes, int(row))
+            scene, target = _where(scenes, row)
             kind = KINDS[found["kind"][row]]
             number = f"{word} {rank}" if len(rows) > 1 else word
-            title = f"{number.capitalize()}: {kind} in {scene.name}, {errors[row]:.2f} m"
-            shown = draw_scene(scene, target, forecast_of(found, int(row)), title=" ", tall=True)
+            title = f"{number.capitalize()}: {kind} in {scene.name}, {errors[row]:.2f}\u00a0m"
+            shown = draw_scene(scene, target, forecast_of(found, row), title=" ", tall=True)
             drawn[title] = shown
     if drawn:
         text = "By minADE: the worst, the middle one, the best."
@@ -167,6 +182,14 @@ def _waymo(result: Mapping[str, Any]) -> Iterator[Section]:
         whole = ("mean of kinds", *(_written(result[f"waymo_{name}"]) for name in _WAYMO))
         text = "As Waymo's challenge has them: points 0.5 seconds apart, means over 3, 5 and 8 s."
         yield Section("Waymo's metrics", text, table=Table(("", *_WAYMO.values()), [*cells, whole]))
+
+
+def _argoverse(result: Mapping[str, Any]) -> Iterator[Section]:
+    if row := result.get("argoverse"):
+        cells = [("all targets", *(_written(row[name]) for name in _ARGOVERSE))]
+        text = "As Argoverse 2 has them: all of the future that ends nearest, over six seconds."
+        columns = ("", *_ARGOVERSE.values())
+        yield Section("Argoverse 2's metrics", text, table=Table(columns, cells))
 
 
 def _worst(

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["FILMS", "draw_scene", "write_film", "write_picture"]
 
 _SIZE = (7.6, 5.2)  # inches
+_ALONE = (4.5, 5.3)  # inches of one without points beside it
 _TALL = (3.6, 4.9)  # inches of one that is read on a phone, too
+_TALL_ALONE = (3.6, 4.3)
 _EVERY = 2  # steps between the pictures of a film
 # One scene is one file: nothing in it tells when it was drawn.
 _DATES: dict[str, dict[str, Any]] = {
@@ -72,12 +74,14 @@ def draw_scene(
             f"target={target}: scene {scene.name} has {len(scene.targets)} targets, from 0 on"
         )
     with figure_style():
-        figure = Figure(figsize=_TALL if tall else _SIZE, facecolor=look.paper, dpi=120)
-        places, ratios = _mosaic(scene.points is not None, tall)
+        points = scene.points is not None
+        wide, narrow = (_SIZE, _TALL) if points else (_ALONE, _TALL_ALONE)
+        figure = Figure(figsize=narrow if tall else wide, facecolor=look.paper, dpi=120)
+        places, ratios = _mosaic(points, tall)
         parts: dict[str, Any] = figure.subplot_mosaic(places, **ratios)
         draw_from_above(parts["above"], scene, target, forecast, look, step=step, window=window)
         said = title or f"{scene.name}: {KINDS[scene.kinds[scene.targets[target]]]}"
-        if scene.points is not None:
+        if points:
             frame = None if step is None else min(step, scene.now)
             words = draw_crop(parts["front"], parts["side"], scene, target, look, frame)
             parts["side"].set_xlabel(words, fontsize=9, color=look.ink)
@@ -85,7 +89,7 @@ def draw_scene(
         figure.legend(
             *parts["above"].get_legend_handles_labels(),
             loc="outside lower left",
-            ncols=3 if tall else 6,
+            ncols=6 if points and not tall else 3,
             fontsize=8,
             labelcolor=look.ink,
             handlelength=1.6,

@@ -26,6 +26,7 @@ from regrow.studies.lidar_motion.scenes import (
     Changed,
     Control,
     cached_scenes,
+    check_once,
     crowd_scenes,
     has_lidar,
     keep,
@@ -127,8 +128,10 @@ class Predict(Setting, PredictMotion, Trial):
                     f"lidar={self.lidar!r}: no scene of {run.options['learnt']} has LiDAR; lidar "
                     "must be none"
                 )
+            check_once(tested.scenes)
             step = step_of(learnt.scenes, tested.scenes)
-            return Scenes(learnt, tested, told={"data": self.data, "step": step})
+            both = len(set(learnt.names()) & set(tested.names()))
+            return Scenes(learnt, tested, told={"data": self.data, "step": step, "in_both": both})
         if self.data == "crowds":
             parts = {
                 part: crowd_scenes(part, most, self.control, data_dir)
@@ -157,7 +160,8 @@ class Predict(Setting, PredictMotion, Trial):
         """Predict the test scenes, write ``forecasts.npz``, and say what forecasts are worth.
 
         Returns:
-            See :func:`regrow.studies.lidar_motion.results.results`.
+            See :func:`regrow.studies.lidar_motion.results.results`; and, of caches, how many scenes
+            of the test were learnt from as ``in_both``.
         """
         scenes = trainer.source.scenes.test
         found = self.forecasts(trainer, scenes, range(len(scenes)))

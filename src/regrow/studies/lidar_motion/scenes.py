@@ -28,6 +28,7 @@ __all__ = [
     "Control",
     "alike",
     "cached_scenes",
+    "check_once",
     "crowd_scenes",
     "digest_of",
     "has_lidar",
@@ -79,6 +80,11 @@ class Changed(LazyScenes):
             if other.points is not None:
                 return with_points_of(scene, other)
         return without_points(scene)
+
+    def names(self) -> list[str]:
+        """Return the names of the scenes."""
+        every = [name for shard in self.scenes.shards for name in shard.names]
+        return [every[place * len(every) // self._count] for place in range(self._count)]
 
     def _whole(self, place: int) -> Scene:
         return self.scenes[place * len(self.scenes) // self._count]
@@ -152,13 +158,33 @@ def cached_scenes(folder: Path, most: int, control: Control) -> Changed:
         control: as of :class:`Changed`.
 
     Raises:
-        FileNotFoundError: there are none.
-        ValueError: there is LiDAR to be changed, and no scene has any.
+        FileNotFoundError: there is no file of scenes.
+        ValueError: no file has a scene, or there is LiDAR to be changed, and no scene has any.
     """
     scenes = CachedScenes(folder)
+    if not len(scenes):
+        raise ValueError(f"{folder}: its files hold no scene; prepare a folder that has some")
     if control != "none" and not has_lidar(scenes):
         raise ValueError(f"control={control!r}: the scenes of {folder} have no LiDAR")
     return Changed(scenes, most, control)
+
+
+def check_once(scenes: CachedScenes) -> None:
+    """Refuse scenes to test on of which one is there twice, which would count twice.
+
+    Raises:
+        ValueError: the message names the scene and its files.
+    """
+    files: dict[str, Path] = {}
+    for shard in scenes.shards:
+        for name in shard.names:
+            if name in files:
+                raise ValueError(
+                    f"scene {name}: is there twice, in {files[name]} and {shard.path}; each scene "
+                    "to test on must be there once. Delete one of the files, or prepare the folder "
+                    "without copies"
+                )
+            files[name] = shard.path
 
 
 def has_lidar(scenes: CachedScenes) -> bool:
