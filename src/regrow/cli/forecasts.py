@@ -151,30 +151,47 @@ def motion_predict(
     /,
     *,
     out: Path,
+    account: str = "",
+    name: str = "",
     scenes: int = _MOST,
     first: int = 2_000_000_000,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Predict the targets of scenes: six futures of each and their probabilities, as arrays.
+    """Predict the targets of scenes: six futures of each and their probabilities.
 
     Args:
         run: The folder of a run of "regrow motion train".
         folder: A cache that "regrow motion prepare" wrote; else 100 scenes are made up.
-        out: The file, .npz: scene, id, kind, paths (in metres, in the frame of the scene),
-            probabilities; a row a target.
+        out: The file. An .npz has arrays: scene, id, kind, paths (in metres, in the frame of the
+            scene), probabilities; a row a target. A .tar.gz is a submission to Waymo's challenge.
+        account: For a submission: the e-mail address registered with Waymo.
+        name: For a submission: the method's short name.
         scenes: To predict, at most.
         first: The seed of the first made-up scene.
         device: Where to compute; "auto" takes a GPU if there is one.
     """
     from regrow.lab.section import counted  # noqa: PLC0415
-    from regrow.studies.lidar_motion.trained import load_trained, save_forecasts  # noqa: PLC0415
+    from regrow.studies.lidar_motion.trained import (  # noqa: PLC0415
+        load_trained,
+        save_forecasts,
+        save_submission,
+    )
 
-    if out.suffix != ".npz":
-        raise ValueError(f"out={out}: arrays are written, to a file that must be called .npz")
+    submits = out.name.endswith(".tar.gz")
+    if not submits and out.suffix != ".npz":
+        raise ValueError(f"out={out}: must be called .npz (arrays) or .tar.gz (a submission)")
+    if submits != bool(account and name) or (not submits and (account or name)):
+        raise ValueError(
+            f"account={account!r}, name={name!r}: both go with a submission, --out FILE.tar.gz"
+        )
     check_writable(out, "out")
     count = 100 if folder is None and scenes == _MOST else scenes
     trained, source = load_trained(run, device), _scenes(folder, count, first)
-    save_forecasts(out, trained.predict(source), source)
+    found = trained.predict(source)
+    if submits:
+        save_submission(out, found, source, trained, account, name)
+    else:
+        save_forecasts(out, found, source)
     print(f"{counted(sum(len(scene.targets) for scene in source), 'target')}: {out}")
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ import regrow
 from regrow.cli.forecasts import motion_draw, motion_evaluate, motion_predict, motion_train
 from regrow.motion import MotionTransformer
 from regrow.motion.datasets import CachedScenes
+from regrow.motion.formats.wire import fields, packed
 from regrow.motion.intentions import intention_points
 from regrow.motion.prepare import Settings, prepare
 from regrow.motion.shards import write_shard
@@ -96,6 +98,54 @@ def test_a_trained_network_predicts_what_it_was_tested_to(made, tmp_path):
         np.testing.assert_allclose(again["probabilities"], found["probabilities"], atol=1e-5)
         assert again["paths"].shape == found["paths"].shape
         assert set(again["scene"]) == {f"simulated-{1_000_000_000 + i}" for i in range(4)}
+
+
+def test_predictions_are_submitted_as_they_are(made, tmp_path):
+    """The file that Waymo takes has the paths of the arrays, each half second, and says whose."""
+    record, _ = made
+    asked = {"scenes": 3, "device": "cpu"}
+    motion_predict(record, out=tmp_path / "a.npz", **asked)
+    motion_predict(record, out=tmp_path / "s.tar.gz", account="a@b.org", name="leaf", **asked)
+    with tarfile.open(tmp_path / "s.tar.gz") as tar:
+        (member,) = tar.getmembers()
+        found = fields(tar.extractfile(member).read())
+    assert (found[3], found[4], found[9]) == ([b"a@b.org"], [b"leaf"], [1])
+    assert re.fullmatch(rb"[1-9][0-9]*[KM]", found[12][0])
+    rows = [
+        (scenario[1][0].decode(), content[1][0], content[2])
+        for scenario in map(fields, found[1])
+        for content in map(fields, fields(scenario[2][0])[1])
+    ]
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert [row[:2] for row in rows] == list(
+            zip(arrays["scene"].tolist(), arrays["id"].tolist(), strict=True)
+        )
+        for (_, _, modes), paths, chances in zip(
+            rows, arrays["paths"], arrays["probabilities"], strict=True
+        ):
+            for mode, path, chance in zip(map(fields, modes), paths, chances, strict=True):
+                assert packed(mode[2], "<f4")[0] == np.float32(chance)
+                trajectory = fields(mode[1][0])
+                points = np.stack([packed(trajectory[n], "<f4") for n in (2, 3)], axis=1)
+                each_half_second = path[[4 + 5 * i for i in range(16)]]
+                np.testing.assert_array_equal(points, each_half_second.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"out": "a.json"}, "must be called .npz"),
+        ({"out": "s.tar.gz"}, "both go with a submission"),
+        ({"out": "s.tar.gz", "account": "a@b.org"}, "name='': both go"),
+        ({"out": "a.npz", "name": "leaf"}, "both go with a submission"),
+        ({"out": "s.tar.gz", "account": "tea", "name": "leaf"}, "must be an e-mail address"),
+    ],
+)
+def test_submissions_that_cannot_be_are_refused(made, tmp_path, given, words):
+    given = given | {"out": tmp_path / given["out"]}
+    with pytest.raises(ValueError, match=words):
+        motion_predict(made[0], scenes=1, device="cpu", **given)
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluation_says_what_the_run_said(made, tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from regrow.lab.files import read_json
 from regrow.motion.decoder import Predicted
 from regrow.motion.features import Featurer
 from regrow.motion.forecast import forecast
+from regrow.motion.formats.submission import About, encode_submission
 from regrow.motion.network import MotionTransformer
 from regrow.motion.scene import Scene
 from regrow.reading import decoding
@@ -26,8 +29,9 @@ from regrow.studies.lidar_motion.scenes import alike, seconds_of
 from regrow.training.run import device_of
 from regrow.training.train import WEIGHTS
 
-__all__ = ["Trained", "forecast_of", "load_trained", "save_forecasts"]
+__all__ = ["Trained", "forecast_of", "load_trained", "save_forecasts", "save_submission"]
 
+_EVERY = 5  # steps of 0.1 s from one point of a submission to the next
 _SHAPED = (
     "size", "past", "future", "polylines", "lidar", "fusion", "lidar_frames", "lidar_points",
     "turn", "keep_angle", "measured", "null", "mtr_compat", "lidar_layers", "lidar_hidden",
@@ -146,3 +150,50 @@ def save_forecasts(
         paths=in_scene(found["paths"], found["origin"]),
         probabilities=found["probabilities"],
     )
+
+
+def save_submission(
+    path: Path,
+    found: Mapping[str, npt.NDArray[Any]],
+    scenes: Sequence[Scene],
+    trained: Trained,
+    account: str,
+    name: str,
+) -> None:
+    """Write forecasts as a submission to Waymo's challenge, packed as its server takes it.
+
+    Args:
+        path: the file, .tar.gz.
+        found: forecasts of all scenes.
+        scenes: in their order.
+        trained: what made the forecasts.
+        account: the e-mail address registered with Waymo.
+        name: of the method, short, one of a kind.
+
+    Raises:
+        ValueError: the scenes are not Waymo's, of 10 Hz and 8 s to come, or one comes twice.
+    """
+    steps = found["paths"].shape[2]
+    if steps != 16 * _EVERY or not all(alike(0.1, seconds_of(scene)) for scene in scenes):
+        raise ValueError(
+            f"out={path}: a submission is of 80 steps of 0.1 s; these forecasts are of {steps} of "
+            f"{seconds_of(scenes[0]):g} s: write an .npz"
+        )
+    weights = sum(p.numel() for p in trained.model.parameters())
+    unit, size = ("M", 1_000_000) if weights >= 1_000_000 else ("K", 1000)
+    about = About(
+        account,
+        name,
+        parameters=f"{max(1, round(weights / size))}{unit}",
+        lidar=trained.model.lidar is not None,
+    )
+    paths = in_scene(found["paths"], found["origin"])[:, :, _EVERY - 1 :: _EVERY]
+    ends = np.cumsum([len(scene.targets) for scene in scenes])[:-1]
+    parts = (np.split(values, ends) for values in (paths, found["probabilities"]))
+    content = encode_submission(about, zip(scenes, *parts, strict=True))
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        told = tarfile.TarInfo("submission.binproto")
+        told.size = len(content)
+        tar.addfile(told, io.BytesIO(content))
+    path.write_bytes(packed.getvalue())
