@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from regrow.machine import naming
 __all__ = [
     "Damaged",
     "append_line",
+    "check_finished",
     "check_writable",
     "make_folder",
     "parse_lines",
@@ -73,6 +74,24 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def check_finished(run: Path, files: Iterable[str], command: str) -> None:
+    """Refuse the folder of a run that does not have what a finished one leaves.
+
+    Args:
+        run: its folder.
+        files: that must be in it.
+        command: that makes such runs.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+    """
+    for name in files:
+        if not (run / name).is_file():
+            raise FileNotFoundError(
+                f"{run}: no {name} in it. Give the folder of a finished run of {command}"
+            )
 
 
 def check_writable(path: Path, name: str) -> None:

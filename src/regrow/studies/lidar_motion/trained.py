@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import regrow
-from regrow.lab.files import read_json
+from regrow.lab.files import check_finished, read_json
 from regrow.motion.decoder import Predicted
 from regrow.motion.features import Featurer
 from regrow.motion.forecast import forecast
@@ -92,11 +92,7 @@ def load_trained(run: Path, device: str = "auto") -> Trained:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, or of another kind of run.
     """
-    for name in ("config.json", "result.json", WEIGHTS):
-        if not (run / name).is_file():
-            raise FileNotFoundError(
-                f"{run}: no {name} in it. Give the folder of a finished run of regrow motion train"
-            )
+    check_finished(run, ("config.json", "result.json", WEIGHTS), "regrow motion train")
     config = read_json(run / "config.json")
     if config.get("trial") != Predict.__name__:
         raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from regrow.lab.files import make_folder, read_json
+from regrow.lab.files import check_finished, make_folder, read_json
 from regrow.lab.progress import follow
 from regrow.machine import expanded
 from regrow.reading import UnreadableError, decoding, is_there
@@ -49,11 +49,7 @@ def load_network(run: Path) -> tuple[Segmenter, dict[str, Any]]:
         FileNotFoundError: one of the files is missing.
         ValueError: a file is damaged.
     """
-    for name in ("result.json", WEIGHTS):
-        if not (run / name).is_file():
-            raise FileNotFoundError(
-                f"{run}: no {name} in it. Give the folder of a finished run of regrow segment train"
-            )
+    check_finished(run, ("result.json", WEIGHTS), "regrow segment train")
     result = read_json(run / "result.json")
     if "network" not in result:
         raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regrow.lab.files import read_json
+from regrow.lab.files import check_finished, read_json
 from regrow.machine import expanded
 from regrow.reading import decoding
 from regrow.speech.recogniser import SIZES
@@ -67,11 +67,7 @@ def weights_digest(run: Path) -> str:
 
 def _there(run: Path) -> Path:
     run = expanded(run)
-    for name in ("result.json", WEIGHTS):
-        if not (run / name).is_file():
-            raise FileNotFoundError(
-                f"{run}: no {name} in it. Give the folder of a finished run of regrow speech train"
-            )
+    check_finished(run, ("result.json", WEIGHTS), "regrow speech train")
     return run
 
 
