@@ -167,7 +167,11 @@ def test_curious_runs_are_also_rewarded_for_what_models_differ_on(population, sm
     assert not torch.equal(curious.agent.critic.rows, plain.agent.critic.rows)
 
 
-def test_the_whole_buffer_is_labelled_anew_after_it_wrapped(population, small):
+@pytest.mark.parametrize("at_once", [7, 4096])
+def test_the_whole_buffer_is_labelled_anew_after_it_wrapped(
+    population, small, monkeypatch, at_once
+):
+    monkeypatch.setattr("regrow.control.replay._RELABELLED", at_once)
     setting = Setting(**{**vars(small), "replay": 30})
     runs = population([Arm()], [0], setting)
     runs.run_to_(119)

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -90,6 +91,19 @@ def test_two_people_are_shown_different_questions_and_undo_their_own(kept):
     assert kept.undo("ada") == ada.number and kept.undo("ada") is None
     assert kept.answers([ada.number, bob.number]) == [None, "skip"]
     assert kept.next("ada").number == ada.number
+
+
+def test_a_question_that_nobody_answers_is_given_to_another(kept, monkeypatch):
+    kept.ask([(clip(0.0), clip(1.0))])
+    begin = time.time()
+    assert kept.next("ada") and kept.next("bob") is None
+    monkeypatch.setattr("regrow.control.people.store.time.time", lambda: begin + 121)
+    assert kept.next("bob").number == 1 and kept.next("ada") is None
+
+
+def test_writes_are_on_the_disk_before_they_are_said_to_be(kept):
+    with kept._open() as file:
+        assert file.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
 def test_answers_are_exported_and_read_back(kept, tmp_path):
