@@ -114,6 +114,18 @@ def test_masks_hold_at_every_step(population, arms):
     assert len(runs.models.labels[0]) == 18 and runs.models.count.tolist() == [[18]] * len(arms)
 
 
+def test_masks_hold_when_weights_are_exchanged(population):
+    """Nothing leaves these runs, which would mask targets, too; and enough moves at a time."""
+    arms = [replace(METHODS[name], drop_fraction=0.3) for name in ("r2n", "r2n-rigl")]
+    runs = population(arms, [0, 1])
+    before = {name: nets.mask.clone() for name, nets in networks_of(runs).items()}
+    for _ in range(160):
+        runs.step_()
+        check_masks(runs)
+    for name, nets in networks_of(runs).items():
+        assert (nets.mask != before[name]).flatten(1).any(1).all(), name
+
+
 def test_the_switches_of_one_arm_are_its_own(population):
     """Of dense, static and moving input layers only the last change their masks."""
     arms = [Arm(), METHODS["static"], Arm(critic="set", drop_fraction=0.5)]
@@ -204,6 +216,10 @@ def test_critics_start_anew_after_unsupervised_steps_and_actors_do_not(populatio
     assert torch.equal(runs.agent.critic.mask, mask)
     assert not torch.equal(runs.agent.actor.rows, actor)
     check_masks(runs)
+    critic = runs.agent.critic.rows.clone()
+    runs.feedback_()  # later ones leave agents alone
+    assert torch.equal(runs.agent.critic.rows, critic)
+    assert runs.agent.actor.steps.unique().tolist() == [119.0]
 
 
 def test_evaluation_changes_nothing(population, arms, equal_states):
