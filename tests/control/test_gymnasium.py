@@ -96,6 +96,19 @@ def test_spaces_that_do_not_fit_are_refused(change, said):
         Gymnasium(Mass, [0])
 
 
+@pytest.mark.parametrize("shown", [1, 3, 5])
+def test_more_or_fewer_numbers_than_the_space_has_are_refused(shown):
+    class Other(Mass):
+        def reset(self, **options):
+            return np.zeros(shown), {}
+
+    runs = Gymnasium(Other, [0], episode=5)
+    with pytest.raises(
+        ValueError, match=f"run 0: shows {shown} numbers, its observation_space has 4"
+    ):
+        runs.reset()
+
+
 @pytest.mark.long
 def test_sac_gets_the_return_of_stable_baselines():
     """The same sizes, rates and steps, on the same task: within the spread of seeds."""

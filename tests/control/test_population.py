@@ -1,16 +1,18 @@
 """Runs alone and together, killed and resumed; what holds at every step; what is refused."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from regrow.control.checks import check_finite
 from regrow.control.environments import PointMass
 from regrow.control.noise import NoiseFeatures
 from regrow.control.population import Population
 from regrow.control.setting import METHODS, Arm, Setting
-from regrow.control.teachers import TEACHERS, Answers
+from regrow.control.teachers import TEACHERS, Answers, ScriptedTeacher
 from regrow.engine.allocation import units_kept
 
 
@@ -64,6 +66,20 @@ def test_a_run_alone_gives_the_numbers_of_the_same_run_in_a_population(populatio
             assert torch.equal(value, wanted[name]), (run, name)
 
 
+@pytest.mark.parametrize("kind", ["k-center", "k-center-entropy"])
+def test_what_others_were_answered_does_not_change_what_a_run_asks(population, small, kind):
+    setting = replace(small, query=kind, feedbacks=4, feedback_every=20)
+    seeds = [0, 1, 2, 3]
+    together = population([Arm()] * 4, seeds, setting, teacher=ScriptedTeacher(skip=1.0))
+    together.run_to_(110)
+    assert len(set(together.models.count[:, 0].tolist())) > 1  # as answers were
+    for run in seeds:
+        alone = population([Arm()], [run], setting, teacher=ScriptedTeacher(skip=1.0))
+        alone.run_to_(110)
+        assert torch.equal(alone.models.starts[0], together.models.starts[run])
+        assert torch.equal(alone.replay.learned[0], together.replay.learned[run])
+
+
 @pytest.mark.parametrize("stopped", [25, 97])
 def test_a_population_that_was_killed_goes_on_bit_for_bit(population, arms, equal_states, stopped):
     seeds = list(range(len(arms)))
@@ -96,6 +112,18 @@ def test_masks_hold_at_every_step(population, arms):
         runs.step_()
         check_masks(runs)
     assert len(runs.models.labels[0]) == 18 and runs.models.count.tolist() == [[18]] * len(arms)
+
+
+def test_masks_hold_when_weights_are_exchanged(population):
+    """Nothing leaves these runs, which would mask targets, too; and enough moves at a time."""
+    arms = [replace(METHODS[name], drop_fraction=0.3) for name in ("r2n", "r2n-rigl")]
+    runs = population(arms, [0, 1])
+    before = {name: nets.mask.clone() for name, nets in networks_of(runs).items()}
+    for _ in range(160):
+        runs.step_()
+        check_masks(runs)
+    for name, nets in networks_of(runs).items():
+        assert (nets.mask != before[name]).flatten(1).any(1).all(), name
 
 
 def test_the_switches_of_one_arm_are_its_own(population):
@@ -151,7 +179,11 @@ def test_curious_runs_are_also_rewarded_for_what_models_differ_on(population, sm
     assert not torch.equal(curious.agent.critic.rows, plain.agent.critic.rows)
 
 
-def test_the_whole_buffer_is_labelled_anew_after_it_wrapped(population, small):
+@pytest.mark.parametrize("at_once", [7, 4096])
+def test_the_whole_buffer_is_labelled_anew_after_it_wrapped(
+    population, small, monkeypatch, at_once
+):
+    monkeypatch.setattr("regrow.control.replay._RELABELLED", at_once)
     setting = Setting(**{**vars(small), "replay": 30})
     runs = population([Arm()], [0], setting)
     runs.run_to_(119)
@@ -184,6 +216,10 @@ def test_critics_start_anew_after_unsupervised_steps_and_actors_do_not(populatio
     assert torch.equal(runs.agent.critic.mask, mask)
     assert not torch.equal(runs.agent.actor.rows, actor)
     check_masks(runs)
+    critic = runs.agent.critic.rows.clone()
+    runs.feedback_()  # later ones leave agents alone
+    assert torch.equal(runs.agent.critic.rows, critic)
+    assert runs.agent.actor.steps.unique().tolist() == [119.0]
 
 
 def test_evaluation_changes_nothing(population, arms, equal_states):
@@ -194,6 +230,17 @@ def test_evaluation_changes_nothing(population, arms, equal_states):
     equal_states(before, runs.state_dict())
     assert len(found) == 3 and all(np.isfinite(found))
     assert found == runs.evaluate(PointMass([7, 8, 9], episode=20), 2)
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_nan_in_an_evaluation_is_no_return(population, number):
+    class Broken(PointMass):
+        def observe(self):
+            return super().observe() * (np.nan if (self._steps == number).any() else 1)
+
+    runs = population([Arm()], [0])
+    with pytest.raises(FloatingPointError, match="observations of run 0 are NaN"):
+        runs.evaluate(Broken([7], episode=20))
 
 
 def test_a_teacher_that_answers_nothing_is_told_and_nothing_is_learnt(population, caplog):
@@ -262,6 +309,21 @@ def test_a_teacher_who_returns_no_answers_is_told(population):
     assert not runs.models.count.any()
 
 
+def test_answers_that_are_no_tensors_are_told(population):
+    runs = population([Arm()], [0], teacher=lambda query: Answers([[0.0] * 6], [[True] * 6]))
+    with pytest.raises(TypeError, match=r"teacher: labels=\[\[0\.0.*a tensor is needed"):
+        runs.run_to_(60)
+    with pytest.raises(TypeError, match="teacher=5: a function from a Query"):
+        population([Arm()], [0], teacher=5)
+
+
+@pytest.mark.parametrize("reward", [1e39, -1e39, np.inf, np.nan])
+def test_rewards_that_float32_has_not_are_told(reward):
+    check_finite(3, rewards=np.array([0.0, 3e38]))
+    with pytest.raises(FloatingPointError, match="rewards of run 1 are NaN or infinite at step 3"):
+        check_finite(3, rewards=np.array([0.0, reward]))
+
+
 def test_episodes_that_end_before_a_segment_would(population):
     """Every episode ends after a step or two: nothing can be compared, and that is said."""
     runs = population([Arm()], [0], env=PointMass([0], episode=20, wall=0.01))
@@ -292,6 +354,11 @@ def bad(**changes):
         (bad(setting=Setting(segment=21)), "segment=21: episodes have 20 steps"),
         (bad(teacher=None), "run 0 learns from preferences"),
         (bad(setting=Setting(segment=5, feedbacks=0)), "run 0 learns from preferences"),
+        (bad(setting=Setting(segment=5, steps=999)), "steps=999: the teacher .* after 1000"),
+        (
+            bad(setting=Setting(segment=5, steps=1500, unsupervised_steps=600)),
+            "steps=1500: the teacher .* after 1600",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_refused(given, message):

@@ -56,6 +56,17 @@ def test_k_center_is_no_worse_than_twice_the_best_cover():
         assert greedy <= 2 * best + 1e-6
 
 
+def test_what_other_runs_know_is_nothing_to_a_run():
+    """Places that a run has not filled hold zeros, which are not known."""
+    points = torch.tensor([[[0.0], [0.1], [5.0]]]).expand(2, -1, -1)
+    known = torch.tensor([[[5.0], [0.0]], [[5.0], [0.1]]])
+    chosen = k_center(points, known, 2, torch.tensor([[1], [2]]))
+    assert chosen[0].tolist() == k_center(points[:1], known[:1, :1], 2)[0].tolist() == [0, 1]
+    assert chosen[1].tolist() == k_center(points[1:], known[1:], 2)[0].tolist()
+    nothing = k_center(points, known, 2, torch.tensor([[0], [0]]))
+    assert nothing.tolist() == k_center(points, known[:, :0], 2).tolist()
+
+
 def test_k_center_keeps_away_from_what_is_known():
     points = torch.tensor([[[0.0], [0.1], [5.0]]])
     assert k_center(points, torch.tensor([[[5.0]]]), 1).tolist() == [[0]]

@@ -35,7 +35,7 @@ def test_a_myopic_teacher_sees_the_end():
 @pytest.mark.parametrize("recent", [8.0, -8.0])
 def test_epsilon_is_applied_once_to_the_return_of_a_segment(recent):
     """The threshold is |return| · T / episode · ε = 8 · 2 / 10 · 0.5 = 0.8, every time."""
-    asked = query([[[0, 0.7], [0.2, 0.5]], [[0, 0.7], [0.2, 0.7]], [[0, 0.7], [0, 1.6]]], recent)
+    asked = query([[[0, 0.7], [0.2, 0.5]], [[0, 0.7], [0.2, 1.1]], [[0, 0.7], [0, 1.6]]], recent)
     skips, equal = ScriptedTeacher(skip=0.5), ScriptedTeacher(equal=0.5)
     for _ in range(3):  # B-Pref's code multiplies again after the first feedback
         assert skips(asked).answered.tolist() == [[False, True, True]]

@@ -153,7 +153,11 @@ def argument_texts(doc: str) -> dict[str, str]:
     Example:
         >>> argument_texts("Make tea.\n\nArgs:\n    heat: of the water,\n        in °C.")
         {'heat': 'Of the water, in °C.'}
+        >>> argument_texts("Learn.\n\nArgs:\n    rate: α at first.")
+        {'rate': 'α at first.'}
     """
     section = doc.partition("Args:\n")[2].split("\n\n")[0]
     found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
-    return {name: text[0].upper() + re.sub(r"\s+", " ", text[1:]) for name, text in found}
+    texts = {name: re.sub(r"\s+", " ", text) for name, text in found}
+    # A letter of Greek is a symbol, which its capital is not.
+    return {n: t[0].upper() + t[1:] if t[0].isascii() else t for n, t in texts.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 from regrow.cli.checks import check_between
 
@@ -32,7 +33,9 @@ def preferences_serve(
     preferences = Preferences(file)
     with make_server(preferences, host, port, token) as server:
         asked, answered = preferences.counts()
-        address = f"http://{host}:{server.server_port}/" + (f"?token={token}" if token else "")
+        name = f"[{host}]" if ":" in host else host
+        address = f"http://{name}:{server.server_port}/"
+        address += f"?token={quote(token, safe='')}" if token else ""
         print(f"{file}: {answered} of {asked} questions answered. Open {address}", flush=True)
         server.serve_forever()
 

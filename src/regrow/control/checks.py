@@ -13,15 +13,23 @@ from regrow.control.teachers import Answers, Query, Teacher
 
 __all__ = ["check_finite", "check_population", "checked_answers"]
 
+_MOST = np.finfo(np.float32).max
+
 
 def check_population(
     environments: Environments, teacher: Teacher | None, arms: Sequence[Arm], setting: Setting
 ) -> None:
-    """Raise ValueError if runs cannot be trained together, or not at all."""
+    """Raise ValueError if runs cannot be trained together, or not at all.
+
+    Raises:
+        TypeError: the teacher is no function.
+    """
     if len(arms) != environments.runs:
         raise ValueError(
             f"arms: {len(arms)} for {environments.runs} environments; one for each is needed"
         )
+    if teacher is not None and not callable(teacher):
+        raise TypeError(f"teacher={teacher!r}: a function from a Query to Answers is needed")
     if setting.segment > environments.episode:
         raise ValueError(
             f"segment={setting.segment}: episodes have {environments.episode} steps; take fewer"
@@ -32,6 +40,12 @@ def check_population(
             f"run {learning[0]} learns from preferences: a teacher and feedbacks of at least 1 are "
             "needed, or an arm with true_reward=True"
         )
+    if learning and setting.first_feedback > setting.steps:
+        raise ValueError(
+            f"steps={setting.steps}: the teacher is asked for the first time after "
+            f"{setting.first_feedback}, seed_steps and unsupervised_steps: take more, or fewer "
+            "of those"
+        )
     if setting.unsupervised_steps and setting.seed_steps <= setting.neighbours:
         raise ValueError(
             f"seed_steps={setting.seed_steps}: more than neighbours={setting.neighbours} are needed"
@@ -39,14 +53,14 @@ def check_population(
 
 
 def check_finite(number: int, **given: Floats) -> None:
-    """Raise FloatingPointError if an environment gave NaN or an infinite number.
+    """Raise FloatingPointError if an environment gave NaN or a number that float32 has not.
 
     Args:
         number: of the step.
         **given: what it gave, a row for each run.
     """
     for name, values in given.items():
-        bad = ~np.isfinite(values).reshape(len(values), -1).all(1)
+        bad = ~(np.abs(values) <= _MOST).reshape(len(values), -1).all(1)
         if bad.any():
             run = int(np.flatnonzero(bad)[0])
             raise FloatingPointError(
@@ -59,10 +73,13 @@ def checked_answers(answers: Answers, query: Query, device: torch.device) -> Ans
     """Return answers on the device; raise ValueError if they do not fit the query.
 
     Raises:
-        TypeError: they are none.
+        TypeError: they are none, or hold no tensors.
     """
     if not isinstance(answers, Answers):
         raise TypeError(f"teacher: returned {answers!r}; regrow.control.Answers are needed")
+    for name in ("labels", "answered"):
+        if not isinstance(given := getattr(answers, name), torch.Tensor):
+            raise TypeError(f"teacher: {name}={given!r}; a tensor is needed")
     shape = query.rewards.shape[:2]
     labels, answered = answers.labels.to(device), answers.answered.to(device).bool()
     if labels.shape != shape or answered.shape != shape:

@@ -326,17 +326,17 @@ class Population:
 
     def _query(self, first: bool) -> tuple[Tensor, Tensor, Tensor, Query]:
         """Return segments with margins, their steps in one episode, their places, and a query."""
-        setting, replay, d = self.setting, self.replay, self.features_shown
+        setting, replay, models, d = self.setting, self.replay, self.models, self.features_shown
         kind = "uniform" if first else setting.query
         count = setting.queries * (1 if kind == "uniform" else setting.candidates)
         drawn = self.draws["segments"].uniform(2 * count)
         starts = replay.starts(drawn, setting.segment, setting.recent).unflatten(1, (count, 2))
         if kind != "uniform":
             clips = replay.segments(starts, setting.segment, "inputs")
-            known = self.models.clips[:, : int(self.models.count.min())]
-            chosen = choose(kind, clips, known, self.models.chances, setting.queries)
+            known = models.clips[:, : int(models.count.max())]
+            chosen = choose(kind, clips, known, models.chances, setting.queries, models.count)
             starts = starts.gather(1, chosen[..., None].expand(-1, -1, 2))
-        margin = self.models.margin
+        margin = models.margin
         wide = replay.segments(starts, setting.segment, "inputs", margin=margin)
         inside = replay.inside(starts, setting.segment, margin)
         clips = wide[:, :, :, margin : margin + setting.segment]
@@ -422,21 +422,23 @@ class Population:
 
         Raises:
             ValueError: there are fewer or more runs.
+            FloatingPointError: an environment gave NaN or an infinite number.
         """
         if environments.runs != len(self.arms):
             raise ValueError(f"environments: {environments.runs} runs for {len(self.arms)} arms")
         noise, shadows = copy.deepcopy(self.noise), copy.deepcopy(self.shadows)
-        seen = shadows(noise(self._tensor(environments.reset())))
+        shown = environments.reset()
         sums, counts = np.zeros(len(self.arms)), np.zeros(len(self.arms), dtype=np.int64)
         while (counts < episodes).any():
-            actions = self.agent.act(seen[:, None], None)[:, 0].cpu().numpy()
-            step = environments.step(actions)
+            check_finite(self.step, observations=shown)
+            seen = shadows(noise(self._tensor(shown)))
+            step = environments.step(self.agent.act(seen[:, None], None)[:, 0].cpu().numpy())
+            check_finite(self.step, rewards=step.rewards)
             sums += step.rewards * (counts < episodes)
             over = step.terminated | step.truncated
             watch(step.observations, over)
             counts += over
-            following = environments.reset(over) if over.any() else step.observations
-            seen = shadows(noise(self._tensor(following)))
+            shown = environments.reset(over) if over.any() else step.observations
         return [float(x) for x in sums / episodes]
 
     # ------------------------------------------------------------------ state

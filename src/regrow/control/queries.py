@@ -14,7 +14,10 @@ __all__ = ["choose", "disagreement", "entropy", "k_center"]
 Chances = Callable[[Tensor], Tensor]
 
 
-def choose(kind: QueryKind, clips: Tensor, known: Tensor, chances: Chances, count: int) -> Tensor:
+def choose(
+    kind: QueryKind, clips: Tensor, known: Tensor, chances: Chances, count: int,
+    counts: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Choose which candidates are asked about.
 
     Mixtures with k-center take it among twice as many of the highest disagreement or entropy.
@@ -25,6 +28,7 @@ def choose(kind: QueryKind, clips: Tensor, known: Tensor, chances: Chances, coun
         known: comparisons that were answered before, (runs, L, 2, segment, D + A); for k-center.
         chances: gives every member's P[1 ≻ 0], (runs, members, C).
         count: how many of each run, at most C.
+        counts: how many of the known ones there are in each run, (runs, 1); None: all.
 
     Returns:
         Indices of candidates, int64, (runs, count).
@@ -34,14 +38,15 @@ def choose(kind: QueryKind, clips: Tensor, known: Tensor, chances: Chances, coun
     if kind == "uniform":
         return torch.arange(count, device=clips.device).expand(len(clips), -1)
     if kind == "k-center":
-        return k_center(clips.flatten(2), known.flatten(2), count)
+        return k_center(clips.flatten(2), known.flatten(2), count, counts)
     score = disagreement if kind.endswith("disagreement") else entropy
     wanted = count if kind in ("disagreement", "entropy") else min(2 * count, clips.shape[1])
     order = score(chances(clips)).argsort(dim=1, descending=True, stable=True)[:, :wanted]
     if wanted == count:
         return order
     rows = torch.arange(len(clips), device=clips.device)[:, None]
-    return order.gather(1, k_center(clips[rows, order].flatten(2), known.flatten(2), count))
+    best = clips[rows, order].flatten(2)
+    return order.gather(1, k_center(best, known.flatten(2), count, counts))
 
 
 def disagreement(chances: Tensor) -> Tensor:
@@ -65,13 +70,14 @@ def entropy(chances: Tensor) -> Tensor:
     return both.mean(1)
 
 
-def k_center(points: Tensor, known: Tensor, count: int) -> Tensor:
+def k_center(points: Tensor, known: Tensor, count: int, counts: Tensor | None = None) -> Tensor:
     """Choose one point after another, each the farthest from all that are known or chosen.
 
     Args:
         points: (runs, C, n).
         known: (runs, L, n); without any, the first point comes first.
         count: how many, at most C.
+        counts: how many of the known ones there are in each run, (runs, 1); None: all.
 
     Returns:
         Indices of points, int64, (runs, count).
@@ -83,7 +89,12 @@ def k_center(points: Tensor, known: Tensor, count: int) -> Tensor:
     """
     nearest = torch.full(points.shape[:2], torch.inf, device=points.device)
     if known.shape[1]:
-        nearest = torch.cdist(points, known).amin(2)
+        # By a product of matrices, rounding would hang on how many are known in other runs.
+        apart = torch.cdist(points, known, compute_mode="donot_use_mm_for_euclid_dist")
+        if counts is not None:
+            missing = torch.arange(known.shape[1], device=known.device) >= counts
+            apart = apart.masked_fill(missing[:, None], torch.inf)
+        nearest = apart.amin(2)
     chosen = []
     for _ in range(count):
         place = nearest.argmax(1, keepdim=True)

@@ -5,12 +5,15 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -90,6 +93,19 @@ def test_two_people_are_shown_different_questions_and_undo_their_own(kept):
     assert kept.next("ada").number == ada.number
 
 
+def test_a_question_that_nobody_answers_is_given_to_another(kept, monkeypatch):
+    kept.ask([(clip(0.0), clip(1.0))])
+    begin = time.time()
+    assert kept.next("ada") and kept.next("bob") is None
+    monkeypatch.setattr("regrow.control.people.store.time.time", lambda: begin + 121)
+    assert kept.next("bob").number == 1 and kept.next("ada") is None
+
+
+def test_writes_are_on_the_disk_before_they_are_said_to_be(kept):
+    with kept._open() as file:
+        assert file.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
 def test_answers_are_exported_and_read_back(kept, tmp_path):
     numbers = kept.ask([(clip(0.0), clip(1.0)), (clip(2.0), clip(1.0))])
     for number, choice in zip(numbers, ("second", "skip"), strict=True):
@@ -139,6 +155,25 @@ def test_a_damaged_file_is_named(kept, content):
     kept.path.write_bytes(content or whole[:4096] + b"\xff" * 4096 + whole[8192:])
     with pytest.raises(ValueError, match=r"answers.sqlite is no file of preferences, or damaged"):
         Preferences(kept.path)
+
+
+@pytest.mark.parametrize("table", ["bookmarks (address)", "questions (number)", "answers (a, b)"])
+def test_a_database_of_something_else_is_left_as_it_is(tmp_path, table):
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as file:
+        file.execute(f"CREATE TABLE {table}")
+    file.close()
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"no file of preferences.*it has {table.split()[0]} with"):
+        Preferences(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_whose_making_was_cut_off_is_completed(kept):
+    with sqlite3.connect(kept.path) as file:
+        file.execute("DROP TABLE answers")
+    file.close()
+    assert Preferences(kept.path).counts() == (0, 0)
 
 
 def test_what_cannot_be_is_refused(kept, tmp_path):
@@ -193,6 +228,12 @@ def test_the_page_answers_and_takes_back(kept):
         ("/answer", {"person": "ada", "number": 1, "choice": "third"}, {}, 400),
         ("/answer", {"person": "ada", "choice": "first"}, {}, 400),
         ("/answer", {"person": "ada", "number": 99, "choice": "first"}, {}, 400),
+        ("/answer", {"person": "ada", "number": [1], "choice": "first"}, {}, 400),
+        ("/answer", {"person": "ada", "number": True, "choice": "first"}, {}, 400),
+        ("/answer", {"person": "ada", "number": 1.5, "choice": "first"}, {}, 400),
+        ("/answer", {"person": "ada", "number": 10**30, "choice": "first"}, {}, 400),
+        ("/answer", b'{"person": "a", "number": 1e999, "choice": "first"}', {}, 400),
+        ("/answer", b"{}", {"Content-Length": "many"}, 400),
         ("/answer", b"[1]", {}, 400),
         ("/answer", b"{", {}, 400),
         ("/answer", {"person": "ada" * 9999}, {}, 400),
@@ -218,6 +259,34 @@ def test_other_machines_need_a_token(kept):
         assert post(address + "/undo", {"person": "a"})[0] == 403
 
 
+def test_any_word_may_be_a_token(kept):
+    token = "a b&c;d=é"
+    with served(kept, token=token) as address:
+        request = f"{address}/?token={quote(token)}"
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            cookie = reply.headers["Set-Cookie"].partition(";")[0]
+        assert get(address + "/next?person=a", Cookie=cookie)[0] == 200
+        assert get(address + "/next?person=a", Cookie="token=a")[0] == 403
+
+
+def test_a_port_that_is_taken_is_named(kept):
+    with served(kept) as address:
+        port = int(address.rpartition(":")[2])
+        with pytest.raises(OSError, match=f"host='127.0.0.1', port={port}: .*port=0 takes one"):
+            make_server(kept, port=port)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_loopback_has_a_longer_address_too(kept):
+    try:
+        server = make_server(kept, "::1")
+    except OSError:
+        pytest.skip("this machine has no ::1")
+    with server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert get(f"http://[::1]:{server.server_port}/")[0] == 200
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 def test_keys_in_a_real_browser(kept, tmp_path, monkeypatch):
     """A page of the same server holds the real one in a frame, and presses its keys."""
@@ -229,7 +298,7 @@ def test_keys_in_a_real_browser(kept, tmp_path, monkeypatch):
     f.onload = async () => {
       const page = f.contentWindow, seen = [];
       const settled = async () => { await wait(400); while (page.eval("busy")) await wait(50); };
-      for (const key of ["1", "2", "u", "0", "s", "2", "1"]) {
+      for (const key of ["1", "2", "U", "0", "S", "2", "1"]) {
         await settled();
         page.document.dispatchEvent(new page.KeyboardEvent("keydown", { key }));
       }
@@ -322,6 +391,15 @@ def test_drawings_are_of_what_happened(task):
     assert len(drawn.frames) == 6 and drawn.frames[0] != drawn.frames[5]
     if task in ("walker-walk", "cheetah-run"):
         _check_bodies(environment, drawn.frames[-1])
+
+
+def test_a_pole_is_seen_wherever_the_cart_is():
+    draw = drawing_of("cartpole-swingup")
+    for x in (-1.8, 1.8):
+        clip = draw(np.array([[x, 0.0, np.sign(x), 0.0, 0.0]]), 1)
+        left, bottom, right, top = clip.box
+        points = np.concatenate([np.reshape(line[1:], (-1, 2)) for line in clip.frames[0]])
+        assert (points >= (left, bottom)).all() and (points <= (right, top)).all()
 
 
 def _check_bodies(environment, lines):

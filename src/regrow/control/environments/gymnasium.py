@@ -106,8 +106,19 @@ class Gymnasium(GymnasiumRuns):
         self._seen = np.zeros((self.runs, self.observations), dtype=np.float32)
 
     def see_(self, run: int, seen: Any) -> None:
-        """Take over what an environment shows, as a row of numbers."""
-        self._seen[run] = np.ravel(seen)
+        """Take over what an environment shows, as a row of numbers.
+
+        Raises:
+            ValueError: there are more or fewer than its space has.
+        """
+        row = np.ravel(seen)
+        if len(row) != self.observations:
+            raise ValueError(
+                f"environment of run {run}: shows {len(row)} numbers, its observation_space has "
+                f"{self.observations}: mend one of them"
+            )
+        with np.errstate(over="ignore"):  # what float32 has not is infinite, and told as that
+            self._seen[run] = row
 
 
 def _box(environment: Any, name: str) -> Any:

@@ -75,7 +75,7 @@ def _cartpole() -> Drawing:
         for x, cosine, sine in seen[:, :3]:
             pole = np.array([[x, 0.0], [x + sine, cosine]])
             frames.append([_line(0, rail), _line(1, cart + np.array([x, 0.0])), _line(2, pole)])
-        return Clip((-2.2, -1.3, 2.2, 1.3), 1 / (0.01 * repeat), frames)
+        return Clip((-2.9, -1.3, 2.9, 1.3), 1 / (0.01 * repeat), frames)
 
     return draw
 

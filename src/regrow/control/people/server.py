@@ -5,11 +5,12 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
+import socket
 from collections.abc import Callable
 from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from regrow.control.people.pages import comparing_page
 from regrow.control.people.store import Preferences, Question
@@ -33,7 +34,7 @@ def make_server(
 
     Raises:
         ValueError: ``host`` is open to other machines, and there is no token.
-        OSError: the port is taken.
+        OSError: the port is taken, or the address is none of this machine's.
     """
     if not _loopback(host) and not token:
         raise ValueError(
@@ -45,7 +46,16 @@ def make_server(
 
     Handler.preferences, Handler.token = preferences, token
     Handler.names = _NAMES if _loopback(host) else None
-    return ThreadingHTTPServer((host, port), Handler)
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    try:
+        return Server((host, port), Handler)
+    except OSError as error:
+        raise OSError(
+            f"host={host!r}, port={port}: {error.strerror}; port=0 takes one that is free"
+        ) from error
 
 
 def _loopback(host: str) -> bool:
@@ -90,7 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(call)
 
     def _keep(self, said: dict[str, Any]) -> bool:
-        number, choice, person = int(said["number"]), str(said["choice"]), str(said["person"])
+        number, choice, person = said["number"], str(said["choice"]), str(said["person"])
+        if type(number) is not int or not 0 < number < 2**63:
+            raise ValueError(f"number={number!r}: that of a question is needed")
         return self.preferences.answer(number, choice, person)
 
     def _state(self, question: Question | None, **more: Any) -> dict[str, Any]:
@@ -104,7 +116,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, call: Callable[[], Any]) -> None:
         try:
             told, status = call(), 200
-        except (KeyError, ValueError) as error:
+        except KeyError as error:
+            told, status = {"error": f"{error} is missing"}, 400
+        except ValueError as error:
             told, status = {"error": str(error)}, 400
         except OSError as error:  # the disk is full, or the file is held by something else
             told, status = {"error": str(error)}, 503
@@ -112,7 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> dict[str, Any] | None:
         """Return what was posted; None, if that is no object of JSON, and one is told so."""
-        length = int(self.headers.get("Content-Length") or 0)
+        told = self.headers.get("Content-Length") or "0"
+        length = int(told) if told.isdecimal() else _LONGEST + 1
         # No form of a strange page can send this type without asking first.
         if self.headers.get("Content-Type") != "application/json" or length > _LONGEST:
             self._send(400, b"JSON of at most 4096 bytes is needed", "text/plain")
@@ -135,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.token is None:
             return True
         cookie = SimpleCookie(self.headers.get("Cookie", "")).get("token")
-        given = self._asked("token") or (cookie.value if cookie else "")
+        given = self._asked("token") or (unquote(cookie.value) if cookie else "")
         if hmac.compare_digest(given.encode(), self.token.encode()):
             return True
         self._send(403, b"add ?token=... to the address", "text/plain")
@@ -150,7 +165,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         if status == 200 and self.token and self._asked("token"):
-            self.send_header("Set-Cookie", f"token={self.token}; HttpOnly; SameSite=Strict")
+            self.send_header(
+                "Set-Cookie", f"token={quote(self.token, safe='')}; HttpOnly; SameSite=Strict"
+            )
         self.end_headers()
         self.wfile.write(body)
 

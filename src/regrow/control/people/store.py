@@ -32,6 +32,11 @@ CREATE TABLE IF NOT EXISTS answers (
 );
 """
 
+_COLUMNS = {
+    "questions": ["number", "digest", "clips", "asked", "shown_to", "shown"],
+    "answers": ["place", "question", "choice", "person", "given"],
+}
+
 
 @dataclass(frozen=True)
 class Question:
@@ -75,6 +80,7 @@ class Preferences:
         with self._open() as file:
             if (said := file.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(said)
+            _check_tables(file)
             file.execute("PRAGMA journal_mode=WAL")
             file.executescript(_TABLES)
 
@@ -188,7 +194,8 @@ class Preferences:
                 yield file
         except sqlite3.OperationalError as error:
             raise OSError(
-                f"{self.path}: {error}; nothing of this was kept: look whether the disk is full"
+                f"{self.path}: {error}; nothing of this was kept: look whether the disk is full, "
+                "or the file may not be written"
             ) from error
         except sqlite3.DatabaseError as error:
             raise ValueError(
@@ -197,6 +204,15 @@ class Preferences:
             ) from error
         finally:
             file.close()
+
+
+def _check_tables(file: sqlite3.Connection) -> None:
+    """Raise DatabaseError if there are tables of something else, before anything is written."""
+    found = file.execute("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    for (name,) in found:
+        columns = [row[0] for row in file.execute("SELECT name FROM pragma_table_info(?)", (name,))]
+        if columns != _COLUMNS.get(name):
+            raise sqlite3.DatabaseError(f"it has {name} with {', '.join(columns)}")
 
 
 def _checked(place: int, entry: Mapping[str, Any]) -> tuple[tuple[Clip, Clip], str, str]:

@@ -24,7 +24,7 @@ __all__ = ["write_page"]
 
 PAGE = "page.html"
 REAL, NOISE, SHARED = COLOURS[6], COLOURS[7], COLOURS[0]
-_BARE = "main { padding: 0; max-width: none; } h1, p { display: none; }"
+_BARE = "html { overflow: hidden; } main { padding: 0; max-width: none; } h1, p { display: none; }"
 _TRACED = 250  # steps of the trace of rewards
 
 Lines = Sequence[Sequence[float | None]]

@@ -141,7 +141,7 @@ class LearnFromPreferences(Setting, Trial):
         clip = drawing_of(self.task)(seen, repeat_of(self.task, self.repeat))
         title = f"{self.task}, {self.method}, {self.noise:.0%} noise"
         mean = result["returns"][0]
-        words = f"An episode of the first run. The mean return of {self.episodes} is {mean:.1f}."
+        words = f"An episode of the first run. Mean return of {self.episodes} episodes: {mean:.1f}."
         write_bytes(run.folder / FILM, film_page(clip, title, words).encode())
 
     def teacher_for(self, noise: NoiseFeatures, run: Run) -> Teacher | str | None:
