@@ -153,7 +153,14 @@ def argument_texts(doc: str) -> dict[str, str]:
     Example:
         >>> argument_texts("Make tea.\n\nArgs:\n    heat: of the water,\n        in °C.")
         {'heat': 'Of the water, in °C.'}
+        >>> argument_texts("Learn.\n\nArgs:\n    discount: γ.")
+        {'discount': 'γ.'}
     """
     section = doc.partition("Args:\n")[2].split("\n\n")[0]
     found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", section, re.MULTILINE)
-    return {name: text[0].upper() + re.sub(r"\s+", " ", text[1:]) for name, text in found}
+    return {name: _sentence(re.sub(r"\s+", " ", text)) for name, text in found}
+
+
+def _sentence(text: str) -> str:
+    """Begin with a capital, but for symbols: γ and Γ are two."""
+    return text[0].upper() + text[1:] if text[0].isascii() else text
