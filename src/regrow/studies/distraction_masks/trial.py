@@ -211,12 +211,13 @@ def _folder(run: Run, option: str, names: Sequence[str]) -> Path:
 def result_of(training: PixelTraining) -> dict[str, Any]:
     """Return what a record keeps of a training."""
     agent = training.agent
-    masker = agent.masker
+    masker, method = agent.masker, agent.method
+    augmented = method.strong or method.auxiliary != "none"
     return {
         "tests": {name: found[-1] for name, found in training.evaluations.items()},
         "evaluations": training.evaluations,
         "training_returns": list(training.returns),
-        "augmentation": agent.augment.kind,
+        "augmentation": agent.augment.kind if augmented else "none",
         "parameters": agent.parameters(),
         "mask_multiply_adds": multiply_adds(masker, training.setting.size) if masker else 0,
         "updates": agent.updates,
