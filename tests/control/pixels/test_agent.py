@@ -170,6 +170,7 @@ def test_sgqn_s_critic_also_learns_values_that_hang_on_few_pixels(tiny):
         for layer in (agent.encoder.first, *agent.encoder.others):
             layer.weight.normal_(0, 0.2, generator=torch.Generator().manual_seed(0))
     images, _ = agent.images(ring.stacked(ring.numbers(torch.arange(4))[0]))
+    images = 0.3 + images / 2  # the grey is between the darkest and the brightest
     actions, wanted = ring.actions[:4], torch.randn(4, 1)
     values = agent.critic(agent.encoder(images), actions)
     plain = sum(functional.mse_loss(value, wanted) for value in values)
