@@ -41,11 +41,15 @@ def test_presets_have_seeds_tasks_and_steps_to_choose_from():
     assert len(set(identities)) == len(identities)
 
 
-def judged(name, gain=lambda arm: 0.0, auc=0.95, masker=12_000, lean=0.27):
+def judged(name, **how):
     """Judge a claim by records of made-up returns, masks and counts."""
+    return CLAIMS[NAMES.index(name)].judge(made_up(**how)).outcome
+
+
+def made_up(gain=lambda arm: 0.0, auc=0.95, masker=12_000, lean=0.27, trials=ALL):
     full = 127_000_000
     records = []
-    for labels, trial in ALL:
+    for labels, trial in trials:
         arm, noise = labels["arm"], random.Random(trial.identity).uniform(-2, 2)
         tests = {mode: {"return": 800 + noise + gain(arm)} for mode in ("clean", "video_easy")}
         tests["video_hard"] = {"return": 500 + noise + gain(arm)}
@@ -59,7 +63,7 @@ def judged(name, gain=lambda arm: 0.0, auc=0.95, masker=12_000, lean=0.27):
         result = {"tests": tests, "parameters": parameters, "mask_multiply_adds": count}
         content = json.loads(json.dumps(trial.content))
         records.append(Record(trial.identity, content, result, {}, Path(), labels=[labels]))
-    return CLAIMS[NAMES.index(name)].judge(View.of(records)).outcome
+    return View.of(records)
 
 
 def only(arm, value):
@@ -96,6 +100,22 @@ def test_claims_say_what_records_say(name, how, outcome):
     assert judged(name, **how) == outcome
 
 
+def test_all_tasks_together_are_told_by_interquartile_means_and_how_often_svea_is_beaten():
+    other = STUDY.trials("quick", "cartpole-swingup-25k")  # has few of the arms
+    trials = [*ALL, *other]
+    (section,) = study.pooled(made_up(only("MaDi", 100), trials=trials))
+    rows = {
+        row[0]: dict(zip(section.table.columns, row, strict=True)) for row in section.table.rows
+    }
+    assert set(rows) == set(FEW)  # of others a task is missing
+    assert rows["MaDi"]["video_hard: P(above SVEA)"] == "1.00 [1.00, 1.00]"
+    assert rows["SVEA"]["video_hard: P(above SVEA)"] == "–"
+    middle = float(rows["MaDi"]["video_hard: IQM"].partition(" [")[0])
+    assert abs(middle - 600) <= 2 and abs(float(rows["SAC"]["clean: IQM"].split()[0]) - 800) <= 2
+    (dots, _) = study.dots(made_up(trials=trials))
+    assert "; drawn without shadows" in dots.text and "steps of the agent" in dots.text
+
+
 def test_nothing_is_judged_where_sac_learns_nothing():
     for name in NAMES[1:]:
         assert judged(name, gain=only("SAC", -400)) == "not judged"
@@ -114,7 +134,8 @@ def test_a_study_ends_with_a_page(tmp_path, monkeypatch):
     assert not found.failed and len(records) == 12
     sections = [s for part in STUDY.page for s in part(View.of(records))]
     titles = [s.title.partition(":")[0] for s in sections]
-    assert {"Every seed", "What each arm is worth", "All returns"} <= set(titles)
+    told = {"Every seed", "Over all tasks", "What each arm is worth", "All returns"}
+    assert told <= set(titles)
     table = next(s.table for s in sections if s.title.startswith("All returns"))
     rows = {row[0]: row for row in table.rows}
     assert list(rows) == list(FEW) and rows["SVEA"][-1] == "–" and rows["MaDi"][-1] != "–"

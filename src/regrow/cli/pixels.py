@@ -100,6 +100,16 @@ def control_train_pixels(
         )
     if videos is None and (shown := [mode for mode in trial.test if shows_videos(mode)]):
         raise ValueError(f"--test {shown[0]} needs a folder of videos: --videos FOLDER")
+    if videos is not None and not any(map(shows_videos, trial.test)):
+        raise ValueError(
+            f"--videos {videos}: --test {' '.join(trial.test)} shows none; add video_easy, "
+            "video_hard or distracting, or leave it out"
+        )
+    if photos is not None and trial.augmentation not in ("overlay", "splice"):
+        raise ValueError(
+            f"--photos {photos}: --augmentation {trial.augmentation} shows none; take overlay or "
+            "splice, or leave it out"
+        )
     if photos is not None:
         read_photos(photos)  # what is missing or damaged is told before a run
     trial.environments(videos)

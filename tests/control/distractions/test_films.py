@@ -34,6 +34,16 @@ def test_a_gif_has_each_frame(tmp_path):
             assert (shown == shown[0, 0, 0]).all() and abs(shown[0, 0, 0] - int(grey)) <= 2
 
 
+@pytest.mark.parametrize(("fps", "milliseconds"), [(25, 40), (3, 330), (200, 20)])
+def test_a_gif_is_as_fast_as_asked_within_what_gifs_can_say(tmp_path, fps, milliseconds):
+    image = pytest.importorskip("PIL.Image")
+    write_film(
+        tmp_path / "film.gif", np.arange(2 * 48, dtype=np.uint8).reshape(2, 4, 4, 3), fps=fps
+    )
+    with image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 2 and film.info["duration"] == milliseconds
+
+
 def test_a_mask_is_grey_in_a_gif_among_many_colours(tmp_path):
     """Nothing of a mask may look coloured, or be far from what it was, however rare."""
     image = pytest.importorskip("PIL.Image")

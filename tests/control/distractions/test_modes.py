@@ -169,6 +169,51 @@ def test_the_distracting_suite_stays_within_its_bounds(pixels):
     assert scene.model.mat_rgba[:, 3].tolist() == usual[:, 3].tolist()  # a walker's floor is solid
 
 
+@pytest.mark.parametrize(("intensity", "pace"), [("hard", 1), (0.3, 2)])
+def test_the_sky_of_the_distracting_suite_goes_either_way_and_turns_at_ends(
+    pixels, intensity, pace
+):
+    """In the suite a frame a control step, in the benchmark that took it over every second."""
+    environments = pixels("cartpole-swingup", mode="distracting", intensity=intensity, repeat=1)
+    mode, ways = environments.mode, set()
+    for _ in range(6):
+        seen = []
+        environments.reset()
+        for _ in range(12):
+            texture = mode.looks[0].model.tex_data
+            seen += [
+                (clip, number)
+                for clip in range(len(mode.videos))
+                for number, frame in enumerate(mode.videos[clip])
+                if np.array_equal(texture[: frame.size], frame.ravel())
+            ]
+            environments.step(np.zeros((1, 1)))
+        clips, numbers = np.array(seen).T
+        assert len(seen) == 12 and len(set(clips)) == 1
+        moves = np.diff(numbers[::pace])
+        assert (np.abs(moves) == 1).all()
+        assert np.array_equal(numbers, numbers[::pace].repeat(pace))
+        last = len(mode.videos[clips[0]]) - 1
+        turned = numbers[::pace][1:-1][np.diff(moves) != 0]
+        assert set(turned) <= {0, last}
+        if 0 < numbers[0] < last:  # at an end there is but one way
+            ways.add(int(moves[0]))
+    assert ways == {-1, 1}
+
+
+def test_a_wandering_camera_stays_above_the_floor_and_in_front(pixels):
+    environments = pixels("walker-walk", mode="distracting", intensity=0.5, repeat=200)
+    data, places = environments._scenes[0].data, []
+    for _ in range(8):
+        environments.reset()
+        for _ in range(4):
+            environments.step(np.zeros((1, 6)))
+            places.append(data.cam_xpos[0] - data.subtree_com[1])
+    places = np.array(places)
+    assert (places[:, 2] >= -1e-9).all() and (places[:, 1] <= 1e-9).all()
+    assert places[:, 2].max() > 1 and np.ptp(places[:, 0]) > 1  # it does wander
+
+
 def test_what_does_not_move_stands_still(pixels):
     environments = pixels("cartpole-balance", mode="distracting", dynamic=False, intensity=0.5)
     scene = environments._scenes[0]

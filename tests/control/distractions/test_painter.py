@@ -1,6 +1,9 @@
 """One painter a process: looks come and go, threads ask, libraries are missing."""
 
 import copy
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -82,6 +85,27 @@ def test_a_library_that_does_not_start_is_told(gl, monkeypatch):
     monkeypatch.setattr(module, "import_module", fails)
     with pytest.raises(ImportError, match=r"GL by egl cannot be started .*eglQueryString.*libegl1"):
         module._open_context()
+
+
+def test_a_context_in_which_nothing_can_be_drawn_is_told():
+    """As of glfw without a screen, which only warns."""
+    pytest.importorskip("mujoco")
+    nothing = """
+import sys, types
+import regrow.control.distractions.painter as painter
+class GLContext:
+    def __init__(self, *size): pass
+    def make_current(self): pass
+painter.import_module = lambda name: types.SimpleNamespace(GLContext=GLContext)
+try:
+    painter.painter()
+except ImportError as error:
+    print(error)
+"""
+    environment = {**os.environ, "MUJOCO_GL": "glfw"}
+    command = [sys.executable, "-c", nothing]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.startswith("GL by glfw cannot be started"), done.stdout + done.stderr
 
 
 def test_a_forked_process_is_refused(gl, monkeypatch):

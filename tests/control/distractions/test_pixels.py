@@ -238,6 +238,8 @@ def test_a_task_without_the_named_background_is_told(gl):
     with pytest.raises(ValueError, match=r"bare has no texture 'skybox'.*has none.*mode='clean'"):
         check_textures(scene, ("skybox",))
     assert background_geoms(scene, ["plate"]) == [0]
+    with pytest.raises(TypeError, match="background='plate': list or tuple is needed"):
+        background_geoms(scene, "plate")
 
 
 @pytest.mark.parametrize("task", ["reacher-easy", "lqr-lqr_2_1"])  # the latter has no length

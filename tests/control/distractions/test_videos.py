@@ -117,6 +117,12 @@ def test_a_clip_of_three_frames_is_told(tmp_path):
         Videos(tmp_path, 32, frames=5)
 
 
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"size": 32, "frames": 0}])
+def test_numbers_out_of_range_are_told(stills, wrong):
+    with pytest.raises(ValueError, match="=0: must be at least 1"):
+        Videos(stills, **wrong)
+
+
 def test_a_clip_of_few_pixels_is_told(film):
     with pytest.raises(ValueError, match=r"film\.mp4 has 64×40 pixels, for frames of 84×84: give"):
         Videos(film[0], 84)

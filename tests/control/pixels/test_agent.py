@@ -125,6 +125,67 @@ def test_targets_are_those_of_the_formula(tiny):
     torch.testing.assert_close(found[:, 0], wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_the_actor_s_loss_is_that_of_the_formula_and_the_temperature_follows_the_entropy(tiny):
+    agent, ring = agent_of("MaDi", tiny()), filled("MaDi")
+    observed = agent.images(ring.stacked(ring.numbers(torch.arange(6))[0]))
+    noise = torch.randn(6, 2)
+    with torch.no_grad():
+        features = agent.encoder(agent.masked(*observed))
+        mean, log_std = agent.actor(features)
+        before = mean + log_std.exp() * noise
+        normal = torch.distributions.Normal(mean, log_std.exp()).log_prob(before).sum(1)
+        log_prob = normal - torch.log(1 - torch.tanh(before).square()).sum(1)
+        value = torch.minimum(*agent.critic(features, torch.tanh(before)))[:, 0]
+    alpha = float(agent.log_alpha.detach().exp())
+    wanted = {n: p.clone() for n, p in agent.actor.named_parameters()}
+    agent._improve_(observed, noise)
+    torch.testing.assert_close(
+        agent.losses[1], (alpha * log_prob - value).mean(), rtol=1e-4, atol=1e-4
+    )
+    assert any((p != wanted[n]).any() for n, p in agent.actor.named_parameters())
+    # An action's entropy is to be −2: below it the temperature rises, above it falls.
+    assert float(-log_prob.mean()) < -2 and agent.log_alpha.exp() > alpha
+    with torch.no_grad():
+        agent.actor.net[-1].bias[2:] = 0.6  # a deviation of about a half
+    alpha = float(agent.log_alpha.detach().exp())
+    agent.optimizers["alpha"].state.clear()
+    agent._improve_(observed, noise)
+    assert agent.log_alpha.exp() < alpha
+
+
+def test_actor_and_targets_move_every_second_update(tiny):
+    agent, ring = agent_of("MaDi", tiny(actor_every=2, target_every=3)), filled("MaDi")
+    seen = []
+    for _ in range(6):
+        before = snapshot(agent)
+        agent.learn_(ring)
+        seen.append(moved(agent, before) - {"encoder", "critic", "masker"})
+    targets = {"target_encoder", "target_critic"}
+    assert seen == [set(), {"actor"}, targets, {"actor"}, set(), {"actor"} | targets]
+
+
+def test_sgqn_s_critic_also_learns_values_that_hang_on_few_pixels(tiny):
+    agent, ring = agent_of("SGQN", tiny()), filled("SGQN")
+    with torch.no_grad():  # values hang on few pixels at all at the start
+        for layer in (agent.encoder.first, *agent.encoder.others):
+            layer.weight.normal_(0, 0.2, generator=torch.Generator().manual_seed(0))
+    images, _ = agent.images(ring.stacked(ring.numbers(torch.arange(4))[0]))
+    images = 0.3 + images / 2  # the grey is between the darkest and the brightest
+    actions, wanted = ring.actions[:4], torch.randn(4, 1)
+    values = agent.critic(agent.encoder(images), actions)
+    plain = sum(functional.mse_loss(value, wanted) for value in values)
+    count = agent.draws["auxiliary"].count.clone()
+    whole = agent._critic_loss((images, None), actions, wanted)
+    agent.draws["auxiliary"].count.copy_(count)  # the same grey once more
+    grey = images.min() + (images.max() - images.min()) * agent.draws["auxiliary"].uniform(1)[0]
+    kept = attribution_mask(guided_gradient(agent.encoder, agent.critic, images, actions), 0.95)
+    assert 0 < kept.float().mean() < 0.1
+    others = agent.critic(agent.encoder(images * kept + grey * ~kept), actions)
+    change = sum(functional.mse_loss(a, b) for a, b in zip(values, others, strict=True))
+    assert change > 0
+    torch.testing.assert_close(whole, plain + 0.5 * change)
+
+
 def test_targets_follow_at_their_own_rates(tiny):
     agent, ring = agent_of("DrQ", tiny(target_rate=0.25, encoder_target_rate=0.5)), filled("DrQ")
     agent.update_(ring, True, False, False)
@@ -328,6 +389,9 @@ def test_bfloat16_gives_nearly_the_same_update(tiny):
         ({"threshold": "x"}, "threshold='x'"), ({"level": 2.0}, r"level=2\.0"),
         ({"auxiliary_rate": 0.0}, r"auxiliary_rate=0\.0"),
         ({"crop": True, "shift": "both"}, "crop=True, shift='both'"),
+        ({"hard": "mixed"}, "hard='mixed', mask='none'"),
+        ({"hard": "hard", "mask": "random"}, "hard='hard', mask='random'"),
+        ({"auxiliary": "sgqn", "mask": "learned"}, "auxiliary='sgqn', mask='learned'"),
     ],
 )  # fmt: skip
 def test_wrong_methods_are_refused(wrong, said):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,8 @@ def test_a_run_leaves_a_record_films_and_a_page_and_is_not_done_twice(tmp_path, 
     assert "step 20 of 40" in said and "moving return" in said and "page.html" in said
     record, result = result_in(tmp_path)
     assert ("moving mask AUC" in said) == ("auc" in result["tests"]["moving"]) == (method == "MaDi")
-    assert result["augmentation"] == "conv" and 0 < result["environment_share"] < 1
+    assert result["augmentation"] == ("conv" if method == "MaDi" else "none")
+    assert 0 < result["environment_share"] < 1
     assert [e["step"] for e in result["evaluations"]["clean"]] == [20, 40]
     for mode in ("clean", "moving"):
         with Image.open(record / f"film-{mode}.gif") as film:
@@ -90,6 +92,14 @@ def test_photos_decide_the_augmentation_and_records_say_it(tmp_path, capsys):
             "--test video_hard needs a folder of videos",
         ),
         ({"workers": 0}, "workers=0"),
+        ({"mask": "hard", "method": "SVEA"}, "mask='hard': SVEA learns no mask"),
+        ({"repeat": 4}, "repeat=4: a step of the dot"),
+        ({"seed_steps": 40}, "seed_steps=40: must be below steps=40"),
+        ({"videos": Path("clips")}, "--videos clips: --test moving shows none"),
+        (
+            {"photos": Path("photos"), "augmentation": "conv"},
+            "--photos photos: --augmentation conv shows none",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_before_a_folder_is_made(tmp_path, wrong, said):
@@ -97,6 +107,52 @@ def test_what_is_wrong_is_told_before_a_folder_is_made(tmp_path, wrong, said):
     with pytest.raises((ValueError, ImportError), match=said):
         control_train_pixels(**(QUICK | {"method": "MaDi"} | wrong), device="cpu", out=out)
     assert not out.exists()
+
+
+def test_videos_that_cannot_be_shown_are_told_before_a_folder_is_made(tmp_path):
+    pytest.importorskip("av")
+    from regrow.control.distractions import write_film
+    from regrow.control.distractions.painter import painter
+
+    try:
+        painter()
+    except ImportError as error:
+        pytest.skip(str(error))
+    folders = {name: tmp_path / name for name in ("empty", "damaged", "small", "three")}
+    for folder in folders.values():
+        folder.mkdir()
+    (folders["damaged"] / "a.mp4").write_bytes(b"no film")
+    write_film(folders["small"] / "a.mp4", np.zeros((9, 20, 64, 3), np.uint8))
+    write_film(folders["three"] / "a.mp4", np.zeros((3, 64, 64, 3), np.uint8))
+    told = {
+        "nowhere": "no such folder",
+        "empty": "holds no clip",
+        "damaged": r"a\.mp4 is damaged",
+        "small": r"a\.mp4 has 64×20 pixels",
+        "three": r"a\.mp4 has 3 frames",
+    }
+    train = QUICK | {"task": "cartpole-swingup", "test": ("video_hard",), "size": 48}
+    for name, said in told.items():
+        with pytest.raises((ValueError, FileNotFoundError), match=said):
+            control_train_pixels(**train, videos=tmp_path / name, out=tmp_path / "out")
+        assert not (tmp_path / "out").exists(), name
+
+
+def test_a_replay_that_does_not_fit_is_told_and_leaves_no_record(tmp_path):
+    with pytest.raises(ValueError, match=r"replay=1000000000: .* at most replay="):
+        control_train_pixels(**QUICK, method="MaDi", replay=10**9, device="cpu", out=tmp_path)
+    assert not list(tmp_path.glob("trials/*")) and not list(tmp_path.glob("failed/*"))
+
+
+def test_a_run_says_how_long_it_was_and_how_it_was_drawn():
+    walker = {"seed": 3, "task": "walker-walk", "steps": 5000, "test": ("video_easy",)}
+    assert LearnFromPixels(**walker, quality="fast", cut="key", mask="hard").title() == (
+        "MaDi, masks hard on walker-walk, seed 3: 5,000 steps of the agent, 20,000 frames; drawn "
+        "without shadows, reflections and smooth edges, videos cut out by colour"
+    )
+    assert "10,000 frames; drawn in full" in LearnFromPixels(**walker, repeat=2).title()
+    dot = LearnFromPixels(seed=0, task="dot", steps=2000)
+    assert dot.title() == "MaDi on dot, seed 0: 2,000 steps of the agent"
 
 
 def test_a_folder_without_photos_is_told(tmp_path):

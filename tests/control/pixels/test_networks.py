@@ -25,6 +25,14 @@ def started(net, seed=0):
     return net
 
 
+def scrambled(net, seed=0):
+    """Draw all weights: those that nets start with are 0 but in the middle of a kernel."""
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=seeded(seed)))
+    return net
+
+
 @pytest.mark.parametrize(("actions", "millions"), [(1, 6.383), (6, 6.404)])
 def test_the_paper_s_agent_has_its_number_of_parameters_of_which_the_masker_is_0_2_percent(
     actions, millions
@@ -94,14 +102,14 @@ def test_masks_are_one_for_each_frame_in_range_and_start_near_a_half(kind, size)
 
 @pytest.mark.parametrize("kind", ["full", "half", "strided"])
 def test_frames_share_weights_and_are_masked_each_alone(kind):
-    masker = started(Masker(kind))
+    masker = scrambled(Masker(kind))
     images = torch.rand(1, 9, 20, 20, generator=seeded(4))
     turned = images.view(1, 3, 3, 20, 20)[:, [2, 0, 1]].reshape(1, 9, 20, 20)
     torch.testing.assert_close(masker(turned), masker(images)[:, [2, 0, 1]])
 
 
 def test_the_full_masker_is_three_plain_convolutions():
-    masker = started(Masker())
+    masker = scrambled(Masker())
     images = torch.rand(2, 9, 10, 10, generator=seeded(5))
     for frame in range(3):
         x = images[:, 3 * frame : 3 * frame + 3]
@@ -113,9 +121,7 @@ def test_the_full_masker_is_three_plain_convolutions():
 
 @pytest.mark.parametrize(("into", "out", "stride"), [(3, 32, 1), (9, 32, 2), (32, 1, 1), (8, 8, 1)])
 def test_convolutions_with_channels_of_zeros_are_the_same(into, out, stride):
-    layer = started(torch.nn.Conv2d(into, out, 3, stride=stride, padding=1))
-    with torch.no_grad():
-        layer.bias.uniform_(-1, 1)
+    layer = scrambled(torch.nn.Conv2d(into, out, 3, stride=stride, padding=1))
     x = torch.rand(2, into, 9, 9, generator=seeded(8)).requires_grad_()
     one, two = layer(x), aligned(layer, x)
     torch.testing.assert_close(one, two)
@@ -129,7 +135,7 @@ def test_convolutions_with_channels_of_zeros_are_the_same(into, out, stride):
 def test_channels_last_changes_no_mask():
     images = torch.rand(2, 9, 24, 24, generator=seeded(6))
     for kind in KINDS:
-        encoder, masker = started(Encoder(9, 2, 32)), started(Masker(kind))
+        encoder, masker = scrambled(Encoder(9, 2, 32)), scrambled(Masker(kind))
         last = images.contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(masker(last, encoder.first), masker(images, encoder.first))
 
@@ -187,6 +193,7 @@ def test_settings_tell_the_paper_and_its_code_apart():
         ({"batch": 0}, "batch=0"), ({"batch": 2.5}, r"batch=2\.5: a whole number"),
         ({"discount": 1.5}, r"discount=1\.5"), ({"augmentation": "x"}, "augmentation='x'"),
         ({"precision": "half"}, "precision='half'"), ({"replay": 0}, "replay=0"),
+        ({"steps": 500}, "seed_steps=1000: must be below steps=500"),
         ({"learning_rate": 0.0}, r"learning_rate=0\.0"), ({"shift": -1}, "shift=-1"),
     ],
 )  # fmt: skip

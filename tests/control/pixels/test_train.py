@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from regrow.control.distractions import GymnasiumPixels
 from regrow.control.environments import PointMass
 from regrow.control.pixels.dot import Dot
 from regrow.control.pixels.evaluate import evaluate
-from regrow.control.pixels.method import PIXEL_METHODS
+from regrow.control.pixels.method import PIXEL_METHODS, PixelMethod
 from regrow.control.pixels.setting import PixelSetting
 from regrow.control.pixels.train import FRAMES, train_from_pixels
 from regrow.lab.run import Run
@@ -197,6 +198,56 @@ def test_what_does_not_fit_is_refused(tiny):
         train_from_pixels(Dot([0]), setting="big")
     with pytest.raises(ValueError, match="replay=1000000000"):
         train_from_pixels(Dot([0], size=16), method="SAC", setting=tiny(replay=10**9))
+
+
+def test_masks_of_cropped_frames_are_judged_and_shown_where_they_are(tiny, tmp_path):
+    """What masks are of is the middle of larger frames."""
+    method = PixelMethod(crop=True, mask="segmentation")
+    size = method.rendered(16)
+    trained = train_from_pixels(
+        Dot([0], size=size), method=method, setting=tiny(), test={"clean": Dot([1], size=size)}
+    )
+    found = trained.last["clean"]
+    assert (found.auc, found.iou, found.inside, found.outside) == (1, 1, 1, 0)
+    assert found.frames.shape == (50, 16, 16, 3) and found.masks.shape == (50, 16, 16)
+    assert np.array_equal(found.masks > 0, (found.frames != 70).any(-1))  # of grey is the rest
+
+
+def test_an_environment_that_cannot_be_saved_leaves_no_false_transition(tmp_path, tiny):
+    """A resumed run is in another episode than the latest frame of its replay."""
+    gymnasium = pytest.importorskip("gymnasium")
+
+    class Counting(gymnasium.Env):
+        """A picture whose grey is the number of its step."""
+
+        observation_space = gymnasium.spaces.Box(0, 255, (16, 16, 3), np.uint8)
+        action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+        def seen(self):
+            return np.full((16, 16, 3), self.steps, np.uint8)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.steps = 0
+            return self.seen(), {}
+
+        def step(self, action):
+            self.steps += 1
+            return self.seen(), 1.0, False, False, {}
+
+    def train(saves=-1):
+        environments = GymnasiumPixels(Counting, [0], size=16, episode=17)
+        return train_from_pixels(
+            environments, method="SAC", setting=tiny(), run=Interrupted(tmp_path, saves)
+        )
+
+    with pytest.raises(Killed):
+        train(2)  # at step 10, within an episode
+    trained = train()
+    ring = trained.ring
+    now, then = (ring.frames[n][:, -1, 0, 0, 0].int() for n in ring.numbers(torch.arange(40)))
+    assert len(ring) == 40 and torch.equal(then, now + 1)
+    assert trained.returns == [17.0]  # of the episode that was cut off nothing is said
 
 
 def test_a_foreground_that_nobody_knows_is_told(tiny):

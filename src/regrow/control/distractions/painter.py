@@ -68,10 +68,13 @@ def _loads(file: str) -> bool:
 def _open_context() -> Any:
     name = gl_library()
     with needed("mujoco", "control"):
-        import mujoco  # noqa: F401, PLC0415  an extra
+        import mujoco  # noqa: PLC0415  an extra
     try:
         context = import_module(f"mujoco.{name}").GLContext(64, 64)
         context.make_current()
+        # Without a screen glfw gives a context in which nothing can be drawn, and says nothing.
+        empty = mujoco.MjModel.from_xml_string("<mujoco/>")
+        mujoco.MjrContext(empty, mujoco.mjtFontScale.mjFONTSCALE_100).free()
     except Exception as error:  # of PyOpenGL, which raises what it likes
         said = f"GL by {name} cannot be started ({type(error).__name__}: {error}): {_PACKAGES}"
         raise ImportError(said) from error

@@ -13,6 +13,7 @@ import numpy as np
 from regrow.control.distractions.painter import gl_library
 from regrow.control.environments.base import Floats
 from regrow.control.environments.models import suite_model
+from regrow.engine.checks import check_type
 from regrow.machine import needed
 
 __all__ = ["Scene", "background_geoms", "check_task"]
@@ -120,10 +121,12 @@ def background_geoms(scene: Scene, names: Sequence[str] | None) -> list[int]:
 
     Raises:
         ValueError: there is no such geom.
+        TypeError: it is one name, not a list of them.
     """
     model = scene.model
     there = [model.geom(i).name for i in range(model.ngeom)]
     if names is not None:
+        check_type(names, (list, tuple), "background", "['floor']")
         for name in names:
             if name not in there:
                 said = ", ".join(filter(None, there))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from regrow.data.pictures import is_image, open_rgb
 from regrow.data.video import decoded
+from regrow.engine.checks import check_integer
 from regrow.machine import expanded
 from regrow.reading import damaged, refused
 
@@ -51,7 +52,8 @@ class Videos:
     def __init__(
         self, folder: str | Path, size: int, *, frames: int | None = None, keep: int = 2 << 30
     ) -> None:
-        self.folder, self.size, self.frames = expanded(folder), size, frames
+        self.folder, self.size = expanded(folder), check_integer(size, "size", 1)
+        self.frames = None if frames is None else check_integer(frames, "frames", 1)
         self._keep, self._kept = keep, OrderedDict[int, Frames]()
         if not self.folder.exists():
             raise FileNotFoundError(f"videos={folder}: no such folder")

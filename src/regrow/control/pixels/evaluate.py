@@ -90,7 +90,9 @@ def evaluate(
             judges, filmed = step % _JUDGED_EVERY == 0, film and first == 0 and not over[0]
             masks = eyes.masks(runs if judges else 1) if judges or filmed else None
             if filmed:
-                shown.append((seen[0], None if masks is None else masks[0]))
+                shown.append(
+                    (seen[0], None) if masks is None else (_middle(seen, masks)[0], masks[0])
+                )
             if judges:
                 tell(len(found.returns) + int(over[numbers < episodes].sum()))
                 judged += [] if masks is None else _truth(environments, masks, ~over)
@@ -142,7 +144,15 @@ def _truth(environments: Pixels, masks: Masks, playing: Bools) -> list[tuple[Mas
     known = foreground_of(environments)
     if known is None:
         return []
+    known = _middle(known, masks)
     return [(masks[run], known[run]) for run in np.flatnonzero(playing)]
+
+
+def _middle(whole: npt.NDArray[Any], masks: Masks) -> npt.NDArray[Any]:
+    """Return of frames, (runs, H, W, ...), what masks are of: an agent may see their middle."""
+    size = masks.shape[-1]
+    edge = (whole.shape[1] - size) // 2
+    return whole[:, edge : edge + size, edge : edge + size]
 
 
 def _judge_(found: Evaluation, judged: list[tuple[Masks, Bools]]) -> None:

@@ -40,7 +40,8 @@ class PixelMethod:
         quantile: the share of pixels that sgqn leaves out.
 
     Raises:
-        ValueError: a choice is unknown, or a number out of its range.
+        ValueError: a choice is unknown, a number is out of its range, or choices exclude each
+            other.
 
     Example:
         >>> PIXEL_METHODS["MaDi"].strong, PIXEL_METHODS["SAC"].mask
@@ -70,6 +71,15 @@ class PixelMethod:
         for name in ("level", "quantile", "weight_decay"):
             check_number(self, name, 0.0, 1.0)
         check_number(self, "auxiliary_rate", 0.0, 1.0, above=True)
+        if self.hard != "soft" and self.mask != "learned":
+            raise ValueError(
+                f"hard={self.hard!r}, mask={self.mask!r}: only learned masks are made 0 or 1"
+            )
+        if self.auxiliary != "none" and self.mask != "none":
+            raise ValueError(
+                f"auxiliary={self.auxiliary!r}, mask={self.mask!r}: one of them, not both; what is "
+                "learnt beside looks at whole images"
+            )
         if self.crop and self.shift != "none":
             raise ValueError(f"crop=True, shift={self.shift!r}: one of them, not both")
 

@@ -50,7 +50,8 @@ class PixelSetting:
         episodes: of an evaluation, in each environment.
 
     Raises:
-        ValueError: a number is out of its range, or nothing is left of images this small.
+        ValueError: a number is out of its range, or nothing is left of images this small, or
+            nothing is learnt in so few steps.
     """
 
     steps: int = 500_000
@@ -88,6 +89,11 @@ class PixelSetting:
             check_number(self, name, 0.0, 1.0)
         check_choice(self.augmentation, get_args(Augmentation), "augmentation")
         check_choice(self.precision, ("auto", "float32", "bfloat16"), "precision")
+        if self.seed_steps >= self.steps:
+            raise ValueError(
+                f"seed_steps={self.seed_steps}: must be below steps={self.steps}, else all actions "
+                "are random, and nothing is learnt"
+            )
         if encoded_side(self.size, self.layers) < 1:
             raise ValueError(
                 f"size={self.size}: nothing is left of it after layers={self.layers}; take larger "

@@ -59,6 +59,10 @@ def make_task(
         ImportError: a package of the extra ``pixels`` is missing.
     """
     if task == DOT:
+        if repeat not in (None, 1):
+            raise ValueError(
+                f"repeat={repeat}: a step of the dot is one control step; leave it out"
+            )
         return Dot([seed] * runs, size=size, mode=mode)
     from regrow.control import distractions  # noqa: PLC0415  an extra
 

@@ -220,6 +220,9 @@ class PixelTraining:
         for name in _PARTS:
             getattr(self, name).load_state_dict(state["parts"][name])
         self.eyes.stacked.copy_(state["stacked"])
+        episodes = self.environments.state_dict()["numbers"]
+        # One that cannot be saved is in another episode now than the latest frame.
+        self._begun &= torch.equal(episodes, state["parts"]["environments"]["numbers"])
         self.evaluations = {n: list(state["evaluations"].get(n, [])) for n in self.test}
 
 

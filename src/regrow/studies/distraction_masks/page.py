@@ -85,9 +85,8 @@ def _findings(result: Mapping[str, Any]) -> list[str]:
             f"takes {result['mask_multiply_adds'] / 1e6:.1f} million multiplications."
         )
     found.append(
-        f"{result['updates']:,} updates; strong augmentation, where the method has one: "
-        f"{result['augmentation']}. The environment took {100 * result['environment_share']:.0f} % "
-        "of the time in training."
+        f"{result['updates']:,} updates; strong augmentation: {result['augmentation']}. The "
+        f"environment took {100 * result['environment_share']:.0f} % of the time in training."
     )
     return found
 

@@ -14,10 +14,11 @@ from regrow.lab.effects import Effect, Measure, gain, level
 from regrow.lab.figures import svg
 from regrow.lab.rules import claim, each, gated
 from regrow.lab.section import Section, Table, estimate
-from regrow.lab.statistics import interquartile_mean
+from regrow.lab.statistics import Interval, interquartile_mean
 from regrow.lab.study import Preset, Study
+from regrow.lab.tasks import interquartile_interval, probability_of_improvement
 from regrow.lab.view import View
-from regrow.studies.distraction_masks.trial import LearnFromPixels
+from regrow.studies.distraction_masks.trial import LearnFromPixels, terms
 
 __all__ = ["STUDY"]
 
@@ -206,12 +207,15 @@ def dots(view: View) -> Iterator[Section]:
         for axes, mode in zip(panels, modes, strict=True):
             for row, arm in enumerate(arms):
                 values = _values(here, arm, returned(mode))
-                axes.plot(values, [row] * len(values), "o", alpha=0.6, markersize=5)
+                axes.plot(values, [row] * len(values), "C0o", alpha=0.6, markersize=5)
                 if values:
                     axes.plot(interquartile_mean(values), row, "k|", markersize=14)
             axes.set(title=mode, xlabel="return", ylim=(len(arms) - 0.5, -0.5))
         panels[0].set_yticks(range(len(arms)), arms)
-        text = "A dot a seed, the last test; the line is the interquartile mean."
+        ways = {terms(record.config): None for record in here.records}
+        text = (
+            f"A dot a seed, the last test; the line is the interquartile mean. {'; '.join(ways)}."
+        )
         yield Section(f"Every seed: {task}", text, svg(figure, f"Returns of seeds, {task}"))
 
 
@@ -234,6 +238,49 @@ def worth(view: View) -> Iterator[Section]:
         yield from charts.rows(
             f"What each arm is worth: {task}", text, panels, x="return", band=MARGIN
         )
+
+
+def pooled(view: View) -> Iterator[Section]:
+    """Write what reports of this field ask for: all tasks together, by bootstrap."""
+    tasks = {str(task): here for task, here in view.by("task").items()}
+    modes = _modes(view)
+    head = ("arm", *(f"{mode}: {what}" for what in ("IQM", "P(above SVEA)") for mode in modes))
+    rows = []
+    for arm in ARMS:
+        cells = [_pooled(tasks, arm, returned(mode)) for mode in modes]
+        if any(map(any, cells)):
+            columns = zip(*cells, strict=True)
+            rows.append((arm, *(cell or "–" for column in columns for cell in column)))
+    if rows:
+        yield Section(
+            f"Over all tasks: {', '.join(tasks)}",
+            "Interquartile mean of the returns of all runs, and how likely a run is above one of "
+            "SVEA's on the same task (0.5 is no difference); in brackets 95 % intervals of a "
+            "bootstrap that draws runs anew inside each task. An arm that is not there on each "
+            "task, or not as often, has none.",
+            table=Table(head, rows),
+        )
+
+
+def _pooled(tasks: Mapping[str, View], arm: str, measure: Measure) -> tuple[str, str]:
+    """Write interquartile mean and probability; empty where runs are missing."""
+    ours, theirs = (
+        {task: _values(here, name, measure) for task, here in tasks.items()}
+        for name in (arm, "SVEA")
+    )
+    if not all(ours.values()) or len(set(map(len, ours.values()))) > 1:
+        return "", ""
+    middle = _bracketed(interquartile_interval(ours), 0)
+    if arm == "SVEA" or not all(theirs.values()):
+        return middle, ""
+    return middle, _bracketed(probability_of_improvement(ours, theirs), 2)
+
+
+def _bracketed(found: Interval, digits: int) -> str:
+    mean, low, high = (
+        f"{value:.{digits}f}".replace("-", "−") for value in (found.mean, found.low, found.high)
+    )
+    return mean if found.n == 1 else f"{mean} [{low}, {high}]"
 
 
 def table(view: View) -> Iterator[Section]:
@@ -268,5 +315,5 @@ STUDY = Study(
     "of ones, which is SVEA bit for bit, random masks, and the true foreground, an upper bound.",
     presets=PRESETS,
     claims=CLAIMS,
-    page=(partial(charts.verdicts_by_task, CLAIMS), dots, worth, table),
+    page=(partial(charts.verdicts_by_task, CLAIMS), dots, pooled, worth, table),
 )

@@ -18,7 +18,7 @@ from regrow.control.pixels.evaluate import Evaluation
 from regrow.control.pixels.masker import multiply_adds
 from regrow.control.pixels.method import PIXEL_METHODS, PixelMethod
 from regrow.control.pixels.setting import PixelSetting
-from regrow.control.pixels.tasks import Cut, Quality, make_task
+from regrow.control.pixels.tasks import DOT, Cut, Quality, make_task, repeat_of
 from regrow.control.pixels.train import PixelTraining, train_from_pixels
 from regrow.data.places import Places
 from regrow.engine.checks import check_choice
@@ -26,7 +26,7 @@ from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.studies.distraction_masks.page import write_films, write_page
 
-__all__ = ["WEIGHTS", "LearnFromPixels", "PixelMethodName", "shows_videos"]
+__all__ = ["WEIGHTS", "LearnFromPixels", "PixelMethodName", "shows_videos", "terms"]
 
 PixelMethodName = Literal[
     "SAC", "DrQ", "RAD", "SODA", "SVEA", "SGQN", "MaDi", "MaDi-half", "MaDi-strided", "MaDi-shared",
@@ -34,6 +34,7 @@ PixelMethodName = Literal[
 ]  # fmt: skip
 WEIGHTS = "agent.pt"
 _CLIPS = ("distraction-videos/hard-128", "distraction-videos")
+_DRAWN = {"full": "in full", "fast": "without shadows, reflections and smooth edges"}
 _OTHER = 1_000_000  # added to seeds: environments of tests begin elsewhere
 _SMALL_AGENTS = ("cartpole", "ball_in_cup", "dot")  # of which SGQN leaves out more pixels
 
@@ -48,7 +49,7 @@ class LearnFromPixels(PixelSetting, Trial):
             MaDi-shared, whose masks cost less; and controls: masks of ones, random ones, and the
             true foreground (mask-segmentation).
         test: modes to test in, beside clean: color_easy, color_hard, video_easy, video_hard,
-            distracting; moving, of dot.
+            distracting (at its intensity easy); moving, of dot.
         mask: soft, hard, or mixed: hard in tests only.
         repeat: control steps of a step of the agent; None: 8 on cartpoles, 2 on finger, else 4.
         quality: how much is drawn: shadows and all (full), or what is fast.
@@ -71,6 +72,10 @@ class LearnFromPixels(PixelSetting, Trial):
         super().__post_init__()
         check_choice(self.method, tuple(PIXEL_METHODS), "method")
         check_choice(self.mask, ("soft", "hard", "mixed"), "mask")
+        if self.mask != "soft" and PIXEL_METHODS[self.method].mask != "learned":
+            raise ValueError(
+                f"mask={self.mask!r}: {self.method} learns no mask; take MaDi or a variant"
+            )
         check_choice(self.quality, get_args(Quality), "quality")
         check_choice(self.cut, get_args(Cut), "cut")
         if self.seed < 0:
@@ -86,6 +91,16 @@ class LearnFromPixels(PixelSetting, Trial):
         if method.auxiliary == "sgqn" and self.task.partition("-")[0] in _SMALL_AGENTS:
             method = replace(method, quantile=0.98)  # as in SGQN's table 3
         return method
+
+    def title(self) -> str:
+        """Say what was run, and what its returns can be compared with.
+
+        Example:
+            >>> LearnFromPixels(seed=0, task="walker-walk", steps=5_000).title()
+            'MaDi on walker-walk, seed 0: 5,000 steps of the agent, 20,000 frames; drawn in full'
+        """
+        masks = "" if self.mask == "soft" else f", masks {self.mask}"
+        return f"{self.method}{masks} on {self.task}, seed {self.seed}: {terms(vars(self))}"
 
     def environments(
         self, videos: Path | None, *, runs: int = 1, workers: int = 1
@@ -141,8 +156,7 @@ class LearnFromPixels(PixelSetting, Trial):
         if run.writes:
             for name, found in training.last.items():
                 write_films(run.folder, name, film_of(found))
-            title = f"{self.method} on {self.task}, {self.steps:,} steps, seed {self.seed}"
-            write_page(run.folder, title, result)
+            write_page(run.folder, self.title(), result)
         return result
 
     def _videos(self, run: Run) -> Path | None:
@@ -153,6 +167,21 @@ class LearnFromPixels(PixelSetting, Trial):
         if not needed and (self.augmentation != "auto" or not run.options.get("photos")):
             return None
         return read_photos(_folder(run, "photos", ("photos",)))
+
+
+def terms(config: Mapping[str, Any]) -> str:
+    """Say how long was trained, in steps of the agent and in frames, and how pictures were drawn.
+
+    Args:
+        config: of a trial, by name.
+    """
+    said = f"{config['steps']:,} steps of the agent"
+    if config["task"] == DOT:
+        return said
+    frames = config["steps"] * repeat_of(config["task"], config.get("repeat"))
+    said += f", {frames:,} frames; drawn {_DRAWN[config.get('quality', 'full')]}"
+    keyed = config.get("cut") == "key" and any(map(shows_videos, config["test"]))
+    return said + (", videos cut out by colour" if keyed else "")
 
 
 def shows_videos(mode: str) -> bool:
@@ -182,12 +211,13 @@ def _folder(run: Run, option: str, names: Sequence[str]) -> Path:
 def result_of(training: PixelTraining) -> dict[str, Any]:
     """Return what a record keeps of a training."""
     agent = training.agent
-    masker = agent.masker
+    masker, method = agent.masker, agent.method
+    augmented = method.strong or method.auxiliary != "none"
     return {
         "tests": {name: found[-1] for name, found in training.evaluations.items()},
         "evaluations": training.evaluations,
         "training_returns": list(training.returns),
-        "augmentation": agent.augment.kind,
+        "augmentation": agent.augment.kind if augmented else "none",
         "parameters": agent.parameters(),
         "mask_multiply_adds": multiply_adds(masker, training.setting.size) if masker else 0,
         "updates": agent.updates,
