@@ -73,6 +73,17 @@ def test_a_population_learns_in_it_and_resumes_with_new_episodes(small):
     assert again.environments._numbers.tolist() == [5, 5]
     again.run_to_(90)
     assert again.agent.critic.rows.isfinite().all()
+    # No transition leads from the episode that was cut off into the one that was begun, and what
+    # is saved after that gives the same buffer.
+    d = again.replay.observations
+    joined = (again.replay.following[:, :89] == again.replay.inputs[:, 1:90, :d]).all(2)
+    same = again.replay.episode[:, :89] == again.replay.episode[:, 1:90]
+    torch.testing.assert_close(joined, same)
+    assert not joined[:, 69].any() and joined[:, 70].all()
+    third = make()
+    third.load_state_dict(again.state_dict())
+    for name in ("inputs", "following", "episode"):
+        torch.testing.assert_close(getattr(third.replay, name), getattr(again.replay, name))
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,26 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from regrow.control.environments.base import Bools, Environments
 from regrow.control.noise import NoiseFeatures
 from regrow.control.replay import Replay
 from regrow.control.reward import RewardModels
 from regrow.control.shadows import Shadows
 
-__all__ = ["compact_state", "rebuild_", "refill_"]
+__all__ = ["begun_anew", "compact_state", "rebuild_", "refill_"]
 
 _MADE_AGAIN = ("inputs", "following")
+
+
+def begun_anew(environments: Environments, state: Mapping[str, Tensor]) -> Bools:
+    """Return which runs are in another episode than their state says: those that cannot be saved.
+
+    Args:
+        environments: that went on from the state.
+        state: theirs.
+    """
+    begun: Bools = (environments.state_dict()["numbers"] != state["numbers"]).numpy()
+    return begun
 
 
 def compact_state(replay: Replay, noise: NoiseFeatures) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from regrow.control.bilevel import Bilevel
-from regrow.control.checkpoints import compact_state, rebuild_, refill_
+from regrow.control.checkpoints import begun_anew, compact_state, rebuild_, refill_
 from regrow.control.checks import check_finite, check_population, checked_answers
 from regrow.control.draws import RunDraws
 from regrow.control.elimination import FeatureElimination, attention
@@ -24,7 +24,7 @@ from regrow.control.noise import NoiseFeatures
 from regrow.control.pseudo import PseudoLabels
 from regrow.control.queries import choose
 from regrow.control.replay import Replay
-from regrow.control.reward import RewardModels
+from regrow.control.reward import RewardModels, correlation
 from regrow.control.sac import SAC
 from regrow.control.setting import Arm, Setting
 from regrow.control.shadows import Shadows
@@ -211,15 +211,19 @@ class Population:
         now["seen"].copy_(now["following"])
         self._sums += step.rewards
         if (over := step.terminated | step.truncated).any():
-            # Noise of a first state is that of the last: what a run draws must not hang on when
-            # episodes of others end.
-            fresh = self._see(self.environments.reset(over), again=True)
-            first = torch.from_numpy(over).to(self.device)[:, None]
-            now["seen"].copy_(torch.where(first, fresh, now["following"]))
             for run in np.flatnonzero(over):
                 self.returns[run].append(float(self._sums[run]))
-            self._sums[over] = 0
-            self._episodes += over
+            self._begin_(over, self.environments.reset(over))
+
+    def _begin_(self, over: Bools, shown: Floats) -> None:
+        """Take over the first states of episodes.
+
+        Their noise is that of the last: what a run draws must not hang on when others end.
+        """
+        fresh, first = self._see(shown, again=True), torch.from_numpy(over).to(self.device)
+        self._now["seen"].copy_(torch.where(first[:, None], fresh, self._now["seen"]))
+        self._sums[over] = 0
+        self._episodes += over
 
     def _see(self, observations: Floats, *, again: bool = False) -> Tensor:
         """Add noise and shadows, those of the last call or new ones."""
@@ -374,15 +378,11 @@ class Population:
     def correlations(self) -> list[float]:
         """Return how the models' reward correlates with the true one on the latest steps."""
         size = min(len(self.replay), _CORRELATED)
-        places = (self.replay.added - 1 - torch.arange(size, device=self.device)) % (
-            self.replay.capacity
-        )
+        latest = self.replay.added - 1 - torch.arange(size, device=self.device)
+        places = latest % self.replay.capacity
         with torch.no_grad():
             found = self.models.reward(self.replay.inputs[:, places])
-        true = self.replay.rewards[:, places]
-        found, true = (x - x.mean(1, keepdim=True) for x in (found, true))
-        scale = (found.square().sum(1) * true.square().sum(1)).sqrt().clamp(min=1e-12)
-        return [float(x) for x in (found * true).sum(1) / scale]
+        return correlation(found, self.replay.rewards[:, places]).tolist()
 
     def features(self) -> tuple[list[float], list[float]]:
         """Return how many real and other features the critics of each run read."""
@@ -466,7 +466,7 @@ class Population:
         )
         own = {"step": self.step, "asked": self.asked, "returns": [list(r) for r in self.returns]}
         arrays = {n: torch.from_numpy(getattr(self, f"_{n}")) for n in ("sums", "episodes")}
-        own["looks"] = [{name: list(values) for name, values in one.items()} for one in self.looks]
+        own["looks"] = copy.deepcopy(self.looks)
         now = {name: value.clone() for name, value in self._now.items()}
         return {"parts": state, "now": now, **own, **{k: v.clone() for k, v in arrays.items()}}
 
@@ -486,11 +486,11 @@ class Population:
             value.copy_(state["now"][name])
         self.step, self.asked = state["step"], state["asked"]
         self.returns = [list(r) for r in state["returns"]]
-        self.looks = [
-            {name: list(values) for name, values in one.items()} for one in state["looks"]
-        ]
+        self.looks = copy.deepcopy(state["looks"])
         self._sums = state["sums"].numpy().copy()
         self._episodes = state["episodes"].numpy().copy()
+        if (begun := begun_anew(self.environments, state["parts"]["environments"])).any():
+            self._begin_(begun, self.environments.observe())
 
 
 _PARTS = (

@@ -17,7 +17,19 @@ from regrow.control.pseudo import PseudoLabels, guesses
 from regrow.control.setting import Setting
 from regrow.control.steady import steady
 
-__all__ = ["RewardModels", "cross_entropy"]
+__all__ = ["RewardModels", "correlation", "cross_entropy"]
+
+
+def correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Return Pearson's correlation of two rows of numbers, for each run: (runs,).
+
+    Example:
+        >>> correlation(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[2.0, 4.0, 8.0]]))
+        tensor([1.])
+    """
+    one, other = (x - x.mean(1, keepdim=True) for x in (one, other))
+    scale = (one.square().sum(1) * other.square().sum(1)).sqrt().clamp(min=1e-12)
+    return (one * other).sum(1) / scale
 
 
 class RewardModels:
