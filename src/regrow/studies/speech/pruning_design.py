@@ -155,7 +155,7 @@ _FAST: dict[str, Any] = {"size": "1m", "learning_rate": 2e-3, "precision": "bflo
 # In so few steps SpecAugment delays learning more than it helps.
 _PLAIN: dict[str, Any] = {**_FAST, "units": "words", "augment": False}
 _WORDS: dict[str, Any] = {**_PLAIN, "unit_count": 1000, "batch": 48, "epochs": 20}
-# Without a loss in the middle a fifth of the runs never learn a word of so little speech.
+# Without a loss in the middle a fifth of the runs hardly begin to write words of so little speech.
 _LITTLE: dict[str, Any] = {"middle": 0.3, "batch": 32}
 _DIGITS: dict[str, Any] = {**_PLAIN, **_LITTLE, "epochs": 40}
 _PIECES: dict[str, Any] = {**_FAST, **_LITTLE, "units": "pieces", "unit_count": 200, "epochs": 60}
