@@ -57,6 +57,39 @@ def test_test_and_training_share_no_recording(digits):
     assert {u.group for u in test.utterances} == {"1 word"}
 
 
+def test_strings_have_the_defects_that_were_asked_for(digits):
+    made = Made(
+        what="strings", part="train", words=(2, 2), rounds=9, wrong=0.3, copies=0.2, noisy=0.2
+    )
+    folder = made.folder(digits)
+    lines = (folder / "manifest.jsonl").read_text().splitlines()
+    rows = {row["id"]: row for row in map(json.loads, lines)}
+    plain = open_corpus(Made(what="strings", part="train", words=(2, 2), rounds=9).folder(digits))
+    truth = {u.id: u for u in plain.utterances}
+    sounds = {u.id: read_audio(u) for u in open_corpus(folder).utterances}
+    groups = {row["group"] for row in rows.values()}
+    assert groups == {"2 words", "noisy", "wrong", "copy"} and len(rows) == len(truth) == 72
+    for name, row in rows.items():
+        if row["group"] == "copy":
+            first = rows[row["copy_of"]]
+            assert "copy_of" not in first and first["id"] < name
+            assert (sounds[name] == sounds[first["id"]]).all() and row["text"] == first["text"]
+            continue
+        same = (
+            len(sounds[name]) == len(clean := read_audio(truth[name]))
+            and (sounds[name] == clean).all()
+        )
+        assert same == (row["group"] != "noisy")
+        assert (row["text"] == truth[name].text) == (row["group"] != "wrong")
+        assert row.get("spoken", row["text"]) == truth[name].text
+    assert (folder / "manifest.jsonl").read_bytes() == _again(made, folder, digits)
+
+
+def _again(made, folder, digits):
+    (folder / "manifest.jsonl").unlink()
+    return (made.folder(digits) / "manifest.jsonl").read_bytes()
+
+
 def test_it_is_made_once_whoever_asks_and_anew_after_a_kill(digits, monkeypatch):
     made = Made(what="strings", part="train")
     calls = []
@@ -112,6 +145,10 @@ def test_spoken_digits_have_as_many_words_as_asked(tmp_path):
         ("flite", {"engine": "flite"}),
         ("rounds", {"rounds": 0}),
         ("Defects", {"wrong": 1.5}),
+        ("common", {"common": 100}),
+        ("rounds=2", {"rounds": 2}),
+        ("hours", {"what": "strings", "hours": 2.0}),
+        ("engine", {"what": "strings", "part": "test", "engine": "flite"}),
     ],
 )
 def test_what_cannot_be_made_is_refused(name, change):

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,12 +19,13 @@ from regrow.cli.speech import (
 from regrow.lab.files import read_json, read_lines
 from regrow.lab.run import METRICS, Run
 from regrow.samples import Hard, RootLoss
+from regrow.speech import features
 from regrow.speech.heard import TESTED, TRAINED
 from regrow.speech.recogniser import SIZES, Recogniser
 from regrow.speech.synthesis.made import Made
 from regrow.speech.units import Characters
 from regrow.studies.speech.page import write_page
-from regrow.studies.speech.recognise import Recognise
+from regrow.studies.speech.recognise import Recognise, make_all
 from regrow.studies.speech.transcribe import Decoding, hear_corpus, load_recogniser
 from tests.ranks import command, on_ranks
 from tests.speech.beeps import corpus
@@ -192,6 +194,24 @@ def test_a_sparse_recogniser_keeps_its_density(data, tmp_path):
     method = regrow.RigL(density=0.3, update_every=4)
     result = Recognise(**SETTING | {"method": method}).run(run_of(tmp_path, data))
     assert result["density"] == pytest.approx(0.3, abs=0.02) and result["updates"] >= 2
+
+
+def test_corpora_of_all_trials_are_made_and_read_before_the_first(monkeypatch, tmp_path):
+    """Each once, at all its speeds; then no trial makes or reads any."""
+    pytest.importorskip("espeakng_loader")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    digits = {name: Made(what="digits", part=name, hours=0.005) for name in ("train", "test")}
+    made = {"data": ("train",), "tests": ("test",), "made": tuple(digits.items())}
+    trial = Recognise(**SETTING | made)
+    trials = [trial, replace(trial, seed=1), replace(trial, speeds=(1.0, 1.1))]
+    options, said = {"device": "cpu"}, []
+    make_all(trials, options, said.append)
+    assert [words.split(":")[0][7:] for words in said] == ["train", "test", "train"]
+    monkeypatch.setattr(Made, "_make", None)  # nothing can be made or read any more
+    monkeypatch.setattr(features, "_frames_of", pytest.fail)
+    for one in trials:
+        speech = one.speech(Run(tmp_path, options, writes=False))
+        assert len(speech.learnt.utterances) > 2 and list(speech.tests) == ["test"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from regrow.speech.audio import RATE, write_audio
 from regrow.speech.synthesis.voices import Voice, speak
 
-__all__ = ["MANIFEST", "Defects", "add_noise", "generate"]
+__all__ = ["MANIFEST", "Defects", "add_noise", "copied", "generate"]
 
 MANIFEST = "manifest.jsonl"
 _BLOCK = 50  # utterances that one process makes at a time
@@ -182,7 +182,7 @@ def _block(plan: _Plan, block: int) -> list[dict[str, Any]]:
         draw = random.Random(f"{plan.seed} {i}")
         group = plan.defects.drawn(draw)
         if group == "copy" and lines:
-            lines.append(_copied(plan, i, draw.choice(lines)))
+            lines.append(copied(plan.folder, f"{i:07}", draw.choice(lines)))
         else:
             lines.append(_spoken(plan, i, draw, "clean" if group == "copy" else group))
     return lines
@@ -211,20 +211,23 @@ def _spoken(plan: _Plan, i: int, draw: random.Random, group: str) -> dict[str, A
     }
 
 
-def _copied(plan: _Plan, i: int, line: dict[str, Any]) -> dict[str, Any]:
-    """Return a line of its own for a file that is there."""
-    name = f"{i:07}"
-    source = plan.folder / line["audio_filepath"]
-    target = plan.folder / "audio" / f"{name}{plan.ending}"
+def copied(folder: Path, name: str, line: dict[str, Any]) -> dict[str, Any]:
+    """Copy an utterance: a file of its own, to the last sample.
+
+    Args:
+        folder: of the corpus.
+        name: id of the copy.
+        line: of the manifest, of what is copied.
+
+    Returns:
+        The copy's line, of group "copy"; ``copy_of`` is the first of which there are copies.
+    """
+    source = folder / line["audio_filepath"]
+    target = source.with_stem(name)
     target.write_bytes(source.read_bytes())
     first = line.get("copy_of", line["id"])
-    return {
-        **line,
-        "id": name,
-        "group": "copy",
-        "copy_of": first,
-        "audio_filepath": f"audio/{target.name}",
-    }
+    own = {"id": name, "group": "copy", "copy_of": first}
+    return {**line, **own, "audio_filepath": f"audio/{target.name}"}
 
 
 def _sentence(plan: _Plan, draw: random.Random) -> str:

@@ -31,11 +31,11 @@ class Made:
         what: "sentences": synthetic voices read WordNet's examples; "digits": they read single
             digits in a row; "strings": real recordings of digits, several of one speaker.
         part: other voices, phrases and recordings are in "train" than in "test".
-        hours: of speech, for what is read.
+        hours: of speech; "strings" have as much as the recordings give.
         words: the fewest and the most in an utterance.
         common: sentences of the so many most frequent words only; 0: of all.
-        engine: that reads; flite has voices for "test" only.
-        noisy: the share with noise, of what is read.
+        engine: that reads sentences and digits; flite has voices for "test" only.
+        noisy: the share with noise.
         wrong: the share with the transcript of another utterance.
         copies: the share that are copies of others.
         rounds: how often each recording of "strings" is used, in other strings.
@@ -64,7 +64,20 @@ class Made:
             raise ValueError("engine='flite': its voices are for part='test'")
         if self.rounds < 1 or self.common < 0:
             raise ValueError(f"{self}: rounds must be at least 1, common at least 0")
-        Defects(self.noisy, self.wrong, self.copies)
+        strings = self.what == "strings"
+        for name in ("hours", "engine") if strings else ("rounds",):
+            if (value := getattr(self, name)) != getattr(Made, name):
+                raise ValueError(
+                    f"{name}={value!r} does not go with what={self.what!r}: leave it out"
+                )
+        if self.common and self.what != "sentences":
+            raise ValueError(f"common={self.common} is of what='sentences': leave it out")
+        self.defects  # noqa: B018 refuses shares
+
+    @property
+    def defects(self) -> Defects:
+        """What is wrong with how many utterances."""
+        return Defects(self.noisy, self.wrong, self.copies)
 
     def folder(self, data_dir: str | Path | None = None, workers: int = 1) -> Path:
         """Return the corpus's folder; of several processes one makes it, and the others wait.
@@ -95,7 +108,8 @@ class Made:
         if self.what == "strings":
             corpus = read_spoken_digits(find_spoken_digits(data_dir), self.part)
             seeds = range(self.seed, self.seed + self.rounds)
-            write_strings(place, [s for n in seeds for s in digit_strings(corpus, self.words, n)])
+            strings = [s for n in seeds for s in digit_strings(corpus, self.words, n)]
+            write_strings(place, strings, self.defects, self.seed)
             return
         espeak = self.engine == "espeak"
         generate(
@@ -104,7 +118,7 @@ class Made:
             DIGITS if self.what == "digits" else self.phrases(data_dir),
             hours=self.hours,
             engine=self.engine,
-            defects=Defects(self.noisy, self.wrong, self.copies),
+            defects=self.defects,
             words=self.words,
             seed=self.seed,
             workers=workers,

@@ -14,6 +14,7 @@ from regrow.lab.section import Section, Table, estimate
 from regrow.lab.study import Study
 from regrow.lab.view import View
 from regrow.studies.speech.pruning_design import ARMS, BY_LOSS, KEEPS, LOWEST_KEEP, PRESETS, TIMED
+from regrow.studies.speech.recognise import make_all
 
 __all__ = ["STUDY"]
 
@@ -273,4 +274,5 @@ STUDY = Study(
         partial(charts.verdicts_by_task, CLAIMS), by_keep, over_random, all_arms, speed,
         what_was_chosen,
     ),
+    prepare=make_all,
 )  # fmt: skip

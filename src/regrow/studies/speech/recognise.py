@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from regrow.data.places import Places
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
-from regrow.speech.data import Speech, open_speech
+from regrow.speech.data import Speech, open_part, open_speech
 from regrow.speech.problem import RecogniseSpeech, SpeechSource
 from regrow.speech.synthesis.made import Made
 from regrow.studies.speech.finished import Finished, open_finished, weights_digest
@@ -18,7 +19,7 @@ from regrow.training.run import RunLike, device_of
 from regrow.training.setting import Setting
 from regrow.training.train import start, train
 
-__all__ = ["Recognise", "corpus_path"]
+__all__ = ["Recognise", "corpus_path", "make_all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,27 +70,37 @@ class Recognise(Setting, RecogniseSpeech, Trial):
 
     def speech(self, run: RunLike) -> Speech:
         """Open the corpora, from where the run's options say, or the usual places."""
-        known, data_dir = run.options.get("corpora", {}), run.options.get("data_dir")
-        made = dict(self.made)
-
-        def place(name: str) -> Path:
-            if name in made:
-                return made[name].folder(data_dir)
-            return Path(known[name]) if name in known else corpus_path(name, data_dir)
-
         return open_speech(
-            [place(name) for name in self.data],
-            {name: place(name) for name in self.tests},
+            [self.place(name, run.options) for name in self.data],
+            {name: self.place(name, run.options) for name in self.tests},
             units=begun.units if (begun := self.begun(run)) else self.units,
             unit_count=self.unit_count,
             watched=self.watched,
-            speeds=sorted(set(self.speeds) - {1.0}),
+            speeds=self.other_speeds,
             longest=self.longest,
             stride=self.stride,
             seed=self.seed,
             device=device_of(run.options),
             workers=run.options.get("workers", 2),
         )
+
+    @property
+    def other_speeds(self) -> list[float]:
+        """At which corpora that are learnt from are played, beside 1."""
+        return sorted(set(self.speeds) - {1.0})
+
+    def place(self, name: str, options: Mapping[str, Any], workers: int = 1) -> Path:
+        """Return where a corpus is, made if it has to be.
+
+        Args:
+            name: in data or tests.
+            options: of the run: ``corpora``, ``data_dir``.
+            workers: processes that make it.
+        """
+        known, data_dir = options.get("corpora", {}), options.get("data_dir")
+        if made := dict(self.made).get(name):
+            return made.folder(data_dir, workers)
+        return Path(known[name]) if name in known else corpus_path(name, data_dir)
 
     def begun(self, run: RunLike) -> Finished | None:
         """Open the run that it begins with, if any.
@@ -128,6 +139,33 @@ class Recognise(Setting, RecogniseSpeech, Trial):
         """
         run.options.setdefault("graphs", False)
         return train(self, start(self, self, run), run)
+
+
+def make_all(
+    trials: Sequence[Trial], options: Mapping[str, Any], tell: Callable[[str], object]
+) -> None:
+    """Make the corpora of all trials and their features, before the first one is trained.
+
+    Trials side by side would wait for the first that comes to a corpus, which makes it alone.
+
+    Args:
+        trials: of this study.
+        options: of the run.
+        tell: called with what is going on.
+    """
+    cores = os.cpu_count() or 1
+    done = set()
+    for trial in trials:
+        assert isinstance(trial, Recognise)
+        for names, speeds in ((trial.data, trial.other_speeds), (trial.tests, [])):
+            for name in names:
+                made = dict(trial.made).get(name)
+                if (asked := (made or name, tuple(speeds))) in done:
+                    continue
+                done.add(asked)
+                tell(f"corpus {name}: made and read, unless it is there")
+                path = trial.place(name, options, cores)
+                open_part(path, speeds=speeds, workers=cores)
 
 
 def corpus_path(name: str, data_dir: str | Path | None) -> Path:
