@@ -283,6 +283,43 @@ def test_cases_without_prediction_and_files_of_no_case_are_told(data, tmp_path):
         judge_folder(tmp_path / "gone", data)
 
 
+def test_a_case_that_was_predicted_twice_is_not_judged_by_either(data, tmp_path):
+    for ending in (".nii.gz", ".nii"):
+        save(tmp_path / f"organ_0{ending}", phantom(0)[1])
+    save(tmp_path / "organ_1.nii", phantom(1)[1])
+    found, problems = judge_folder(tmp_path, data)
+    assert list(found) == ["organ_1"]
+    assert "is both" in problems["organ_0"] and "keep one of them" in problems["organ_0"]
+
+
+def test_predictions_of_tests_are_judged_by_their_labels(finished, data, tmp_path):
+    """Those of a set with tests had nothing to be judged by: only training cases were looked up."""
+    folder = shutil.copytree(data, tmp_path / "set")
+    for i, part in enumerate(("images", "labels")):
+        save(folder / f"{part}Ts" / "t.nii.gz", phantom(7)[i])
+    content = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(content | {"test": ["./imagesTs/t.nii.gz"]}))
+    out = tmp_path / "out"
+    assert list(predict_cases(finished, folder, out)) == [("t", "")]
+    found, problems = judge_folder(out, folder)
+    assert list(found) == ["t"] and not problems
+    assert unmatched(out, folder) == []
+    write_evaluation(found, out, folder, tmp_path / "e.html")
+    assert "t, Dice" in (tmp_path / "e.html").read_text()
+    shutil.copy(data / "labelsTr" / "organ_1.nii.gz", out)
+    [said] = unmatched(out, folder)
+    assert said.startswith("without prediction: 5 of 7 cases, such as organ_0")
+
+
+def test_what_a_mac_hides_among_images_and_predictions_is_passed_over(finished, data, tmp_path):
+    shutil.copy(data / "imagesTr" / "organ_0.nii.gz", tmp_path)
+    (tmp_path / "._organ_0.nii.gz").write_bytes(b"\0\5\x16\7")
+    assert list(predict_cases(finished, tmp_path, tmp_path / "out")) == [("organ_0", "")]
+    (tmp_path / "out" / "._organ_0.nii.gz").write_bytes(b"\0\5\x16\7")
+    [said] = unmatched(tmp_path / "out", data)
+    assert said.startswith("without prediction: 5 of 6")
+
+
 def test_a_prediction_that_cannot_be_judged_shows_in_the_exit_status(
     data, tmp_path, monkeypatch, capsys
 ):

@@ -73,7 +73,7 @@ def _slice(
     name: str, predictions: Path, folder: Folder
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], float]:
     """Return image, truth and prediction of a slice, and the voxels' height over their width."""
-    case = next(case for case in folder.cases if case.name == name)
+    case = next(case for case in folder.judged if case.name == name)
     truth = read(case, folder)
     file = file_of(name, predictions)
     assert file is not None
