@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import re
 import struct
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from regrow.reading import UnreadableError
 from regrow.segmentation.grids import grid_of
 from regrow.segmentation.volumes import read_volume, write_volume
-from tests.segmentation.phantoms import affine_of, phantom, save
+from tests.segmentation.phantoms import affine_of, full_disk, phantom, save
 
 nibabel = pytest.importorskip("nibabel", reason="needs the extra regrow[segmentation]")
 
@@ -196,6 +197,16 @@ def test_labels_take_the_fewest_bytes_that_hold_them(tmp_path, largest, stored):
     write_volume(tmp_path / "a.nii.gz", labels, grid_of((2, 3, 4)))
     assert nibabel.load(tmp_path / "a.nii.gz").get_data_dtype() == np.dtype(stored)
     np.testing.assert_array_equal(read_volume(tmp_path / "a.nii.gz")[0], labels)
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a.nii"
+    write_volume(path, np.ones((2, 3, 4), int), grid_of((2, 3, 4)))
+    before = path.read_bytes()
+    with full_disk(300), pytest.raises(OSError, match=re.escape(str(path))):
+        write_volume(path, np.zeros((2, 3, 4), int), grid_of((2, 3, 4)))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a.nii"]
 
 
 def test_what_nibabel_would_mend_by_a_guess_is_refused_without_a_word(tmp_path, capfd, caplog):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 
@@ -18,7 +19,7 @@ from regrow.segmentation.planning import Preparation
 from regrow.studies.segmentation.page import write_evaluation
 from regrow.studies.segmentation.predict import judge_folder, predict_cases, unmatched
 from regrow.studies.segmentation.segment import Segment
-from tests.segmentation.phantoms import phantom, save
+from tests.segmentation.phantoms import full_disk, phantom, save
 
 pytest.importorskip("nibabel")
 
@@ -50,6 +51,16 @@ def finished(data, tmp_path_factory):
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "config.json").write_text(json.dumps(trial.content))
     return folder
+
+
+def test_weights_that_a_full_disk_does_not_take_are_named(data, finished, tmp_path):
+    """torch told of an unexpected position in a file that it did not name."""
+    content = json.loads((finished / "config.json").read_text())
+    small = {name: content[name] for name in ("width", "batches", "epochs", "seed")}
+    trial = Segment(data="organs", method=regrow.Dense(), patch=(8, 8, 8), **small)
+    options = {"data_dir": str(data.parent), "device": "cpu", "keep_weights": True}
+    with full_disk(9000), pytest.raises(OSError, match=re.escape(str(tmp_path / "weights.pt"))):
+        trial.run(Run(tmp_path, options))
 
 
 @pytest.fixture
