@@ -54,6 +54,16 @@ def test_scores_of_the_truth_come_back_as_the_truth(brats, tmp_path):
     assert (written[truth != 9] == truth[truth != 9]).all()
 
 
+@pytest.mark.parametrize("strange", [float("nan"), float("inf"), -float("inf")])
+def test_scores_that_are_not_finite_are_no_labels(brats, strange):
+    volumes = open_fold(brats, 0)
+    case = volumes.held_out[0]
+    scores = torch.zeros(3, *case.image.shape[1:])
+    scores[1, 2, 3, :2] = strange
+    with pytest.raises(FloatingPointError, match=f"case {case.name}: 2 scores of the network"):
+        volumes.judge(case, scores, None)
+
+
 def test_a_wrong_voxel_lowers_the_regions_that_hold_it_unless_nobody_judged_it(brats):
     volumes = open_fold(brats, 0)
     case = volumes.held_out[0]

@@ -152,6 +152,16 @@ def predicted(run, folder, out):
     return dict(predict_cases(run, folder, out, device="cpu"))
 
 
+def test_scores_that_are_no_numbers_are_not_background(broken, data, tmp_path):
+    saved = torch.load(broken / "weights.pt", weights_only=True)
+    next(iter(saved["model"].values())).fill_(float("nan"))
+    torch.save(saved, broken / "weights.pt")
+    told = dict(predict_cases(broken, data, tmp_path / "out"))
+    assert len(told) == 6
+    assert all(f"case {name}: " in why and "not finite" in why for name, why in told.items())
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_labels_do_not_take_the_place_of_images(finished, tmp_path):
     image, _ = phantom(0)
     folder = images(tmp_path / "images", a=image)
@@ -287,7 +297,7 @@ def test_cases_without_prediction_and_files_of_no_case_are_told(data, tmp_path):
     shutil.copy(data / "labelsTr" / "organ_1.nii.gz", tmp_path)
     assert unmatched(tmp_path, data) == [
         "without prediction: 5 of 6 cases, such as organ_0, organ_2, organ_3, organ_4, organ_5",
-        "of no labelled case: 1 files, such as other.nii.gz",
+        "of no labelled case: 1 file, such as other.nii.gz",
     ]
     assert unmatched(data / "labelsTr", data) == []
     with pytest.raises(FileNotFoundError, match=r"predictions=.*gone: there is no such folder"):
@@ -343,7 +353,7 @@ def test_a_prediction_that_cannot_be_judged_shows_in_the_exit_status(
     monkeypatch.setattr(sys, "argv", words)
     command_line()
     (tmp_path / "organ_1.nii.gz").write_bytes(b"cut")
-    with pytest.raises(SystemExit, match="1 cases could not be judged; see above"):
+    with pytest.raises(SystemExit, match="1 case could not be judged; see above"):
         command_line()
     assert "organ_1: " in capsys.readouterr().out and page.exists()
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from regrow.lab.files import check_finished, make_folder, read_json
 from regrow.lab.progress import follow
+from regrow.lab.section import counted
 from regrow.machine import expanded
 from regrow.reading import UnreadableError, decoding, is_there, refused
 from regrow.segmentation.augment import Augmentation
@@ -131,7 +132,10 @@ def predict_cases(
             device=where,
             tell=lambda done: share.__setitem__(0, done),
         )
-        labels = meaning.labels(list(scores.cpu().numpy()), prepared, how)
+        try:
+            labels = meaning.labels(list(scores.cpu().numpy()), prepared, how)
+        except FloatingPointError as error:
+            return str(error)
         write_labels(out / f"{case.name}.nii.gz", labels, prepared)
         return ""
 
@@ -260,5 +264,5 @@ def unmatched(predictions: Path, path: Path) -> list[str]:
         said.append(f"without prediction: {len(missing)} of {len(cases)} cases, such as {shown}")
     if strange:
         shown = ", ".join(files[name] for name in strange[:5])
-        said.append(f"of no labelled case: {len(strange)} files, such as {shown}")
+        said.append(f"of no labelled case: {counted(len(strange), 'file')}, such as {shown}")
     return said
