@@ -147,7 +147,7 @@ def test_an_nnunet_folder_of_two_channels_and_regions(tmp_path):
     folder = open_folder(tmp_path)
     assert [case.name for case in folder.cases] == ["a", "b_1"]
     assert [case.name for case in folder.tests] == ["t"]
-    assert folder.labels == {0: "background", 1: "label 1", 2: "core"}
+    assert folder.labels == {0: "background", 1: "rest of whole", 2: "core"}
     assert folder.regions == {"whole": (1, 2), "core": (2,)}
     assert folder.written == (1, 2)
     assert (folder.ignore, folder.values) == (3, {0, 1, 2, 3})

@@ -326,7 +326,7 @@ def test_predictions_of_tests_are_judged_by_their_labels(finished, data, tmp_pat
     assert list(found) == ["t"] and not problems
     assert unmatched(out, folder) == []
     write_evaluation(found, out, folder, tmp_path / "e.html")
-    assert "t, Dice" in (tmp_path / "e.html").read_text()
+    assert "t, axial, Dice" in (tmp_path / "e.html").read_text()
     shutil.copy(data / "labelsTr" / "organ_1.nii.gz", out)
     [said] = unmatched(out, folder)
     assert said.startswith("without prediction: 5 of 7 cases, such as organ_0")
