@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import regrow
-from regrow.lab.files import read_json
+from regrow.lab.files import read_json, read_lines
 from regrow.lab.run import Run
 from regrow.segmentation import feature_fusion
 from regrow.segmentation.folders import open_folder
@@ -155,6 +155,31 @@ def test_one_bad_prediction_does_not_end_the_judging(data, finished, tmp_path):
     assert "shape" in problems[second.name.removesuffix(".nii.gz")]
     with pytest.raises(FileNotFoundError, match="no file of a labelled case"):
         judge_folder(data, data)
+
+
+def test_large_volumes_are_watched_around_their_labels_and_tested_whole(
+    data, tmp_path, monkeypatch
+):
+    """Whole scans took longer to watch, after every epoch, than the epoch to train."""
+    seen, own = [], Segment.scores
+
+    def scores(trial, trainer, case, mirror=()):
+        seen.append(tuple(case.image.shape[1:]))
+        return own(trial, trainer, case, mirror)
+
+    monkeypatch.setattr(Segment, "scores", scores)
+    trial = Segment(**SETTING | {"patch": (4, 4, 4), "epochs": 1, "width": 3})
+    trial.run(run_of(tmp_path, data))
+    watched, tested = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert watched == [(8, 8, 8)] * len(watched)
+    assert len(watched) == len(tested) and all(min(sides) > 8 for sides in tested)
+
+
+def test_what_is_watched_is_the_dice_of_the_volumes(data, tmp_path):
+    trial = Segment(**SETTING | {"epochs": 1, "tested": 1, "mirror": ()})
+    result = trial.run(run_of(tmp_path, data))
+    [line] = read_lines(tmp_path / "metrics.jsonl")
+    assert line["held_out_dice"] == pytest.approx(result["dice"])
 
 
 def test_the_page_shows_slices_curves_and_cases_worst_first(data, finished, tmp_path):
