@@ -106,3 +106,29 @@ def test_a_set_of_other_files_has_another_fingerprint(brats, tmp_path):
     file = copy / "labelsTr" / "t3.nii.gz"
     file.write_bytes(file.read_bytes() + b"more")
     assert fingerprint(open_folder(copy)) != before
+
+
+def test_folds_that_somebody_has_chosen_are_followed(brats, tmp_path):
+    """Of patients with several scans; nnU-Net keeps them beside what it has preprocessed."""
+    folder = shutil.copytree(brats, tmp_path / "set")
+    before = fingerprint(open_folder(folder))
+    splits = [{"train": ["t4", "t0", "t1"], "val": ["t2"]}, {"train": ["t2"], "val": ["t0"]}]
+    (folder / "splits_final.json").write_text(json.dumps(splits))
+    assert fingerprint(open_folder(folder)) != before
+    volumes = open_fold(folder, 0)
+    assert [case.name for case in volumes.training] == ["t0", "t1", "t4"]
+    assert [case.name for case in volumes.held_out] == ["t2"]
+    assert [case.name for case in open_fold(folder, 0, 2).training] == ["t0", "t1"]
+    with pytest.raises(ValueError, match=r"fold=2: .*splits_final\.json has 2 folds"):
+        open_fold(folder, 2)
+    # A case that cannot be used is in no fold, and a fold of none is refused.
+    (folder / "imagesTr" / "t4_0000.nii.gz").write_bytes(b"cut")
+    assert [case.name for case in open_fold(folder, 0).training] == ["t0", "t1"]
+    (folder / "imagesTr" / "t2_0000.nii.gz").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="no case that is held out can be used"):
+        open_fold(folder, 0)
+    with pytest.raises(ValueError, match="no case that is to learn from can be used"):
+        open_fold(folder, 1)
+    (folder / "splits_final.json").write_text(json.dumps([{"train": ["t0"], "val": ["x"]}]))
+    with pytest.raises(ValueError, match="names case x in fold 0, which is not there"):
+        open_fold(folder, 0)

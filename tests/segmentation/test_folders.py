@@ -10,6 +10,7 @@ import pytest
 from regrow.reading import UnreadableError
 from regrow.segmentation.data import fingerprint
 from regrow.segmentation.folders import open_folder, volumes_in
+from regrow.segmentation.labels import LABEL_MAPS, of_regions, regions_of
 from regrow.segmentation.survey import plan, read, survey
 from tests.segmentation.phantoms import affine_of, phantom, save
 
@@ -96,6 +97,25 @@ def test_tests_are_judged_where_their_labels_are_there(decathlon):
         ("x", True),
     ]
     assert [case.name for case in folder.judged] == [f"organ_{i:03}" for i in range(6)]
+
+
+def test_regions_of_brain_tumours_as_the_decathlon_lists_them(decathlon):
+    """As the documentation has them; they are those of the map of published labels."""
+    listed = json.loads((decathlon / "dataset.json").read_text())
+    regions = {"whole tumour": [1, 2, 3], "tumour core": [2, 3], "enhancing tumour": 3}
+    labels = {"background": 0, **regions}
+    write_json(decathlon, **listed | {"labels": labels, "regions_class_order": [1, 2, 3]})
+    folder = open_folder(decathlon)
+    assert dict(folder.regions) == dict(LABEL_MAPS["brats-decathlon"].regions)
+    assert folder.labels == {
+        0: "background",
+        1: "rest of whole tumour",
+        2: "rest of tumour core",
+        3: "enhancing tumour",
+    }
+    values = np.arange(4)
+    masks = regions_of(values, folder.regions)
+    assert of_regions(masks, folder.written).tolist() == values.tolist()
 
 
 def test_labels_of_nnunets_tests_are_found(tmp_path):

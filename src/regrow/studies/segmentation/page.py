@@ -52,9 +52,7 @@ def write_page(record: Path, data: Path) -> Path:
             *_tables(by_case),
             *_left_out(result.get("left_out", {})),
         ]
-    source = (
-        f"{data.name}, fold {config['fold']} of 5: {len(by_case)} cases that were not learnt from."
-    )
+    source = f"{data.name}, fold {config['fold']}: {len(by_case)} cases that were not learnt from."
     html = page("Segmentation of volumes", source, findings, sections, f"Record: {record.name}")
     write_bytes(record / PAGE, html.encode())
     return record / PAGE
