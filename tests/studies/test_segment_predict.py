@@ -270,6 +270,11 @@ def test_a_preprocessed_set_is_learnt_judged_and_shown(tmp_path, monkeypatch):
     assert {case: figures["front"]["dice"] for case, figures in found.items()} == {
         case: figures["front"]["dice"] for case, figures in wanted.items()
     }
+    # Files were predicted without any normalisation, and nobody was told.
+    raw = save(tmp_path / "raw.nii.gz", phantom(0)[0])
+    with pytest.raises(ValueError, match=r"run=.*had normalised.*train on the raw folder"):
+        list(predict_cases(record, raw, tmp_path / "labels"))
+    assert not (tmp_path / "labels").exists()
 
 
 def test_names_are_no_formulas(data, tmp_path):

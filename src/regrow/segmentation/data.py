@@ -101,6 +101,7 @@ def open_fold(
         told={
             "plan": asdict(how),
             "meaning": asdict(meaning),
+            "preprocessed": folder.preprocessed is not None,
             "left_out": {left.name: left.why for left in known.left_out},
             "absent": lacking,
         },

@@ -98,8 +98,17 @@ def predict_cases(
 
     Yields:
         A case's name, and why it could not be segmented, or nothing.
+
+    Raises:
+        FileNotFoundError: the run is not finished, or there are no images.
+        ValueError: run and images do not fit, or labels would take an image's place.
     """
     model, result = load_network(run)
+    if result.get("preprocessed"):
+        raise ValueError(
+            f"run={run}: it has learnt from volumes that nnU-Net had normalised, and does not know "
+            "how: train on the raw folder (nnUNet_raw/DatasetXXX_Name) to predict files"
+        )
     where = device_of({"device": device})
     model.to(where)
     with decoding(run / "result.json"):
