@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from regrow.segmentation.data import fingerprint, open_fold, plan_from
+from regrow.segmentation.data import figures_of, fingerprint, open_fold, plan_from
 from regrow.segmentation.folders import open_folder
+from regrow.segmentation.grids import grid_of
 from regrow.segmentation.meaning import Meaning
 
 nibabel = pytest.importorskip("nibabel")
@@ -62,6 +63,17 @@ def test_scores_that_are_not_finite_are_no_labels(brats, strange):
     scores[1, 2, 3, :2] = strange
     with pytest.raises(FloatingPointError, match=f"case {case.name}: 2 scores of the network"):
         volumes.judge(case, scores, None)
+
+
+def test_figures_have_their_own_names():
+    truth, said = np.zeros((2, 3, 16), int), np.zeros((2, 3, 16), int)
+    truth[0, 0, [0, 2, 4]] = 1
+    said[0, 0, [0, 8, 10, 12]] = 1
+    meaning = Meaning((0, 1), ("background", "cyst"), {})
+    figures = figures_of(said, truth, grid_of(truth.shape), meaning)["cyst"]
+    assert (figures["found"], figures["missed"], figures["false"]) == (1, 2, 3)
+    assert figures["dice"] == 2 / 7 and figures["surface_dice"] == 2 / 7
+    assert figures["hausdorff95"] > 4
 
 
 def test_a_wrong_voxel_lowers_the_regions_that_hold_it_unless_nobody_judged_it(brats):
