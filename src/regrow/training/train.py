@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 from typing import Any
@@ -11,6 +12,7 @@ from torch import distributed
 
 from regrow.engine.patterns import Element
 from regrow.engine.ranks import rank_and_ranks
+from regrow.machine import naming
 from regrow.training.batch import SourceT
 from regrow.training.costs import costs, movement, topology
 from regrow.training.problem import Problem
@@ -98,7 +100,10 @@ def train(problem: Problem[SourceT], trainer: Trainer[SourceT], run: RunLike) ->
             run.save({"training": trainer.state_dict(), "first": first, "seconds": seconds})
     if run.options.get("keep_weights") and run.writes:
         kept = {"model": trainer.model.state_dict(), "sparse": trainer.sparse.state_dict()}
-        torch.save(kept, run.folder / WEIGHTS)
+        # Not to the file itself: of a full disk torch tells positions in it, and nothing else.
+        torch.save(kept, packed := io.BytesIO())
+        with naming(path := run.folder / WEIGHTS):
+            path.write_bytes(packed.getbuffer())
     return {
         **problem.test(trainer, run),
         **metrics,
