@@ -22,6 +22,7 @@ __all__ = ["FeatureElimination", "agreement", "attention", "autocorrelation", "r
 
 _SHADOWS_LEFT, _FEWEST_SHADOWS = 0.2, 5  # shadows a feature left, and at least
 _PACE = 0.1  # the share to which the number of features falls where the data choose
+_SCORED = 256  # transitions by which features are scored
 _SETTLED = 0.2  # the share of a new look in running scores
 _LOOK_FOR_MOVED, _LOOKED_AT = 2500, 8000  # steps between looks; transitions
 
@@ -119,6 +120,28 @@ class FeatureElimination:
             if self.live[run, self.features :].any():
                 found[run] = worth[run].nanquantile(self._nulls[run])
         return found
+
+    def step_(
+        self, step: int, updates: int, agent: SAC, models: RewardModels, replay: Replay,
+        draws: RunDraws,
+    ) -> None:  # fmt: skip
+        """Look at what features are worth, and let some leave or return, as due.
+
+        Args:
+            step: of the agent.
+            updates: that it has made.
+            agent: whose networks features leave.
+            models: of the reward, which they leave, too.
+            replay: of the transitions that are looked at.
+            draws: of these, where features are scored.
+        """
+        setting = self.setting
+        if self.acts and updates % setting.score_every == 0:
+            places = replay.places(draws.uniform(_SCORED))
+            self.score_(agent, models, replay.sample(places)[0])
+        if self.acts and updates % setting.eliminate_every == 0:
+            self.eliminate_(step, agent, models)
+        self.find_moved_(step, agent, models, replay)
 
     def score_(self, agent: SAC, models: RewardModels, inputs: Tensor) -> None:
         """Look at what features are worth: that of critics, and of reward models if learnt from.
