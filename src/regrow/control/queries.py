@@ -20,8 +20,9 @@ Chances = Callable[[Tensor], Tensor]
 
 
 def pairs(
-    replay: Replay, models: RewardModels, setting: Setting, draws: RunDraws, *, first: bool
-) -> Tensor:
+    replay: Replay, models: RewardModels, setting: Setting, draws: RunDraws, features: int, *,
+    first: bool,
+) -> Tensor:  # fmt: skip
     """Choose which segments are compared; return where they start, (runs, queries, 2).
 
     Args:
@@ -29,6 +30,7 @@ def pairs(
         models: of the reward, whose doubts and earlier comparisons count.
         setting: how many, and how they are chosen.
         draws: for candidates.
+        features: how many of the numbers in an observation are seen, the first ones.
         first: whether nothing was compared before: all candidates are then as good.
 
     Raises:
@@ -43,7 +45,8 @@ def pairs(
         return starts
     clips = replay.segments(starts, setting.segment, "inputs")
     known = models.clips[:, : int(models.count.max())]
-    chosen = choose(kind, clips, known, models.chances, setting.queries, models.count)
+    count, known_of = setting.queries, models.count
+    chosen = choose(kind, clips, known, features, models.chances, count, known_of)
     return starts.gather(1, chosen[..., None].expand(-1, -1, 2))
 
 
@@ -69,7 +72,7 @@ def ask_(
         TypeError: an answer is none.
         ValueError: there are too few segments, or answers do not fit; nothing was kept.
     """
-    starts = pairs(replay, models, setting, draws["segments"], first=first)
+    starts = pairs(replay, models, setting, draws["segments"], features, first=first)
     length, margin = setting.segment, models.margin
     wide = replay.segments(starts, length, "inputs", margin=margin)
     inside = replay.inside(starts, length, margin)
@@ -91,17 +94,19 @@ def ask_(
 
 
 def choose(
-    kind: QueryKind, clips: Tensor, known: Tensor, chances: Chances, count: int,
+    kind: QueryKind, clips: Tensor, known: Tensor, features: int, chances: Chances, count: int,
     counts: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Choose which candidates are asked about.
 
-    Mixtures with k-center take it among twice as many of the highest disagreement or entropy.
+    Centres are those of what is seen in the two segments; actions do not count. Mixtures with
+    k-center take it among the half of the candidates of the highest disagreement or entropy.
 
     Args:
         kind: how.
         clips: candidates (runs, C, 2, segment, D + A).
         known: comparisons that were answered before, (runs, L, 2, segment, D + A); for k-center.
+        features: D, how many of these numbers are seen.
         chances: gives every member's P[1 ≻ 0], (runs, members, C).
         count: how many of each run, at most C.
         counts: how many of the known ones there are in each run, (runs, 1); None: all.
@@ -113,16 +118,16 @@ def choose(
     """
     if kind == "uniform":
         return torch.arange(count, device=clips.device).expand(len(clips), -1)
+    seen, before = clips[..., :features].flatten(2), known[..., :features].flatten(2)
     if kind == "k-center":
-        return k_center(clips.flatten(2), known.flatten(2), count, counts)
+        return k_center(seen, before, count, counts)
     score = disagreement if kind.endswith("disagreement") else entropy
-    wanted = count if kind in ("disagreement", "entropy") else min(2 * count, clips.shape[1])
+    wanted = count if kind in ("disagreement", "entropy") else max(count, clips.shape[1] // 2)
     order = score(chances(clips)).argsort(dim=1, descending=True, stable=True)[:, :wanted]
     if wanted == count:
         return order
     rows = torch.arange(len(clips), device=clips.device)[:, None]
-    best = clips[rows, order].flatten(2)
-    return order.gather(1, k_center(best, known.flatten(2), count, counts))
+    return order.gather(1, k_center(seen[rows, order], before, count, counts))
 
 
 def disagreement(chances: Tensor) -> Tensor:
