@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regrow.control.draws import RunDraws
-from regrow.control.moved import enough, moved
+from regrow.control.moved import enough, fewest, moved
 from regrow.control.networks import Networks
 from regrow.control.replay import Replay
 from regrow.control.reward import RewardModels
@@ -176,9 +176,10 @@ class FeatureElimination:
         self.live[which, :d] = best[which]
         self._leave_(agent, models, which, None)
 
-    def _looks_for_moved(self, step: int, actions: int) -> bool:
-        """Return whether it is looked, after a step, for what so many actions move."""
-        if step % _LOOK_FOR_MOVED or not enough(step, self.features, actions):
+    def _looks_for_moved(self, step: int, replay: Replay) -> bool:
+        """Return whether it is looked, after a step, for what actions move."""
+        there = min(step, replay.capacity)
+        if step % _LOOK_FOR_MOVED or not enough(there, self.features, replay.actions):
             return False
         last = (arm.window[1] for arm in self.arms if arm.eliminates and arm.score == "moved")
         return step <= self.setting.steps * max(last, default=0.0)
@@ -193,9 +194,10 @@ class FeatureElimination:
             models: of the reward, which they leave, too.
             replay: whose latest transitions are looked at.
         """
-        if not self._looks_for_moved(step, replay.actions):
+        if not self._looks_for_moved(step, replay):
             return
-        d, seen, places = self.features, self.live.shape[1], replay.latest(_LOOKED_AT)
+        d, seen = self.features, self.live.shape[1]
+        places = replay.latest(max(_LOOKED_AT, fewest(d, replay.actions)))
         for run in self._finds.nonzero()[:, 0].tolist():
             inputs, following = replay.inputs[run, places], replay.following[run, places]
             found = moved(inputs[:, :d], inputs[:, seen:], following[:, :d])

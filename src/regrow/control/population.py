@@ -14,7 +14,7 @@ from torch import Tensor
 
 from regrow.control.bilevel import Bilevel
 from regrow.control.checkpoints import begun_anew, large_state, load_models_, load_replay_
-from regrow.control.checks import check_finite, check_population
+from regrow.control.checks import check_finite, check_noise, check_population
 from regrow.control.draws import RunDraws
 from regrow.control.elimination import FeatureElimination
 from regrow.control.entropy import StateEntropy
@@ -62,8 +62,8 @@ class Population:
         looks: what is read and how rewards follow the true ones, for each run, fifty times in all.
 
     Raises:
-        ValueError: arms and environments differ in number, segments are longer than episodes, or an
-            arm has nobody to learn from.
+        ValueError: arms and environments differ in number, noise was made for others, segments are
+            longer than episodes, or an arm has nobody to learn from.
 
     Example:
         >>> from regrow.control.environments import PointMass
@@ -90,6 +90,7 @@ class Population:
         self.arms, self.device = list(arms), torch.device(device)
         seeds, runs, dev = environments.seeds, environments.runs, self.device
         self.noise = noise or NoiseFeatures(seeds, environments.observations, 0.0, device=dev)
+        check_noise(self.noise, environments)
         shadows, a = setting.shadows_for(arms), environments.actions
         d = self.features_shown = self.noise.total + shadows
         longest = min(2 * environments.episode, setting.seed_steps)
