@@ -33,7 +33,8 @@ class InputLayers:
     al. 2023, arXiv 2302.06548) for agents, R2N (arXiv 2406.06495) for reward models, too.
 
     Differs from ANF: exactly ⌊fraction · active⌋ weights are exchanged; moments of those that move
-    are zero; targets are masked. RigL follows an average of gradients, not the last one.
+    are zero; targets are masked; weights do not decay. RigL follows an average of gradients, not
+    the last one.
     """
 
     def __init__(
