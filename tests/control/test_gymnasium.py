@@ -295,3 +295,11 @@ def test_actions_may_outnumber_what_is_seen(small):
     assert (
         runs.agent.critic.input_mask()[0].any(2).tolist() == [[True] + [False] * 6 + [True] * 3] * 2
     )
+
+
+def test_whole_numbers_are_the_nearest():
+    runs = Gymnasium(lambda: Odd(box(0, 5, (1,), np.int64)), [0], episode=50)
+    runs.reset()
+    for value in (0.5, 0.3, -0.1, 0.99):
+        runs.step(np.full((1, 1), value))
+    assert [int(action[0]) for action in runs._environments[0].taken] == [4, 3, 2, 5]
