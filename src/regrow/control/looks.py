@@ -33,7 +33,7 @@ def late_returns(returns: Sequence[Sequence[float]]) -> list[float]:
 
 def correlations(models: RewardModels, replay: Replay) -> list[float]:
     """Return how each run's learned reward correlates with the true one on its latest steps."""
-    places = replay.latest(_CORRELATED).flip(0)
+    places = replay.latest(_CORRELATED).flip(0)  # sums in the order of older records
     with torch.no_grad():
         found = models.reward(replay.inputs[:, places])
     return correlation(found, replay.rewards[:, places]).tolist()
