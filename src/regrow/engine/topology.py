@@ -33,6 +33,7 @@ from regrow.engine.moments import (
     restarting,
 )
 from regrow.engine.presence import find
+from regrow.engine.ranks import around
 from regrow.engine.saved import check_names
 from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sharding import like, local, whole
@@ -291,6 +292,9 @@ class Topology:
         pairs = [pair for pair in self.pairs() if pair[0].name in moves]
         weights = {layer.name: weight for layer, weight in pairs}
         layers = [layer for layer, _ in pairs]
+        stored = [pair for pair in pairs if pair[0].stored]
+        for (layer, _), ranks in zip(stored, around([w for _, w in stored]), strict=True):
+            layer.join_(ranks)
         read = method.reads(moves.values())
 
         def seen(name: str) -> Signals:
