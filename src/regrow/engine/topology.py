@@ -32,7 +32,7 @@ from regrow.engine.moments import (
     plain_slots,
     restarting,
 )
-from regrow.engine.presence import find
+from regrow.engine.presence import find, holder
 from regrow.engine.ranks import around
 from regrow.engine.saved import check_names
 from regrow.engine.scores import Role, Score, Signals
@@ -40,6 +40,7 @@ from regrow.engine.sharding import like, local, whole
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.update import Moves, UpdateView
 from regrow.engine.whole import finish
+from regrow.engine.wrappers import unwrap
 from regrow.engine.written import Seen
 
 __all__ = ["Topology"]
@@ -164,6 +165,13 @@ class Topology:
         for layer, weight in self._special:
             layer.apply_(weight)
         self.seen.note_()
+
+    @torch.no_grad()
+    def apply_to_(self, module: nn.Module) -> None:
+        """Set the dropped weights of another module with the same parameter names to zero."""
+        # By name: an averaged model has copies of the parameters, sharded or elsewhere.
+        for layer in self.layers:
+            layer.apply_to_(*holder(unwrap(module), layer.name))
 
     def settle_(self, optimizer: Optimizer) -> None:
         """Let optimizer state follow weights that a loaded model state has put elsewhere.
