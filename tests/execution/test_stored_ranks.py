@@ -9,6 +9,8 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 import regrow
 from regrow.engine.patterns import Block
@@ -98,10 +100,27 @@ def be_rank(folder):
         train((wrapped, optimizer, sparse), rank)
     except RuntimeError as error:
         found["refused"] = str(error), sparse.density
+    found["sharded"] = refused_when_sharded()
     train(alone := start("csr"))  # in no wrapper: both halves here, and none of the other's
     found["alone"] = tell(alone)
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
+
+
+def refused_when_sharded():
+    """What is said of a model that FSDP has sharded, and how "auto" computes it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 14), nn.Tanh(), nn.Linear(14, 4))
+    fully_shard(model, mesh=init_device_mesh("cpu", (WORLD,)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    method = regrow.RigL(density=0.3, update_every=2)
+    with pytest.raises(ValueError, match="sharded over ranks") as caught:
+        regrow.sparsify(model, optimizer, method, total_steps=STEPS, execution="csr")
+    inputs = draw(0)
+    sparse = regrow.sparsify(
+        model, optimizer, method, total_steps=STEPS, execution="auto", example_inputs=inputs
+    )
+    return str(caught.value), [(layer.execution, layer.why) for layer in sparse.plan.layers]
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +158,14 @@ def test_a_number_of_weights_that_moves_is_refused(ranks):
         assert "into.weight is in a DistributedDataParallel" in message
         assert "execution='masked'" in message
         assert density == 1.0  # nothing was changed
+
+
+def test_sharded_weights_are_refused_by_name_and_left_masked_by_auto(ranks):
+    for found in ranks[:2]:
+        message, layers = found["sharded"]
+        assert "0.weight: it is sharded over ranks, and csr computes whole weights" in message
+        assert [execution for execution, _ in layers] == ["masked", "masked"]
+        assert all("sharded over ranks" in why for _, why in layers)
 
 
 def test_ranks_that_are_in_no_wrapper_are_told_and_train_alone(ranks):
