@@ -42,10 +42,9 @@ ARMS: dict[str, rs.Criterion] = {
     "ours": rs.RootLoss(),
     "ours, no guard": rs.RootLoss(guard=False),
     "InfoBatch": rs.InfoBatch(normalise=True),
-    "random": rs.Random(),
     "hard": rs.Hard(),
 }
-KEEPS = (0.3, 0.5, 0.7)
+KEEPS = (0.5,)
 PLACES = (
     ("biwi_eth",),
     ("biwi_hotel",),

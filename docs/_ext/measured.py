@@ -211,6 +211,14 @@ def samples_epoch() -> list[float]:
     return [quick, slow, round(small, -1), round(large, -1)]
 
 
+def samples_numbers() -> list[float]:
+    """How often wrong numbers are visited without the guard, relative to all."""
+    rows = record("samples/numbers")["rows"]
+    asked = ("ours, no guard", "wrong")
+    visits = [row["visits"] for row in rows if (row["arm"], row["condition"]) == asked]
+    return [sum(visits) / len(visits)]
+
+
 def samples_lengths() -> list[float]:
     """Seconds of an epoch of ten million ids with lengths, and megabytes beyond what is held."""
     rows = record("samples/overhead")["with_lengths"].values()
@@ -398,6 +406,7 @@ FACTS: dict[str, Callable[[], list[float]]] = {
     "samples-step": samples_step,
     "samples-epoch": samples_epoch,
     "samples-lengths": samples_lengths,
+    "samples-numbers": samples_numbers,
     "beside-monai": beside_monai,
     "selector-default": selector_default,
     "selector-density": selector_density,

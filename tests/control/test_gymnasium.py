@@ -155,3 +155,151 @@ def test_sac_gets_the_return_of_stable_baselines():
     assert found.mean() > start.mean() + 10 and np.mean(theirs) > start.mean() + 10
     spread = max(np.std(found), np.std(theirs), 1.0)
     assert abs(found.mean() - np.mean(theirs)) < 3 * spread
+
+
+class Odd(gymnasium.Env):
+    """Refuses actions outside of its space, and remembers them."""
+
+    def __init__(self, actions, told=None, reset_told=None, observations=None):
+        self.observation_space = observations or gymnasium.spaces.Box(-1, 1, (2,))
+        self.action_space, self.told, self.reset_told = actions, told, reset_told
+        self.taken = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        shape = self.observation_space.shape
+        return (np.zeros(shape), {}) if self.reset_told is None else self.reset_told
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.taken.append(action)
+        shape = self.observation_space.shape
+        return (np.zeros(shape), 1.0, False, False, {}) if self.told is None else self.told
+
+
+def box(low, high, shape=(2,), dtype=np.float32):
+    return gymnasium.spaces.Box(low, high, shape, dtype)
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [
+        box(-0.1, 0.1),  # 0.1 in float32 lies above 0.1
+        box(-0.1, 0.1, dtype=np.float64),
+        box(np.array([0.0, -3.0]), np.array([0.7, 0.1]), dtype=np.float64),
+        box(0, 5, dtype=np.int64),
+        box(0, 255, (2, 2), np.uint8),
+        box(-3e38, 3e38, ()),
+        box(1.0, 1.0, (1,)),
+    ],
+)
+def test_actions_are_those_of_their_space(actions):
+    """Of its type and within its bounds, which both ends of −1..1 reach, and every number of it."""
+    runs = Gymnasium(lambda: Odd(actions), [0], episode=50)
+    runs.reset()
+    for value in (-1.0, 1.0, 0.0, 0.3):
+        runs.step(np.full((1, runs.actions), value))
+    lowest, highest, middle, _ = runs._environments[0].taken
+    assert np.array_equal(lowest, actions.low) and np.array_equal(highest, actions.high)
+    assert middle.dtype == actions.dtype and middle.shape == actions.shape
+    exact = (actions.low.astype(float) + actions.high) / 2
+    spare = 0.5 if np.issubdtype(actions.dtype, np.integer) else 1e-6
+    assert np.abs(middle - exact).max() <= spare
+
+
+def test_runs_that_share_an_environment_are_refused():
+    """An episode of one would be stepped by all of them."""
+    one = Mass()
+    with pytest.raises(ValueError, match="one environment to several runs"):
+        Gymnasium(lambda: one, [0, 1], episode=5)
+    Gymnasium(lambda: one, [0], episode=5)
+
+
+def test_runs_whose_actions_differ_are_refused():
+    bounds = iter([1.0, 1.0, 2.0])
+    with pytest.raises(ValueError, match=r"run 2: action_space=Box\(-1.0, 2.0"):
+        Gymnasium(lambda: Odd(box(-1, next(bounds))), [0, 1, 2], episode=5)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: None, TypeError, "made None, which has no observation_space"),
+        (lambda: gymnasium.make_vec("Pendulum-v1", num_envs=2), ValueError, "let it make a single"),
+        (Mass(), TypeError, "lambda: make"),
+        (lambda: Odd(gymnasium.spaces.Discrete(3)), ValueError, "choose numbers, not one of"),
+        (lambda: Odd(box(-np.inf, np.inf)), ValueError, "TransformAction"),
+        (lambda: Odd(box(0, 1, (0,))), ValueError, r"action_space=.*at least one number"),
+        (
+            lambda: Odd(box(0, 1), observations=box(0, 1, (0,))),
+            ValueError,
+            "observation_space=.*at least one number",
+        ),
+        (
+            lambda: Odd(box(0, 1), observations=gymnasium.spaces.Dict({"a": box(0, 1)})),
+            ValueError,
+            "observation_space=Dict.*FlattenObservation",
+        ),
+    ],
+)
+def test_what_makes_no_environment_for_a_run_is_told(make, error, said):
+    with pytest.raises(error, match=said):
+        Gymnasium(make, [0], episode=5)
+
+
+@pytest.mark.parametrize(
+    ("episode", "error"), [(0, ValueError), (-1, ValueError), (2.5, TypeError)]
+)
+def test_episodes_of_no_length_are_refused(episode, error):
+    with pytest.raises(error, match=f"episode={episode}"):
+        Gymnasium(Mass, [0], episode=episode)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ((np.zeros(2), 1.0, False, {}), "step returned 4 things"),
+        ([np.zeros(2), 1.0, False, False, {}], "step returned list"),
+        ((np.zeros(2), np.ones(2), False, False, {}), "reward=array.*one number"),
+        ((np.zeros(2), None, False, False, {}), "reward=None"),
+        ((np.zeros(2), "1", False, False, {}), "reward='1'"),
+    ],
+)
+def test_steps_that_are_none_of_gymnasiums_are_told(told, said):
+    runs = Gymnasium(lambda: Odd(box(-1, 1), told), [0], episode=5)
+    runs.reset()
+    with pytest.raises(ValueError, match=f"environment of run 0: {said}"):
+        runs.step(np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("told", [np.zeros(2), np.zeros(3), (np.zeros(2), {}, 1)])
+def test_the_reset_of_the_gym_of_before_is_told(told):
+    with pytest.raises(ValueError, match=r"run 0: reset returned .*observation, info"):
+        Gymnasium(lambda: Odd(box(-1, 1), reset_told=told), [0], episode=5).reset()
+
+
+def test_a_reward_in_an_array_of_one_is_a_reward():
+    told = (np.zeros(2), np.array([2.5]), False, False, {})
+    runs = Gymnasium(lambda: Odd(box(-1, 1), told), [0], episode=5)
+    runs.reset()
+    assert runs.step(np.zeros((1, 2))).rewards.tolist() == [2.5]
+
+
+def test_actions_may_outnumber_what_is_seen(small):
+    """One number is seen, and three are chosen: all of them are read by critics."""
+    runs = Population(
+        Gymnasium(lambda: Odd(box(-1, 1, (3,)), observations=box(-1, 1, (1,))), [0], episode=20),
+        TEACHERS["oracle"], [METHODS["oracle"]], small,
+    )  # fmt: skip
+    runs.run_to_(60)
+    assert (
+        runs.agent.critic.input_mask()[0].any(2).tolist() == [[True] + [False] * 6 + [True] * 3] * 2
+    )
+
+
+def test_whole_numbers_are_the_nearest():
+    runs = Gymnasium(lambda: Odd(box(0, 5, (1,), np.int64)), [0], episode=50)
+    runs.reset()
+    for value in (0.5, 0.3, -0.1, 0.99):
+        runs.step(np.full((1, 1), value))
+    assert [int(action[0]) for action in runs._environments[0].taken] == [4, 3, 2, 5]

@@ -1,5 +1,7 @@
 """Features that actions move are found, and no others; runs that go by them read these alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -85,7 +87,7 @@ def test_a_keep_is_refused():
 @pytest.fixture
 def early(monkeypatch):
     """Look every 200 steps, from 300 transitions on."""
-    monkeypatch.setattr(moved, "_LEAST", 300)
+    monkeypatch.setattr(moved, "LEAST", 300)
     monkeypatch.setattr(elimination, "_LOOK_FOR_MOVED", 200)
 
 
@@ -145,3 +147,23 @@ def test_features_come_back_with_fresh_weights_when_they_are_found(early, monkey
     critic = trained.agent.critic
     grown = critic.input_mask()[0, :, 1:4].bool()
     assert grown.all() and critic.rows[:, : critic.mask.shape[1]].abs().sum() > 0
+
+
+@pytest.mark.parametrize(("capacity", "looked_at"), [(299, None), (300, 300), (None, 320)])
+def test_as_many_transitions_are_looked_at_as_are_needed(monkeypatch, early, capacity, looked_at):
+    """At least those that are needed, whatever is usual; of a buffer that holds fewer, none."""
+    monkeypatch.setattr(elimination, "_LOOKED_AT", 100)
+    monkeypatch.setattr(moved, "LEAST", 300 if capacity else 320)
+    seen = []
+
+    def found(now, actions, following):
+        seen.append(len(now))
+        return torch.ones(now.shape[1], dtype=torch.bool)
+
+    monkeypatch.setattr(elimination, "moved", found)
+    setting = replace(SETTING, replay=capacity)
+    monkeypatch.setattr("regrow.control.checks.LEAST", 1)  # which refuses such a buffer at once
+    environments = PointMass([0], episode=20, wall=1.2)
+    runs = Population(environments, TEACHERS["oracle"], [METHODS["moved"]], setting)
+    runs.run_to_(401)
+    assert seen == ([] if looked_at is None else [looked_at])

@@ -418,3 +418,22 @@ def test_features_that_follow_themselves_most_are_kept_once(population):
     live = runs.elimination.live.clone()
     runs.run_to_(160)
     assert torch.equal(runs.elimination.live, live)
+
+
+@pytest.mark.parametrize(("seeds", "real"), [([0, 1], 4), ([0], 5)])
+def test_noise_that_was_made_for_others_is_refused(seeds, real):
+    noise = NoiseFeatures(seeds, real, 0.5)
+    with pytest.raises(ValueError, match=rf"noise: made for {len(seeds)} runs of {real} real"):
+        Population(PointMass([0]), TEACHERS["oracle"], [Arm()], Setting(), noise)
+
+
+@pytest.mark.parametrize(
+    ("arm", "setting", "said"),
+    [
+        (Arm(), {"replay": 5, "segment": 5, "unsupervised_steps": 9}, "replay=5.*neighbours=5"),
+        (METHODS["moved"], {"replay": 4_999}, "replay=4999: what actions move .* 5,000"),
+    ],
+)
+def test_a_buffer_that_holds_too_little_is_refused(arm, setting, said):
+    with pytest.raises(ValueError, match=said):
+        Population(PointMass([0]), TEACHERS["oracle"], [arm], Setting(**setting))

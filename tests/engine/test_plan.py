@@ -98,6 +98,17 @@ class TestDefaultChoice:
             model[0].weight_v[3] = 0
         assert model[0](torch.ones(1, 12))[0, 3].isnan()
 
+    def test_a_weight_norm_by_a_parametrization_is_told_alike(self):
+        model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(12, 16)))
+        model.append(nn.Linear(16, 8))
+        plan = make_plan(model, regrow.Static(density=0.2))
+        inside = "0.parametrizations.weight.original"
+        for part in (f"{inside}0", f"{inside}1"):
+            assert plan.skipped[part].startswith("part of a weight norm")
+        with torch.no_grad():
+            model.get_parameter(f"{inside}1")[3] = 0
+        assert model[0](torch.ones(1, 12))[0, 3].isnan()
+
 
 class TestGlobs:
     @pytest.mark.parametrize(

@@ -491,7 +491,7 @@ def found(two_ranks):
 @pytest.mark.slow
 class TestRanks:
     @pytest.mark.parametrize("when", ["before", "after", "noisy"])
-    @pytest.mark.parametrize("name", [name for name, _ in methods_of(None)])
+    @pytest.mark.parametrize("name", [name for name, _ in methods_of(net_loss)])
     def test_that_see_different_batches_choose_and_train_one_network(
         self, found, assert_same, when, name
     ):

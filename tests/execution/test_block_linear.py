@@ -274,7 +274,7 @@ def test_nothing_is_kept_unless_asked_and_release_forgets():
     layer.captures = True
     with torch.no_grad():
         layer(x)
-    assert not layer._captured
+    assert not layer.captured
     layer(x).sum().backward()
     layer.release()
     with pytest.raises(RuntimeError, match="captures = True"):
@@ -338,8 +338,8 @@ def test_copies_and_pickles_compute_the_same_and_leave_captures_behind():
     loaded = torch.load(buffer, weights_only=False)
     for twin_layer in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded):
         assert torch.equal(twin_layer(x), layer(x))
-        assert not twin_layer._captured
-    assert layer._captured
+        assert not twin_layer.captured
+    assert layer.captured
 
 
 def test_a_dense_layer_with_all_blocks_stays_what_it_was():
@@ -390,7 +390,7 @@ def test_compiled_passes_can_be_captured():
     compiled = torch.compile(layer, backend="aot_eager")
     x = torch.randn(3, 13, dtype=torch.float64)
     compiled(x).sum().backward()
-    assert not layer._captured
+    assert not layer.captured
     layer.captures = True
     compiled(x).sum().backward()
     weight, bias = twin(layer)

@@ -1,4 +1,6 @@
-"""Small volumes that nibabel alone has written."""
+"""Small volumes that nibabel alone has written, and a disk that is full."""
+
+import contextlib
 
 import numpy as np
 import pytest
@@ -29,3 +31,15 @@ def phantom(seed, shape=(10, 12, 14)):
     labels[5:8, 3:8, 3:9] = 2
     noise = np.random.default_rng(seed).normal(size=shape)
     return (100 * labels + 10 + noise).astype(np.float32), labels
+
+
+@contextlib.contextmanager
+def full_disk(room):
+    """Let no file grow beyond so many bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="Windows has no limits of processes")
+    was = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, was[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, was)

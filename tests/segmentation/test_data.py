@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from regrow.segmentation.data import fingerprint, open_fold, plan_from
+from regrow.segmentation.data import figures_of, fingerprint, open_fold, plan_from
 from regrow.segmentation.folders import open_folder
+from regrow.segmentation.grids import grid_of
 from regrow.segmentation.meaning import Meaning
 
 nibabel = pytest.importorskip("nibabel")
@@ -54,6 +55,27 @@ def test_scores_of_the_truth_come_back_as_the_truth(brats, tmp_path):
     assert (written[truth != 9] == truth[truth != 9]).all()
 
 
+@pytest.mark.parametrize("strange", [float("nan"), float("inf"), -float("inf")])
+def test_scores_that_are_not_finite_are_no_labels(brats, strange):
+    volumes = open_fold(brats, 0)
+    case = volumes.held_out[0]
+    scores = torch.zeros(3, *case.image.shape[1:])
+    scores[1, 2, 3, :2] = strange
+    with pytest.raises(FloatingPointError, match=f"case {case.name}: 2 scores of the network"):
+        volumes.judge(case, scores, None)
+
+
+def test_figures_have_their_own_names():
+    truth, said = np.zeros((2, 3, 16), int), np.zeros((2, 3, 16), int)
+    truth[0, 0, [0, 2, 4]] = 1
+    said[0, 0, [0, 8, 10, 12]] = 1
+    meaning = Meaning((0, 1), ("background", "cyst"), {})
+    figures = figures_of(said, truth, grid_of(truth.shape), meaning)["cyst"]
+    assert (figures["found"], figures["missed"], figures["false"]) == (1, 2, 3)
+    assert figures["dice"] == 2 / 7 and figures["surface_dice"] == 2 / 7
+    assert figures["hausdorff95"] > 4
+
+
 def test_a_wrong_voxel_lowers_the_regions_that_hold_it_unless_nobody_judged_it(brats):
     volumes = open_fold(brats, 0)
     case = volumes.held_out[0]
@@ -96,3 +118,29 @@ def test_a_set_of_other_files_has_another_fingerprint(brats, tmp_path):
     file = copy / "labelsTr" / "t3.nii.gz"
     file.write_bytes(file.read_bytes() + b"more")
     assert fingerprint(open_folder(copy)) != before
+
+
+def test_folds_that_somebody_has_chosen_are_followed(brats, tmp_path):
+    """Of patients with several scans; nnU-Net keeps them beside what it has preprocessed."""
+    folder = shutil.copytree(brats, tmp_path / "set")
+    before = fingerprint(open_folder(folder))
+    splits = [{"train": ["t4", "t0", "t1"], "val": ["t2"]}, {"train": ["t2"], "val": ["t0"]}]
+    (folder / "splits_final.json").write_text(json.dumps(splits))
+    assert fingerprint(open_folder(folder)) != before
+    volumes = open_fold(folder, 0)
+    assert [case.name for case in volumes.training] == ["t0", "t1", "t4"]
+    assert [case.name for case in volumes.held_out] == ["t2"]
+    assert [case.name for case in open_fold(folder, 0, 2).training] == ["t0", "t1"]
+    with pytest.raises(ValueError, match=r"fold=2: .*splits_final\.json has 2 folds"):
+        open_fold(folder, 2)
+    # A case that cannot be used is in no fold, and a fold of none is refused.
+    (folder / "imagesTr" / "t4_0000.nii.gz").write_bytes(b"cut")
+    assert [case.name for case in open_fold(folder, 0).training] == ["t0", "t1"]
+    (folder / "imagesTr" / "t2_0000.nii.gz").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="no case that is held out can be used"):
+        open_fold(folder, 0)
+    with pytest.raises(ValueError, match="no case that is to learn from can be used"):
+        open_fold(folder, 1)
+    (folder / "splits_final.json").write_text(json.dumps([{"train": ["t0"], "val": ["x"]}]))
+    with pytest.raises(ValueError, match="names case x in fold 0, which is not there"):
+        open_fold(folder, 0)

@@ -9,7 +9,8 @@ import pytest
 
 from regrow.reading import UnreadableError
 from regrow.segmentation.data import fingerprint
-from regrow.segmentation.folders import open_folder
+from regrow.segmentation.folders import open_folder, volumes_in
+from regrow.segmentation.labels import LABEL_MAPS, of_regions, regions_of
 from regrow.segmentation.survey import plan, read, survey
 from tests.segmentation.phantoms import affine_of, phantom, save
 
@@ -31,6 +32,112 @@ def test_a_decathlon_folder(decathlon):
     image, labels = phantom(3)
     np.testing.assert_array_equal(volume.image[0], image.T)
     np.testing.assert_array_equal(volume.labels, labels.T)
+
+
+def test_what_a_mac_hides_in_a_folder_is_no_volume(decathlon, tmp_path):
+    """Archives of the Decathlon and others hold a file ._NAME for every file NAME."""
+    for path in [*decathlon.rglob("*.nii.gz"), decathlon / "dataset.json"]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    assert len(open_folder(decathlon).cases) == 6
+    assert [file.name for file in volumes_in(decathlon / "labelsTr")] == [
+        f"organ_{i:03}.nii.gz" for i in range(6)
+    ]
+    assert volumes_in(decathlon / "none") == []
+    # nnU-Net's own folders.
+    for part in ("imagesTr", "labelsTr"):
+        for path in (decathlon / part).iterdir():
+            number = "_0000" if part == "imagesTr" else ""
+            path.rename(path.with_name(path.name.replace(".nii", f"{number}.nii")))
+    labels = {"background": 0, "front": 1, "back": 2}
+    write_json(decathlon, labels=labels, channel_names={"0": "CT"}, file_ending=".nii.gz")
+    assert [case.name for case in open_folder(decathlon).cases] == [
+        f"organ_{i:03}" for i in range(6)
+    ]
+
+
+def test_what_a_mac_hides_beside_preprocessed_volumes_is_passed_over(tmp_path):
+    image, labels = preprocessed(tmp_path)
+    np.savez_compressed(tmp_path / "made" / "a.npz", data=image, seg=labels)
+    for path in [*tmp_path.rglob("*.npz"), *tmp_path.glob("*Plans.json")]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    assert [case.name for case in open_folder(tmp_path).cases] == ["a"]
+
+
+def test_a_list_of_nnunets_first_version_leaves_the_numbers_of_channels_out(decathlon):
+    listed = json.loads((decathlon / "dataset.json").read_text())
+    write_json(decathlon, **listed | {"modality": {"0": "T1", "1": "T2"}})
+    for path in [*(decathlon / "imagesTr").iterdir()]:
+        (second := path.with_name(path.name.replace(".nii", "_0001.nii"))).write_bytes(
+            path.read_bytes()
+        )
+        path.rename(second.with_name(path.name.replace(".nii", "_0000.nii")))
+    folder = open_folder(decathlon)
+    assert [case.name for case in folder.cases] == [f"organ_{i:03}" for i in range(6)]
+    assert read(folder.cases[2], folder).image.shape == (2, 14, 12, 10)
+    (decathlon / "imagesTr" / "organ_002_0001.nii.gz").unlink()
+    [left] = survey(open_folder(decathlon)).left_out
+    assert left.name == "organ_002" and "organ_002_0001.nii.gz: no such file" in left.why
+
+
+def test_tests_are_judged_where_their_labels_are_there(decathlon):
+    """AMOS lists labelled cases as its validation, nnU-Net puts labels of tests into labelsTs."""
+    listed = json.loads((decathlon / "dataset.json").read_text())
+    *training, validated, tested = listed["training"]
+    (decathlon / "labelsTs").mkdir()
+    (decathlon / tested["label"]).rename(decathlon / "labelsTs" / "organ_005.nii.gz")
+    entries = {"validation": [validated], "test": [tested["image"], "./imagesTs/x.nii.gz"]}
+    # Lists of others name the files of training as validation, too.
+    entries["validation"].append({"image": training[0]["image"]})
+    write_json(decathlon, **listed | {"training": training} | entries)
+    folder = open_folder(decathlon)
+    assert [case.name for case in folder.cases] == [f"organ_{i:03}" for i in range(4)]
+    assert [(case.name, case.label is None) for case in folder.tests] == [
+        ("organ_004", False),
+        ("organ_005", False),
+        ("x", True),
+    ]
+    assert [case.name for case in folder.judged] == [f"organ_{i:03}" for i in range(6)]
+
+
+def test_regions_of_brain_tumours_as_the_decathlon_lists_them(decathlon):
+    """As the documentation has them; they are those of the map of published labels."""
+    listed = json.loads((decathlon / "dataset.json").read_text())
+    regions = {"whole tumour": [1, 2, 3], "tumour core": [2, 3], "enhancing tumour": 3}
+    labels = {"background": 0, **regions}
+    write_json(decathlon, **listed | {"labels": labels, "regions_class_order": [1, 2, 3]})
+    folder = open_folder(decathlon)
+    assert dict(folder.regions) == dict(LABEL_MAPS["brats-decathlon"].regions)
+    assert folder.labels == {
+        0: "background",
+        1: "rest of whole tumour",
+        2: "rest of tumour core",
+        3: "enhancing tumour",
+    }
+    values = np.arange(4)
+    masks = regions_of(values, folder.regions)
+    assert of_regions(masks, folder.written).tolist() == values.tolist()
+
+
+def test_labels_of_nnunets_tests_are_found(tmp_path):
+    image, labels = phantom(0)
+    for place in ("imagesTr/a_0000", "imagesTs/t_0000", "imagesTs/u_0000"):
+        save(tmp_path / f"{place}.nii.gz", image)
+    for place in ("labelsTr/a", "labelsTs/t"):
+        save(tmp_path / f"{place}.nii.gz", labels)
+    write_json(tmp_path, channel_names={"0": "T1"}, labels={"background": 0, "a": 1, "b": 2})
+    folder = open_folder(tmp_path)
+    assert [case.name for case in folder.tests] == ["t", "u"]
+    assert [case.name for case in folder.judged] == ["a", "t"]
+
+
+def test_volumes_of_another_ending_than_the_list_says_are_named(tmp_path):
+    save(tmp_path / "imagesTr" / "a_0000.nii.gz", phantom(0)[0])
+    write_json(
+        tmp_path, channel_names={"0": "T1"}, labels={"background": 0, "a": 1}, file_ending=".nii"
+    )
+    said = r"end in \.nii, and not so does a_0000\.nii\.gz: mend its file_ending"
+    with pytest.raises(UnreadableError, match=said):
+        open_folder(tmp_path)
 
 
 def test_the_real_hippocampus_is_read(real_data):
@@ -60,7 +167,7 @@ def test_an_nnunet_folder_of_two_channels_and_regions(tmp_path):
     folder = open_folder(tmp_path)
     assert [case.name for case in folder.cases] == ["a", "b_1"]
     assert [case.name for case in folder.tests] == ["t"]
-    assert folder.labels == {0: "background", 1: "label 1", 2: "core"}
+    assert folder.labels == {0: "background", 1: "rest of whole", 2: "core"}
     assert folder.regions == {"whole": (1, 2), "core": (2,)}
     assert folder.written == (1, 2)
     assert (folder.ignore, folder.values) == (3, {0, 1, 2, 3})

@@ -98,3 +98,9 @@ def test_weights_are_highest_in_the_centre_and_never_zero():
 def test_what_cannot_be_slid_over_is_refused(image, overlap, said):
     with pytest.raises(ValueError, match=said):
         predict_scores(lambda x: x, torch.zeros(image), (4, 4, 4), overlap=overlap)
+
+
+def test_what_is_told_grows_to_all(network):
+    told = []
+    predict_scores(network, torch.randn(2, 20, 20, 20), (8, 8, 8), batch=25, tell=told.append)
+    assert told == sorted(told) and told[0] == 25 / 64 and told[-1] == 1

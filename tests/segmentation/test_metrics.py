@@ -145,6 +145,16 @@ def test_distances_are_millimetres():
     assert surface_dice(distances, 5.9) < 1.0
 
 
+def test_a_distance_that_equals_the_tolerance_lies_within_it():
+    """Three voxels of 0.1 mm are 0.30000000000000004 mm."""
+    true = np.zeros((12, 6, 6), bool)
+    true[1:3, 1:5, 1:5] = True
+    distances = surface_distances(np.roll(true, 3, 0), true, (0.1, 1.0, 1.0))
+    assert distances[0].max() > 0.3
+    assert surface_dice(distances, 0.3) == 1.0
+    assert surface_dice(distances, 0.2999) < 1.0
+
+
 def test_the_surface_of_an_image_is_its_outline():
     image = np.zeros((1, 7, 7), bool)
     image[0, 1:6, 1:6] = True

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from regrow.segmentation.augment import Augmentation
 from regrow.segmentation.patch_sizes import patch_rule, strides_rule
 from regrow.segmentation.patches import PatchBatches
-from regrow.segmentation.samples import Sample, crop
+from regrow.segmentation.samples import Sample, around, crop
 
 SIDES = st.integers(1, 400)
 SPACING = st.floats(0.3, 10.0)
@@ -102,6 +102,26 @@ def test_image_and_label_are_cut_from_one_place_and_small_volumes_are_centred():
         assert batch.targets[:, 2:7, :, 2:6].any()
         assert not batch.targets[:, :2].any() and not batch.targets[:, 7:].any()
         assert not batch.targets[..., :2].any() and not batch.targets[..., 6:].any()
+
+
+@given(seed=st.integers(0, 99), most=st.tuples(*[st.integers(1, 9)] * 3))
+def test_a_box_around_labels_lies_inside_and_in_their_middle(seed, most):
+    draw = np.random.default_rng(seed)
+    sides = draw.integers(1, 9, 3)
+    label = torch.from_numpy((draw.random(sides) < 0.05) * draw.integers(-1, 3, sides))
+    begin, size = around(label, most)
+    assert size == tuple(np.minimum(sides, most))
+    assert all(b >= 0 and b + s <= side for b, s, side in zip(begin, size, sides, strict=True))
+    places = (label > 0).nonzero()
+    if len(places):
+        # No box has the middle of all labels closer to its own, but for the volume's border.
+        for axis in range(3):
+            middle = (int(places[:, axis].min()) + int(places[:, axis].max())) / 2
+            far = [
+                abs(b + (size[axis] - 1) / 2 - middle) for b in range(sides[axis] - size[axis] + 1)
+            ]
+            own = far[begin[axis]]
+            assert own <= min(far) + 1
 
 
 def test_regions_overlap_and_what_nobody_judged_does_not_count():

@@ -156,11 +156,24 @@ def test_scores_are_masked_where_cropping_takes_a_quarter():
     assert not plan_of([facts(kept=0.8)], ["MRI"]).masked
 
 
+def test_other_schemes_are_their_formulas():
+    image = np.array([51.0, 0.0, 255.0, 102.0]).reshape(1, 1, 1, 4).astype(np.float32)
+    for scheme, expected in (
+        ("rgb_to_0_1", [0.2, 0.0, 1.0, 0.4]),
+        ("rescale_to_0_1", [0.2, 0.0, 1.0, 0.4]),
+        ("nonorm", [51.0, 0.0, 255.0, 102.0]),
+    ):
+        for shift in (0, 20) if scheme == "rescale_to_0_1" else (0,):
+            found = normalise(image + np.float32(shift), [Normalisation(scheme)])
+            np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+
+
 def test_a_case_tells_its_facts():
     image = np.zeros((4, 4, 4))
     image[1:3] = 5
+    image[2] = 7  # not judged, and no foreground that CT is normalised by
     labels = np.zeros((4, 4, 4), int)
-    labels[1, 0, 0], labels[2, 0, 0] = 1, 9
+    labels[1, 0, 0], labels[2] = 1, 9
     known = facts_of(volume(image, labels), 10, ignore=9)
     assert (known.shape, known.kept, known.values) == ((2, 4, 4), 0.5, {0, 1, 9})
     assert known.foreground.tolist() == [[5.0] * 10]
@@ -213,6 +226,27 @@ def test_a_ball_survives_finer_voxels_and_the_way_back():
     scores = np.stack([1.0 - prepared.labels, prepared.labels])
     for back in (restore(prepared.labels, prepared, plan), restore_scores(scores, prepared, plan)):
         assert 2 * (back & ball).sum() / (back.sum() + ball.sum()) > 0.97
+
+
+def test_scores_of_slices_far_apart_are_not_mixed_on_the_way_back():
+    """As in nnU-Net: the nearest slice; between them 3 and -1 would be 0 three quarters on."""
+    plan = Preparation((0, 1, 2), (10.0, 1.0, 1.0), (Normalisation("nonorm"),))
+    made = prepare(volume(np.ones((10, 3, 3)), spacing=(2.0, 1.0, 1.0)), plan)
+    assert made.image.shape == (1, 2, 3, 3)
+    score = np.array([3.0, -1.0], np.float32).reshape(2, 1, 1) * np.ones((2, 3, 3), np.float32)
+    classes = restore_scores([np.zeros_like(score), score], made, plan)
+    assert classes[:, 0, 0].tolist() == [1] * 5 + [0] * 5
+
+
+def test_scores_are_interpolated_linearly_on_the_way_back():
+    """Splines swing below zero beside a step."""
+    plan = Preparation((0, 1, 2), (1.0, 1.0, 2.0), (Normalisation("nonorm"),))
+    made = prepare(volume(np.ones((2, 2, 12))), plan)
+    ramp = np.array([-1.0, 0.2, 0.2, 10.0, 10.0, 10.0], np.float32)
+    score = np.broadcast_to(ramp, (2, 2, 6)).copy()
+    classes = restore_scores([np.zeros_like(score), score], made, plan)
+    expected = np.interp((np.arange(12) + 0.5) / 2 - 0.5, np.arange(6), ramp) > 0
+    assert classes[0, 0].tolist() == expected.astype(int).tolist()
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 7), (6, 1, 7), (1, 1, 5)])

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from regrow.measure.layers import layer_costs
-from regrow.segmentation import PlainConvUNet, ResidualEncoderUNet, channels_of
+from regrow.segmentation import PlainConvUNet, ResidualEncoderUNet, channels_of, segmenter
 
 ANISOTROPIC = [(1, 2, 2), 2, 2, 2, (1, 2, 2)]
 FLAT_FIRST = [(1, 3, 3), 3, 3, 3, 3, 3]
@@ -176,3 +176,16 @@ def test_one_number_makes_a_narrow_network():
 def test_bad_arguments_are_refused(kind, options, said):
     with pytest.raises(ValueError, match=said):
         kind(1, 2, (4, 4), **options)
+
+
+@pytest.mark.parametrize("activated", [False, True])
+def test_a_block_computes_the_same_where_norm_and_activation_are_fused(monkeypatch, activated):
+    """As on a GPU; there the blocks of shortcuts, which have no activation, are fused, too."""
+    torch.manual_seed(0)
+    block = segmenter.ConvBlock(2, 3, (3, 3, 3), activated=activated)
+    torch.nn.init.normal_(block.norm.weight)
+    x = torch.randn(2, 2, 4, 5, 6)
+    expected = block(x)
+    assert bool((expected < -0.5).any()) != activated
+    monkeypatch.setattr(segmenter, "fusable", lambda *_: True)
+    torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import re
 import struct
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from regrow.reading import UnreadableError
 from regrow.segmentation.grids import grid_of
 from regrow.segmentation.volumes import read_volume, write_volume
-from tests.segmentation.phantoms import affine_of, phantom, save
+from tests.segmentation.phantoms import affine_of, full_disk, phantom, save
 
 nibabel = pytest.importorskip("nibabel", reason="needs the extra regrow[segmentation]")
 
@@ -50,6 +51,15 @@ def test_an_oblique_grid_comes_back_exactly(tmp_path):
     # Viewers choose the one or the other of the two ways in which a file says where it is.
     for form in ("get_sform", "get_qform"):
         np.testing.assert_array_equal(getattr(back, form)(), getattr(nibabel.load(path), form)())
+
+
+@pytest.mark.parametrize("angle", [0.1, 0.3, 0.7, 1.1])
+def test_turned_voxels_have_the_sides_that_they_were_given(tmp_path, angle):
+    """Files store float32: 1 mm became 1.00000002, beyond a tolerance of 1 mm."""
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    path = save(tmp_path / "a.nii", np.zeros((3, 4, 5), np.uint8), turn @ affine_of((1, 1, 0.7)))
+    assert read_volume(path)[1].spacing == (0.7, 1.0, 1.0)
 
 
 def test_channels_come_last_in_files_and_first_in_arrays(tmp_path):
@@ -187,6 +197,16 @@ def test_labels_take_the_fewest_bytes_that_hold_them(tmp_path, largest, stored):
     write_volume(tmp_path / "a.nii.gz", labels, grid_of((2, 3, 4)))
     assert nibabel.load(tmp_path / "a.nii.gz").get_data_dtype() == np.dtype(stored)
     np.testing.assert_array_equal(read_volume(tmp_path / "a.nii.gz")[0], labels)
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
+    path = tmp_path / "a.nii"
+    write_volume(path, np.ones((2, 3, 4), int), grid_of((2, 3, 4)))
+    before = path.read_bytes()
+    with full_disk(300), pytest.raises(OSError, match=re.escape(str(path))):
+        write_volume(path, np.zeros((2, 3, 4), int), grid_of((2, 3, 4)))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a.nii"]
 
 
 def test_what_nibabel_would_mend_by_a_guess_is_refused_without_a_word(tmp_path, capfd, caplog):

@@ -147,7 +147,7 @@ def test_the_study_ends_with_a_page(tmp_path, monkeypatch):
     rows = tables["All returns: point mass, white noise"].rows
     assert {row[0] for row in rows} == {*arms, *NOISE_FREE}
     titles = {section.title for section in sections}
-    assert {"Learning among the most noise", "What critics attend to"} <= titles
+    assert {"Learning among the most noise", "What critics attend to", "Learned rewards"} <= titles
     assert not [title for title in titles if title.startswith("Not shown")]
     assert all(row[4] for row in rows) and "All returns: point mass, slow noise" in tables
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import regrow
-from regrow.lab.files import read_json
+from regrow.lab.files import read_json, read_lines
 from regrow.lab.run import Run
 from regrow.segmentation import feature_fusion
 from regrow.segmentation.folders import open_folder
@@ -157,6 +157,31 @@ def test_one_bad_prediction_does_not_end_the_judging(data, finished, tmp_path):
         judge_folder(data, data)
 
 
+def test_large_volumes_are_watched_around_their_labels_and_tested_whole(
+    data, tmp_path, monkeypatch
+):
+    """Whole scans took longer to watch, after every epoch, than the epoch to train."""
+    seen, own = [], Segment.scores
+
+    def scores(trial, trainer, case, mirror=()):
+        seen.append(tuple(case.image.shape[1:]))
+        return own(trial, trainer, case, mirror)
+
+    monkeypatch.setattr(Segment, "scores", scores)
+    trial = Segment(**SETTING | {"patch": (4, 4, 4), "epochs": 1, "width": 3})
+    trial.run(run_of(tmp_path, data))
+    watched, tested = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert watched == [(8, 8, 8)] * len(watched)
+    assert len(watched) == len(tested) and all(min(sides) > 8 for sides in tested)
+
+
+def test_what_is_watched_is_the_dice_of_the_volumes(data, tmp_path):
+    trial = Segment(**SETTING | {"epochs": 1, "tested": 1, "mirror": ()})
+    result = trial.run(run_of(tmp_path, data))
+    [line] = read_lines(tmp_path / "metrics.jsonl")
+    assert line["held_out_dice"] == pytest.approx(result["dice"])
+
+
 def test_the_page_shows_slices_curves_and_cases_worst_first(data, finished, tmp_path):
     pytest.importorskip("matplotlib")
     html = write_page(finished, data).read_text()
@@ -181,15 +206,90 @@ def test_the_slice_that_is_shown_is_one_of_the_truth(data, tmp_path):
     predicted = np.zeros(image.shape, np.uint8)
     predicted[0] = predicted[:, 0] = predicted[:, :, 0] = 1
     write(tmp_path / "ball_0.nii.gz", predicted)
-    _, truth, shown, _ = slices._slice("ball_0", tmp_path, open_folder(data))
+    cut = slices._slice("ball_0", tmp_path, open_folder(data))
     counts = [(np.asarray(image.dataobj) > 0).sum(axes).max() for axes in ((0, 1), (1, 2), (0, 2))]
-    assert (truth > 0).sum() in counts
-    assert (shown != truth).any()
+    assert (cut.truth > 0).sum() in counts
+    assert (cut.predicted != cut.truth).any()
+
+
+def one_case(folder, labels, affine=None, channel="MRI"):
+    """Write a set of one case, whose image is 100 times its labels."""
+    affine = np.eye(4) if affine is None else affine
+    for part, array in (("imagesTr", 100.0 * labels), ("labelsTr", labels.astype(np.uint8))):
+        write(folder / part / "a.nii.gz", array, affine)
+    facts = {
+        "labels": {"0": "background", "1": "rest", "2": "mark", "3": "none"},
+        "modality": {"0": channel},
+        "training": [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}],
+    }
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    return folder
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1), (-1, 1, -1)])
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_a_slice_lies_in_the_plane_that_was_scanned_and_is_drawn_upright(tmp_path, plane, signs):
+    """Across the widest voxels; what is highest, foremost, rightmost is at the top right."""
+    across = {"axial": 2, "coronal": 1, "sagittal": 0}[plane]
+    spacing = np.where(np.arange(3) == across, 4.0, 1.0)
+    labels = np.zeros((4, 5, 6))
+    # One voxel of every slice, in whatever direction the file counts.
+    corner = [-1 if sign > 0 else 0 for sign in signs]
+    labels[tuple(np.s_[:] if a == across else corner[a] for a in range(3))] = 2
+    folder = one_case(tmp_path, labels, np.diag([*(signs * spacing), 1.0]))
+    cut = slices._slice("a", folder / "labelsTr", open_folder(folder))
+    assert slices._PLANES[cut.axis] == plane
+    rows, columns = {"axial": (5, 4), "coronal": (6, 4), "sagittal": (6, 5)}[plane]
+    assert cut.truth.shape == cut.image.shape == cut.predicted.shape == (rows, columns)
+    assert cut.tall == rows / columns
+    assert cut.truth[0, -1] == cut.predicted[0, -1] == 2 and (cut.truth > 0).sum() == 1
+    assert cut.image[0, -1] == 200
+
+
+def test_the_only_slice_is_the_one_that_is_shown(tmp_path):
+    folder = one_case(tmp_path, np.ones((1, 5, 6)), np.diag([1.0, 1, 3, 1]))
+    assert slices._slice("a", folder / "labelsTr", open_folder(folder)).truth.shape == (6, 5)
+
+
+def test_only_colours_that_are_shown_are_named_and_no_class_has_that_of_an_error(tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = one_case(tmp_path, np.ones((4, 5, 6)))
+    [section] = slices.slices({"a": {"rest": {"dice": 1.0}}}, folder / "labelsTr", folder)
+    assert "</svg>rest</li>" in section.figure and "</svg>none</li>" not in section.figure
+    assert "case 1: a, axial, Dice 1.000" in section.figure and "Axial: " in section.caption
+    colours = {str(slices._colour(number)[:3]) for number in range(21)}
+    assert len(colours) == 21
+    wrong = [
+        [int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)] for text in slices._ERRORS.values()
+    ]
+    assert not {str(tuple(colour)) for colour in wrong} & colours
+
+
+@pytest.mark.parametrize(("channel", "window"), [("CT", (-100, 300)), ("MRI", (0, 100))])
+def test_ct_is_shown_about_what_is_labelled(tmp_path, channel, window):
+    """Between air and metal all soft tissue was of one grey."""
+    labels = np.zeros((4, 6, 6))
+    labels[:, :3] = 1
+    folder = one_case(tmp_path, labels, channel=channel)
+    cut = slices._slice("a", folder / "labelsTr", open_folder(folder))
+    assert cut.window == pytest.approx(window, abs=1e-5)
 
 
 def made_up(classes, dice=0.5):
     of = {"dice": dice, "surface_dice": 1.0, "hausdorff95": math.inf, "found": 2, "missed": 1}
     return {"a": {f"organ {c}": of | {"false": 0} for c in range(classes)}}
+
+
+def test_no_table_is_folded_away_whole():
+    """A page folds tables of more than 12 rows: of 20 cases one saw none, not even the worst."""
+    case = made_up(14)["a"]
+    by_case = {f"case {i}": case for i in range(13)}
+    for part, count in ((page._means, 14), (page._tables, 13)):
+        section = next(part(by_case))
+        assert len(section.table.rows) == 12
+        others = section.details[0]
+        assert others.summary.startswith(f"The other {count - 12}")
+        assert len({row[0] for row in (*section.table.rows, *others.table.rows)}) == count
 
 
 @pytest.mark.parametrize("classes", [2, 9])

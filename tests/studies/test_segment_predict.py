@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 
@@ -18,7 +19,7 @@ from regrow.segmentation.planning import Preparation
 from regrow.studies.segmentation.page import write_evaluation
 from regrow.studies.segmentation.predict import judge_folder, predict_cases, unmatched
 from regrow.studies.segmentation.segment import Segment
-from tests.segmentation.phantoms import phantom, save
+from tests.segmentation.phantoms import full_disk, phantom, save
 
 pytest.importorskip("nibabel")
 
@@ -50,6 +51,16 @@ def finished(data, tmp_path_factory):
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "config.json").write_text(json.dumps(trial.content))
     return folder
+
+
+def test_weights_that_a_full_disk_does_not_take_are_named(data, finished, tmp_path):
+    """torch told of an unexpected position in a file that it did not name."""
+    content = json.loads((finished / "config.json").read_text())
+    small = {name: content[name] for name in ("width", "batches", "epochs", "seed")}
+    trial = Segment(data="organs", method=regrow.Dense(), patch=(8, 8, 8), **small)
+    options = {"data_dir": str(data.parent), "device": "cpu", "keep_weights": True}
+    with full_disk(9000), pytest.raises(OSError, match=re.escape(str(tmp_path / "weights.pt"))):
+        trial.run(Run(tmp_path, options))
 
 
 @pytest.fixture
@@ -139,6 +150,16 @@ def images(folder, **arrays):
 
 def predicted(run, folder, out):
     return dict(predict_cases(run, folder, out, device="cpu"))
+
+
+def test_scores_that_are_no_numbers_are_not_background(broken, data, tmp_path):
+    saved = torch.load(broken / "weights.pt", weights_only=True)
+    next(iter(saved["model"].values())).fill_(float("nan"))
+    torch.save(saved, broken / "weights.pt")
+    told = dict(predict_cases(broken, data, tmp_path / "out"))
+    assert len(told) == 6
+    assert all(f"case {name}: " in why and "not finite" in why for name, why in told.items())
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_labels_do_not_take_the_place_of_images(finished, tmp_path):
@@ -249,6 +270,11 @@ def test_a_preprocessed_set_is_learnt_judged_and_shown(tmp_path, monkeypatch):
     assert {case: figures["front"]["dice"] for case, figures in found.items()} == {
         case: figures["front"]["dice"] for case, figures in wanted.items()
     }
+    # Files were predicted without any normalisation, and nobody was told.
+    raw = save(tmp_path / "raw.nii.gz", phantom(0)[0])
+    with pytest.raises(ValueError, match=r"run=.*had normalised.*train on the raw folder"):
+        list(predict_cases(record, raw, tmp_path / "labels"))
+    assert not (tmp_path / "labels").exists()
 
 
 def test_names_are_no_formulas(data, tmp_path):
@@ -276,11 +302,48 @@ def test_cases_without_prediction_and_files_of_no_case_are_told(data, tmp_path):
     shutil.copy(data / "labelsTr" / "organ_1.nii.gz", tmp_path)
     assert unmatched(tmp_path, data) == [
         "without prediction: 5 of 6 cases, such as organ_0, organ_2, organ_3, organ_4, organ_5",
-        "of no labelled case: 1 files, such as other.nii.gz",
+        "of no labelled case: 1 file, such as other.nii.gz",
     ]
     assert unmatched(data / "labelsTr", data) == []
     with pytest.raises(FileNotFoundError, match=r"predictions=.*gone: there is no such folder"):
         judge_folder(tmp_path / "gone", data)
+
+
+def test_a_case_that_was_predicted_twice_is_not_judged_by_either(data, tmp_path):
+    for ending in (".nii.gz", ".nii"):
+        save(tmp_path / f"organ_0{ending}", phantom(0)[1])
+    save(tmp_path / "organ_1.nii", phantom(1)[1])
+    found, problems = judge_folder(tmp_path, data)
+    assert list(found) == ["organ_1"]
+    assert "is both" in problems["organ_0"] and "keep one of them" in problems["organ_0"]
+
+
+def test_predictions_of_tests_are_judged_by_their_labels(finished, data, tmp_path):
+    """Those of a set with tests had nothing to be judged by: only training cases were looked up."""
+    folder = shutil.copytree(data, tmp_path / "set")
+    for i, part in enumerate(("images", "labels")):
+        save(folder / f"{part}Ts" / "t.nii.gz", phantom(7)[i])
+    content = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(content | {"test": ["./imagesTs/t.nii.gz"]}))
+    out = tmp_path / "out"
+    assert list(predict_cases(finished, folder, out)) == [("t", "")]
+    found, problems = judge_folder(out, folder)
+    assert list(found) == ["t"] and not problems
+    assert unmatched(out, folder) == []
+    write_evaluation(found, out, folder, tmp_path / "e.html")
+    assert "t, axial, Dice" in (tmp_path / "e.html").read_text()
+    shutil.copy(data / "labelsTr" / "organ_1.nii.gz", out)
+    [said] = unmatched(out, folder)
+    assert said.startswith("without prediction: 5 of 7 cases, such as organ_0")
+
+
+def test_what_a_mac_hides_among_images_and_predictions_is_passed_over(finished, data, tmp_path):
+    shutil.copy(data / "imagesTr" / "organ_0.nii.gz", tmp_path)
+    (tmp_path / "._organ_0.nii.gz").write_bytes(b"\0\5\x16\7")
+    assert list(predict_cases(finished, tmp_path, tmp_path / "out")) == [("organ_0", "")]
+    (tmp_path / "out" / "._organ_0.nii.gz").write_bytes(b"\0\5\x16\7")
+    [said] = unmatched(tmp_path / "out", data)
+    assert said.startswith("without prediction: 5 of 6")
 
 
 def test_a_prediction_that_cannot_be_judged_shows_in_the_exit_status(
@@ -295,7 +358,7 @@ def test_a_prediction_that_cannot_be_judged_shows_in_the_exit_status(
     monkeypatch.setattr(sys, "argv", words)
     command_line()
     (tmp_path / "organ_1.nii.gz").write_bytes(b"cut")
-    with pytest.raises(SystemExit, match="1 cases could not be judged; see above"):
+    with pytest.raises(SystemExit, match="1 case could not be judged; see above"):
         command_line()
     assert "organ_1: " in capsys.readouterr().out and page.exists()
 

@@ -131,6 +131,7 @@ def segment_predict(
     """
     from rich.console import Console  # noqa: PLC0415
 
+    from regrow.lab.section import counted  # noqa: PLC0415
     from regrow.studies.segmentation.predict import predict_cases  # noqa: PLC0415
 
     bad, console = 0, Console()
@@ -139,7 +140,7 @@ def segment_predict(
         print(f"{name}: {error or 'done'}", flush=True)
         bad += bool(error)
     if bad:
-        raise ValueError(f"{bad} cases could not be segmented; see above")
+        raise ValueError(f"{counted(bad, 'case')} could not be segmented; see above")
 
 
 def segment_evaluate(
@@ -154,6 +155,7 @@ def segment_evaluate(
     """
     from rich.console import Console  # noqa: PLC0415
 
+    from regrow.lab.section import counted  # noqa: PLC0415
     from regrow.studies.segmentation.page import write_evaluation  # noqa: PLC0415
     from regrow.studies.segmentation.predict import judge_folder, unmatched  # noqa: PLC0415
 
@@ -167,7 +169,7 @@ def segment_evaluate(
         print(sentence)
     print(write_evaluation(by_case, predictions, folder, out))
     if problems:
-        raise ValueError(f"{len(problems)} cases could not be judged; see above")
+        raise ValueError(f"{counted(len(problems), 'case')} could not be judged; see above")
 
 
 def segment_nnunet() -> None:

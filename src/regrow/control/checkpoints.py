@@ -7,6 +7,7 @@ observation, 95 of them noise, five are worth keeping. Segments that were compar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from regrow.control.replay import Replay
 from regrow.control.reward import RewardModels
 from regrow.control.shadows import Shadows
 
-__all__ = ["begun_anew", "compact_state", "rebuild_", "refill_"]
+__all__ = ["begun_anew", "compact_state", "large_state", "load_models_", "load_replay_"]
 
 _MADE_AGAIN = ("inputs", "following")
 
@@ -31,6 +32,48 @@ def begun_anew(environments: Environments, state: Mapping[str, Tensor]) -> Bools
     """
     begun: Bools = (environments.state_dict()["numbers"] != state["numbers"]).numpy()
     return begun
+
+
+def large_state(
+    replay: Replay, models: RewardModels, noise: NoiseFeatures, step: int
+) -> dict[str, dict[str, Any]]:
+    """Return the states of buffer and models: without what is made again, if it has not wrapped.
+
+    Args:
+        replay: the buffer.
+        models: of the reward, whose segments lie in it.
+        noise: says which features are real.
+        step: of the agents.
+    """
+    whole = step > replay.capacity
+    kept = replay.state_dict() if whole else compact_state(replay, noise)
+    return {"models": models.state_dict(segments=whole), "replay": kept}
+
+
+def load_replay_(
+    replay: Replay, noise: NoiseFeatures, shadows: Shadows, seed_steps: int,
+    state: Mapping[str, Tensor],
+) -> None:  # fmt: skip
+    """Fill a buffer by its part of :func:`large_state`.
+
+    Args:
+        replay: filled.
+        noise: if noise is made again, left as it is after as many steps.
+        shadows: likewise.
+        seed_steps: after which the shadows of the first steps were filled.
+        state: of the buffer.
+    """
+    if "inputs" in state:
+        replay.load_state_dict(state)
+    else:
+        _rebuild_(replay, noise, shadows, seed_steps, state)
+
+
+def load_models_(models: RewardModels, replay: Replay, state: Mapping[str, Any]) -> None:
+    """Take over the models' part of :func:`large_state`, once the buffer is there."""
+    models.load_state_dict(state)
+    if "wide" not in state:
+        _refill_(models, replay)
 
 
 def compact_state(replay: Replay, noise: NoiseFeatures) -> dict[str, Tensor]:
@@ -49,19 +92,11 @@ def compact_state(replay: Replay, noise: NoiseFeatures) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def rebuild_(
+def _rebuild_(
     replay: Replay, noise: NoiseFeatures, shadows: Shadows, seed_steps: int,
     state: Mapping[str, Tensor],
 ) -> None:  # fmt: skip
-    """Fill a buffer by such a state: everything is seen again, step by step.
-
-    Args:
-        replay: filled.
-        noise: left as it is after as many steps.
-        shadows: likewise.
-        seed_steps: after which the shadows of the first steps were filled.
-        state: of :func:`compact_state`.
-    """
+    """Fill a buffer by a state of :func:`compact_state`: everything is seen again, by steps."""
     replay.load_state_dict(state)
     real, following, d = state["real"], state["real following"], replay.observations
     steps = real.shape[1]
@@ -88,7 +123,7 @@ def _sight(noise: NoiseFeatures, shadows: Shadows) -> Callable[[Tensor, bool], T
     return lambda real, again: shadows(noise(real, again=again), again=again)
 
 
-def refill_(models: RewardModels, replay: Replay) -> None:
+def _refill_(models: RewardModels, replay: Replay) -> None:
     """Take the segments that were compared from the buffer again."""
     most = int(models.count.max())
     if not most:

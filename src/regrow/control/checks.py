@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from regrow.control.environments.base import Environments, Floats
+from regrow.control.moved import LEAST
+from regrow.control.noise import NoiseFeatures
 from regrow.control.setting import Arm, Setting
 from regrow.control.teachers import Answers, Query, Teacher
 
-__all__ = ["check_finite", "check_population", "checked_answers"]
+__all__ = ["check_finite", "check_noise", "check_population", "checked_answers"]
 
 _MOST = np.finfo(np.float32).max
 
@@ -49,6 +51,29 @@ def check_population(
     if setting.unsupervised_steps and setting.seed_steps <= setting.neighbours:
         raise ValueError(
             f"seed_steps={setting.seed_steps}: more than neighbours={setting.neighbours} are needed"
+        )
+    if setting.replay is not None:
+        _check_replay(setting.replay, arms, setting)
+
+
+def _check_replay(replay: int, arms: Sequence[Arm], setting: Setting) -> None:
+    """Raise ValueError if something needs more transitions than are kept."""
+    if setting.unsupervised_steps and replay <= setting.neighbours:
+        raise ValueError(f"replay={replay}: more than neighbours={setting.neighbours} are needed")
+    if replay < LEAST and any(arm.eliminates and arm.score == "moved" for arm in arms):
+        raise ValueError(
+            f"replay={replay}: what actions move is told from {LEAST:,} transitions at least: keep "
+            "as many, or take another method than moved"
+        )
+
+
+def check_noise(noise: NoiseFeatures, environments: Environments) -> None:
+    """Raise ValueError unless noise was made for as many runs and features as there are."""
+    made, needed = tuple(noise.places.shape), (environments.runs, environments.observations)
+    if made != needed:
+        raise ValueError(
+            f"noise: made for {made[0]} runs of {made[1]} real features, and environments have "
+            f"{needed[0]} of {needed[1]}"
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regrow.control.draws import RunDraws
-from regrow.control.moved import enough, moved
+from regrow.control.moved import enough, fewest, moved
 from regrow.control.networks import Networks
 from regrow.control.replay import Replay
 from regrow.control.reward import RewardModels
@@ -22,6 +22,7 @@ __all__ = ["FeatureElimination", "agreement", "attention", "autocorrelation", "r
 
 _SHADOWS_LEFT, _FEWEST_SHADOWS = 0.2, 5  # shadows a feature left, and at least
 _PACE = 0.1  # the share to which the number of features falls where the data choose
+_SCORED = 256  # transitions by which features are scored
 _SETTLED = 0.2  # the share of a new look in running scores
 _LOOK_FOR_MOVED, _LOOKED_AT = 2500, 8000  # steps between looks; transitions
 
@@ -120,6 +121,28 @@ class FeatureElimination:
                 found[run] = worth[run].nanquantile(self._nulls[run])
         return found
 
+    def step_(
+        self, step: int, updates: int, agent: SAC, models: RewardModels, replay: Replay,
+        draws: RunDraws,
+    ) -> None:  # fmt: skip
+        """Look at what features are worth, and let some leave or return, as due.
+
+        Args:
+            step: of the agent.
+            updates: that it has made.
+            agent: whose networks features leave.
+            models: of the reward, which they leave, too.
+            replay: of the transitions that are looked at.
+            draws: of these, where features are scored.
+        """
+        setting = self.setting
+        if self.acts and updates % setting.score_every == 0:
+            places = replay.places(draws.uniform(_SCORED))
+            self.score_(agent, models, replay.sample(places)[0])
+        if self.acts and updates % setting.eliminate_every == 0:
+            self.eliminate_(step, agent, models)
+        self.find_moved_(step, agent, models, replay)
+
     def score_(self, agent: SAC, models: RewardModels, inputs: Tensor) -> None:
         """Look at what features are worth: that of critics, and of reward models if learnt from.
 
@@ -153,9 +176,10 @@ class FeatureElimination:
         self.live[which, :d] = best[which]
         self._leave_(agent, models, which, None)
 
-    def _looks_for_moved(self, step: int, actions: int) -> bool:
-        """Return whether it is looked, after a step, for what so many actions move."""
-        if step % _LOOK_FOR_MOVED or not enough(step, self.features, actions):
+    def _looks_for_moved(self, step: int, replay: Replay) -> bool:
+        """Return whether it is looked, after a step, for what actions move."""
+        there = min(step, replay.capacity)
+        if step % _LOOK_FOR_MOVED or not enough(there, self.features, replay.actions):
             return False
         last = (arm.window[1] for arm in self.arms if arm.eliminates and arm.score == "moved")
         return step <= self.setting.steps * max(last, default=0.0)
@@ -170,9 +194,10 @@ class FeatureElimination:
             models: of the reward, which they leave, too.
             replay: whose latest transitions are looked at.
         """
-        if not self._looks_for_moved(step, replay.actions):
+        if not self._looks_for_moved(step, replay):
             return
-        d, seen, places = self.features, self.live.shape[1], replay.latest(_LOOKED_AT)
+        d, seen = self.features, self.live.shape[1]
+        places = replay.latest(max(_LOOKED_AT, fewest(d, replay.actions)))
         for run in self._finds.nonzero()[:, 0].tolist():
             inputs, following = replay.inputs[run, places], replay.following[run, places]
             found = moved(inputs[:, :d], inputs[:, seen:], following[:, :d])

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from regrow.control.replay import Replay
+
 __all__ = ["StateEntropy", "neighbour_distance"]
 
 
@@ -39,6 +41,18 @@ class StateEntropy:
         deviation = (squares / count.clamp(min=1)).sqrt().clamp(min=1e-6)
         scaled: Tensor = distance / deviation
         return scaled
+
+    def reward(self, states: Tensor, replay: Replay, most: int) -> Tensor:
+        """Return rewards (runs, B) of states (runs, B, D) among those at a buffer's first places.
+
+        Args:
+            states: whose rewards are wanted.
+            replay: whose observations begin with D numbers of the same kind.
+            most: places looked at.
+        """
+        kept = replay.added.clamp(max=replay.capacity)
+        with torch.no_grad():
+            return self(states, replay.inputs[:, :most, : states.shape[2]], kept)
 
     def _follow_(self, values: Tensor) -> None:
         count, mean, squares = self.moments

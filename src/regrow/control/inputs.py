@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from regrow.control.setting import Arm, Inputs
 from regrow.engine.allocation import units_kept
 from regrow.engine.members import draw_members, exchange_members
 
-__all__ = ["InputLayers"]
+__all__ = ["InputLayers", "input_layers"]
 
 
 class InputLayers:
@@ -33,7 +33,8 @@ class InputLayers:
     al. 2023, arXiv 2302.06548) for agents, R2N (arXiv 2406.06495) for reward models, too.
 
     Differs from ANF: exactly ⌊fraction · active⌋ weights are exchanged; moments of those that move
-    are zero; targets are masked. RigL follows an average of gradients, not the last one.
+    are zero; targets are masked; weights do not decay. RigL follows an average of gradients, not
+    the last one.
     """
 
     def __init__(
@@ -123,3 +124,31 @@ class InputLayers:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a state."""
         self._draws.load_state_dict(state)
+
+
+def input_layers(
+    nets: Mapping[str, Networks], arms: Sequence[Arm], real: Tensor, shown: Tensor,
+    seeds: Sequence[int],
+) -> dict[str, InputLayers]:  # fmt: skip
+    """Mask the first layers of all networks as arms say; return them by the networks' names.
+
+    Args:
+        nets: by the names that they have in arms; what they read beyond features are actions.
+        arms: of the runs.
+        real: which features are real, bool, shape (runs, features).
+        shown: which features, and shadows behind them, a run reads, bool, shape (runs, shown).
+        seeds: of the runs.
+    """
+    runs, features, width = len(arms), real.shape[1], shown.shape[1]
+
+    def wide(columns: Tensor, inputs: int) -> Tensor:
+        return torch.cat([columns, columns.new_ones(runs, inputs - width)], 1)
+
+    means = torch.cat([real, real.new_zeros(runs, width - features)], 1)
+    return {
+        name: InputLayers(
+            net, [getattr(arm, name) for arm in arms], arms, wide(means, net.sizes[0]),
+            wide(shown, net.sizes[0]), features, seeds, name,
+        )
+        for name, net in nets.items()
+    }  # fmt: skip

@@ -8,18 +8,25 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["enough", "moved"]
+__all__ = ["LEAST", "enough", "fewest", "moved"]
 
 _MARGIN = 2.0  # times the normal quantile: what is not linear leaves residuals that are not normal
 _LEVEL = 0.01  # chance that a test of all pairs finds anything where nothing is, were they normal
-_LEAST = 5000  # transitions: with fewer, links of a swinging pole were not seen in one run of eight
+LEAST = 5000
+"""Transitions needed: with fewer, links of a swinging pole were not seen in one run of eight."""
+
 _ROUNDING = 1e-10  # of a feature's variance: what is left beyond it may be rounding
 _MEMBERS = 64  # products are looked at of so many features at most
 
 
+def fewest(features: int, actions: int) -> int:
+    """Return how many transitions are needed to tell which of so many features are moved."""
+    return max(LEAST, 4 * (features + actions + 1))
+
+
 def enough(transitions: int, features: int, actions: int) -> bool:
     """Return whether so many transitions are enough to tell what is moved."""
-    return transitions >= max(_LEAST, 4 * (features + actions + 1))
+    return transitions >= fewest(features, actions)
 
 
 def moved(now: Tensor, actions: Tensor, following: Tensor) -> Tensor:

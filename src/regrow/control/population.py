@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,33 +13,33 @@ import torch
 from torch import Tensor
 
 from regrow.control.bilevel import Bilevel
-from regrow.control.checkpoints import begun_anew, compact_state, rebuild_, refill_
-from regrow.control.checks import check_finite, check_population, checked_answers
+from regrow.control.checkpoints import begun_anew, large_state, load_models_, load_replay_
+from regrow.control.checks import check_finite, check_noise, check_population
 from regrow.control.draws import RunDraws
-from regrow.control.elimination import FeatureElimination, attention
+from regrow.control.elimination import FeatureElimination
 from regrow.control.entropy import StateEntropy
 from regrow.control.environments.base import Bools, Environments, Floats, Step
+from regrow.control.evaluation import mean_returns
 from regrow.control.graphs import Graphed
-from regrow.control.inputs import InputLayers
+from regrow.control.inputs import input_layers
+from regrow.control.looks import attended, correlations, features_read, late_returns
 from regrow.control.noise import NoiseFeatures
 from regrow.control.pseudo import PseudoLabels
-from regrow.control.queries import choose
+from regrow.control.queries import ask_
 from regrow.control.replay import Replay
-from regrow.control.reward import RewardModels, correlation
+from regrow.control.reward import RewardModels
 from regrow.control.sac import SAC
 from regrow.control.setting import Arm, Setting
-from regrow.control.shadows import Shadows
-from regrow.control.teachers import Query, Teacher
+from regrow.control.shadows import Shadows, redrawn
+from regrow.control.teachers import Teacher
 
 __all__ = ["Population"]
 
 logger = logging.getLogger("regrow.control")
 
-_LATE = 10  # episodes whose mean return is told
+_DRAWS = ("actions", "random actions", "batches", "scored", "segments", "chance")
 _AFTER_RESET = 100  # updates after critics start anew
-_SCORED = 256  # transitions by which features are scored
 _LOOKS = 50  # in a training
-_CORRELATED = 2500  # latest transitions on which rewards are compared
 
 
 class Population:
@@ -61,8 +62,8 @@ class Population:
         looks: what is read and how rewards follow the true ones, for each run, fifty times in all.
 
     Raises:
-        ValueError: arms and environments differ in number, segments are longer than episodes, or an
-            arm has nobody to learn from.
+        ValueError: arms and environments differ in number, noise was made for others, segments are
+            longer than episodes, or an arm has nobody to learn from.
 
     Example:
         >>> from regrow.control.environments import PointMass
@@ -89,6 +90,7 @@ class Population:
         self.arms, self.device = list(arms), torch.device(device)
         seeds, runs, dev = environments.seeds, environments.runs, self.device
         self.noise = noise or NoiseFeatures(seeds, environments.observations, 0.0, device=dev)
+        check_noise(self.noise, environments)
         shadows, a = setting.shadows_for(arms), environments.actions
         d = self.features_shown = self.noise.total + shadows
         longest = min(2 * environments.episode, setting.seed_steps)
@@ -102,11 +104,12 @@ class Population:
         self.bilevel = Bilevel(seeds, arms, setting, dev)
         self.entropy = StateEntropy(runs, setting.neighbours, dev)
         self.elimination = FeatureElimination(arms, self.noise.total, seeds, setting, dev, shadows)
-        self.layers = self._make_layers(seeds, a)
-        self.draws = {
-            name: RunDraws(seeds, name, dev)
-            for name in ("actions", "random actions", "batches", "scored", "segments", "chance")
-        }
+        self.networks = {"actor": self.agent.actor, "critic": self.agent.critic}
+        self.networks["reward_model"] = self.models.networks
+        shown = self.elimination.live
+        self.layers = input_layers(self.networks, self.arms, self.noise.real, shown, seeds)
+        self.agent.target.copy_(self.agent.critic.rows)
+        self.draws = {name: RunDraws(seeds, name, dev) for name in _DRAWS}
         self._true = torch.tensor([arm.true_reward for arm in arms], device=dev)[:, None]
         self._first_curiosity = torch.tensor([arm.curiosity for arm in arms], device=dev)[:, None]
         self._curiosity = self._first_curiosity.clone()
@@ -117,41 +120,10 @@ class Population:
         self.returns: list[list[float]] = [[] for _ in arms]
         self.looks: list[dict[str, list[float]]] = []
         self._sums, self._episodes = np.zeros(runs), np.zeros(runs, dtype=np.int64)
-        self._now = {
-            "action": torch.zeros(runs, a, device=dev),
-            "following": torch.zeros(runs, d, device=dev),
-            "rewards": torch.zeros(runs, device=dev),
-            "ended": torch.zeros(runs, device=dev),
-            "episode": torch.zeros(runs, dtype=torch.int64, device=dev),
-            "seen": self._see(environments.reset()),
-        }
-
-    def _make_layers(self, seeds: Sequence[int], actions: int) -> dict[str, InputLayers]:
-        features, shown = self.noise.total, self.elimination.live
-        every = torch.ones_like(shown[:, :actions])
-        real = torch.cat([self.noise.real, torch.zeros_like(shown[:, features:])], 1)
-        nets = {
-            "actor": (self.agent.actor, real, shown),
-            "critic": (
-                self.agent.critic,
-                torch.cat([real, every], 1),
-                torch.cat([shown, every], 1),
-            ),
-            "reward_model": (
-                self.models.networks,
-                torch.cat([real, every], 1),
-                torch.cat([shown, every], 1),
-            ),
-        }
-        layers = {
-            name: InputLayers(
-                net, [getattr(arm, name) for arm in self.arms], self.arms, means, may, features,
-                seeds, name,
-            )
-            for name, (net, means, may) in nets.items()
-        }  # fmt: skip
-        self.agent.target.copy_(self.agent.critic.rows)
-        return layers
+        zeros = partial(torch.zeros, runs, device=dev)
+        self._now = {"action": zeros(a), "following": zeros(d), "rewards": zeros()}
+        self._now |= {"ended": zeros(), "episode": zeros(dtype=torch.int64)}
+        self._now["seen"] = self._see(environments.reset())
 
     # ------------------------------------------------------------------ a step
 
@@ -236,14 +208,9 @@ class Population:
         inputs = torch.cat([now["seen"], now["action"]], 1)
         learned, spread = self._reward(inputs[:, None], now["rewards"][:, None])
         self.replay.add_(
-            inputs,
-            now["following"],
-            now["rewards"],
-            learned[:, 0],
-            spread[:, 0],
-            now["ended"],
+            inputs, now["following"], now["rewards"], learned[:, 0], spread[:, 0], now["ended"],
             now["episode"],
-        )
+        )  # fmt: skip
 
     @torch.no_grad()
     def _reward(self, inputs: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
@@ -260,10 +227,8 @@ class Population:
     def _learn_alone_(self) -> None:
         """Learn without a teacher: rewards are the distances of states to their neighbours."""
         inputs, following, _, ended = self._batch()
-        d, kept = self.noise.total, self.replay.added.clamp(max=self.replay.capacity)
-        among = self.replay.inputs[:, : self.setting.first_feedback, :d]
-        with torch.no_grad():
-            rewards = self.entropy(inputs[..., :d], among, kept)
+        states = inputs[..., : self.noise.total]
+        rewards = self.entropy.reward(states, self.replay, self.setting.first_feedback)
         self.agent.update_(inputs, following, rewards, ended)
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -271,13 +236,8 @@ class Population:
         inputs, following, learned, ended = self.replay.sample(places)
         learned = learned + self._curiosity * self.replay.read("spread", places)
         if not self.noise.stored:
-            inputs, following = self._redrawn(inputs), self._redrawn(following)
+            inputs, following = (redrawn(self.noise, self.shadows, x) for x in (inputs, following))
         return inputs, following, learned, ended
-
-    def _redrawn(self, inputs: Tensor) -> Tensor:
-        n, d = self.noise.total, self.features_shown
-        fresh = self.noise.redrawn(inputs[..., :n])
-        return torch.cat([fresh, self.shadows.redrawn(fresh), inputs[..., d:]], -1)
 
     def _end_seed_steps_(self) -> None:
         """Fill the shadows of what was seen, which nobody has looked at yet; and filter."""
@@ -295,12 +255,9 @@ class Population:
             self.layers["actor"].exchange_(agent.actor_gradient)
             self.layers["critic"].exchange_(agent.critic_gradient)
             agent.mask_target_()
-        if self.elimination.acts and updates % setting.score_every == 0:
-            places = self.replay.places(self.draws["scored"].uniform(_SCORED))
-            self.elimination.score_(agent, self.models, self.replay.sample(places)[0])
-        if self.elimination.acts and updates % setting.eliminate_every == 0:
-            self.elimination.eliminate_(self.step, agent, self.models)
-        self.elimination.find_moved_(self.step, agent, self.models, self.replay)
+        self.elimination.step_(
+            self.step, updates, agent, self.models, self.replay, self.draws["scored"]
+        )
 
     # ------------------------------------------------------------------ the teacher
 
@@ -310,52 +267,24 @@ class Population:
         Raises:
             ValueError: there are too few segments, or an answer is none; nothing was learnt.
         """
-        first = self.asked == 0
-        wide, inside, starts, query = self._query(first)
+        setting, first = self.setting, self.asked == 0
         assert self.teacher is not None
-        answers = checked_answers(self.teacher(query), query, self.device)
-        self.models.add_(wide, answers.labels, answers.answered, inside, starts)
-        self.asked += self.setting.queries
-        for run in (~answers.answered.any(1)).nonzero()[:, 0].tolist():
-            logger.warning("run %d: the teacher answered none of %d", run, self.setting.queries)
+        answered = ask_(
+            self.teacher, self.models, self.replay, setting, self.draws, self.noise.total,
+            self.late_returns(), self.environments.episode, first=first,
+        )  # fmt: skip
+        self.asked += setting.queries
+        for run in (~answered.any(1)).nonzero()[:, 0].tolist():
+            logger.warning("run %d: the teacher answered none of %d", run, setting.queries)
         if self.pseudo is not None:
             self.pseudo.renew_()
         self.models.learn_(self.layers["reward_model"])
         self.relabel_()
-        resets = self.setting.reset_critic
-        if first and (self.setting.unsupervised_steps > 0 if resets is None else resets):
+        resets = setting.reset_critic
+        if first and (setting.unsupervised_steps > 0 if resets is None else resets):
             self.agent.reset_(torch.ones_like(self._true[:, 0]))
             for _ in range(_AFTER_RESET):
                 self._learn()
-
-    def _query(self, first: bool) -> tuple[Tensor, Tensor, Tensor, Query]:
-        """Return segments with margins, their steps in one episode, their places, and a query."""
-        setting, replay, models, d = self.setting, self.replay, self.models, self.features_shown
-        kind = "uniform" if first else setting.query
-        count = setting.queries * (1 if kind == "uniform" else setting.candidates)
-        drawn = self.draws["segments"].uniform(2 * count)
-        starts = replay.starts(drawn, setting.segment, setting.recent).unflatten(1, (count, 2))
-        if kind != "uniform":
-            clips = replay.segments(starts, setting.segment, "inputs")
-            known = models.clips[:, : int(models.count.max())]
-            chosen = choose(kind, clips, known, models.chances, setting.queries, models.count)
-            starts = starts.gather(1, chosen[..., None].expand(-1, -1, 2))
-        margin = models.margin
-        wide = replay.segments(starts, setting.segment, "inputs", margin=margin)
-        inside = replay.inside(starts, setting.segment, margin)
-        clips = wide[:, :, :, margin : margin + setting.segment]
-        late = torch.tensor(self.late_returns(), dtype=torch.float32, device=self.device)
-        ages = (replay.added - 1 - starts) % replay.capacity
-        query = Query(
-            rewards=replay.segments(starts, setting.segment, "rewards"),
-            observations=clips[..., : self.noise.total],
-            actions=clips[..., d:],
-            steps=replay.added - 1 - ages,
-            recent_return=late.nan_to_num(),
-            episode=self.environments.episode,
-            chance=self.draws["chance"].uniform(setting.queries, 2),
-        )
-        return wide, inside, starts, query
 
     def relabel_(self, which: Tensor | None = None) -> None:
         """Give all transitions kept the reward of the models as they are now.
@@ -363,47 +292,29 @@ class Population:
         Args:
             which: runs whose transitions are, bool, (runs,); None: all.
         """
-        replay = self.replay
-        runs = torch.ones_like(self._true[:, 0]) if which is None else which
-        for part in replay.parts():
-            learned, spread = self._reward(replay.inputs[:, part], replay.rewards[:, part])
-            replay.learned[runs, part], replay.spread[runs, part] = learned[runs], spread[runs]
+        self.replay.relabel_(
+            self._reward, torch.ones_like(self._true[:, 0]) if which is None else which
+        )
 
     # ------------------------------------------------------------------ what it tells
 
     def late_returns(self) -> list[float]:
         """Return the mean return of each run's last ten episodes; NaN where none is over."""
-        return [float(np.mean(r[-_LATE:])) if r else float("nan") for r in self.returns]
+        return late_returns(self.returns)
 
     def correlations(self) -> list[float]:
         """Return how the models' reward correlates with the true one on the latest steps."""
-        size = min(len(self.replay), _CORRELATED)
-        latest = self.replay.added - 1 - torch.arange(size, device=self.device)
-        places = latest % self.replay.capacity
-        with torch.no_grad():
-            found = self.models.reward(self.replay.inputs[:, places])
-        return correlation(found, self.replay.rewards[:, places]).tolist()
+        return correlations(self.models, self.replay)
 
     def features(self) -> tuple[list[float], list[float]]:
         """Return how many real and other features the critics of each run read."""
-        read = self.agent.critic.reads()[:, :, : self.noise.total].any(3).any(1)
-        real = self.noise.real
-        return [float(x) for x in (read & real).sum(1)], [float(x) for x in (read & ~real).sum(1)]
+        return features_read(self.agent.critic, self.noise.real)
 
     def look(self) -> dict[str, list[float]]:
         """Return numbers of each run: what critics and reward models read, how rewards follow."""
         found = {"step": [float(self.step)] * len(self.arms)}
         found["real_features"], found["noise_features"] = self.features()
-        number = min(len(self.replay), _SCORED)
-        places = torch.arange(number, device=self.device) * len(self.replay) // number
-        inputs = self.replay.inputs[:, places]
-        nets = {"critic": self.agent.critic, "reward_model": self.models.networks}
-        for name, net in nets.items():
-            seen = attention(net, inputs, self.noise.real, squash=name != "critic")
-            found[f"{name}_attention"] = seen.tolist()
-            kinds = self.layers[name].connections(self.noise.real)
-            for kind, values in zip(("real", "noise"), kinds, strict=True):
-                found[f"{name}_{kind}_connections"] = values.tolist()
+        found |= attended(self.networks, self.layers, self.replay, self.noise.real)
         return found | {"reward_correlation": self.correlations()}
 
     def evaluate(
@@ -427,19 +338,12 @@ class Population:
         if environments.runs != len(self.arms):
             raise ValueError(f"environments: {environments.runs} runs for {len(self.arms)} arms")
         noise, shadows = copy.deepcopy(self.noise), copy.deepcopy(self.shadows)
-        shown = environments.reset()
-        sums, counts = np.zeros(len(self.arms)), np.zeros(len(self.arms), dtype=np.int64)
-        while (counts < episodes).any():
-            check_finite(self.step, observations=shown)
+
+        def act(shown: Floats) -> Floats:
             seen = shadows(noise(self._tensor(shown)))
-            step = environments.step(self.agent.act(seen[:, None], None)[:, 0].cpu().numpy())
-            check_finite(self.step, rewards=step.rewards)
-            sums += step.rewards * (counts < episodes)
-            over = step.terminated | step.truncated
-            watch(step.observations, over)
-            counts += over
-            shown = environments.reset(over) if over.any() else step.observations
-        return [float(x) for x in sums / episodes]
+            return self.agent.act(seen[:, None], None)[:, 0].cpu().numpy()
+
+        return mean_returns(act, environments, episodes, watch, self.step)
 
     # ------------------------------------------------------------------ state
 
@@ -458,12 +362,9 @@ class Population:
         As long as the replay buffer has not wrapped, what it holds is noise for the most part, and
         is made again from the rest.
         """
-        parts, whole = self._parts(), self.step > self.replay.capacity
-        state = {name: part.state_dict() for name, part in parts.items() if name not in _LARGE}
-        state["models"] = self.models.state_dict(segments=whole)
-        state["replay"] = (
-            self.replay.state_dict() if whole else compact_state(self.replay, self.noise)
-        )
+        parts = self._parts().items()
+        state = {name: part.state_dict() for name, part in parts if name not in _LARGE}
+        state |= large_state(self.replay, self.models, self.noise, self.step)
         own = {"step": self.step, "asked": self.asked, "returns": [list(r) for r in self.returns]}
         arrays = {n: torch.from_numpy(getattr(self, f"_{n}")) for n in ("sums", "episodes")}
         own["looks"] = copy.deepcopy(self.looks)
@@ -472,16 +373,12 @@ class Population:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of a population of the same runs."""
-        kept = state["parts"]["replay"]
-        if "inputs" in kept:
-            self.replay.load_state_dict(kept)
-        else:
-            rebuild_(self.replay, self.noise, self.shadows, self.setting.seed_steps, kept)
+        saved, seed_steps = state["parts"], self.setting.seed_steps
+        load_replay_(self.replay, self.noise, self.shadows, seed_steps, saved["replay"])
         for name, part in self._parts().items():
-            if name != "replay":
-                part.load_state_dict(state["parts"][name])
-        if "wide" not in state["parts"]["models"]:
-            refill_(self.models, self.replay)
+            if name not in _LARGE:
+                part.load_state_dict(saved[name])
+        load_models_(self.models, self.replay, saved["models"])
         for name, value in self._now.items():
             value.copy_(state["now"][name])
         self.step, self.asked = state["step"], state["asked"]
@@ -489,7 +386,7 @@ class Population:
         self.looks = copy.deepcopy(state["looks"])
         self._sums = state["sums"].numpy().copy()
         self._episodes = state["episodes"].numpy().copy()
-        if (begun := begun_anew(self.environments, state["parts"]["environments"])).any():
+        if (begun := begun_anew(self.environments, saved["environments"])).any():
             self._begin_(begun, self.environments.observe())
 
 

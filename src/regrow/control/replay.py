@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -183,11 +183,21 @@ class Replay:
 
     # ------------------------------------------------------------------ labels, state
 
-    def parts(self) -> list[slice]:
-        """Return slices of all transitions kept, to be gone through one after another."""
+    def relabel_(
+        self, reward: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], which: Tensor
+    ) -> None:
+        """Give all transitions kept of some runs other rewards to learn from.
+
+        Args:
+            reward: gives learned rewards and their spread, (runs, n), for inputs (runs, n, D + A)
+                and the environment's rewards (runs, n).
+            which: the runs, bool, (runs,).
+        """
         size = len(self)
-        starts = range(0, size, _RELABELLED)
-        return [slice(at, min(at + _RELABELLED, size)) for at in starts]
+        for at in range(0, size, _RELABELLED):
+            part = slice(at, min(at + _RELABELLED, size))
+            learned, spread = reward(self.inputs[:, part], self.rewards[:, part])
+            self.learned[which, part], self.spread[which, part] = learned[which], spread[which]
 
     def state_dict(self, leave_out: Sequence[str] = ()) -> dict[str, Tensor]:
         """Return everything kept, but attributes that are to be left out."""

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from regrow.control.draws import RunDraws
+from regrow.control.noise import NoiseFeatures
 
-__all__ = ["Shadows"]
+__all__ = ["Shadows", "redrawn"]
 
 
 class Shadows:
@@ -135,3 +136,16 @@ class Shadows:
             self._past.copy_(past)
             self._last.copy_(last)
             self._seen = seen
+
+
+def redrawn(noise: NoiseFeatures, shadows: Shadows, inputs: Tensor) -> Tensor:
+    """Return a batch whose noise and shadows are drawn anew; real features and actions stay.
+
+    Args:
+        noise: that is not stored.
+        shadows: behind it.
+        inputs: (runs, B, features + shadows + anything).
+    """
+    n = noise.total
+    fresh = noise.redrawn(inputs[..., :n])
+    return torch.cat([fresh, shadows.redrawn(fresh), inputs[..., n + shadows.count :]], -1)

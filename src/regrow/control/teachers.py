@@ -57,14 +57,15 @@ Teacher = Callable[[Query], Answers]
 class ScriptedTeacher:
     """A teacher who sees the true reward, and may err; the defaults never do.
 
-    Each segment is worth Σ_t γ^(T−1−t)·r_t. Ties go to the first. Thresholds of skip and equal are
-    the mean return of recent episodes, times segment / episode, times ε.
+    Each segment is worth Σ_t γ^(T−1−t)·r_t. Ties go to the first. The thresholds of skip and equal
+    are the mean return of recent episodes, times segment / episode, times ε. Of rewards that are
+    costs, so that this mean is not above 0, no question is skipped; equal takes its size.
 
     Args:
         beta: P[1 ≻ 0] = σ(β·difference); None: the better one always.
         gamma: below 1, what came early counts less.
         mistake: ε, the chance that an answer is turned round.
-        skip: ε, below whose threshold neither is worth an answer, going by the better one.
+        skip: ε, up to whose threshold neither is worth an answer, going by the better one.
         equal: ε, below whose threshold two segments are equal.
 
     Raises:
@@ -72,7 +73,8 @@ class ScriptedTeacher:
 
     Source: B-Pref (Lee et al. 2021, arXiv 2111.03026).
 
-    Differs from its code: ε is multiplied once; the code does it twice after the first feedback.
+    Differs from its code: ε is multiplied once, where the code does it twice after the first
+    feedback; and where the mean is below 0, segments can be equal.
     """
 
     beta: float | None = None
@@ -99,14 +101,12 @@ class ScriptedTeacher:
             [[1.0]]
         """
         length = query.rewards.shape[-1]
-        threshold = query.recent_return.abs()[:, None] * length / query.episode
-        sums = query.rewards.sum(-1)
-        answered = (
-            sums.amax(-1) >= threshold * self.skip if self.skip else sums[..., 0] == sums[..., 0]
-        )
+        usual = query.recent_return[:, None] * length / query.episode
+        sums, least = query.rewards.sum(-1), usual * self.skip
+        answered = (sums.amax(-1) > least) | (least <= 0)
         labels = self._preferred(query).float()
         if self.equal:
-            near = (sums[..., 1] - sums[..., 0]).abs() < threshold * self.equal
+            near = (sums[..., 1] - sums[..., 0]).abs() < usual.abs() * self.equal
             labels = torch.where(near, 0.5, labels)
         return Answers(labels, answered)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
+from regrow.engine.checks import check_integer
+from regrow.engine.clock import Clock
 from regrow.engine.method import Method
 from regrow.engine.topology import Topology
 
-__all__ = ["check_capturable", "check_replayed", "must_launch", "refuse_capture"]
+__all__ = ["check_advance", "check_capturable", "check_replayed", "must_launch", "refuse_capture"]
 
 
 def refuse_capture(method: str, next_update: int | None) -> None:
@@ -73,6 +75,18 @@ def must_launch(method: Method, topology: Topology, progress: float) -> bool:
     return stored and method.reads_inactive(topology.moves(method, progress).values())
 
 
+def check_advance(steps: int, clock: Clock, method: Method, topology: Topology) -> bool:
+    """Return whether an update is due after so many steps that were replayed.
+
+    Raises:
+        ValueError: they cannot be counted, see :func:`check_replayed`.
+    """
+    progress = clock.progress(clock.next)
+    launched = partial(must_launch, method, topology, progress)
+    check_replayed(steps, clock.steps, clock.next, launched=launched)
+    return clock.steps + steps == clock.next
+
+
 def check_replayed(
     steps: int, done: int, following: int | None, *, launched: Callable[[], bool] = lambda: False
 ) -> None:
@@ -90,10 +104,13 @@ def check_replayed(
         Traceback (most recent call last):
         ValueError: steps=5: must be at least 1 and at most 4, up to the next update
     """
-    room = (sys.maxsize if following is None else following) - done
+    check_integer(steps, "steps", 1)
+    if following is None:
+        return
+    room = following - done
     if 1 <= steps < room:
         return
-    apart = following is not None and launched()
+    apart = launched()
     room -= apart
     if 1 <= steps <= room:
         return

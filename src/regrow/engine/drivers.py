@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from regrow.engine.method import Method
 from regrow.engine.optimizers import exchanges_weights, minds_no_gradients, steps_in_backward
 
-__all__ = ["check_optimizer", "check_together", "driver"]
+__all__ = ["check_optimizer", "check_together", "driver", "hook"]
 
 
 def driver(optimizer: Optimizer) -> Optimizer:
@@ -64,3 +66,22 @@ def check_together(optimizer: Optimizer, method: Method) -> None:
             "others: use an optimizer that keeps one set of weights, such as AdamW, or a method "
             "that keeps none aside, such as RigL"
         )
+
+
+def hook(optimizer: Optimizer, before: Callable[..., Any], after: Callable[..., None]) -> list[Any]:
+    """Let functions run before and after each of an optimizer's steps; return their handles.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+        >>> handles = hook(optimizer, lambda *_: print("before"), lambda *_: print("after"))
+        >>> optimizer.step()
+        before
+        after
+    """
+    # Should the user compile optimizer.step, what the hooks do is not to be traced.
+    untraced: Callable[..., Any] = torch.compiler.disable
+    return [
+        optimizer.register_step_pre_hook(untraced(before)),
+        optimizer.register_step_post_hook(untraced(after)),
+    ]

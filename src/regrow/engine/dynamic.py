@@ -98,6 +98,8 @@ class Dynamic(Method):
         check_type(self.drop, Score, "drop", "Magnitude()")
         check_type(self.grow, Score, "grow", "Gradient()")
         check_type(self.update_every, int, "update_every", "100")
+        check_type(self.regrow_dropped, bool, "regrow_dropped", "False")
+        check_type(self.replaces_step, bool, "replaces_step", "True")
         if self.update_every < 1:
             raise ValueError(f"update_every={self.update_every}: must be at least 1")
         if not callable(self.drop_fraction):

@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from regrow.engine.checks import check_choice
+from regrow.engine.checks import check_choice, check_type
 from regrow.engine.draws import seed_from, uniform
 from regrow.engine.dynamic import Dynamic
 from regrow.engine.patterns import Pattern
@@ -74,6 +74,7 @@ class LinkPrediction(Score):
     def __post_init__(self) -> None:
         check_choice(self.rule, ("CH2", "CH3"), "rule")
         check_choice(self.by, ("path", "node"), "by")
+        check_type(self.soft, bool, "soft", "True")
 
     def __call__(self, signals: Signals) -> Tensor:
         """Return the score of every weight's link."""
@@ -244,6 +245,10 @@ class CHT(Dynamic):
 
     grow: Score = LinkPrediction("CH3", by="path")
     chain_removal: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_type(self.chain_removal, bool, "chain_removal", "False")
 
     def propose(self, view: UpdateView) -> dict[str, Tensor]:
         """Drop, remove chains, grow."""

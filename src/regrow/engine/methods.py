@@ -6,6 +6,7 @@ the paper's own, "Differs" says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -225,8 +226,8 @@ class MEST(Dynamic):
     def __post_init__(self) -> None:
         check_type(self.soft_memory, (int, float), "soft_memory", "0.5")
         check_type(self.gamma, (int, float), "gamma", "0.01")
-        if not self.soft_memory >= 0:
-            raise ValueError(f"soft_memory={self.soft_memory}: must be at least 0")
+        if not 0 <= self.soft_memory < math.inf:
+            raise ValueError(f"soft_memory={self.soft_memory}: must be at least 0, and finite")
         b = self.soft_memory
         shares = (b / (1 + b), b / (2 + b)) if b else (0.2, 0.1)
         moments = ((0.0, shares[0]), (0.5625, shares[1]), (0.75, 0.0))

@@ -188,11 +188,12 @@ def _why_dense(
         return "no entries"
     if trained and not parameter.requires_grad:
         return "requires no gradient"
-    if not included and id(parameter) in normed:
+    kinds = parametrized_by(model, name) or ""
+    if not included and (id(parameter) in normed or "_WeightNorm" in kinds.split(", ")):
         return (
             "part of a weight norm, by which an output without weights is NaN; include it by name"
         )
-    if not included and (kinds := parametrized_by(model, name)):
+    if not included and kinds:
         return f"parametrized by {kinds}; remove that, or include it by name if it keeps zeros"
     if not included and id(parameter) not in connecting:
         return (

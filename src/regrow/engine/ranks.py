@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from regrow.engine.wrappers import peel
 
-__all__ = ["ALONE", "Ranks", "rank_and_ranks", "replicas"]
+__all__ = ["ALONE", "Ranks", "around", "rank_and_ranks", "replicas"]
 
 logger = logging.getLogger("regrow")
 
@@ -41,6 +43,19 @@ class Ranks:
         for tensor in sums:
             dist.all_reduce(tensor, group=self.group)
         return tuple(tensor / dist.get_world_size(self.group) for tensor in sums)
+
+    def any(self, here: bool) -> bool:
+        """Tell whether something is so on any of the ranks.
+
+        Example:
+            >>> ALONE.any(True), ALONE.any(False)
+            (True, False)
+        """
+        if self.group is None:
+            return here
+        said = [False] * dist.get_world_size(self.group)
+        dist.all_gather_object(said, here, group=self.group)
+        return any(said)
 
     def as_first(self, units: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the first rank's bool tensors, whatever this one has chosen.
@@ -105,6 +120,42 @@ def replicas(model: nn.Module, weights: Mapping[str, Tensor]) -> Ranks:
         "are to train one model, wrap it in DistributedDataParallel first"
     )
     return ALONE
+
+
+_DDP = nn.parallel.DistributedDataParallel
+# Those met so far: to look for one goes through all that Python holds.
+_WRAPPERS: weakref.WeakSet[_DDP] = weakref.WeakSet()
+_told: list[bool] = []
+
+
+def around(weights: Sequence[Tensor]) -> list[Ranks]:
+    """Find the ranks that train each weight, by the DistributedDataParallel that holds it now.
+
+    For models that were wrapped after they were made sparse, of which nothing else tells.
+
+    Example:
+        >>> around([torch.zeros(1)]) == [ALONE]
+        True
+    """
+    if rank_and_ranks()[1] == 1:
+        return [ALONE] * len(weights)
+    if not all(map(_wrapper_of, weights)):
+        _WRAPPERS.update(one for one in gc.get_objects() if issubclass(type(one), _DDP))
+    found = [_wrapper_of(weight) for weight in weights]
+    if not all(found) and not _told:
+        _told.append(True)
+        logger.warning(
+            "%d ranks run, and the model is in no DistributedDataParallel: what stored layers grow "
+            "by is gathered from this rank's passes alone. If the ranks train one model, wrap it, "
+            "or use execution='masked', whose gradients are read as they are in the parameters",
+            dist.get_world_size(),
+        )
+    return [ALONE if one is None else Ranks(one.process_group) for one in found]
+
+
+def _wrapper_of(weight: Tensor) -> _DDP | None:
+    holding = (one for one in _WRAPPERS if any(p is weight for p in one.parameters()))
+    return next(holding, None)
 
 
 def _fingerprint(weights: Mapping[str, Tensor]) -> list[tuple[str, tuple[int, ...], float]]:

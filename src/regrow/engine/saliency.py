@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from regrow.engine.checks import check_integer, check_type
 from regrow.engine.layouts import turned
 from regrow.engine.patterns import Pattern
 from regrow.engine.planned import PlannedLayer
@@ -166,6 +167,11 @@ class LargestWeights(Start):
     uses_up: ClassVar[bool] = False
     trained: Mapping[str, Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trained is not None:
+            check_type(self.trained, Mapping, "trained", "trained_model.state_dict()")
+
     def best(
         self,
         worth: Mapping[str, Tensor],
@@ -211,6 +217,14 @@ class _OfLoss(Start):
     """Scores weights by derivatives of a loss, which :meth:`scores_over` takes over all ranks."""
 
     loss: Loss
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not callable(self.loss):
+            raise TypeError(
+                f"loss={self.loss!r}: a function of the model is needed, such as "
+                "lambda model: cross_entropy(model(images), labels)"
+            )
 
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         """Score by this process's loss alone."""
@@ -306,6 +320,11 @@ class SynapticFlow(Start):
     inputs: Tensor
     rounds: int = 100
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_type(self.inputs, Tensor, "inputs", "torch.zeros(1, 3, 32, 32)")
+        check_integer(self.rounds, "rounds", 1)
+
     def scores(self, model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
         """Return the flow of a model whose weights are as they are."""
         # A product over all layers of many magnitudes overflows float32 in deep networks.
@@ -329,8 +348,6 @@ class SynapticFlow(Start):
         ranks: Ranks = ALONE,
     ) -> dict[str, Tensor]:
         """Choose in rounds: score, prune a little, score what is left."""
-        if self.rounds < 1:
-            raise ValueError(f"rounds={self.rounds}: must be at least 1")
         free, names = free or {}, [layer.name for layer in layers]
         twin = copy.deepcopy(model)
         flow = self.scores(twin, names)  # no data: all ranks see the same

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from regrow.engine.moments import OnGrow
 from regrow.engine.patterns import Element, Pattern
 from regrow.engine.planned import PlannedLayer
+from regrow.engine.ranks import Ranks
 from regrow.engine.scores import Random, Role, Score, Signals
 from regrow.engine.selection import nth_allowed, sample, top_per_group
 from regrow.engine.sharding import device_of, like, local
@@ -324,6 +325,9 @@ class SparseLayer(ABC):
 
     def expect_(self, *, dense_gradients: bool) -> None:  # noqa: B027
         """Learn whether the next step's update will read gradients of inactive weights."""
+
+    def join_(self, ranks: Ranks) -> None:  # noqa: B027
+        """Learn which ranks train the weight, before an update."""
 
     @property
     def displaced(self) -> bool:

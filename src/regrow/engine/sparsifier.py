@@ -10,28 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine import capture, told
 from regrow.engine.clock import Clock
-from regrow.engine.drivers import check_optimizer, check_together, driver
+from regrow.engine.drivers import check_optimizer, check_together, driver, hook
 from regrow.engine.gradients import LIVE, Gradients
 from regrow.engine.history import VERSION, Progress, Update, read_progress
 from regrow.engine.method import Method
 from regrow.engine.others import Guard, watch_others
 from regrow.engine.planned import Plan
-from regrow.engine.presence import holder
 from regrow.engine.scores import Score
-from regrow.engine.selection import seeded_generator
 from regrow.engine.slim import Slimmed, check_slimmable, slim_
 from regrow.engine.topology import Topology
 from regrow.engine.updater import Updater
-from regrow.engine.wrappers import under_names, unwrap
+from regrow.engine.wrappers import under_names
 
 __all__ = ["Sparsifier", "Update"]
 
@@ -66,21 +62,12 @@ class Sparsifier:
         self.history: list[Update] = []
         self._topology = topology
         self._clock = Clock(method, total_steps)
-        self._drive_by_(optimizer)
         self._handles: list[Any] = []
         self._loaded = self._captured = False
         # Should a saved topology come after trained weights, what the first masks take from them
         # is wanted back; the first step forgets it, before the optimizer's own state is made.
         self._before: Mapping[str, Tensor] = before or {}
-        # A resumed run must not be masked by a topology of its own first: weights loaded before
-        # would be lost under it.
-        topology.settle_(optimizer)
-        if state is None:
-            topology.apply_()
-            self._expect_()
-        else:
-            self.load_state_dict(state)
-        self._hook_()  # last: what failed before has left no trace
+        self._drive_by_(optimizer, state)
 
     # ------------------------------------------------------------------ what it tells
 
@@ -132,8 +119,8 @@ class Sparsifier:
     def summary(self) -> str:
         """Return the method, the plan and where the run stands, as text; mends as metrics do."""
         self._mend_()
-        end = told.stands(self._topology.layers, self._clock, self.history)
-        return f"{self.method}\n{self.plan}\n{end}"
+        now = told.stands(self._topology.layers, self._clock, self.history)
+        return f"{self.method}\n{self.plan}\n{now}"
 
     def __repr__(self) -> str:
         """Tell in a line what it is and where it stands; :meth:`summary` tells all."""
@@ -182,15 +169,7 @@ class Sparsifier:
                 cannot drop.
             RuntimeError: the score reads gradients or momentum, and there are none.
         """
-        told.check_would_drop(score, fraction)
-        gradients = self._gradients.dense() if "gradient" in score.needs else {}
-        return self._topology.would_drop(
-            score,
-            fraction,
-            self._optimizer,
-            gradients,
-            lambda name, role: seeded_generator(self.seed, name, self.steps, "would drop"),
-        )
+        return self._updater.would_drop(score, fraction, self.seed, self.steps)
 
     def mask_gradients_(self) -> None:
         """Set the gradients of dropped and held weights to zero, in place.
@@ -207,7 +186,6 @@ class Sparsifier:
         self.method.check_masking()
         self._gradients.mask_(keep_dense=self._clock.near or bool(self.method.observes))
 
-    @torch.no_grad()
     def apply_to_(self, module: nn.Module) -> None:
         """Set the dropped weights of another module with the same parameter names to zero.
 
@@ -218,9 +196,7 @@ class Sparsifier:
         Args:
             module: such as ``copy.deepcopy(model)`` or an ``AveragedModel`` of it.
         """
-        # By name: an averaged model has copies of the parameters, sharded or elsewhere.
-        for layer in self._topology.layers:
-            layer.apply_to_(*holder(unwrap(module), layer.name))
+        self._topology.apply_to_(module)
 
     def rebind_(self, optimizer: Optimizer) -> None:
         """Let another optimizer drive the topology from now on; masks, steps and history stay.
@@ -240,10 +216,6 @@ class Sparsifier:
         check_together(optimizer, self.method)
         self.remove()
         self._drive_by_(optimizer)
-        self._topology.settle_(optimizer)
-        self._topology.apply_()
-        self._expect_()
-        self._hook_()
 
     @contextmanager
     def captured(self) -> Iterator[None]:
@@ -277,17 +249,15 @@ class Sparsifier:
             ValueError: an update would be passed over; nothing is then counted.
             FloatingPointError, RuntimeError: as for :meth:`update_`; nothing is then counted.
         """
-        following = self._clock.next
-        progress, due = self._clock.progress(following), self.steps + steps == following
-        launched = partial(capture.must_launch, self.method, self._topology, progress)
-        capture.check_replayed(steps, self.steps, following, launched=launched)
+        progress = self._clock.progress(self._clock.next)
+        due = capture.check_advance(steps, self._clock, self.method, self._topology)
         if due:  # what cannot be planned is not counted
             self._topology.settle_(self._optimizer)
             self._updater.plan_by_hand_(progress)
         self._before = {}
         self._clock.count_(steps)
         made = self._update_(progress, self._pass_) if due else None
-        self._expect_()
+        self._updater.expect_(self._clock)
         return made
 
     def slim_(self, example_inputs: Any) -> Slimmed:
@@ -343,7 +313,7 @@ class Sparsifier:
             self._guard.mask_copies_()
             self.history, self.seed = list(saved.history), saved.seed
             self._clock.set_(saved.steps, settled=not self._topology.unsettled(self.method))
-            self._expect_()
+            self._updater.expect_(self._clock)
 
         # All reading and checking comes before the first change: a state that does not fit leaves
         # this run as it was, and one that does is taken over whole.
@@ -353,23 +323,24 @@ class Sparsifier:
 
     # ------------------------------------------------------------------ the hooks
 
-    def _drive_by_(self, optimizer: Optimizer) -> None:
+    def _drive_by_(self, optimizer: Optimizer, state: Mapping[str, Any] | None = None) -> None:
         self._optimizer = optimizer
         self._gradients = Gradients(self._topology, optimizer)
         self._updater = Updater(self.method, self._topology, optimizer, self._gradients)
         self._guard = Guard(self._topology, optimizer)
-        # Whether layers were last told to gather dense gradients; told only when that changes.
-        self._expecting = False
-        # The optimizer's state is looked at after two steps: a subclass may add to it after the
-        # step of its parent.
-        self._looks = 2
+        self._topology.settle_(optimizer)
+        # A resumed run must not be masked by a topology of its own first: weights loaded before
+        # would be lost under it.
+        if state is None:
+            self._topology.apply_()
+            self._updater.expect_(self._clock)
+        else:
+            self.load_state_dict(state)
+        self._hook_()  # last: what failed before has left no trace
 
     def _hook_(self) -> None:
-        # Should the user compile optimizer.step, what the hooks do is not to be traced.
-        untraced: Callable[..., Any] = torch.compiler.disable
         self._handles = [
-            self._optimizer.register_step_pre_hook(untraced(self._before_step)),
-            self._optimizer.register_step_post_hook(untraced(self._after_step)),
+            *hook(self._optimizer, self._before_step, self._after_step),
             watch_others(self._guard, self._optimizer),
         ]
         LIVE.add(self._gradients)
@@ -377,7 +348,7 @@ class Sparsifier:
 
     def _before_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    ) -> Any:
         if self._captured:
             return None
         capture.refuse_capture(self.method.name, self._clock.next)
@@ -387,9 +358,6 @@ class Sparsifier:
         self._guard.stepping = True
         if self._topology.seen.touched:
             self._mend_()
-        # The hook is called with the arguments of step(): args[0] is the optimizer, args[1] the
-        # closure.
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         self._updater.clear_()
         self._topology.settle_(self._optimizer)
         counts = self._clock.begin_(optimizer, [*args[1:], *kwargs.values()])
@@ -397,30 +365,9 @@ class Sparsifier:
             self._topology.check_loaded()
         if counts:
             self._before, self._loaded = {}, False
-        if not counts or not (self._clock.due or self._topology.prepares):
-            return None
-        if closure is None:
-            self._prepare()
-            return None
-        # With a closure the gradients exist only once it has run, inside the step.
-        return args[:1], {**kwargs, "closure": self._then_prepare(closure)}
-
-    def _then_prepare(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        def run() -> Any:
-            # The closure calls zero_grad() and backward(), which must find the real gradients, and
-            # the weights as a forward pass sees them.
-            self._gradients.restore()
-            self._topology.separate_()
-            loss = closure()
-            self._prepare()
-            return loss
-
-        return run
-
-    def _prepare(self) -> None:
-        if self._clock.due:
-            self._updater.plan_in_step_(self._clock.progress(self._clock.next))
-        self._topology.before_step_(getattr(self._optimizer, "grad_scale", None))
+        if counts and (self._clock.due or self._topology.prepares):
+            return self._updater.prepare_(self._clock, args, kwargs)
+        return None
 
     def _after_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -440,51 +387,23 @@ class Sparsifier:
         # Running averages read what was kept aside, which forget() drops.
         self._updater.observe_()
         self._gradients.forget()
-        self._check_slots()
+        if self._clock.next is not None:
+            self._updater.check_slots_()
         if self._clock.due:
             self._update_(self._clock.progress(self._clock.next), self._pass_)
-        self._expect_()
+        self._updater.expect_(self._clock)
 
     def _pass_(self) -> None:
         self._clock.advance_(lambda: self._topology.unsettled(self.method))
-
-    def _check_slots(self) -> None:
-        """Raise ValueError after the first steps, and not at the first update, long after them."""
-        if self._looks and self._clock.next is not None:
-            self._topology.check_slots(self._optimizer, self.method.on_grow)
-            self._looks -= 1
 
     def _mend_(self) -> None:
         if self._handles:  # after remove() weights are free to move
             self._guard.mend_()
 
-    def _expect_(self) -> None:
-        """Tell the layers what the next step will read, should they have to gather it."""
-        clock = self._clock
-        if not (clock.near or self._expecting):
-            return
-        progress = clock.progress(clock.next)
-        self._expecting = clock.near and self._updater.reads(progress, "gradient")
-        self._topology.expect_(dense_gradients=self._expecting)
-
     def _update_(self, progress: float, then: Callable[[], object] = lambda: None) -> Update | None:
-        """Make the update that was planned, and record it: the whole of it, or nothing."""
-        # Random choices depend on seed, layer and number of the update: a resumed run and every
-        # rank draw what the uninterrupted run would have drawn, and no generator state is saved.
-        number = len(self.history)
-
-        def record(update: Update | None) -> None:
-            self.history[number:] = [] if update is None else [update]
-            then()
-
-        self._updater.make_(
-            self.steps,
-            progress,
-            lambda name, role: seeded_generator(self.seed, name, number, role),
-            record,
-        )
+        made = self._updater.make_(self.steps, progress, self.seed, self.history, then)
         self._guard.mask_copies_()
-        return self.history[number] if len(self.history) > number else None
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the hooks behind: they belong to one optimizer object."""

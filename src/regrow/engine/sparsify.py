@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regrow.engine.backends import MASKED, find_backend, stores
-from regrow.engine.checks import check_integer
+from regrow.engine.checks import check_integer, check_type
 from regrow.engine.dimensions import keep_dimensions_
 from regrow.engine.drivers import check_optimizer, check_together, driver
 from regrow.engine.first_values import first_values
@@ -112,6 +112,7 @@ def sparsify(
     # Order matters: what can be refused without drawing anything comes first, what changes the
     # model last, so that an error leaves the model as it was.
     total_steps, seed = _check_run(method, total_steps, seed)
+    check_type(rescale, bool, "rescale", "True")
     backend = find_backend(execution)
     inner, optimizer = unwrap(model), driver(optimizer)
     keep_dimensions_(inner)
@@ -121,8 +122,8 @@ def sparsify(
     check_optimizer(optimizer, weights)
     check_together(optimizer, method)
     check_not_sparse(weights)
-    held = _check_masks(available or {}, weights, "available")
-    fixed = _check_masks(frozen or {}, weights, "frozen")
+    held = _check_masks({} if available is None else available, weights, "available")
+    fixed = _check_masks({} if frozen is None else frozen, weights, "frozen")
     if reason := method.why_no_update(total_steps):
         logger.warning("%s will make no update: %s", method.name, reason)
     first: dict[str, Tensor] = {}
@@ -283,6 +284,7 @@ def _check_masks(
     masks: Mapping[str, Tensor], weights: Mapping[str, Tensor], argument: str
 ) -> dict[str, Tensor]:
     checked = {}
+    check_type(masks, Mapping, argument, "{'fc.weight': mask}")
     for name, mask in masks.items():
         if name not in weights:
             raise ValueError(f"{argument}: {name!r} is no sparse weight; those are {list(weights)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from regrow.engine.checks import check_number, check_type
 from regrow.engine.dynamic import Dynamic
 from regrow.engine.patterns import FanIn, Pattern
 from regrow.engine.selection import bottom_k, top_k, top_per_group
@@ -54,6 +55,8 @@ class SRigL(Dynamic):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_number(self.gamma, "gamma", "0.3")
+        check_type(self.ablate_last, bool, "ablate_last", "True")
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma={self.gamma}: must lie in 0..1")
         for role, score in (("drop", self.drop), ("grow", self.grow)):

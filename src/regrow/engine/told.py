@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 
+from regrow.engine.checks import check_number, check_type
 from regrow.engine.clock import Clock
 from regrow.engine.history import Update
 from regrow.engine.scores import Score
@@ -77,6 +78,8 @@ def stands(layers: Sequence[SparseLayer], clock: Clock, history: Sequence[Update
 
 def check_would_drop(score: Score, fraction: float) -> None:
     """Raise ValueError unless a score can say which share of active units it would drop."""
+    check_type(score, Score, "score", "Magnitude()")
+    check_number(fraction, "fraction", "0.3")
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction={fraction}: must lie in 0..1")
     if score.observes is not None:

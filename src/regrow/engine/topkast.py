@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from regrow.engine.allocation import check_density
+from regrow.engine.checks import check_number
 from regrow.engine.dynamic import Dynamic
 from regrow.engine.layer import MaskedLayer
 from regrow.engine.moments import OnGrow
@@ -199,8 +201,9 @@ class TopKAST(Dynamic):
             raise ValueError(
                 f"backward_density={self.backward_density}: must be at least density={self.density}"
             )
-        if not self.penalty >= 0:
-            raise ValueError(f"penalty={self.penalty}: must be at least 0")
+        check_number(self.penalty, "penalty", "1e-4")
+        if not 0 <= self.penalty < math.inf:
+            raise ValueError(f"penalty={self.penalty}: must be at least 0, and finite")
         if type(self.pattern) is not Element:  # FanIn() is one, and asks for more
             raise ValueError(f"pattern={self.pattern}: Top-KAST works on single weights, Element()")
         if self.start is not None:

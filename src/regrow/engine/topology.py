@@ -32,13 +32,15 @@ from regrow.engine.moments import (
     plain_slots,
     restarting,
 )
-from regrow.engine.presence import find
+from regrow.engine.presence import find, holder
+from regrow.engine.ranks import around
 from regrow.engine.saved import check_names
 from regrow.engine.scores import Role, Score, Signals
 from regrow.engine.sharding import like, local, whole
 from regrow.engine.sparse_layer import SparseLayer
 from regrow.engine.update import Moves, UpdateView
 from regrow.engine.whole import finish
+from regrow.engine.wrappers import unwrap
 from regrow.engine.written import Seen
 
 __all__ = ["Topology"]
@@ -163,6 +165,13 @@ class Topology:
         for layer, weight in self._special:
             layer.apply_(weight)
         self.seen.note_()
+
+    @torch.no_grad()
+    def apply_to_(self, module: nn.Module) -> None:
+        """Set the dropped weights of another module with the same parameter names to zero."""
+        # By name: an averaged model has copies of the parameters, sharded or elsewhere.
+        for layer in self.layers:
+            layer.apply_to_(*holder(unwrap(module), layer.name))
 
     def settle_(self, optimizer: Optimizer) -> None:
         """Let optimizer state follow weights that a loaded model state has put elsewhere.
@@ -291,6 +300,9 @@ class Topology:
         pairs = [pair for pair in self.pairs() if pair[0].name in moves]
         weights = {layer.name: weight for layer, weight in pairs}
         layers = [layer for layer, _ in pairs]
+        stored = [pair for pair in pairs if pair[0].stored]
+        for (layer, _), ranks in zip(stored, around([w for _, w in stored]), strict=True):
+            layer.join_(ranks)
         read = method.reads(moves.values())
 
         def seen(name: str) -> Signals:

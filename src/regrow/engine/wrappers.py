@@ -20,11 +20,16 @@ _WRAPPERS = (
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the user's own module inside DDP, DataParallel, AveragedModel, Fabric, torch.compile.
 
+    Raises:
+        TypeError: it is no module.
+
     Example:
         >>> inner = nn.Linear(2, 2)
         >>> unwrap(nn.DataParallel(inner)) is inner
         True
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}: a torch.nn.Module is needed")
     *_, inner = peel(model)
     return inner
 

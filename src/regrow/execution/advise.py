@@ -22,6 +22,7 @@ from regrow.engine.planned import Plan
 from regrow.engine.sparsifier import Sparsifier
 from regrow.engine.sparsify import sparsify
 from regrow.engine.structured import DynamicBlock
+from regrow.engine.wrappers import unwrap
 from regrow.execution.advice import Advice, LayerAdvice, StepAdvice
 from regrow.execution.choose import dense_step, layer_calls, stored_step
 from regrow.execution.convert import why_not
@@ -85,6 +86,9 @@ def advise(
         [(1.0, 'dense'), (0.1, 'masked'), (0.1, 'csr'), (0.1, 'auto')]
     """
     check_integer(update_every, "update_every", 1)
+    if not isinstance(densities, Sequence) or isinstance(densities, str):
+        raise TypeError(f"densities={densities!r}: a list of numbers in (0, 1] is needed")
+    unwrap(model)  # raises if it is no module
     execution = _execution(model, block)
     methods = {density: _method(density, execution, block, 2) for density in densities}
     plans = {

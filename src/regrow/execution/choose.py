@@ -82,12 +82,28 @@ def choose(model: nn.Module, optimizer: Optimizer, method: Method, plan: Plan, i
             "execution='auto' times layers as the model calls them: pass example_inputs, a batch "
             "of the size that training will use"
         )
-    calls = layer_calls(model, [layer.name for layer in plan.layers], inputs)
+    reasons = {layer.name: _why_masked(model, method, layer) for layer in plan.layers}
+    # The model is run only if that tells something: FSDP leaves weights whole after a forward pass.
+    timed = [name for name, reason in reasons.items() if reason is None]
+    calls = layer_calls(model, timed, inputs) if timed else {}
     layers = []
     for layer in plan.layers:
-        chosen, why = _faster(model, optimizer, method, layer, calls[layer.name])
+        if reason := reasons[layer.name]:
+            chosen, why = "masked", reason
+        else:
+            chosen, why = _faster(model, optimizer, method, layer, calls[layer.name])
         layers.append(replace(layer, execution=chosen, why=why))
     return Plan(tuple(layers), plan.skipped)
+
+
+def _why_masked(model: nn.Module, method: Method, planned: PlannedLayer) -> str | None:
+    """Return why a layer can be computed under its mask only, or None if there is a choice."""
+    execution = way_of(method.pattern)
+    reason = why_not_method(method, execution) or why_not(model, planned, execution)
+    if execution == "2:4" and not reason:
+        weight = model.get_parameter(planned.name)
+        reason = why_dense(weight, weight.dtype, library(weight.device))
+    return reason or None
 
 
 def _faster(
@@ -95,12 +111,6 @@ def _faster(
 ) -> tuple[str, str]:
     """Return the faster execution of one layer, and why it is that one."""
     execution = way_of(method.pattern)
-    reason = why_not_method(method, execution) or why_not(model, planned, execution)
-    if execution == "2:4" and not reason:
-        weight = model.get_parameter(planned.name)
-        reason = why_dense(weight, weight.dtype, library(weight.device))
-    if reason:
-        return "masked", reason
     if not calls:
         return "masked", "the example inputs do not reach it"
     times = time_layer(model, optimizer, method, planned, execution, calls)

@@ -180,8 +180,10 @@ def why_not(model: nn.Module, planned: PlannedLayer, execution: str) -> str | No
         return f"it is the {attribute} of a {type(module).__name__}; {execution} is for {listed}"
     if getattr(module, "parametrizations", None):
         return "it is parametrized: remove the parametrization first"
+    if hasattr(module.weight, "full_tensor"):
+        return f"it is sharded over ranks, and {execution} computes whole weights"
     if execution == "2:4":  # it stays the module that it is
-        return "it is sharded over ranks" if hasattr(module.weight, "full_tensor") else None
+        return None
     if not path:
         return "it is the model itself, which cannot be replaced: wrap it in nn.Sequential"
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:

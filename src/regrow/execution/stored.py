@@ -6,6 +6,7 @@ ever held: growth by gradient sees the dense gradient a tile at a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from regrow.engine.moments import SQUARES, OnGrow
 from regrow.engine.patterns import Block, Element, Pattern
 from regrow.engine.planned import PlannedLayer
+from regrow.engine.ranks import ALONE, Ranks
 from regrow.engine.resize import resize_
 from regrow.engine.saved import check_running, pack, read_mask, unpack
 from regrow.engine.scores import Gradient, Role, Score, Signals
@@ -105,6 +107,11 @@ class StoredLayer(SparseLayer):
         # weight.
         self._made: int | None = module.weight._version
         self._moved: int | None = None
+        self._ranks = ALONE
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind which ranks train the weight: those of a copy are found anew."""
+        return self.__dict__ | {"_ranks": ALONE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -163,6 +170,10 @@ class StoredLayer(SparseLayer):
         self.module.captures = dense_gradients
         self.module.release()
 
+    def join_(self, ranks: Ranks) -> None:
+        """Learn which ranks train the weight: each gathers of its own batches only."""
+        self._ranks = ranks
+
     def signals(self, seen: Signals, role: Role, kept: Tensor) -> Signals:
         """Return what a score may look at: the stored weights alone."""
         self._notice_()
@@ -189,7 +200,9 @@ class StoredLayer(SparseLayer):
         side = self.pattern.size if isinstance(self.pattern, Block) else 1
         columns = self.pattern.units((side, *shape[1:]))
 
-        if not self.module.captured:
+        # A rank whose batch has not come through this layer still takes part in the mean.
+        captured = bool(self.module.captured)
+        if not self._ranks.any(captured):
             raise RuntimeError(
                 f"topology update: no dense gradient of {self.name} was gathered: stored layers "
                 "gather it in the backward passes before a scheduled update only, so that "
@@ -198,7 +211,7 @@ class StoredLayer(SparseLayer):
                 "update, sparse.method.next_update(sparse.steps, sparse.total_steps)"
             )
 
-        if isinstance(score, Gradient):
+        if isinstance(score, Gradient) and self._ranks == ALONE:
             positions = self.module.highest_gradients(k, torch.from_numpy(taken))
             if positions is not None:
                 return positions
@@ -206,7 +219,12 @@ class StoredLayer(SparseLayer):
         def worth(first: int, end: int) -> npt.NDArray[np.float32]:
             # A tile of rows at a time: the whole dense gradient is what stored layers are there to
             # avoid.
-            rows = self.module.gradient_rows(first * side, min(end * side, shape[0]))
+            first, end = first * side, min(end * side, shape[0])
+            if captured:
+                rows = self.module.gradient_rows(first, end)
+            else:
+                rows = self.module.weight.new_zeros(end - first, math.prod(shape[1:]))
+            (rows,) = self._ranks.mean([rows])
             values = score(Signals(weight=rows, pattern=self.pattern, gradient=rows))
             units = self.pattern.reduce(values) if side > 1 else values
             return units.float().cpu().numpy()
@@ -225,6 +243,12 @@ class StoredLayer(SparseLayer):
                 f"{self.name} was captured in a CUDA graph, and an update would store {len(units)} "
                 f"units for {self.active}: replays would read memory that is gone. Use a method "
                 "that keeps the number of each layer, execution='masked', or no graph"
+            )
+        if self._ranks != ALONE and len(units) != self.active:
+            raise RuntimeError(
+                f"{self.name} is in a DistributedDataParallel, which sends as many numbers as it "
+                f"was made for, and an update would store {len(units)} units for {self.active}: "
+                "use a method that keeps the number of each layer, or execution='masked'"
             )
         self.module.forget_orders()
         # Positions are looked up once and used for the weight and every slot of the optimizer.

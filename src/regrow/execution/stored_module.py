@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from regrow.execution.kept_passes import KeptPasses
+
 __all__ = ["DENSE_WAY", "StoredModule", "left_behind_", "on_its_own_"]
 
 logger = logging.getLogger("regrow")
@@ -46,7 +48,7 @@ class StoredModule(nn.Module):
         self.captures = False
         self.loads = 0
         self.came_from: Tensor | None = None
-        self._captured: list[tuple[Tensor, Tensor]] = []  # inputs and output gradients
+        self._passes = KeptPasses()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StoredModule:
         """Copy the module, and remember the copy: it may become an average of weights."""
@@ -100,9 +102,9 @@ class StoredModule(nn.Module):
         self.release()
 
     @property
-    def captured(self) -> bool:
-        """Whether a backward pass was captured since the last release."""
-        return bool(self._captured)
+    def captured(self) -> list[tuple[Tensor, Tensor]]:
+        """Inputs and output gradients of the passes that the weight's gradient is the sum of."""
+        return self._passes.counted
 
     @abstractmethod
     def gradient_rows(self, first: int, end: int) -> Tensor:
@@ -119,12 +121,12 @@ class StoredModule(nn.Module):
         """Give back memory that the next pass fills again: an update is about to need some."""
 
     def keep(self, x: Tensor, gradient: Tensor) -> None:
-        """Keep the input and output gradient of one backward pass."""
-        self._captured.append((x, gradient))
+        """Keep the input and output gradient of the backward pass that is going on."""
+        self._passes.keep(self.weight, x, gradient)
 
     def release(self) -> None:
         """Forget what was captured."""
-        self._captured.clear()
+        self._passes.release()
 
     @abstractmethod
     def topology_bytes(self) -> int:

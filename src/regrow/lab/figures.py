@@ -70,7 +70,7 @@ class Look:
     Args:
         colour: as matplotlib takes it, in hexadecimal digits.
         mark: of its points, a sign of matplotlib; empty for a line without.
-        dash: a line style of matplotlib.
+        dash: a line style of matplotlib; empty for points alone.
     """
 
     colour: str

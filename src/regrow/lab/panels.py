@@ -89,7 +89,7 @@ def legend(looks: Mapping[str, Look]) -> str:
 
     items = []
     for name, look in looks.items():
-        line = f'<path d="M0 5.5H24" stroke-dasharray="{_DASHES[look.dash]}"/>'
+        line = f'<path d="M0 5.5H24" stroke-dasharray="{_DASHES[look.dash]}"/>' if look.dash else ""
         mark = f'<path d="{_MARKS[look.mark]}" fill="currentColor"/>' if look.mark else ""
         drawing = (
             '<svg viewBox="0 0 24 11" height="11" aria-hidden="true" fill="none" '

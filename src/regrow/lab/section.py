@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from regrow.lab.statistics import Interval
 
-__all__ = ["Details", "Section", "Table", "counted", "duration", "estimate"]
+__all__ = ["Details", "Section", "Table", "bracketed", "counted", "duration", "estimate"]
 
 _PHONE = 38  # characters of a table's line on a phone
 _HEADING = 14  # characters that a row's heading gets at least
@@ -93,6 +93,20 @@ def estimate(interval: Interval | None) -> str:
     if interval.n == 1:
         return f"{mean} (1)"
     return f"{mean} ± {interval.half_width:.2f} ({interval.n})"
+
+
+def bracketed(interval: Interval, digits: int) -> str:
+    """Write an estimate with its interval, which need not lie evenly around it.
+
+    Example:
+        >>> bracketed(Interval(812.3, 790.0, 820.4, 10), 0), bracketed(Interval(0.5, 0, 1, 1), 2)
+        ('812 [790, 820]', '0.50')
+    """
+    mean, low, high = (
+        f"{value:.{digits}f}".replace("-", "−")
+        for value in (interval.mean, interval.low, interval.high)
+    )
+    return mean if interval.n == 1 else f"{mean} [{low}, {high}]"
 
 
 def counted(count: int, word: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,9 +15,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from regrow.engine.ranks import rank_and_ranks
-from regrow.reading import is_there
+from regrow.reading import is_there, read_file
 from regrow.segmentation.folders import Folder, open_folder
-from regrow.segmentation.folds import Fold, absent, folds_of
+from regrow.segmentation.folds import Fold, absent, folds_of, read_folds
 from regrow.segmentation.grids import Grid
 from regrow.segmentation.kept_cases import kept_case
 from regrow.segmentation.meaning import Meaning
@@ -34,6 +35,7 @@ __all__ = ["figures_of", "fingerprint", "open_fold", "plan_from", "write_labels"
 logger = logging.getLogger(__name__)
 
 _FOLDS = 5
+_SPLITS = "splits_final.json"
 
 Array = npt.NDArray[Any]
 
@@ -48,7 +50,8 @@ def open_fold(
 
     Args:
         path: a folder of the Decathlon, or of nnU-Net, raw or preprocessed.
-        fold: of five, 0 to 4: which cases are held out. They are nnU-Net's folds.
+        fold: of five, 0 to 4: which cases are held out. They are nnU-Net's folds; if the folder has
+            its ``splits_final.json``, those that this names.
         cases: learn from so many only; None: from all that are not held out.
         tell: takes a few words on how far it is.
 
@@ -98,6 +101,7 @@ def open_fold(
         told={
             "plan": asdict(how),
             "meaning": asdict(meaning),
+            "preprocessed": folder.preprocessed is not None,
             "left_out": {left.name: left.why for left in known.left_out},
             "absent": lacking,
         },
@@ -106,20 +110,36 @@ def open_fold(
 
 def _split(folder: Folder, known: Survey, fold: int, cases: int | None) -> Fold:
     """Choose a fold, and cases to learn from."""
-    if len(known.facts) < _FOLDS:
+    if os.path.lexists(chosen := folder.path / _SPLITS):
+        split = _chosen(chosen, folder, known, fold)
+    elif len(known.facts) < _FOLDS:
         why = "; ".join(f"{left.name}: {left.why}" for left in known.left_out[:3])
         raise ValueError(
             f"{folder.path}: {len(known.facts)} of {len(folder.cases)} cases can be used, and "
             f"{_FOLDS} folds need one each: add cases{', or mend ' + why if why else ''}"
         )
-    split = folds_of(known.facts, _FOLDS)[fold]
+    else:
+        split = folds_of(known.facts, _FOLDS)[fold]
     if cases is not None and not 1 <= cases <= len(split.train):
         raise ValueError(f"cases={cases}: fold {fold} has {len(split.train)} to learn from")
     return replace(split, train=split.train[:cases])
 
 
+def _chosen(path: Path, folder: Folder, known: Survey, fold: int) -> Fold:
+    """Return a fold that somebody has chosen, without the cases that cannot be used."""
+    folds = read_folds(path, {case.name for case in folder.cases})
+    if fold >= len(folds):
+        raise ValueError(f"fold={fold}: {path} has {len(folds)} folds, the first is 0")
+    parts = (folds[fold].train, folds[fold].validation)
+    train, validation = (tuple(n for n in sorted(part) if n in known.facts) for part in parts)
+    if not train or not validation:
+        which = "to learn from" if validation else "held out"
+        raise ValueError(f"fold={fold}: of {path}, no case that is {which} can be used")
+    return Fold(train, validation)
+
+
 def fingerprint(folder: Folder) -> str:
-    """Return 16 hexadecimal digits that change with the list, names or sizes of a set's files.
+    """Return 16 hexadecimal digits that change with the list, names, sizes and folds of a set.
 
     Files that are missing count, too: their cases are left out later.
     """
@@ -129,6 +149,8 @@ def fingerprint(folder: Folder) -> str:
             size = path.stat().st_size if is_there(path) else "missing"
             digest.update(f"{case.name} {path.name} {size}\n".encode())
     digest.update(repr((folder.labels, folder.channels, folder.regions, folder.ignore)).encode())
+    if os.path.lexists(chosen := folder.path / _SPLITS):
+        digest.update(read_file(chosen))
     return digest.hexdigest()[:16]
 
 

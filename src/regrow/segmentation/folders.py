@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.machine import expanded
-from regrow.reading import decoding, refused
+from regrow.reading import decoding, is_there, refused
 from regrow.segmentation.listed import (
     as_mapping,
     channels_in,
@@ -22,7 +22,7 @@ from regrow.segmentation.listed import (
 )
 from regrow.segmentation.volumes import ENDINGS
 
-__all__ = ["Case", "Folder", "case_of", "cases_of", "open_folder"]
+__all__ = ["Case", "Folder", "case_of", "cases_of", "open_folder", "stem_of", "volumes_in"]
 
 _LIST = "dataset.json"
 _CHANNEL = re.compile(r"_(\d{4})$")
@@ -54,8 +54,8 @@ class Folder:
 
     Args:
         path: of the folder.
-        cases: with labels, by name.
-        tests: without labels, by name.
+        cases: to learn from, with labels, by name.
+        tests: that are never learnt from, by name; those with labels can be judged.
         labels: value to name, the background (0) included, by value.
         channels: names of the channels, in order; "CT" decides how it is normalised.
         regions: name to the values it consists of, in the order in which regions are written
@@ -78,6 +78,11 @@ class Folder:
     written: tuple[int, ...] = ()
 
     @property
+    def judged(self) -> tuple[Case, ...]:
+        """All cases with labels, those to learn from first."""
+        return (*self.cases, *(case for case in self.tests if case.label is not None))
+
+    @property
     def values(self) -> frozenset[int]:
         """What a voxel of a label file may be."""
         return frozenset(self.labels) | ({self.ignore} if self.ignore is not None else set())
@@ -87,9 +92,11 @@ def open_folder(path: str | Path, configuration: str = "3d_fullres") -> Folder:
     """Find the cases of a data set, and what its labels mean; no volume is read.
 
     Known are folders of the Medical Segmentation Decathlon, as AMOS is published, too
-    (``dataset.json`` lists files), nnU-Net's raw folders of version 2 (``dataset.json`` has
-    ``channel_names``; files are ``imagesTr/case_0000.nii.gz``), and what nnU-Net has preprocessed
-    (``nnUNetPlans.json``).
+    (``dataset.json`` lists files; those of its ``validation`` are tests, too), nnU-Net's raw
+    folders of version 1 (lists ``case.nii.gz`` for files ``case_0000.nii.gz``) and 2
+    (``dataset.json`` has ``channel_names``; files are ``imagesTr/case_0000.nii.gz``), and what
+    nnU-Net has preprocessed (``nnUNetPlans.json``). Labels of tests may lie in ``labelsTs``. Hidden
+    files, such as a Mac's ``._case.nii.gz``, are no volumes.
 
     Args:
         path: of the folder.
@@ -112,29 +119,49 @@ def open_folder(path: str | Path, configuration: str = "3d_fullres") -> Folder:
 def _opened(path: Path, listed: Mapping[str, Any], configuration: str) -> Folder:
     channels, labels = channels_in(listed), labels_in(listed)
     meaning = labels.names, channels, labels.regions, labels.ignore
-    if not (path / "imagesTr").is_dir() and (plans := sorted(path.glob("*Plans*.json"))):
+    if not (path / "imagesTr").is_dir() and (plans := sorted(path.glob("[!.]*Plans*.json"))):
         cases, spacing = _preprocessed(path, plans, configuration)
         _distinct(path, cases)
         return Folder(path, cases, (), *meaning, spacing, labels.written)
     if "training" in listed:
-        cases, tests = _decathlon(path, listed)
+        cases, tests = _decathlon(path, listed, len(channels))
     else:
         cases, tests = _raw(path, str(listed.get("file_ending", ".nii.gz")), listed.get("dataset"))
     _distinct(path, (*cases, *tests))
     return Folder(path, cases, tests, *meaning, None, labels.written)
 
 
-def _decathlon(path: Path, listed: Mapping[str, Any]) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+def _decathlon(
+    path: Path, listed: Mapping[str, Any], channels: int
+) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """Take the files as the list names them."""
     cases, tests = [], []
     for entry in _entries(listed, "training"):
         files = as_mapping(entry, "an entry of training")
         image, label = (file_in(path, files.get(key)) for key in ("image", "label"))
-        cases.append(Case(_stem(image), (image,), label))
-    for entry in _entries(listed, "test"):
-        image = file_in(path, entry.get("image") if isinstance(entry, dict) else entry)
-        tests.append(Case(_stem(image), (image,)))
+        cases.append(Case(stem_of(image), _images(image, channels), label))
+    known = {case.images for case in cases}
+    for entry in (*_entries(listed, "validation"), *_entries(listed, "test")):
+        files = entry if isinstance(entry, dict) else {"image": entry}
+        image, given = file_in(path, files.get("image")), files.get("label")
+        judged = _test_label(path, image.name) if given is None else file_in(path, given)
+        case = Case(stem_of(image), _images(image, channels), judged)
+        if case.images not in known:  # lists of others name a file as validation and test
+            known.add(case.images)
+            tests.append(case)
     return _sorted(cases), _sorted(tests)
+
+
+def _images(image: Path, channels: int) -> tuple[Path, ...]:
+    """Return the files of a listed image: version 1 of nnU-Net leaves numbers of channels out."""
+    ending = image.name.removeprefix(stem_of(image))
+    numbered = [image.with_name(f"{stem_of(image)}_{i:04}{ending}") for i in range(channels)]
+    return tuple(numbered) if not is_there(image) and is_there(numbered[0]) else (image,)
+
+
+def _test_label(path: Path, name: str) -> Path | None:
+    """Return the label of a test, if there is one."""
+    return label if is_there(label := path / "labelsTs" / name) else None
 
 
 def _entries(listed: Mapping[str, Any], key: str) -> list[Any]:
@@ -151,7 +178,12 @@ def _raw(path: Path, ending: str, listed: Any) -> tuple[tuple[Case, ...], tuple[
         raise refused(
             path, said, f"convert them to NIfTI ({' or '.join(ENDINGS)}), as SimpleITK can"
         )
-    tests = _sorted(_channel_files(path / "imagesTs", ending))
+    tests = _sorted(
+        [
+            Case(case.name, case.images, _test_label(path, case.name + ending))
+            for case in _channel_files(path / "imagesTs", ending)
+        ]
+    )
     if listed:
         given = [
             Case(name, tuple(file_in(path, i) for i in of["images"]), file_in(path, of["label"]))
@@ -161,7 +193,10 @@ def _raw(path: Path, ending: str, listed: Any) -> tuple[tuple[Case, ...], tuple[
     labels, images = path / "labelsTr", path / "imagesTr"
     found = {case.name: case.images for case in _channel_files(images, ending)}
     # A case whose images are called otherwise is not passed over: reading it says what is missing.
-    names = {*found, *(_stem(file) for file in _volumes(labels, ending))}
+    names = {*found, *(stem_of(file) for file in volumes_in(labels, ending))}
+    if not names and (others := volumes_in(images)):
+        said = f"says that volumes end in {ending}, and not so does {others[0].name}"
+        raise refused(path / _LIST, said, "mend its file_ending")
     missing = {name: (images / f"{name}_0000{ending}",) for name in names - found.keys()}
     cases = [
         Case(name, files, labels / (name + ending)) for name, files in (found | missing).items()
@@ -169,14 +204,20 @@ def _raw(path: Path, ending: str, listed: Any) -> tuple[tuple[Case, ...], tuple[
     return _sorted(cases), tests
 
 
-def _volumes(folder: Path, ending: str) -> list[Path]:
-    files = folder.glob(f"*{ending}") if folder.is_dir() else ()
-    return [file for file in files if not file.name.startswith(".")]
+def volumes_in(folder: Path, endings: str | tuple[str, ...] = ENDINGS) -> list[Path]:
+    """Return the volumes in a folder by name; none, if there is none; hidden files are left out.
+
+    Args:
+        folder: to look in.
+        endings: of the files.
+    """
+    files = sorted(folder.iterdir()) if folder.is_dir() else ()
+    return [file for file in files if file.name.endswith(endings) and file.name[0] != "."]
 
 
 def _channel_files(folder: Path, ending: str) -> list[Case]:
     """Collect files CASE_0000, CASE_0001, … of each case, channel by channel."""
-    return cases_of(f for f in _volumes(folder, ending) if case_of(f) != _stem(f))
+    return cases_of(f for f in volumes_in(folder, ending) if case_of(f) != stem_of(f))
 
 
 def cases_of(files: Iterable[Path]) -> list[Case]:
@@ -199,7 +240,7 @@ def cases_of(files: Iterable[Path]) -> list[Case]:
     single: list[Case] = []
     channels: dict[str, dict[int, Path]] = {}
     for file in sorted(files):
-        name, stem = case_of(file), _stem(file)
+        name, stem = case_of(file), stem_of(file)
         if name == stem:
             single.append(Case(name, (file,)))
         elif channels.setdefault(name, {}).setdefault(int(stem[-4:]), file) != file:
@@ -209,7 +250,7 @@ def cases_of(files: Iterable[Path]) -> list[Case]:
 
 def _numbered(name: str, files: Mapping[int, Path]) -> tuple[Path, ...]:
     any_of = next(iter(files.values()))
-    ending = any_of.name.removeprefix(_stem(any_of))
+    ending = any_of.name.removeprefix(stem_of(any_of))
     return tuple(
         files.get(i) or any_of.with_name(f"{name}_{i:04}{ending}") for i in range(max(files) + 1)
     )
@@ -233,7 +274,7 @@ def _preprocessed(
         spacing = tuple(float(side) for side in plan["spacing"])
         if not all(0 < side < math.inf for side in spacing):
             raise ValueError(f"spacing must be three numbers above 0, not {plan['spacing']}")
-    files = [file for file in sorted(folder.glob("*")) if file.suffix in (".b2nd", ".npz")]
+    files = [file for file in sorted(folder.glob("[!.]*")) if file.suffix in (".b2nd", ".npz")]
     images = [file for file in files if not file.stem.endswith("_seg")]
     cases = [Case(f.stem, (f,), _segmentation(f)) for f in images]
     return _sorted(cases), spacing
@@ -251,12 +292,13 @@ def case_of(file: Path) -> str:
         >>> case_of(Path("liver_7_0001.nii.gz")), case_of(Path("liver_7.nii"))
         ('liver_7', 'liver_7')
     """
-    stem = _stem(file)
+    stem = stem_of(file)
     match = _CHANNEL.search(stem)
     return stem[: match.start()] if match and match.start() else stem
 
 
-def _stem(file: Path) -> str:
+def stem_of(file: Path) -> str:
+    """Return the name of a volume without its ending."""
     return file.name.removesuffix(".gz").removesuffix(".nii")
 
 

@@ -51,9 +51,10 @@ class Grid:
 
     @cached_property
     def spacing(self) -> tuple[float, float, float]:
-        """Distance of neighbouring voxels along (depth, height, width), in mm."""
+        """Distance of neighbouring voxels along (depth, height, width), in mm, to six digits."""
+        # Files store float32: turned voxels of 1 mm are 1.00000002, which no rule may hang on.
         x, y, z = np.sqrt((self.canonical_affine[:3, :3] ** 2).sum(0)) * self._millimetres
-        return float(z), float(y), float(x)
+        return float(f"{z:.6g}"), float(f"{y:.6g}"), float(f"{x:.6g}")
 
     @cached_property
     def canonical_affine(self) -> npt.NDArray[np.float64]:

@@ -27,7 +27,7 @@ __all__ = ["KeptCase", "kept_case", "prepared_sample"]
 
 Array = npt.NDArray[Any]
 
-_RULE = 1  # raised when the same files are prepared differently
+_RULE = 2  # raised when the same files are prepared differently
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,7 +86,9 @@ def _of_nnunet(given: Mapping[str, Any], order: Any) -> Labels:
     single = {of[0]: name for name, of in values.items() if len(of) == 1}
     every = sorted({value for of in values.values() for value in of})
     written = tuple(map(_value, order)) if isinstance(order, list) else ()
-    names = {value: single.get(value, f"label {value}") for value in every}
+    # What a region writes and no later one overwrites.
+    rest = {v: f"rest of {name}" for v, name in zip(written, regions, strict=False)}
+    names = {v: single.get(v, rest.get(v, f"label {v}")) for v in every}
     if len(set(written)) != len(regions) or not names.keys() >= {*written}:
         said = f"regions_class_order must list {len(regions)} different labels, one a region"
         raise ValueError(f"{said}, not {order!r}")

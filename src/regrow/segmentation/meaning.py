@@ -77,7 +77,17 @@ class Meaning:
         return np.where(judged, classes_of(np.where(judged, labels, 0), self.values), -1)
 
     def labels(self, scores: Sequence[Array], prepared: Prepared, how: Preparation) -> Array:
-        """Return the labels, on the grid of the input, that class scores say."""
+        """Return the labels, on the grid of the input, that class scores say.
+
+        Raises:
+            FloatingPointError: scores are not finite, which would all be background.
+        """
+        strange = sum(int((~np.isfinite(score)).sum()) for score in scores)
+        if strange:
+            raise FloatingPointError(
+                f"case {prepared.name}: {strange:,} scores of the network are not finite: train "
+                "with --precision bfloat16 or float32, or at a lower learning rate"
+            )
         if not self.regions:
             return of_classes(restore_scores(scores, prepared, how), self.values)
         masks = [restore_scores([np.zeros_like(s), s], prepared, how) > 0 for s in scores]

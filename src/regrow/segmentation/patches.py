@@ -16,7 +16,7 @@ from regrow.segmentation.samples import Sample, crop, label_of, places_of_classe
 from regrow.segmentation.segmenter import Sides
 from regrow.training.batch import Batch
 
-__all__ = ["PatchBatches"]
+__all__ = ["PatchBatches", "targets_of"]
 
 _RESIDENT = 2**30  # bytes of cases that a GPU may hold
 
@@ -83,7 +83,7 @@ class PatchBatches:
         self.seed, self.foreground, self.augmentation = seed, foreground, augmentation
         self.device, self.rank, self.ranks = torch.device(device), rank, ranks
         self.cases = _placed(cases, self.device)
-        self._regions = None if regions is None else _region_table(regions).to(device)
+        self.regions = regions
         labels = [label_of(case) for case in cases]
         self._places = [
             places_of_classes(label) if case.places is None else case.places
@@ -96,8 +96,7 @@ class PatchBatches:
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield the batches of an epoch, on the device.
 
-        Targets are int64 classes, shape (n, depth, height, width), or int8 regions, shape (n,
-        regions, depth, height, width), of 0, 1 and -1.
+        Targets are those of :func:`targets_of`.
         """
         if self.cases[0].image.device.type == self.device.type:
             yield from (self._finished(self._cut(number, b)) for b in range(self.batches))
@@ -142,10 +141,7 @@ class PatchBatches:
         label = cut.labels.to(self.device, non_blocking=True)
         if self.augmentation is not None:
             image, label = self.augmentation.apply(image, label, cut.changes, self.patch)
-        label = label.long()
-        if self._regions is not None:  # a class of -1 is the table's last column
-            label = self._regions[:, label].movedim(0, 1)
-        return Batch(image, label, cut.ids)
+        return Batch(image, targets_of(label, self.regions), cut.ids)
 
     def _start(self, case: int, draw: torch.Generator, *, centred: bool) -> Sides:
         """Draw where a patch begins; in a smaller volume before it, so that it lies inside."""
@@ -179,13 +175,29 @@ class _Cut:
     changes: list[Change]
 
 
-def _region_table(regions: Sequence[Sequence[int]]) -> Tensor:
-    """Return whether a region has a class, shape (regions, classes + 1); -1: it does not count."""
+def targets_of(label: Tensor, regions: Sequence[Sequence[int]] | None) -> Tensor:
+    """Return what outputs are compared with.
+
+    Args:
+        label: classes, shape (n, depth, height, width); -1: the voxel does not count.
+        regions: the classes that each region consists of; None: outputs are classes.
+
+    Returns:
+        int64 classes of the same shape, or int8 regions of 0, 1 and -1, shape (n, regions, depth,
+        height, width).
+
+    Example:
+        >>> targets_of(torch.tensor([[[[0, 1, 2, -1]]]]), [[1, 2], [2]]).flatten(1).tolist()
+        [[0, 1, 1, -1, 0, 0, 1, -1]]
+    """
+    label = label.long()
+    if regions is None:
+        return label
     table = torch.zeros(len(regions), max(map(max, regions)) + 2, dtype=torch.int8)
     for row, classes in zip(table, regions, strict=True):
         row[list(classes)] = 1
-    table[:, -1] = -1
-    return table
+    table[:, -1] = -1  # a class of -1 is the last column
+    return table.to(label.device)[:, label].movedim(0, 1)
 
 
 def _placed(cases: Sequence[Sample], device: torch.device) -> tuple[Sample, ...]:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from regrow.segmentation.segmenter import Sides
 
-__all__ = ["Sample", "crop", "label_of", "places_of_classes"]
+__all__ = ["Sample", "around", "crop", "label_of", "places_of_classes"]
 
 _REMEMBERED = 10_000  # voxels of a class and volume that patches are centred on
 
@@ -56,6 +56,31 @@ def crop(volume: Tensor, begin: Sides, size: Sides) -> Tensor:
         missing = [before, length - before - (last - first), *missing]
     part = volume[tuple(inside)]
     return functional.pad(part, missing) if any(missing) else part
+
+
+def around(label: Tensor, most: Sides) -> tuple[Sides, Sides]:
+    """Return begin and size of a box in the middle of what is labelled; it lies inside the volume.
+
+    Args:
+        label: classes, shape (depth, height, width); 0 and below are not labelled.
+        most: sides of the box at most.
+
+    Example:
+        >>> import torch
+        >>> label = torch.zeros(9, 3, 9)
+        >>> label[6, :, 3:5] = 1
+        >>> around(label, (4, 4, 4))
+        ((4, 0, 2), (4, 3, 4))
+    """
+    labelled = label > 0
+    begins, sizes = [], []
+    for axis, (side, limit) in enumerate(zip(label.shape, most, strict=True)):
+        others = [other for other in range(3) if other != axis]
+        there = labelled.any(others[1]).any(others[0]).nonzero()
+        middle = (int(there.min()) + int(there.max()) + 1) // 2 if len(there) else side // 2
+        sizes.append(min(side, limit))
+        begins.append(min(max(middle - limit // 2, 0), side - sizes[-1]))
+    return (begins[0], begins[1], begins[2]), (sizes[0], sizes[1], sizes[2])
 
 
 def label_of(case: Sample) -> Tensor:

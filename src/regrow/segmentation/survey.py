@@ -25,7 +25,7 @@ __all__ = ["Survey", "over_cases", "plan", "read", "survey"]
 Result = TypeVar("Result")
 
 _DRAWN = 10_000_000  # intensities of the foreground of all cases together
-_RULE = 1  # raised when the same files are read, or refused, differently
+_RULE = 2  # raised when the same files are read, or refused, differently
 _AT_ONCE = 4  # cases; a large one takes gigabytes while it is prepared
 
 

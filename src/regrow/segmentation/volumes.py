@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regrow.machine import needed
+from regrow.machine import naming, needed
 from regrow.reading import LIMIT, check_size, decoding, open_file, refused
 from regrow.segmentation.grids import HEADER, Grid, kind_of
 
@@ -88,6 +88,7 @@ def write_volume(path: Path, array: Array, grid: Grid) -> None:
         grid: of the file that it belongs to.
 
     Raises:
+        OSError: it cannot be written, as on a full disk.
         ValueError: the array does not fit the grid, or the name is no NIfTI file's.
     """
     if not path.name.endswith(ENDINGS):
@@ -111,7 +112,7 @@ def _replace(path: Path, content: bytes) -> None:
     # Not tempfile's, which only its owner may read, whatever the umask.
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with part.open("xb") as file:
+        with naming(path), part.open("xb") as file:
             file.write(content)
         part.replace(path)
     finally:

@@ -287,27 +287,18 @@ def test_loopback_has_a_longer_address_too(kept):
         assert get(f"http://[::1]:{server.server_port}/")[0] == 200
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_keys_in_a_real_browser(kept, tmp_path, monkeypatch):
-    """A page of the same server holds the real one in a frame, and presses its keys."""
-    pairs = [(clip(float(i)), clip(i + 0.5)) for i in range(5)]
-    numbers = kept.ask(pairs)
-    presses = """<iframe id="f" src="/" width="1000" height="800"></iframe><pre id="out">-</pre>
+def told_by_a_browser(kept, tmp_path, monkeypatch, script):
+    """What a script says of the real page, in a frame of a page of the same server."""
+    presses = f"""<iframe id="f" src="/" width="1000" height="800"></iframe><pre id="out">-</pre>
     <script>
     const wait = ms => new Promise(done => setTimeout(done, ms));
-    f.onload = async () => {
-      const page = f.contentWindow, seen = [];
-      const settled = async () => { await wait(400); while (page.eval("busy")) await wait(50); };
-      for (const key of ["1", "2", "U", "0", "S", "2", "1"]) {
-        await settled();
-        page.document.dispatchEvent(new page.KeyboardEvent("keydown", { key }));
-      }
-      await settled();
-      const drawn = [...page.document.querySelectorAll("canvas")].map(c =>
-        c.getContext("2d").getImageData(0, 0, c.width, c.height).data.some(v => v));
-      out.textContent = JSON.stringify({ drawn, count: page.count.textContent,
-        empty: !page.document.getElementById("empty").hidden });
-    };</script>"""
+    f.onload = async () => {{
+      const page = f.contentWindow, at = id => page.document.getElementById(id);
+      const settled = async () => {{ await wait(400); while (page.eval("busy")) await wait(50); }};
+      const press = async key => {{ await settled();
+        page.document.dispatchEvent(new page.KeyboardEvent("keydown", {{ key }})); }};
+      {script}
+    }};</script>"""
     with served(kept) as address:
         from regrow.control.people import server
 
@@ -324,10 +315,61 @@ def test_keys_in_a_real_browser(kept, tmp_path, monkeypatch):
         browser += [f"--user-data-dir={tmp_path / 'profile'}", "--timeout=60000"]
         browser += ["--virtual-time-budget=20000", address + "/try"]
         page = subprocess.run(browser, capture_output=True, text=True, timeout=120, check=False)
-    said = json.loads(page.stdout.partition('<pre id="out">')[2].partition("</pre>")[0])
+    return json.loads(page.stdout.partition('<pre id="out">')[2].partition("</pre>")[0])
+
+
+needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+
+
+@needs_chromium
+def test_keys_in_a_real_browser(kept, tmp_path, monkeypatch):
+    numbers = kept.ask([(clip(float(i)), clip(i + 0.5)) for i in range(5)])
+    script = """
+      for (const key of ["1", "2", "U", "0", "S", "2", "1"]) await press(key);
+      await settled();
+      const drawn = [...page.document.querySelectorAll("canvas")].map(c =>
+        c.getContext("2d").getImageData(0, 0, c.width, c.height).data.some(v => v));
+      out.textContent = JSON.stringify({ drawn, count: page.count.textContent,
+        empty: !at("empty").hidden });"""
+    said = told_by_a_browser(kept, tmp_path, monkeypatch, script)
     assert said == {"drawn": [True, True], "count": "5 of 5 answered", "empty": True}
     # The second was taken back, shown again, and said to be equal.
     assert kept.answers(numbers) == ["first", "equal", "skip", "second", "first"]
+
+
+@needs_chromium
+def test_the_last_answer_can_be_taken_back_without_keys(kept, tmp_path, monkeypatch):
+    """Once all is answered there is nothing to choose, and still a button to take back."""
+    numbers = kept.ask([(clip(0.0), clip(0.5))])
+    script = """
+      const buttons = () => [...page.document.querySelectorAll("button")]
+        .filter(one => one.offsetParent).map(one => one.dataset.choice || one.id);
+      await settled(); const before = buttons(); await press("1"); await settled();
+      const after = buttons(); at("undo").click(); await settled();
+      out.textContent = JSON.stringify([before, after, buttons()]);"""
+    said = told_by_a_browser(kept, tmp_path, monkeypatch, script)
+    everything = ["first", "second", "equal", "skip", "undo"]
+    assert said == [everything, ["undo"], everything] and kept.answers(numbers) == [None]
+
+
+@needs_chromium
+def test_what_was_not_kept_is_not_shown_as_chosen(kept, tmp_path, monkeypatch):
+    numbers = kept.ask([(clip(0.0), clip(0.5))])
+
+    def full(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Preferences, "answer", full)
+    script = """
+      await press("1"); await settled(); const full = at("said").textContent;
+      page.fetch = () => Promise.reject(new page.TypeError("Failed to fetch"));
+      await press("2"); await settled();
+      const chosen = page.document.querySelectorAll(".chosen").length;
+      out.textContent = JSON.stringify([full, at("said").textContent, chosen]);"""
+    said = told_by_a_browser(kept, tmp_path, monkeypatch, script)
+    assert said == ["Not kept: the disk is full. Try again.",
+                    "Not kept: there is no connection. Try again.", 0]  # fmt: skip
+    assert kept.answers(numbers) == [None]
 
 
 # ---------------------------------------------------------------------- what is learnt

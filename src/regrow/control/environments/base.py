@@ -58,9 +58,7 @@ class Environments(ABC):
         self.seeds = [check_integer(seed, "seed") for seed in seeds]
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds={seeds}: at least one is needed, each 0 or above")
-        if episode < 1:
-            raise ValueError(f"episode={episode}: must be at least 1 step")
-        self.episode = episode
+        self.episode = check_integer(episode, "episode", least=1)
         self._numbers = np.zeros(len(self.seeds), dtype=np.int64)  # of episodes begun
         self._steps = np.zeros(len(self.seeds), dtype=np.int64)
 

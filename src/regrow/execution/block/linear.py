@@ -174,12 +174,12 @@ class BlockLinear(StoredModule):
         Raises:
             RuntimeError: nothing was captured.
         """
-        if not self._captured:
+        if not self.captured:
             raise RuntimeError(
                 "no gradient was captured: set captures = True before the backward pass"
             )
         tile = self.weight.new_zeros(end - first, self.in_features)
-        for x, gradient in self._captured:
+        for x, gradient in self.captured:
             tile += gradient[:, first:end].mT @ x
         return tile
 
@@ -202,9 +202,6 @@ class BlockLinear(StoredModule):
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if not torch.equal(before, self.positions.to(before.device)):
             self.displaced_(before)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_captured": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

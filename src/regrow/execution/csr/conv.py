@@ -190,7 +190,7 @@ class CsrConv(CsrLayer):
         needs_x, needs_values, needs_bias = needs
         sums = memory.empty(grad.shape[1]) if needs_bias else None
         grad = before_activation(grad, output, sums)
-        if self.captures:
+        if self.captures and needs_values:
             self.capture(x, grad, lent=lent)
         return (
             way.input_gradient(x, grad, values) if needs_x else None,
@@ -252,7 +252,7 @@ class CsrConv(CsrLayer):
         """Sum the dense gradient of rows [row, end) over all captured passes."""
         dense = self._dense()
         total, *others = (
-            dense.weight_gradient(x, grad, slice(row, end)) for x, grad in self._captured
+            dense.weight_gradient(x, grad, slice(row, end)) for x, grad in self.captured
         )
         for other in others:
             total = total + other

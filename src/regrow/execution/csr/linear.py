@@ -149,13 +149,13 @@ class CsrLinear(CsrLayer):
         kernels().linear_backward(
             index.forward, transposed, values, x, grad, packed, grad_values, grad_x, sums
         )
-        if self.captures:
+        if self.captures and needs_values:
             self.capture(x, grad if packed is None else packed, lent=lent)
         return grad_x, grad_values, sums
 
     def gradient_rows(self, row: int, end: int) -> Tensor:
         """Sum the dense gradient of rows [row, end) over all captured passes."""
-        (x, grad), *others = self._captured
+        (x, grad), *others = self.captured
         tile = torch.mm(grad.t()[row:end], x)
         for x, grad in others:
             tile.addmm_(grad.t()[row:end], x)
@@ -169,10 +169,10 @@ class CsrLinear(CsrLayer):
         Raises:
             FloatingPointError: a gradient is NaN or infinite.
         """
-        batch = sum(len(x) for x, _ in self._captured)
+        batch = sum(len(x) for x, _ in self.captured)
         if batch > _SHORT or math.prod(self.index.shape) >= 2**31:
             return None
-        (x, grad), *others = self._captured
+        (x, grad), *others = self.captured
         if others:
             x = layout.feature_major(torch.cat([x, *(x for x, _ in others)]))
             grad = layout.feature_major(torch.cat([grad, *(grad for _, grad in others)]))

@@ -9,7 +9,8 @@ from typing import Any
 from regrow.lab.effects import BySeed, Effect, Measure
 from regrow.lab.view import View
 
-__all__ = ["ATTENTION", "RATIO", "REAL", "RETURN", "TENTHS", "Weighted", "looked_at", "tenth"]
+__all__ = ["ATTENTION", "CORRELATION", "RATIO", "REAL", "RETURN", "TENTHS", "Weighted",
+           "looked_at", "tenth"]  # fmt: skip
 
 TENTHS = range(1, 11)
 
@@ -63,7 +64,7 @@ def looked_at(name: str, number: int) -> Measure:
     return Measure(name, lambda record: _look(record, name, number / 10), "")
 
 
-ATTENTION = "critic_attention"
+ATTENTION, CORRELATION = "critic_attention", "reward_correlation"
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from regrow.lab.design import Arm, Labelled, grid
 from regrow.lab.effects import HIGHEST, Effect, Measure, gain, level
 from regrow.lab.learnt import Known
 from regrow.lab.rules import claim, each, gated
-from regrow.lab.section import Section, Table, estimate
-from regrow.lab.statistics import interquartile_mean, probability_of_improvement
+from regrow.lab.section import Section, Table, bracketed, estimate
 from regrow.lab.study import Preset, Study
+from regrow.lab.tasks import interquartile_interval, probability_of_improvement
 from regrow.lab.view import View
 from regrow.studies.control.measures import (
     ATTENTION,
+    CORRELATION,
     RATIO,
     REAL,
     RETURN,
@@ -133,10 +134,12 @@ _LONG = {
 _QUADRUPED = {
     "steps": 1_000_000, "learning_rate": 1e-4, "queries": 200, "feedback_every": 30_000,
 }  # fmt: skip
+# What actions move is looked for after 5,000 steps: a shorter run would be PEBBLE by another name.
+_SOON = {name: arm for name, arm in _FEW.items() if name != "moved features"}
 PRESETS = {
     "smoke": Preset(
         "a minute",
-        {"point-mass": partial(_trials, _FEW, HIGH, 3, task="point-mass", **_SMALL)},
+        {"point-mass": partial(_trials, _SOON, HIGH, 3, task="point-mass", **_SMALL)},
         judges=False,
     ),
     "quick": Preset(
@@ -281,17 +284,19 @@ def _over_time(measure: Callable[[int], Measure]) -> Callable[[Any, Any], Effect
 
 
 def learning(view: View) -> Iterator[Section]:
-    """Draw returns and attention over the training, where noise is most."""
+    """Draw returns, attention and learned rewards over the training, where noise is most."""
     parts = {name: here for name, here in _parts(view).items() if here.axis("noise")}
-    for title, text, measure, y in (
+    for title, text, measure, y, limits in (
         ("Learning among the most noise", "Mean returns of each tenth of the training.", tenth,
-         "return"),
+         "return", (0.0, None)),
         ("What critics attend to", "The share of real features in what moves critics' outputs.",
-         partial(looked_at, ATTENTION), "share"),
+         partial(looked_at, ATTENTION), "share", (0.0, 1.02)),
+        ("Learned rewards", "How they correlate with the true ones on the latest 2,500 steps.",
+         partial(looked_at, CORRELATION), "correlation", (-1.02, 1.02)),
         ("Connections of a real feature", "Of critics' first layers, by feature.",
-         partial(looked_at, "critic_real_connections"), "connections"),
+         partial(looked_at, "critic_real_connections"), "connections", (0.0, None)),
         ("Connections of a noise feature", "Of critics' first layers, by feature.",
-         partial(looked_at, "critic_noise_connections"), "connections"),
+         partial(looked_at, "critic_noise_connections"), "connections", (0.0, None)),
     ):  # fmt: skip
         panels = {
             name: charts.curves_of(here, _over_time(measure), _SHOWN, TENTHS)
@@ -299,7 +304,7 @@ def learning(view: View) -> Iterator[Section]:
         }
         colours = charts.palette(_SHOWN)
         yield from charts.curves(
-            title, text, panels, x="tenth of the training", y=y, colours=colours
+            title, text, panels, x="tenth of the training", y=y, colours=colours, limits=limits
         )
 
 
@@ -319,7 +324,10 @@ def table(view: View) -> Iterator[Section]:
         places = ((a, n) for a in (*NOISY, *UNSUPERVISED) for n in here.where(arm=a).axis("noise"))
         rows = [_row(here, arm, None) for arm in NOISE_FREE]
         rows += [_row(here, arm, noise) for arm, noise in places]
-        text = "Means over seeds. Arms without noise are set against PEBBLE at most noise."
+        text = (
+            "Means over seeds; in brackets 95 % intervals of a bootstrap of the runs. P: how often "
+            "a run is above one of PEBBLE. Arms without noise are set against PEBBLE at most noise."
+        )
         table = Table(head, [row for row in rows if row is not None])
         yield Section(f"All returns: {name}", text, table=table)
 
@@ -333,9 +341,12 @@ def _row(here: View, arm: str, noise: float | None) -> tuple[str, ...] | None:
     values, chance = list(mine.values(RETURN).values()), ""
     if (place := noise or max(shares, default=None)) in shares:
         theirs = list(base.where(noise=place).values(RETURN).values())
-        chance = f"{probability_of_improvement(values, theirs):.2f}"
-    middle, share = f"{interquartile_mean(values):.0f}", "none" if noise is None else f"{noise:.0%}"
-    return arm, share, estimate(mean), middle, chance, f"{real.mean:.1f}"
+        chance = bracketed(probability_of_improvement({"": values}, {"": theirs}), 2)
+    middle, share = (
+        interquartile_interval({"": values}),
+        "none" if noise is None else f"{noise:.0%}",
+    )
+    return arm, share, estimate(mean), bracketed(middle, 0), chance, f"{real.mean:.1f}"
 
 
 STUDY = Study(
@@ -343,8 +354,9 @@ STUDY = Study(
     title="Does sparsity help to learn from preferences, when most of what is seen is noise?",
     source="Boosting Robustness in Preference-Based Reinforcement Learning with Dynamic Sparsity "
     "(AAMAS 2025, arXiv 2406.06495)",
-    about="PEBBLE, SURF, RUNE and MRN, R2N in its parts, a group lasso, and elimination of whole "
-    "features, among 70 to 95 % noise features, from 500 comparisons of a simulated teacher. "
+    about="PEBBLE, SURF, RUNE and MRN, R2N in its parts, a group lasso, elimination of whole "
+    "features, and reading what actions move, among 70 to 95 % noise features, from comparisons of "
+    "a simulated teacher (500 in the quick preset). "
     "Controls: a static topology, a filter by autocorrelation, real features only, in each network "
     "and in all, the true reward, no noise, and noise that follows on itself.",
     presets=PRESETS,

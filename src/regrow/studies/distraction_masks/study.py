@@ -13,8 +13,8 @@ from regrow.lab.design import Arm, Labelled, grid
 from regrow.lab.effects import Effect, Measure, gain, level
 from regrow.lab.figures import svg
 from regrow.lab.rules import claim, each, gated
-from regrow.lab.section import Section, Table, estimate
-from regrow.lab.statistics import Interval, interquartile_mean
+from regrow.lab.section import Section, Table, bracketed, estimate
+from regrow.lab.statistics import interquartile_mean
 from regrow.lab.study import Preset, Study
 from regrow.lab.tasks import interquartile_interval, probability_of_improvement
 from regrow.lab.view import View
@@ -270,17 +270,10 @@ def _pooled(tasks: Mapping[str, View], arm: str, measure: Measure) -> tuple[str,
     )
     if not all(ours.values()) or len(set(map(len, ours.values()))) > 1:
         return "", ""
-    middle = _bracketed(interquartile_interval(ours), 0)
+    middle = bracketed(interquartile_interval(ours), 0)
     if arm == "SVEA" or not all(theirs.values()):
         return middle, ""
-    return middle, _bracketed(probability_of_improvement(ours, theirs), 2)
-
-
-def _bracketed(found: Interval, digits: int) -> str:
-    mean, low, high = (
-        f"{value:.{digits}f}".replace("-", "−") for value in (found.mean, found.low, found.high)
-    )
-    return mean if found.n == 1 else f"{mean} [{low}, {high}]"
+    return middle, bracketed(probability_of_improvement(ours, theirs), 2)
 
 
 def table(view: View) -> Iterator[Section]:

@@ -20,7 +20,7 @@ from regrow.studies.segmentation.slices import ByCase, slices, worst_first
 __all__ = ["write_evaluation", "write_page"]
 
 PAGE = "page.html"
-_SHOWN = 20  # rows of the table; the others are folded away
+_SHOWN = 12  # rows of a table; the others are folded away, and so would be a longer table
 _NAMES = {"dice": "Dice", "surface_dice": "surface Dice, 1 mm", "hausdorff95": "HD95, mm"}
 _FEW = 4  # classes, of which a table has all figures side by side
 
@@ -52,9 +52,7 @@ def write_page(record: Path, data: Path) -> Path:
             *_tables(by_case),
             *_left_out(result.get("left_out", {})),
         ]
-    source = (
-        f"{data.name}, fold {config['fold']} of 5: {len(by_case)} cases that were not learnt from."
-    )
+    source = f"{data.name}, fold {config['fold']}: {len(by_case)} cases that were not learnt from."
     html = page("Segmentation of volumes", source, findings, sections, f"Record: {record.name}")
     write_bytes(record / PAGE, html.encode())
     return record / PAGE
@@ -113,10 +111,7 @@ def _tables(by_case: ByCase) -> Iterator[Section]:
         (case, f"{mean:.3f}", *(_cell(by_case[case], n, kind) for n in names for kind in kinds))
         for mean, case in order
     ]
-    details = []
-    if len(rows) > _SHOWN:
-        summary = f"The other {len(rows) - _SHOWN} cases"
-        details.append(Details(summary, table=Table(columns, rows[_SHOWN:])))
+    details = _others(columns, rows, "cases")
     for kind in [kind for kind in _NAMES if kind not in kinds]:
         lines = [(case, *(_cell(by_case[case], n, kind) for n in names)) for _, case in order]
         details.append(Details(_NAMES[kind], table=Table(("case", *names), lines)))
@@ -139,7 +134,16 @@ def _means(by_case: ByCase) -> Iterator[Section]:
     ]
     if rows:
         text = "Mean over the cases in which a class is there or predicted."
-        yield Section("Classes", text, table=Table(("class", *_NAMES.values()), rows))
+        columns = "class", *_NAMES.values()
+        details = _others(columns, rows, "classes")
+        yield Section("Classes", text, table=Table(columns, rows[:_SHOWN]), details=details)
+
+
+def _others(columns: Sequence[str], rows: Sequence[Sequence[str]], what: str) -> list[Details]:
+    """Fold away the rows that a table does not show."""
+    if len(rows) <= _SHOWN:
+        return []
+    return [Details(f"The other {len(rows) - _SHOWN} {what}", table=Table(columns, rows[_SHOWN:]))]
 
 
 def _mean(by_case: ByCase, name: str, kind: str) -> float | None:

@@ -12,12 +12,21 @@ from rich.console import Console
 
 from regrow.lab.files import check_finished, make_folder, read_json
 from regrow.lab.progress import follow
+from regrow.lab.section import counted
 from regrow.machine import expanded
-from regrow.reading import UnreadableError, decoding, is_there
+from regrow.reading import UnreadableError, decoding, is_there, refused
 from regrow.segmentation.augment import Augmentation
 from regrow.segmentation.cases import read_prediction
 from regrow.segmentation.data import figures_of, plan_from, write_labels
-from regrow.segmentation.folders import Case, Folder, case_of, cases_of, open_folder
+from regrow.segmentation.folders import (
+    Case,
+    Folder,
+    case_of,
+    cases_of,
+    open_folder,
+    stem_of,
+    volumes_in,
+)
 from regrow.segmentation.inference import predict_scores
 from regrow.segmentation.kept_cases import prepared_sample
 from regrow.segmentation.meaning import Meaning
@@ -89,8 +98,17 @@ def predict_cases(
 
     Yields:
         A case's name, and why it could not be segmented, or nothing.
+
+    Raises:
+        FileNotFoundError: the run is not finished, or there are no images.
+        ValueError: run and images do not fit, or labels would take an image's place.
     """
     model, result = load_network(run)
+    if result.get("preprocessed"):
+        raise ValueError(
+            f"run={run}: it has learnt from volumes that nnU-Net had normalised, and does not know "
+            "how: train on the raw folder (nnUNet_raw/DatasetXXX_Name) to predict files"
+        )
     where = device_of({"device": device})
     model.to(where)
     with decoding(run / "result.json"):
@@ -123,7 +141,10 @@ def predict_cases(
             device=where,
             tell=lambda done: share.__setitem__(0, done),
         )
-        labels = meaning.labels(list(scores.cpu().numpy()), prepared, how)
+        try:
+            labels = meaning.labels(list(scores.cpu().numpy()), prepared, how)
+        except FloatingPointError as error:
+            return str(error)
         write_labels(out / f"{case.name}.nii.gz", labels, prepared)
         return ""
 
@@ -150,10 +171,8 @@ def _cases(images: Path, meaning: Meaning, channels: int) -> tuple[Folder, list[
         return folder, [Case(case.name, case.images) for case in chosen]
     if not images.exists():
         raise FileNotFoundError(f"images={images}: there is no such file or folder")
-    if images.is_dir():
-        cases = cases_of(f for f in images.iterdir() if f.name.endswith(ENDINGS))
-    else:
-        cases = [Case(case_of(images), (images,))]
+    one = [Case(case_of(images), (images,))]
+    cases = cases_of(volumes_in(images)) if images.is_dir() else one
     if not cases:
         raise FileNotFoundError(f"images={images}: no NIfTI file (.nii.gz, .nii) is there")
     labels = dict(zip(meaning.values, meaning.names, strict=True))
@@ -176,8 +195,15 @@ def _check_apart(cases: Sequence[Case], out: Path) -> None:
 
 
 def file_of(case: str, folder: Path) -> Path | None:
-    """Return the file in a folder that is called as a case is; None: there is none."""
-    return next((f for ending in ENDINGS if is_there(f := folder / (case + ending))), None)
+    """Return the file in a folder that is called as a case is; None: there is none.
+
+    Raises:
+        UnreadableError: there are two.
+    """
+    files = [file for ending in ENDINGS if is_there(file := folder / (case + ending))]
+    if len(files) > 1:
+        raise refused(f"case {case}", f"is both {files[0]} and {files[1]}", "keep one of them")
+    return files[0] if files else None
 
 
 def judge_folder(
@@ -202,10 +228,13 @@ def judge_folder(
     meaning = Meaning.of(folder)
     found: Figures = {}
     problems: dict[str, str] = {}
-    there = {case: file for case in folder.cases if (file := file_of(case.name, predictions))}
+    names = {stem_of(file) for file in volumes_in(predictions) if file.is_file()}
+    there = [case for case in folder.judged if case.name in names]
     with follow("judging", len(there), console or Console(quiet=True)) as advance:
-        for case, file in there.items():
+        for case in there:
             try:
+                file = file_of(case.name, predictions)
+                assert file is not None
                 truth = read(case, folder)
                 predicted = read_prediction(case, file, folder.values, truth)
                 assert truth.labels is not None
@@ -214,7 +243,7 @@ def judge_folder(
                 problems[case.name] = str(error)
             advance(case.name)
     if not found and not problems:
-        known = ", ".join(case.name for case in folder.cases[:3])
+        known = ", ".join(case.name for case in folder.judged[:3])
         raise FileNotFoundError(
             f"predictions={predictions}: no file of a labelled case of {path}, such as {known}"
         )
@@ -231,18 +260,18 @@ def unmatched(predictions: Path, path: Path) -> list[str]:
     Returns:
         A sentence for each of the two, if there are any.
     """
-    cases = {case.name for case in open_folder(path).cases}
-    files = {
-        name.removesuffix(".gz").removesuffix(".nii"): name
-        for file in predictions.iterdir()
-        if (name := file.name).endswith(ENDINGS) and file.is_file()
-    }
-    missing, strange = sorted(cases - files.keys()), sorted(files.keys() - cases)
+    folder = open_folder(path)
+    files = {stem_of(file): file.name for file in volumes_in(predictions) if file.is_file()}
+    learnt = {case.name for case in folder.cases}
+    tests = {case.name for case in folder.judged} - learnt
+    # Of predictions of tests alone nobody wants to hear that training cases have none.
+    cases = {name for part in (learnt, tests) if part & files.keys() for name in part}
+    missing, strange = sorted(cases - files.keys()), sorted(files.keys() - learnt - tests)
     said = []
     if missing:
         shown = ", ".join(missing[:5])
         said.append(f"without prediction: {len(missing)} of {len(cases)} cases, such as {shown}")
     if strange:
         shown = ", ".join(files[name] for name in strange[:5])
-        said.append(f"of no labelled case: {len(strange)} files, such as {shown}")
+        said.append(f"of no labelled case: {counted(len(strange), 'file')}, such as {shown}")
     return said
