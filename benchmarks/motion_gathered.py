@@ -17,6 +17,7 @@ from torch.nn import functional
 from regrow.motion import MotionTransformer, decoder
 from regrow.motion.attention import EncoderLayer
 from regrow.motion.decoder import MotionDecoder
+from regrow.motion.departures import Steady
 from regrow.motion.encoder import ContextEncoder, Tokens
 from regrow.motion.layers import MLP, position_embedding
 from regrow.motion.queries import DecoderLayer
@@ -95,11 +96,17 @@ class _Encoder(ContextEncoder):
 
 class _Decoder(MotionDecoder):
     def refined(
-        self, centre: Tensor, agents: Tokens, lines: Tokens, intentions: Tensor, kind: Tensor
+        self,
+        centre: Tensor,
+        agents: Tokens,
+        lines: Tokens,
+        intentions: Tensor,
+        kind: Tensor,
+        moves: Steady | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Compute all for each target, as if it were the only one of its kind."""
         alone = torch.arange(len(kind), device=kind.device)
-        return super().refined(centre, agents, lines, intentions[kind], alone)
+        return super().refined(centre, agents, lines, intentions[kind], alone, moves)
 
 
 class _MapLayer(DecoderLayer):

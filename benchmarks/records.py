@@ -142,7 +142,7 @@ JOBS = {
     "distraction-masks": Job(
         STUDY.format("distraction-masks", "cartpole-swingup-25k", 9), 20, "distraction-masks"
     ),
-    "lidar-motion": Job(STUDY.format("lidar-motion", "simulator", 6), 20, "lidar-motion"),
+    "lidar-motion": Job(STUDY.format("lidar-motion", "simulator", 16), 45, "lidar-motion"),
 }
 
 

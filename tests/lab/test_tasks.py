@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from regrow.lab.statistics import interquartile_mean
 from regrow.lab.tasks import (
     interquartile_interval,
-    interquartile_mean,
     mean_over_tasks,
     probability_of_improvement,
 )

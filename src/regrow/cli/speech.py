@@ -126,7 +126,7 @@ def _check_used(choose: str, given: Mapping[str, Any]) -> None:
 def _criterion(name: str) -> Any:
     """Make a criterion of its name, with its own defaults; RootLoss without its guard.
 
-    That is not validated for the losses of sequences.
+    It suspects nobody by the losses of sequences.
     """
     from regrow import samples  # noqa: PLC0415
 

@@ -171,6 +171,8 @@ def finite(values: Values, name: str = "values") -> np.ndarray:
 def interquartile_mean(values: Values) -> float:
     """Return the mean of the middle half: a quarter is left out at each end, rounded down.
 
+    Neither a failed run nor a lucky one moves it much, and it uses more values than a median.
+
     Source: Agarwal et al. 2021, Deep Reinforcement Learning at the Edge of the Statistical
     Precipice (arXiv 2108.13264).
 

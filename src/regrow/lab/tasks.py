@@ -15,7 +15,6 @@ from regrow.lab.statistics import LEVEL, Interval, Values, finite
 
 __all__ = [
     "interquartile_interval",
-    "interquartile_mean",
     "mean_over_tasks",
     "probability_of_improvement",
 ]
@@ -63,18 +62,6 @@ def mean_over_tasks(tasks: Mapping[str, Values], *, overlap: float = 0.0) -> Int
 
     half = float(stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(parts.sum())) / len(runs)
     return Interval(mean, mean - half, mean + half, n)
-
-
-def interquartile_mean(values: Values) -> float:
-    """Average the middle half: a quarter of the values, rounded down, is left out at each end.
-
-    Neither a failed run nor a lucky one moves it much, and it uses more values than a median.
-
-    Example:
-        >>> interquartile_mean([0.0, 1.0, 3.0, 100.0])
-        2.0
-    """
-    return float(_middle(finite(values)))
 
 
 def interquartile_interval(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regrow.motion.departures import Steady, departed, going_on, likely
 from regrow.motion.encoder import Context, Tokens
 from regrow.motion.layers import MLP, position_embedding
 from regrow.motion.queries import DecoderLayer, collected, nearest_to_any, spread
@@ -52,23 +53,36 @@ class DenseFuture(nn.Module):
         3342384
     """
 
+    count: Tensor
+
     def __init__(self, width: int, steps: int) -> None:
         super().__init__()
         self.steps = steps
+        self.register_buffer("count", torch.arange(1.0, steps + 1), persistent=False)
         self.position = MLP([2, width, width, width], norm=False, plain_last=True)
         head = [2 * width, width, width, VALUES * steps]
         self.head = MLP(head, plain_last=True, exact=True)
         self.future = MLP([4 * steps, width, width, width], norm=False, plain_last=True)
         self.fusion = MLP([2 * width, width, width, width], norm=False, plain_last=True)
 
-    def forward(self, agents: Tokens) -> tuple[Tensor, Tensor]:
-        """Return features, 0 where an agent is not valid, and futures (n, agents, steps, 7)."""
+    def forward(self, agents: Tokens, moves: Steady | None = None) -> tuple[Tensor, Tensor]:
+        """Return features, 0 where an agent is not valid, and futures (n, agents, steps, 7).
+
+        Args:
+            agents: tokens of agents, and of LiDAR behind them.
+            moves: how agents move now, from which futures then depart.
+        """
         here = agents.positions[..., :2]
         x = torch.cat([self.position(here), agents.features], -1)
         found = self.head(x, agents.valid).unflatten(-1, (self.steps, VALUES))
-        future = torch.cat([found[..., :2] + here[..., None, :], found[..., 2:]], -1)
-        moves = torch.cat([future[..., :2], future[..., 5:]], -1).flatten(-2)
-        x = self.fusion(torch.cat([agents.features, self.future(moves)], -1))
+        place, velocity = here[..., None, :], torch.zeros_like(found[..., :1, 5:])
+        if moves is not None:
+            line, velocity = going_on(moves, here.shape[1], self.count)
+            place = place + line
+        parts = found[..., :2] + place, found[..., 2:5], found[..., 5:] + velocity
+        future = torch.cat(parts, -1)
+        told = torch.cat([future[..., :2], future[..., 5:]], -1).flatten(-2)
+        x = self.fusion(torch.cat([agents.features, self.future(told)], -1))
         return x * agents.valid[..., None], future * agents.valid[..., None, None]
 
 
@@ -154,29 +168,41 @@ class MotionDecoder(nn.Module):
         # Made once: a tensor made of numbers in a pass would let the host wait for a GPU.
         self.register_buffer("ahead", torch.tensor(AHEAD), persistent=False)
 
-    def forward(self, context: Context, kind: Tensor) -> Predicted:
+    def forward(self, context: Context, kind: Tensor, moves: Steady | None = None) -> Predicted:
         """Predict.
 
         Args:
             context: the encoded scene.
             kind: int64, shape (n,): the kind of each target, its place in ``KINDS``.
+            moves: how agents move now: all paths are predicted as departures; None: as in MTR.
         """
         agents = context.agents
         if context.lidar is not None:
             both = zip(context.agents, context.lidar, strict=True)
             agents = Tokens(*(torch.cat(pair, 1) for pair in both))
         agents = agents._replace(features=self.agents(agents.features))
-        features, dense = self.dense(agents)
+        features, dense = self.dense(agents, moves)
         agents = agents._replace(features=features)
         lines = context.lines._replace(features=self.lines(context.lines.features))
         scores, trajectories = self.refined(
-            self.centre(context.centre), agents, lines, self.intentions, kind
+            self.centre(context.centre),
+            agents,
+            lines,
+            self.intentions,
+            kind,
+            moves,
         )
         dense = dense[:, : context.agents.features.shape[1]]
         return Predicted(scores, trajectories, dense, self.intentions[kind])
 
     def refined(
-        self, centre: Tensor, agents: Tokens, lines: Tokens, intentions: Tensor, kind: Tensor
+        self,
+        centre: Tensor,
+        agents: Tokens,
+        lines: Tokens,
+        intentions: Tensor,
+        kind: Tensor,
+        moves: Steady | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return scores and trajectories of all layers.
 
@@ -189,6 +215,9 @@ class MotionDecoder(nn.Module):
             lines: the same, of the map's width.
             intentions: shape (kinds, queries, 2).
             kind: int64, shape (n,).
+            moves: paths depart from straight lines to the intention points, and those of each
+                further layer from the layer before, scores from how near a point is to going on;
+                None: from nothing.
         """
         kinds = functional.one_hot(kind, len(intentions))
         often = kinds.sum(0)[:, None].expand(intentions.shape[:2])
@@ -198,6 +227,7 @@ class MotionDecoder(nn.Module):
         map_places = self._embedded(lines.positions[..., :2], self.map_width)
         points, base = lines.positions[..., :2], self._base(lines)
         paths = intentions[kind][:, :, None]
+        line = paths * (self.dense.count / self.steps)[:, None]
         content, looking = torch.zeros_like(embedding), intentions
         early = not (self.training and self.dropout)  # what is dropped is each target's own
         if not early:
@@ -228,7 +258,12 @@ class MotionDecoder(nn.Module):
             )
             content = fusion(torch.cat([seen, map_seen], -1), None, centre)
             found = self.regression[i](content).unflatten(-1, (self.steps, VALUES))
-            scores.append(self.classification[i](content).squeeze(-1))
+            score = self.classification[i](content).squeeze(-1)
+            if moves is not None:
+                found = departed(found, line, moves.seconds)
+                line = found[..., :2].detach()
+                score = score + likely(moves, intentions[kind], self.steps)
+            scores.append(score)
             trajectories.append(found)
             paths = found[:, :, self.every - 1 :: self.every, :2]
             looking = found[..., -1, :2]

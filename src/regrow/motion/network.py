@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regrow.motion.decoder import MotionDecoder, Predicted
+from regrow.motion.departures import steady
 from regrow.motion.encoder import ContextEncoder
 from regrow.motion.lidar import LidarShape, LidarToken
 
@@ -36,6 +37,9 @@ class Shape:
         near: map polylines near its path that a query attends to.
         every: only every so many waypoints of a path are looked at for them.
         dropout: of attention layers.
+        departs: predict paths as departures: a query's from the straight line to its intention
+            point, then from what the layer before predicted; all agents' from going on as they are.
+            MTR predicts whole paths, which takes far longer to learn.
         lidar: what is made of LiDAR points; None: nothing.
         mtr_compat: give back what is mended of MTR: the kind of a line as one number and not
             one-hot, periods of position embeddings from 1 m to 10 km. Features and loss have
@@ -61,6 +65,7 @@ class Shape:
     near: int = 128
     every: int = 1
     dropout: float = 0.1
+    departs: bool = False
     lidar: LidarShape | None = None
     mtr_compat: bool = False
 
@@ -109,6 +114,7 @@ SIZES: Mapping[str, Shape] = {
         near=32,
         every=5,
         dropout=0.0,
+        departs=True,
     ),
     "tiny": Shape(
         width=32,
@@ -124,6 +130,7 @@ SIZES: Mapping[str, Shape] = {
         base=16,
         near=8,
         dropout=0.0,
+        departs=True,
     ),
 }
 """Networks by name, which are MTR's own, one for a CPU, one for tests."""
@@ -198,5 +205,8 @@ class MotionTransformer(nn.Module):
                 own = torch.cat([context.centre, token.features[:, 0]], -1)
                 context = context._replace(centre=own)
             context = context._replace(lidar=token if shape.keys else None)
-        predicted: Predicted = self.decoder(context, inputs["kind"])
+        moves = None
+        if self.shape.departs:
+            moves = steady(*(inputs[name] for name in ("agents", "agents_valid", "centre")))
+        predicted: Predicted = self.decoder(context, inputs["kind"], moves)
         return predicted

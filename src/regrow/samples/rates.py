@@ -51,7 +51,8 @@ class RootLoss(Criterion):
     The guard does not see labels that are mixed up between two classes of many, and fewer than a
     twentieth of wrong ones. Where it is not told classes, it may take a rare one for wrong, of two
     classes above all. Of numbers that are learnt (regression) it finds wrong ones, but may take the
-    hardest of right ones for wrong. It is not validated for sequence losses (CTC).
+    hardest of right ones for wrong. With CTC it suspects nobody: an untrained network's loss is far
+    above that of a wrong transcript.
 
     Raises:
         ValueError: the guard is unknown; or, when choosing, a loss is negative, so that it has no

@@ -20,7 +20,7 @@ from regrow.training.run import RunLike, device_of
 from regrow.training.setting import Setting
 from regrow.training.trainer import Trainer
 
-__all__ = ["WEIGHTS", "start", "train"]
+__all__ = ["WEIGHTS", "keep_weights", "start", "train"]
 
 WEIGHTS = "weights.pt"
 
@@ -98,12 +98,7 @@ def train(problem: Problem[SourceT], trainer: Trainer[SourceT], run: RunLike) ->
         run.log(epoch=trainer.epoch, **metrics, **topology(trainer, steps), **watched)
         if _due(run) and trainer.epoch < epochs:
             run.save({"training": trainer.state_dict(), "first": first, "seconds": seconds})
-    if run.options.get("keep_weights") and run.writes:
-        kept = {"model": trainer.model.state_dict(), "sparse": trainer.sparse.state_dict()}
-        # Not to the file itself: of a full disk torch tells positions in it, and nothing else.
-        torch.save(kept, packed := io.BytesIO())
-        with naming(path := run.folder / WEIGHTS):
-            path.write_bytes(packed.getbuffer())
+    keep_weights(run, {"model": trainer.model.state_dict(), "sparse": trainer.sparse.state_dict()})
     return {
         **problem.test(trainer, run),
         **metrics,
@@ -111,6 +106,24 @@ def train(problem: Problem[SourceT], trainer: Trainer[SourceT], run: RunLike) ->
         **movement(trainer, first),
         "train_seconds": seconds,
     }
+
+
+def keep_weights(run: RunLike, weights: Any, name: str = WEIGHTS) -> None:
+    """Write weights to the run's folder, if its option ``keep_weights`` asks for them.
+
+    Args:
+        run: whose folder; of several ranks one writes.
+        weights: whatever ``torch.save`` takes.
+        name: of the file.
+
+    Raises:
+        OSError: they cannot be written; the message names the file.
+    """
+    if run.options.get("keep_weights") and run.writes:
+        # Not to the file itself: of a full disk torch tells positions in it, and nothing else.
+        torch.save(weights, packed := io.BytesIO())
+        with naming(path := run.folder / name):
+            path.write_bytes(packed.getbuffer())
 
 
 def _due(run: RunLike) -> bool:

@@ -23,7 +23,7 @@ from regrow.motion.simulator.stored import make_scenes
 from regrow.studies.lidar_motion.looks import ON_DARK
 from regrow.studies.lidar_motion.pictures import draw_scene, write_picture
 from regrow.studies.lidar_motion.predict import Predict
-from regrow.studies.lidar_motion.trained import Trained, forecast_of
+from regrow.studies.lidar_motion.trained import Trained, forecast_of, load_trained
 from tests.motion.made import argoverse
 from tests.ranks import command, on_ranks
 
@@ -98,6 +98,19 @@ def test_a_trained_network_predicts_what_it_was_tested_to(made, tmp_path):
         np.testing.assert_allclose(again["probabilities"], found["probabilities"], atol=1e-5)
         assert again["paths"].shape == found["paths"].shape
         assert set(again["scene"]) == {f"simulated-{1_000_000_000 + i}" for i in range(4)}
+
+
+def test_a_run_from_before_departures_predicts_whole_paths_as_it_did(made, tmp_path):
+    """Its weights have the same names and sizes, and mean something else."""
+    record, _ = made
+    old = tmp_path / "old"
+    shutil.copytree(record, old)
+    config = json.loads((old / "config.json").read_text())
+    assert config["version"] == 2
+    (old / "config.json").write_text(json.dumps(config | {"version": 1}))
+    now, before = load_trained(record, "cpu"), load_trained(old, "cpu")
+    assert now.model.shape.departs and not before.model.shape.departs
+    assert now.model.shape == replace(before.model.shape, departs=True)
 
 
 def test_predictions_are_submitted_as_they_are(made, tmp_path):

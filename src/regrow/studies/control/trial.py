@@ -27,6 +27,7 @@ from regrow.lab.files import write_bytes, write_json
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.training.run import device_of
+from regrow.training.train import keep_weights
 
 __all__ = ["FILM", "REWARDS", "WEIGHTS", "LearnFromPreferences", "result_of", "results_of", "train"]
 
@@ -118,8 +119,7 @@ class LearnFromPreferences(Setting, Trial):
         if self.identity in known:
             return known[self.identity]
         population = train([self], run)
-        if run.options.get("keep_weights"):
-            torch.save(population.agent.actor.state_dict(), run.folder / WEIGHTS)
+        keep_weights(run, population.agent.actor.state_dict(), WEIGHTS)
         shown: list[Floats] = []
         ended = np.zeros(self.runs, dtype=bool)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from regrow.control.distractions import Pixels, side_by_side
@@ -25,6 +24,7 @@ from regrow.engine.checks import check_choice
 from regrow.lab.run import Run
 from regrow.lab.trial import Trial
 from regrow.studies.distraction_masks.page import write_films, write_page
+from regrow.training.train import keep_weights
 
 __all__ = ["WEIGHTS", "LearnFromPixels", "PixelMethodName", "shows_videos", "terms"]
 
@@ -150,8 +150,7 @@ class LearnFromPixels(PixelSetting, Trial):
             device=str(run.options.get("device") or "auto"),
             run=run,
         )
-        if run.options.get("keep_weights"):
-            torch.save(training.agent.state_dict(), run.folder / WEIGHTS)
+        keep_weights(run, training.agent.state_dict(), WEIGHTS)
         result = result_of(training) | {"last_seconds": time.monotonic() - began}
         if run.writes:
             for name, found in training.last.items():

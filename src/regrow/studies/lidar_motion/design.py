@@ -117,12 +117,13 @@ _SMOKE = {
 }
 _QUICK = {
     "size": "small",
-    "epochs": 8,
+    "epochs": 12,
     "batch": 16,
     "scenes_learnt": 2000,
     "scenes_tested": 500,
     "polylines": 192,
     "lidar_points": 128,
+    "learning_rate": 2e-3,
     "warmup": 0.4,
     "precision": "bfloat16",
 }
@@ -144,7 +145,7 @@ PRESETS = {
         judges=False,
     ),
     "quick": Preset(
-        "half an hour of an H200 and 16 cores with --jobs 16 (an estimate)",
+        "three quarters of an hour of an H200 and 16 cores with --jobs 16 (an estimate)",
         {
             "simulator": partial(_trials, ARMS, 3, True, **_QUICK),
             "crowds": partial(_trials, _some(*_CROWDS), 3, False, **{**_QUICK, **_TRACKS}),

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -69,6 +69,8 @@ class Predict(Setting, PredictMotion, Trial):
     Raises:
         ValueError: a choice is unknown or a number out of its range; the message says which.
     """
+
+    version: ClassVar[int] = 2  # since small networks predict paths as departures
 
     data: Literal["simulator", "crowds", "cache"] = "simulator"
     digest: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +103,10 @@ def load_trained(run: Path, device: str = "auto") -> Trained:
         told = {name: config[name] for name in _SHAPED if name in config}
         told |= {n: tuple(value) for n, value in told.items() if isinstance(value, list)}
         trial = Predict(seed=0, method=regrow.Dense(), epochs=1, **told)
-        model = MotionTransformer(trial.shape())
+        shape = trial.shape()
+        # Until version 2 all networks predicted whole paths, of the same parameters.
+        whole = config.get("version", 1) < 2
+        model = MotionTransformer(replace(shape, departs=shape.departs and not whole))
     with decoding(run / WEIGHTS):
         saved = torch.load(run / WEIGHTS, map_location="cpu", weights_only=True)
         model.load_state_dict(saved["model"])
