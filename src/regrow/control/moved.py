@@ -13,7 +13,7 @@ __all__ = ["LEAST", "enough", "fewest", "moved"]
 _MARGIN = 2.0  # times the normal quantile: what is not linear leaves residuals that are not normal
 _LEVEL = 0.01  # chance that a test of all pairs finds anything where nothing is, were they normal
 LEAST = 5000
-"""Transitions needed: with fewer, links of a swinging pole were not seen in one run of eight."""
+"""So few transitions are enough; with fewer, one run of eight missed links of a swinging pole."""
 
 _ROUNDING = 1e-10  # of a feature's variance: what is left beyond it may be rounding
 _MEMBERS = 64  # products are looked at of so many features at most
