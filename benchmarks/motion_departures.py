@@ -9,11 +9,10 @@ Whole paths at two learning rates. Printed is minADE of six futures over 8 s, in
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
-from unittest import mock
 
 import torch
 
@@ -21,7 +20,7 @@ import regrow
 from regrow.lab.environment import environment
 from regrow.lab.run import Run
 from regrow.lab.statistics import mean_interval
-from regrow.motion import network, problem
+from regrow.motion import Shape
 from regrow.studies.lidar_motion.predict import Predict, keep_all
 
 ARMS = {
@@ -31,11 +30,25 @@ ARMS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learn(Predict):
+    """The trial, with or without departures.
+
+    Args:
+        departs: whether paths are learnt as departures.
+    """
+
+    departs: bool
+
+    def shape(self) -> Shape:
+        """Return the sizes of the network."""
+        return replace(super().shape(), departs=self.departs)
+
+
 def learn(departs: bool, rate: float, seed: int, given: argparse.Namespace) -> dict[str, float]:
     """Train and test; return errors."""
-    sizes = dict(network.SIZES)
-    sizes["tiny"] = dataclasses.replace(sizes["tiny"], departs=departs)
-    trial = Predict(
+    trial = Learn(
+        departs=departs,
         seed=seed,
         method=regrow.Dense(),
         size="tiny",
@@ -49,7 +62,7 @@ def learn(departs: bool, rate: float, seed: int, given: argparse.Namespace) -> d
     )
     options = {"device": "cpu"}
     keep_all([trial], options, print)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(problem, "SIZES", sizes):
+    with tempfile.TemporaryDirectory() as folder:
         found = trial.run(Run(Path(folder), dict(options)))
     return {"min_ade": found["min_ade"], "likeliest": found["ade_1"]}
 

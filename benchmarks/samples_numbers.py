@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from regrow import samples as rs
 from regrow.engine.selection import random_k, seeded_generator
 from regrow.lab.environment import environment
-from regrow.lab.statistics import paired_interval
+from regrow.lab.statistics import mean_interval, paired_interval
 from regrow.motion.formats.pedestrians import read_pedestrians
 from regrow.studies.sample_pruning.batches import WRONG, changed_index
 from regrow.vision.data import load_data
@@ -44,7 +45,7 @@ ARMS: dict[str, rs.Criterion] = {
     "InfoBatch": rs.InfoBatch(normalise=True),
     "hard": rs.Hard(),
 }
-KEEPS = (0.5,)
+KEEP = 0.5
 PLACES = (
     ("biwi_eth",),
     ("biwi_hotel",),
@@ -207,7 +208,7 @@ def runs(seeds: int) -> Iterator[tuple[str, str, str, float, int]]:
     for where in itertools.product(SETS, CONDITIONS):
         for seed in range(seeds):
             yield (*where, "full", 1.0, seed)
-            yield from ((*where, arm, keep, seed) for keep in KEEPS for arm in ARMS)
+            yield from ((*where, arm, KEEP, seed) for arm in ARMS)
 
 
 def main() -> None:
@@ -216,43 +217,26 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    asked = list(runs(given.seeds))
-    rows = []
-    for name, condition, arm, keep, seed in track(asked, "training"):
+    rows: list[dict[str, Any]] = []
+    for name, condition, arm, keep, seed in track(list(runs(given.seeds)), "training"):
         data, odd = changed(SETS[name](seed), condition, seed)
         criterion = ARMS.get(arm, rs.Cyclic())
         found = learn(data, odd, criterion, keep, CONDITIONS[condition].epochs, seed)
-        told = {"data": name, "condition": condition, "arm": arm, "keep": keep, "seed": seed}
-        rows.append(told | found)
+        labels = {"data": name, "condition": condition, "arm": arm, "keep": keep, "seed": seed}
+        rows.append(labels | found)
     for name, condition in itertools.product(SETS, CONDITIONS):
-        print(f"{name}, {condition}: full {100 * level(rows, name, condition, 'full'):.1f}")
+        here = [row for row in rows if (row["data"], row["condition"]) == (name, condition)]
+        by_arm = {
+            arm: {row["seed"]: 100 * row["r2"] for row in here if row["arm"] == arm}
+            for arm in ("full", *ARMS)
+        }
+        print(f"{name}, {condition}: full {mean_interval(by_arm['full']).mean:.1f}")
         for arm in list(ARMS)[1:]:
-            print(f"    {arm:16}", *(gain(rows, name, condition, arm, (k,)) for k in KEEPS))
+            told = paired_interval(by_arm[arm], by_arm["cyclic"])
+            print(f"    {arm:16} {told.mean:+6.2f} ± {told.half_width:.2f}")
     if given.json:
         record = {"environment": environment(), "rows": rows}
         given.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-
-
-def level(rows: list[dict[str, object]], name: str, condition: str, arm: str) -> float:
-    """Return the mean R² of an arm."""
-    asked = {"data": name, "condition": condition, "arm": arm}
-    found = [float(r["r2"]) for r in rows if asked.items() <= r.items()]  # type: ignore[arg-type]
-    return sum(found) / len(found)
-
-
-def gain(
-    rows: list[dict[str, object]], name: str, condition: str, arm: str, keeps: tuple[float, ...]
-) -> str:
-    """Return what an arm gains over cyclic choice, in points, mean over shares."""
-
-    def by_seed(arm: str) -> dict[int, float]:
-        asked = {"data": name, "condition": condition, "arm": arm}
-        some = [r for r in rows if asked.items() <= r.items() and r["keep"] in keeps]
-        seeds = {int(r["seed"]) for r in some}  # type: ignore[call-overload]
-        return {s: 100 * float(np.mean([r["r2"] for r in some if r["seed"] == s])) for s in seeds}
-
-    told = paired_interval(by_seed(arm), by_seed("cyclic"))
-    return f"{told.mean:+6.2f} ± {told.half_width:.2f}"
 
 
 if __name__ == "__main__":

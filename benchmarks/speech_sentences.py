@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +25,7 @@ from regrow.lab.files import read_json, read_lines, write_json
 from regrow.speech.heard import summary
 from regrow.speech.synthesis.made import Made
 from regrow.studies.speech.finished import weights_digest
-from regrow.studies.speech.recognise import Recognise
+from regrow.studies.speech.recognise import Recognise, make_all
 from regrow.studies.speech.transcribe import Decoding, hear_corpus, load_recogniser
 
 DECODING = Decoding(beam=16, language=0.3)
@@ -94,9 +93,7 @@ def learn(name: str, given: argparse.Namespace) -> None:
     options: dict[str, Any] = {"device": given.device, "keep_weights": True}
     if trial.begin:
         options["begin"] = str(run_of(given.out / "read"))
-    cores = os.cpu_count() or 1
-    for corpus in (*trial.data, *trial.tests):
-        trial.place(corpus, options, cores)
+    make_all([trial], options, print)
     folder = run_trial(trial, given.out / name, options, None, ["wer", "cer"])
     result = read_json(folder / "result.json")
     began = time.perf_counter()

@@ -75,12 +75,11 @@ class DenseFuture(nn.Module):
         here = agents.positions[..., :2]
         x = torch.cat([self.position(here), agents.features], -1)
         found = self.head(x, agents.valid).unflatten(-1, (self.steps, VALUES))
-        place, velocity = here[..., None, :], torch.zeros_like(found[..., :1, 5:])
+        future = torch.cat([found[..., :2] + here[..., None, :], found[..., 2:]], -1)
         if moves is not None:
             line, velocity = going_on(moves, here.shape[1], self.count)
-            place = place + line
-        parts = found[..., :2] + place, found[..., 2:5], found[..., 5:] + velocity
-        future = torch.cat(parts, -1)
+            parts = future[..., :2] + line, future[..., 2:5], future[..., 5:] + velocity
+            future = torch.cat(parts, -1)
         told = torch.cat([future[..., :2], future[..., 5:]], -1).flatten(-2)
         x = self.fusion(torch.cat([agents.features, self.future(told)], -1))
         return x * agents.valid[..., None], future * agents.valid[..., None, None]
@@ -185,12 +184,7 @@ class MotionDecoder(nn.Module):
         agents = agents._replace(features=features)
         lines = context.lines._replace(features=self.lines(context.lines.features))
         scores, trajectories = self.refined(
-            self.centre(context.centre),
-            agents,
-            lines,
-            self.intentions,
-            kind,
-            moves,
+            self.centre(context.centre), agents, lines, self.intentions, kind, moves
         )
         dense = dense[:, : context.agents.features.shape[1]]
         return Predicted(scores, trajectories, dense, self.intentions[kind])
@@ -227,7 +221,9 @@ class MotionDecoder(nn.Module):
         map_places = self._embedded(lines.positions[..., :2], self.map_width)
         points, base = lines.positions[..., :2], self._base(lines)
         paths = intentions[kind][:, :, None]
-        line = paths * (self.dense.count / self.steps)[:, None]
+        if moves is not None:
+            line = paths * (self.dense.count / self.steps)[:, None]
+            nearness = likely(moves, paths.squeeze(2), self.steps)
         content, looking = torch.zeros_like(embedding), intentions
         early = not (self.training and self.dropout)  # what is dropped is each target's own
         if not early:
@@ -262,7 +258,7 @@ class MotionDecoder(nn.Module):
             if moves is not None:
                 found = departed(found, line, moves.seconds)
                 line = found[..., :2].detach()
-                score = score + likely(moves, intentions[kind], self.steps)
+                score = score + nearness
             scores.append(score)
             trajectories.append(found)
             paths = found[:, :, self.every - 1 :: self.every, :2]
